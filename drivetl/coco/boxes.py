@@ -1,0 +1,54 @@
+"""Box conversions: files hold xywh, memory holds xyxy. Continuous pixels: x2 = x + w."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from drivetl.coco.records import Box
+
+Boxes = npt.NDArray[np.float64]
+"""(N, 4) boxes, N may be 0."""
+
+
+def xywh_to_xyxy(box: Box) -> Box:
+    """(x, y, w, h) -> (x1, y1, x2, y2)."""
+    x, y, w, h = box
+    return x, y, x + w, y + h
+
+
+def xyxy_to_xywh(box: Box) -> Box:
+    """(x1, y1, x2, y2) -> (x, y, w, h)."""
+    x1, y1, x2, y2 = box
+    return x1, y1, x2 - x1, y2 - y1
+
+
+def clip_xyxy(box: Box, width: int, height: int) -> Box:
+    """The part of a box inside the image [0, width] x [0, height]; degenerate when there is none."""
+    x1, y1, x2, y2 = box
+    return (
+        min(max(x1, 0.0), width),
+        min(max(y1, 0.0), height),
+        min(max(x2, 0.0), width),
+        min(max(y2, 0.0), height),
+    )
+
+
+def intersection(a: Boxes, b: Boxes) -> Boxes:
+    """(N, 4) and (M, 4) xyxy -> (N, M) intersection areas in px^2."""
+    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    sides = np.clip(bottom_right - top_left, 0, None)
+    return np.asarray(sides[..., 0] * sides[..., 1])
+
+
+def area(boxes: Boxes) -> Boxes:
+    """(N, 4) xyxy -> (N,) areas in px^2."""
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def iou(a: Boxes, b: Boxes) -> Boxes:
+    """(N, 4) and (M, 4) xyxy -> (N, M) intersection over union; 0 where both boxes are empty."""
+    inter = intersection(a, b)
+    union = area(a)[:, None] + area(b)[None, :] - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)

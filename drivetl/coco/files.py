@@ -1,0 +1,155 @@
+"""Reading and writing files safely: atomic writes, names that stay under their root, bounded images."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from drivetl.errors import DataError
+
+MAX_PIXELS = 200_000_000
+"""Larger images are refused by their header: 200 megapixels are 600 MB decoded."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+Rgb = npt.NDArray[np.uint8]
+"""(H, W, 3) uint8 RGB."""
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a whole file or nothing: a reader never sees half of it, whatever kills the writer."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp gives 0600
+        os.replace(name, path)  # noqa: PTH105
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def new_directory(path: Path, remedy: str = "name another folder with --out") -> Iterator[Path]:
+    """Fill a folder that must not exist yet; it appears whole at the end, or not at all.
+
+    Yields a temporary folder beside `path`. Raises DataError when `path` exists and is not empty.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError("exists already and is never overwritten", remedy=remedy, file=path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
+        work = Path(name) / path.name
+        work.mkdir()
+        yield work
+        if path.exists():
+            path.rmdir()
+        os.replace(work, path)  # noqa: PTH105
+
+
+def safe_relative(name: str) -> str:
+    """The name with forward slashes, when it stays under its root; DataError when it could leave it."""
+    posix = PurePosixPath(name.replace("\\", "/"))
+    if not name or "\0" in name or posix.is_absolute() or ".." in posix.parts or ":" in posix.parts[0]:
+        raise DataError(
+            f"file name {name!r} is absolute or leaves its folder",
+            remedy="use a name relative to the images root",
+        )
+    return str(posix)
+
+
+def require_directory(path: Path, remedy: str) -> Path:
+    """The path, when it is a folder; else DataError with the way out."""
+    if not path.is_dir():
+        raise DataError("no such folder" if not path.exists() else "not a folder", remedy=remedy, file=path)
+    return path
+
+
+def read_text(path: Path) -> str:
+    """A text file as UTF-8 (a byte order mark is dropped); DataError when missing or in another encoding."""
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"byte 0x{error.object[error.start]:02x} is not UTF-8",
+            remedy="save the file as UTF-8",
+            file=path,
+            line=line,
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"cannot be read ({error.strerror or error})",
+            remedy="check the path and its permissions",
+            file=path,
+        ) from None
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) in px from the header alone, as `read_rgb` would return it (EXIF rotation applied).
+
+    Raises DataError for files that are missing, are no image, or are larger than MAX_PIXELS.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                width, height = image.size
+                turned = image.format in ("JPEG", "TIFF", "WEBP") and image.getexif().get(0x0112, 1) >= 5
+    except Image.DecompressionBombError:
+        raise DataError("larger than 200 megapixels", remedy="scale it down", file=path) from None
+    except (UnidentifiedImageError, SyntaxError, ValueError) as error:
+        raise DataError(
+            f"not a readable image ({error})", remedy="replace or remove the file", file=path
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"cannot be read ({error.strerror or error})", remedy="check that the image exists", file=path
+        ) from None
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{width} x {height} is larger than 200 megapixels", remedy="scale it down", file=path
+        )
+    return (height, width) if turned else (width, height)
+
+
+def read_rgb(path: Path) -> Rgb:
+    """(H, W, 3) uint8 RGB. Raises DataError when the file is missing, damaged or larger than MAX_PIXELS."""
+    image_size(path)
+    return decode_rgb(path.read_bytes(), path)
+
+
+def decode_rgb(data: bytes, name: Path) -> Rgb:
+    """(H, W, 3) uint8 RGB from the bytes of an image file; `name` is for the error."""
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise DataError("cannot be decoded as an image", remedy="replace or remove the file", file=name)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def list_images(folder: Path) -> list[str]:
+    """Names of all image files below a folder, relative to it, with forward slashes, sorted."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in found)

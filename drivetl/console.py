@@ -1,0 +1,82 @@
+"""What a person sees: progress with time left, warnings, tables, the path written and the next command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence, Sized
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+T = TypeVar("T")
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """One line on stderr. Warnings never go to stdout, which scripts read."""
+    err.print(f"[yellow]warning:[/] {escape(message)}")
+
+
+def say(message: str) -> None:
+    """One line for a person, on stdout."""
+    out.print(escape(message))
+
+
+def escape(text: str) -> str:
+    """Text that rich prints as it is: a bracket in a file name is not markup."""
+    return text.replace("[", "\\[")
+
+
+def progress_bar() -> Progress:
+    """A bar with count, time spent and time left; to stderr, silent when that is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=err,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
+    """Iterate with a progress bar."""
+    with progress_bar() as bar:
+        count = total if total is not None else len(items) if isinstance(items, Sized) else None
+        task = bar.add_task(description, total=count, note="")
+        for item in items:
+            yield item
+            bar.advance(task)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; the first column is text, the others are right-aligned."""
+    grid = Table(title=escape(title), title_justify="left", title_style="bold")
+    for number, name in enumerate(columns):
+        grid.add_column(name, justify="left" if number == 0 else "right")
+    for row in rows:
+        grid.add_row(*(escape(str(cell)) for cell in row))
+    out.print(grid, soft_wrap=False)
+
+
+def wrote(path: Path, next_command: str = "") -> None:
+    """Say what was written and, where there is one, the command a person would run next."""
+    out.print(f"wrote [bold]{escape(str(path))}[/]")
+    if next_command:
+        out.print(f"next:  [cyan]{escape(next_command)}[/]")

@@ -1,0 +1,1 @@
+"""From a COCO dataset to batches: uint8 until the device."""

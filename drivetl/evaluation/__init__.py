@@ -1,0 +1,1 @@
+"""Metrics, statistics and robustness: every number has an oracle."""

@@ -1,0 +1,1 @@
+"""Detectors: torchvision's classes, extended at their seams."""

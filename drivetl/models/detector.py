@@ -1,0 +1,67 @@
+"""What measuring, predicting and exporting need of a model: images in, detections out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+
+@dataclass(slots=True)
+class Detections:
+    """What a detector found in one image, best first."""
+
+    boxes: npt.NDArray[np.float32]
+    """(N, 4) xyxy in px of the image as given, N may be 0."""
+    scores: npt.NDArray[np.float32]
+    """(N,) in 0..1."""
+    labels: npt.NDArray[np.int64]
+    """(N,) category ids 1..K."""
+    masks: list[dict[str, Any]] | None = None
+    """N compressed COCO RLEs with text counts, from a Mask R-CNN; else None."""
+
+
+@dataclass
+class Detector:
+    """A trained model on its device, with what its results must be labelled with."""
+
+    model: nn.Module
+    categories: tuple[str, ...]
+    device: torch.device
+    precision: torch.dtype
+    """float32, or bfloat16 where autocast is worth it on this device."""
+    weights_hash: str
+    """sha256 (16 hex digits) of the weights: the key of cached results."""
+    augmentation: dict[str, Any] | None = None
+    """The manifest of what was trained on (this run's and its ancestors'); None: UNVERIFIED."""
+    run: Path | None = None
+    relation: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @torch.inference_mode()
+    def infer(self, images: list[torch.Tensor]) -> list[Detections]:
+        """Detect in a batch of (3, H, W) uint8 RGB tensors, sizes may differ. Deterministic, order kept."""
+        from drivetl.models.build import forward_uint8
+
+        self.model.eval()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16):
+            outputs = forward_uint8(self.model, images, self.device)
+        return [_to_detections(output) for output in outputs]
+
+
+def _to_detections(output: dict[str, torch.Tensor]) -> Detections:
+    from drivetl.coco.masks import encode
+
+    masks = None
+    if "masks" in output:
+        masks = [encode(mask) for mask in (output["masks"][:, 0] > 0.5).cpu().numpy()]
+    return Detections(
+        output["boxes"].float().cpu().numpy(),
+        output["scores"].float().cpu().numpy(),
+        output["labels"].cpu().numpy(),
+        masks,
+    )

@@ -1,0 +1,1 @@
+"""The embedded default: a procedural city with exact boxes, masks and depth. Free of torch."""
