@@ -1,0 +1,146 @@
+"""A COCO dataset as samples: decode, augment, hand over uint8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from drivetl.coco import masks as coco_masks
+from drivetl.coco.boxes import xywh_to_xyxy
+from drivetl.coco.files import Rgb, read_rgb
+from drivetl.coco.records import Dataset, ImageRecord
+from drivetl.data.sample import Sample
+from drivetl.errors import DataError
+
+Augment = Callable[[Sample, np.random.Generator], Sample]
+Item = tuple[int, int]
+"""(epoch, index): all that a sample's randomness depends on, beside the seed."""
+Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
+
+MIN_SIDE_PX = 1.0
+"""Boxes thinner than this cannot be encoded; they are treated as ignore regions."""
+
+
+class DetectionDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
+    """Samples of a COCO dataset by (epoch, index); identical for any number of workers."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        with_masks: bool = False,
+        augment: Augment | None = None,
+        seed: int = 0,
+        cache_gb: float = 0.0,
+    ):
+        self.images, self.root, self.n_classes = dataset.images, dataset.images_root, len(dataset.categories)
+        self.with_masks, self.augment, self.seed = with_masks, augment, seed
+        decoded_gb = sum(3 * image.width * image.height for image in self.images) / 1e9
+        self._cache: dict[int, Rgb] | None = {} if decoded_gb <= cache_gb else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, item: Item) -> tuple[Tensor, dict[str, Tensor]]:
+        epoch, index = item
+        sample = read_sample(self.images[index], self._image(index), self.with_masks)
+        if self.augment is not None:
+            sample = self.augment(sample, np.random.default_rng([self.seed, epoch, index]))
+        return to_tensors(sample, self.n_classes)
+
+    def _image(self, index: int) -> Rgb:
+        if self._cache is None:
+            return read_image(self.images[index], self.root)
+        if index not in self._cache:
+            self._cache[index] = read_image(self.images[index], self.root)
+        return self._cache[index].copy()
+
+
+def read_image(record: ImageRecord, root: Path) -> Rgb:
+    """The record's pixels, (H, W, 3) uint8 RGB. Raises DataError when they are not of the size the json says."""
+    path = root / record.file_name
+    image = read_rgb(path)
+    if image.shape[:2] != (record.height, record.width):
+        found = f"{image.shape[1]} x {image.shape[0]}"
+        raise DataError(
+            f"is {found}, the json says {record.width} x {record.height}",
+            remedy="convert the dataset again",
+            file=path,
+        )
+    return image
+
+
+def read_sample(record: ImageRecord, image: Rgb, with_masks: bool) -> Sample:
+    """A record and its pixels as a sample. Boxes too thin to be learnt become ignore regions."""
+    boxes = np.array([xywh_to_xyxy(item.bbox_xywh) for item in record.annotations], np.float32).reshape(-1, 4)
+    labels = np.array([item.category_id for item in record.annotations], np.int64)
+    ignore = np.array([xywh_to_xyxy(item.bbox_xywh) for item in record.ignore_regions], np.float32).reshape(
+        -1, 4
+    )
+    kept = np.all(boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE_PX, axis=1)
+    sample = Sample(
+        image,
+        boxes[kept],
+        labels[kept],
+        np.concatenate([ignore, boxes[~kept]]),
+        record.id,
+        labelled=record.labelled,
+    )
+    if with_masks:
+        drawn = [item.segmentation for item, keep in zip(record.annotations, kept, strict=True) if keep]
+        empty = np.zeros((record.height, record.width), np.uint8)
+        rows = [
+            empty if item is None else coco_masks.decode(item, record.height, record.width) for item in drawn
+        ]
+        sample.masks = np.stack(rows) if rows else np.zeros((0, record.height, record.width), np.uint8)
+        sample.has_mask = np.asarray(sample.masks.any(axis=(1, 2)), np.bool_)
+    return sample
+
+
+def to_tensors(sample: Sample, n_classes: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """((3, H, W) uint8, target) with the keys that torchvision and the ignore-aware heads read."""
+    labelled = torch.ones(n_classes + 1, dtype=torch.bool)
+    if sample.labelled is not None:
+        labelled[1:] = False
+        labelled[list(sample.labelled)] = True
+    target = {
+        "boxes": torch.from_numpy(np.ascontiguousarray(sample.boxes, np.float32)),
+        "labels": torch.from_numpy(np.ascontiguousarray(sample.labels, np.int64)),
+        "ignore_boxes": torch.from_numpy(np.ascontiguousarray(sample.ignore_boxes, np.float32)),
+        "labelled": labelled,
+        "image_id": torch.tensor(sample.image_id),
+    }
+    if sample.masks is not None and sample.has_mask is not None:
+        target["masks"] = torch.from_numpy(np.ascontiguousarray(sample.masks))
+        target["has_mask"] = torch.from_numpy(np.ascontiguousarray(sample.has_mask))
+    return torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1))), target
+
+
+def collate(items: list[tuple[Tensor, dict[str, Tensor]]]) -> Batch:
+    """A batch stays a list: images may differ in size until the network's resize."""
+    return [image for image, _ in items], [target for _, target in items]
+
+
+def single_threaded(_: int) -> None:
+    """Worker start: one process per core, so no library may start threads of its own."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def loader_options(workers: int, device: torch.device) -> dict[str, Any]:
+    """DataLoader arguments that keep the device fed and the cores not oversubscribed."""
+    options: dict[str, Any] = {
+        "num_workers": workers,
+        "collate_fn": collate,
+        "pin_memory": device.type == "cuda",
+    }
+    if workers:
+        options |= {"persistent_workers": True, "prefetch_factor": 4, "worker_init_fn": single_threaded}
+    return options

@@ -1,0 +1,55 @@
+"""Which images make which step: a pure function of (seed, epoch), so that a resumed run sees the same batches."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from drivetl.coco.records import ImageRecord
+from drivetl.data.dataset import Item
+
+
+class EpochBatches:
+    """Batches of (epoch, index) for one process; every process of a group gets equally many.
+
+    The order of an epoch is a permutation seeded by (seed, epoch). An incomplete last batch is filled from the
+    beginning of the same permutation, so that no image is left out and every step has the same size.
+    """
+
+    def __init__(self, n_images: int, batch_size: int, seed: int, *, rank: int = 0, world: int = 1):
+        self.n_images, self.batch_size, self.seed, self.rank, self.world = (
+            n_images,
+            batch_size,
+            seed,
+            rank,
+            world,
+        )
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-self.n_images // (self.batch_size * self.world))
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_images)
+        order = np.resize(order, len(self) * self.batch_size * self.world)
+        for step in range(len(self)):
+            first = (step * self.world + self.rank) * self.batch_size
+            yield [(self.epoch, int(index)) for index in order[first : first + self.batch_size]]
+
+
+def spread_over_drives(images: Sequence[ImageRecord], wanted: int, seed: int) -> list[ImageRecord]:
+    """`wanted` images, taken round robin from the drives in random order; nested: fewer are a subset of more."""
+    rng = np.random.default_rng(seed)
+    drives: dict[str, list[ImageRecord]] = defaultdict(list)
+    for image in images:
+        drives[image.sequence].append(image)
+    queues = [
+        [drives[name][index] for index in rng.permutation(len(drives[name]))] for name in sorted(drives)
+    ]
+    order = rng.permutation(len(queues))
+    picked: list[ImageRecord] = []
+    for rank in range(max(map(len, queues), default=0)):
+        picked += [queues[index][rank] for index in order if rank < len(queues[index])]
+    return sorted(picked[:wanted], key=lambda image: image.id)

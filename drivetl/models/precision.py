@@ -1,0 +1,107 @@
+"""Which number format pays on this device, and the seams that keep boxes exact under it.
+
+torchvision decodes boxes in the dtype of the head's output and makes anchors in the dtype of the features: under
+bf16 autocast both lose whole pixels (2 px beyond x = 256, 4 px beyond 512). The subclasses here cast at the seams:
+whatever becomes a box or a loss is fp32, everything between stays in the fast format.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
+
+from drivetl.errors import ConfigError
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device for `auto`, `cpu`, `cuda`, `cuda:N`. Raises ConfigError when it is not there."""
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ConfigError(f"device {wanted!r} is unknown - use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device {wanted!r} is not there ({torch.cuda.device_count()} GPUs found) - use auto or cpu"
+        )
+    return device
+
+
+def choose_precision(wanted: str, device: torch.device) -> tuple[torch.dtype, str]:
+    """(dtype of autocast, the reason) for `auto`, `fp32`, `bf16`."""
+    if wanted == "fp32":
+        return torch.float32, "as asked"
+    if wanted == "bf16":
+        return torch.bfloat16, "as asked"
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, "the GPU computes in bf16"
+        return torch.float32, "the GPU has no bf16 units"
+    found = _cpu_flags() & {"avx512_bf16", "amx_bf16"}
+    if found:
+        return torch.bfloat16, f"the CPU has {' and '.join(sorted(found))}"
+    return torch.float32, "the CPU has no bf16 instructions"
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split()) for line in lines if line.startswith(("flags", "Features"))), set())
+
+
+class ExactRPNHead(RPNHead):  # type: ignore[misc]
+    """RPNHead whose logits and deltas leave in fp32, so that proposals are decoded in fp32."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        logits, deltas = super().forward(x)
+        return [item.float() for item in logits], [item.float() for item in deltas]
+
+
+class ExactPredictor(FastRCNNPredictor):  # type: ignore[misc]
+    """FastRCNNPredictor whose scores and deltas leave in fp32."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        scores, deltas = super().forward(x)
+        return scores.float(), deltas.float()
+
+
+class ExactMaskPredictor(MaskRCNNPredictor):  # type: ignore[misc]
+    """MaskRCNNPredictor whose logits leave in fp32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).float()  # type: ignore[no-any-return]
+
+
+class ExactAnchorGenerator(AnchorGenerator):  # type: ignore[misc]
+    """AnchorGenerator whose anchors are fp32 whatever the features are."""
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        # torchvision reads only the shape, dtype and device of the maps: a broadcast scalar has all three for free
+        stand_ins = [item.new_zeros((), dtype=torch.float32).expand(item.shape) for item in feature_maps]
+        return super().forward(image_list, stand_ins)  # type: ignore[no-any-return]
+
+
+_EXACT: dict[type[nn.Module], type[nn.Module]] = {
+    RPNHead: ExactRPNHead,
+    FastRCNNPredictor: ExactPredictor,
+    MaskRCNNPredictor: ExactMaskPredictor,
+    AnchorGenerator: ExactAnchorGenerator,
+}
+
+
+def make_exact(model: nn.Module) -> None:
+    """Turn a torchvision detector's heads and anchor generator into the exact ones, in place; weights stay."""
+    for module in model.modules():
+        exact = _EXACT.get(type(module))
+        if exact is not None:
+            module.__class__ = exact
