@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from drivetl.coco.files import MAX_PIXELS, safe_relative
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord, SourceImage, SourceObject
 from drivetl.coco.taxonomy import Taxonomy
 from drivetl.errors import DataError
+
+MAX_NAMED_REJECTIONS = 200
 
 
 @dataclass
@@ -39,6 +41,16 @@ class Account:
     notes: Counter[str] = field(default_factory=Counter)
     """What is worth saying once with its count: images without labels, rotated boxes enclosed, ..."""
 
+    rejections: list[str] = field(default_factory=list)
+    """The first of the rejected records, each as `file:line: reason`."""
+
+    def reject(self, error: DataError, labels: Sequence[str] = ("unreadable record",)) -> None:
+        """Count a broken record that `--on-error skip` leaves out: the objects it held, named by their labels."""
+        self.read.update(labels)
+        self.rejected[error.reason] += len(labels)
+        if len(self.rejections) < MAX_NAMED_REJECTIONS:
+            self.rejections.append(str(error))
+
     def balanced(self) -> bool:
         """The law: nothing was lost silently."""
         parts = (self.kept, self.ignored, self.dropped, self.rejected)
@@ -48,7 +60,8 @@ class Account:
         """Plain, sorted, ready for JSON."""
         counters = ("read", "kept", "ignored", "dropped", "rejected", "notes")
         return {name: dict(sorted(getattr(self, name).items())) for name in counters} | {
-            "clipped": self.clipped
+            "clipped": self.clipped,
+            "rejections": self.rejections,
         }
 
 
@@ -76,17 +89,19 @@ def build_dataset(
         except DataError as error:
             if on_error != "skip":
                 raise
-            account.rejected[f"image: {error.reason}"] += len(image.objects)
-            account.read.update(item.label for item in image.objects)
+            account.reject(error, [item.label for item in image.objects])
+            account.notes["images skipped because they were broken"] += 1
             continue
         for item in image.objects:
-            account.read[item.label] += 1
             try:
                 _place(item, record, taxonomy, account)
             except DataError as error:
+                error.at(image.label_file or image.file_name, item.line)
                 if on_error != "skip":
-                    raise error.at(image.label_file or image.file_name, item.line) from None
-                account.rejected[error.reason] += 1
+                    raise
+                account.reject(error, [item.label])
+            else:
+                account.read[item.label] += 1
         records.append(record)
     info = {"source": source, "taxonomy": taxonomy.as_dict(), "taxonomy_hash": taxonomy.digest}
     return Dataset(taxonomy.categories, records, images_root, info)

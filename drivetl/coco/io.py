@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,37 +23,78 @@ _ANNOTATION_KEYS = {"id", "image_id", "category_id", "bbox", "area", "iscrowd", 
 
 def write_dataset(dataset: Dataset, path: Path) -> None:
     """Write a dataset atomically. The images root is stored relative to the json where it can be."""
+    write_atomically(path, encode_datasets({"": dataset}, path.parent)[""])
+
+
+def encode_datasets(datasets: Mapping[str, Dataset], folder: Path) -> dict[str, bytes]:
+    """The json of each dataset as it will stand in `folder`. The first holds all images, the others share some of
+    its records: an image and its annotations have the same ids in each, and are encoded once."""
+    chunks: dict[int, tuple[bytes, list[bytes]]] = {}
+    documents: dict[str, bytes] = {}
+    for name, dataset in datasets.items():
+        if not documents:
+            chunks = _encode_images(dataset)
+        mine = [chunks[image.id] for image in dataset.images]
+        documents[name] = b"".join(
+            [
+                b'{"info":' + _dump(_info_json(dataset, folder)),
+                b',\n"licenses":[]',
+                b',\n"categories":' + _lines([_dump(item) for item in _category_jsons(dataset)]),
+                b',\n"images":' + _lines([image for image, _ in mine]),
+                b',\n"annotations":' + _lines([line for _, lines in mine for line in lines]),
+                b"}\n",
+            ]
+        )
+    return documents
+
+
+def _info_json(dataset: Dataset, folder: Path) -> dict[str, Any]:
     root = dataset.images_root.resolve()
     try:
-        relative = os.path.relpath(root, path.parent.resolve())
+        relative = os.path.relpath(root, folder.resolve())
     except ValueError:  # another drive on Windows
         relative = str(root)
-    info = {
+    return {
         "description": f"drivetl dataset from {dataset.info.get('source', 'unknown source')}",
         "drivetl": dataset.info
         | {"schema": SCHEMA_VERSION, "images_root": Path(relative).as_posix(), "version": __version__},
     }
-    categories = [
+
+
+def _category_jsons(dataset: Dataset) -> list[dict[str, Any]]:
+    return [
         {"id": number, "name": name, "supercategory": "driving"}
         for number, name in enumerate(dataset.categories, 1)
     ]
-    parts = [
-        b'{"info":' + _dump(info),
-        b',\n"licenses":[]',
-        b',\n"categories":' + _lines(categories),
-        b',\n"images":' + _lines([_image_json(image) for image in dataset.images]),
-        b',\n"annotations":' + _lines(list(_annotation_jsons(dataset))),
-        b"}\n",
-    ]
-    write_atomically(path, b"".join(parts))
 
 
 def _dump(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _lines(records: list[dict[str, Any]]) -> bytes:
-    return b"[" + (b"\n" + b",\n".join(map(_dump, records)) if records else b"") + b"]"
+def _lines(records: list[bytes]) -> bytes:
+    return b"[" + (b"\n" + b",\n".join(records) if records else b"") + b"]"
+
+
+def _encode_images(dataset: Dataset) -> dict[int, tuple[bytes, list[bytes]]]:
+    """image id -> (its line, its annotations' lines), annotations numbered 1.. over the whole dataset."""
+    number = 0
+    everything = tuple(range(1, len(dataset.categories) + 1))
+    chunks: dict[int, tuple[bytes, list[bytes]]] = {}
+    for image in dataset.images:
+        lines = []
+        for item in image.annotations:
+            number += 1
+            lines.append(
+                _dump(_annotation_json(item, number, image.id, item.category_id, 0, item.attributes))
+            )
+        for index, region in enumerate(image.ignore_regions):
+            attributes = region.attributes | {"ignore_region": index}
+            for category_id in region.category_ids or everything:
+                number += 1
+                lines.append(_dump(_annotation_json(region, number, image.id, category_id, 1, attributes)))
+        chunks[image.id] = (_dump(_image_json(image)), lines)
+    return chunks
 
 
 def _image_json(image: ImageRecord) -> dict[str, Any]:
@@ -65,22 +106,6 @@ def _image_json(image: ImageRecord) -> dict[str, Any]:
     }
     record |= {"sequence": image.sequence, "frame_index": image.frame_index, "attributes": image.attributes}
     return record if image.labelled is None else record | {"labelled": list(image.labelled)}
-
-
-def _annotation_jsons(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """All annotations with ids 1.., image by image; an ignore region once per category it holds for."""
-    number = 0
-    everything = tuple(range(1, len(dataset.categories) + 1))
-    for image in dataset.images:
-        for item in image.annotations:
-            number += 1
-            yield _annotation_json(item, number, image.id, item.category_id, 0, item.attributes)
-        for index, region in enumerate(image.ignore_regions):
-            for category_id in region.category_ids or everything:
-                number += 1
-                yield _annotation_json(
-                    region, number, image.id, category_id, 1, region.attributes | {"ignore_region": index}
-                )
 
 
 def _annotation_json(

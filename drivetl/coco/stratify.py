@@ -1,0 +1,125 @@
+"""Which whole groups make val: the share of every class and attribute near the wanted one.
+
+The cost of a choice is the squared distance of val's share from the wanted share, summed over images, classes and
+attribute values, plus a penalty for whatever several groups hold and one side would lack. A seeded start is
+improved by moving single groups and swapping pairs until nothing helps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from drivetl.coco.records import ImageRecord
+
+Shares = npt.NDArray[np.float64]
+
+_SEARCHED_GROUPS = 600  # beyond, the law of large numbers serves and the pairwise search would not
+_MAX_STEPS = 200
+_RARE_VALUES = 30  # an attribute with more values (a timestamp) is nothing to stratify over
+_IMAGE_WEIGHT = 4.0
+_PENALTY = 0.5
+
+
+def choose_val_groups(
+    groups: Mapping[str, Sequence[ImageRecord]], val_fraction: float, seed: int
+) -> set[str]:
+    """The keys of the groups that go to val: at least one and never all, when there are two or more."""
+    keys = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
+    if len(keys) < 2:
+        return set()
+    counts, weights = _count([groups[key] for key in keys])
+    shares = counts / counts.sum(axis=0)  # (G, D): what part of dimension d lies in group g
+    common = (counts > 0).sum(axis=0) >= 2  # (D,): what both sides can have
+    in_val = _sequential_start(shares, weights, val_fraction)
+    if len(keys) <= _SEARCHED_GROUPS:
+        _improve(in_val, shares, weights, common, val_fraction)
+    return {key for key, chosen in zip(keys, in_val, strict=True) if chosen}
+
+
+def _count(groups: Sequence[Sequence[ImageRecord]]) -> tuple[Shares, Shares]:
+    """(G, D) counts of images, objects per class and images per attribute value, and the (D,) weights."""
+    rows = [_group_counts(group) for group in groups]
+    values = Counter(
+        token[1] for token in {token for row in rows for token in row if token[0] == "attribute"}
+    )
+    names = sorted(
+        {
+            token
+            for row in rows
+            for token in row
+            if token[0] != "attribute" or values[token[1]] <= _RARE_VALUES
+        }
+    )
+    place = {name: number for number, name in enumerate(names)}
+    counts = np.zeros((len(groups), len(names)))
+    for number, row in enumerate(rows):
+        for token, count in row.items():
+            if token in place:
+                counts[number, place[token]] = count
+    weights = np.array([_IMAGE_WEIGHT if name[0] == "images" else 1.0 for name in names])
+    return counts, weights
+
+
+def _group_counts(group: Sequence[ImageRecord]) -> Counter[tuple[str, str, str]]:
+    counts: Counter[tuple[str, str, str]] = Counter({("images", "", ""): len(group)})
+    for image in group:
+        for item in image.annotations:
+            counts["class", "", str(item.category_id)] += 1
+        for name, value in image.attributes.items():
+            if isinstance(value, str | bool):
+                counts["attribute", name, str(value)] += 1
+    return counts
+
+
+def _sequential_start(shares: Shares, weights: Shares, val_fraction: float) -> npt.NDArray[np.bool_]:
+    """(G,) choice: each group in turn goes where val stays nearest to its part of what was dealt out so far."""
+    in_val = np.zeros(len(shares), bool)
+    debt = np.zeros(shares.shape[1])
+    for number, row in enumerate(shares):
+        to_val, to_train = debt + (1 - val_fraction) * row, debt - val_fraction * row
+        in_val[number] = weights @ to_val**2 < weights @ to_train**2
+        debt = to_val if in_val[number] else to_train
+    if in_val.all():
+        in_val[-1] = False
+    if not in_val.any():
+        in_val[int(np.argmin(shares @ weights))] = True
+    return in_val
+
+
+def _cost(share: Shares, weights: Shares, common: npt.NDArray[np.bool_], val_fraction: float) -> Shares:
+    """(..., D) val shares -> (...) costs, rounded so that ties break by order, not by the last bit."""
+    lacking = common & ((share < 1e-9) | (share > 1 - 1e-9))
+    return np.asarray(np.round((weights * (share - val_fraction) ** 2 + _PENALTY * lacking).sum(axis=-1), 9))
+
+
+def _improve(
+    in_val: npt.NDArray[np.bool_],
+    shares: Shares,
+    weights: Shares,
+    common: npt.NDArray[np.bool_],
+    val_fraction: float,
+) -> None:
+    """Move one group or swap two, in place, as long as the cost falls."""
+    for _ in range(_MAX_STEPS):
+        now = shares[in_val].sum(axis=0)
+        best = float(_cost(now, weights, common, val_fraction))
+        val, train = np.flatnonzero(in_val), np.flatnonzero(~in_val)
+        signs = np.where(in_val, -1.0, 1.0)[:, None]
+        moves = _cost(now + signs * shares, weights, common, val_fraction)
+        if len(val) == 1:
+            moves[val] = np.inf
+        if len(train) == 1:
+            moves[train] = np.inf
+        change, lowest = [int(np.argmin(moves))], float(moves.min())
+        for out in val:
+            swaps = _cost(now - shares[out] + shares[train], weights, common, val_fraction)
+            if swaps.min() < lowest:
+                change, lowest = [int(out), int(train[np.argmin(swaps)])], float(swaps.min())
+        if lowest >= best:
+            return
+        in_val[change] = ~in_val[change]
