@@ -1,0 +1,191 @@
+"""Detections in columns, read from any detector's COCO results."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as rle_tools
+
+from drivetl.coco import masks
+from drivetl.coco.io import load_json
+from drivetl.coco.records import Dataset, Segmentation
+from drivetl.errors import DataError
+from drivetl.evaluation.ground_truth import Floats, GroundTruth, Ints, from_dataset
+
+
+@dataclass(slots=True)
+class Results:
+    """Detections in the order they were given; ids as in the dataset, N may be 0."""
+
+    image_id: Ints
+    """(N,)"""
+    category_id: Ints
+    """(N,)"""
+    boxes_xywh: Floats
+    """(N, 4) px."""
+    scores: Floats
+    """(N,)"""
+    segmentations: list[Segmentation | None] | None = None
+    """N RLEs (or polygons), where the detector gives masks."""
+
+    @classmethod
+    def of(
+        cls,
+        image_id: npt.ArrayLike,
+        category_id: npt.ArrayLike,
+        boxes_xywh: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        segmentations: list[Segmentation | None] | None = None,
+    ) -> Results:
+        """Columns of any numeric type, widened to what the metrics compute in."""
+        return cls(
+            np.asarray(image_id, np.int64).reshape(-1),
+            np.asarray(category_id, np.int64).reshape(-1),
+            np.asarray(boxes_xywh, np.float64).reshape(-1, 4),
+            np.asarray(scores, np.float64).reshape(-1),
+            segmentations,
+        )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def where(self, keep: npt.NDArray[Any]) -> Results:
+        """The detections at these positions (a mask or indices)."""
+        rows = np.flatnonzero(keep) if keep.dtype == bool else keep
+        chosen = None if self.segmentations is None else [self.segmentations[row] for row in rows]
+        return Results(
+            self.image_id[rows], self.category_id[rows], self.boxes_xywh[rows], self.scores[rows], chosen
+        )
+
+
+def concatenate(parts: Iterable[Results]) -> Results:
+    """All detections, part after part; masks are kept where every part has them."""
+    every = list(parts)
+    if not every:
+        return Results.of([], [], [], [])
+    have_masks = all(part.segmentations is not None for part in every)
+    return Results(
+        np.concatenate([part.image_id for part in every]),
+        np.concatenate([part.category_id for part in every]),
+        np.concatenate([part.boxes_xywh for part in every]),
+        np.concatenate([part.scores for part in every]),
+        [one for part in every for one in part.segmentations or ()] if have_masks else None,
+    )
+
+
+def columns(records: Sequence[Mapping[str, Any]]) -> Results:
+    """A COCO results list -> columns. A record with a mask and no box gets the mask's box.
+
+    Raises DataError naming the position of a record that is incomplete.
+    """
+    try:
+        segmentations = [record.get("segmentation") for record in records]
+        boxes: list[Any] = [
+            record["bbox"]
+            if record.get("bbox") is not None
+            else rle_tools.toBbox(_rle(record["segmentation"]))
+            for record in records
+        ]
+        return Results.of(
+            [record["image_id"] for record in records],
+            [record["category_id"] for record in records],
+            boxes,
+            [record["score"] for record in records],
+            segmentations if any(segmentations) else None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        position, reason = _first_broken(records)
+        raise DataError(
+            f"[{position}] is no detection ({reason})",
+            remedy="each needs image_id, category_id, bbox (x, y, width, height) and score",
+        ) from None
+
+
+def _first_broken(records: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
+    for position, record in enumerate(records):
+        try:
+            int(record["image_id"]), int(record["category_id"]), float(record["score"])
+            if record.get("bbox") is None:
+                rle_tools.toBbox(_rle(record["segmentation"]))
+            elif len([float(side) for side in record["bbox"]]) != 4:
+                return position, f"bbox {record['bbox']!r} has not four numbers"
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return position, repr(error)
+    return 0, "mixed types"
+
+
+def _rle(segmentation: Segmentation) -> dict[str, Any]:
+    if not isinstance(segmentation, dict):
+        raise ValueError("a mask without a box must be an RLE")
+    height, width = segmentation["size"]
+    return masks.to_rle(segmentation, height, width)
+
+
+def check(results: Results, truth: GroundTruth) -> None:
+    """Refuse what no metric could count: unknown image or class ids, NaN scores, negative or endless boxes.
+
+    Raises DataError naming the first such detection.
+    """
+    problems = (
+        (~np.isin(results.image_id, truth.image_ids), "image_id {image} is not in the ground truth",
+         "are these the results of another split?"),
+        (~np.isin(results.category_id, truth.category_ids), "category_id {category} is not in the ground truth",
+         f"classes there: {_classes(truth)}"),
+        (~np.isfinite(results.scores), "score {score} is not a number", "drop it, or mend the detector"),
+        (~np.isfinite(results.boxes_xywh).all(axis=1), "bbox {box} is not finite",
+         "drop it, or mend the detector"),
+        ((results.boxes_xywh[:, 2:] < 0).any(axis=1), "bbox {box} has a negative width or height",
+         "boxes are x, y, width, height, not corners"),
+    )  # fmt: skip
+    for wrong, reason, remedy in problems:
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            text = reason.format(
+                image=results.image_id[row],
+                category=results.category_id[row],
+                score=results.scores[row],
+                box=results.boxes_xywh[row].tolist(),
+            )
+            more = f" (and {int(wrong.sum()) - 1} more)" if wrong.sum() > 1 else ""
+            raise DataError(f"[{row}]: {text}{more}", remedy=remedy)
+
+
+def _classes(truth: GroundTruth) -> str:
+    pairs = [f"{number} {name}" for number, name in zip(truth.category_ids, truth.categories, strict=True)]
+    return ", ".join(pairs[:12]) + (", ..." if len(pairs) > 12 else "")
+
+
+def read_coco_results(paths: Path | Sequence[Path], truth: GroundTruth | Dataset) -> Results:
+    """Read one COCO results json, or several parts of one, checked against the truth.
+
+    Raises DataError when a file is missing, is no results list, comes twice, or holds what no metric can count.
+    """
+    truth = from_dataset(truth) if isinstance(truth, Dataset) else truth
+    parts, seen = [], dict[str, Path]()
+    for path in [paths] if isinstance(paths, Path) else paths:
+        document = load_json(path)
+        if not isinstance(document, list):
+            raise DataError(
+                "no COCO results: the file must hold a list of detections",
+                remedy="a ground truth goes to --gt",
+                file=path,
+            )
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if document and digest in seen:
+            raise DataError(
+                f"the same detections as {seen[digest]}", remedy="name each results file once", file=path
+            )
+        seen[digest] = path
+        try:
+            part = columns(document)
+            check(part, truth)
+        except DataError as error:
+            raise error.at(path) from None
+        parts.append(part)
+    return concatenate(parts)
