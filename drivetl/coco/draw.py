@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from drivetl.coco.boxes import area, intersection
 from drivetl.coco.files import Rgb
 from drivetl.coco.masks import Mask
 
@@ -106,7 +107,9 @@ def draw_objects(
         mask = _mask_at(masks, number, canvas)
         if mask is not None:
             _fill(canvas, mask, paints[number])
-    usable.sort(key=lambda number: -_area(boxes[number]))  # small boxes stay visible on top of large ones
+    usable.sort(
+        key=lambda number: -abs(float(area(boxes[number : number + 1])[0]))
+    )  # small boxes stay visible on top of large ones
     for number in usable:
         _outline(canvas, boxes[number], paints[number], thickness, dashed)
     if show_labels:
@@ -195,10 +198,6 @@ def _as_boxes(boxes: npt.ArrayLike | None) -> npt.NDArray[np.float64]:
     return np.clip(array, -_FAR, _FAR)  # NaN stays NaN; infinities become far away and are cut by the canvas
 
 
-def _area(box: npt.NDArray[np.float64]) -> float:
-    return float(abs((box[2] - box[0]) * (box[3] - box[1])))
-
-
 def _mask_at(masks: Sequence[Mask | None] | None, number: int, canvas: Rgb) -> npt.NDArray[np.bool_] | None:
     """(H, W) bool at the canvas's size."""
     mask = None if masks is None else masks[number]
@@ -244,7 +243,8 @@ def _outline(canvas: Rgb, box: npt.NDArray[np.float64], paint: Colour, thickness
     x1, y1, x2, y2 = (round(float(value)) for value in box)
     corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
     if not dashed:
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), (0, 0, 0), thickness + 2)
+        rim = thickness // 2 + 1  # outside only: inside it would cover small objects
+        cv2.rectangle(canvas, (x1 - rim, y1 - rim), (x2 + rim, y2 + rim), (0, 0, 0), 1)
         cv2.rectangle(canvas, (x1, y1), (x2, y2), paint, thickness)
         return
     height, width = canvas.shape[:2]
@@ -262,7 +262,7 @@ def _outline(canvas: Rgb, box: npt.NDArray[np.float64], paint: Colour, thickness
 
 
 def _write_labels(canvas: Rgb, entries: list[tuple[npt.NDArray[np.float64], str, Colour]]) -> None:
-    """A chip with the text at each box, where it hides no other chip; none where there is no free place."""
+    """A chip with the text at each box where it hides least; none where it would hide another object."""
     if not entries:
         return
     height, width = canvas.shape[:2]
@@ -271,23 +271,28 @@ def _write_labels(canvas: Rgb, entries: list[tuple[npt.NDArray[np.float64], str,
     tall = ascent + descent
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
-    taken: list[tuple[float, float, float, float]] = []
-    for box, text, paint in entries:
+    objects = np.array([box for box, _, _ in entries])
+    taken = np.zeros((0, 4))
+    for number, (box, text, paint) in enumerate(entries):
         wide = font.getlength(text) + 6
-        x = min(max(box[0], 0.0), max(0.0, width - wide))
-        for y in (box[1] - tall - 1, box[3] + 1, box[1] + 1):
-            chip = (x, y, x + wide, y + tall)
-            if y >= 0 and y + tall <= height and not any(_overlap(chip, other) for other in taken):
-                taken.append(chip)
-                pen.rectangle(chip, fill=paint)
-                dark = paint[0] * 0.299 + paint[1] * 0.587 + paint[2] * 0.114 > 115
-                pen.text((x + 3, y), text, fill=(0, 0, 0) if dark else (255, 255, 255), font=font)
-                break
+        columns = np.clip([box[0], box[2] - wide], 0, max(0.0, width - wide))
+        rows = [y for y in (box[1] - tall - 1, box[3] + 1, box[1] + 1) if 0 <= y <= height - tall]
+        chips = np.array([(x, y, x + wide, y + tall) for y in rows for x in columns]).reshape(-1, 4)
+        chips = chips[intersection(chips, taken).sum(axis=1) == 0]
+        if not len(chips):
+            continue
+        others = np.delete(objects, number, axis=0)
+        share = intersection(chips, others) / np.maximum(area(others), 1.0)  # (chips, others)
+        worst = share.max(axis=1, initial=0.0)
+        best = int(np.argmin(np.round(worst, 2)))
+        if worst[best] > 0.5:
+            continue
+        taken = np.concatenate([taken, chips[best : best + 1]])
+        x, y = float(chips[best][0]), float(chips[best][1])
+        pen.rectangle((x, y, x + wide, y + tall), fill=paint)
+        light = paint[0] * 0.299 + paint[1] * 0.587 + paint[2] * 0.114 > 115
+        pen.text((x + 3, y), text, fill=(0, 0, 0) if light else (255, 255, 255), font=font)
     canvas[:] = np.asarray(picture)
-
-
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
