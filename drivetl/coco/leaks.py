@@ -122,7 +122,8 @@ def _note_nearest(train: list[ImageRecord], val: list[ImageRecord], report: Leak
 def _compare_pictures(
     train: Sequence[ImageRecord], val: Sequence[ImageRecord], root: Path, report: LeakReport
 ) -> None:
-    names, prints = [], []
+    names: list[tuple[str, int]] = []
+    prints = []
     images = [*train, *val]
     for image in console.track(images, "comparing pictures", len(images)):
         try:

@@ -297,9 +297,11 @@ def _from_file(images: Sequence[ImageRecord], path: Path) -> Split:
                         line=line,
                     )
     rest = "left out" if "train" in lists else "train"
-    sides = [(image, side.get(image.id, rest)) for image in images]
-    result = Split(*([image for image, at in sides if at == name] for name in ("train", "val", "left out")))
-    result.method, result.reason = "file", path.name
+    at = {image.id: side.get(image.id, rest) for image in images}
+    train, val, left_out = (
+        [image for image in images if at[image.id] == name] for name in ("train", "val", "left out")
+    )
+    result = Split(train, val, left_out, "file", path.name)
     shared = {image.sequence for image in result.train} & {image.sequence for image in result.val} - {""}
     if shared:
         result.warnings.append(

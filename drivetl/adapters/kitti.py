@@ -1,0 +1,176 @@
+"""KITTI object data (training/image_2, training/label_2) -> source images, and back to label files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from drivetl.adapters.kitti_format import LABELS, format_line, parse_line
+from drivetl.adapters.kitti_mapping import DriveMapping
+from drivetl.coco.boxes import xywh_to_xyxy
+from drivetl.coco.build import Account
+from drivetl.coco.files import image_size, new_directory, read_text, require_directory
+from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord, SourceImage, SourceObject
+from drivetl.errors import DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+_LAYOUT = "--root must hold training/image_2 and training/label_2 (unpack KITTI's two zip files into it)"
+
+
+def read_kitti(
+    root: Path,
+    account: Account,
+    *,
+    mapping: DriveMapping | None = None,
+    image_size_wh: tuple[int, int] | None = None,
+    on_error: str = "stop",
+) -> Iterator[SourceImage]:
+    """All frames in order of their ids; file names are relative to `root`.
+
+    A frame without a label file is an image without objects (counted in `account.notes`). `image_size_wh` (px)
+    stands in for images that are not there.
+    Raises DataError for a missing folder, a label without image, a broken line, an unreadable image; with
+    on_error="skip" the record is counted in `account.rejected` instead.
+    """
+    training = find_training(root)
+    labels = _files_by_id(require_directory(training / "label_2", _LAYOUT), (".txt",))
+    images = _image_names(training / "image_2", needed=image_size_wh is None)
+    prefix = "" if training == root else f"{training.name}/"
+    without_label = 0
+    for frame in sorted(labels.keys() | images.keys()):
+        label_file = training / "label_2" / labels[frame] if frame in labels else None
+        objects: list[SourceObject] = []
+        if label_file is None:
+            without_label += 1
+        else:
+            objects = read_labels(label_file, account, on_error)
+        try:
+            sequence, index = mapping.of(frame) if mapping is not None else ("", None)
+            width, height = _size(training / "image_2", frame, images, label_file, image_size_wh, account)
+        except DataError as error:
+            if on_error != "skip":
+                raise
+            account.reject(error, [item.label for item in objects])
+            account.notes["images skipped because they were broken"] += 1
+            continue
+        name = f"{prefix}image_2/{images.get(frame, frame + '.png')}"
+        yield SourceImage(name, width, height, objects, sequence, index, label_file=label_file)
+    if without_label:
+        account.notes["images have no label file and became samples without objects"] = without_label
+
+
+def find_training(root: Path) -> Path:
+    """The folder that holds label_2: root/training, or root itself. Raises DataError when neither does."""
+    require_directory(root, _LAYOUT)
+    for folder in (root / "training", root):
+        if (folder / "label_2").is_dir():
+            return folder
+    raise DataError("holds no label_2", remedy=_LAYOUT, file=root)
+
+
+def read_labels(path: Path, account: Account, on_error: str = "stop") -> list[SourceObject]:
+    """The objects of one label file. Raises DataError with file and line, or counts the line as rejected."""
+    objects = []
+    try:
+        lines = read_text(path).splitlines()
+    except DataError as error:
+        if on_error != "skip":
+            raise
+        account.reject(error)
+        return []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            objects.append(parse_line(line, number))
+        except DataError as error:
+            error.at(path)
+            if on_error != "skip":
+                raise
+            account.reject(error)
+    return objects
+
+
+def _files_by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
+    """Frame id -> file name. Raises DataError when two files share an id."""
+    found: dict[str, str] = {}
+    for path in folder.iterdir():
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        if found.setdefault(path.stem, path.name) != path.name:
+            first, second = sorted((found[path.stem], path.name))
+            raise DataError(
+                f"frame {path.stem} comes twice: {first} and {second}", remedy="remove one", file=folder
+            )
+    return found
+
+
+def _image_names(folder: Path, needed: bool) -> dict[str, str]:
+    if not folder.is_dir() and not needed:
+        return {}
+    require_directory(folder, f"{_LAYOUT}; without images give --image-size WxH")
+    return _files_by_id(folder, SUFFIXES)
+
+
+def _size(
+    folder: Path,
+    frame: str,
+    images: dict[str, str],
+    label_file: Path | None,
+    given: tuple[int, int] | None,
+    account: Account,
+) -> tuple[int, int]:
+    if frame in images:
+        return image_size(folder / images[frame])
+    if given is None:
+        raise DataError(
+            f"label without image: {folder / frame}.png is missing",
+            remedy="add the image, remove the label file, or give --image-size WxH",
+            file=label_file,
+        )
+    account.notes["images are not there; their size is the one of --image-size"] += 1
+    return given
+
+
+def write_labels(dataset: Dataset, folder: Path) -> int:
+    """Write one KITTI label file per image into a new folder, named by the image; returns the lines written.
+
+    What the converter kept under `attributes` is written back, the source's own box before clipping included, so
+    every line of KITTI's own labels comes back number for number. Objects of another source get their class's
+    name and KITTI's marks for what is not known; their ignore regions become DontCare.
+    Raises DataError when the folder exists, or two images share a name.
+    """
+    stems = [PurePosixPath(image.file_name).stem for image in dataset.images]
+    if len(set(stems)) != len(stems):
+        twice = next(stem for stem in stems if stems.count(stem) > 1)
+        raise DataError(
+            f"two images are called {twice!r}, KITTI has one folder", remedy="write them separately"
+        )
+    count = 0
+    with new_directory(folder) as work:
+        for stem, image in zip(stems, dataset.images, strict=True):
+            lines = [format_line(*entry) for entry in label_entries(image, dataset)]
+            (work / f"{stem}.txt").write_text("".join(f"{line}\n" for line in lines))
+            count += len(lines)
+    return count
+
+
+def label_entries(
+    image: ImageRecord, dataset: Dataset
+) -> Iterator[tuple[str, tuple[float, ...], dict[str, object]]]:
+    """(type, left top right bottom, attributes) of every annotation and ignore region of an image."""
+    for item in image.annotations:
+        yield _label(item, dataset), _box(item), item.attributes
+    for region in image.ignore_regions:
+        own = region.attributes.get("source_label")
+        yield str(own) if own in LABELS else "DontCare", _box(region), region.attributes
+
+
+def _label(item: Annotation, dataset: Dataset) -> str:
+    own = item.attributes.get("source_label")
+    return str(own) if own in LABELS else dataset.categories[item.category_id - 1].replace(" ", "_")
+
+
+def _box(item: Annotation | IgnoreRegion) -> tuple[float, ...]:
+    before = item.attributes.get("source_box_xyxy")
+    return tuple(before) if before is not None else xywh_to_xyxy(item.bbox_xywh)

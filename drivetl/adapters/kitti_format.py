@@ -1,0 +1,134 @@
+"""KITTI label text: one object a line, 15 columns and a 16th with a score where a detector wrote it.
+
+    type truncated occluded alpha left top right bottom height width length x y z rotation_y [score]
+
+Boxes are 0-based px, left top right bottom. Sizes in m, location in camera coordinates (m), angles in rad.
+The same columns follow `frame track_id` in a KITTI tracking file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isfinite
+from typing import Any
+
+from drivetl.coco.records import SourceObject
+from drivetl.errors import DataError
+
+LABELS = (
+    "Car",
+    "Van",
+    "Truck",
+    "Pedestrian",
+    "Person_sitting",
+    "Person",
+    "Cyclist",
+    "Tram",
+    "Misc",
+    "DontCare",
+)
+"""The types KITTI itself writes; `Person` only in the tracking labels."""
+
+COLUMNS = [
+    "truncated",
+    "occluded",
+    "alpha",
+    "left",
+    "top",
+    "right",
+    "bottom",
+    "height",
+    "width",
+    "length",
+    "x",
+    "y",
+    "z",
+    "rotation_y",
+    "score",
+]
+"""Names of the numbers after the type."""
+
+_LIMIT = 1e9
+
+
+def parse_line(text: str, number: int) -> SourceObject:
+    """One label line. Raises DataError with the line number for wrong counts, words and numbers no box can have."""
+    fields = text.split()
+    if not 15 <= len(fields) <= 16:
+        raise DataError(
+            f"{len(fields)} fields instead of 15 (or 16 with a score)",
+            remedy="a line is: type truncated occluded alpha, 4 box, 3 size, 3 location, rotation_y",
+            line=number,
+        )
+    return source_object(fields[0], parse_numbers(fields[1:], COLUMNS, number), number)
+
+
+def parse_numbers(fields: Sequence[str], names: Sequence[str], number: int) -> list[float]:
+    """The fields as finite numbers. Raises DataError that names the first field that is none."""
+    try:
+        values = list(map(float, fields))
+        if isfinite(sum(values)) and "_" not in "".join(fields):
+            return values
+    except ValueError:
+        pass
+    for name, field in zip(names, fields, strict=False):
+        _check_number(name, field, number)
+    return [float(field) for field in fields]
+
+
+def _check_number(name: str, field: str, number: int) -> None:
+    try:
+        usable = abs(float(field)) < _LIMIT and "_" not in field
+    except ValueError:
+        usable = False
+    if not usable:
+        raise DataError(
+            f"{name} is {field[:40]!r}, not a usable number", remedy="mend or remove the line", line=number
+        )
+
+
+def source_object(label: str, values: Sequence[float], number: int) -> SourceObject:
+    """The object of a type and its 14 or 15 numbers; all but the box become attributes, unrounded."""
+    truncated, occluded, alpha, x1, y1, x2, y2, h, w, length, x, y, z, rotation_y = values[:14]
+    attributes: dict[str, Any] = {
+        "truncated": truncated,
+        "occluded": int(occluded) if occluded == int(occluded) else occluded,
+        "alpha": alpha,
+        "dimensions_hwl_m": [h, w, length],
+        "location_xyz_m": [x, y, z],
+        "rotation_y": rotation_y,
+    }
+    if len(values) == 15:
+        attributes["score"] = values[14]
+    return SourceObject(label, (x1, y1, x2, y2), attributes=attributes, line=number)
+
+
+def format_line(label: str, box_xyxy: Iterable[float], attributes: dict[str, Any]) -> str:
+    """One label line; what the attributes do not say is written as KITTI writes what is not known."""
+    numbers = [
+        attributes.get("alpha", -10),
+        *box_xyxy,
+        *attributes.get("dimensions_hwl_m", (-1, -1, -1)),
+        *attributes.get("location_xyz_m", (-1000, -1000, -1000)),
+        attributes.get("rotation_y", -10),
+    ]
+    truncated, occluded = attributes.get("truncated", -1), attributes.get("occluded", -1)
+    fields = [label, format_number(truncated), _integer(occluded), *map(format_number, numbers)]
+    if "score" in attributes:
+        fields.append(repr(float(attributes["score"])))
+    return " ".join(fields)
+
+
+def format_number(value: float) -> str:
+    """Two decimals as KITTI writes them, more only where the value has more; -1, -10, -1000 stay bare."""
+    number = float(value)
+    if number in (-1.0, -10.0, -1000.0):
+        return str(int(number))
+    short = f"{number:.2f}"
+    return short if float(short) == number else repr(number)
+
+
+def _integer(value: Any) -> str:
+    """`occluded` is 0..3 in KITTI; another source's true and false become 1 and 0."""
+    number = float(value)
+    return str(int(number)) if number == int(number) else repr(number)

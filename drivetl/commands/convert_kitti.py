@@ -1,0 +1,68 @@
+"""KITTI object or tracking data -> one COCO dataset, split by drive."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from drivetl.adapters.kitti import read_kitti
+from drivetl.adapters.kitti_mapping import find_mapping, standard_split
+from drivetl.coco.build import Account
+from drivetl.coco.convert import add_error_argument, convert_and_write, print_summary
+from drivetl.coco.split import add_split_arguments, split_options
+from drivetl.coco.taxonomy import load_taxonomy
+from drivetl.errors import ConfigError
+from drivetl.resources import shipped
+
+HELP = "KITTI object data -> one COCO dataset, split by drive"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument(
+        "--root", type=Path, required=True, help="folder with training/image_2 and training/label_2"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the json files")
+    parser.add_argument(
+        "--mapping-dir",
+        type=Path,
+        help="the devkit's mapping folder (train_mapping.txt, train_rand.txt): which drive a frame is from; "
+        "default: ROOT/mapping where it exists; none: do without",
+    )
+    parser.add_argument("--taxonomy", type=Path, help="labels -> classes (datasets/kitti/taxonomy.yaml)")
+    parser.add_argument(
+        "--image-size", type=parse_size, metavar="WxH", help="size in px of images that are not there"
+    )
+    add_split_arguments(parser)
+    add_error_argument(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Convert, print the summary."""
+    taxonomy = load_taxonomy(args.taxonomy or shipped("datasets/kitti/taxonomy.yaml"))
+    mapping = find_mapping(args.root, args.mapping_dir)
+    options = split_options(args, standard_split(mapping))
+    account = Account()
+    images = read_kitti(
+        args.root, account, mapping=mapping, image_size_wh=args.image_size, on_error=args.on_error
+    )
+    summary = convert_and_write(
+        images,
+        taxonomy,
+        args.root,
+        args.out,
+        source="kitti",
+        split=options,
+        on_error=args.on_error,
+        account=account,
+    )
+    print_summary(summary, f"drivetl audit {args.out}/all.json")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`1242x375` -> (1242, 375). Raises ConfigError for anything else."""
+    match = re.fullmatch(r"(\d{1,6})[xX](\d{1,6})", text)
+    if match is None:
+        raise ConfigError(f"--image-size {text}: not a size - write it as 1242x375")
+    return int(match[1]), int(match[2])

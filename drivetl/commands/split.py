@@ -1,0 +1,52 @@
+"""Split a COCO dataset without leaking a drive, and say what the two sides share."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from drivetl.coco.build import Account
+from drivetl.coco.convert import print_summary, write_split
+from drivetl.coco.io import read_dataset
+from drivetl.coco.records import Dataset
+from drivetl.coco.split import add_split_arguments, split_options
+
+HELP = "split a COCO dataset without leaking a drive"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument("data", type=Path, metavar="DATA.json", help="a dataset in drivetl's form")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the json files")
+    add_split_arguments(parser, standard=False)
+    parser.add_argument(
+        "--no-check-images",
+        action="store_true",
+        help="do not decode the images to look for near-duplicates across the split",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Split, print the summary. Pictures are compared where the images are there."""
+    dataset = read_dataset(args.data)
+    options = split_options(args)
+    there = all((dataset.images_root / image.file_name).is_file() for image in dataset.images[:1])
+    options = replace(options, check_images=not args.no_check_images and there)
+    summary = write_split(dataset, options, args.out, account_of(dataset))
+    print_summary(summary, f"drivetl audit {args.out}/all.json")
+
+
+def account_of(dataset: Dataset) -> Account:
+    """The account of a dataset that is converted already: everything in it is kept or ignored."""
+    account = Account()
+    for image in dataset.images:
+        for item in image.annotations:
+            name = dataset.categories[item.category_id - 1]
+            account.read[str(item.attributes.get("source_label", name))] += 1
+            account.kept[name] += 1
+        for region in image.ignore_regions:
+            label = str(region.attributes.get("source_label", "unnamed"))
+            account.read[label] += 1
+            account.ignored[f"label {label}"] += 1
+    return account
