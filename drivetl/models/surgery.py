@@ -1,0 +1,324 @@
+"""Head surgery by relation: the rows of a new head, built from the rows of a pretrained one.
+
+    plan = surgery.plan(source.categories, taxonomy.categories, taxonomy.relation(), source.relation)
+    report = surgery.load(model, source.state, plan)
+    report.show(); report.save(run / "surgery.json")
+
+Class names decide; their order and number never matter. A class that grows out of exactly one source class gets
+that class's rows unchanged (kept), out of several their weighted mean (mapped). A class out of nothing (reset) gets
+the mean of all source classes: its logit is then the mean of theirs, and because exp is convex (Jensen), its
+probability starts below that of the average source class: rare, generic, and without a random number. Its box and
+mask rows are the mean of what every object has in common.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from drivetl import console
+from drivetl.coco.files import write_atomically
+from drivetl.errors import CheckpointError, ConfigError
+
+Relation = Mapping[str, Mapping[str, float]]
+"""Class -> {class it grows out of: weight}."""
+State = dict[str, Tensor]
+Status = Literal["kept", "mapped", "reset"]
+
+BACKGROUND = "__background__"
+_NO_CLASS = "N/A"
+"""How torchvision fills the ten unused slots of COCO's 91: rows that were only ever taught to stay silent."""
+
+_HEAD = re.compile(
+    r"(^|\.)(box_predictor\.(.*\.)?(cls_score|bbox_pred)|mask_predictor\.(.*\.)?mask_fcn_logits)\."
+)
+_OPTIONAL = re.compile(r"(^|\.)roi_heads\.mask_")
+"""A source without a mask branch may start a Mask R-CNN: that branch is then new, and said to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """Where one class of the new head comes from."""
+
+    name: str
+    status: Status
+    rows: tuple[int, ...]
+    """Rows of the source head, 0 is background; empty when reset."""
+    weights: tuple[float, ...]
+    """One per row; they sum to 1."""
+    sources: tuple[str, ...]
+    """Names of the rows."""
+
+    def describe(self) -> str:
+        """`person`, or `0.5 person + 0.5 bicycle`, or why there is nothing."""
+        if self.status == "reset":
+            return "no related class: mean of all"
+        if self.status == "kept":
+            return self.sources[0]
+        return " + ".join(
+            f"{weight:.3g} {name}" for weight, name in zip(self.weights, self.sources, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The new head, class by class."""
+
+    source_classes: tuple[str, ...]
+    """In label order, background left out."""
+    classes: tuple[ClassRow, ...]
+    """In the target's label order; classes[0] is the background, kept."""
+
+    @property
+    def grounded(self) -> tuple[str, ...]:
+        """The target's classes that have a source: those it can be evaluated on before the first step."""
+        return tuple(item.name for item in self.classes[1:] if item.status != "reset")
+
+    def show(self) -> None:
+        """Print the plan as a table."""
+        rows = [(item.name, item.status, item.describe()) for item in self.classes[1:]]
+        console.table("Head surgery", ("class", "rows", "from"), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorLine:
+    """What became of one tensor."""
+
+    key: str
+    status: Literal["kept", "mapped", "reset", "mismatched", "unused"]
+    """kept: copied whole; mapped: built by the plan; reset, mismatched: the model's own initial values; unused: only
+    the source has it."""
+    source_shape: tuple[int, ...] | None
+    target_shape: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Every tensor of the model and of the source, and what became of it."""
+
+    plan: Plan
+    tensors: tuple[TensorLine, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Status -> number of tensors."""
+        found = [line.status for line in self.tensors]
+        return {status: found.count(status) for status in sorted(set(found))}
+
+    def show(self) -> None:
+        """Print the classes, every tensor that was not simply copied, and the count of those that were."""
+        self.plan.show()
+        changed = [line for line in self.tensors if line.status != "kept"]
+        rows = [
+            (line.key, line.status, _shape(line.source_shape), _shape(line.target_shape)) for line in changed
+        ]
+        title = f"Tensors: {self.counts().get('kept', 0)} copied whole, and"
+        console.table(title, ("tensor", "what", "source", "target"), rows)
+
+    def save(self, path: Path) -> None:
+        """Write surgery.json."""
+        document = {
+            "classes": [asdict(item) for item in self.plan.classes],
+            "source_classes": self.plan.source_classes,
+            "counts": self.counts(),
+            "tensors": [asdict(line) for line in self.tensors],
+        }
+        write_atomically(path, json.dumps(document, indent=1) + "\n")
+
+
+def plan(
+    source_classes: Sequence[str],
+    target_classes: Sequence[str],
+    relation: Relation,
+    source_relation: Relation | None = None,
+) -> Plan:
+    """For each target class the source rows it is built from.
+
+    `source_classes` in label order without the background (a leading `__background__` is left out, `N/A` slots are
+    no classes). `relation` says what target classes grow out of, `source_relation` the same of the source's own.
+    In this order: a relation that names the class itself, a source class of the same name, the relation's names in
+    the source, the source class that grew out of the same classes (`person <- pedestrian` when the source's
+    pedestrian grew out of person). Weights of names that the source lacks are shared among the others.
+    Raises ConfigError for no target classes or a related class that nobody knows, CheckpointError for a source
+    without classes.
+    """
+    names = tuple(source_classes[1:] if list(source_classes[:1]) == [BACKGROUND] else source_classes)
+    if not target_classes:
+        raise ConfigError("the target has no classes - convert a dataset with at least one")
+    if not any(name != _NO_CLASS for name in names):
+        raise CheckpointError(
+            "the source has no classes - start from a detector, or use model.start imagenet"
+        )
+    ancestry = {
+        name: dict((source_relation or {}).get(name) or {name: 1.0}) for name in names if name != _NO_CLASS
+    }
+    vocabulary = set(ancestry) | {item for parents in ancestry.values() for item in parents} | _coco_names()
+    rows = [ClassRow(BACKGROUND, "kept", (0,), (1.0,), (BACKGROUND,))]
+    for name in target_classes:
+        wanted = dict(relation.get(name) or {name: 1.0})
+        _check_known(name, wanted, vocabulary)
+        rows.append(_class_row(name, _sources(name, wanted, ancestry), names))
+    return Plan(names, tuple(rows))
+
+
+def _sources(name: str, wanted: dict[str, float], ancestry: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Source class -> weight, not normalised; empty when nothing is related."""
+    known = {_fold(source): source for source in reversed(ancestry)}
+    own, direct = (
+        known.get(_fold(name)),
+        {known[_fold(parent)]: weight for parent, weight in wanted.items() if _fold(parent) in known},
+    )
+    if own is not None and own not in direct:
+        return {own: 1.0}
+    if own is not None or sum(direct.values()) >= 1 - 1e-6:
+        return direct
+    overlap = {source: _shared(wanted, parents) for source, parents in ancestry.items()}
+    best = max(overlap.values())
+    if best > sum(direct.values()) and best >= 0.5:
+        return {source: 1.0 for source, share in overlap.items() if share > best - 1e-6}
+    return direct
+
+
+def _shared(wanted: dict[str, float], parents: dict[str, float]) -> float:
+    """How much of two ancestries is the same, 0..1."""
+    folded = {_fold(name): weight for name, weight in parents.items()}
+    return sum(min(weight, folded.get(_fold(name), 0.0)) for name, weight in wanted.items())
+
+
+def _class_row(name: str, sources: dict[str, float], names: tuple[str, ...]) -> ClassRow:
+    if not sources:
+        return ClassRow(name, "reset", (), (), ())
+    total = sum(sources.values())
+    rows = tuple(names.index(source) + 1 for source in sources)
+    weights = tuple(weight / total for weight in sources.values())
+    return ClassRow(name, "kept" if len(rows) == 1 else "mapped", rows, weights, tuple(sources))
+
+
+def _check_known(name: str, wanted: dict[str, float], vocabulary: set[str]) -> None:
+    folded = {_fold(item): item for item in vocabulary}
+    for parent in wanted:
+        if _fold(parent) not in folded and _fold(parent) != _fold(name):
+            near = difflib.get_close_matches(_fold(parent), folded, n=1)
+            hint = f"did you mean {folded[near[0]]!r}?" if near else "name a class of the source"
+            raise ConfigError(
+                f"class {name!r} grows out of {parent!r}, which neither the source nor COCO has - {hint}"
+            )
+
+
+def _fold(name: str) -> str:
+    """`Traffic_Light` and `traffic light` are one name."""
+    return re.sub(r"[\s_-]+", " ", name.strip().casefold())
+
+
+def _coco_names() -> set[str]:
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+
+    return set(FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]) - {BACKGROUND, _NO_CLASS}
+
+
+def apply(state: State, plan: Plan) -> State:
+    """The state with the class, box and mask rows of its heads built by the plan; everything else is passed on.
+
+    Keys are torchvision's, whatever stands before `box_predictor` and `mask_predictor`. Raises CheckpointError when a
+    head has not one row (a box head four) per source class and background.
+    """
+    return {key: _rebuild(key, value, plan) if _HEAD.search(key) else value for key, value in state.items()}
+
+
+def _rebuild(key: str, value: Tensor, plan: Plan) -> Tensor:
+    per_class = 4 if ".bbox_pred." in key else 1
+    expected = per_class * (len(plan.source_classes) + 1)
+    if value.ndim == 0 or len(value) != expected:
+        raise CheckpointError(
+            f"tensor {key}: expected {expected} rows for {len(plan.source_classes)} classes and background, "
+            f"found {_shape(tuple(value.shape))} - name the classes this source was trained on"
+        )
+    grouped = value.reshape(-1, per_class, *value.shape[1:])
+    spoken = [number for number, name in enumerate(plan.source_classes, 1) if name != _NO_CLASS]
+    rows = []
+    for item in plan.classes:
+        if item.status == "kept":
+            rows.append(grouped[item.rows[0]])
+        elif item.status == "mapped":
+            weights = grouped.new_tensor(item.weights).view(-1, *[1] * (grouped.ndim - 1))
+            rows.append((grouped[list(item.rows)] * weights).sum(0))
+        else:
+            rows.append(grouped[spoken].mean(0))
+    return torch.stack(rows).flatten(0, 1)
+
+
+def load(model: nn.Module, state: State, plan: Plan, may_differ: Sequence[str] = ()) -> Report:
+    """Load a source's weights into a model of the target's classes, and account for every tensor on both sides.
+
+    `may_differ`: prefixes of keys that may be missing or of another shape and then keep the model's own values; a
+    mask branch that the source lacks always may. Raises CheckpointError, before anything is changed, that names the
+    first tensor that is missing or of another shape with what was expected and found.
+    """
+    own = _without_counters(model.state_dict())
+    source = _without_counters(modern_keys(state))
+    built = apply(source, plan)
+    lines, fitting = [], {}
+    for key in sorted(own.keys() | source.keys()):
+        shapes = (
+            tuple(source[key].shape) if key in source else None,
+            tuple(own[key].shape) if key in own else None,
+        )
+        status = _status(key, own.get(key), built.get(key), tuple(may_differ))
+        lines.append(TensorLine(key, status, *shapes))
+        if status in ("kept", "mapped"):
+            fitting[key] = built[key]
+    model.load_state_dict(fitting, strict=False)
+    return Report(plan, tuple(lines))
+
+
+def _status(
+    key: str, own: Tensor | None, built: Tensor | None, may_differ: tuple[str, ...]
+) -> Literal["kept", "mapped", "reset", "mismatched", "unused"]:
+    if own is None:
+        return "unused"
+    if built is not None and built.shape == own.shape:
+        return "mapped" if _HEAD.search(key) else "kept"
+    if built is None and (_OPTIONAL.search(key) or key.startswith(may_differ)):
+        return "reset"
+    if built is not None and key.startswith(may_differ):
+        return "mismatched"
+    found = "nothing" if built is None else _shape(tuple(built.shape))
+    raise CheckpointError(
+        f"tensor {key}: expected {_shape(tuple(own.shape))}, found {found} - use weights of this architecture"
+    )
+
+
+def modern_keys(state: State) -> State:
+    """The state under the keys of today's torchvision: wrappers' prefixes gone, single convolutions as blocks of one.
+
+    torchvision renames `fpn.inner_blocks.0.weight`, `rpn.head.conv.weight` and `mask_fcn1.weight` of its older
+    checkpoints while loading; here it must happen before, or the tensors would count as missing.
+    """
+    for prefix in ("module.", "_orig_mod.", "model."):
+        if state and all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return {_modern(key): value for key, value in state.items()}
+
+
+def _modern(key: str) -> str:
+    key = re.sub(r"(\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2", key)
+    key = re.sub(r"(^|\.)(rpn\.head\.conv)\.(weight|bias)$", r"\1\2.0.0.\3", key)
+    return re.sub(
+        r"(\.mask_head)\.mask_fcn(\d+)\.(weight|bias)$", lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}", key
+    )
+
+
+def _without_counters(state: Mapping[str, Tensor]) -> State:
+    """Frozen BatchNorm has no batch counter, and a trained one's counter is not used with a fixed momentum."""
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "-" if shape is None else "x".join(map(str, shape)) or "scalar"
