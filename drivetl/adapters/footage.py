@@ -1,0 +1,191 @@
+"""Custom footage in any format -> source images, their taxonomy and the account of what was read."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from drivetl import console
+from drivetl.adapters.reading import Reader, Reading, scalar
+from drivetl.coco.files import read_text
+from drivetl.coco.records import SourceImage
+from drivetl.coco.taxonomy import Taxonomy, own_labels
+from drivetl.errors import ConfigError, DataError
+
+FORMATS = {
+    "cvat": "cvat",
+    "labelme": "labelme",
+    "voc": "voc",
+    "yolo": "yolo",
+    "bdd100k": "bdd100k",
+    "cityscapes": "cityscapes",
+    "nuimages": "nuimages",
+    "mot": "mot",
+    "coco": "coco_json",
+}
+"""--format -> module of this package with `read(reading) -> Footage`."""
+
+
+@dataclass(slots=True)
+class Source:
+    """Everything that conversion needs to know about footage."""
+
+    images: list[SourceImage]
+    images_root: Path
+    taxonomy: Taxonomy
+    own_labels: bool
+    """No taxonomy was given: the classes are the footage's own labels."""
+
+
+def reader(name: str) -> Reader:
+    """The reader of a format."""
+    module = importlib.import_module(f"drivetl.adapters.{FORMATS[name]}")
+    result: Reader = module.read
+    return result
+
+
+def read_footage(
+    format_name: str,
+    reading: Reading,
+    *,
+    attributes: Path | None = None,
+    sequence_from: str | None = None,
+) -> Source:
+    """Read footage of one format; `reading.account` holds what the reader itself left out.
+
+    attributes: a CSV with `file_name` and further columns that are merged into the images.
+    sequence_from: a regular expression with a group, searched in each file name; the group is the sequence.
+    Raises DataError with file and line for anything that cannot be read, ConfigError for an unusable expression.
+    """
+    pattern = _compiled(sequence_from) if sequence_from else None
+    footage = reader(format_name)(reading)
+    images = list(console.track(footage.images, "reading"))
+    reading.close()
+    if not images:
+        raise DataError("no images found", remedy="check --root and --format", file=reading.root)
+    if attributes is not None:
+        merge_attributes(images, attributes)
+    if pattern is not None:
+        for image in images:
+            image.sequence = sequence_of(image.file_name, pattern)
+    images.sort(key=lambda image: image.file_name)
+    taxonomy = reading.taxonomy or derived_taxonomy(images, footage.declared, ordered=footage.ordered)
+    return Source(images, footage.images_root, taxonomy, reading.taxonomy is None)
+
+
+def _compiled(expression: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise ConfigError(f"--sequence-from {expression!r} is no regular expression: {error}") from None
+    if pattern.groups < 1:
+        raise ConfigError(f"--sequence-from {expression!r} has no group - put the sequence into (...)")
+    return pattern
+
+
+def sequence_of(file_name: str, pattern: re.Pattern[str]) -> str:
+    """The first group that matched in the file name. Raises DataError for a name without a match."""
+    match = pattern.search(file_name)
+    found = next((group for group in match.groups() if group), None) if match else None
+    if found is None:
+        raise DataError(
+            f"--sequence-from {pattern.pattern!r} finds nothing in {file_name!r}",
+            remedy="widen the expression so that every file name has its sequence",
+        )
+    return found
+
+
+def derived_taxonomy(images: Iterable[SourceImage], declared: tuple[str, ...], *, ordered: bool) -> Taxonomy:
+    """The footage's own labels as classes, sorted (or in declared order).
+
+    A label whose every object is marked `ignore` and that is called `<label>group` hides its label's class instead of
+    being one (Cityscapes crowds).
+    """
+    seen: Counter[str] = Counter()
+    ignored: Counter[str] = Counter()
+    for image in images:
+        for item in image.objects:
+            seen[item.label] += 1
+            ignored[item.label] += item.ignore
+    labels = set(seen) | set(declared)
+    groups = {
+        label: label.removesuffix("group")
+        for label in labels
+        if label.endswith("group") and label.removesuffix("group") in labels and seen[label] == ignored[label]
+    }
+    classes = [label for label in (declared if ordered else sorted(labels)) if label not in groups]
+    taxonomy = own_labels(classes)
+    if ordered:
+        by_name = {item.name: item for item in taxonomy.classes}
+        taxonomy = replace(taxonomy, classes=tuple(by_name[label] for label in classes))
+    return replace(taxonomy, ignore=tuple((label, (groups[label],)) for label in sorted(groups)))
+
+
+def merge_attributes(images: Iterable[SourceImage], path: Path) -> None:
+    """Merge a CSV (file_name, then sequence, frame_index, weather, ...) into images; empty cells say nothing.
+
+    Raises DataError with the line for a row whose file is unknown or comes twice, or whose cells do not fit the head.
+    """
+    by_name = {image.file_name: image for image in images}
+    merged: set[str] = set()
+    for line, row in _csv_rows(path):
+        name = row.pop("file_name")
+        image = by_name.get(name.replace("\\", "/").removeprefix("./"))
+        if image is None:
+            raise DataError(
+                f"no image is called {name!r}",
+                remedy="write names relative to the images root, or remove the row",
+                file=path,
+                line=line,
+            )
+        if image.file_name in merged:
+            raise DataError(f"{name!r} comes twice", remedy="keep one row an image", file=path, line=line)
+        merged.add(image.file_name)
+        for column, value in row.items():
+            if value == "":
+                continue
+            if column == "sequence":
+                image.sequence = value
+            elif column == "frame_index":
+                if not value.isascii() or not value.isdigit():
+                    raise DataError(
+                        f"frame_index {value!r} is no whole number",
+                        remedy="write 0, 1, 2, ...",
+                        file=path,
+                        line=line,
+                    )
+                image.frame_index = int(value)
+            else:
+                image.attributes[column] = scalar(value)
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    rows = csv.reader(io.StringIO(read_text(path)), strict=True)
+    try:
+        head = [name.strip() for name in next(rows, [])]
+        if "file_name" not in head or len(set(head)) != len(head) or "" in head:
+            raise DataError(
+                "the first line must name the columns: file_name and others, each once",
+                remedy="for example file_name,sequence,weather,timeofday",
+                file=path,
+                line=1,
+            )
+        for row in rows:
+            if not row:
+                continue
+            if len(row) != len(head):
+                raise DataError(
+                    f"{len(row)} cells under {len(head)} columns",
+                    remedy="mend the row",
+                    file=path,
+                    line=rows.line_num,
+                )
+            yield rows.line_num, dict(zip(head, (cell.strip() for cell in row), strict=True))
+    except csv.Error as error:
+        raise DataError(f"not a CSV: {error}", remedy="mend the row", file=path, line=rows.line_num) from None

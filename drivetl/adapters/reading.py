@@ -1,0 +1,266 @@
+"""What all footage readers share: the account they fill, typed access to foreign values, names and sequences.
+
+A reader is `read(reading) -> Footage`. It hands over every object it can; one it cannot hand over it counts itself,
+so that objects read = kept + ignored + dropped + rejected holds from the first byte on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from drivetl.coco.build import Account
+from drivetl.coco.files import IMAGE_SUFFIXES, image_size, list_images
+from drivetl.coco.records import SourceImage
+from drivetl.coco.taxonomy import Taxonomy
+from drivetl.errors import DataError
+
+NAMED_PLACES = 10
+"""So many places of one kind of trouble are named one by one; all are counted."""
+
+_SPLIT_WORDS = {
+    "",
+    "images",
+    "image",
+    "img",
+    "jpegimages",
+    "train",
+    "training",
+    "val",
+    "valid",
+    "validation",
+    "test",
+    "testing",
+    "data",
+    "default",
+    "obj_train_data",
+    "obj_valid_data",
+    "obj_test_data",
+    "leftimg8bit",
+}
+
+
+@dataclass
+class Reading:
+    """What a reader is asked for, and where it keeps count."""
+
+    root: Path
+    """A folder, or for single-file formats the file itself."""
+    images: Path | None = None
+    """The images root, where the user names it."""
+    account: Account = field(default_factory=Account)
+    on_error: str = "stop"
+    """"stop" at the first broken record, or "skip" it, counted and named."""
+    taxonomy: Taxonomy | None = None
+    """Known: work for labels that it drops can be spared."""
+    rotated: str = "enclose"
+    """Rotated boxes: "enclose" in an upright box and count, or "refuse"."""
+    visible_masks: bool = False
+    """YOLO polygons: paint back to front and keep what stays visible."""
+    _named: dict[str, list[str]] = field(default_factory=dict)
+
+    def wants_mask(self, label: str) -> bool:
+        """Whether anybody will look at the mask of an object with this label."""
+        return self.taxonomy is None or label not in self.taxonomy.drop
+
+    def drop(self, label: str, reason: str, file: Path | None = None, line: int | None = None) -> None:
+        """Count an object that is read and left out; with a file its place is named too."""
+        self.account.read[label] += 1
+        self.account.dropped[reason] += 1
+        if file is not None:
+            self.name(reason, file, line)
+
+    def note(self, text: str, count: int = 1) -> None:
+        """Count something worth saying once."""
+        self.account.notes[text] += count
+
+    def name(self, what: str, file: Path, line: int | None = None) -> None:
+        """Remember a place of trouble for the summary, relative to the root."""
+        place = file.relative_to(self.root).as_posix() if file.is_relative_to(self.root) else file.name
+        self._named.setdefault(what, []).append(place if line is None else f"{place}:{line}")
+
+    def close(self) -> None:
+        """Turn the remembered places into notes; called once, when everything is read."""
+        for what, places in sorted(self._named.items()):
+            more = f", and {len(places) - NAMED_PLACES} more" if len(places) > NAMED_PLACES else ""
+            self.note(f"{what}: {', '.join(places[:NAMED_PLACES])}{more}", len(places))
+        self._named.clear()
+
+    @contextmanager
+    def object(self, label: str, file: Path | str, line: int | None = None) -> Iterator[None]:
+        """Around the parsing of one object: an error gets its place, or the object is rejected."""
+        try:
+            yield
+        except DataError as error:
+            error.at(file, line)
+            if self.on_error != "skip":
+                raise
+            self.account.reject(error, [label])
+
+    @contextmanager
+    def file(self, file: Path | str) -> Iterator[None]:
+        """Around a whole label file or image entry: an error gets its place, or the file is left out."""
+        try:
+            yield
+        except DataError as error:
+            error.at(file)
+            if self.on_error != "skip":
+                raise
+            self.account.reject(error)
+            self.note("label files or images left out because they cannot be read")
+
+
+@dataclass
+class Footage:
+    """What a reader found: images on their root, and the labels the source declares in order."""
+
+    images_root: Path
+    images: Iterator[SourceImage]
+    declared: tuple[str, ...] = ()
+    """Labels of formats whose ids refer to a closed list, in that list's order."""
+    ordered: bool = False
+    """The declared order is to be kept when there is no taxonomy (COCO: the order of ids)."""
+
+
+Reader = Callable[[Reading], Footage]
+
+
+def number(value: object, what: str) -> float:
+    """A finite float out of a foreign value; DataError names what it should have been."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise DataError(f"{what} is {shown(value)}, not a number", remedy="mend or remove the record")
+    try:
+        result = float(value)
+    except (ValueError, OverflowError):
+        result = math.nan
+    if not math.isfinite(result):
+        raise DataError(f"{what} is {shown(value)}, not a finite number", remedy="mend or remove the record")
+    return result
+
+
+def whole(value: object, what: str) -> int:
+    """An integer out of a foreign value; 3.0 is one, 3.5 is not."""
+    result = number(value, what)
+    if result != int(result) or abs(result) > 2**53:
+        raise DataError(f"{what} is {shown(value)}, not a whole number", remedy="mend or remove the record")
+    return int(result)
+
+
+def text(value: object, what: str) -> str:
+    """A string out of a foreign value."""
+    if not isinstance(value, str):
+        raise DataError(f"{what} is {shown(value)}, not a text", remedy="mend or remove the record")
+    return value
+
+
+def mapping(value: object, what: str) -> dict[str, Any]:
+    """A JSON object."""
+    if not isinstance(value, dict):
+        raise DataError(f"{what} is {shown(value)}, not an object", remedy="mend or remove the record")
+    return value
+
+
+def sequence(value: object, what: str) -> list[Any]:
+    """A JSON array; null counts as empty, as many tools write it."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise DataError(f"{what} is {shown(value)}, not a list", remedy="mend or remove the record")
+    return value
+
+
+def shown(value: object) -> str:
+    """A foreign value, short enough for an error message."""
+    printed = repr(value)
+    return printed if len(printed) <= 60 else printed[:57] + "..."
+
+
+def scalar(value: object) -> bool | float | str | None:
+    """A foreign attribute as JSON keeps it: texts `true` and `false` become booleans, the rest stays."""
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower(), value)
+    return value if isinstance(value, bool | int | float) or value is None else str(value)
+
+
+def folder_sequence(file_name: str) -> str:
+    """The folder of an image as its drive or clip; empty when the folders only say `images` or `train`."""
+    parts = [
+        part for part in PurePosixPath(file_name).parent.parts if part.lower().lstrip(".") not in _SPLIT_WORDS
+    ]
+    return "/".join(parts)
+
+
+class Sizes:
+    """Sizes of images on disk, from their headers, each read once."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._known: dict[str, tuple[int, int]] = {}
+
+    def of(self, name: str) -> tuple[int, int]:
+        """(width, height) in px. Raises DataError when the image is missing or unreadable."""
+        if name not in self._known:
+            self._known[name] = image_size(self.root / name)
+        return self._known[name]
+
+
+class ImageIndex:
+    """All images under a folder, found by name, by stem or by frame number."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.names = list_images(root) if root.is_dir() else []
+        self._names = set(self.names)
+        self._by_stem: dict[str, list[str]] = {}
+        for name in self.names:
+            self._by_stem.setdefault(PurePosixPath(name).stem, []).append(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def find(self, *candidates: str) -> str | None:
+        """The first candidate that is there: as it stands, with another suffix, or by its file stem alone.
+
+        A stem that several images share is no answer.
+        """
+        for name in candidates:
+            if name in self._names:
+                return name
+        for name in candidates:
+            bare = str(PurePosixPath(name).with_suffix("")) if name.lower().endswith(IMAGE_SUFFIXES) else name
+            for suffix in IMAGE_SUFFIXES:
+                if bare + suffix in self._names:
+                    return bare + suffix
+        for name in candidates:
+            pure = PurePosixPath(name)
+            same = self._by_stem.get(pure.stem if name.lower().endswith(IMAGE_SUFFIXES) else pure.name, [])
+            if len(same) == 1:
+                return same[0]
+        return None
+
+
+def first_folder(root: Path, *names: str) -> Path:
+    """The first of these sub-folders that exists, else the root itself."""
+    return next((root / name for name in names if (root / name).is_dir()), root)
+
+
+def label_files(root: Path, suffix: str) -> list[Path]:
+    """All label files below a root, sorted by their relative name; the root itself when it is such a file.
+
+    Raises DataError when there are none.
+    """
+    if root.is_file():
+        return [root]
+    if not root.exists():
+        raise DataError("no such file or folder", remedy="check --root", file=root)
+    found = sorted(
+        (path for path in root.rglob(f"*{suffix}") if path.is_file() and not path.name.startswith(".")),
+        key=lambda path: path.relative_to(root).as_posix(),
+    )
+    if not found:
+        raise DataError(f"no *{suffix} file in it", remedy="check --root and --format", file=root)
+    return found

@@ -1,0 +1,284 @@
+"""Shapes of foreign files: polygons, run-length masks, curves, and what stays visible when they hide each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as rle_tools
+
+from drivetl.adapters.reading import number, shown, whole
+from drivetl.coco.files import MAX_PIXELS
+from drivetl.coco.records import Box, Segmentation
+from drivetl.errors import DataError
+
+Points = list[tuple[float, float]]
+"""Vertices (x, y) in px."""
+
+MAX_COORDINATE = 1e6
+"""Vertices further out than this are broken, not outside; rasterizers count pixels along every edge."""
+
+NOT_PAINTED = frozenset({"license plate"})
+"""Cityscapes polygons that lie on an object as a part of it: its own painter leaves them out (their id is -1)."""
+
+
+def points_of(values: Sequence[Any], what: str) -> Points:
+    """[[x, y], ...] from a foreign list. Raises DataError for anything that is no pair of finite numbers."""
+    points = []
+    for index, pair in enumerate(values):
+        if not isinstance(pair, list | tuple) or len(pair) < 2:
+            raise DataError(f"{what}[{index}] is {shown(pair)}, not x, y", remedy="mend or remove the record")
+        point = (number(pair[0], f"x of {what}[{index}]"), number(pair[1], f"y of {what}[{index}]"))
+        if max(abs(point[0]), abs(point[1])) > MAX_COORDINATE:
+            raise DataError(
+                f"{what}[{index}] lies {shown(list(point))}, far outside any image", remedy="mend the record"
+            )
+        points.append(point)
+    return points
+
+
+def flat(points: Points) -> list[float]:
+    """[(x, y), ...] -> [x, y, x, y, ...]."""
+    return [value for point in points for value in point]
+
+
+def pairs(polygon: Sequence[float]) -> Points:
+    """[x, y, x, y, ...] -> [(x, y), ...]."""
+    return list(zip(polygon[::2], polygon[1::2], strict=True))
+
+
+def box_of(points: Points) -> Box:
+    """The upright box (x1, y1, x2, y2) around vertices."""
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def rotated_box(box: Box, degrees: float) -> Box:
+    """The upright box that encloses a box turned clockwise about its centre."""
+    x1, y1, x2, y2 = box
+    angle = math.radians(degrees)
+    width = abs((x2 - x1) * math.cos(angle)) + abs((y2 - y1) * math.sin(angle))
+    height = abs((x2 - x1) * math.sin(angle)) + abs((y2 - y1) * math.cos(angle))
+    cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
+    return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
+
+
+def bezier_outline(points: Points, types: str, steps: int = 8) -> Points:
+    """The outline of Scalabel vertices: L is a corner, C C C are two control points and the end of a cubic curve.
+
+    A run of C whose last curve lacks its end takes the next corner as end (the first one when it closes the shape).
+    Source: scalabel/label/transforms.py, which hands the same codes to matplotlib as LINETO and CURVE4.
+    """
+    if len(types) != len(points) or set(types) - {"L", "C"}:
+        raise DataError(f"types {shown(types)} do not fit {len(points)} vertices", remedy="one L or C each")
+    outline: Points = []
+    index = 0
+    while index < len(points):
+        if types[index] == "L" or not outline:
+            outline.append(points[index])
+            index += 1
+            continue
+        if index + 1 >= len(points):
+            outline.append(points[index])
+            break
+        start, first, second = outline[-1], points[index], points[index + 1]
+        end = points[index + 2] if index + 2 < len(points) else points[0]
+        for step in range(1, steps + 1):
+            t = step / steps
+            weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+            curve = (start, first, second, end)
+            outline.append(
+                (
+                    sum(w * p[0] for w, p in zip(weights, curve, strict=True)),
+                    sum(w * p[1] for w, p in zip(weights, curve, strict=True)),
+                )
+            )
+        index += 3
+    return outline
+
+
+def checked_rle(value: object, width: int, height: int) -> dict[str, Any]:
+    """A foreign COCO RLE, its runs proven to fill the image exactly, with text counts.
+
+    pycocotools decodes into a buffer of h * w bytes without looking, so runs are added up here first.
+    Raises DataError when the size or the sum is wrong.
+    """
+    if not isinstance(value, dict) or "counts" not in value:
+        raise DataError(f"{shown(value)} is no run-length mask", remedy="it needs size and counts")
+    size = value.get("size") or [height, width]
+    if list(size) != [height, width]:
+        raise DataError(
+            f"mask size {shown(size)} is not [{height}, {width}]", remedy="mend or remove the record"
+        )
+    counts = value["counts"]
+    if isinstance(counts, str):
+        runs = _decode_counts(counts)
+    elif isinstance(counts, list):
+        runs = [whole(run, "a run of the mask") for run in counts]
+    else:
+        raise DataError(f"mask counts are {shown(counts)}", remedy="a text or a list of runs")
+    if any(run < 0 for run in runs) or sum(runs) != height * width:
+        raise DataError(
+            f"the mask's runs cover {sum(runs)} px, the image has {height * width}",
+            remedy="mend or remove the record",
+        )
+    return compressed(runs, width, height)
+
+
+def _decode_counts(counts: str) -> list[int]:
+    """Runs in COCO's text form: 5 bits a character, the third and later as differences to the one two before."""
+    runs: list[int] = []
+    position = 0
+    while position < len(counts):
+        value, shift, more = 0, 0, True
+        while more:
+            if position >= len(counts):
+                raise DataError("the mask's counts are cut off", remedy="mend or remove the record")
+            code = ord(counts[position]) - 48
+            if not 0 <= code < 64 or shift > 40:
+                raise DataError("the mask's counts are not COCO text", remedy="mend or remove the record")
+            value |= (code & 0x1F) << shift
+            more = bool(code & 0x20)
+            position, shift = position + 1, shift + 5
+            if not more and code & 0x10:
+                value |= -1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+    return runs
+
+
+def compressed(runs: list[int], width: int, height: int) -> dict[str, Any]:
+    """Column-major runs, background first -> COCO RLE with text counts."""
+    rle = rle_tools.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+    return {"size": [height, width], "counts": rle["counts"].decode()}
+
+
+def row_major_rle(
+    runs: list[int], left: int, top: int, width: int, height: int, image: tuple[int, int]
+) -> tuple[dict[str, Any], Box] | None:
+    """CVAT's mask: row-major runs (background first) of a (height, width) crop -> COCO RLE and its tight box.
+
+    image: (width, height). None when the mask is empty. Raises DataError when runs or crop do not fit.
+    """
+    if width < 1 or height < 1 or width * height > MAX_PIXELS or left < 0 or top < 0:
+        raise DataError(
+            f"mask crop {width} x {height} at {left}, {top} is not usable", remedy="mend the record"
+        )
+    if left + width > image[0] or top + height > image[1]:
+        raise DataError(
+            f"mask crop {width} x {height} at {left}, {top} leaves the image {image[0]} x {image[1]}",
+            remedy="check the image's size",
+        )
+    if any(run < 0 for run in runs) or sum(runs) != width * height:
+        raise DataError(
+            f"the mask's runs cover {sum(runs)} px, its crop has {width * height}", remedy="mend the record"
+        )
+    values = np.arange(len(runs)) % 2 == 1
+    crop = np.repeat(values, runs).reshape(height, width)
+    return encode_crop(crop, left, top, image)
+
+
+def encode_crop(
+    crop: npt.NDArray[np.bool_], left: int, top: int, image: tuple[int, int]
+) -> tuple[dict[str, Any], Box] | None:
+    """(h, w) bool mask of a crop at (left, top) -> COCO RLE in the whole image and the tight box; None when empty.
+
+    image: (width, height). Works on the crop alone, so small objects cost little in large images.
+    """
+    columns, rows = np.nonzero(crop.T)
+    if not len(columns):
+        return None
+    width, height = image
+    flat_index = (columns.astype(np.int64) + left) * height + rows + top
+    breaks = np.flatnonzero(np.diff(flat_index) != 1)
+    starts = np.concatenate(([flat_index[0]], flat_index[breaks + 1]))
+    ends = np.concatenate((flat_index[breaks], [flat_index[-1]])) + 1
+    edges = np.concatenate(([0], np.column_stack((starts, ends)).ravel(), [width * height]))
+    box = (
+        float(columns.min() + left),
+        float(rows.min() + top),
+        float(columns.max() + left + 1),
+        float(rows.max() + top + 1),
+    )
+    return compressed([int(run) for run in np.diff(edges)], width, height), box
+
+
+def raster(
+    points: Points, image: tuple[int, int], *, pixel_index: bool
+) -> tuple[npt.NDArray[np.bool_], int, int] | None:
+    """The pixels of a polygon as (crop, left, top), None when it has none inside the image (width, height).
+
+    pixel_index: vertices name pixels, borders included, as Cityscapes draws them; else they are points of the
+    continuous plane and a pixel belongs to the polygon by COCO's rule.
+    """
+    width, height = image
+    x1, y1, x2, y2 = box_of(points)
+    left, top = max(math.floor(x1), 0), max(math.floor(y1), 0)
+    right, bottom = min(math.ceil(x2) + pixel_index, width), min(math.ceil(y2) + pixel_index, height)
+    if right <= left or bottom <= top or len(points) < 3:
+        return None
+    shape = (bottom - top, right - left)
+    if pixel_index:
+        crop = np.zeros(shape, np.uint8)
+        vertices = np.rint(np.asarray(points)).astype(np.int32) - (left, top)
+        cv2.fillPoly(crop, [vertices.astype(np.int32)], 1)
+    else:
+        shifted = [value - (left, top)[index % 2] for index, value in enumerate(flat(points))]
+        crop = rle_tools.decode(rle_tools.merge(rle_tools.frPyObjects([shifted], *shape)))
+    return crop.astype(bool), left, top
+
+
+def visible(
+    polygons: Sequence[tuple[str, list[Points]]],
+    image: tuple[int, int],
+    wanted: Sequence[bool],
+    *,
+    pixel_index: bool,
+) -> list[tuple[Segmentation, Box, float] | None]:
+    """What each polygon shows when all are painted in order, later ones over earlier ones.
+
+    polygons: (label, rings) back to front; image: (width, height). Per polygon (RLE, box xyxy, area px^2); None for one
+    that is hidden completely or not wanted (its answer is not computed, but it still hides others).
+    """
+    width, height = image
+    canvas = np.full((height, width), -1, np.int32)
+    extents = [
+        _paint(canvas, rings, image, index, pixel_index=pixel_index) if label not in NOT_PAINTED else None
+        for index, (label, rings) in enumerate(polygons)
+    ]
+    answers: list[tuple[Segmentation, Box, float] | None] = []
+    for index, extent in enumerate(extents):
+        encoded = None
+        layer = canvas
+        if extent is None:  # a part of what it lies on: it hides nothing and nothing hides it
+            layer = np.full((height, width), -1, np.int32)
+            extent = _paint(layer, polygons[index][1], image, index, pixel_index=pixel_index)
+        left, top, right, bottom = extent
+        if wanted[index] and right > left and bottom > top:
+            crop = layer[top:bottom, left:right] == index
+            encoded = encode_crop(crop, left, top, image)
+        answers.append((encoded[0], encoded[1], float(crop.sum())) if encoded else None)
+    return answers
+
+
+def _paint(
+    canvas: npt.NDArray[np.int32],
+    rings: list[Points],
+    image: tuple[int, int],
+    value: int,
+    *,
+    pixel_index: bool,
+) -> tuple[int, int, int, int]:
+    """Paint rings into a canvas; the extent (left, top, right, bottom) of what was touched."""
+    left, top, right, bottom = image[0], image[1], 0, 0
+    for ring in rings:
+        drawn = raster(ring, image, pixel_index=pixel_index)
+        if drawn is not None:
+            crop, x, y = drawn
+            canvas[y : y + crop.shape[0], x : x + crop.shape[1]][crop] = value
+            left, top = min(left, x), min(top, y)
+            right, bottom = max(right, x + crop.shape[1]), max(bottom, y + crop.shape[0])
+    return left, top, right, bottom

@@ -1,0 +1,284 @@
+"""YOLO txt: one file per image, rows `class cx cy w h` or `class x1 y1 x2 y2 x3 y3 ...` in fractions of the image.
+
+Class names stand in data.yaml, *.names or classes.txt. An image without a label file is an image without objects:
+that is the format's own rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+from drivetl.adapters.reading import Footage, Reading, Sizes, folder_sequence, number, shown, whole
+from drivetl.adapters.shapes import Points, box_of, flat, visible
+from drivetl.coco.files import list_images, read_text
+from drivetl.coco.records import SourceImage, SourceObject
+from drivetl.errors import DataError
+
+NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "obj.names", "classes.txt", "labels.txt")
+NO_LABELS = {"classes", "labels", "train", "val", "valid", "test", "readme", "obj"}
+"""Text files that stand beside labels and are none."""
+
+FURTHEST = 1.5
+"""A coordinate beyond this is no fraction of the image; up to it, the box runs past the edge and is clipped."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One parsed row, in fractions of the image."""
+
+    class_id: int
+    line: int
+    box: tuple[float, float, float, float] | None
+    """(x1, y1, x2, y2) of a box row."""
+    polygon: Points | None
+    """Vertices of a polygon row."""
+
+
+def read(reading: Reading) -> Footage:
+    """YOLO footage: every image below the images root with the rows of its label file."""
+    root = reading.root
+    if not root.is_dir():
+        raise DataError("no such folder", remedy="--root is the folder with images and labels", file=root)
+    names = find_names(root)
+    images_root = reading.images or next(
+        (
+            folder
+            for folder in (root / "images", root / "JPEGImages", root / "obj_train_data")
+            if folder.is_dir()
+        ),
+        root,
+    )
+    image_names = list_images(images_root) if images_root.is_dir() else []
+    if not image_names:
+        raise DataError(
+            "no images in it, and YOLO labels mean nothing without their sizes",
+            remedy="name the folder with --images",
+            file=images_root,
+        )
+    return Footage(images_root, _images(reading, names, images_root, image_names), tuple(names))
+
+
+def find_names(root: Path) -> list[str]:
+    """Class names in id order, from the first file that has them."""
+    folders = [root, root / "labels", *sorted(path for path in root.iterdir() if path.is_dir())]
+    for folder in folders:
+        others = sorted([*folder.glob("*.names"), *folder.glob("*.y*ml")])
+        for path in [*(folder / name for name in NAME_FILES), *others]:
+            if path.is_file():
+                names = read_names(path)
+                if names:
+                    return names
+    raise DataError(
+        "no class names found", remedy="put data.yaml, obj.names or classes.txt into the folder", file=root
+    )
+
+
+def read_names(path: Path) -> list[str]:
+    """Names in id order from a data.yaml (a list or {id: name}) or a file with a name a line; [] when it has none."""
+    content = read_text(path)
+    if path.suffix not in (".yaml", ".yml"):
+        return [line.strip() for line in content.rstrip().splitlines()]
+    try:
+        document = yaml.safe_load(content)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        raise DataError(
+            "not valid YAML", remedy="mend the syntax", file=path, line=mark.line + 1 if mark else None
+        ) from None
+    names = document.get("names") if isinstance(document, dict) else None
+    if isinstance(names, dict):
+        try:
+            names = [names[index] for index in range(len(names))]
+        except KeyError as error:
+            raise DataError(
+                f"names has no entry {error}", remedy="number the classes 0, 1, 2, ...", file=path
+            ) from None
+    if names is None:
+        return []
+    if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
+        raise DataError(f"names is {shown(names)}", remedy="write a list of names", file=path)
+    return [str(name) for name in names]
+
+
+def parse(content: str, names: list[str], reading: Reading, file: Path) -> Iterator[Row]:
+    """Rows of a label file; repeated ones are counted and left out.
+
+    Raises DataError with the line for a row that is neither box nor polygon, a class without a name, coordinates that
+    are no fractions.
+    """
+    seen: set[str] = set()
+    for line, raw in enumerate(content.splitlines(), 1):
+        fields = raw.split()
+        if not fields:
+            continue
+        label = _label(fields[0], names)
+        with reading.object(label or fields[0], file, line):
+            if label is None:
+                raise DataError(
+                    f"class {shown(fields[0])} has no name; there are {len(names)} names, from 0 on",
+                    remedy="check the names file",
+                )
+            key = " ".join(fields)
+            if key in seen:
+                reading.drop(label, "repeated row", file, line)
+                continue
+            seen.add(key)
+            yield _parse_row(fields, line)
+
+
+def _label(value: str, names: list[str]) -> str | None:
+    try:
+        class_id = whole(value, "class")
+    except DataError:
+        return None
+    return names[class_id] if 0 <= class_id < len(names) else None
+
+
+def _parse_row(fields: list[str], line: int) -> Row:
+    values = [number(value, f"column {column}") for column, value in enumerate(fields[1:], 2)]
+    for value in values:
+        if not 1 - FURTHEST <= value <= FURTHEST:
+            raise DataError(
+                f"{value:g} is no fraction of the image",
+                remedy="YOLO coordinates are divided by width and height",
+            )
+    class_id = whole(fields[0], "class")
+    if len(values) == 4:
+        cx, cy, w, h = values
+        if w < 0 or h < 0:
+            raise DataError(f"box size {w:g} x {h:g} is negative", remedy="mend or remove the row")
+        return Row(class_id, line, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), None)
+    if len(values) >= 6 and len(values) % 2 == 0:
+        return Row(class_id, line, None, list(zip(values[::2], values[1::2], strict=True)))
+    hint = "; with a sixth, a confidence, it is a prediction" if len(values) == 5 else ""
+    raise DataError(
+        f"a row of {len(fields)} values is neither box nor polygon",
+        remedy=f"a box has 5 values, a polygon 1 + 2 per vertex{hint}",
+    )
+
+
+def _images(
+    reading: Reading, names: list[str], images_root: Path, image_names: list[str]
+) -> Iterator[SourceImage]:
+    sizes = Sizes(images_root)
+    labels = _label_files(reading.root, images_root)
+    used: set[Path] = set()
+    for name in image_names:
+        path = _label_of(name, images_root, reading.root, labels)
+        if path is None:
+            reading.note("images without a label file, taken as images without objects")
+        else:
+            used.add(path)
+        with reading.file(path or images_root / name):
+            size = sizes.of(name)
+            rows = list(parse(read_text(path), names, reading, path)) if path else []
+            image = SourceImage(name, *size, sequence=folder_sequence(name), label_file=path)
+            image.objects = _objects(reading, rows, names, size, path)
+            yield image
+    for path in sorted(set(labels.values()) - used):
+        _orphan(reading, names, path)
+
+
+def _label_files(root: Path, images_root: Path) -> dict[str, Path]:
+    """Label files below root, by path relative to root without suffix."""
+    found = {}
+    for folder in {root, images_root}:
+        for path in sorted(folder.rglob("*.txt")):
+            if path.stem.lower() not in NO_LABELS and path.is_file():
+                found[str(path.with_suffix(""))] = path
+    return found
+
+
+def _label_of(name: str, images_root: Path, root: Path, labels: dict[str, Path]) -> Path | None:
+    """Where an image's labels stand: beside it, with `images` turned to `labels`, or in a label folder of the root."""
+    stem = PurePosixPath(name).with_suffix("")
+    parts = list(stem.parts)
+    turned = ["labels" if part == "images" else part for part in parts]
+    candidates = [
+        images_root / stem,
+        root / "labels" / stem,
+        root / "labels" / Path(*turned),
+        root / stem,
+        root / Path(*turned),
+        *(root / folder / stem for folder in _label_folders(root)),
+    ]
+    return next((labels[str(path)] for path in candidates if str(path) in labels), None)
+
+
+def _label_folders(root: Path) -> list[str]:
+    return sorted(path.name for path in root.glob("labels*") if path.is_dir())
+
+
+def _objects(
+    reading: Reading, rows: list[Row], names: list[str], size: tuple[int, int], file: Path | None
+) -> list[SourceObject]:
+    width, height = size
+    pixels: list[tuple[Row, Points | None]] = [
+        (row, [(x * width, y * height) for x, y in row.polygon] if row.polygon else None) for row in rows
+    ]
+    usable: list[tuple[Row, Points | None]] = []
+    for row, points in pixels:
+        x1, y1, x2, y2 = box_of(points) if points else row.box or (0, 0, 0, 0)
+        if x2 <= x1 or y2 <= y1:
+            reading.drop(names[row.class_id], "row of zero size", file, row.line)
+        else:
+            usable.append((row, points))
+    if reading.visible_masks:
+        return _visible_objects(reading, usable, names, size)
+    return [_plain_object(row, points, names, size) for row, points in usable]
+
+
+def _plain_object(row: Row, points: Points | None, names: list[str], size: tuple[int, int]) -> SourceObject:
+    label = names[row.class_id]
+    if points is not None:
+        return SourceObject(label, box_of(points), [flat(points)], line=row.line)
+    assert row.box is not None
+    x1, y1, x2, y2 = row.box
+    return SourceObject(label, (x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1]), line=row.line)
+
+
+def _visible_objects(
+    reading: Reading, rows: list[tuple[Row, Points | None]], names: list[str], size: tuple[int, int]
+) -> list[SourceObject]:
+    """Objects with what is visible of their polygons; box rows stay as they are and hide nothing."""
+    polygons = [(names[row.class_id], [points] if points else []) for row, points in rows]
+    wanted = [bool(rings) and reading.wants_mask(label) for label, rings in polygons]
+    parts = visible(polygons, size, wanted, pixel_index=False)
+    objects = []
+    for (row, points), part, asked in zip(rows, parts, wanted, strict=True):
+        label = names[row.class_id]
+        if part is not None:
+            segmentation, box, area = part
+            objects.append(SourceObject(label, box, segmentation, area, line=row.line))
+        elif asked:
+            reading.drop(label, "hidden completely behind later polygons")
+        else:
+            objects.append(_plain_object(row, points, names, size))
+    return objects
+
+
+def _orphan(reading: Reading, names: list[str], path: Path) -> None:
+    """A text file without an image: when it holds rows, they cannot be placed; else it is no label file."""
+    with reading.file(path):
+        first = next((line.split() for line in read_text(path).splitlines() if line.strip()), [])
+        if len(first) < 5 or not all(_is_number(value) for value in first):
+            return
+        rows = list(parse(read_text(path), names, reading, path))
+        error = DataError(
+            "label file without an image", remedy="add the image, or name its folder with --images", file=path
+        )
+        if reading.on_error != "skip":
+            raise error
+        reading.account.reject(error, [names[row.class_id] for row in rows])
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
