@@ -222,14 +222,17 @@ class ImageIndex:
     def __contains__(self, name: str) -> bool:
         return name in self._names
 
+    def exact(self, *candidates: str) -> str | None:
+        """The first of these names that is there as it stands."""
+        return next((name for name in candidates if name in self._names), None)
+
     def find(self, *candidates: str) -> str | None:
         """The first candidate that is there: as it stands, with another suffix, or by its file stem alone.
 
         A stem that several images share is no answer.
         """
-        for name in candidates:
-            if name in self._names:
-                return name
+        if (found := self.exact(*candidates)) is not None:
+            return found
         for name in candidates:
             bare = str(PurePosixPath(name).with_suffix("")) if name.lower().endswith(IMAGE_SUFFIXES) else name
             for suffix in IMAGE_SUFFIXES:

@@ -1,0 +1,100 @@
+"""CVAT XML 1.1, "for images" and "for video", exported from a project, a task or a job.
+
+Images: `<image>` with shapes. Video: `<track>` with shapes per frame; frames missing between two of them are
+interpolated, as CVAT itself does. Boxes, polygons and masks become objects; other shapes are counted with their reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from drivetl.adapters.cvat_shapes import Meta, at, parse_meta, parse_shape, tag_attributes
+from drivetl.adapters.cvat_tracks import Track, parse_track, video_images
+from drivetl.adapters.reading import (
+    Footage,
+    ImageIndex,
+    Reading,
+    first_folder,
+    folder_sequence,
+    label_files,
+    whole,
+)
+from drivetl.adapters.xml import Node, root_tag, stream
+from drivetl.coco.records import SourceImage
+from drivetl.errors import DataError
+
+
+def read(reading: Reading) -> Footage:
+    """CVAT footage: all XML files of a folder, or one file. Several exports side by side keep their folder names."""
+    files = [path for path in label_files(reading.root, ".xml") if path == reading.root or _is_cvat(path)]
+    if not files:
+        raise DataError(
+            "no CVAT file in it (root element <annotations>)", remedy="check --root", file=reading.root
+        )
+    folder = reading.root if reading.root.is_dir() else reading.root.parent
+    nested = {path.parent for path in files} != {folder}
+    images_root = reading.images or (folder if nested else first_folder(folder, "images"))
+    return Footage(images_root, _all_images(reading, files, folder, images_root))
+
+
+def _is_cvat(path: Path) -> bool:
+    return root_tag(path) == "annotations"
+
+
+def _all_images(
+    reading: Reading, files: list[Path], folder: Path, images_root: Path
+) -> Iterator[SourceImage]:
+    index = ImageIndex(images_root)
+    for path in files:
+        prefix = path.parent.relative_to(folder).as_posix() if path.parent != folder else ""
+        clip = (Path(prefix).name if prefix else "") or (path.stem if len(files) > 1 else "")
+        with reading.file(path):
+            yield from _file_images(reading, path, index, prefix, clip)
+
+
+def _file_images(
+    reading: Reading, path: Path, index: ImageIndex, prefix: str, clip: str
+) -> Iterator[SourceImage]:
+    meta = Meta()
+    tracks: list[Track] = []
+    for node in stream(path, "annotations"):
+        if node.tag == "meta":
+            meta = parse_meta(node)
+        elif node.tag == "image":
+            with reading.file(path):
+                yield _image(reading, node, path, meta, index, prefix, clip)
+        elif node.tag == "track":
+            tracks.append(parse_track(node))
+    if tracks or meta.is_video:
+        yield from video_images(reading, tracks, meta, path, index, prefix, clip)
+
+
+def _image(
+    reading: Reading, node: Node, path: Path, meta: Meta, index: ImageIndex, prefix: str, clip: str
+) -> SourceImage:
+    name, subset = node.need("name").replace("\\", "/"), node.attributes.get("subset", "")
+    with at(node):
+        size = whole(node.need("width"), "width"), whole(node.need("height"), "height")
+    file_name = _on_disk(reading, index, name, subset, prefix, many=meta.subsets > 1)
+    image = SourceImage(file_name, *size, label_file=path, attributes={"subset": subset} if subset else {})
+    task = meta.tasks.get(node.attributes.get("task_id", ""))
+    image.sequence = folder_sequence(name) or (task.name if task and len(meta.tasks) > 1 else clip)
+    for child in node.children:
+        if child.tag == "tag":
+            image.attributes |= tag_attributes(child, meta)
+            continue
+        item = parse_shape(reading, child, child.attributes.get("label", ""), path, size, meta)
+        if item is not None:
+            image.objects.append(item)
+    return image
+
+
+def _on_disk(reading: Reading, index: ImageIndex, name: str, subset: str, prefix: str, *, many: bool) -> str:
+    """The image's name below the images root; a project's export puts each subset into its folder."""
+    outer = f"{prefix}/" if prefix else ""
+    inner = [f"{subset}/{name}", name] if subset else [name]
+    found = index.exact(*(outer + folder + tail for tail in inner for folder in ("images/", "")))
+    if found is None:
+        reading.note("images that are not on disk; their sizes are taken from the labels")
+    return found or outer + (inner[0] if many else name)

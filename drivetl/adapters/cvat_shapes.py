@@ -1,0 +1,215 @@
+"""The shapes, tags and attributes of CVAT XML, the same in its image and video exports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drivetl.adapters.reading import Reading, number, scalar, whole
+from drivetl.adapters.shapes import Points, box_of, flat, points_of, rotated_box, row_major_rle
+from drivetl.adapters.xml import Node
+from drivetl.coco.records import Box, SourceObject
+from drivetl.errors import DataError
+
+NO_REGIONS = {
+    "polyline": "a polyline encloses nothing",
+    "points": "points enclose nothing",
+    "ellipse": "ellipses are not converted",
+    "cuboid": "cuboids are not converted",
+    "skeleton": "skeletons are not converted",
+}
+REGIONS = ("box", "polygon", "mask")
+OWN_NAMES = {"occluded", "z_order", "group_id", "source", "rotation", "track_id", "keyframe", "source_label"}
+"""What CVAT itself says of a shape; a user's attribute of that name is kept as `cvat.<name>`."""
+
+
+@dataclass(slots=True)
+class Task:
+    """One task or job of `<meta>`: its clip and which of its frames were labelled."""
+
+    name: str = ""
+    size: int | None = None
+    """Number of frames."""
+    start: int = 0
+    """Number of its first frame in the video."""
+    stop: int | None = None
+    step: int = 1
+    """Every n-th frame of the video is a frame of the task (`frame_filter` step=n)."""
+    width_height: tuple[int, int] | None = None
+    segments: list[tuple[int, int]] = field(default_factory=list)
+    """(first, last) frame of each job, counted in frames of the task."""
+
+
+@dataclass(slots=True)
+class Meta:
+    """What the readers need of `<meta>`."""
+
+    tasks: dict[str, Task] = field(default_factory=dict)
+    """By task id."""
+    kinds: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(label, attribute name) -> input_type."""
+    subsets: int = 1
+    is_video: bool = False
+    source: str = ""
+    """Name of the video file."""
+
+
+def parse_meta(node: Node) -> Meta:
+    """`<meta>` of a project, a task or a job. Raises DataError with the line for numbers that are none."""
+    meta = Meta(source=node.value("source"))
+    outer_size = _size(node)
+    for kind in ("project", "task", "job"):
+        for owner in node.all(kind):
+            inner = owner.child("tasks")
+            for task in inner.all("task") if inner is not None else [owner] if kind != "project" else []:
+                meta.tasks[task.value("id")] = _task(task, outer_size)
+                meta.source = meta.source or task.value("source")
+                meta.is_video |= task.value("mode") == "interpolation"
+            for label in (owner.child("labels") or Node("labels", {}, 0)).all("label"):
+                for attribute in (label.child("attributes") or Node("attributes", {}, 0)).all("attribute"):
+                    meta.kinds[label.value("name"), attribute.value("name")] = attribute.value("input_type")
+            meta.subsets = max(meta.subsets, len(set(owner.value("subsets").split())))
+    return meta
+
+
+def _task(node: Node, outer_size: tuple[int, int] | None) -> Task:
+    task = Task(node.value("name"), width_height=_size(node) or outer_size)
+    with at(node):
+        task.size = whole(node.value("size"), "size") if node.value("size") else None
+        task.start = whole(node.value("start_frame", "0") or "0", "start_frame")
+        task.stop = whole(node.value("stop_frame"), "stop_frame") if node.value("stop_frame") else None
+        for part in node.value("frame_filter").replace(";", "&").split("&"):
+            key, _, value = part.partition("=")
+            if key.strip() == "step":
+                task.step = whole(value.strip(), "step of frame_filter")
+        if task.step < 1 or task.start < 0:
+            raise DataError(
+                f"start_frame {task.start} or step {task.step} is not usable", remedy="mend <meta>"
+            )
+        segments = node.child("segments")
+        for segment in segments.all("segment") if segments is not None else []:
+            task.segments.append(
+                (whole(segment.value("start"), "segment start"), whole(segment.value("stop"), "segment stop"))
+            )
+    return task
+
+
+def _size(node: Node) -> tuple[int, int] | None:
+    size = node.child("original_size")
+    if size is None:
+        return None
+    with at(size):
+        return whole(size.value("width"), "width"), whole(size.value("height"), "height")
+
+
+class at:  # noqa: N801 - reads as a phrase: `with at(node)`
+    """Adds an element's line to an error raised inside."""
+
+    def __init__(self, node: Node):
+        self.node = node
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, DataError) and error.line is None:
+            error.line = self.node.line
+
+
+def tag_attributes(node: Node, meta: Meta) -> dict[str, Any]:
+    """What a `<tag>` says of the whole image.
+
+    `<tag label="night"/>` is night: true; attributes of a tag become the image's; a tag whose only attribute is called
+    value, type or kind (or as the tag itself) gives its own name to it: weather: fog.
+    """
+    label = node.attributes.get("label", "")
+    given = attributes_of(node, label, meta)
+    if not given:
+        return {label: True} if label else {}
+    if len(given) == 1 and next(iter(given)) in ("value", "type", "kind", label):
+        return {label: next(iter(given.values()))}
+    return given
+
+
+def attributes_of(node: Node, label: str, meta: Meta) -> dict[str, Any]:
+    """The user's attributes of a shape or tag: checkboxes as booleans, numbers as numbers, the rest as written."""
+    found: dict[str, Any] = {}
+    for child in node.all("attribute"):
+        name, value = child.attributes.get("name", ""), child.text.strip()
+        kind = meta.kinds.get((label, name), "")
+        if kind == "number":
+            with at(child):
+                found[name] = number(value, f"attribute {name}")
+        else:
+            found[name] = scalar(value) if kind in ("", "checkbox") else value
+    return {f"cvat.{name}" if name in OWN_NAMES else name: value for name, value in found.items()}
+
+
+def parse_shape(
+    reading: Reading, node: Node, label: str, path: Path, size: tuple[int, int], meta: Meta
+) -> SourceObject | None:
+    """The object of a shape element; None for one that is counted as dropped, rejected, or is no shape."""
+    if node.tag not in REGIONS and node.tag not in NO_REGIONS:
+        return None
+    with reading.object(label or "(no label)", path, node.line):
+        if node.tag in NO_REGIONS:
+            reading.drop(label or "(no label)", NO_REGIONS[node.tag])
+            return None
+        if not label:
+            reading.drop("(no label)", "without a label", path, node.line)
+            return None
+        return _region(reading, node, label, size, meta)
+    return None
+
+
+def _region(
+    reading: Reading, node: Node, label: str, size: tuple[int, int], meta: Meta
+) -> SourceObject | None:
+    attributes = attributes_of(node, label, meta)
+    for name in ("occluded", "z_order", "group_id"):
+        if node.attributes.get(name):
+            attributes[name] = whole(node.attributes[name], name)
+    item = SourceObject(label, (0, 0, 0, 0), line=node.line, attributes=attributes)
+    item.ignore = attributes.get("difficult") is True or attributes.get("ignore") is True
+    if node.tag == "box":
+        _fill_box(reading, item, node)
+    elif node.tag == "polygon":
+        points = polygon_points(node)
+        item.box_xyxy, item.segmentation = box_of(points), [flat(points)]
+    else:
+        masked = _mask(node, size)
+        if masked is None:
+            reading.drop(label, "an empty mask")
+            return None
+        item.segmentation, item.box_xyxy = masked
+    return item
+
+
+def _fill_box(reading: Reading, item: SourceObject, node: Node) -> None:
+    x1, y1, x2, y2 = (number(node.need(name), name) for name in ("xtl", "ytl", "xbr", "ybr"))
+    item.box_xyxy = x1, y1, x2, y2
+    degrees = number(node.attributes.get("rotation", "0"), "rotation")
+    if degrees % 360:
+        if reading.rotated == "refuse":
+            raise DataError(
+                f"a box rotated by {degrees:g} degrees",
+                remedy="enclose it with --rotated enclose, or redraw it",
+            )
+        reading.note("rotated boxes, each enclosed by its upright box")
+        item.attributes |= {"rotation": degrees, "unrotated_box_xyxy": [x1, y1, x2, y2]}
+        item.box_xyxy = rotated_box(item.box_xyxy, degrees)
+
+
+def polygon_points(node: Node) -> Points:
+    """Vertices of `points="x,y;x,y;..."`. Raises DataError for fewer than three."""
+    points = points_of([pair.split(",") for pair in node.need("points").split(";")], "points")
+    if len(points) < 3:
+        raise DataError(f"a polygon of {len(points)} points", remedy="mend or remove the element")
+    return points
+
+
+def _mask(node: Node, size: tuple[int, int]) -> tuple[dict[str, Any], Box] | None:
+    runs = [whole(run, "a run of rle") for run in node.need("rle").split(",") if run.strip()]
+    left, top, width, height = (whole(node.need(name), name) for name in ("left", "top", "width", "height"))
+    return row_major_rle(runs, left, top, width, height, size)

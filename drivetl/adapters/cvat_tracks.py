@@ -1,0 +1,218 @@
+"""CVAT's video export: tracks -> frames.
+
+Between two shapes of a track the frames that the file leaves out are interpolated (boxes and polygons of equal length
+linearly, other shapes held), unless the first of the two is `outside`. A track ends at its last shape.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from drivetl.adapters.cvat_shapes import NO_REGIONS, REGIONS, Meta, Task, at, parse_shape
+from drivetl.adapters.reading import ImageIndex, Reading, whole
+from drivetl.adapters.shapes import box_of, pairs
+from drivetl.adapters.xml import Node
+from drivetl.coco.files import image_size
+from drivetl.coco.records import SourceImage, SourceObject
+from drivetl.errors import DataError
+
+MAX_FRAMES = 5_000_000
+"""More frames than this (two days at 30 a second) are a broken number."""
+
+
+@dataclass(slots=True)
+class Track:
+    """One `<track>`: its shapes by frame."""
+
+    id: str
+    label: str
+    task_id: str
+    group_id: str
+    line: int
+    shapes: list[tuple[int, Node]] = field(default_factory=list)
+    """(frame number in the video, element), ascending."""
+
+
+def parse_track(node: Node) -> Track:
+    """A track with its shapes in order. Raises DataError with the line for frames that are no numbers or come twice."""
+    given = node.attributes
+    track = Track(
+        given.get("id", ""),
+        given.get("label", ""),
+        given.get("task_id", ""),
+        given.get("group_id", ""),
+        node.line,
+    )
+    for child in node.children:
+        if child.tag in REGIONS or child.tag in NO_REGIONS:
+            with at(child):
+                track.shapes.append((whole(child.need("frame"), "frame"), child))
+    track.shapes.sort(key=lambda pair: pair[0])
+    for (earlier, _), (later, shape) in zip(track.shapes, track.shapes[1:], strict=False):
+        if earlier == later:
+            raise DataError(f"frame {later} comes twice in a track", remedy="remove one", line=shape.line)
+    return track
+
+
+def video_images(
+    reading: Reading, tracks: list[Track], meta: Meta, path: Path, index: ImageIndex, prefix: str, clip: str
+) -> Iterator[SourceImage]:
+    """All labelled frames of the video tasks in one file, frames without objects included."""
+    tasks = meta.tasks or {"": Task()}
+    only = next(iter(tasks)) if len(tasks) == 1 else None
+    for task_id, task in tasks.items():
+        own = [track for track in tracks if only is not None or track.task_id == task_id]
+        name = clip or PurePosixPath(meta.source).stem or task.name or path.stem
+        if only is None:
+            name = task.name or f"task_{task_id}"
+        yield from _task_images(reading, own, task, meta, path, _Frames(index, prefix, name))
+    known = set(tasks) if only is None else {track.task_id for track in tracks}
+    for track in tracks:
+        if track.task_id not in known:
+            raise DataError(
+                f"track {track.id} belongs to task {track.task_id!r}, which <meta> does not list",
+                remedy="export again",
+                file=path,
+                line=track.line,
+            )
+
+
+class _Frames:
+    """The image of a frame: the one whose file name ends in the frame's number, in the clip's folder if there is one."""
+
+    def __init__(self, index: ImageIndex, prefix: str, clip: str):
+        self.index = index
+        self.folder = re.sub(r"[^\w.\- ]", "_", clip) or "clip"
+        if prefix:
+            self.folder = prefix
+        self.clip = clip
+        names = [name for name in index.names if prefix == "" or name.startswith(prefix + "/")]
+        inside = [name for name in names if self.folder in PurePosixPath(name).parent.parts]
+        self.names = inside or names
+        self.by_number: dict[int, list[str]] = {}
+        for name in self.names:
+            digits = re.search(r"(\d{1,15})$", PurePosixPath(name).stem)
+            if digits:
+                self.by_number.setdefault(int(digits[1]), []).append(name)
+
+    def of(self, frame: int) -> tuple[str, bool]:
+        """(file name, whether it is on disk). Raises DataError when several images carry the number."""
+        found = self.by_number.get(frame, [])
+        if len(found) > 1:
+            raise DataError(
+                f"frame {frame} could be {found[0]!r} or {found[1]!r}",
+                remedy="name the clip's folder with --images",
+            )
+        return (found[0], True) if found else (f"{self.folder}/{frame:06d}.jpg", False)
+
+
+def _task_images(
+    reading: Reading, tracks: list[Track], task: Task, meta: Meta, path: Path, frames: _Frames
+) -> Iterator[SourceImage]:
+    numbers = _frame_numbers(tracks, task)
+    size = task.width_height or _size_on_disk(frames, numbers)
+    if size is None:
+        raise DataError(
+            "the video's size is unknown",
+            remedy="add <original_size>, or name the frames with --images",
+            file=path,
+        )
+    objects: dict[int, list[SourceObject]] = {}
+    for track in tracks:
+        for frame, item in _track_objects(reading, track, numbers, path, size, meta):
+            objects.setdefault(frame, []).append(item)
+    for frame in sorted(set(numbers) | set(objects)):
+        name, on_disk = frames.of(frame)
+        if not on_disk:
+            reading.note("frames that are not on disk; their size is taken from the labels")
+        yield SourceImage(
+            name, *size, objects.get(frame, []), sequence=frames.clip, frame_index=frame, label_file=path
+        )
+
+
+def _frame_numbers(tracks: list[Track], task: Task) -> range:
+    """The frames a task labelled, as numbers in the video: of its jobs, else start..stop, else what tracks touch."""
+    first, last = task.start, task.stop
+    if len(task.segments) > 0:
+        first = task.start + min(start for start, _ in task.segments) * task.step
+        last = task.start + max(stop for _, stop in task.segments) * task.step
+    if last is None and task.size is not None:
+        last = task.start + (task.size - 1) * task.step
+    if last is None:
+        touched = [frame for track in tracks for frame, _ in track.shapes]
+        first, last = min(touched, default=0), max(touched, default=-1)
+    numbers = range(first, last + 1, task.step)
+    if len(numbers) > MAX_FRAMES:
+        raise DataError(f"{len(numbers)} frames from {first} to {last}", remedy="mend the frame numbers")
+    return numbers
+
+
+def _size_on_disk(frames: _Frames, numbers: range) -> tuple[int, int] | None:
+    name = next((names[0] for number in numbers if (names := frames.by_number.get(number))), None)
+    return image_size(frames.index.root / name) if name else None
+
+
+def _track_objects(
+    reading: Reading, track: Track, numbers: range, path: Path, size: tuple[int, int], meta: Meta
+) -> Iterator[tuple[int, SourceObject]]:
+    """(frame, object) of every frame on which a track is visible."""
+    previous: tuple[int, SourceObject] | None = None
+    for frame, node in track.shapes:
+        outside = node.attributes.get("outside", "0") == "1"
+        between = _numbers_between(numbers, previous[0], frame) if previous is not None else range(0)
+        if outside:
+            reading.note("track positions marked outside")
+        item = _shape_at(reading, track, node, path, size, meta) if not outside or between else None
+        if item is not None:
+            if previous is not None and between:
+                reading.note("objects interpolated between two shapes of a track", len(between))
+                for number in between:
+                    share = (number - previous[0]) / (frame - previous[0])
+                    yield number, interpolated(previous[1], item, share)
+            if not outside:
+                yield frame, item
+        previous = (frame, item) if item is not None and not outside else None
+
+
+def _numbers_between(numbers: range, first: int, last: int) -> range:
+    """The frames of the task strictly between two frames."""
+    low = max(0, (first - numbers.start) // numbers.step + 1)
+    high = min(len(numbers), -((numbers.start - last) // numbers.step))
+    return numbers[low:high] if high > low else range(0)
+
+
+def _shape_at(
+    reading: Reading, track: Track, node: Node, path: Path, size: tuple[int, int], meta: Meta
+) -> SourceObject | None:
+    item = parse_shape(reading, node, node.attributes.get("label") or track.label, path, size, meta)
+    if item is not None:
+        item.attributes["track_id"] = track.id
+        if track.group_id:
+            item.attributes.setdefault("group_id", track.group_id)
+    return item
+
+
+def interpolated(first: SourceObject, second: SourceObject, share: float) -> SourceObject:
+    """The object `share` of the way from one shape to the next: linear for boxes and polygons of equal length.
+
+    Everything else is held as it was in the first shape, attributes included.
+    """
+    box = tuple(a + (b - a) * share for a, b in zip(first.box_xyxy, second.box_xyxy, strict=True))
+    item = replace(first, attributes=first.attributes | {"interpolated": True}, line=first.line)
+    old, new = first.segmentation, second.segmentation
+    if old is None and new is None:
+        item.box_xyxy = box[0], box[1], box[2], box[3]
+    elif (
+        isinstance(old, list)
+        and isinstance(new, list)
+        and [len(ring) for ring in old] == [len(ring) for ring in new]
+    ):
+        rings = [
+            [a + (b - a) * share for a, b in zip(ring, other, strict=True)]
+            for ring, other in zip(old, new, strict=True)
+        ]
+        item.segmentation, item.box_xyxy = rings, box_of(pairs([value for ring in rings for value in ring]))
+    return item

@@ -1,0 +1,171 @@
+"""Pascal VOC: one XML per image. Boxes are read as written, in continuous pixels.
+
+`difficult` objects are ignore regions, as in VOC's own evaluation. Where SegmentationObject/<stem>.png exists, its
+n-th colour index is the mask of the n-th object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from drivetl.adapters.reading import (
+    Footage,
+    ImageIndex,
+    Reading,
+    Sizes,
+    first_folder,
+    folder_sequence,
+    label_files,
+    number,
+    scalar,
+    whole,
+)
+from drivetl.adapters.shapes import encode_crop
+from drivetl.adapters.xml import Node, document
+from drivetl.coco.files import image_size
+from drivetl.coco.records import Box, SourceImage, SourceObject
+from drivetl.errors import DataError
+
+KNOWN = {"name", "bndbox", "difficult", "part", "actions", "polygon", "deleted", "attributes"}
+"""Children of <object> that are not plain attributes."""
+
+
+def read(reading: Reading) -> Footage:
+    """VOC footage: one image per XML file."""
+    labels_root = first_folder(reading.root, "Annotations")
+    files = label_files(labels_root, ".xml")
+    images_root = reading.images or first_folder(reading.root, "JPEGImages", "images")
+    if not images_root.is_dir():
+        images_root = reading.root.parent
+    return Footage(images_root, _images(reading, files, labels_root, images_root))
+
+
+def _images(
+    reading: Reading, files: list[Path], labels_root: Path, images_root: Path
+) -> Iterator[SourceImage]:
+    index, sizes = ImageIndex(images_root), Sizes(images_root)
+    described: set[str] = set()
+    for path in files:
+        with reading.file(path):
+            root = document(path, "annotation")
+            relative = path.relative_to(labels_root) if path != labels_root else Path(path.name)
+            name = _file_name(root, relative, index)
+            described.add(name)
+            if name not in index:
+                reading.note("images that are not on disk; their sizes are taken from the labels")
+            size = _size(root, name, sizes)
+            image = SourceImage(name, *size, sequence=folder_sequence(name), label_file=path)
+            image.objects = list(
+                _objects(reading, root, path, size, _instances(reading.root, path.stem, size))
+            )
+            yield image
+    missing = len(set(index.names) - described)
+    if missing:
+        reading.note("images without an XML file, left out", missing)
+
+
+def _file_name(root: Node, relative: Path, index: ImageIndex) -> str:
+    """The image of a label file: the one with its stem, else the one that <filename> names."""
+    named = PureWindowsPath(root.value("filename")).name
+    stem = relative.with_suffix("").as_posix()
+    suffix = PureWindowsPath(named).suffix or ".jpg"
+    candidates = [stem + suffix, *([(relative.parent / named).as_posix(), named] if named else [])]
+    return index.find(*candidates) or candidates[0]
+
+
+def _size(root: Node, name: str, sizes: Sizes) -> tuple[int, int]:
+    node = root.child("size")
+    if node is not None:
+        width, height = node.value("width", "0"), node.value("height", "0")
+        try:
+            size = whole(width, "width"), whole(height, "height")
+        except DataError as error:
+            error.line = node.line
+            raise
+        if min(size) > 0:
+            return size
+    return sizes.of(name)
+
+
+def _objects(
+    reading: Reading, root: Node, path: Path, size: tuple[int, int], instances: npt.NDArray[np.uint8] | None
+) -> Iterator[SourceObject]:
+    for position, node in enumerate(root.all("object"), 1):
+        label = node.value("name")
+        with reading.object(label or "(no name)", path, node.line):
+            if not label:
+                raise DataError("an object without <name>", remedy="name it or remove it")
+            if node.value("deleted") == "1":
+                reading.drop(label, "deleted in the source")
+                continue
+            box = _box(node)
+            if node.child("part") is not None:
+                reading.note("<part> elements, not read", len(node.all("part")))
+            item = SourceObject(label, box, line=node.line, attributes=_attributes(node))
+            item.ignore = item.attributes.get("difficult") == 1
+            if instances is not None:
+                encoded = encode_crop(instances == position, 0, 0, size)
+                if encoded is not None:
+                    item.segmentation = encoded[0]
+            yield item
+
+
+def _box(node: Node) -> Box:
+    bndbox = node.child("bndbox")
+    if bndbox is None:
+        raise DataError("an object without <bndbox>", remedy="add the box or remove the object")
+    values = [number(bndbox.value(tag), tag) for tag in ("xmin", "ymin", "xmax", "ymax")]
+    return values[0], values[1], values[2], values[3]
+
+
+def _attributes(node: Node) -> dict[str, Any]:
+    """pose, truncated, occluded, difficult and whatever else a tool wrote; numbers as numbers."""
+    found: dict[str, Any] = {}
+    for child in node.children:
+        if child.tag not in KNOWN | {"truncated", "occluded", "difficult"} and not child.children:
+            found[child.tag] = scalar(child.text.strip())
+    for tag in ("truncated", "occluded", "difficult"):
+        child_value = node.value(tag)
+        if child_value:
+            flag = {"true": 1.0, "false": 0.0}.get(child_value.lower())
+            value = number(child_value, tag) if flag is None else flag
+            found[tag] = int(value) if value == int(value) else value
+    for child in node.children:
+        if child.tag == "actions":
+            found["actions"] = sorted(item.tag for item in child.children if item.text.strip() == "1")
+        if child.tag == "attributes":
+            found |= {item.value("name"): scalar(item.value("value")) for item in child.all("attribute")}
+    return found
+
+
+def _instances(root: Path, stem: str, size: tuple[int, int]) -> npt.NDArray[np.uint8] | None:
+    """(H, W) instance numbers of SegmentationObject/<stem>.png; None where there is no such file."""
+    path = root / "SegmentationObject" / f"{stem}.png"
+    if not path.is_file():
+        return None
+    if image_size(path) != size:
+        raise DataError(
+            f"is not {size[0]} x {size[1]} like its image", remedy="replace or remove it", file=path
+        )
+    try:
+        with Image.open(path) as image:
+            if image.mode in ("P", "L"):
+                return np.asarray(image, np.uint8)
+            return colour_index(np.asarray(image.convert("RGB"), np.uint8))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"cannot be decoded ({error})", remedy="replace or remove it", file=path) from None
+
+
+def colour_index(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) colours of VOC's palette -> (H, W) indices: the palette deals the index' bits to R, G, B in turn."""
+    index = np.zeros(rgb.shape[:2], np.uint8)
+    for bit in range(8):
+        channel, height = bit % 3, 7 - bit // 3
+        index |= ((rgb[..., channel] >> height) & 1) << bit
+    return index
