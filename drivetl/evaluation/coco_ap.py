@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from drivetl.evaluation.ground_truth import Floats
-from drivetl.evaluation.store import IOU_THRESHOLDS, MAX_DETECTIONS, RECALL_THRESHOLDS, MatchStore
+from drivetl.evaluation.ground_truth import Floats, Ints
+from drivetl.evaluation.store import IOU_THRESHOLDS, MAX_DETECTIONS, RECALL_THRESHOLDS, MatchStore, View
 
 STAT_NAMES = (
     "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
@@ -172,23 +173,34 @@ def _weighted_class_ap(
     positives = weights[truth.image[objects]].sum(axis=0)  # (B,)
     first, last = store.class_starts[category : category + 2]
     a, b = np.searchsorted(store.candidates, (first, last))
-    near = store.candidates[a:b]
-    total = np.zeros(weights.shape[1])
+    match = store.matched[view, list(thresholds), a:b]  # (T, C)
+    useful = np.flatnonzero((match >= 0).any(axis=0))
+    near, match = store.candidates[a:b][useful], match[:, useful]
+    total: Floats = np.zeros(weights.shape[1])
     if len(near):
-        seen = np.where(part.detection_outside[first : near[-1] + 1], 0.0, 1.0)[:, None]
-        counted = np.cumsum(weights[store.image[first : near[-1] + 1]] * seen, axis=0)[near - first]  # (C, B)
+        seen = slice(first, near[-1] + 1)
+        counts = weights[store.image[seen]]
+        counts[part.detection_outside[seen]] = 0
+        counted = np.cumsum(counts, axis=0)[near - first]  # (C, B) detections so far, matched or not
         each = weights[store.image[near]]
-        inside = ~part.detection_outside[near]
-        for t in thresholds:
-            match = store.matched[view, t, a:b]
-            hit = match >= 0
-            tp = hit & ~part.truth_ignored[match]
-            rows = np.flatnonzero(tp)
-            n_tp = np.cumsum(each[rows], axis=0)
-            spent = np.cumsum(each * (hit & inside)[:, None], axis=0)[rows]
-            total += _area_under(n_tp, counted[rows] - spent, positives)
+        for row in match:
+            total += _area_under(*_counts_at_tp(row, part, near, each, counted), positives)
     with np.errstate(invalid="ignore"):
         return np.where(positives > 0, total / len(thresholds), np.nan)
+
+
+def _counts_at_tp(
+    match: npt.NDArray[np.int32], part: View, near: Ints, each: Floats, counted: Floats
+) -> tuple[Floats, Floats]:
+    """Weighted true and false positives so far at each true positive, (N, B) each."""
+    hits = np.flatnonzero(match >= 0)
+    tp = ~part.truth_ignored[match[hits]]
+    outside = part.detection_outside[near[hits]]
+    n_tp = np.cumsum(each[hits[tp]], axis=0)
+    if tp.all() and not outside.any():
+        return n_tp, counted[hits] - n_tp
+    spent = np.cumsum(np.where(outside[:, None], 0.0, each[hits]), axis=0)[tp]
+    return n_tp, counted[hits[tp]] - spent
 
 
 def _area_under(n_tp: Floats, n_fp: Floats, positives: Floats) -> Floats:
@@ -197,15 +209,13 @@ def _area_under(n_tp: Floats, n_fp: Floats, positives: Floats) -> Floats:
         return np.zeros(len(positives))
     precision = n_tp / (n_fp + n_tp + _EPS)
     envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    recall = np.divide(n_tp, positives, out=np.zeros_like(n_tp), where=positives > 0)
-    reached = _points_reached(recall)
-    points = np.diff(reached, axis=0, prepend=np.zeros((1, reached.shape[1]), reached.dtype))
-    return np.asarray((envelope * points).sum(axis=0) / len(RECALL_THRESHOLDS))
+    reached = _points_reached(n_tp / np.maximum(positives, _EPS))
+    points = np.diff(reached, axis=0, prepend=np.int32(0))
+    area: Floats = np.einsum("nb,nb->b", envelope, points) / len(RECALL_THRESHOLDS)
+    return area
 
 
-def _points_reached(recall: Floats) -> Floats:
+def _points_reached(recall: Floats) -> npt.NDArray[np.int32]:
     """How many of the 101 recall points are <= each recall: searchsorted, only faster on a regular grid."""
-    guess = np.minimum((recall * 100).astype(np.int64), 100)
-    guess -= RECALL_THRESHOLDS[guess] > recall
-    guess += RECALL_THRESHOLDS[np.minimum(guess + 1, 100)] <= recall
-    return np.minimum(guess, 100) + 1.0
+    nearest = (recall * 100 + 0.5).astype(np.int32)
+    return nearest + (RECALL_THRESHOLDS[nearest] <= recall)
