@@ -27,6 +27,8 @@ class EpochBatches:
             world,
         )
         self.epoch = 0
+        self.first = 0
+        """Batches of the epoch to skip: a resumed run has had them."""
 
     def __len__(self) -> int:
         return -(-self.n_images // (self.batch_size * self.world))
@@ -34,7 +36,7 @@ class EpochBatches:
     def __iter__(self) -> Iterator[list[Item]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_images)
         order = np.resize(order, len(self) * self.batch_size * self.world)
-        for step in range(len(self)):
+        for step in range(self.first, len(self)):
             first = (step * self.world + self.rank) * self.batch_size
             yield [(self.epoch, int(index)) for index in order[first : first + self.batch_size]]
 

@@ -11,6 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from drivetl.coco.masks import encode
+from drivetl.models.build import forward_uint8
+
 
 @dataclass(slots=True)
 class Detections:
@@ -42,20 +45,23 @@ class Detector:
     run: Path | None = None
     relation: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    @torch.inference_mode()
     def infer(self, images: list[torch.Tensor]) -> list[Detections]:
         """Detect in a batch of (3, H, W) uint8 RGB tensors, sizes may differ. Deterministic, order kept."""
-        from drivetl.models.build import forward_uint8
-
         self.model.eval()
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16):
-            outputs = forward_uint8(self.model, images, self.device)
-        return [_to_detections(output) for output in outputs]
+        return detect(self.model, images, self.device, self.precision)
+
+
+@torch.inference_mode()
+def detect(
+    model: nn.Module, images: list[torch.Tensor], device: torch.device, precision: torch.dtype
+) -> list[Detections]:
+    """Run a model that is in eval mode on (3, H, W) uint8 RGB tensors."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+        outputs = forward_uint8(model, images, device)
+    return [_to_detections(output) for output in outputs]
 
 
 def _to_detections(output: dict[str, torch.Tensor]) -> Detections:
-    from drivetl.coco.masks import encode
-
     masks = None
     if "masks" in output:
         masks = [encode(mask) for mask in (output["masks"][:, 0] > 0.5).cpu().numpy()]

@@ -1,0 +1,188 @@
+"""Fine-tuning from a config: assemble, learn, keep the best, say what helped."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from drivetl import console
+from drivetl.coco.files import write_atomically
+from drivetl.coco.io import read_dataset
+from drivetl.coco.records import Dataset
+from drivetl.config import FinetuneConfig
+from drivetl.data.dataset import DetectionDataset, loader_options
+from drivetl.data.sampling import EpochBatches
+from drivetl.errors import ConfigError
+from drivetl.models.build import architecture
+from drivetl.models.precision import choose_device, choose_precision
+from drivetl.training.distributed import Group, process_group
+from drivetl.training.ema import Average
+from drivetl.training.optimizer import build_optimizer
+from drivetl.training.prepare import Prepared, prepare
+from drivetl.training.rundir import MetricsLog, create_run, model_card, provenance, write_json
+from drivetl.training.trainer import Trainer
+from drivetl.training.validate import validation_loader
+
+
+@dataclass
+class Outcome:
+    """What a finished training has to say."""
+
+    run: Path
+    rows: list[dict[str, Any]]
+    """metrics.jsonl: one row per evaluation, row 0 the source before the first step where its classes map."""
+    best: dict[str, Any]
+
+
+def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False) -> Outcome:
+    """Fine-tune as the config says into the run directory `out`.
+
+    Raises ConfigError when `out` exists (unless resuming), DataError / CheckpointError for unusable input,
+    DrivetlError when a loss stops being finite.
+    """
+    config.check()
+    _check_name(out, resume)
+    with process_group() as group:
+        torch.manual_seed(config.seed + group.rank)
+        device = choose_device(_local_device(config.runtime.device, group))
+        precision, reason = choose_precision(config.runtime.precision, device)
+        train, val = read_pair(config)
+        prepared = prepare(config, train, val, device, precision)
+        prepared.notes.append(f"{str(precision).removeprefix('torch.')} on {device}: {reason}")
+        if group.leads:
+            console.say("\n".join(prepared.notes))
+        if group.leads and not resume:
+            create_run(out, config, prepared.taxonomy)
+            for name in ("anchors", "surgery", "manifest"):
+                write_json(out / f"{'augmentation' if name == 'manifest' else name}.json", getattr(prepared, name))
+            write_json(out / "provenance.json", provenance(config, device, reason))
+        group.barrier()
+        trainer = assemble(config, prepared, device, precision, group, out)
+        if resume:
+            trainer.resume()
+        trainer.learn(evaluate_start=prepared.source_maps)
+        assert trainer.best is not None or not group.leads
+        if group.leads:
+            _close(trainer, prepared, train, val)
+        return Outcome(out, trainer.log.rows, trainer.best or {})
+
+
+def _check_name(out: Path, resume: bool) -> None:
+    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if taken and not resume:
+        raise ConfigError(f"{out}: exists already - choose another --out, or continue it with --resume")
+    if resume and not (out / "checkpoints" / "last" / "state.safetensors").is_file():
+        raise ConfigError(f"{out}: nothing to resume (no checkpoints/last/state.safetensors) - start it without --resume")
+
+
+def _local_device(wanted: str, group: Group) -> str:
+    on_gpus = group.world > 1 and torch.cuda.is_available() and wanted in ("auto", "cuda")
+    return f"cuda:{group.local_rank}" if on_gpus else wanted
+
+
+def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:
+    """Both datasets, checked against each other. Raises ConfigError for different classes or nothing to learn from."""
+    train, val = read_dataset(Path(config.data.train)), read_dataset(Path(config.data.val))
+    if train.categories != val.categories:
+        raise ConfigError(
+            f"data.train has classes {list(train.categories)}, data.val {list(val.categories)}"
+            " - convert both with one taxonomy"
+        )
+    for key, dataset in (("data.train", train), ("data.val", val)):
+        if not dataset.images or not dataset.categories:
+            raise ConfigError(f"{key}: no {'classes' if dataset.images else 'images'} in it - convert and split it again")
+    drives = [{image.sequence for image in dataset.images if image.sequence} for dataset in (train, val)]
+    shared = sorted(drives[0] & drives[1])
+    if shared:
+        console.warn(f"{len(shared)} drives ({shared[0]}, ...) are in train and in val: the score will flatter - split by drive")
+    return train, val
+
+
+def assemble(
+    config: FinetuneConfig, prepared: Prepared, device: torch.device, precision: torch.dtype, group: Group, out: Path
+) -> Trainer:
+    """Put model, optimizer, loaders and log together; nothing has moved yet."""
+    model = prepared.model.to(device).train()
+    if prepared.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images, optim = prepared.train, config.optim
+    workers = _workers(config.data.workers, device)
+    data = DetectionDataset(
+        images,
+        with_masks=architecture(config.model.arch).masks,
+        augment=prepared.augment,
+        seed=config.seed,
+        cache_gb=0.0 if workers else config.data.cache_gb,
+    )
+    batches = EpochBatches(len(data), optim.batch_size, config.seed, rank=group.rank, world=group.world)
+    # a generator of its own: making an iterator must not move the global random state that resume restores
+    own = torch.Generator().manual_seed(config.seed)
+    loader = DataLoader(data, batch_sampler=batches, generator=own, **loader_options(workers, device))
+    cache_gb = 0.0 if workers else config.data.cache_gb
+    judge = validation_loader(prepared.val, config.eval.batch_size, workers, device, group, cache_gb)
+    start = {name: value.detach().clone() for name, value in model.named_parameters() if name in prepared.inherited}
+    return Trainer(
+        config=config,
+        spec=prepared.spec,
+        relation=prepared.relation,
+        model=model,
+        optimizer=build_optimizer(model, config.model.arch, optim),
+        average=Average(model, optim.ema) if optim.ema else None,
+        anchor=start if optim.l2sp else None,
+        device=device,
+        precision=precision,
+        group=group,
+        run=out,
+        log=MetricsLog(out / "metrics.jsonl"),
+        batches=batches,
+        loader=loader,
+        judge=judge,
+        val=prepared.val,
+    )
+
+
+def _workers(wanted: int, device: torch.device) -> int:
+    """Loader processes: up to 8 beside a GPU; none on a CPU, where the network needs the cores itself."""
+    if wanted >= 0:
+        return wanted
+    return min(8, max(0, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
+
+
+def _close(trainer: Trainer, prepared: Prepared, train: Dataset, val: Dataset) -> None:
+    """The model card, the closing table, what adapting was worth, the next command."""
+    rows, best, config, run = trainer.log.rows, trainer.best, trainer.config, trainer.run
+    assert best is not None
+    before = rows[0] if rows and rows[0]["epoch"] == 0 else None
+    facts = {
+        "start": prepared.described,
+        "categories": trainer.spec.categories,
+        "train_images": len(prepared.train.images),
+        "train_drives": len({image.sequence for image in prepared.train.images}),
+        "val_images": len(val.images),
+        "val_drives": len({image.sequence for image in val.images}),
+        "augmentation": prepared.manifest.get("preset", "none"),
+        "before": before,
+        "best": best,
+        "path": run,
+    }
+    write_atomically(run / "README.md", model_card(run.name, config, facts))
+    columns = ["", "step", "AP", "AP50", "AP75", "loss"]
+    console.table(f"{run.name}: {config.model.arch}, {len(val.images)} validation images", columns, map(_line, rows))
+    if before is not None:
+        gain = best["AP"] - before["AP"]
+        verdict = "adapting helped" if gain > 0 else "adapting did not help: best is the source as it was"
+        console.say(f"{verdict}: AP {before['AP']:.3f} -> {best['AP']:.3f} ({gain:+.3f})")
+    console.wrote(run, f"drivetl eval-robustness --run {run} --data {config.data.val}")
+
+
+def _line(row: dict[str, Any]) -> list[str]:
+    def number(key: str) -> str:
+        return f"{row[key]:.3f}" if row.get(key) is not None else "-"
+
+    name = "source" if row["epoch"] == 0 else f"epoch {row['epoch']}"
+    return [name, str(row["step"]), number("AP"), number("AP50"), number("AP75"), number("train_loss")]

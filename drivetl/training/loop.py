@@ -1,0 +1,85 @@
+"""One epoch of learning as one free function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from drivetl.config import OptimConfig
+from drivetl.data.dataset import Batch
+from drivetl.errors import DrivetlError
+from drivetl.models.build import forward_uint8
+from drivetl.training.ema import Average
+from drivetl.training.optimizer import learning_rate, pull_to_start, set_learning_rate
+
+
+@dataclass
+class Means:
+    """Running means of losses over an epoch."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+
+    def add(self, values: dict[str, float]) -> None:
+        """One step's losses."""
+        self.steps += 1
+        for key, value in values.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value
+
+    def means(self) -> dict[str, float]:
+        """Loss name -> mean over the steps so far."""
+        return {key: value / self.steps for key, value in self.sums.items()}
+
+
+def train_epoch(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    optimizer: Optimizer,
+    config: OptimConfig,
+    *,
+    first_step: int,
+    total_steps: int,
+    device: torch.device,
+    precision: torch.dtype,
+    average: Average | None = None,
+    anchor: dict[str, Tensor] | None = None,
+    means: Means,
+    after_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
+) -> None:
+    """Learn from the batches, step numbers `first_step`, `first_step` + 1, ... of `total_steps`.
+
+    `after_step(step, losses)` is called when a step is complete. Raises DrivetlError at the first loss that is not
+    finite, naming the losses and the images of that batch; the weights are then still those before the step.
+    """
+    inner: nn.Module = model.module if isinstance(model, DistributedDataParallel) else model
+    for step, (images, targets) in enumerate(batches, first_step):
+        set_learning_rate(optimizer, learning_rate(step, total_steps, config))
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+            losses: dict[str, Tensor] = forward_uint8(model, images, device, targets)
+        if anchor:
+            losses["loss_l2sp"] = pull_to_start(inner, anchor, config.l2sp)
+        total = torch.stack([value.float() for value in losses.values()]).sum()
+        values = {key: value.item() for key, value in losses.items()}
+        if not torch.isfinite(total):
+            raise DrivetlError(_not_finite(step, values, targets))
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        if config.clip_norm:
+            nn.utils.clip_grad_norm_(inner.parameters(), config.clip_norm)
+        optimizer.step()
+        if average is not None:
+            average.update(inner)
+        values["loss"] = sum(values.values())
+        means.add(values)
+        after_step(step, values)
+
+
+def _not_finite(step: int, losses: dict[str, float], targets: list[dict[str, Tensor]]) -> str:
+    ids = ", ".join(str(int(target["image_id"])) for target in targets)
+    parts = ", ".join(f"{key} {value:.4g}" for key, value in losses.items())
+    return f"step {step}: a loss is not finite ({parts}) on image ids {ids} - lower optim.lr, set optim.clip_norm, or audit those images"

@@ -1,0 +1,85 @@
+"""Parameter groups, the learning rate as a pure function of the step, what trains when."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from drivetl.config import OptimConfig
+from drivetl.models.build import stage_parameters
+
+FLOOR = 0.01
+"""The cosine ends at this share of the peak."""
+
+
+def build_optimizer(model: nn.Module, arch: str, config: OptimConfig) -> Optimizer:
+    """One group per (stage, decayed or not), the learning rate falling by `layer_decay` per backbone stage from the top.
+
+    All parameters are in it from the start; a frozen one has no gradient and is left alone, so that unfreezing
+    never changes the optimizer's layout and a resumed state fits.
+    """
+    stages = stage_parameters(model, arch)
+    groups = []
+    for number, stage in enumerate(stages):
+        from_top = max(0, len(stages) - 2 - number)  # heads and neck 0, highest backbone stage 1
+        scale = config.layer_decay**from_top
+        for decays in (True, False):
+            chosen = [parameter for _, parameter in stage if (parameter.ndim > 1) == decays]
+            if chosen:
+                decay = config.weight_decay if decays else 0.0
+                groups.append(
+                    {"params": chosen, "weight_decay": decay, "scale": scale, "lr": config.lr * scale}
+                )
+    if config.name == "sgd":
+        return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+    return AdamW(groups, lr=config.lr)
+
+
+def learning_rate(step: int, total: int, config: OptimConfig) -> float:
+    """The heads' rate at step 0..total-1: a linear rise, then half a cosine down to FLOOR."""
+    warm = max(1, math.ceil(config.warmup_fraction * total))
+    if step < warm:
+        return config.lr * (step + 1) / warm
+    progress = (step - warm) / max(1, total - warm)
+    return config.lr * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Give every group its share of the rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+
+
+def trainable_stages(epoch: int, n_stages: int, config: OptimConfig) -> int:
+    """How many of the `n_stages` backbone stages train in this epoch, counted from the top."""
+    most = max(0, n_stages - config.frozen_stages)
+    if epoch < config.heads_only_epochs:
+        return 0
+    if config.unfreeze_every == 0:
+        return most
+    return min(most, 1 + (epoch - config.heads_only_epochs) // config.unfreeze_every)
+
+
+def set_trainable(model: nn.Module, arch: str, backbone_stages: int) -> None:
+    """Let the top `backbone_stages` of the backbone train, with neck and heads; BatchNorm below them stands still."""
+    stages = stage_parameters(model, arch)
+    frozen = len(stages) - 2 - backbone_stages
+    for number, stage in enumerate(stages):
+        for _, parameter in stage:
+            parameter.requires_grad_(number >= frozen)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train(model.training and module.weight.requires_grad)
+
+
+def pull_to_start(model: nn.Module, anchor: dict[str, Tensor], strength: float) -> Tensor:
+    """L2-SP: strength / 2 * squared distance of the trainable weights that had a start (Li, Grandvalet, Davoine 2018)."""
+    terms = [
+        (parameter - anchor[name]).square().sum()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and name in anchor
+    ]
+    return strength / 2 * torch.stack(terms).sum() if terms else torch.zeros(())

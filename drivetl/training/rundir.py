@@ -1,0 +1,131 @@
+"""The run directory: what stands between learning and everything after it. Never overwritten."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+import yaml
+
+from drivetl import __version__
+from drivetl.coco.files import write_atomically
+from drivetl.config import FinetuneConfig, dump_yaml
+from drivetl.errors import CheckpointError, ConfigError
+
+
+def create_run(path: Path, config: FinetuneConfig, taxonomy: dict[str, Any]) -> None:
+    """Make the folder and write what is known before the first step. Raises ConfigError when the name is taken."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f"{path}: exists already - choose another --out, or continue it with --resume")
+    path.mkdir(parents=True, exist_ok=True)
+    write_atomically(path / "config.yaml", dump_yaml(config))
+    write_atomically(path / "taxonomy.yaml", yaml.safe_dump(taxonomy, sort_keys=False))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Sorted, indented JSON, atomically; a number that is not finite becomes null."""
+    write_atomically(path, json.dumps(_finite(value), indent=1, sort_keys=True) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def provenance(config: FinetuneConfig, device: torch.device, precision: str) -> dict[str, Any]:
+    """What someone else needs to get the same weights: data hashes, versions, device, seed."""
+    return {
+        "drivetl": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": str(torchvision.__version__),
+        "numpy": str(np.__version__),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"cpu, {torch.get_num_threads()} threads",
+        "precision": precision,
+        "seed": config.seed,
+        "train_sha256": file_hash(Path(config.data.train)),
+        "val_sha256": file_hash(Path(config.data.val)),
+    }
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class MetricsLog:
+    """metrics.jsonl: one row per evaluation. A resumed run drops the rows its state does not know yet."""
+
+    def __init__(self, path: Path, known_step: int | None = None):
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        if known_step is not None and path.is_file():
+            rows = read_metrics(path)
+            self.rows = [row for row in rows if int(row["step"]) <= known_step]
+            self._write()
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add a row; the file is whole at any moment."""
+        self.rows.append(_finite(row))
+        self._write()
+
+    def _write(self) -> None:
+        write_atomically(self.path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in self.rows))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl. Raises CheckpointError with the line that is not one."""
+    rows = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            int(row["step"])
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+            raise CheckpointError(f"{path}:{number}: not a metrics row - remove the line") from None
+        rows.append(row)
+    return rows
+
+
+def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
+    """README.md of a run: what it is, what it was made of, how good it is, how to use it."""
+    best = facts["best"]
+    lines = [
+        f"# {name}",
+        "",
+        f"A `{config.model.arch}` fine-tuned with drivetl {__version__} from {facts['start']}.",
+        "",
+        f"- classes: {', '.join(facts['categories'])}",
+        f"- learnt from {facts['train_images']} images of {facts['train_drives']} drives, judged on {facts['val_images']} images of {facts['val_drives']} drives",
+        f"- input: shorter side {config.model.min_size} px, longer side at most {config.model.max_size} px",
+        f"- augmentation: {facts['augmentation']}",
+        "",
+        "| | AP | AP50 |",
+        "|---|---|---|",
+    ]
+    if facts["before"] is not None:
+        lines.append(
+            f"| source, before the first step | {facts['before']['AP']:.3f} | {facts['before']['AP50']:.3f} |"
+        )
+    lines += [
+        f"| best (epoch {best['epoch']}) | {best['AP']:.3f} | {best['AP50']:.3f} |",
+        "",
+        "AP is COCO's, on the validation drives. How it holds up in fog, rain and darkness:",
+        "",
+        f"    drivetl eval-robustness --run {facts['path']} --data {config.data.val}",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,161 @@
+"""The moving parts of one training, saved together and moved together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from drivetl import console
+from drivetl.coco.records import Dataset
+from drivetl.config import FinetuneConfig
+from drivetl.data.sampling import EpochBatches
+from drivetl.models.build import ModelSpec, architecture
+from drivetl.models.checkpoint import portable_state, save_model
+from drivetl.training.distributed import Group, wrap
+from drivetl.training.ema import Average, Swapped
+from drivetl.training.loop import Means, train_epoch
+from drivetl.training.optimizer import set_trainable, trainable_stages
+from drivetl.training.rundir import MetricsLog
+from drivetl.training.state import load_state, save_state
+from drivetl.training.validate import headline, validate
+
+SAVE_EVERY_S = 300.0
+"""A kill costs at most this much work."""
+
+Batches = DataLoader[tuple[Tensor, dict[str, Tensor]]]
+Advance = Callable[[str], None]
+"""Called after every unit of work with a short note for the progress line."""
+
+
+@dataclass
+class Trainer:
+    """One training: what moves, and where it is written."""
+
+    config: FinetuneConfig
+    spec: ModelSpec
+    relation: dict[str, dict[str, float]]
+    model: nn.Module
+    optimizer: Optimizer
+    average: Average | None
+    anchor: dict[str, Tensor] | None
+    """The starting weights that L2-SP pulls to."""
+    device: torch.device
+    precision: torch.dtype
+    group: Group
+    run: Path
+    log: MetricsLog
+    batches: EpochBatches
+    loader: Batches
+    judge: Batches
+    val: Dataset
+    step: int = 0
+    best: dict[str, Any] | None = None
+    means: Means = field(default_factory=Means)
+    saved_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def state_path(self) -> Path:
+        """The one file a training resumes from."""
+        return self.run / "checkpoints" / "last" / "state.safetensors"
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.config.optim.epochs * len(self.batches)
+
+    def resume(self) -> None:
+        """Go back to the last saved moment; rows of metrics.jsonl that came after it are dropped."""
+        progress = load_state(self.state_path, self.model, self.optimizer, self.average)
+        self.step, self.best = int(progress["step"]), progress["best"]
+        self.means = Means(dict(progress["sums"]), int(progress["steps"]))
+        self.log = MetricsLog(self.log.path, known_step=self.step)
+
+    def save(self) -> None:
+        """Everything needed to go on from here, as one atomic file."""
+        self.saved_at = time.monotonic()
+        if self.group.leads:
+            progress = {"step": self.step, "best": self.best, "sums": self.means.sums, "steps": self.means.steps}
+            save_state(self.state_path, self.model, self.optimizer, self.average, progress)
+
+    def learn(self, evaluate_start: bool) -> None:
+        """All epochs from the current step on; `evaluate_start` makes row 0 of the metrics."""
+        epochs, per_epoch = self.config.optim.epochs, len(self.batches)
+        if self.step == 0 and evaluate_start:
+            self.evaluate(0, 0.0)
+        with progress_line(self, "training", self.total_steps, self.step) as advance:
+            for epoch in range(self.step // per_epoch, epochs):
+                began = time.monotonic()
+                self.one_epoch(epoch, advance)
+                seconds = time.monotonic() - began
+                if (epoch + 1) % self.config.eval.every == 0 or epoch + 1 == epochs:
+                    self.evaluate(epoch + 1, seconds)
+                self.means = Means()
+                self.save()
+        if self.group.leads:
+            with Swapped(self.model, self.average):
+                save_model(self.run / "checkpoints" / "last", portable_state(self.model), self.spec, self.relation)
+
+    def one_epoch(self, epoch: int, advance: Advance) -> None:
+        """The rest of one epoch from the current step."""
+        n_stages = len(architecture(self.config.model.arch).stages)
+        set_trainable(self.model, self.config.model.arch, trainable_stages(epoch, n_stages, self.config.optim))
+        self.batches.epoch, self.batches.first = epoch, self.step - epoch * len(self.batches)
+
+        def after_step(step: int, losses: dict[str, float]) -> None:
+            self.step = step + 1
+            advance(f"epoch {epoch + 1}/{self.config.optim.epochs}  loss {losses['loss']:.3f}")
+            if time.monotonic() - self.saved_at > SAVE_EVERY_S and self.step % len(self.batches):
+                self.save()
+
+        train_epoch(
+            wrap(self.model, self.group, self.device),
+            self.loader,
+            self.optimizer,
+            self.config.optim,
+            first_step=self.step,
+            total_steps=self.total_steps,
+            device=self.device,
+            precision=self.precision,
+            average=self.average,
+            anchor=self.anchor,
+            means=self.means,
+            after_step=after_step,
+        )
+
+    def evaluate(self, epoch: int, seconds: float) -> None:
+        """Judge the (averaged) weights, add the row, keep them when they are the best so far."""
+        with Swapped(self.model, self.average), progress_line(self, "validating", len(self.judge), 0) as advance:
+            store = validate(
+                self.model, self.judge, self.val, self.device, self.precision, self.group, lambda: advance("")
+            )
+            row = {"epoch": epoch, "step": self.step, "seconds": round(seconds, 2)} | headline(store)
+            row |= {f"train_{key}": value for key, value in self.means.means().items()}
+            if not self.group.leads:
+                return
+            if self.best is None or float(row["AP"]) > float(self.best["AP"]):
+                self.best = {key: row[key] for key in ("epoch", "step", "AP", "AP50")}
+                save_model(self.run / "checkpoints" / "best", portable_state(self.model), self.spec, self.relation)
+        self.log.append(row)
+        what = "source" if epoch == 0 else f"epoch {epoch}/{self.config.optim.epochs}"
+        loss = f"  loss {row['train_loss']:.3f}" if "train_loss" in row else ""
+        console.say(f"{what}: AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}{loss}  {seconds:.0f} s")
+
+
+@contextmanager
+def progress_line(trainer: Trainer, title: str, total: int, done: int) -> Iterator[Advance]:
+    """A bar with time left on the leading process, nothing on the others."""
+    if not trainer.group.leads:
+        yield lambda note: None
+        return
+    with console.progress_bar() as bar:
+        task = bar.add_task(title, total=total, completed=done, note="")
+        yield lambda note: bar.update(task, advance=1, note=note)

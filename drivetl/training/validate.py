@@ -1,0 +1,79 @@
+"""The validation pass between epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from drivetl.coco.records import Dataset
+from drivetl.data.dataset import DetectionDataset, Item, loader_options
+from drivetl.evaluation import coco_ap
+from drivetl.evaluation.results import Results, concatenate
+from drivetl.evaluation.store import MatchStore, match
+from drivetl.models.detector import Detections, detect
+from drivetl.training.distributed import Group
+
+
+class InOrder:
+    """Batches of (0, index) over one process's share of the images, in order."""
+
+    def __init__(self, n_images: int, batch_size: int, group: Group):
+        self.indices = range(group.rank, n_images, group.world)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        for first in range(0, len(self.indices), self.batch_size):
+            yield [(0, index) for index in self.indices[first : first + self.batch_size]]
+
+
+def validation_loader(
+    dataset: Dataset, batch_size: int, workers: int, device: torch.device, group: Group, cache_gb: float
+) -> DataLoader[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+    """Images without augmentation, in order, this process's share; decoded once when they fit into `cache_gb`."""
+    data = DetectionDataset(dataset, cache_gb=cache_gb)
+    batches = InOrder(len(data), batch_size, group)
+    return DataLoader(data, batch_sampler=batches, **loader_options(workers, device))
+
+
+def validate(
+    model: nn.Module,
+    loader: DataLoader[tuple[torch.Tensor, dict[str, torch.Tensor]]],
+    dataset: Dataset,
+    device: torch.device,
+    precision: torch.dtype,
+    group: Group,
+    after_batch: Callable[[], None] = lambda: None,
+) -> MatchStore:
+    """Detect on the whole validation set and match to its objects; the same store on every process."""
+    was_training = model.training
+    model.eval()
+    parts: list[Results] = []
+    for images, targets in loader:
+        found = detect(model, images, device, precision)
+        ids = [int(target["image_id"]) for target in targets]
+        parts += [to_results(image_id, item) for image_id, item in zip(ids, found, strict=True)]
+        after_batch()
+    model.train(was_training)
+    return match(dataset, concatenate(group.gather(parts)))
+
+
+def to_results(image_id: int, found: Detections) -> Results:
+    """One image's detections as columns with xywh boxes."""
+    boxes = found.boxes.astype("float64")
+    boxes[:, 2:] -= boxes[:, :2]
+    masks = None if found.masks is None else list(found.masks)
+    return Results.of([image_id] * len(found.scores), found.labels, boxes, found.scores, masks)
+
+
+def headline(store: MatchStore) -> dict[str, object]:
+    """AP, AP50, AP75 and AP50 per class; NaN where a class does not occur."""
+    metrics = coco_ap.summarize(store)
+    named = metrics.named()
+    per_class = {name: row["AP50"] for name, row in metrics.per_class.items()}
+    return {"AP": named["AP"], "AP50": named["AP50"], "AP75": named["AP75"], "AP50_per_class": per_class}

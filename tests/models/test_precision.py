@@ -1,0 +1,112 @@
+"""Laws of the exact seams: boxes stay fp32 under autocast, fused frozen norm is the same arithmetic."""
+
+import pytest
+import torch
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from drivetl.errors import ConfigError
+from drivetl.models.norm import FusedFrozenBatchNorm2d, choose_norm, freeze_norm
+from drivetl.models.precision import choose_device, choose_precision, make_exact
+
+
+def _detector(exact: bool):
+    torch.manual_seed(0)
+    model = fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None, weights_backbone=None, num_classes=4, min_size=320, max_size=1000, box_score_thresh=0.0
+    )
+    if exact:
+        make_exact(model)
+    return model.eval()
+
+
+def _proposals(model, images, autocast: bool):
+    """The boxes that leave the RPN."""
+    caught = []
+    hook = model.rpn.register_forward_hook(lambda module, inputs, output: caught.extend(output[0]))
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        found = model(images)
+    hook.remove()
+    return torch.cat(caught), torch.cat([item["boxes"] for item in found])
+
+
+def test_proposals_and_boxes_are_fp32_and_not_rounded_under_autocast():
+    images = [torch.rand(3, 320, 1000)]
+    plain, plain_boxes = _proposals(_detector(exact=True), images, autocast=False)
+    fast, fast_boxes = _proposals(_detector(exact=True), images, autocast=True)
+    assert fast.dtype == fast_boxes.dtype == torch.float32
+    # distinct coordinates per box: rounding to bf16 collapses them
+    distinct = len(fast[:, 0].unique()) / len(fast)
+    assert distinct >= 0.95 * len(plain[:, 0].unique()) / len(plain)
+    assert len(fast_boxes[:, 0].unique()) / len(fast_boxes) >= 0.95 * len(plain_boxes[:, 0].unique()) / len(plain_boxes)
+
+
+def test_torchvision_alone_rounds_them():
+    """The reason for the seams; when this fails, torchvision has been mended and they can go."""
+    rounded, _ = _proposals(_detector(exact=False), [torch.rand(3, 320, 1000)], autocast=True)
+    assert torch.equal(rounded.float(), rounded.bfloat16().float())
+
+
+def test_anchors_are_fp32_under_autocast():
+    model = _detector(exact=True)
+    caught = []
+    model.rpn.anchor_generator.register_forward_hook(lambda module, inputs, output: caught.extend(output))
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        model([torch.rand(3, 320, 400)])
+    assert all(item.dtype == torch.float32 for item in caught)
+
+
+def test_losses_are_finite_and_fp32_under_autocast():
+    model = _detector(exact=True).train()
+    target = {"boxes": torch.tensor([[600.0, 20.0, 690.0, 90.0]]), "labels": torch.tensor([1])}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = model([torch.rand(3, 320, 1000)], [target])
+    assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in losses.values())
+
+
+def test_exact_seams_change_nothing_without_autocast():
+    images = [torch.rand(3, 200, 300)]
+    ours, theirs = _detector(exact=True), _detector(exact=False)
+    with torch.inference_mode():
+        for a, b in zip(ours(images), theirs(images), strict=True):
+            assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_frozen_norm_keeps_the_activations_dtype_and_value():
+    norm = FrozenBatchNorm2d(8)
+    for buffer in norm.buffers():
+        buffer.uniform_(0.5, 1.5)
+    fused = freeze_norm(torch.nn.Sequential(norm))[0]
+    assert isinstance(fused, FusedFrozenBatchNorm2d)
+    x = torch.randn(2, 8, 5, 5)
+    torch.testing.assert_close(fused(x), norm(x), rtol=1e-5, atol=1e-6)
+    assert fused(x.bfloat16()).dtype == torch.bfloat16
+    assert norm(x.bfloat16()).dtype == torch.float32  # the trap
+
+
+def test_freezing_trained_norm_keeps_eval_output_and_has_no_parameters():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    for _ in range(3):
+        model(torch.randn(4, 3, 8, 8))
+    x = torch.randn(2, 3, 8, 8)
+    before = model.eval()(x)
+    frozen = freeze_norm(model).train()
+    torch.testing.assert_close(frozen(x), before)
+    assert not list(frozen[1].parameters())
+
+
+def test_norm_rule():
+    assert choose_norm("auto", "none", 2)[0] is False
+    assert choose_norm("auto", "coco", 2)[0] is True
+    assert choose_norm("auto", "coco", 32)[0] is False
+    assert choose_norm("train", "coco", 2) == (False, "as asked")
+
+
+def test_device_and_precision_say_why():
+    assert choose_precision("bf16", torch.device("cpu")) == (torch.bfloat16, "as asked")
+    dtype, reason = choose_precision("auto", torch.device("cpu"))
+    assert (dtype == torch.float32) == ("no bf16" in reason)
+    with pytest.raises(ConfigError, match="unknown"):
+        choose_device("warp")
+    with pytest.raises(ConfigError, match="not there"):
+        choose_device("cuda:99")
