@@ -83,7 +83,7 @@ def _read_rows(path: Path) -> list[tuple[str, int]]:
                 file=path,
                 line=number,
             )
-        rows.append((fields[1].removesuffix("_sync"), int(fields[2])))
+        rows.append((fields[1], int(fields[2])))
     return rows
 
 

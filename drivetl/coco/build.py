@@ -13,13 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from drivetl.coco import masks
-from drivetl.coco.boxes import clip_xyxy, xyxy_to_xywh
+from drivetl.coco.boxes import clip_xyxy
 from drivetl.coco.files import MAX_PIXELS, safe_relative
-from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord, SourceImage, SourceObject
+from drivetl.coco.records import (
+    Annotation,
+    Box,
+    Dataset,
+    IgnoreRegion,
+    ImageRecord,
+    SourceImage,
+    SourceObject,
+)
 from drivetl.coco.taxonomy import Taxonomy
 from drivetl.errors import DataError
 
 MAX_NAMED_REJECTIONS = 200
+_LIMIT = 1e9  # px
 
 
 @dataclass
@@ -78,11 +87,13 @@ def build_dataset(
 
     Boxes are clipped to the image (counted; the original stays in `attributes.source_box_xyxy`), boxes with nothing
     left are dropped (counted), ignored labels become ignore regions.
-    Raises DataError for a label the taxonomy does not know, a box that is not finite or has x2 < x1, a file name
-    that leaves its root; with on_error="skip" such records are counted in `account.rejected` and left out.
+    Raises DataError for a label the taxonomy does not know, a box that is not finite or has x2 < x1, a segmentation
+    that does not fit the image, a file name that leaves its root; with on_error="skip" such records are counted in
+    `account.rejected` and left out.
     """
     records: list[ImageRecord] = []
     seen: set[str] = set()
+    places = _Places(taxonomy)
     for image in images:
         try:
             record = _image_record(image, len(records) + 1, seen)
@@ -94,7 +105,7 @@ def build_dataset(
             continue
         for item in image.objects:
             try:
-                _place(item, record, taxonomy, account)
+                _put(item, record, places[item.label], account)
             except DataError as error:
                 error.at(image.label_file or image.file_name, item.line)
                 if on_error != "skip":
@@ -134,54 +145,92 @@ def _image_record(image: SourceImage, number: int, seen: set[str]) -> ImageRecor
     )
 
 
-def _place(item: SourceObject, record: ImageRecord, taxonomy: Taxonomy, account: Account) -> None:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a taxonomy does with one source label."""
+
+    name: str
+    """The driving class, or `label X` for what is ignored or dropped."""
+    category_id: int | None
+    hides: tuple[int, ...] | None = None
+    """Category ids an ignored label hides, () for all."""
+
+
+class _Places(dict[str, _Place]):
+    """Source label -> its place, looked up in the taxonomy once. Raises DataError for an unknown label."""
+
+    def __init__(self, taxonomy: Taxonomy):
+        self.taxonomy = taxonomy
+        super().__init__()
+
+    def __missing__(self, label: str) -> _Place:
+        taxonomy = self.taxonomy
+        category_id, hides = taxonomy.category_id(label), taxonomy.ignored_ids(label)
+        if category_id is not None:
+            place = _Place(taxonomy.categories[category_id - 1], category_id)
+        elif hides is not None or label in taxonomy.drop:
+            place = _Place(f"label {label}", None, hides)
+        else:
+            raise DataError(f"label {label!r} is unknown", remedy=taxonomy.suggestion(label))
+        self[label] = place
+        return place
+
+
+def _put(item: SourceObject, record: ImageRecord, place: _Place, account: Account) -> None:
     """Put one object where it belongs: an annotation, an ignore region, or the count of the dropped."""
-    if item.label in taxonomy.drop:
-        account.dropped[f"label {item.label}"] += 1
+    hides, category_id = place.hides, place.category_id
+    if category_id is None and hides is None:
+        account.dropped[place.name] += 1
         return
-    category_id, hidden = taxonomy.category_id(item.label), taxonomy.ignored_ids(item.label)
-    if category_id is None and hidden is None:
-        raise DataError(f"label {item.label!r} is unknown", remedy=taxonomy.suggestion(item.label))
-    box, was_clipped = _usable_box(item, record)
-    if box[2] <= box[0] or box[3] <= box[1]:
+    _check_box(item.box_xyxy)
+    box = clip_xyxy(item.box_xyxy, record.width, record.height)
+    x1, y1, x2, y2 = box
+    was_clipped = box != tuple(item.box_xyxy)
+    area = (x2 - x1) * (y2 - y1) if item.segmentation is None else _mask_area(item, record)
+    if item.area is not None:
+        area = item.area
+    if x2 <= x1 or y2 <= y1:
         account.dropped["nothing left inside the image" if was_clipped else "zero width or height"] += 1
         return
     account.clipped += was_clipped
-    x, y, w, h = xyxy_to_xywh(box)
-    area = item.area if item.area is not None else _area(item, record, w * h)
+    bbox_xywh = (x1, y1, x2 - x1, y2 - y1)
     attributes = {"source_label": item.label} | item.attributes
-    if was_clipped:
+    if was_clipped or x1 + bbox_xywh[2] != x2 or y1 + bbox_xywh[3] != y2:  # rounding would lose the last bit
         attributes["source_box_xyxy"] = list(item.box_xyxy)
-    if hidden is not None or item.ignore:
-        ids = hidden if hidden is not None else (category_id,) if category_id else ()
+    if category_id is None or item.ignore:
+        ids = hides if category_id is None else (category_id,)
         record.ignore_regions.append(
-            IgnoreRegion((x, y, w, h), area, ids, item.segmentation, attributes, item.extra)
+            IgnoreRegion(bbox_xywh, area, ids or (), item.segmentation, attributes, item.extra)
         )
-        account.ignored[
-            f"label {item.label}" if hidden is not None else f"{item.label} marked ignore by the source"
-        ] += 1
+        reason = place.name if category_id is None else f"{item.label} marked ignore by the source"
+        account.ignored[reason] += 1
         return
-    assert category_id is not None
     record.annotations.append(
-        Annotation(category_id, (x, y, w, h), area, item.segmentation, attributes, item.extra)
+        Annotation(category_id, bbox_xywh, area, item.segmentation, attributes, item.extra)
     )
-    account.kept[taxonomy.categories[category_id - 1]] += 1
+    account.kept[place.name] += 1
 
 
-def _usable_box(item: SourceObject, record: ImageRecord) -> tuple[tuple[float, float, float, float], bool]:
-    x1, y1, x2, y2 = item.box_xyxy
-    if not all(math.isfinite(value) and abs(value) < 1e9 for value in item.box_xyxy):
-        raise DataError(f"box {list(item.box_xyxy)} is not finite", remedy="mend or remove the record")
-    if x2 < x1 or y2 < y1:
+def _check_box(box_xyxy: Box) -> None:
+    """Raises DataError for a box of NaN, infinite or absurd numbers, and for one turned inside out."""
+    x1, y1, x2, y2 = box_xyxy
+    if not (-_LIMIT < x1 <= x2 < _LIMIT and -_LIMIT < y1 <= y2 < _LIMIT):  # False for NaN too
+        if all(math.isfinite(value) and abs(value) < _LIMIT for value in box_xyxy):
+            raise DataError(
+                f"box {list(box_xyxy)} has x2 < x1 or y2 < y1",
+                remedy="write left, top, right, bottom in that order",
+            )
         raise DataError(
-            f"box {list(item.box_xyxy)} has x2 < x1 or y2 < y1",
-            remedy="write left, top, right, bottom in that order",
+            f"box {list(box_xyxy)} holds a number that no box can have", remedy="mend or remove the record"
         )
-    box = clip_xyxy(item.box_xyxy, record.width, record.height)
-    return box, box != tuple(item.box_xyxy)
 
 
-def _area(item: SourceObject, record: ImageRecord, box_area: float) -> float:
-    if item.segmentation is None:
-        return box_area
-    return masks.area(item.segmentation, record.height, record.width)
+def _mask_area(item: SourceObject, record: ImageRecord) -> float:
+    """px^2 of the object's mask. Raises DataError when it does not fit the image."""
+    assert item.segmentation is not None
+    if item.area is None:
+        return masks.area(item.segmentation, record.height, record.width)
+    wrong = masks.problem(item.segmentation, record.height, record.width)
+    if wrong is not None:
+        raise DataError(wrong, remedy="mend or remove the segmentation")
+    return item.area

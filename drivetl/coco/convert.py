@@ -14,11 +14,11 @@ import orjson
 from drivetl import console
 from drivetl.coco.build import Account, build_dataset
 from drivetl.coco.files import new_directory
-from drivetl.coco.io import encode_datasets
 from drivetl.coco.leaks import LeakReport, leak_report
 from drivetl.coco.records import Dataset, ImageRecord, SourceImage
 from drivetl.coco.split import Split, SplitOptions, split_images
 from drivetl.coco.taxonomy import Taxonomy
+from drivetl.coco.writing import encode_datasets
 from drivetl.errors import DataError
 
 

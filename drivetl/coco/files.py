@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -14,10 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from drivetl.coco.headers import HEAD_BYTES, size_of_head
 from drivetl.errors import DataError
 
 MAX_PIXELS = 200_000_000
 """Larger images are refused by their header: 200 megapixels are 600 MB decoded."""
+
+TURNED = (5, 6, 7, 8)
+"""EXIF orientations that swap width and height."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -110,25 +115,45 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises DataError for files that are missing, are no image, or are larger than MAX_PIXELS.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                width, height = image.size
-                turned = image.format in ("JPEG", "TIFF", "WEBP") and image.getexif().get(0x0112, 1) >= 5
-    except Image.DecompressionBombError:
-        raise DataError("larger than 200 megapixels", remedy="scale it down", file=path) from None
-    except (UnidentifiedImageError, SyntaxError, ValueError) as error:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - Path.open costs more than the read
+            size = size_of_head(file.read(HEAD_BYTES))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
-            f"not a readable image ({error})", remedy="replace or remove the file", file=path
+            f"cannot be read ({reason})", remedy="check that the image exists", file=path
         ) from None
-    except OSError as error:
-        raise DataError(
-            f"cannot be read ({error.strerror or error})", remedy="check that the image exists", file=path
-        ) from None
+    width, height = size if size is not None else _library_size(path)
     if width * height > MAX_PIXELS:
         raise DataError(
             f"{width} x {height} is larger than 200 megapixels", remedy="scale it down", file=path
         )
+    return width, height
+
+
+def _library_size(path: Path) -> tuple[int, int]:
+    """(width, height) in px as Pillow and OpenCV agree on it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                width, height = image.size
+                # Pillow has turned a TIFF already; OpenCV turns these three.
+                turned = image.format in ("JPEG", "PNG", "WEBP") and image.getexif().get(0x0112, 1) in TURNED
+    except Image.DecompressionBombError:
+        raise DataError("larger than 200 megapixels", remedy="scale it down", file=path) from None
+    except (
+        UnidentifiedImageError,
+        SyntaxError,
+        ValueError,
+        struct.error,
+        EOFError,
+        KeyError,
+        OSError,
+    ) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no known image format"
+        raise DataError(
+            f"not a readable image ({reason})", remedy="replace or remove the file", file=path
+        ) from None
     return (height, width) if turned else (width, height)
 
 

@@ -1,7 +1,12 @@
-"""Segmentations: polygons and COCO RLE, through pycocotools."""
+"""Segmentations: polygons and COCO RLE, through pycocotools.
+
+pycocotools decodes an RLE that is too short into uninitialised memory and takes NaN for a coordinate; so what comes
+from a file is looked at with `problem` first, and `decode` refuses what would not fill the image.
+"""
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -9,32 +14,110 @@ import numpy.typing as npt
 from pycocotools import mask as rle_tools
 
 from drivetl.coco.records import Box, Segmentation
+from drivetl.errors import DataError
 
 Mask = npt.NDArray[np.uint8]
 """(H, W) uint8, 0 or 1."""
 
+_REMEDY = "mend or remove the segmentation"
+
+
+def problem(segmentation: object, height: int, width: int) -> str | None:
+    """What is wrong with a segmentation of an image of this size; None when it can be decoded."""
+    if isinstance(segmentation, dict):
+        return _rle_problem(segmentation, height, width)
+    if not isinstance(segmentation, list) or not all(isinstance(item, list) for item in segmentation):
+        return "segmentation is neither a list of polygons nor an RLE"
+    # pycocotools walks along a polygon's edges outside the image too, five steps a pixel
+    far = 4 * (height + width) + 10_000
+    for polygon in segmentation:
+        if len(polygon) % 2:
+            return f"a polygon has {len(polygon)} numbers, not pairs of x and y"
+        try:
+            usable = (
+                isfinite(sum(polygon)) and -far < min(polygon, default=0) <= max(polygon, default=0) < far
+            )
+        except TypeError:
+            usable = False
+        if not usable:
+            return "a polygon holds something that is no usable coordinate"
+    return None
+
+
+def _rle_problem(rle: dict[str, Any], height: int, width: int) -> str | None:
+    size, counts = rle.get("size"), rle.get("counts")
+    if not isinstance(size, list | tuple) or list(size) != [height, width]:
+        return f"RLE size {size!r} is not the image's [{height}, {width}]"
+    if isinstance(counts, list):
+        try:
+            usable = (
+                all(isinstance(run, int) and run >= 0 for run in counts) and sum(counts) == height * width
+            )
+        except TypeError:
+            usable = False
+        return None if usable else f"RLE counts do not fill {height} x {width} px"
+    if not isinstance(counts, str | bytes):
+        return "RLE counts are neither text nor a list"
+    try:
+        runs = run_lengths(counts.encode("ascii") if isinstance(counts, str) else counts)
+    except ValueError:
+        return "RLE counts are not COCO's text form"
+    if (runs < 0).any() or int(runs.sum()) != height * width:
+        return f"RLE counts do not fill {height} x {width} px"
+    return None
+
+
+def run_lengths(counts: bytes) -> npt.NDArray[np.int64]:
+    """(N,) run lengths of a compressed RLE, as pycocotools' rleFrString reads them: 5 bits a letter from the
+    lowest, bit 6 says that more follow, and from the fourth run on it is the difference to the last but one.
+
+    Raises ValueError for letters outside that code.
+    """
+    letters = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
+    if not len(letters):
+        return letters
+    if letters.min() < 0 or letters.max() > 63 or letters[-1] & 32:
+        raise ValueError("not COCO's text form")
+    last = (letters & 32) == 0
+    starts = np.flatnonzero(np.concatenate(([True], last[:-1])))
+    lengths = np.diff(np.append(starts, len(letters)))
+    if lengths.max() > 7:  # 35 bits: more than any image has pixels
+        raise ValueError("a run is too long")
+    shift = 5 * (np.arange(len(letters)) - np.repeat(starts, lengths))
+    runs = np.add.reduceat((letters & 31) << shift, starts)
+    negative = (letters[last] & 16) != 0
+    runs -= negative.astype(np.int64) << (5 * lengths)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return np.asarray(runs)
+
 
 def to_rle(segmentation: Segmentation, height: int, width: int) -> dict[str, Any]:
-    """Polygons, uncompressed or compressed RLE -> one compressed RLE whose counts are bytes (pycocotools' form)."""
+    """Polygons, uncompressed or compressed RLE -> one compressed RLE whose counts are bytes (pycocotools' form).
+
+    Polygons of fewer than three points cover nothing.
+    """
     if isinstance(segmentation, dict):
-        if isinstance(segmentation["counts"], list):
-            return dict(rle_tools.frPyObjects(segmentation, height, width))
         counts = segmentation["counts"]
+        if isinstance(counts, list):
+            return dict(rle_tools.frPyObjects(segmentation, height, width))
         return {
             "size": list(segmentation["size"]),
             "counts": counts.encode() if isinstance(counts, str) else counts,
         }
-    return dict(
-        rle_tools.merge(
-            rle_tools.frPyObjects([polygon for polygon in segmentation if len(polygon) >= 6], height, width)
-        )
-    )
+    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+    if not polygons:
+        return dict(rle_tools.encode(np.zeros((height, width), np.uint8, order="F")))
+    return dict(rle_tools.merge(rle_tools.frPyObjects(polygons, height, width)))
 
 
 def decode(segmentation: Segmentation, height: int, width: int) -> Mask:
-    """(H, W) uint8 mask of 0 and 1."""
+    """(H, W) uint8 mask of 0 and 1. Raises DataError for a segmentation that does not fit the image."""
     if not isinstance(segmentation, dict) and not any(len(polygon) >= 6 for polygon in segmentation):
         return np.zeros((height, width), np.uint8)
+    wrong = problem(segmentation, height, width)
+    if wrong is not None:
+        raise DataError(wrong, remedy=_REMEDY)
     return np.asarray(rle_tools.decode(to_rle(segmentation, height, width)), np.uint8)
 
 
@@ -45,9 +128,12 @@ def encode(mask: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def area(segmentation: Segmentation, height: int, width: int) -> float:
-    """px^2 covered."""
+    """px^2 covered. Raises DataError for a segmentation that does not fit the image."""
     if not isinstance(segmentation, dict) and not any(len(polygon) >= 6 for polygon in segmentation):
         return 0.0
+    wrong = problem(segmentation, height, width)
+    if wrong is not None:
+        raise DataError(wrong, remedy=_REMEDY)
     return float(rle_tools.area(to_rle(segmentation, height, width)))
 
 

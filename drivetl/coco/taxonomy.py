@@ -16,6 +16,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +163,7 @@ def _parse_class(name: str, body: object) -> DrivingClass:
             f"`from` of class {name!r} must map source classes to positive weights",
             remedy="for example {person: 0.5, bicycle: 0.5}",
         )
-    total = sum(relation.values())
+    total = math.fsum(relation.values())  # so that 0.6 + 0.3 + 0.1 is 1 and the weights stay as written
     labels = _strings(body.get("labels", [name]), f"labels of class {name!r}")
     return DrivingClass(
         name, tuple(labels), tuple((str(source), weight / total) for source, weight in relation.items())

@@ -1,0 +1,161 @@
+"""Writing the COCO dataset json: byte-identical when written twice, one record a line. `io` reads it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from drivetl import __version__
+from drivetl.coco.files import write_atomically
+from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
+from drivetl.errors import DataError
+
+SCHEMA_VERSION = 1
+
+
+def write_dataset(dataset: Dataset, path: Path) -> None:
+    """Write a dataset atomically. The images root is stored relative to the json where it can be."""
+    write_atomically(path, encode_datasets({"": dataset}, path.parent)[""])
+
+
+def encode_datasets(datasets: Mapping[str, Dataset], folder: Path) -> dict[str, bytes]:
+    """The json of each dataset as it will stand in `folder`. The first holds all images, the others share some of
+    its records: an image and its annotations have the same ids in each, and are encoded once."""
+    chunks: dict[int, tuple[bytes, list[bytes]]] = {}
+    documents: dict[str, bytes] = {}
+    for name, dataset in datasets.items():
+        if not documents:
+            chunks = _encode_images(dataset)
+        mine = [chunks[image.id] for image in dataset.images]
+        documents[name] = b"".join(
+            [
+                b'{"info":' + _dump(_info_json(dataset, folder)),
+                b',\n"licenses":[]',
+                b',\n"categories":' + _lines([_dump(item) for item in _category_jsons(dataset)]),
+                b',\n"images":' + _lines([image for image, _ in mine]),
+                b',\n"annotations":' + _lines([line for _, lines in mine for line in lines]),
+                b"}\n",
+            ]
+        )
+    return documents
+
+
+def _info_json(dataset: Dataset, folder: Path) -> dict[str, Any]:
+    root = dataset.images_root.resolve()
+    try:
+        relative = os.path.relpath(root, folder.resolve())
+    except ValueError:  # another drive on Windows
+        relative = str(root)
+    return {
+        "description": f"drivetl dataset from {dataset.info.get('source', 'unknown source')}",
+        "drivetl": dataset.info
+        | {"schema": SCHEMA_VERSION, "images_root": Path(relative).as_posix(), "version": __version__},
+    }
+
+
+def _category_jsons(dataset: Dataset) -> list[dict[str, Any]]:
+    return [
+        {"id": number, "name": name, "supercategory": "driving"}
+        for number, name in enumerate(dataset.categories, 1)
+    ]
+
+
+def _dump(value: object) -> bytes:
+    """Raises DataError for what JSON cannot hold: NaN (orjson would write null), lone surrogates, huge integers."""
+    try:
+        line = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as error:  # JSONEncodeError is one
+        raise DataError(f"cannot be written as JSON: {error}", remedy="mend it in the source") from None
+    if b"null" in line and not _finite(value):
+        raise DataError("holds NaN or infinity, which JSON cannot", remedy="mend it in the source")
+    return line
+
+
+def _finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    return all(map(_finite, value)) if isinstance(value, list | tuple) else True
+
+
+def _lines(records: list[bytes]) -> bytes:
+    return b"[" + (b"\n" + b",\n".join(records) if records else b"") + b"]"
+
+
+def _encode_images(dataset: Dataset) -> dict[int, tuple[bytes, list[bytes]]]:
+    """image id -> (its line, its annotations' lines), annotations numbered 1.. over the whole dataset."""
+    number = 1
+    everything = tuple(range(1, len(dataset.categories) + 1))
+    chunks: dict[int, tuple[bytes, list[bytes]]] = {}
+    for image in dataset.images:
+        try:
+            lines = [
+                _dump(_annotation_json(item, count, image.id, item.category_id, 0, item.attributes))
+                for count, item in enumerate(image.annotations, number)
+            ]
+            for index, region in enumerate(image.ignore_regions):
+                ids = region.category_ids or everything
+                lines += _encode_region(region, index, image.id, ids, number + len(lines))
+            number += len(lines)
+            chunks[image.id] = (_dump(_image_json(image)), lines)
+        except DataError as error:
+            raise DataError(f"image {image.file_name!r}: {error.reason}", remedy=error.remedy) from None
+    return chunks
+
+
+def _encode_region(
+    region: IgnoreRegion, index: int, image_id: int, category_ids: tuple[int, ...], number: int
+) -> list[bytes]:
+    """One line per category. They differ in two numbers, so the rest is encoded once."""
+    attributes = region.attributes | {"ignore_region": index}
+    first = _dump(_annotation_json(region, number, image_id, category_ids[0], 1, attributes))
+    changing = b'"category_id":%d,"id":%d,"image_id":'
+    parts = first.split(changing % (category_ids[0], number))
+    if len(parts) == 2 and not region.extra:
+        return [
+            parts[0] + changing % (category_id, count) + parts[1]
+            for count, category_id in enumerate(category_ids, number)
+        ]
+    return [
+        _dump(_annotation_json(region, count, image_id, category_id, 1, attributes))
+        for count, category_id in enumerate(category_ids, number)
+    ]
+
+
+def _image_json(image: ImageRecord) -> dict[str, Any]:
+    record = image.extra | {
+        "id": image.id,
+        "file_name": image.file_name,
+        "width": image.width,
+        "height": image.height,
+    }
+    record |= {"sequence": image.sequence, "frame_index": image.frame_index, "attributes": image.attributes}
+    return record if image.labelled is None else record | {"labelled": list(image.labelled)}
+
+
+def _annotation_json(
+    item: Annotation | IgnoreRegion,
+    number: int,
+    image_id: int,
+    category_id: int,
+    crowd: int,
+    attributes: dict[str, Any],
+) -> dict[str, Any]:
+    record = {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category_id,
+        "iscrowd": crowd,
+        "bbox": item.bbox_xywh,
+        "area": item.area,
+        "attributes": attributes,
+    }
+    if item.segmentation is not None:
+        record["segmentation"] = item.segmentation
+    return item.extra | record if item.extra else record
