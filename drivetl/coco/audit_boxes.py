@@ -42,9 +42,9 @@ def check_boxes(tables: Tables, min_size: float, max_size: float) -> list[Findin
 
 def _unusable(tables: Tables) -> tuple[list[Finding], Bools]:
     sides = tables.boxes_xywh[:, 2:]
-    broken = np.isnan(tables.boxes_xywh).any(axis=1)
-    negative = (sides < 0).any(axis=1) & ~broken
-    flat = (sides == 0).any(axis=1) & ~broken & ~negative
+    broken: Bools = np.asarray(np.isnan(tables.boxes_xywh).any(axis=1))
+    negative: Bools = np.asarray((sides < 0).any(axis=1) & ~broken)
+    flat: Bools = np.asarray((sides == 0).any(axis=1) & ~broken & ~negative)
     findings = about_boxes(
         tables,
         broken,
