@@ -75,7 +75,13 @@ def _file_name(root: Node, relative: Path, index: ImageIndex) -> str:
     named = PureWindowsPath(root.value("filename")).name
     stem = relative.with_suffix("").as_posix()
     suffix = PureWindowsPath(named).suffix or ".jpg"
-    candidates = [stem + suffix, *([(relative.parent / named).as_posix(), named] if named else [])]
+    beside = [
+        "/".join(folder if part == "Annotations" else part for part in relative.parent.parts)
+        for folder in ("JPEGImages", "images")
+    ]
+    candidates = [stem + suffix]
+    candidates += [f"{folder}/{relative.stem}{suffix}" for folder in beside if folder]
+    candidates += [(relative.parent / named).as_posix(), named] if named else []
     return index.find(*candidates) or candidates[0]
 
 

@@ -1,7 +1,7 @@
 """YOLO txt: one file per image, rows `class cx cy w h` or `class x1 y1 x2 y2 x3 y3 ...` in fractions of the image.
 
-Class names stand in data.yaml, *.names or classes.txt. An image without a label file is an image without objects:
-that is the format's own rule.
+Class names stand in data.yaml, *.names or classes.txt; without any, the labels are the numbers themselves. An image
+without a label file is an image without objects: that is the format's own rule.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "obj.names", "classes.txt
 NO_LABELS = {"classes", "labels", "train", "val", "valid", "test", "readme", "obj"}
 """Text files that stand beside labels and are none."""
 
+ROUNDING = 2e-6
+"""What centre and half size, each written with six decimals, can be off by together."""
+
 FURTHEST = 1.5
 """A coordinate beyond this is no fraction of the image; up to it, the box runs past the edge and is clipped."""
 
@@ -30,7 +33,7 @@ FURTHEST = 1.5
 class Row:
     """One parsed row, in fractions of the image."""
 
-    class_id: int
+    label: str
     line: int
     box: tuple[float, float, float, float] | None
     """(x1, y1, x2, y2) of a box row."""
@@ -44,6 +47,10 @@ def read(reading: Reading) -> Footage:
     if not root.is_dir():
         raise DataError("no such folder", remedy="--root is the folder with images and labels", file=root)
     names = find_names(root)
+    if not names:
+        reading.note(
+            "no class names found (data.yaml, obj.names, classes.txt): the labels are the class numbers"
+        )
     images_root = reading.images or next(
         (
             folder
@@ -63,7 +70,7 @@ def read(reading: Reading) -> Footage:
 
 
 def find_names(root: Path) -> list[str]:
-    """Class names in id order, from the first file that has them."""
+    """Class names in id order, from the first file that has them; [] when there is none."""
     folders = [root, root / "labels", *sorted(path for path in root.iterdir() if path.is_dir())]
     for folder in folders:
         others = sorted([*folder.glob("*.names"), *folder.glob("*.y*ml")])
@@ -72,9 +79,7 @@ def find_names(root: Path) -> list[str]:
                 names = read_names(path)
                 if names:
                     return names
-    raise DataError(
-        "no class names found", remedy="put data.yaml, obj.names or classes.txt into the folder", file=root
-    )
+    return []
 
 
 def read_names(path: Path) -> list[str]:
@@ -115,7 +120,7 @@ def parse(content: str, names: list[str], reading: Reading, file: Path) -> Itera
         fields = raw.split()
         if not fields:
             continue
-        label = _label(fields[0], names)
+        label = label_of(fields[0], names)
         with reading.object(label or fields[0], file, line):
             if label is None:
                 raise DataError(
@@ -127,18 +132,21 @@ def parse(content: str, names: list[str], reading: Reading, file: Path) -> Itera
                 reading.drop(label, "repeated row", file, line)
                 continue
             seen.add(key)
-            yield _parse_row(fields, line)
+            yield _parse_row(label, fields, line)
 
 
-def _label(value: str, names: list[str]) -> str | None:
+def label_of(value: object, names: list[str]) -> str | None:
+    """The name of a class number, or the number as text when nothing has names; None for a number without a name."""
     try:
         class_id = whole(value, "class")
     except DataError:
         return None
+    if not names and class_id >= 0:
+        return str(class_id)
     return names[class_id] if 0 <= class_id < len(names) else None
 
 
-def _parse_row(fields: list[str], line: int) -> Row:
+def _parse_row(label: str, fields: list[str], line: int) -> Row:
     values = [number(value, f"column {column}") for column, value in enumerate(fields[1:], 2)]
     for value in values:
         if not 1 - FURTHEST <= value <= FURTHEST:
@@ -146,19 +154,26 @@ def _parse_row(fields: list[str], line: int) -> Row:
                 f"{value:g} is no fraction of the image",
                 remedy="YOLO coordinates are divided by width and height",
             )
-    class_id = whole(fields[0], "class")
     if len(values) == 4:
         cx, cy, w, h = values
         if w < 0 or h < 0:
             raise DataError(f"box size {w:g} x {h:g} is negative", remedy="mend or remove the row")
-        return Row(class_id, line, (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2), None)
+        return Row(
+            label, line, (_snap(cx - w / 2), _snap(cy - h / 2), _snap(cx + w / 2), _snap(cy + h / 2)), None
+        )
     if len(values) >= 6 and len(values) % 2 == 0:
-        return Row(class_id, line, None, list(zip(values[::2], values[1::2], strict=True)))
+        return Row(label, line, None, list(zip(values[::2], values[1::2], strict=True)))
     hint = "; with a sixth, a confidence, it is a prediction" if len(values) == 5 else ""
     raise DataError(
         f"a row of {len(fields)} values is neither box nor polygon",
         remedy=f"a box has 5 values, a polygon 1 + 2 per vertex{hint}",
     )
+
+
+def _snap(edge: float) -> float:
+    """The image's border for an edge that misses it by the rounding of six decimals alone."""
+    border = min(max(edge, 0.0), 1.0)
+    return border if abs(edge - border) <= ROUNDING else edge
 
 
 def _images(
@@ -177,7 +192,7 @@ def _images(
             size = sizes.of(name)
             rows = list(parse(read_text(path), names, reading, path)) if path else []
             image = SourceImage(name, *size, sequence=folder_sequence(name), label_file=path)
-            image.objects = _objects(reading, rows, names, size, path)
+            image.objects = _objects(reading, rows, size, path)
             yield image
     for path in sorted(set(labels.values()) - used):
         _orphan(reading, names, path)
@@ -214,7 +229,7 @@ def _label_folders(root: Path) -> list[str]:
 
 
 def _objects(
-    reading: Reading, rows: list[Row], names: list[str], size: tuple[int, int], file: Path | None
+    reading: Reading, rows: list[Row], size: tuple[int, int], file: Path | None
 ) -> list[SourceObject]:
     width, height = size
     pixels: list[tuple[Row, Points | None]] = [
@@ -224,40 +239,39 @@ def _objects(
     for row, points in pixels:
         x1, y1, x2, y2 = box_of(points) if points else row.box or (0, 0, 0, 0)
         if x2 <= x1 or y2 <= y1:
-            reading.drop(names[row.class_id], "row of zero size", file, row.line)
+            reading.drop(row.label, "row of zero size", file, row.line)
         else:
             usable.append((row, points))
     if reading.visible_masks:
-        return _visible_objects(reading, usable, names, size)
-    return [_plain_object(row, points, names, size) for row, points in usable]
+        return _visible_objects(reading, usable, size)
+    return [_plain_object(row, points, size) for row, points in usable]
 
 
-def _plain_object(row: Row, points: Points | None, names: list[str], size: tuple[int, int]) -> SourceObject:
-    label = names[row.class_id]
+def _plain_object(row: Row, points: Points | None, size: tuple[int, int]) -> SourceObject:
     if points is not None:
-        return SourceObject(label, box_of(points), [flat(points)], line=row.line)
+        return SourceObject(row.label, box_of(points), [flat(points)], line=row.line)
     assert row.box is not None
     x1, y1, x2, y2 = row.box
-    return SourceObject(label, (x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1]), line=row.line)
+    return SourceObject(row.label, (x1 * size[0], y1 * size[1], x2 * size[0], y2 * size[1]), line=row.line)
 
 
 def _visible_objects(
-    reading: Reading, rows: list[tuple[Row, Points | None]], names: list[str], size: tuple[int, int]
+    reading: Reading, rows: list[tuple[Row, Points | None]], size: tuple[int, int]
 ) -> list[SourceObject]:
     """Objects with what is visible of their polygons; box rows stay as they are and hide nothing."""
-    polygons = [(names[row.class_id], [points] if points else []) for row, points in rows]
+    polygons = [(row.label, [points] if points else []) for row, points in rows]
     wanted = [bool(rings) and reading.wants_mask(label) for label, rings in polygons]
     parts = visible(polygons, size, wanted, pixel_index=False)
     objects = []
     for (row, points), part, asked in zip(rows, parts, wanted, strict=True):
-        label = names[row.class_id]
+        label = row.label
         if part is not None:
             segmentation, box, area = part
             objects.append(SourceObject(label, box, segmentation, area, line=row.line))
         elif asked:
             reading.drop(label, "hidden completely behind later polygons")
         else:
-            objects.append(_plain_object(row, points, names, size))
+            objects.append(_plain_object(row, points, size))
     return objects
 
 
@@ -273,7 +287,7 @@ def _orphan(reading: Reading, names: list[str], path: Path) -> None:
         )
         if reading.on_error != "skip":
             raise error
-        reading.account.reject(error, [names[row.class_id] for row in rows])
+        reading.account.reject(error, [row.label for row in rows])
 
 
 def _is_number(value: str) -> bool:

@@ -1,0 +1,201 @@
+"""BDD100K and Scalabel JSON: a list of frames (or {"frames": [...]}), or one legacy BDD file per image.
+
+Attributes weather, timeofday and scene come over as they are; `poly2d` may hold Bezier vertices, `rle` is COCO's.
+Labels marked `crowd`, `ignore` or `ignored` are ignore regions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from drivetl.adapters.reading import (
+    Footage,
+    ImageIndex,
+    Reading,
+    Sizes,
+    first_folder,
+    folder_sequence,
+    label_files,
+    mapping,
+    number,
+    scalar,
+    sequence,
+    text,
+    whole,
+)
+from drivetl.adapters.shapes import bezier_outline, box_of, checked_rle, flat, points_of
+from drivetl.coco import masks
+from drivetl.coco.io import load_json
+from drivetl.coco.records import Box, SourceImage, SourceObject
+from drivetl.errors import DataError
+
+BDD_SIZE = 1280, 720
+"""Every BDD100K frame; taken where neither the file nor an image on disk says anything else."""
+
+HIDING = ("crowd", "ignore", "ignored")
+
+
+def read(reading: Reading) -> Footage:
+    """BDD100K or Scalabel footage: all JSON files of a folder, or one file."""
+    files = label_files(first_folder(reading.root, "labels"), ".json")
+    folder = reading.root if reading.root.is_dir() else reading.root.parent
+    images_root = reading.images or first_folder(folder, "images")
+    return Footage(images_root, _all_images(reading, files, images_root))
+
+
+def _all_images(reading: Reading, files: list[Path], images_root: Path) -> Iterator[SourceImage]:
+    index, sizes = ImageIndex(images_root), Sizes(images_root)
+    for path in files:
+        with reading.file(path):
+            frames, config = _frames(load_json(path))
+            size = _config_size(config)
+            for position, frame in enumerate(frames):
+                with reading.file(path):
+                    yield _image(reading, mapping(frame, f"[{position}]"), position, path, size, index, sizes)
+
+
+def _frames(document: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Frames in Scalabel's form and the file's config."""
+    if isinstance(document, list):
+        return document, {}
+    record = mapping(document, "the file")
+    frames = sequence(record.get("frames"), "frames")
+    if frames and all(isinstance(frame, dict) and "objects" in frame for frame in frames):
+        return [_from_legacy(record, frame) for frame in frames], {}
+    config = record.get("config")
+    return frames, config if isinstance(config, dict) else {}
+
+
+def _from_legacy(record: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any]:
+    """A frame of BDD's first release: objects whose poly2d is [[x, y, "L"], ...], names without suffix."""
+    labels = []
+    for item in sequence(frame["objects"], "objects"):
+        label = dict(mapping(item, "an object"))
+        points = label.get("poly2d")
+        if isinstance(points, list) and points and all(isinstance(p, list) and len(p) == 3 for p in points):
+            kinds = "".join(str(point[2]) for point in points)
+            closed = not str(label.get("category", "")).startswith("lane")
+            label["poly2d"] = [
+                {"vertices": [point[:2] for point in points], "types": kinds, "closed": closed}
+            ]
+        labels.append(label)
+    name = text(record.get("name"), "name")
+    name = name if PurePosixPath(name).suffix else f"{name}.jpg"
+    return {
+        "name": name,
+        "attributes": record.get("attributes"),
+        "timestamp": frame.get("timestamp"),
+        "labels": labels,
+    }
+
+
+def _config_size(config: dict[str, Any]) -> tuple[int, int] | None:
+    size = config.get("imageSize") or config.get("image_size")
+    return _size(size) if size else None
+
+
+def _size(record: object) -> tuple[int, int]:
+    size = mapping(record, "size")
+    return whole(size.get("width"), "width"), whole(size.get("height"), "height")
+
+
+def _image(
+    reading: Reading,
+    frame: dict[str, Any],
+    position: int,
+    path: Path,
+    config_size: tuple[int, int] | None,
+    index: ImageIndex,
+    sizes: Sizes,
+) -> SourceImage:
+    written = text(frame.get("name"), f"name of frame [{position}]")
+    clip = text(frame.get("videoName") or frame.get("video_name") or "", "videoName")
+    name = PurePosixPath(written).name if "://" in written else written.replace("\\", "/")
+    found = index.find(*([f"{clip}/{name}"] if clip else []), name)
+    if found is None:
+        reading.note("images that are not on disk; their sizes are taken from the labels")
+    size = _size(frame["size"]) if frame.get("size") else config_size or (sizes.of(found) if found else None)
+    if size is None:
+        reading.note("images of unknown size, taken as 1280 x 720 like all of BDD100K")
+        size = BDD_SIZE
+    image = SourceImage(found or name, *size, label_file=path)
+    image.sequence = clip or folder_sequence(name)
+    frame_index = frame.get("frameIndex", frame.get("frame_index"))
+    image.frame_index = whole(frame_index, "frameIndex") if clip and frame_index is not None else None
+    image.attributes = {
+        str(key): scalar(value) for key, value in mapping(frame.get("attributes") or {}, "attributes").items()
+    }
+    for number_in_frame, label in enumerate(sequence(frame.get("labels"), f"labels of frame [{position}]")):
+        place = f"frame [{position}] label [{number_in_frame}]"
+        category = label.get("category") if isinstance(label, dict) else None
+        with reading.object(category if isinstance(category, str) and category else "(no label)", path):
+            item = _object(reading, mapping(label, place), place, size)
+            if item is not None:
+                image.objects.append(item)
+    return image
+
+
+def _object(
+    reading: Reading, label: dict[str, Any], place: str, size: tuple[int, int]
+) -> SourceObject | None:
+    category = text(label.get("category"), f"category of {place}")
+    attributes = {
+        str(key): scalar(value)
+        for key, value in mapping(label.get("attributes") or {}, f"attributes of {place}").items()
+    }
+    if label.get("id") is not None:
+        attributes["track_id"] = str(label["id"])
+    if label.get("score") is not None:
+        attributes["score"] = number(label["score"], f"score of {place}")
+    item = SourceObject(category, (0, 0, 0, 0), attributes=attributes)
+    item.ignore = any(attributes.get(key) is True for key in HIDING)
+    box = _box(label["box2d"], place) if label.get("box2d") else None
+    rings = _rings(label, place)
+    if label.get("rle"):
+        item.segmentation = checked_rle(label["rle"], *size)
+        tight = masks.box_xyxy(masks.decode(item.segmentation, size[1], size[0]))
+        box = box or tight
+        if box is None:
+            reading.drop(category, "an empty mask")
+            return None
+    elif rings:
+        item.segmentation = [flat(ring) for ring in rings]
+        box = box or box_of([point for ring in rings for point in ring])
+    if box is None:
+        reading.drop(category, _why_no_box(label))
+        return None
+    item.box_xyxy = box
+    return item
+
+
+def _why_no_box(label: dict[str, Any]) -> str:
+    if label.get("poly2d"):
+        return "an open line encloses nothing"
+    if label.get("box3d"):
+        return "a 3D box alone"
+    return "neither box2d nor poly2d nor rle"
+
+
+def _box(record: object, place: str) -> Box:
+    box = mapping(record, f"box2d of {place}")
+    values = [number(box.get(key), f"{key} of {place}") for key in ("x1", "y1", "x2", "y2")]
+    return values[0], values[1], values[2], values[3]
+
+
+def _rings(label: dict[str, Any], place: str) -> list[list[tuple[float, float]]]:
+    """Outlines of the closed polygons of a label."""
+    rings = []
+    for part in sequence(label.get("poly2d"), f"poly2d of {place}"):
+        polygon = mapping(part, f"poly2d of {place}")
+        points = points_of(sequence(polygon.get("vertices"), f"vertices of {place}"), f"vertices of {place}")
+        types = text(polygon.get("types") or "L" * len(points), f"types of {place}")
+        if polygon.get("closed") is False:
+            continue
+        if len(points) < 3:
+            raise DataError(
+                f"{place} is a polygon of {len(points)} points", remedy="mend or remove the label"
+            )
+        rings.append(bezier_outline(points, types))
+    return rings

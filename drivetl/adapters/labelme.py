@@ -1,0 +1,198 @@
+"""LabelMe: one JSON per image. Rectangles, polygons, circles and masks; shapes of one label and group are one object.
+
+Images stand beside their JSON, or inside it (`imageData`); images that exist only inside are gathered by the command.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from drivetl.adapters.reading import (
+    Footage,
+    ImageIndex,
+    Reading,
+    Sizes,
+    folder_sequence,
+    label_files,
+    mapping,
+    scalar,
+    sequence,
+    text,
+    whole,
+)
+from drivetl.adapters.shapes import Points, box_of, encode_crop, flat, points_of
+from drivetl.coco.files import safe_relative
+from drivetl.coco.io import load_json
+from drivetl.coco.records import SourceImage, SourceObject
+from drivetl.errors import DataError
+
+NO_REGIONS = {
+    "point": "points enclose nothing",
+    "points": "points enclose nothing",
+    "line": "lines enclose nothing",
+    "linestrip": "lines enclose nothing",
+}
+MAX_EMBEDDED_CHARACTERS = 400_000_000
+"""base64 text of a 300 MB image file."""
+
+
+def read(reading: Reading) -> Footage:
+    """LabelMe footage: one image per JSON file below the root."""
+    files = label_files(reading.root, ".json")
+    folder = reading.root if reading.root.is_dir() else reading.root.parent
+    images_root = reading.images or folder
+    return Footage(images_root, _images(reading, files, folder, images_root))
+
+
+def _images(reading: Reading, files: list[Path], folder: Path, images_root: Path) -> Iterator[SourceImage]:
+    index, sizes = ImageIndex(images_root), Sizes(images_root)
+    for path in files:
+        with reading.file(path):
+            document = mapping(load_json(path), "the file")
+            if "shapes" not in document:
+                reading.note("JSON files without shapes, not LabelMe's")
+                continue
+            name = file_name(document, path.relative_to(folder).as_posix(), index)
+            if name not in index:
+                reading.note("images that are not on disk; their sizes are taken from the labels")
+            size = _size(document, name, sizes)
+            image = SourceImage(name, *size, sequence=folder_sequence(name), label_file=path)
+            flags = mapping(document.get("flags") or {}, "flags")
+            image.attributes = {str(key): scalar(value) for key, value in flags.items()}
+            image.objects = _objects(reading, sequence(document["shapes"], "shapes"), path, size)
+            yield image
+
+
+def file_name(document: dict[str, Any], label_name: str, index: ImageIndex) -> str:
+    """The image of a JSON: what imagePath says, seen from the JSON's folder, else the image with the JSON's stem.
+
+    Raises DataError for an imagePath that leaves the images root when no image has the stem.
+    """
+    written = text(document.get("imagePath") or "", "imagePath").replace("\\", "/")
+    parent, stem = posixpath.dirname(label_name), posixpath.splitext(label_name)[0]
+    suffix = posixpath.splitext(written)[1] or ".jpg"
+    named = posixpath.normpath(posixpath.join(parent, written)) if written else stem + suffix
+    found = index.exact(named) or index.find(stem + suffix)
+    return found or safe_relative(named)
+
+
+def _size(document: dict[str, Any], name: str, sizes: Sizes) -> tuple[int, int]:
+    if document.get("imageWidth") and document.get("imageHeight"):
+        return whole(document["imageWidth"], "imageWidth"), whole(document["imageHeight"], "imageHeight")
+    return sizes.of(name)
+
+
+def _objects(reading: Reading, shapes: list[Any], path: Path, size: tuple[int, int]) -> list[SourceObject]:
+    """Objects of an image; polygons of one label and group_id become one object of several rings."""
+    objects: list[SourceObject] = []
+    groups: dict[tuple[str, str], SourceObject] = {}
+    for position, shape in enumerate(shapes):
+        place = f"shapes[{position}]"
+        label = shape.get("label") if isinstance(shape, dict) else None
+        with reading.object(label if isinstance(label, str) and label else "(no label)", path):
+            record = mapping(shape, place)
+            kind = record.get("shape_type") or "polygon"
+            if not isinstance(label, str) or not label:
+                reading.drop("(no label)", "without a label", path)
+                continue
+            if kind in NO_REGIONS:
+                reading.drop(label, NO_REGIONS[kind])
+                continue
+            item = _shape(record, str(kind), label, place, size)
+            if item is None:
+                reading.drop(label, "an empty mask")
+                continue
+            key = label, str(record.get("group_id"))
+            if record.get("group_id") is not None and key in groups and _join(groups[key], item):
+                reading.drop(label, "a part of an object that several shapes make (group_id)")
+                continue
+            groups[key] = item
+            objects.append(item)
+    return objects
+
+
+def _shape(
+    record: dict[str, Any], kind: str, label: str, place: str, size: tuple[int, int]
+) -> SourceObject | None:
+    item = SourceObject(label, (0, 0, 0, 0), attributes=_attributes(record))
+    item.ignore = item.attributes.get("difficult") is True or item.attributes.get("ignore") is True
+    points = points_of(sequence(record.get("points"), f"points of {place}"), f"points of {place}")
+    if kind == "polygon" and len(points) >= 3:
+        item.box_xyxy, item.segmentation = box_of(points), [flat(points)]
+    elif kind == "rectangle" and len(points) in (2, 4):
+        item.box_xyxy = box_of(points)
+    elif kind == "circle" and len(points) == 2:
+        outline = _circle(points)
+        item.box_xyxy, item.segmentation = box_of(outline), [flat(outline)]
+    elif kind == "mask" and len(points) == 2:
+        masked = _mask(record, points, place, size)
+        if masked is None:
+            return None
+        item.segmentation, item.box_xyxy = masked
+    else:
+        raise DataError(f"{place} is a {kind} of {len(points)} points", remedy="mend or remove the shape")
+    return item
+
+
+def _attributes(record: dict[str, Any]) -> dict[str, Any]:
+    found = {str(key): scalar(value) for key, value in mapping(record.get("flags") or {}, "flags").items()}
+    if isinstance(record.get("attributes"), dict):
+        found |= {str(key): scalar(value) for key, value in record["attributes"].items()}
+    for key in ("group_id", "difficult", "description"):
+        if record.get(key) not in (None, "", False):
+            found[key] = scalar(record[key])
+    return found
+
+
+def _circle(points: Points, corners: int = 48) -> Points:
+    (cx, cy), (x, y) = points
+    radius = math.hypot(x - cx, y - cy)
+    turns = [2 * math.pi * corner / corners for corner in range(corners)]
+    return [(cx + radius * math.cos(turn), cy + radius * math.sin(turn)) for turn in turns]
+
+
+def _mask(
+    record: dict[str, Any], points: Points, place: str, size: tuple[int, int]
+) -> tuple[dict[str, Any], tuple[float, float, float, float]] | None:
+    """A mask shape: a base64 PNG whose top left corner is the first point."""
+    left, top = round(points[0][0]), round(points[0][1])
+    data = _decoded(record.get("mask"), f"mask of {place}")
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    except cv2.error:
+        picture = None
+    if picture is None:
+        raise DataError(f"mask of {place} is no picture", remedy="mend or remove the shape")
+    height, width = picture.shape
+    if left < 0 or top < 0 or left + width > size[0] or top + height > size[1]:
+        raise DataError(f"mask of {place} leaves the image", remedy="check imageWidth and imageHeight")
+    return encode_crop(picture > 0, left, top, size)
+
+
+def _join(whole_object: SourceObject, part: SourceObject) -> bool:
+    """Add a part's polygons to an object; False when one of the two is no polygon."""
+    if not isinstance(whole_object.segmentation, list) or not isinstance(part.segmentation, list):
+        return False
+    whole_object.segmentation = whole_object.segmentation + part.segmentation
+    a, b = whole_object.box_xyxy, part.box_xyxy
+    whole_object.box_xyxy = min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+    return True
+
+
+def _decoded(value: object, what: str) -> bytes:
+    content = text(value, what)
+    if len(content) > MAX_EMBEDDED_CHARACTERS:
+        raise DataError(f"{what} holds {len(content)} characters", remedy="keep the image beside its json")
+    try:
+        return base64.b64decode(content, validate=False)
+    except (binascii.Error, ValueError):
+        raise DataError(f"{what} is not base64", remedy="save the file again") from None

@@ -1,0 +1,170 @@
+"""MOTChallenge: `<sequence>/gt/gt.txt`, rows `frame, id, left, top, width, height, flag, class, visibility`.
+
+Rows of flag 0 are not counted by MOT's own evaluation and become ignore regions. Class names come from gt/labels.txt
+(one a line, the first is class 1), else they are MOT16's. Coordinates are read as written.
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivetl.adapters.reading import Footage, ImageIndex, Reading, Sizes, number, whole
+from drivetl.coco.files import read_text
+from drivetl.coco.records import SourceImage, SourceObject
+from drivetl.errors import DataError
+
+CLASSES = (
+    "pedestrian", "person on vehicle", "car", "bicycle", "motorbike", "non motorized vehicle", "static person",
+    "distractor", "occluder", "occluder on the ground", "occluder full", "reflection", "crowd",
+)  # fmt: skip
+"""Classes 1..13. Source: Milan et al., MOT16: A Benchmark for Multi-Object Tracking, table 2; crowd: MOT20."""
+
+MAX_FRAMES = 5_000_000
+
+
+@dataclass(slots=True)
+class SequenceInfo:
+    """What seqinfo.ini says."""
+
+    name: str
+    folder: str = "img1"
+    suffix: str = ".jpg"
+    length: int | None = None
+    size: tuple[int, int] | None = None
+
+
+def read(reading: Reading) -> Footage:
+    """MOT footage: one sequence (a folder with gt/gt.txt) or a folder of sequences."""
+    root = reading.root
+    files = (
+        [root / "gt" / "gt.txt"] if (root / "gt" / "gt.txt").is_file() else sorted(root.glob("**/gt/gt.txt"))
+    )
+    if not files:
+        raise DataError(
+            "no gt/gt.txt in it", remedy="--root is a sequence or a folder of sequences", file=root
+        )
+    images_root = reading.images or root
+    return Footage(images_root, _all_images(reading, files, images_root))
+
+
+def _all_images(reading: Reading, files: list[Path], images_root: Path) -> Iterator[SourceImage]:
+    index, sizes = ImageIndex(images_root), Sizes(images_root)
+    for path in files:
+        with reading.file(path):
+            yield from _sequence_images(reading, path, index, sizes)
+
+
+def _sequence_images(reading: Reading, path: Path, index: ImageIndex, sizes: Sizes) -> Iterator[SourceImage]:
+    folder = path.parent.parent
+    info = read_info(folder)
+    prefix = folder.relative_to(reading.root).as_posix()
+    prefix = f"{prefix}/{info.folder}" if prefix != "." else info.folder
+    own = [name for name in index.names if name.startswith(prefix + "/")]
+    numbered = {int(Path(name).stem): name for name in own if Path(name).stem.isdecimal()}
+    objects: dict[int, list[SourceObject]] = {}
+    for frame, item in parse(reading, read_text(path), _names(path), path):
+        objects.setdefault(frame, []).append(item)
+    last = max([info.length or 0, *objects, *numbered])
+    if last > MAX_FRAMES:
+        raise DataError(f"frame {last} is no frame number", remedy="mend the row or seqLength")
+    size = info.size or (sizes.of(own[0]) if own else None)
+    if size is None:
+        raise DataError("the images' size is unknown", remedy="add seqinfo.ini or the images", file=folder)
+    for frame in range(1, last + 1):
+        if frame not in numbered:
+            reading.note("frames that are not on disk; their size is taken from seqinfo.ini")
+        name = numbered.get(frame, f"{prefix}/{frame:06d}{info.suffix}")
+        yield SourceImage(
+            name, *size, objects.get(frame, []), sequence=info.name, frame_index=frame, label_file=path
+        )
+
+
+def read_info(folder: Path) -> SequenceInfo:
+    """seqinfo.ini of a sequence; its folder's name where there is none. Raises DataError for what cannot be read."""
+    path = folder / "seqinfo.ini"
+    info = SequenceInfo(folder.resolve().name)
+    if not path.is_file():
+        return info
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(read_text(path))
+        section = parser["Sequence"]
+    except (configparser.Error, KeyError) as error:
+        line = getattr(error, "lineno", None)
+        raise DataError(
+            "no [Sequence] that can be read", remedy="mend seqinfo.ini", file=path, line=line
+        ) from None
+    try:
+        info.name = section.get("name", info.name).strip() or info.name
+        info.folder = section.get("imDir", info.folder).strip().strip("/") or info.folder
+        info.suffix = section.get("imExt", info.suffix).strip() or info.suffix
+        info.length = whole(section["seqLength"], "seqLength") if "seqLength" in section else None
+        if "imWidth" in section and "imHeight" in section:
+            info.size = whole(section["imWidth"], "imWidth"), whole(section["imHeight"], "imHeight")
+    except DataError as error:
+        raise error.at(path) from None
+    return info
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    labels = path.with_name("labels.txt")
+    return (
+        tuple(line.strip() for line in read_text(labels).rstrip().splitlines())
+        if labels.is_file()
+        else CLASSES
+    )
+
+
+def parse(
+    reading: Reading, content: str, names: tuple[str, ...], file: Path
+) -> Iterator[tuple[int, SourceObject]]:
+    """(frame, object) of every row. Raises DataError with the line for a row that is none."""
+    for line, raw in enumerate(content.splitlines(), 1):
+        fields = [field.strip() for field in raw.replace(";", ",").split(",")]
+        if fields == [""]:
+            continue
+        with reading.object(_class(fields, names) or "(unknown class)", file, line):
+            yield _row(fields, names, line)
+
+
+def _class(fields: list[str], names: tuple[str, ...]) -> str | None:
+    """The name of a row's class: pedestrian where the row has none (MOT15 writes -1 or stops before it)."""
+    if len(fields) < 8:
+        return names[0] if names else None
+    try:
+        class_id = whole(fields[7], "class")
+    except DataError:
+        return None
+    if class_id == -1:
+        return names[0] if names else None
+    return names[class_id - 1] if 1 <= class_id <= len(names) else None
+
+
+def _row(fields: list[str], names: tuple[str, ...], line: int) -> tuple[int, SourceObject]:
+    if len(fields) < 6:
+        raise DataError(f"a row of {len(fields)} values", remedy="frame, id, left, top, width, height, ...")
+    frame = whole(fields[0], "frame")
+    if not 1 <= frame <= MAX_FRAMES:
+        raise DataError(f"frame {frame} is no frame number", remedy="frames count from 1")
+    left, top, width, height = (
+        number(value, what)
+        for value, what in zip(fields[2:6], ("left", "top", "width", "height"), strict=True)
+    )
+    if width < 0 or height < 0:
+        raise DataError(f"box size {width:g} x {height:g} is negative", remedy="mend or remove the row")
+    label = _class(fields, names)
+    if label is None:
+        raise DataError(
+            f"class {fields[7]!r} has no name", remedy=f"classes are 1..{len(names)}; see gt/labels.txt"
+        )
+    item = SourceObject(label, (left, top, left + width, top + height), line=line)
+    track = whole(fields[1], "id")
+    if track != -1:
+        item.attributes["track_id"] = track
+    item.ignore = len(fields) > 6 and number(fields[6], "flag") == 0
+    if len(fields) > 8:
+        item.attributes["visibility"] = number(fields[8], "visibility")
+    return frame, item

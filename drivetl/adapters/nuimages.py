@@ -1,0 +1,172 @@
+"""nuImages tables (`v1.0-*/{object_ann,sample_data,sample,category,attribute,log}.json`), joined by their tokens.
+
+Images are the annotated keyframes; sequence is the log, location and date become attributes. Surfaces
+(`surface_ann`: drivable area, ego vehicle) are no objects and are counted.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from drivetl.adapters.reading import (
+    Footage,
+    ImageIndex,
+    Reading,
+    mapping,
+    number,
+    sequence,
+    shown,
+    text,
+    whole,
+)
+from drivetl.adapters.shapes import checked_rle
+from drivetl.coco import masks
+from drivetl.coco.io import load_json
+from drivetl.coco.records import SourceImage, SourceObject
+from drivetl.errors import DataError
+
+Table = dict[str, dict[str, Any]]
+"""Records by token."""
+
+
+def read(reading: Reading) -> Footage:
+    """nuImages footage: every split (v1.0-mini, v1.0-train, ...) below the root, or one split's folder itself."""
+    root = reading.root
+    folders = (
+        [root]
+        if (root / "object_ann.json").is_file()
+        else sorted(p.parent for p in root.glob("*/object_ann.json"))
+    )
+    if not folders:
+        raise DataError("no object_ann.json in it", remedy="--root holds v1.0-train and the like", file=root)
+    images_root = reading.images or (root.parent if folders == [root] else root)
+    return Footage(images_root, _all_images(reading, folders, ImageIndex(images_root)))
+
+
+def _all_images(reading: Reading, folders: list[Path], index: ImageIndex) -> Iterator[SourceImage]:
+    for folder in folders:
+        yield from _split_images(reading, folder, index)
+
+
+def _table(folder: Path, name: str, *, required: bool = True) -> Table:
+    """A table by token. Raises DataError for a file that is missing or holds anything but records with tokens."""
+    path = folder / f"{name}.json"
+    if not required and not path.is_file():
+        return {}
+    table: Table = {}
+    try:
+        for position, record in enumerate(sequence(load_json(path), "the table")):
+            row = mapping(record, f"[{position}]")
+            token = text(row.get("token"), f"token of [{position}]")
+            if token in table:
+                raise DataError(f"token {token!r} comes twice", remedy="remove one record")
+            table[token] = row
+    except DataError as error:
+        raise error.at(path) from None
+    return table
+
+
+def _split_images(reading: Reading, folder: Path, index: ImageIndex) -> Iterator[SourceImage]:
+    categories, attributes = _table(folder, "category"), _table(folder, "attribute", required=False)
+    samples, logs = _table(folder, "sample", required=False), _table(folder, "log", required=False)
+    shots = _table(folder, "sample_data")
+    path = folder / "object_ann.json"
+    annotated: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
+    for position, record in enumerate(_table(folder, "object_ann").values()):
+        label = _name_of(categories, record.get("category_token"))
+        with reading.object(label or "(unknown category)", path):
+            if label is None:
+                raise DataError(f"[{position}] has an unknown category_token", remedy="check category.json")
+            shot = record.get("sample_data_token")
+            if not isinstance(shot, str) or shot not in shots:
+                raise DataError(
+                    f"[{position}] has an unknown sample_data_token", remedy="check sample_data.json"
+                )
+            annotated[shot].append((label, record))
+    for record in _table(folder, "surface_ann", required=False).values():
+        reading.drop(
+            _name_of(categories, record.get("category_token")) or "(unknown category)", "a surface, no object"
+        )
+    for token, shot_record in shots.items():
+        if shot_record.get("is_key_frame") or token in annotated:
+            with reading.file(folder / "sample_data.json"):
+                image = _image(shot_record, samples, logs)
+                if image.file_name not in index:
+                    reading.note("images that are not on disk; their sizes are taken from the labels")
+                image.label_file = path
+                for label, annotation in annotated.pop(token, []):
+                    with reading.object(label, path):
+                        image.objects.append(
+                            _object(label, annotation, attributes, (image.width, image.height))
+                        )
+                yield image
+    for left in annotated.values():  # annotations of images that could not be read
+        for label, _ in left:
+            reading.account.reject(DataError("its image cannot be read", file=path), [label])
+
+
+def _name_of(table: Table, token: object) -> str | None:
+    record = table.get(token) if isinstance(token, str) else None
+    name = record.get("name") if record is not None else None
+    return name if isinstance(name, str) and name else None
+
+
+def _image(shot: dict[str, Any], samples: Table, logs: Table) -> SourceImage:
+    name = text(shot.get("filename"), "filename")
+    image = SourceImage(name, whole(shot.get("width"), "width"), whole(shot.get("height"), "height"))
+    sample = samples.get(str(shot.get("sample_token")), {})
+    log = logs.get(str(sample.get("log_token")), {})
+    image.sequence = str(log.get("logfile") or sample.get("log_token") or "")
+    for key in ("location", "date_captured", "vehicle"):
+        if isinstance(log.get(key), str) and log[key]:
+            image.attributes[key] = log[key]
+    camera = next((part for part in Path(name).parts if part.startswith("CAM_")), "")
+    if camera:
+        image.attributes["camera"] = camera
+    if shot.get("timestamp") is not None:
+        moment_us = whole(shot["timestamp"], "timestamp")
+        image.attributes |= {"timestamp_us": moment_us} | _clock(moment_us)
+    return image
+
+
+def _clock(moment_us: int) -> dict[str, str]:
+    """The hour in UTC of a timestamp in microseconds; nothing for a number that is no time."""
+    try:
+        moment = datetime.datetime.fromtimestamp(moment_us / 1e6, datetime.UTC)
+    except (OverflowError, OSError, ValueError):
+        return {}
+    return {"time_utc": moment.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+def _object(label: str, annotation: dict[str, Any], attributes: Table, size: tuple[int, int]) -> SourceObject:
+    values = sequence(annotation.get("bbox"), "bbox")
+    if len(values) != 4:
+        raise DataError(f"bbox is {shown(values)}", remedy="a box is xmin, ymin, xmax, ymax")
+    x1, y1, x2, y2 = (number(value, "bbox") for value in values)
+    item = SourceObject(label, (x1, y1, x2, y2))
+    for token in sequence(annotation.get("attribute_tokens"), "attribute_tokens"):
+        name = _name_of(attributes, token) or ""
+        group, _, value = name.rpartition(".")
+        if value:
+            item.attributes[group or value] = value if group else True
+    if annotation.get("mask") is not None:
+        rle = mapping(annotation["mask"], "mask")
+        item.segmentation = checked_rle(
+            {"size": rle.get("size"), "counts": _counts(rle.get("counts"))}, *size
+        )
+        item.area = masks.area(item.segmentation, size[1], size[0])
+    return item
+
+
+def _counts(value: object) -> str:
+    """COCO counts out of nuImages' base64."""
+    try:
+        return base64.b64decode(text(value, "counts of mask"), validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        raise DataError("counts of mask are not base64", remedy="mend or remove the record") from None
