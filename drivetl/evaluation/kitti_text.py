@@ -190,8 +190,8 @@ def labels_of(dataset: Dataset) -> KittiObjects:
             said = item.attributes
             x, y, w, h = item.bbox_xywh
             box = tuple(said.get("source_box_xyxy") or (x, y, x + w, y + h))
-            location = said.get("location") or (-1000.0, -1000.0, -1000.0)
-            size = said.get("dimensions") or (-1.0, -1.0, -1.0)
+            location = said.get("location_xyz_m") or (-1000.0, -1000.0, -1000.0)
+            size = said.get("dimensions_hwl_m") or (-1.0, -1.0, -1.0)
             values = (said.get("truncated", -1), said.get("occluded", -1), -10, *box, *size, *location, -10)
             label = str(said.get("source_label", "DontCare")).lower()
             rows.append(_Row(number, label, tuple(float(value) for value in values)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +162,21 @@ def _classes(truth: GroundTruth) -> str:
     return ", ".join(pairs[:12]) + (", ..." if len(pairs) > 12 else "")
 
 
+def _load(path: Path) -> Any:
+    """Parsed JSON. NaN and Infinity, which Python's json writes though no JSON has them, pass on to `check`."""
+    try:
+        return load_json(path)
+    except DataError:
+        data = path.read_bytes() if path.is_file() else b""
+        if b"NaN" not in data and b"Infinity" not in data:
+            raise
+        try:
+            return json.loads(data)
+        except ValueError:
+            pass
+        raise
+
+
 def read_coco_results(paths: Path | Sequence[Path], truth: GroundTruth | Dataset) -> Results:
     """Read one COCO results json, or several parts of one, checked against the truth.
 
@@ -169,7 +185,7 @@ def read_coco_results(paths: Path | Sequence[Path], truth: GroundTruth | Dataset
     truth = from_dataset(truth) if isinstance(truth, Dataset) else truth
     parts, seen = [], dict[str, Path]()
     for path in [paths] if isinstance(paths, Path) else paths:
-        document = load_json(path)
+        document = _load(path)
         if not isinstance(document, list):
             raise DataError(
                 "no COCO results: the file must hold a list of detections",

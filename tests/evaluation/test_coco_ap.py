@@ -3,7 +3,6 @@ import pytest
 from coco_cases import oracle, random_case
 
 from drivetl.evaluation import coco_ap
-from drivetl.evaluation.ground_truth import from_coco
 from drivetl.evaluation.store import match
 
 

@@ -1,0 +1,73 @@
+"""Everything beyond COCO's twelve numbers, as plain values ready for JSON: NaN and inf become null."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from drivetl.evaluation import coco_ap
+from drivetl.evaluation.calibration import RULE, calibration
+from drivetl.evaluation.lrp import mean_olrp, optimal_lrp
+from drivetl.evaluation.operating import confusion_matrix, operating_points, thresholds
+from drivetl.evaluation.slices import slice_tables
+from drivetl.evaluation.statistics import cluster_bootstrap, few_units
+from drivetl.evaluation.store import MatchStore
+from drivetl.evaluation.tide import tide
+
+
+def details(
+    store: MatchStore, rule: str = "f1", value: float = 0.0, attributes: Sequence[str] = (), n_draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """Intervals, operating points, oLRP, calibration, confusion, TIDE and slices of one store.
+
+    rule, value: how each class's threshold is chosen (`operating.choose_threshold`).
+    """
+    score = thresholds(store, rule, value)
+    lrp = optimal_lrp(store)
+    units = store.units()
+    found: dict[str, Any] = {
+        "intervals": {
+            "level": 0.95,
+            "draws": n_draws,
+            "units": len(set(units)),
+            "warning": few_units(units),
+            "AP": asdict(cluster_bootstrap(lambda w: coco_ap.ap(store, None, w), units, n_draws, seed)),
+            "AP50": asdict(cluster_bootstrap(lambda w: coco_ap.ap(store, 0.5, w), units, n_draws, seed)),
+        },
+        "operating": {
+            "rule": rule,
+            "value": value,
+            "iou": 0.5,
+            "classes": {name: asdict(point) for name, point in operating_points(store, score).items()},
+        },
+        "lrp": {"moLRP": mean_olrp(lrp), "classes": {name: asdict(row) for name, row in lrp.items()}},
+        "calibration": {"matching": RULE} | asdict(calibration(store)),
+        "confusion": {
+            "labels": [*store.truth.categories, "background"],
+            "rows": "truth; columns: detected",
+            "counts": confusion_matrix(store, score),
+        },
+        "slices": [asdict(row) for row in slice_tables(store, score, attributes, n_draws, seed)],
+    }
+    if store.iou_type == "bbox":
+        errors = tide(store)
+        found["tide"] = {"AP50": errors.ap50, "delta_ap": errors.delta_ap, "counts": errors.counts}
+    plain: dict[str, Any] = plain_values(found)
+    return plain
+
+
+def plain_values(value: Any) -> Any:
+    """The same with Python's own types; what is not finite becomes None, because JSON has no word for it."""
+    if isinstance(value, dict):
+        return {str(key): plain_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_values(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain_values(value.tolist())
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
