@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drivetl.coco import audit_boxes, audit_files, audit_frames, audit_pairs, audit_records
+from drivetl.coco import audit_boxes, audit_files, audit_frames, audit_masks, audit_pairs, audit_records
 from drivetl.coco.audit_findings import SEVERITIES, Finding
 from drivetl.coco.audit_stats import statistics
 from drivetl.coco.audit_tables import Tables, load_tables
@@ -64,7 +64,7 @@ def audit(
         *audit_boxes.check_boxes(tables, min_size, max_size),
         *audit_pairs.check_duplicates(tables),
         *audit_pairs.check_ignored_objects(tables),
-        *audit_pairs.check_segmentations(tables),
+        *audit_masks.check_segmentations(tables),
         *audit_pairs.check_areas(tables),
         *audit_frames.check_classes(tables),
         *audit_frames.check_empty_images(tables),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,14 +60,14 @@ class Tables:
     names: dict[int, str] = field(default_factory=dict)
     """Category id -> name, of the usable records."""
 
-    @property
+    @cached_property
     def boxes_xyxy(self) -> Floats:
         """(A, 4) px."""
         return np.concatenate(
             [self.boxes_xywh[:, :2], self.boxes_xywh[:, :2] + self.boxes_xywh[:, 2:]], axis=1
         )
 
-    @property
+    @cached_property
     def image_wh(self) -> Floats:
         """(A, 2) size of each annotation's image; NaN where unknown."""
         sizes = np.concatenate([self.sizes_wh, np.full((1, 2), np.nan)])

@@ -6,6 +6,7 @@ every picture of the project, because the colour follows from its name alone.
 
 from __future__ import annotations
 
+import colorsys
 import hashlib
 import importlib.util
 from collections.abc import Sequence
@@ -42,20 +43,6 @@ _KNOWN: dict[str, Colour] = {
     "traffic sign": (200, 160, 120),
     "misc": (170, 190, 215),
 }
-_OTHERS: tuple[Colour, ...] = (
-    (64, 200, 224),
-    (255, 120, 80),
-    (160, 220, 60),
-    (150, 110, 255),
-    (255, 190, 90),
-    (90, 220, 130),
-    (240, 90, 160),
-    (110, 160, 255),
-    (215, 130, 255),
-    (230, 230, 120),
-    (255, 160, 160),
-    (120, 215, 255),
-)
 _PAPER: Colour = (24, 26, 30)
 _INK: Colour = (236, 238, 242)
 _IGNORED: Colour = (225, 225, 225)
@@ -67,7 +54,10 @@ def colour_of(name: str) -> Colour:
     key = name.strip().lower()
     if key in _KNOWN:
         return _KNOWN[key]
-    return _OTHERS[hashlib.sha256(key.encode()).digest()[0] % len(_OTHERS)]
+    digest = hashlib.sha256(key.encode()).digest()
+    hue, light = digest[0] / 256, (0.55, 0.65, 0.75)[digest[1] % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, light, 0.85)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_objects(
@@ -175,6 +165,14 @@ def legend(names: Sequence[str], width: int) -> Rgb:
             pen.rectangle((x, y + 2, x + 13, y + 15), fill=paint)
         pen.text((x + 20, y), name, fill=_INK, font=font)
     return np.asarray(strip, np.uint8)
+
+
+def jpeg(image: Rgb, quality: int = 85) -> bytes:
+    """The picture as the bytes of a JPEG file, for pages that carry many."""
+    flag = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flag)
+    assert done
+    return bytes(data)
 
 
 def png(image: Rgb) -> bytes:
