@@ -78,9 +78,10 @@ def _slim(
     anchors = AnchorGenerator(tuple((size,) for size in anchor_sizes), ((0.5, 1.0, 2.0),) * len(anchor_sizes))
     head = TwoMLPHead(backbone.out_channels * 7 * 7, width)
     predictor = FastRCNNPredictor(width, num_classes)
-    return FasterRCNN(
+    model: nn.Module = FasterRCNN(
         backbone, rpn_anchor_generator=anchors, box_head=head, box_predictor=predictor, **arguments
     )
+    return model
 
 
 def _mobilenet_v2(num_classes: int, **arguments: Any) -> nn.Module:

@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -122,15 +122,18 @@ class Report:
         title = f"Tensors: {self.counts().get('kept', 0)} copied whole, and"
         console.table(title, ("tensor", "what", "source", "target"), rows)
 
-    def save(self, path: Path) -> None:
-        """Write surgery.json."""
-        document = {
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON: the plan, and what became of every tensor."""
+        return {
             "classes": [asdict(item) for item in self.plan.classes],
             "source_classes": self.plan.source_classes,
             "counts": self.counts(),
             "tensors": [asdict(line) for line in self.tensors],
         }
-        write_atomically(path, json.dumps(document, indent=1) + "\n")
+
+    def save(self, path: Path) -> None:
+        """Write surgery.json."""
+        write_atomically(path, json.dumps(self.as_dict(), indent=1) + "\n")
 
 
 def plan(

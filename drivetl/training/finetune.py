@@ -14,7 +14,7 @@ from drivetl import console
 from drivetl.coco.files import write_atomically
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
-from drivetl.config import FinetuneConfig
+from drivetl.config import FinetuneConfig, load_config
 from drivetl.data.dataset import DetectionDataset, loader_options
 from drivetl.data.sampling import EpochBatches
 from drivetl.errors import ConfigError
@@ -27,6 +27,9 @@ from drivetl.training.prepare import Prepared, prepare
 from drivetl.training.rundir import MetricsLog, create_run, model_card, provenance, write_json
 from drivetl.training.trainer import Trainer
 from drivetl.training.validate import validation_loader
+
+MAY_CHANGE = {("data", "workers"), ("data", "cache_gb"), ("eval", "batch_size")}
+"""Keys that a resumed run may set anew: they change the speed, not the weights."""
 
 
 @dataclass
@@ -46,7 +49,7 @@ def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False) -> Outc
     DrivetlError when a loss stops being finite.
     """
     config.check()
-    _check_name(out, resume)
+    _check_run(out, config, resume)
     with process_group() as group:
         torch.manual_seed(config.seed + group.rank)
         device = choose_device(_local_device(config.runtime.device, group))
@@ -59,7 +62,9 @@ def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False) -> Outc
         if group.leads and not resume:
             create_run(out, config, prepared.taxonomy)
             for name in ("anchors", "surgery", "manifest"):
-                write_json(out / f"{'augmentation' if name == 'manifest' else name}.json", getattr(prepared, name))
+                write_json(
+                    out / f"{'augmentation' if name == 'manifest' else name}.json", getattr(prepared, name)
+                )
             write_json(out / "provenance.json", provenance(config, device, reason))
         group.barrier()
         trainer = assemble(config, prepared, device, precision, group, out)
@@ -72,12 +77,27 @@ def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False) -> Outc
         return Outcome(out, trainer.log.rows, trainer.best or {})
 
 
-def _check_name(out: Path, resume: bool) -> None:
+def _check_run(out: Path, config: FinetuneConfig, resume: bool) -> None:
+    """A new run needs a free name, a resumed one its state and the same configuration."""
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if taken and not resume:
         raise ConfigError(f"{out}: exists already - choose another --out, or continue it with --resume")
-    if resume and not (out / "checkpoints" / "last" / "state.safetensors").is_file():
-        raise ConfigError(f"{out}: nothing to resume (no checkpoints/last/state.safetensors) - start it without --resume")
+    if not resume:
+        return
+    if not (out / "checkpoints" / "last" / "state.safetensors").is_file():
+        raise ConfigError(
+            f"{out}: nothing to resume (no checkpoints/last/state.safetensors) - start it without --resume"
+        )
+    stored = load_config(out / "config.yaml").as_dict()
+    for section, values in config.as_dict().items():
+        pairs = values.items() if isinstance(values, dict) else [("", values)]
+        for key, value in pairs:
+            before = stored[section][key] if key else stored[section]
+            if before != value and (section, key) not in MAY_CHANGE:
+                name = f"{section}.{key}" if key else section
+                raise ConfigError(
+                    f"{out}: {name} was {before!r}, now {value!r} - resume with the same value, or start another --out"
+                )
 
 
 def _local_device(wanted: str, group: Group) -> str:
@@ -95,21 +115,30 @@ def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:
         )
     for key, dataset in (("data.train", train), ("data.val", val)):
         if not dataset.images or not dataset.categories:
-            raise ConfigError(f"{key}: no {'classes' if dataset.images else 'images'} in it - convert and split it again")
+            raise ConfigError(
+                f"{key}: no {'classes' if dataset.images else 'images'} in it - convert and split it again"
+            )
     drives = [{image.sequence for image in dataset.images if image.sequence} for dataset in (train, val)]
     shared = sorted(drives[0] & drives[1])
     if shared:
-        console.warn(f"{len(shared)} drives ({shared[0]}, ...) are in train and in val: the score will flatter - split by drive")
+        console.warn(
+            f"{len(shared)} drives ({shared[0]}, ...) are in train and in val: the score will flatter - split by drive"
+        )
     return train, val
 
 
 def assemble(
-    config: FinetuneConfig, prepared: Prepared, device: torch.device, precision: torch.dtype, group: Group, out: Path
+    config: FinetuneConfig,
+    prepared: Prepared,
+    device: torch.device,
+    precision: torch.dtype,
+    group: Group,
+    out: Path,
 ) -> Trainer:
     """Put model, optimizer, loaders and log together; nothing has moved yet."""
     model = prepared.model.to(device).train()
     if prepared.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     images, optim = prepared.train, config.optim
     workers = _workers(config.data.workers, device)
     data = DetectionDataset(
@@ -125,7 +154,9 @@ def assemble(
     loader = DataLoader(data, batch_sampler=batches, generator=own, **loader_options(workers, device))
     cache_gb = 0.0 if workers else config.data.cache_gb
     judge = validation_loader(prepared.val, config.eval.batch_size, workers, device, group, cache_gb)
-    start = {name: value.detach().clone() for name, value in model.named_parameters() if name in prepared.inherited}
+    start = {
+        name: value.detach().clone() for name, value in model.named_parameters() if name in prepared.inherited
+    }
     return Trainer(
         config=config,
         spec=prepared.spec,
@@ -172,7 +203,9 @@ def _close(trainer: Trainer, prepared: Prepared, train: Dataset, val: Dataset) -
     }
     write_atomically(run / "README.md", model_card(run.name, config, facts))
     columns = ["", "step", "AP", "AP50", "AP75", "loss"]
-    console.table(f"{run.name}: {config.model.arch}, {len(val.images)} validation images", columns, map(_line, rows))
+    console.table(
+        f"{run.name}: {config.model.arch}, {len(val.images)} validation images", columns, map(_line, rows)
+    )
     if before is not None:
         gain = best["AP"] - before["AP"]
         verdict = "adapting helped" if gain > 0 else "adapting did not help: best is the source as it was"

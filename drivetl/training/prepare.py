@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,10 @@ from drivetl.config import FinetuneConfig
 from drivetl.data import augment
 from drivetl.data.dataset import Augment
 from drivetl.data.sampling import spread_over_drives
-from drivetl.models import anchors, surgery
+from drivetl.errors import ConfigError
+from drivetl.models import surgery
+from drivetl.models.anchor_fit import Decision, fit
+from drivetl.models.anchors import expand_rpn, scaled_boxes, spec_of, strides_of
 from drivetl.models.build import ModelSpec, architecture, build_model
 from drivetl.models.checkpoint import Source, load_backbone, read_source
 from drivetl.models.norm import choose_norm
@@ -59,16 +62,26 @@ def prepare(
     source = read_source(config.model.start, config.model.arch)
     frozen, reason = choose_norm(config.model.norm, config.model.start, config.optim.batch_size)
     notes.append(f"BatchNorm {'frozen' if frozen else 'trained'}: {reason}")
-    spec = _spec(config, train.categories, frozen)
-    chosen, report = _anchors(config, spec, source, train)
-    notes.append(report.pop("summary"))
-    spec = chosen
-    torch.manual_seed(config.seed)  # fresh layers are the same on every process of a group
-    model = build_model(spec)
-    operation, inherited = _inherit(model, spec, source, taxonomy.relation(), notes)
+    spec = _spec(config, train.categories, frozen, source)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)  # fresh layers are the same on every process of a group
+        model = build_model(spec)
+        before, decision = spec_of(model), _anchors(config, model, train)
+        if decision is not None and decision.changed:
+            chosen = decision.chosen
+            spec = dataclasses.replace(spec, anchor_sizes=chosen.sizes, anchor_ratios=chosen.ratios)
+            model = build_model(spec)
+            if source is not None and source.categories is not None:
+                source.state = expand_rpn(source.state, before, chosen)
+        operation, inherited = _inherit(model, spec, source, taxonomy.relation())
+    if decision is not None:
+        decision.show()
+    notes.append(str(operation["summary"]))
     preset = augment.load_preset(config.data.augment)
     pipeline = augment.build(preset)
-    manifest = pipeline.manifest | {"ancestors": [source.augmentation] if source and source.augmentation else []}
+    manifest = pipeline.manifest | {
+        "ancestors": [source.augmentation] if source and source.augmentation else []
+    }
     layout = config.runtime.channels_last
     fast = precision == torch.bfloat16 or (device.type == "cpu" and arch.depthwise)
     return Prepared(
@@ -79,19 +92,29 @@ def prepare(
         augment=pipeline,
         taxonomy=taxonomy.as_dict(),
         relation=taxonomy.relation(),
-        anchors=report,
+        anchors=decision.as_dict()
+        if decision
+        else {"before": before.as_dict(), "changed": False, "reason": "kept: as asked"},
         surgery=operation,
         manifest=manifest,
         inherited=inherited,
-        source_maps=bool(operation.get("maps")),
+        source_maps=bool(operation.get("grounded")),
         channels_last=layout == "on" or (layout == "auto" and fast),
         described=source.described if source else "random weights",
         notes=notes,
     )
 
 
-def _spec(config: FinetuneConfig, categories: tuple[str, ...], frozen: bool) -> ModelSpec:
+def _spec(
+    config: FinetuneConfig, categories: tuple[str, ...], frozen: bool, source: Source | None
+) -> ModelSpec:
+    """The model to build; a source run's anchors come with its weights."""
     m = config.model
+    inherited = source.spec if source is not None and source.spec is not None else None
+    if inherited is not None and inherited.arch != m.arch:
+        raise ConfigError(
+            f"model.start is a {inherited.arch}, model.arch is {m.arch} - set --model.arch {inherited.arch}"
+        )
     return ModelSpec(
         arch=m.arch,
         categories=categories,
@@ -103,4 +126,44 @@ def _spec(config: FinetuneConfig, categories: tuple[str, ...], frozen: bool) -> 
         detections_per_image=m.detections_per_image,
         score_threshold=m.score_threshold,
         frozen_norm=frozen,
+        anchor_sizes=inherited.anchor_sizes if inherited else None,
+        anchor_ratios=inherited.anchor_ratios if inherited else None,
     )
+
+
+def _anchors(config: FinetuneConfig, model: nn.Module, train: Dataset) -> Decision | None:
+    """Anchors fitted to the training boxes at network input, or None when they are to be kept."""
+    if config.model.anchors == "keep":
+        return None
+    boxes = scaled_boxes(train, config.model.min_size, config.model.max_size)
+    return fit(boxes, spec_of(model), strides_of(model), config.seed)
+
+
+def _inherit(
+    model: nn.Module, spec: ModelSpec, source: Source | None, relation: Relation
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """Load the source's weights; (what became of every tensor, the names of inherited parameters)."""
+    if source is None:
+        return {
+            "start": "none",
+            "grounded": [],
+            "summary": "weights: random, everything is learnt",
+        }, frozenset()
+    names = {name for name, _ in model.named_parameters()}
+    if source.categories is None:
+        loaded = load_backbone(model, source.state, source.described)
+        kept = frozenset(name for name in names if name.startswith("backbone.body."))
+        summary = f"weights: {loaded} tensors of the backbone from {source.described}; neck and heads are new"
+        return {
+            "start": source.described,
+            "grounded": [],
+            "backbone_tensors": loaded,
+            "summary": summary,
+        }, kept
+    operation = surgery.plan(source.categories, spec.categories, relation, source.relation)
+    report = surgery.load(model, source.state, operation)
+    report.show()
+    kept = frozenset(line.key for line in report.tensors if line.status in ("kept", "mapped")) & names
+    summary = f"weights: {len(kept)} of {len(names)} parameters from {source.described}"
+    grounded = list(operation.grounded)
+    return report.as_dict() | {"start": source.described, "grounded": grounded, "summary": summary}, kept

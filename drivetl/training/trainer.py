@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,7 +84,12 @@ class Trainer:
         """Everything needed to go on from here, as one atomic file."""
         self.saved_at = time.monotonic()
         if self.group.leads:
-            progress = {"step": self.step, "best": self.best, "sums": self.means.sums, "steps": self.means.steps}
+            progress = {
+                "step": self.step,
+                "best": self.best,
+                "sums": self.means.sums,
+                "steps": self.means.steps,
+            }
             save_state(self.state_path, self.model, self.optimizer, self.average, progress)
 
     def learn(self, evaluate_start: bool) -> None:
@@ -102,12 +108,16 @@ class Trainer:
                 self.save()
         if self.group.leads:
             with Swapped(self.model, self.average):
-                save_model(self.run / "checkpoints" / "last", portable_state(self.model), self.spec, self.relation)
+                save_model(
+                    self.run / "checkpoints" / "last", portable_state(self.model), self.spec, self.relation
+                )
 
     def one_epoch(self, epoch: int, advance: Advance) -> None:
         """The rest of one epoch from the current step."""
         n_stages = len(architecture(self.config.model.arch).stages)
-        set_trainable(self.model, self.config.model.arch, trainable_stages(epoch, n_stages, self.config.optim))
+        set_trainable(
+            self.model, self.config.model.arch, trainable_stages(epoch, n_stages, self.config.optim)
+        )
         self.batches.epoch, self.batches.first = epoch, self.step - epoch * len(self.batches)
 
         def after_step(step: int, losses: dict[str, float]) -> None:
@@ -133,7 +143,10 @@ class Trainer:
 
     def evaluate(self, epoch: int, seconds: float) -> None:
         """Judge the (averaged) weights, add the row, keep them when they are the best so far."""
-        with Swapped(self.model, self.average), progress_line(self, "validating", len(self.judge), 0) as advance:
+        with (
+            Swapped(self.model, self.average),
+            progress_line(self, "validating", len(self.judge), 0) as advance,
+        ):
             store = validate(
                 self.model, self.judge, self.val, self.device, self.precision, self.group, lambda: advance("")
             )
@@ -141,13 +154,20 @@ class Trainer:
             row |= {f"train_{key}": value for key, value in self.means.means().items()}
             if not self.group.leads:
                 return
-            if self.best is None or float(row["AP"]) > float(self.best["AP"]):
+            if self.best is None or better(row["AP"], self.best["AP"]):
                 self.best = {key: row[key] for key in ("epoch", "step", "AP", "AP50")}
-                save_model(self.run / "checkpoints" / "best", portable_state(self.model), self.spec, self.relation)
+                save_model(
+                    self.run / "checkpoints" / "best", portable_state(self.model), self.spec, self.relation
+                )
         self.log.append(row)
         what = "source" if epoch == 0 else f"epoch {epoch}/{self.config.optim.epochs}"
         loss = f"  loss {row['train_loss']:.3f}" if "train_loss" in row else ""
         console.say(f"{what}: AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}{loss}  {seconds:.0f} s")
+
+
+def better(score: float, than: float) -> bool:
+    """Whether a score beats another; anything beats NaN."""
+    return score > than or (math.isnan(than) and not math.isnan(score))
 
 
 @contextmanager

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from drivetl.coco.records import Dataset
+from drivetl.coco.records import Dataset, Segmentation
 from drivetl.data.dataset import DetectionDataset, Item, loader_options
 from drivetl.evaluation import coco_ap
 from drivetl.evaluation.results import Results, concatenate
@@ -67,11 +68,11 @@ def to_results(image_id: int, found: Detections) -> Results:
     """One image's detections as columns with xywh boxes."""
     boxes = found.boxes.astype("float64")
     boxes[:, 2:] -= boxes[:, :2]
-    masks = None if found.masks is None else list(found.masks)
+    masks: list[Segmentation | None] | None = None if found.masks is None else list(found.masks)
     return Results.of([image_id] * len(found.scores), found.labels, boxes, found.scores, masks)
 
 
-def headline(store: MatchStore) -> dict[str, object]:
+def headline(store: MatchStore) -> dict[str, Any]:
     """AP, AP50, AP75 and AP50 per class; NaN where a class does not occur."""
     metrics = coco_ap.summarize(store)
     named = metrics.named()

@@ -1,0 +1,26 @@
+"""`drivetl finetune`: a YAML config in, a run directory out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "fine-tune a detector from a YAML config"
+TAKES_OVERRIDES = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--config, --out, --resume; every key of the YAML is a flag too: --optim.epochs 12."""
+    parser.add_argument("--config", type=Path, required=True, help="YAML, see configs/finetune")
+    parser.add_argument("--out", type=Path, help="run directory (default: runs/<name of the config>)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, bit for bit")
+    parser.epilog = "Every key of the config is a flag: --section.key VALUE, for example --optim.epochs 12."
+
+
+def run(args: argparse.Namespace) -> None:
+    """Fine-tune."""
+    from drivetl.config import load_config
+    from drivetl.training.finetune import finetune
+
+    config = load_config(args.config, args.rest)
+    finetune(config, args.out or Path("runs") / args.config.stem, resume=args.resume)

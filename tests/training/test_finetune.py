@@ -1,0 +1,192 @@
+"""Laws of fine-tuning: the run directory, exact resume, refusals, what is carried over."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from drivetl.config import load_config
+from drivetl.errors import CheckpointError, ConfigError, DrivetlError
+from drivetl.models.checkpoint import load_detector, read_weights
+from drivetl.training import loop, trainer
+from drivetl.training.finetune import finetune
+from drivetl.training.rundir import read_metrics
+
+ROOT = Path(__file__).parents[2]
+
+
+def kill_after(patch, steps):
+    """Let training die right after the state of step number `steps` was saved."""
+    save = trainer.Trainer.save
+
+    def save_and_die(self):
+        save(self)
+        if self.step >= steps:
+            raise KeyboardInterrupt
+
+    patch.setattr(trainer.Trainer, "save", save_and_die)
+
+
+def weights(run, which="last"):
+    return read_weights(run / "checkpoints" / which / "model.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def changed(config, section, **values):
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
+
+
+def test_a_run_directory_holds_what_the_contract_says(small_config, tmp_path):
+    run = tmp_path / "run"
+    outcome = finetune(small_config, run)
+    for name in (
+        "config.yaml", "taxonomy.yaml", "anchors.json", "surgery.json", "augmentation.json", "provenance.json",
+        "metrics.jsonl", "README.md", "checkpoints/best/model.safetensors", "checkpoints/last/model.safetensors",
+    ):  # fmt: skip
+        assert (run / name).is_file(), name
+    rows = read_metrics(run / "metrics.jsonl")
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert rows == outcome.rows
+    assert rows[-1]["step"] == 4
+    assert outcome.best["AP"] == max(row["AP"] for row in rows)
+    assert yaml.safe_load((run / "config.yaml").read_text()) == small_config.as_dict()
+    manifest = json.loads((run / "augmentation.json").read_text())
+    assert manifest["preset"] == "photometric" and manifest["ancestors"] == []
+    detector = load_detector(run, device="cpu")
+    assert detector.categories == ("car", "pedestrian")
+    found = detector.infer([torch.zeros(3, 64, 96, dtype=torch.uint8)])
+    assert found[0].boxes.shape[1] == 4
+
+
+def test_same_seed_same_weights_and_another_seed_others(small_config, tmp_path):
+    finetune(small_config, tmp_path / "a")
+    finetune(small_config, tmp_path / "b")
+    finetune(dataclasses.replace(small_config, seed=1), tmp_path / "c")
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+def test_workers_do_not_change_the_weights(small_config, tmp_path):
+    finetune(small_config, tmp_path / "a")
+    finetune(changed(small_config, "data", workers=2), tmp_path / "b")
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_resume_after_a_kill_is_bit_exact(small_config, tmp_path, monkeypatch, steps):
+    config = changed(small_config, "optim", ema=0.9, name="sgd" if steps == 2 else "adamw")
+    finetune(config, tmp_path / "whole")
+    monkeypatch.setattr(trainer, "SAVE_EVERY_S", -1.0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_after(patch, steps)
+        finetune(config, tmp_path / "killed")
+    torch.manual_seed(99)  # the state of the process must not matter
+    finetune(config, tmp_path / "killed", resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    whole, killed = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "killed"))
+    for row in whole + killed:
+        row.pop("seconds")
+    assert whole == killed
+
+
+def test_resume_needs_the_same_configuration(small_config, tmp_path):
+    finetune(small_config, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"optim\.lr"):
+        finetune(changed(small_config, "optim", lr=0.5), tmp_path / "run", resume=True)
+
+
+def test_a_run_is_never_overwritten_and_nothing_is_resumed_from_nothing(small_config, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"exists already.*--out"):
+        finetune(small_config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        finetune(small_config, tmp_path / "new", resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_images(small_config, tmp_path, monkeypatch):
+    forward = loop.forward_uint8
+
+    def broken(model, images, device, targets=None):
+        losses = forward(model, images, device, targets)
+        return {key: value * float("nan") for key, value in losses.items()}
+
+    monkeypatch.setattr(loop, "forward_uint8", broken)
+    with pytest.raises(
+        DrivetlError, match=r"step 0.*not finite.*loss_classifier.*image ids \d+, \d+, \d+, \d+"
+    ):
+        finetune(small_config, tmp_path / "run")
+
+
+def test_starting_from_a_run_judges_the_source_first_and_inherits_its_manifest(small_config, tmp_path):
+    finetune(small_config, tmp_path / "source")
+    config = changed(small_config, "model", start=str(tmp_path / "source"))
+    outcome = finetune(changed(config, "optim", lr=1e-9), tmp_path / "target")
+    source_row = outcome.rows[0]
+    assert source_row["epoch"] == 0 and source_row["step"] == 0
+    best = max(row["AP"] for row in read_metrics(tmp_path / "source" / "metrics.jsonl"))
+    assert source_row["AP"] == pytest.approx(best, abs=1e-9)
+    manifest = json.loads((tmp_path / "target" / "augmentation.json").read_text())
+    assert [item["preset"] for item in manifest["ancestors"]] == ["photometric"]
+
+
+def test_another_architecture_as_source_is_refused(small_config, tmp_path):
+    finetune(changed(small_config, "optim", epochs=1), tmp_path / "source")
+    config = changed(
+        small_config, "model", start=str(tmp_path / "source"), arch="fasterrcnn_mobilenet_v2_fpn"
+    )
+    with pytest.raises(ConfigError, match=r"model\.start is a fasterrcnn_tiny_fpn"):
+        finetune(config, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+def test_heads_only_epochs_leave_the_backbone_alone(small_config, tmp_path):
+    finetune(small_config, tmp_path / "source")
+    config = changed(small_config, "model", start=str(tmp_path / "source"))
+    config = changed(config, "optim", epochs=2, heads_only_epochs=1, frozen_stages=4)
+    finetune(config, tmp_path / "target")
+    before, after = weights(tmp_path / "source", "best"), weights(tmp_path / "target")
+    still = [key for key in before if key.startswith(tuple(f"backbone.body.{n}." for n in range(4)))]
+    moved = [key for key in before if key.startswith("backbone.body.4.") and key.endswith("weight")]
+    assert still and all(torch.equal(before[key], after[key]) for key in still)
+    assert any(not torch.equal(before[key], after[key]) for key in moved)
+
+
+def test_weights_that_are_code_are_never_run(small_config, tmp_path):
+    torch.save({"model": Path("x")}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match=r"evil\.pth.*never run"):
+        finetune(changed(small_config, "model", start=str(tmp_path / "evil.pth")), tmp_path / "run")
+
+
+def test_published_weights_that_cannot_be_fetched_name_the_file_and_its_place(
+    small_config, tmp_path, monkeypatch
+):
+    import urllib.error
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
+
+    def refuse(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    config = changed(small_config, "model", arch="fasterrcnn_mobilenet_v3_large_320_fpn", start="coco")
+    with pytest.raises(
+        CheckpointError, match=r"fasterrcnn_mobilenet_v3_large_320_fpn-\w+\.pth into .*hub.*checkpoints"
+    ):
+        finetune(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs" / "finetune").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_every_shipped_config_parses_and_says_how_to_run_it(path):
+    config = load_config(path)
+    assert config.model.arch
+    assert f"configs/finetune/{path.name}" in path.read_text()
