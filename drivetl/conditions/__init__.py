@@ -1,1 +1,149 @@
-"""Weather, lighting and camera conditions that follow physics and never move a label. Free of torch."""
+"""Weather, lighting and camera conditions that follow physics, and the published corruptions, on RGB uint8 images.
+
+    image = apply(image, "fog", severity=3, seed=pixel_seed("000042", "fog", 3))
+
+Severity 0 is the identity; 1..5 walk the condition's ladder in physical units. The result is a pure function of
+(image, name, severity, seed) and, where given, depth and camera. `CATALOG` says what each condition is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import operator
+from collections.abc import MutableMapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from drivetl.conditions.catalog import CATALOG, PROTOCOL_VERSION, SETS, Condition
+from drivetl.conditions.optics import Rgb
+from drivetl.conditions.scene import Camera, Scene
+from drivetl.errors import ConfigError, DataError
+
+__all__ = [
+    "CATALOG", "PROTOCOL_VERSION", "SETS", "Camera", "Condition", "apply", "pixel_seed", "render", "scene_of", "select",
+]  # fmt: skip
+
+
+def apply(
+    image: Rgb,
+    name: str,
+    severity: int,
+    seed: int,
+    depth: npt.NDArray[np.float32] | None = None,
+    cache: MutableMapping[str, Any] | None = None,
+    camera: Camera | None = None,
+) -> Rgb:
+    """The (H, W, 3) uint8 RGB image under a condition; a new array of the same shape.
+
+    severity: 0 (identity) to 5. depth: (H, W) metres where known; otherwise estimated from the image. camera: what
+    is known of it. cache: a dict kept for one image, so that its variants share linear light, sky and depth; it
+    never changes the result. Raises ConfigError for an unknown name, severity or an impossible camera, DataError
+    for an image of another form.
+    """
+    condition = get(name)
+    level = _checked_severity(severity)
+    picture = checked_image(image)
+    if level == 0:
+        return picture.copy()
+    parameters = condition.ladder[level - 1]
+    return render(condition, parameters, scene_of(picture, depth, cache, camera), np.random.default_rng(seed))
+
+
+def render(condition: Condition, parameters: dict[str, float], scene: Scene, rng: np.random.Generator) -> Rgb:
+    """The condition with parameters of one's own, off the ladder's steps; (H, W, 3) uint8 RGB."""
+    return condition.effect(scene, rng, **parameters)
+
+
+def scene_of(
+    image: Rgb,
+    depth: npt.NDArray[np.float32] | None = None,
+    cache: MutableMapping[str, Any] | None = None,
+    camera: Camera | None = None,
+) -> Scene:
+    """What is known about the image; from the cache when it holds this very image, depth and camera."""
+    known = None if cache is None else cache.get("scene")
+    if (
+        isinstance(known, Scene)
+        and known.given_depth is depth
+        and known.camera == (camera or Camera())
+        and (known.image is image or np.array_equal(known.image, image))
+    ):
+        return known
+    scene = Scene(image, depth, camera)
+    if cache is not None:
+        cache["scene"] = scene
+    return scene
+
+
+def pixel_seed(image_key: str | int, condition: str, severity: int) -> int:
+    """The seed of an evaluated pixel: blake2b of image, condition, severity and protocol version, 63 bits.
+
+    The same for every model, batch size, worker count and order.
+    """
+    text = "\x1f".join((str(image_key), condition, str(int(severity)), str(PROTOCOL_VERSION)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def get(name: str) -> Condition:
+    """The condition of that name. Raises ConfigError with the nearest known name."""
+    if name not in CATALOG:
+        raise ConfigError(f"unknown condition {name!r} - {_nearest(name, list(CATALOG))}")
+    return CATALOG[name]
+
+
+def select(names_or_set: str) -> list[str]:
+    """Names of `all`, `drive`, `common`, `common_aligned` or `NAME,NAME`, in order and without repeats.
+
+    Raises ConfigError with the nearest known name. (`held_out` depends on a run; evaluation resolves it.)
+    """
+    names: list[str] = []
+    for word in (part.strip() for part in names_or_set.split(",")):
+        if word in SETS:
+            names += SETS[word]
+        elif word in CATALOG:
+            names.append(word)
+        elif word:
+            raise ConfigError(f"unknown condition {word!r} - {_nearest(word, [*SETS, *CATALOG])}")
+    if not names:
+        raise ConfigError(
+            f"no condition in {names_or_set!r} - name some, or one of the sets {', '.join(SETS)}"
+        )
+    return list(dict.fromkeys(names))
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.55)
+    listing = "`drivetl conditions --list` shows all"
+    return f"did you mean {near[0]!r}? ({listing})" if near else listing
+
+
+def _checked_severity(severity: int) -> int:
+    try:
+        level = operator.index(severity)
+    except TypeError:
+        raise ConfigError(f"severity is {severity!r} - it must be a whole number from 0 to 5") from None
+    if not 0 <= level <= 5:
+        raise ConfigError(f"severity is {level} - it must be from 0 (unchanged) to 5")
+    return level
+
+
+def checked_image(image: Any) -> Rgb:
+    """(H, W, 3) uint8, contiguous. Raises DataError saying what it is instead and how to mend it."""
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"the image is a {type(image).__name__}", remedy="give an (H, W, 3) uint8 RGB array")
+    if image.size == 0:
+        raise DataError(f"the image is empty, its shape is {image.shape}", remedy="give at least one pixel")
+    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+        raise DataError(
+            f"the image is grey, its shape is {image.shape}",
+            remedy="repeat it: np.stack([image] * 3, axis=2)",
+        )
+    if image.ndim != 3 or image.shape[2] != 3:
+        known = "RGBA: drop the fourth channel" if image.shape[-1] == 4 else "give an (H, W, 3) RGB array"
+        raise DataError(f"the image has the shape {image.shape}, not (H, W, 3)", remedy=known)
+    if image.dtype != np.uint8:
+        raise DataError(f"the image is {image.dtype}", remedy="convert it to uint8, 0 to 255")
+    return np.ascontiguousarray(image)

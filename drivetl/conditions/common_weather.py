@@ -1,0 +1,180 @@
+"""The published weather corruptions (Hendrycks & Dietterich 2019, Michaelis et al. 2019): blind to depth, kept
+because numbers were published with them. Frost is drawn, not photographed: the original's pictures are not ours.
+
+Every effect has the form `effect(scene, rng, **parameters) -> (H, W, 3) uint8 RGB`.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from drivetl.conditions.common_blur import motion_kernel
+from drivetl.conditions.common_noise import to_bytes
+from drivetl.conditions.optics import Rgb, normal, smooth_noise, uniform
+from drivetl.conditions.scene import Scene
+
+Floats = npt.NDArray[np.float32]
+
+
+def plasma_fog(scene: Scene, rng: np.random.Generator, *, amount: float, decay: float) -> Rgb:
+    """(x + amount * plasma) * max / (max + amount): the published `fog`, blind to depth; black stays black."""
+    side = 2 ** math.ceil(math.log2(max(scene.height, scene.width, 4)))
+    cloud = plasma(rng, side, decay)[: scene.height, : scene.width]
+    brightest = float(scene.image.max()) / 255
+    factor = np.float32(brightest / (brightest + amount))
+    cloud = cloud * (factor * np.float32(255 * amount))
+    values = scene.image.astype(np.float32)
+    values *= factor
+    values += cloud[..., None]
+    return to_bytes(values)
+
+
+def plasma(rng: np.random.Generator, side: int, decay: float) -> Floats:
+    """(side, side) 0..1 by diamond-square on a torus; `side` a power of two.
+
+    Each level's noise is 1 / decay^2 of the level above (the published code multiplies its amplitude twice). The
+    two finest levels, below 0.5 % of the range, are interpolated.
+    """
+    grid, amplitude, coarse = np.zeros((1, 1), np.float32), 1.0, max(1, side // 4)
+    while len(grid) < coarse:
+        n = len(grid)
+        noise = (2 * uniform(rng, 3, n, n) - 1) * np.float32(amplitude)
+        right, below = np.roll(grid, -1, 1), np.roll(grid, -1, 0)
+        centre = (grid + right + below + np.roll(right, -1, 0)) / 4 + noise[0]
+        finer = np.empty((2 * n, 2 * n), np.float32)
+        finer[::2, ::2], finer[1::2, 1::2] = grid, centre
+        finer[::2, 1::2] = (grid + right + centre + np.roll(centre, 1, 0)) / 4 + noise[1]
+        finer[1::2, ::2] = (grid + below + centre + np.roll(centre, 1, 1)) / 4 + noise[2]
+        grid, amplitude = finer, amplitude / decay**2
+    full = cv2.resize(grid, (side, side), interpolation=cv2.INTER_LINEAR)
+    full -= full.min()
+    return np.asarray(full / max(float(full.max()), 1e-6), np.float32)
+
+
+def snow(
+    scene: Scene,
+    rng: np.random.Generator,
+    *,
+    mean: float,
+    std: float,
+    zoom: float,
+    threshold: float,
+    radius_px: float,
+    sigma_px: float,
+    keep: float,
+) -> Rgb:
+    """Thresholded, zoomed, motion-blurred noise added to a bleached picture, once more turned by 180 degrees."""
+    size = (math.ceil(scene.height / zoom) + 1, math.ceil(scene.width / zoom) + 1)
+    flakes = mean + std * normal(rng, *size)
+    full = (math.ceil(size[1] * zoom), math.ceil(size[0] * zoom))
+    flakes = cv2.resize(np.asarray(flakes, np.float32), full)[: scene.height, : scene.width]
+    flakes = np.where(flakes < threshold, 0, np.clip(flakes, 0, 1))
+    angle = float(uniform(rng, 1)[0]) * 90 - 135
+    kernel = motion_kernel(int(radius_px), sigma_px, angle, aligned=False)
+    layer = cv2.filter2D(np.rint(flakes * 255).astype(np.uint8), -1, kernel, borderType=cv2.BORDER_REPLICATE)
+    values = scene.image.astype(np.float32)
+    grey = cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY).astype(np.float32) * np.float32(1.5) + np.float32(
+        127.5
+    )
+    bleached = np.maximum(values, grey[..., None])
+    values *= keep
+    bleached *= 1 - keep
+    values += bleached
+    values += (layer.astype(np.float32) + layer[::-1, ::-1])[..., None]
+    return to_bytes(values)
+
+
+def frost(scene: Scene, rng: np.random.Generator, *, keep: float, amount: float) -> Rgb:
+    """keep * x + amount * ice, ice a random crop of one of five drawn textures."""
+    draw = uniform(rng, 5)
+    texture = ice_texture(int(draw[0] * 5))
+    if draw[1] < 0.5:
+        texture = texture[:, ::-1]
+    zoom = max(scene.height, scene.width) * 1.1 / max(texture.shape[:2])
+    if zoom > 1:
+        size = (math.ceil(texture.shape[1] * zoom), math.ceil(texture.shape[0] * zoom))
+        texture = cv2.resize(np.ascontiguousarray(texture), size, interpolation=cv2.INTER_LINEAR)
+    top = int(draw[2] * (texture.shape[0] - scene.height))
+    left = int(draw[3] * (texture.shape[1] - scene.width))
+    crop = np.ascontiguousarray(texture[top : top + scene.height, left : left + scene.width])
+    return np.asarray(cv2.addWeighted(scene.image, keep, crop, amount, 0), np.uint8)
+
+
+@lru_cache(5)
+def ice_texture(kind: int) -> Rgb:
+    """(1400, 1400, 3) frost ferns on glass; five kinds whose tone and spread span the published photographs'.
+
+    Ferns grow along stems with barbs at 60 degrees, as ice does, over a mottled ground; drawn once per process.
+    """
+    side = 1400
+    level, spread, tint, ferns = (
+        (131, 22, (0.62, 1.13, 1.25), 500),
+        (206, 24, (0.97, 0.99, 1.04), 2600),
+        (152, 30, (0.91, 1.01, 1.08), 2000),
+        (123, 42, (0.91, 1.00, 1.09), 1700),
+        (90, 42, (0.80, 1.05, 1.15), 900),
+    )[kind]
+    rng = np.random.default_rng([20190717, kind])
+    ground = smooth_noise(rng, side, side, 300, octaves=6)
+    crystals = np.zeros((side, side), np.float32)
+    draws = uniform(rng, ferns, 5)
+    for x, y, turn, size, shine in draws:
+        _draw_fern(crystals, x * side, y * side, turn * 2 * math.pi, 25 + 150 * size**2, 0.4 + float(shine))
+    crystals = cv2.GaussianBlur(crystals, (0, 0), 0.8)
+    crystals = (crystals - crystals.mean()) / (crystals.std() + 1e-6)
+    mixed = 0.55 * ground + 0.85 * crystals
+    grey = level + spread * (mixed - mixed.mean()) / mixed.std()
+    return to_bytes(np.asarray(grey[..., None] * np.array(tint), np.float32))
+
+
+def _draw_fern(canvas: Floats, x: float, y: float, turn: float, length: float, shine: float) -> None:
+    """One stem with barbs on both sides that shorten towards its tip."""
+    stem = np.array([math.cos(turn), math.sin(turn)])
+    lines = [np.array([[x, y], [x + length * stem[0], y + length * stem[1]]])]
+    for along in np.arange(0.1, 1.0, 6 / length + 0.03):
+        foot = np.array([x, y]) + along * length * stem
+        reach = 0.32 * length * (1 - along) + 2
+        for side in (-math.pi / 3, math.pi / 3):
+            tip = foot + reach * np.array([math.cos(turn + side), math.sin(turn + side)])
+            lines.append(np.array([foot, tip]))
+    points = [np.rint(line * 16).astype(np.int32) for line in lines]
+    cv2.polylines(canvas, points, False, shine, 1, cv2.LINE_AA, 4)
+
+
+def spatter(
+    scene: Scene,
+    rng: np.random.Generator,
+    *,
+    mean: float,
+    std: float,
+    sigma_px: float,
+    threshold: float,
+    strength: float,
+    mud: float,
+) -> Rgb:
+    """Drops of water (turquoise highlights along their rims) or, with `mud` = 1, brown splashes."""
+    liquid = np.asarray(mean + std * normal(rng, scene.height, scene.width), np.float32)
+    size = 2 * int(4 * sigma_px + 0.5) + 1
+    liquid = cv2.GaussianBlur(liquid, (size, size), sigma_px, borderType=cv2.BORDER_REPLICATE)
+    values = scene.image.astype(np.float32)
+    if mud:
+        cover = (liquid > threshold).astype(np.float32)
+        size = 2 * int(4 * strength + 0.5) + 1
+        cover = cv2.GaussianBlur(cover, (size, size), strength, borderType=cv2.BORDER_REPLICATE)
+        cover = np.where(cover < 0.8, 0, cover)[..., None]
+        values += cover * (np.array([63, 42, 20], np.float32) - values)
+        return to_bytes(values)
+    drops = (np.where(liquid < threshold, 0, np.clip(liquid, 0, 1)) * 255).astype(np.uint8)
+    distance = cv2.distanceTransform(255 - cv2.Canny(drops, 50, 150), cv2.DIST_L2, 5)
+    near = cv2.equalizeHist(cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8))
+    relief = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], np.float32)
+    near = cv2.blur(cv2.filter2D(near, cv2.CV_8U, relief), (3, 3)).astype(np.float32)
+    gloss = drops * near
+    gloss *= strength / max(float(gloss.max()), 1e-6)
+    values += gloss[..., None] * np.array([175, 238, 238], np.float32)
+    return to_bytes(values)

@@ -1,0 +1,192 @@
+"""Light as a camera sees it: linear intensities, noise, smooth random fields, blurs that stay centred.
+
+Linear images are planes: (3, H, W) float32 with 1.0 where the sensor saturates, so that an (H, W) field multiplies
+them without copies. Randomness comes from the generator's raw 64-bit words, which are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from statistics import NormalDist
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Rgb = npt.NDArray[np.uint8]
+"""(H, W, 3) RGB."""
+Planes = npt.NDArray[np.float32]
+"""(3, H, W) linear RGB, 1.0 = saturation."""
+Field = npt.NDArray[np.float32]
+"""(H, W)."""
+
+REC709 = np.array([0.2126, 0.7152, 0.0722], np.float32)
+"""Luminance weights of linear sRGB (ITU-R BT.709)."""
+
+
+def _eotf(value: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """sRGB 0..1 -> linear light 0..1 (IEC 61966-2-1)."""
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+@lru_cache(1)
+def _tables() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """256 display values -> linear, and 65,536 linear steps -> display values, rounded."""
+    steps = np.arange(65536) / 65535
+    shown = np.where(steps <= 0.0031308, 12.92 * steps, 1.055 * steps ** (1 / 2.4) - 0.055)
+    return _eotf(np.arange(256) / 255).astype(np.float32), np.round(255 * shown).astype(np.uint8)
+
+
+def to_linear(image: Rgb) -> Planes:
+    """(H, W, 3) uint8 -> (3, H, W) linear light."""
+    planes = np.empty((3, *image.shape[:2]), np.float32)
+    for number, plane in enumerate(cv2.split(image)):
+        planes[number] = cv2.LUT(plane, _tables()[0])
+    return planes
+
+
+def to_display(planes: Planes) -> Rgb:
+    """(3, H, W) linear light, clipped to 0..1 -> (H, W, 3) uint8, rounded. Uses `planes` as scratch."""
+    np.clip(planes, 0.0, 1.0, out=planes)
+    planes *= 65535.0
+    planes += 0.5
+    shown = _tables()[1].take(planes.astype(np.uint16))
+    return np.ascontiguousarray(cv2.merge([shown[0], shown[1], shown[2]]))
+
+
+def luminance(planes: Planes) -> Field:
+    """(3, H, W) -> (H, W) linear luminance."""
+    result = planes[0] * REC709[0]
+    result += planes[1] * REC709[1]
+    result += planes[2] * REC709[2]
+    return result
+
+
+def scale(planes: Planes, gain: Field | float) -> Planes:
+    """A new array: planes times an (H, W) field or a number."""
+    return np.multiply(planes, gain, dtype=np.float32)
+
+
+def veil(planes: Planes, transmission: Field, light: npt.NDArray[np.float32]) -> Planes:
+    """Koschmieder's law in place: L t + A (1 - t), `light` is A, (3,) or (3, H, W)."""
+    for plane, source in zip(planes, light, strict=True):
+        plane -= source
+        plane *= transmission
+        plane += source
+    return planes
+
+
+def desaturate(planes: Planes, keep: float) -> Planes:
+    """Move each pixel towards its luminance in place; `keep` = 1 changes nothing, 0 makes it grey."""
+    grey = luminance(planes)
+    grey *= 1.0 - keep
+    planes *= keep
+    planes += grey
+    return planes
+
+
+def soft_shoulder(planes: Planes, knee: float = 0.8) -> Planes:
+    """Film-like roll-off in place: identity below `knee`, asymptotic to 1 above, slope 1 at the knee."""
+    over = np.maximum(planes - knee, 0.0)
+    over /= over + (1.0 - knee)
+    over *= 1.0 - knee
+    np.minimum(planes, knee, out=planes)
+    planes += over
+    return planes
+
+
+# ---- randomness
+
+
+def words16(rng: np.random.Generator, count: int) -> npt.NDArray[np.uint16]:
+    """(count,) uniform 16-bit words, little-endian on every machine."""
+    raw = rng.bit_generator.random_raw(-(-count // 4))
+    return np.asarray(raw, "<u8").view("<u2")[:count]
+
+
+@lru_cache(1)
+def _normal_table() -> npt.NDArray[np.float32]:
+    """The 65,536 equally likely quantiles of N(0, 1): exact to +-4.3 sigma."""
+    law = NormalDist()
+    upper = np.array([law.inv_cdf((k + 0.5) / 65536) for k in range(32768, 65536)])
+    return np.concatenate([-upper[::-1], upper]).astype(np.float32)
+
+
+def normal(rng: np.random.Generator, *shape: int) -> npt.NDArray[np.float32]:
+    """Standard normal noise of the given shape, by table lookup."""
+    return _normal_table().take(words16(rng, math.prod(shape))).reshape(shape)
+
+
+def uniform(rng: np.random.Generator, *shape: int) -> npt.NDArray[np.float32]:
+    """Uniform noise in (0, 1) of the given shape, in steps of 2^-16."""
+    values = words16(rng, math.prod(shape)).astype(np.float32)
+    values += 0.5
+    values *= 1 / 65536
+    return values.reshape(shape)
+
+
+def smooth_noise(
+    rng: np.random.Generator, height: int, width: int, grain_px: float, octaves: int = 1
+) -> Field:
+    """(H, W) smooth noise of zero mean and unit deviation whose blobs are about `grain_px` wide.
+
+    Normal values on a coarse lattice, interpolated by cubic splines; each further octave has half the grain and
+    half the amplitude (value noise, Perlin 1985).
+    """
+    total = np.zeros((height, width), np.float32)
+    power = 0.0
+    for octave in range(octaves):
+        grain = max(grain_px / 2**octave, 1.0)
+        rows, columns = math.ceil(height / grain) + 3, math.ceil(width / grain) + 3
+        lattice = normal(rng, rows, columns)
+        size = (math.ceil(columns * grain), math.ceil(rows * grain))
+        if max(height, width) > 4 * grain and grain > 4:  # smooth: half resolution loses nothing
+            size = (math.ceil(size[0] / 2), math.ceil(size[1] / 2))
+            part = cv2.resize(lattice, size, interpolation=cv2.INTER_CUBIC)
+            part = part[int(grain / 2) :, int(grain / 2) :][: -(-height // 2) + 1, : -(-width // 2) + 1]
+            part = cv2.resize(part, (part.shape[1] * 2, part.shape[0] * 2))[:height, :width]
+        else:
+            part = cv2.resize(lattice, size, interpolation=cv2.INTER_CUBIC)[int(grain) :, int(grain) :]
+            part = part[:height, :width]
+        weight = 0.5**octave
+        total += weight * part
+        power += 0.55 * weight * weight  # a cubic spline of white noise keeps about 0.55 of its variance
+    total /= math.sqrt(power)
+    return total
+
+
+# ---- blurs whose centre of mass does not move
+
+
+def soften(plane: npt.NDArray[np.float32], sigma_px: float) -> npt.NDArray[np.float32]:
+    """Gaussian blur; wide ones are computed at reduced size, where they cost little and look the same."""
+    height, width = plane.shape[:2]
+    step = 1
+    while sigma_px / step > 6 and min(height, width) // (2 * step) >= 8:
+        step *= 2
+    if step == 1:
+        return np.asarray(cv2.GaussianBlur(plane, (0, 0), max(sigma_px, 0.01)))
+    small = cv2.resize(plane, (max(1, width // step), max(1, height // step)), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), sigma_px / step)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def soften_planes(planes: Planes, sigma_px: float) -> Planes:
+    """`soften` on each plane."""
+    return np.stack([soften(plane, sigma_px) for plane in planes])
+
+
+def disc_kernel(radius_px: float, sides: int = 0) -> npt.NDArray[np.float32]:
+    """An anti-aliased disc (or, with `sides`, the iris's regular polygon) of sum 1 and odd size."""
+    reach = math.ceil(radius_px) + 1
+    fine = np.arange(-reach * 5 - 2, reach * 5 + 3) / 5.0
+    x, y = np.meshgrid(fine, fine)
+    limit = np.full_like(x, radius_px)
+    if sides:
+        wedge = 2 * math.pi / sides
+        angle = np.mod(np.arctan2(y, x), wedge) - wedge / 2
+        limit = radius_px * math.cos(wedge / 2) / np.cos(angle)
+    inside = (np.hypot(x, y) <= limit).astype(np.float64)
+    kernel = inside.reshape(2 * reach + 1, 5, 2 * reach + 1, 5).mean(axis=(1, 3))
+    return (kernel / kernel.sum()).astype(np.float32)

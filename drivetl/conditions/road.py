@@ -1,0 +1,67 @@
+"""A road that is wet: darker, mirroring, without colour where the sky is mirrored."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from drivetl.conditions.air import overcast
+from drivetl.conditions.optics import Field, Planes, Rgb, smooth_noise, to_display
+from drivetl.conditions.scene import Scene
+
+
+def wet_ground(scene: Scene, planes: Planes, rng: np.random.Generator, wetness: float) -> Planes:
+    """Wet the ground of linear planes; a new array. `wetness` 0..1: from damp to a closed film.
+
+    Pores filled with water scatter less light back: albedo falls to 1 - 0.45 wetness (Lekner & Dorf 1988). The
+    film mirrors with Fresnel's reflectance, Schlick's form with n = 1.33 at the ray's grazing angle; its roughness
+    smears the mirror image along the columns.
+    """
+    ground = scene.ground
+    puddles = smooth_noise(rng, scene.height, scene.width, scene.width / 12, octaves=2)
+    film = ground * np.clip(wetness * (1 + 0.3 * puddles), 0, 1)
+    mirror = mirrored(scene, planes)
+    grazing = np.clip(
+        scene.rows / np.hypot(scene.rows, scene.view.focal_px), 1e-3, 1
+    )  # sine of the ray's dip
+    fresnel = 0.02 + 0.98 * (1 - grazing) ** 5
+    weight = film * np.clip(fresnel * 0.75, 0, 0.6)
+    darker = 1 - 0.45 * film
+    result = np.empty_like(planes)
+    for number in range(3):
+        np.multiply(planes[number], darker, out=result[number])
+        result[number] += weight * (mirror[number] - result[number])
+    return result
+
+
+def mirrored(scene: Scene, planes: Planes) -> Planes:
+    """What each ground pixel mirrors: the column above it, turned over at the horizon and smeared vertically.
+
+    A ground point at row v sees, for distant upright things, the row 2 v0 - v. Half resolution: it is blurred.
+    """
+    height, width = scene.height, scene.width
+    small = (max(1, width // 2), max(1, height // 2))
+    rows = np.arange(small[1], dtype=np.float32)
+    source = 2 * scene.view.horizon_px * small[1] / height - rows - 1
+    source = np.clip(source, 0, small[1] - 1)
+    map_y = np.repeat(source[:, None], small[0], axis=1)
+    map_x = np.repeat(np.arange(small[0], dtype=np.float32)[None], small[1], axis=0)
+    length = max(3, round(small[1] / 9) | 1)
+    result = np.empty_like(planes)
+    for number in range(3):
+        part = cv2.resize(planes[number], small, interpolation=cv2.INTER_AREA)
+        part = cv2.remap(part, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        part = cv2.blur(cv2.blur(part, (3, length)), (3, length))
+        result[number] = cv2.resize(part, (width, height))
+    return result
+
+
+def wet_road(scene: Scene, rng: np.random.Generator, *, wetness: float) -> Rgb:
+    """After the rain: a covered sky and a wet road, dry air. `wet_ground` says how."""
+    planes = overcast(scene, 0.4 + 0.5 * wetness)
+    return to_display(wet_ground(scene, planes, rng, wetness))
+
+
+def film_noise(rng: np.random.Generator, height: int, width: int) -> Field:
+    """(H, W) 0..1 smooth pattern of where a film of water is thick."""
+    return np.asarray(np.clip(0.5 + 0.25 * smooth_noise(rng, height, width, width / 10, octaves=3), 0, 1))

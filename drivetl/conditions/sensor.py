@@ -1,0 +1,212 @@
+"""Between the light and the file: motion, focus, noise, dirt, compression, broken rows.
+
+Every effect has the form `effect(scene, rng, **parameters) -> (H, W, 3) uint8 RGB`. None moves content: taps and
+kernels are centred.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from drivetl.conditions.drops import lens_drops
+from drivetl.conditions.lighting import sensor_noise
+from drivetl.conditions.optics import (
+    Rgb,
+    disc_kernel,
+    scale,
+    smooth_noise,
+    soften_planes,
+    to_display,
+    uniform,
+)
+from drivetl.conditions.scene import Scene
+
+
+def ego_blur(scene: Scene, rng: np.random.Generator, *, path_m: float) -> Rgb:
+    """Blur by the car's own motion over `path_m` metres (speed x exposure time, 20 m/s x 1/100 s = 0.2 m).
+
+    A point at depth z moves by (u - u0, v - v0) path / z during the exposure: radially, near things most. Taps lie
+    at -1/2..+1/2 of the path, so the blur is centred. Averaged in linear light.
+    """
+    flow = np.minimum(np.float32(path_m) / scene.depth, 0.5)
+    flow_x, flow_y = scene.columns * flow, scene.rows * flow
+    longest = float(np.sqrt(np.max(flow_x**2 + flow_y**2)))
+    taps = int(np.clip(np.ceil(longest / 2.0), 3, 11)) | 1
+    rows = np.arange(scene.height, dtype=np.float32)[:, None]
+    columns = np.arange(scene.width, dtype=np.float32)[None]
+    source = cv2.merge(list(scene.linear))
+    total = np.zeros_like(source)
+    for offset in (np.arange(taps) + 0.5) / taps - 0.5:
+        map_x = np.asarray(columns + np.float32(offset) * flow_x, np.float32)
+        map_y = np.asarray(rows + np.float32(offset) * flow_y, np.float32)
+        total += cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    total /= taps
+    return to_display(np.ascontiguousarray(total.transpose(2, 0, 1)))
+
+
+def defocus(scene: Scene, rng: np.random.Generator, *, radius_permille: float) -> Rgb:
+    """A lens out of focus: the blur disc of a seven-bladed iris, radius in thousandths of the width, linear light."""
+    kernel = disc_kernel(radius_permille * scene.width / 1000, sides=7)
+    kernel = (kernel + kernel[::-1, ::-1]) / 2  # an odd polygon's centre of mass would move the picture
+    planes = np.stack(
+        [cv2.filter2D(plane, -1, kernel, borderType=cv2.BORDER_REFLECT_101) for plane in scene.linear]
+    )
+    return to_display(planes)
+
+
+def iso_noise(scene: Scene, rng: np.random.Generator, *, iso: float) -> Rgb:
+    """Photon and read noise at a sensitivity, in linear light, then the camera's own chroma smoothing.
+
+    A pixel of 12,000 electrons full well at ISO 100 has 12,000 * 100 / ISO left at saturation; read noise 3 e-
+    (EMVA 1288: var = P / FWC + r^2). Demosaicking spreads each colour's noise over neighbours: chroma is blotchy,
+    luma fine.
+    """
+    electrons = 12000 * 100 / iso
+    planes = scene.linear.copy()
+    sensor_noise(planes, rng, full_well=electrons, read=3.0 / electrons)
+    noise = planes - scene.linear
+    grey = noise.mean(axis=0)
+    for number in range(3):
+        chroma = cv2.GaussianBlur(noise[number] - grey, (0, 0), 0.9)
+        planes[number] = scene.linear[number] + grey + chroma * 1.4
+    return to_display(planes)
+
+
+def lens_dirt(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rgb:
+    """Dried mud and dust on the window: translucent patches over `coverage` of the picture, out of focus.
+
+    Smooth noise of two grains above its own quantile; dirt takes light away and adds what it scatters from the
+    scene around it, so its colour follows the scene's brightness and varies.
+    """
+    noise = smooth_noise(rng, scene.height, scene.width, scene.width / 22, octaves=3)
+    noise += 0.8 * smooth_noise(rng, scene.height, scene.width, scene.width / 6)
+    step = max(1, min(noise.shape) // 128)
+    threshold = float(np.quantile(noise[::step, ::step], 1 - coverage))
+    patch = np.clip((noise - threshold) / 0.5, 0, 1)
+    patch = cv2.GaussianBlur(patch, (0, 0), max(scene.width / 260, 0.3))
+    opacity = np.asarray(patch * min(0.97, 0.62 + 1.2 * coverage), np.float32)
+    grain = np.clip(1 + 0.25 * smooth_noise(rng, scene.height, scene.width, scene.width / 60), 0.5, 1.5)
+    around = soften_planes(scene.linear, scene.width / 8)
+    mud = np.array([0.36, 0.31, 0.25], np.float32)
+    planes = np.empty_like(scene.linear)
+    for number in range(3):
+        cast = around[number] * (0.6 * mud[number]) * grain + 0.02 * mud[number]
+        planes[number] = scene.linear[number] + opacity * (cast - scene.linear[number])
+    return to_display(planes)
+
+
+def water_film(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rgb:
+    """Water running over the glass: rivulets and a film that bend and smear what lies behind, over `coverage`.
+
+    The thickness h is smooth noise drawn out along the vertical; a ray is bent by (n - 1) grad h (thin prism), here
+    below 0.4 % of the width and with its mean taken out, and blurred where the film is thick.
+    """
+    height, width = scene.height, scene.width
+    runs = smooth_noise(rng, max(2, height // 6), width, width / 40, octaves=2)
+    film = cv2.resize(runs, (width, height), interpolation=cv2.INTER_CUBIC)
+    film += 0.5 * smooth_noise(rng, height, width, width / 15)
+    step = max(1, min(film.shape) // 128)
+    threshold = float(np.quantile(film[::step, ::step], 1 - coverage))
+    thick = cv2.GaussianBlur(np.clip((film - threshold) / 0.6, 0, 1), (0, 0), max(width / 400, 0.3))
+    bend_x, bend_y = cv2.Sobel(thick, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(thick, cv2.CV_32F, 0, 1) / 8
+    reach = 0.016 * width
+    limit = 0.004 * width
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    columns = np.arange(width, dtype=np.float32)[None]
+    map_x = columns + np.clip(bend_x * reach, -limit, limit)
+    map_y = rows + np.clip(bend_y * reach, -limit, limit)
+    planes = np.empty_like(scene.linear)
+    for number, plane in enumerate(scene.linear):
+        bent = cv2.remap(
+            plane,
+            np.asarray(map_x, np.float32),
+            np.asarray(map_y, np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+        smeared = cv2.GaussianBlur(bent, (0, 0), max(width / 300, 0.3))
+        planes[number] = bent + thick * np.float32(0.85) * (smeared - bent)
+    planes *= 1 - np.float32(0.06) * thick
+    planes = lens_drops(planes, rng, round(30 * coverage), largest=0.008)
+    return to_display(planes)
+
+
+def video_compression(scene: Scene, rng: np.random.Generator, *, qp: float) -> Rgb:
+    """A bitrate too low: 8 x 8 transform blocks quantised as H.264's flat matrices do, 4:2:0, deblocked.
+
+    Step Q = 0.625 * 2^(qp / 6) (ITU-T H.264, 8.5); a dead zone of a third kills small coefficients as inter frames
+    lose them; edges between blocks are smoothed where the step across them is below Q, as the loop filter does.
+    """
+    step = 0.625 * 2 ** (qp / 6)
+    luma, red, blue = cv2.split(cv2.cvtColor(scene.image, cv2.COLOR_RGB2YCrCb))
+    half = (max(1, scene.width // 2), max(1, scene.height // 2))
+    coded = [_transform_coded(luma, step)]
+    for chroma in (red, blue):
+        small = cv2.resize(chroma, half, interpolation=cv2.INTER_AREA)
+        coded.append(cv2.resize(_transform_coded(small, step), (scene.width, scene.height)))
+    picture = np.clip(np.stack(coded, axis=2) + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+def _dct_matrix() -> npt.NDArray[np.float32]:
+    k, n = np.mgrid[:8, :8]
+    basis = np.cos(np.pi * (2 * n + 1) * k / 16) * 0.5
+    basis[0] /= np.sqrt(2)
+    return basis.astype(np.float32)
+
+
+def _transform_coded(plane: npt.NDArray[np.uint8], step: float) -> npt.NDArray[np.float32]:
+    """(H, W) uint8 -> (H, W) float32 after quantising its 8 x 8 DCT with one step and deblocking."""
+    height, width = plane.shape
+    padded = cv2.copyMakeBorder(plane, 0, -height % 8, 0, -width % 8, cv2.BORDER_REPLICATE)
+    blocks = (
+        padded.astype(np.float32)
+        .reshape(padded.shape[0] // 8, 8, padded.shape[1] // 8, 8)
+        .transpose(0, 2, 1, 3)
+    )
+    basis = _dct_matrix()
+    spectrum = basis @ blocks @ basis.T
+    sign, size = np.sign(spectrum), np.abs(spectrum)
+    kept = np.floor(size / step + 1 / 3)
+    kept[..., 0, 0] = np.round(size[..., 0, 0] / step)
+    decoded = basis.T @ (sign * kept * step) @ basis
+    result = np.ascontiguousarray(decoded.transpose(0, 2, 1, 3)).reshape(padded.shape)
+    _deblock(result, step)
+    _deblock(result.T, step)
+    return result[:height, :width]
+
+
+def _deblock(plane: npt.NDArray[np.float32], step: float) -> None:
+    """Smooth three pixels on both sides of every eighth column where the jump is small enough to be an artefact."""
+    if plane.shape[1] <= 8:
+        return
+    left, right = plane[:, 7:-1:8].copy(), plane[:, 8::8].copy()
+    jump = right - left
+    weak = (np.abs(jump) < 0.8 * step) * jump
+    for offset, share in ((0, 0.375), (1, 0.22), (2, 0.08)):
+        plane[:, 7 - offset : -1 : 8][:, : weak.shape[1]] += share * weak
+        plane[:, 8 + offset :: 8][:, : weak.shape[1]] -= share * weak[:, : plane[:, 8 + offset :: 8].shape[1]]
+
+
+def dead_rows(scene: Scene, rng: np.random.Generator, *, share: float) -> Rgb:
+    """Rows lost on their way from the sensor: `share` of all rows, in runs of up to 4, show their neighbour's tail.
+
+    Half of them are black, half repeat the last good row with its gain halved: both occur with broken links.
+    """
+    result = scene.image.copy()
+    count = max(1, round(share * scene.height / 2.5))
+    draws = uniform(rng, count, 3)
+    for place, length, kind in draws:
+        first = int(place * scene.height)
+        last = min(scene.height, first + 1 + int(length * 4))
+        result[first:last] = 0 if kind < 0.5 or first == 0 else result[first - 1] // 2
+    return result
+
+
+def flat_field(scene: Scene, rng: np.random.Generator, *, falloff: float) -> Rgb:
+    """Vignetting cos^4-like: the corners lose `falloff` of their light."""
+    radius = (scene.columns / (0.5 * scene.width)) ** 2 + ((scene.rows) / (0.5 * scene.width)) ** 2
+    gain = 1 - falloff * np.clip(radius / 1.2, 0, 1)
+    return to_display(scale(scene.linear, np.asarray(gain, np.float32)))
