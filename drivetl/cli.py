@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 2 the user's mistake)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        return dispatch(arguments)
     except DrivetlError as error:
         err.print(f"[red]error:[/] {escape(str(error))}")
         return 2
@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _dispatch(arguments: list[str]) -> int:
+def dispatch(arguments: list[str]) -> int:
+    """Parse and run one command; errors rise to the caller."""
     parser = argparse.ArgumentParser(
         prog="drivetl", description=__doc__ and "Fine-tune detectors for driving scenes."
     )

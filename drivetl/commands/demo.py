@@ -1,0 +1,160 @@
+"""`drivetl demo`: the whole road on the sample city, with the commands a user would type."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import time
+from pathlib import Path
+
+HELP = "from nothing to a robustness report in minutes, on a CPU"
+
+LABELS = 48
+"""Labelled frames of town B that both contestants learn from."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--out, --seed."""
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="folder of everything the demo makes"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other towns")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run what is not done yet, step by step; a killed demo goes on where it stopped."""
+    from drivetl import console
+    from drivetl.commands.demo_report import write_demo_report
+
+    began = time.monotonic()
+    steps = plan(args.out, args.seed)
+    for number, (title, done, argv) in enumerate(steps, 1):
+        console.say(f"\n[{number}/{len(steps)}] {title}")
+        if done.exists():
+            console.say(f"done before: {done}")
+            continue
+        console.say(f"$ drivetl {shlex.join(argv)}")
+        _call(argv)
+    report = write_demo_report(args.out)
+    console.say(f"the whole demo took {time.monotonic() - began:.0f} s")
+    console.wrote(report, f"open {report} in a browser")
+
+
+def _call(argv: list[str]) -> None:
+    """Run one command in this process; its errors are the demo's."""
+    from drivetl.cli import dispatch
+
+    dispatch(argv)
+
+
+def plan(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
+    """(what it is, the file that says it is done, the command) of every step."""
+    from drivetl.resources import shipped
+
+    city, town_a, town_b = out / "city", out / "town_a", out / "town_b"
+    tiny = ["finetune", "--config", str(shipped("configs/finetune/tiny.yaml")), "--seed", str(seed)]
+    few = [
+        "--data.train",
+        str(town_b / "train.json"),
+        "--data.val",
+        str(town_b / "val.json"),
+        "--data.train_images",
+        str(LABELS),
+    ]
+    adapt = [*few, "--optim.epochs", "20"]
+    taxonomy = str(shipped("datasets/sample_town_b/taxonomy.yaml"))
+    robust = [
+        "eval-robustness",
+        "--data",
+        str(town_b / "val.json"),
+        "--conditions",
+        "held_out",
+        "--severities",
+        "1,3,5",
+    ]
+    return [
+        (
+            "two towns with exact labels",
+            city,
+            [
+                "sample",
+                "--out",
+                str(city),
+                "--scale",
+                "0.5",
+                "--frames-a",
+                "400",
+                "--frames-b",
+                "300",
+                "--seed",
+                str(seed),
+            ],
+        ),
+        (
+            "town A: KITTI layout to COCO, split by drive",
+            town_a / "all.json",
+            ["convert-kitti", "--root", str(city / "town_a"), "--out", str(town_a)],
+        ),
+        (
+            "town B: CVAT footage to COCO, split by drive",
+            town_b / "all.json",
+            [
+                "convert-footage",
+                "--format",
+                "cvat",
+                "--root",
+                str(city / "town_b"),
+                "--taxonomy",
+                taxonomy,
+                "--out",
+                str(town_b),
+                "--val-fraction",
+                "0.4",
+            ],
+        ),
+        (
+            "learn town A from nothing",
+            out / "source" / "README.md",
+            [
+                *tiny,
+                "--data.train",
+                str(town_a / "train.json"),
+                "--data.val",
+                str(town_a / "val.json"),
+                "--out",
+                str(out / "source"),
+            ],
+        ),
+        (
+            f"carry it over to town B with {LABELS} labelled frames",
+            out / "transfer" / "README.md",
+            [
+                *tiny,
+                *adapt,
+                "--model.start",
+                str(out / "source"),
+                "--model.norm",
+                "train",
+                "--out",
+                str(out / "transfer"),
+            ],
+        ),
+        (
+            "the same frames from scratch, to compare",
+            out / "scratch" / "README.md",
+            [*tiny, *adapt, "--out", str(out / "scratch")],
+        ),
+        (
+            "how both hold up in weather neither has seen",
+            out / "robustness" / "report.html",
+            [
+                *robust,
+                "--run",
+                str(out / "transfer"),
+                "--baseline",
+                str(out / "scratch"),
+                "--out",
+                str(out / "robustness"),
+            ],
+        ),
+    ]
