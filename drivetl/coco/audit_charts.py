@@ -72,7 +72,7 @@ def heat_map(grid: Sequence[Sequence[int]]) -> str:
     side = _WIDTH / counts.shape[1]
     parts = [
         f'<rect x="{column * side:.1f}" y="{row * side:.1f}" width="{side + 0.2:.1f}" height="{side + 0.2:.1f}" '
-        f'fill="{_heat(shares[row, column])}"><title>{int(counts[row, column])}</title></rect>'
+        f'fill="{_heat(shares[row, column])}" shape-rendering="crispEdges"><title>{int(counts[row, column])}</title></rect>'
         for row in range(counts.shape[0])
         for column in range(counts.shape[1])
     ]

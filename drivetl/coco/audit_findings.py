@@ -80,7 +80,8 @@ def about_boxes(
     if not len(rows):
         return []
     examples = [box_example(tables, row, detail(row) if detail else "") for row in spread(rows)]
-    return [Finding(code, severity, title, len(rows), "boxes", len(found), remedy, examples)]
+    total = len(found) if tables.crowd[rows].any() else int((~tables.crowd).sum())
+    return [Finding(code, severity, title, len(rows), "boxes", total, remedy, examples)]
 
 
 def box_example(tables: Tables, row: int, detail: str = "") -> Example:

@@ -71,10 +71,19 @@ def _findings(result: Audit, drawer: Drawer) -> list[dict[str, Any]]:
     return shown
 
 
+def _whole(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3g}" if value >= 1 else f"1/{1 / value:.3g}"
+
+
 def amount(finding: Finding) -> str:
     """'12 of 345 boxes (3.5 %)'."""
     share = finding.count / finding.total if finding.total else 0.0
-    percent = f" ({share:.1%})".replace("%", " %") if 0 < share < 1 and finding.total >= 20 else ""
+    rounded = "<0.1" if share < 0.0005 else f"{100 * share:.1f}"
+    percent = f" ({rounded} %)" if 0 < share < 1 and finding.total >= 20 else ""
     if finding.unit in ("gaps", "datasets", "folders"):
         return f"{finding.count:,} {finding.unit if finding.count != 1 else finding.unit.removesuffix('s')}"
     return f"{finding.count:,} of {finding.total:,} {finding.unit}{percent}"
@@ -101,22 +110,18 @@ def _gallery(drawer: Drawer, seed: int) -> list[dict[str, str]]:
 def _charts(numbers: dict[str, Any]) -> list[tuple[str, str, Markup]]:
     """(title, explanation, SVG); the SVG escapes its own texts."""
     per_image = numbers["objects_per_image"]
-    whole, ratio = (
-        (lambda value: f"{value:.3g}"),
-        (lambda value: f"{value:.2g}" if value < 1 else f"{value:.3g}"),
-    )
     return [
         (
             "Size after the resize",
             "Square root of width x height in px. Below 8 px little is learnt.",
-            Markup(charts.stacked(numbers["size_px_after_resize"], "px", whole, [2, 8, 32, 96 * 1.33, 512])),  # noqa: S704
+            Markup(charts.stacked(numbers["size_px_after_resize"], "px", _whole, [2, 8, 32, 96 * 1.33, 512])),  # noqa: S704
         ),
         (
             "Shape",
             "Width over height; left of 1: taller than wide.",
             Markup(  # noqa: S704
                 charts.stacked(
-                    numbers["aspect_width_over_height"], "width / height", ratio, [0.125, 0.5, 1, 2, 8]
+                    numbers["aspect_width_over_height"], "width / height", _ratio, [0.125, 0.5, 1, 2, 8]
                 )
             ),
         ),

@@ -6,11 +6,16 @@ import argparse
 from pathlib import Path
 
 import orjson
+from rich.table import Table
+from rich.text import Text
 
 from drivetl import console
 from drivetl.coco.audit import Audit, audit
+from drivetl.coco.audit_findings import Severity
 from drivetl.coco.audit_page import amount, html_page
 from drivetl.coco.files import new_directory
+
+_PAINTS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 HELP = "what is wrong and what is odd in a COCO dataset"
 
@@ -34,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Audit, print the table, write json and page. Exit code 0 whatever was found."""
-    with new_directory(args.out or _free_folder(args.data)) as folder:
+    out = args.out or _free_folder(args.data)
+    with new_directory(out) as folder:
         result = audit(
             args.data, args.images, min_size=args.min_size, max_size=args.max_size, quick=args.quick
         )
@@ -42,7 +48,6 @@ def run(args: argparse.Namespace) -> None:
             orjson.dumps(result.as_dict(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
         )
         (folder / "audit.html").write_text(html_page(result, args.seed), "utf-8")
-    out = args.out or folder
     _print(result)
     console.wrote(out / "audit.html", f"drivetl view {args.data} --out {args.data.parent / 'pictures'}")
 
@@ -58,19 +63,26 @@ def _free_folder(data: Path) -> Path:
 
 
 def _print(result: Audit) -> None:
+    """One table of findings, the gravest first, each with two examples and what to do."""
     overview = result.statistics["overview"]
     facts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in overview.items())
     console.say(f"{result.tables.path.name}: {facts}")
+    grid = Table(show_lines=True)
+    grid.add_column("severity")
+    grid.add_column("finding", overflow="fold")
+    grid.add_column("found", justify="right")
     for finding in result.findings:
-        paint = {"error": "red", "warning": "yellow", "note": "cyan"}[finding.severity]
-        console.out.print(
-            f"[{paint}]{finding.severity:8}[/]{console.escape(f'{finding.title}: {amount(finding)}')}"
-        )
+        text = Text(finding.title, style="bold")
         for example in finding.examples[:2]:
-            where = example.image + (
-                f" #{example.annotation_id}" if example.annotation_id is not None else ""
-            )
-            console.out.print(f"[dim]           {console.escape(f'{where}  {example.detail}'.strip())}[/]")
-        console.out.print(f"           -> {console.escape(finding.remedy)}")
+            number = "" if example.annotation_id is None else f" #{example.annotation_id}"
+            text.append(f"\n{f'{example.image}{number}  {example.detail}'.strip()}", style="not bold dim")
+        text.append(f"\n-> {finding.remedy}", style="not bold")
+        grid.add_row(
+            Text(finding.severity, style=_PAINTS[finding.severity]),
+            text,
+            amount(finding).replace(" (", "\n("),
+        )
+    if result.findings:
+        console.out.print(grid, soft_wrap=False)
     counts = result.counts()
     console.say(", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items()))
