@@ -14,7 +14,7 @@ from drivetl.coco.masks import encode
 def random_case(seed, n_images=12, n_classes=3, coarse=True, crowds=True, masks=False, detections=30):
     """(truth document, results list); coarse grids make ties in IoU and score, and areas at COCO's bounds."""
     rng = np.random.default_rng(seed)
-    step = 16.0 if coarse else 0.37
+    step = 16.0 if coarse else 16.37
     ids = rng.permutation(np.arange(1, 5 * n_images))[:n_images]
     truth = {
         "images": [{"id": int(i), "width": 320, "height": 240, "file_name": f"{i}.png"} for i in ids],

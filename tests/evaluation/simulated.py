@@ -12,7 +12,7 @@ def drives(n_drives, objects_per_image=4):
     """Images of `n_drives` drives, each with the same boxes far from one another."""
     n_images = n_drives * IMAGES_PER_DRIVE
     n_objects = n_images * objects_per_image
-    boxes = [*np.zeros((n_objects, 4)), 0, 0, 50, 50]
+    boxes = np.tile([0.0, 0.0, 50.0, 50.0], (n_objects, 1))
     boxes[:, 0] = np.tile(np.arange(objects_per_image) * 60.0, n_images)
     return GroundTruth(
         categories=("car",),

@@ -41,7 +41,8 @@ BOX = (100, 100, 200, 160)
 def test_equals_the_official_evaluator(tmp_path):
     for archive in ("kitti_official_eval/detections.tar.gz", "kitti_labels/label_2.tar.gz"):
         with tarfile.open(SHARED / archive) as tar:
-            tar.extractall(tmp_path, filter="data")
+            even = [member for member in tar if member.isfile() and int(Path(member.name).stem) % 2 == 0]
+            tar.extractall(tmp_path, even, filter="data")
     frames = [f"{number:06d}" for number in range(0, 7481, 2)]
     truth = read_labels(tmp_path / "full_label_2", frames)
     results = kitti_ap.evaluate(truth, read_results(tmp_path / "det", frames))
