@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -33,27 +34,29 @@ def read_kitti(
     on_error="skip" the record is counted in `account.rejected` instead.
     """
     training = find_training(root)
-    labels = _files_by_id(require_directory(training / "label_2", _LAYOUT), (".txt",))
-    images = _image_names(training / "image_2", needed=image_size_wh is None)
-    prefix = "" if training == root else f"{training.name}/"
+    label_folder, image_folder = str(training / "label_2"), str(training / "image_2")
+    labels = _files_by_id(label_folder, (".txt",))
+    images = _image_names(image_folder, needed=image_size_wh is None)
+    prefix = "image_2" if training == root else f"{training.name}/image_2"
     without_label = 0
     for frame in sorted(labels.keys() | images.keys()):
-        label_file = training / "label_2" / labels[frame] if frame in labels else None
-        objects: list[SourceObject] = []
-        if label_file is None:
-            without_label += 1
-        else:
-            objects = read_labels(label_file, account, on_error)
+        label_file = f"{label_folder}/{labels[frame]}" if frame in labels else None
+        objects = [] if label_file is None else read_labels(label_file, account, on_error)
+        without_label += label_file is None
         try:
             sequence, index = mapping.of(frame) if mapping is not None else ("", None)
-            width, height = _size(training / "image_2", frame, images, label_file, image_size_wh, account)
+            if frame in images:
+                width, height = image_size(f"{image_folder}/{images[frame]}")
+            else:
+                width, height = _size_given(image_folder, frame, label_file, image_size_wh)
+                account.notes["images are not there; their size is the one of --image-size"] += 1
         except DataError as error:
             if on_error != "skip":
                 raise
             account.reject(error, [item.label for item in objects])
             account.notes["images skipped because they were broken"] += 1
             continue
-        name = f"{prefix}image_2/{images.get(frame, frame + '.png')}"
+        name = f"{prefix}/{images.get(frame, frame + '.png')}"
         yield SourceImage(name, width, height, objects, sequence, index, label_file=label_file)
     if without_label:
         account.notes["images have no label file and became samples without objects"] = without_label
@@ -68,18 +71,18 @@ def find_training(root: Path) -> Path:
     raise DataError("holds no label_2", remedy=_LAYOUT, file=root)
 
 
-def read_labels(path: Path, account: Account, on_error: str = "stop") -> list[SourceObject]:
+def read_labels(path: Path | str, account: Account, on_error: str = "stop") -> list[SourceObject]:
     """The objects of one label file. Raises DataError with file and line, or counts the line as rejected."""
     objects = []
     try:
-        lines = read_text(path).splitlines()
+        lines = read_text(path).split("\n")
     except DataError as error:
         if on_error != "skip":
             raise
         account.reject(error)
         return []
     for number, line in enumerate(lines, 1):
-        if not line.strip():
+        if not line or line.isspace():
             continue
         try:
             objects.append(parse_line(line, number))
@@ -91,44 +94,39 @@ def read_labels(path: Path, account: Account, on_error: str = "stop") -> list[So
     return objects
 
 
-def _files_by_id(folder: Path, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """Frame id -> file name. Raises DataError when two files share an id."""
+def _files_by_id(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
+    """Frame id -> file name, hidden files left out. Raises DataError when two files share an id."""
+    require_directory(Path(folder), _LAYOUT)
     found: dict[str, str] = {}
-    for path in folder.iterdir():
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - a Path per file costs more than the listing
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122
+        if suffix.lower() not in suffixes or name.startswith("."):
             continue
-        if found.setdefault(path.stem, path.name) != path.name:
-            first, second = sorted((found[path.stem], path.name))
+        if stem in found:
             raise DataError(
-                f"frame {path.stem} comes twice: {first} and {second}", remedy="remove one", file=folder
+                f"frame {stem} comes twice: {found[stem]} and {name}", remedy="remove one", file=folder
             )
+        found[stem] = name
     return found
 
 
-def _image_names(folder: Path, needed: bool) -> dict[str, str]:
-    if not folder.is_dir() and not needed:
+def _image_names(folder: str, needed: bool) -> dict[str, str]:
+    if not Path(folder).is_dir() and not needed:
         return {}
-    require_directory(folder, f"{_LAYOUT}; without images give --image-size WxH")
+    require_directory(Path(folder), f"{_LAYOUT}; without images give --image-size WxH")
     return _files_by_id(folder, SUFFIXES)
 
 
-def _size(
-    folder: Path,
-    frame: str,
-    images: dict[str, str],
-    label_file: Path | None,
-    given: tuple[int, int] | None,
-    account: Account,
+def _size_given(
+    folder: str, frame: str, label_file: str | None, given: tuple[int, int] | None
 ) -> tuple[int, int]:
-    if frame in images:
-        return image_size(folder / images[frame])
+    """The size for a frame without image. Raises DataError when none was given."""
     if given is None:
         raise DataError(
-            f"label without image: {folder / frame}.png is missing",
+            f"label without image: {folder}/{frame}.png is missing",
             remedy="add the image, remove the label file, or give --image-size WxH",
             file=label_file,
         )
-    account.notes["images are not there; their size is the one of --image-size"] += 1
     return given
 
 

@@ -9,8 +9,10 @@ The same columns follow `frame track_id` in a KITTI tracking file.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import isfinite
+from math import hypot
 from typing import Any
+
+import orjson
 
 from drivetl.coco.records import SourceObject
 from drivetl.errors import DataError
@@ -48,11 +50,15 @@ COLUMNS = [
 ]
 """Names of the numbers after the type."""
 
-_LIMIT = 1e9
+LIMIT = 1e9
+"""No box, size or place is larger."""
 
 
 def parse_line(text: str, number: int) -> SourceObject:
     """One label line. Raises DataError with the line number for wrong counts, words and numbers no box can have."""
+    found = _plain_line(text)
+    if found is not None:
+        return source_object(*found, number)
     fields = text.split()
     if not 15 <= len(fields) <= 16:
         raise DataError(
@@ -63,11 +69,25 @@ def parse_line(text: str, number: int) -> SourceObject:
     return source_object(fields[0], parse_numbers(fields[1:], COLUMNS, number), number)
 
 
+def _plain_line(text: str) -> tuple[str, list[float]] | None:
+    """(type, numbers) of a line as KITTI writes it, by way of a JSON parser, which reads numbers five times faster
+    than float(); None for whatever is unusual, good or bad."""
+    label, _, rest = text.partition(" ")
+    if "e" in rest or not label.isidentifier():  # JSON's true and false would pass for numbers
+        return None
+    try:
+        values = orjson.loads(f"[{rest.replace(' ', ',')}]")
+        usable = 14 <= len(values) <= 15 and hypot(*values) < LIMIT
+    except (ValueError, TypeError):
+        return None
+    return (label, values) if usable else None
+
+
 def parse_numbers(fields: Sequence[str], names: Sequence[str], number: int) -> list[float]:
     """The fields as finite numbers. Raises DataError that names the first field that is none."""
     try:
         values = list(map(float, fields))
-        if isfinite(sum(values)) and "_" not in "".join(fields):
+        if hypot(*values) < LIMIT and "_" not in "".join(fields):  # False for NaN; float() takes 1_000
             return values
     except ValueError:
         pass
@@ -78,7 +98,7 @@ def parse_numbers(fields: Sequence[str], names: Sequence[str], number: int) -> l
 
 def _check_number(name: str, field: str, number: int) -> None:
     try:
-        usable = abs(float(field)) < _LIMIT and "_" not in field
+        usable = abs(float(field)) < LIMIT and "_" not in field
     except ValueError:
         usable = False
     if not usable:
@@ -87,19 +107,20 @@ def _check_number(name: str, field: str, number: int) -> None:
         )
 
 
-def source_object(label: str, values: Sequence[float], number: int) -> SourceObject:
+def source_object(label: str, values: list[float], number: int) -> SourceObject:
     """The object of a type and its 14 or 15 numbers; all but the box become attributes, unrounded."""
-    truncated, occluded, alpha, x1, y1, x2, y2, h, w, length, x, y, z, rotation_y = values[:14]
+    occluded = values[1]
     attributes: dict[str, Any] = {
-        "truncated": truncated,
-        "occluded": int(occluded) if occluded == int(occluded) else occluded,
-        "alpha": alpha,
-        "dimensions_hwl_m": [h, w, length],
-        "location_xyz_m": [x, y, z],
-        "rotation_y": rotation_y,
+        "truncated": values[0],
+        "occluded": int(occluded) if int(occluded) == occluded else occluded,
+        "alpha": values[2],
+        "dimensions_hwl_m": values[7:10],
+        "location_xyz_m": values[10:13],
+        "rotation_y": values[13],
     }
     if len(values) == 15:
         attributes["score"] = values[14]
+    x1, y1, x2, y2 = map(float, values[3:7])
     return SourceObject(label, (x1, y1, x2, y2), attributes=attributes, line=number)
 
 

@@ -182,10 +182,11 @@ def _put(item: SourceObject, record: ImageRecord, place: _Place, account: Accoun
     if category_id is None and hides is None:
         account.dropped[place.name] += 1
         return
-    _check_box(item.box_xyxy)
-    box = clip_xyxy(item.box_xyxy, record.width, record.height)
-    x1, y1, x2, y2 = box
-    was_clipped = box != tuple(item.box_xyxy)
+    x1, y1, x2, y2 = item.box_xyxy
+    was_clipped = not (0 <= x1 <= x2 <= record.width and 0 <= y1 <= y2 <= record.height)  # true for NaN too
+    if was_clipped:
+        _check_box(item.box_xyxy)
+        x1, y1, x2, y2 = clip_xyxy(item.box_xyxy, record.width, record.height)
     area = (x2 - x1) * (y2 - y1) if item.segmentation is None else _mask_area(item, record)
     if item.area is not None:
         area = item.area
@@ -193,9 +194,10 @@ def _put(item: SourceObject, record: ImageRecord, place: _Place, account: Accoun
         account.dropped["nothing left inside the image" if was_clipped else "zero width or height"] += 1
         return
     account.clipped += was_clipped
-    bbox_xywh = (x1, y1, x2 - x1, y2 - y1)
+    w, h = x2 - x1, y2 - y1
+    bbox_xywh = (x1, y1, w, h)
     attributes = {"source_label": item.label} | item.attributes
-    if was_clipped or x1 + bbox_xywh[2] != x2 or y1 + bbox_xywh[3] != y2:  # rounding would lose the last bit
+    if was_clipped or x1 + w != x2 or y1 + h != y2:  # rounding would lose the last bit
         attributes["source_box_xyxy"] = list(item.box_xyxy)
     if category_id is None or item.ignore:
         ids = hides if category_id is None else (category_id,)

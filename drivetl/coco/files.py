@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
 from drivetl.coco.headers import HEAD_BYTES, size_of_head
 from drivetl.errors import DataError
@@ -89,27 +87,29 @@ def require_directory(path: Path, remedy: str) -> Path:
     return path
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path | str) -> str:
     """A text file as UTF-8 (a byte order mark is dropped); DataError when missing or in another encoding."""
     try:
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"byte 0x{error.object[error.start]:02x} is not UTF-8",
-            remedy="save the file as UTF-8",
-            file=path,
-            line=line,
-        ) from None
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a third of Path.read_text's time
+            data = file.readall()
     except OSError as error:
         raise DataError(
             f"cannot be read ({error.strerror or error})",
             remedy="check the path and its permissions",
             file=path,
         ) from None
+    try:
+        return data.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"byte 0x{data[error.start]:02x} is not UTF-8",
+            remedy="save the file as UTF-8",
+            file=path,
+            line=data.count(b"\n", 0, error.start) + 1,
+        ) from None
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path | str) -> tuple[int, int]:
     """(width, height) in px from the header alone, as `read_rgb` would return it (EXIF rotation applied).
 
     Raises DataError for files that are missing, are no image, or are larger than MAX_PIXELS.
@@ -130,8 +130,10 @@ def image_size(path: Path) -> tuple[int, int]:
     return width, height
 
 
-def _library_size(path: Path) -> tuple[int, int]:
+def _library_size(path: Path | str) -> tuple[int, int]:
     """(width, height) in px as Pillow and OpenCV agree on it."""
+    from PIL import Image, UnidentifiedImageError
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -165,6 +167,8 @@ def read_rgb(path: Path) -> Rgb:
 
 def decode_rgb(data: bytes, name: Path) -> Rgb:
     """(H, W, 3) uint8 RGB from the bytes of an image file; `name` is for the error."""
+    import cv2
+
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:

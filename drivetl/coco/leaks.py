@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -154,5 +153,7 @@ def fingerprint(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
 
     The difference hash: unmoved by scale, compression and exposure, moved by any change of the scene.
     """
+    import cv2
+
     small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (17, 16), interpolation=cv2.INTER_AREA)
     return np.where(small[:, 1:] > small[:, :-1], 1, -1).astype(np.int8).reshape(-1)

@@ -110,6 +110,6 @@ class SourceImage:
     sequence: str = ""
     frame_index: int | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
-    label_file: Path | None = None
+    label_file: Path | str | None = None
     """Where its labels stood; named in errors."""
     extra: dict[str, Any] = field(default_factory=dict)

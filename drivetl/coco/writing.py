@@ -16,32 +16,37 @@ from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.errors import DataError
 
 SCHEMA_VERSION = 1
+_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 def write_dataset(dataset: Dataset, path: Path) -> None:
     """Write a dataset atomically. The images root is stored relative to the json where it can be."""
-    write_atomically(path, encode_datasets({"": dataset}, path.parent)[""])
+    write_atomically(path, b"".join(encode_datasets({"": dataset}, path.parent)[""]))
 
 
-def encode_datasets(datasets: Mapping[str, Dataset], folder: Path) -> dict[str, bytes]:
-    """The json of each dataset as it will stand in `folder`. The first holds all images, the others share some of
-    its records: an image and its annotations have the same ids in each, and are encoded once."""
-    chunks: dict[int, tuple[bytes, list[bytes]]] = {}
-    documents: dict[str, bytes] = {}
+def encode_datasets(datasets: Mapping[str, Dataset], folder: Path) -> dict[str, list[bytes]]:
+    """The json of each dataset as it will stand in `folder`, in pieces that share their memory.
+
+    The first dataset holds all images, the others some of its records: an image and its annotations have the same
+    ids in each, and are encoded once.
+    """
+    chunks: dict[int, tuple[bytes, bytes]] = {}
+    documents: dict[str, list[bytes]] = {}
     for name, dataset in datasets.items():
         if not documents:
             chunks = _encode_images(dataset)
         mine = [chunks[image.id] for image in dataset.images]
-        documents[name] = b"".join(
-            [
-                b'{"info":' + _dump(_info_json(dataset, folder)),
-                b',\n"licenses":[]',
-                b',\n"categories":' + _lines([_dump(item) for item in _category_jsons(dataset)]),
-                b',\n"images":' + _lines([image for image, _ in mine]),
-                b',\n"annotations":' + _lines([line for _, lines in mine for line in lines]),
-                b"}\n",
-            ]
-        )
+        documents[name] = [
+            b'{"info":' + _dump(_info_json(dataset, folder)),
+            b',\n"licenses":[]',
+            b',\n"categories":[',
+            *_lines([_dump(item) for item in _category_jsons(dataset)]),
+            b'],\n"images":[',
+            *_lines([image for image, _ in mine]),
+            b'],\n"annotations":[',
+            *_lines([annotations for _, annotations in mine if annotations]),
+            b"]}\n",
+        ]
     return documents
 
 
@@ -68,7 +73,7 @@ def _category_jsons(dataset: Dataset) -> list[dict[str, Any]]:
 def _dump(value: object) -> bytes:
     """Raises DataError for what JSON cannot hold: NaN (orjson would write null), lone surrogates, huge integers."""
     try:
-        line = orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+        line = orjson.dumps(value, option=_OPTIONS)
     except TypeError as error:  # JSONEncodeError is one
         raise DataError(f"cannot be written as JSON: {error}", remedy="mend it in the source") from None
     if b"null" in line and not _finite(value):
@@ -84,15 +89,18 @@ def _finite(value: object) -> bool:
     return all(map(_finite, value)) if isinstance(value, list | tuple) else True
 
 
-def _lines(records: list[bytes]) -> bytes:
-    return b"[" + (b"\n" + b",\n".join(records) if records else b"") + b"]"
+def _lines(records: list[bytes]) -> list[bytes]:
+    """The records with what separates them: one a line."""
+    between = [b",\n"] * len(records)
+    between[:1] = [b"\n"] * bool(records)
+    return [piece for pair in zip(between, records, strict=True) for piece in pair]
 
 
-def _encode_images(dataset: Dataset) -> dict[int, tuple[bytes, list[bytes]]]:
+def _encode_images(dataset: Dataset) -> dict[int, tuple[bytes, bytes]]:
     """image id -> (its line, its annotations' lines), annotations numbered 1.. over the whole dataset."""
     number = 1
     everything = tuple(range(1, len(dataset.categories) + 1))
-    chunks: dict[int, tuple[bytes, list[bytes]]] = {}
+    chunks: dict[int, tuple[bytes, bytes]] = {}
     for image in dataset.images:
         try:
             lines = [
@@ -103,7 +111,7 @@ def _encode_images(dataset: Dataset) -> dict[int, tuple[bytes, list[bytes]]]:
                 ids = region.category_ids or everything
                 lines += _encode_region(region, index, image.id, ids, number + len(lines))
             number += len(lines)
-            chunks[image.id] = (_dump(_image_json(image)), lines)
+            chunks[image.id] = (_dump(_image_json(image)), b",\n".join(lines))
         except DataError as error:
             raise DataError(f"image {image.file_name!r}: {error.reason}", remedy=error.remedy) from None
     return chunks
