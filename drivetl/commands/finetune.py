@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Fine-tune."""
     from drivetl.config import load_config
+
+    config = load_config(args.config, args.rest)  # a mistake is said before torch is loaded
     from drivetl.training.finetune import finetune
 
-    config = load_config(args.config, args.rest)
     finetune(config, args.out or Path("runs") / args.config.stem, resume=args.resume)

@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from drivetl.config import load_config
+from drivetl.config import dump_yaml, load_config
 from drivetl.errors import CheckpointError, ConfigError, DrivetlError
 from drivetl.models.checkpoint import load_detector, read_weights
 from drivetl.training import loop, trainer
@@ -190,3 +193,33 @@ def test_every_shipped_config_parses_and_says_how_to_run_it(path):
     config = load_config(path)
     assert config.model.arch
     assert f"configs/finetune/{path.name}" in path.read_text()
+
+
+def test_two_processes_learn_together(small_config, tmp_path):
+    """torchrun with two CPU processes: the same run directory, every image seen, one set of metrics."""
+    (tmp_path / "config.yaml").write_text(dump_yaml(small_config))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "drivetl.cli",
+    ]
+    command += [
+        "finetune",
+        "--config",
+        str(tmp_path / "config.yaml"),
+        "--optim.batch_size",
+        "2",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [2, 4]
+    assert load_detector(tmp_path / "run", device="cpu").categories == ("car", "pedestrian")

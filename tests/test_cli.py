@@ -1,0 +1,57 @@
+"""Laws of the command line: every command has help, errors are one line and exit 2, converting needs no torch."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drivetl.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name, capsys):
+    module = importlib.import_module(f"drivetl.commands.{name.replace('-', '_')}")
+    assert module.HELP
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    assert f"drivetl {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("tool", ["convert_kitti", "convert_footage", "finetune", "eval_robustness"])
+def test_every_tool_is_the_command_of_its_name(tool):
+    text = (ROOT / "tools" / f"{tool}.py").read_text()
+    assert f'main(["{tool.replace("_", "-")}", *sys.argv[1:]])' in text
+    assert len(text.splitlines()) <= 40
+
+
+@pytest.mark.parametrize(
+    "argv", [["finetune", "--config", "nowhere.yaml"], ["convert-kitti", "--root", "nowhere", "--out", "o"]]
+)
+def test_a_mistake_is_one_line_and_exit_code_2(argv, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and "nowhere" in captured.err and " - " in captured.err
+    assert "Traceback" not in captured.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_flag_is_refused():
+    with pytest.raises(SystemExit) as stop:
+        main(["info", "--nonsense"])
+    assert stop.value.code == 2
+
+
+def test_converting_never_loads_torch():
+    code = (
+        "import sys; from drivetl.cli import main\n"
+        "try: main(['convert-kitti', '--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
