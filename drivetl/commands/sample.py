@@ -1,0 +1,88 @@
+"""`drivetl sample`: write the sample city."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from drivetl import console
+from drivetl.errors import ConfigError
+
+HELP = "write the sample city: two towns with exact boxes, masks and depth"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument("--out", type=Path, required=True, help="folder to make; it must not exist yet")
+    parser.add_argument(
+        "--town",
+        choices=("a", "b", "both"),
+        default="both",
+        help="a: KITTI layout; b: footage with CVAT and Cityscapes labels",
+    )
+    parser.add_argument(
+        "--frames-a", type=int, default=600, metavar="N", help="frames of town A (default 600)"
+    )
+    parser.add_argument(
+        "--frames-b", type=int, default=400, metavar="N", help="frames of town B (default 400)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="another seed is another city (default 0)")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        "--scale",
+        type=float,
+        default=None,
+        help="shrink pictures and intrinsics (default 1: 1242x375 and 1280x512)",
+    )
+    size.add_argument(
+        "--width", type=int, default=None, metavar="PX", help="the same by the width of town A's pictures"
+    )
+    parser.add_argument("--jpeg", action="store_true", help="town A's pictures as JPEG (smaller, faster)")
+    parser.add_argument(
+        "--depth", action="store_true", help="town A's depth maps too (16-bit PNG, metres x 256)"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=0, metavar="N", help="0: one for each core; the bytes are the same"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the towns asked for."""
+    from drivetl.sample.towns import TOWN_A
+    from drivetl.sample.write import write_city
+
+    scale = (
+        args.scale if args.scale is not None else (args.width / TOWN_A.camera.width if args.width else 1.0)
+    )
+    frames = {"a": args.frames_a if args.town != "b" else 0, "b": args.frames_b if args.town != "a" else 0}
+    if args.processes < 0:
+        raise ConfigError(f"--processes {args.processes} is negative - use 0 for one per core")
+    started = time.monotonic()
+    with console.progress_bar() as bar:
+        task = bar.add_task("rendering", total=sum(frames.values()), note="")
+        written = write_city(
+            args.out, frames["a"], frames["b"], args.seed, scale=scale, jpeg=args.jpeg, depth=args.depth,
+            processes=args.processes, progress=lambda count: bar.advance(task, count),
+        )  # fmt: skip
+    seconds = time.monotonic() - started
+    for name, summary in written.items():
+        rows: list[tuple[object, object]] = [("frames", summary.frames), ("drives", summary.drives)]
+        rows += [(f"frames by {condition}", count) for condition, count in sorted(summary.conditions.items())]
+        rows += [(label, count) for label, count in summary.objects.most_common()]
+        rows.append(("groups too far to label", summary.groups))
+        console.table(f"town {name.upper()}", ("what", "count"), rows)
+    total = sum(summary.frames for summary in written.values())
+    console.say(f"{total} frames in {seconds:.0f} s ({60 * total / max(seconds, 1e-9):.0f} a minute)")
+    console.wrote(args.out)
+    for command in _next_commands(args.out, list(written)):
+        console.out.print(f"next:  [cyan]{console.escape(command)}[/]")
+    return 0
+
+
+def _next_commands(out: Path, towns: list[str]) -> list[str]:
+    commands = {
+        "a": f"drivetl convert-kitti --root {out / 'town_a'} --taxonomy datasets/sample_town_a/taxonomy.yaml --out {out / 'coco_a'}",
+        "b": f"drivetl convert-footage --format cvat --root {out / 'town_b' / 'cvat'} --taxonomy datasets/sample_town_b/taxonomy.yaml --out {out / 'coco_b'}",
+    }
+    return [commands[town] for town in towns]

@@ -1,0 +1,246 @@
+"""Road users: what each is, how it looks, and where it is at any time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from drivetl.sample import cars, heavy, people
+from drivetl.sample.mesh import Colour, Piece, Pose
+from drivetl.sample.people import Look
+from drivetl.sample.street import WALK_M
+from drivetl.sample.towns import Town
+
+SKIN: tuple[Colour, ...] = ((0.52, 0.32, 0.22), (0.42, 0.25, 0.16), (0.22, 0.12, 0.07), (0.60, 0.40, 0.29))
+HAIR: tuple[Colour, ...] = (
+    (0.02, 0.015, 0.012),
+    (0.07, 0.04, 0.02),
+    (0.25, 0.16, 0.07),
+    (0.30, 0.29, 0.28),
+    (0.12, 0.05, 0.025),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """One road user: what it is, how big, and its straight way through the street."""
+
+    kind: str
+    """One of `towns.CLASSES`."""
+    track_id: int
+    size_hwl: tuple[float, float, float]
+    """metres"""
+    x: float
+    s: float
+    heading: float
+    """Relative to the street; 0 looks along it."""
+    speed: float
+    """m/s along the heading."""
+    model: tuple[Piece, ...] = ()
+    """Vehicles: parts."""
+    look: Look | None = None
+    """People."""
+    stride: float = 0.0
+    phase: float = 0.0
+    frame: Colour = (0.0, 0.0, 0.0)
+    lights: bool = False
+    follows: bool = False
+    """Keeps its distance to the camera car: `s` is relative to it."""
+    level: float = 0.0
+    """y of the ground it stands on."""
+
+    def place(self, time_s: float, ego_s: float) -> tuple[float, float]:
+        """(x, s) at a time."""
+        way = self.speed * time_s
+        x = self.x + math.sin(self.heading) * way
+        s = self.s + math.cos(self.heading) * way
+        return x, s + ego_s if self.follows else s
+
+    def pieces(self, pose: Pose, yaw: float, time_s: float) -> list[tuple[Piece, Pose]]:
+        """Its parts with their poses as a camera with this yaw sees them."""
+        if self.look is None:
+            return [(part, pose) for part in self.model]
+        here, pace = (
+            Pose(),
+            self.phase + abs(self.speed) * time_s * (4.2 if self.kind == "Pedestrian" else 1.9),
+        )
+        if self.kind == "Cyclist":
+            return [(people.cyclist(self.look, pace, self.frame, pose, yaw, lights=self.lights), here)]
+        if self.kind == "Person_sitting":
+            return [(people.sitting(self.look, pose, yaw), here)]
+        return [(people.pedestrian(self.look, pace, self.stride, pose, yaw), here)]
+
+
+@dataclass(frozen=True, slots=True)
+class Ego:
+    """The way of the camera car: steady, or braking before the crossing."""
+
+    x: float
+    speed: float
+    stop_at: float | None
+    wobble: float
+
+    def s(self, time_s: float) -> float:
+        """Metres along the street."""
+        if self.stop_at is None:
+            return self.speed * time_s
+        return self.stop_at * (1 - math.exp(-self.speed * time_s / self.stop_at))
+
+    def yaw(self, time_s: float) -> float:
+        """Heading relative to the street: it never drives quite straight."""
+        return 0.012 * math.sin(0.7 * time_s + self.wobble)
+
+    def lateral(self, time_s: float) -> float:
+        """x on the street."""
+        return self.x + 0.12 * math.sin(0.5 * time_s + self.wobble)
+
+
+class Casting:
+    """Draws actors with rising track ids."""
+
+    def __init__(self, town: Town, rng: np.random.Generator, lights: bool, rain: bool):
+        self.town, self.rng, self.lights, self.rain = town, rng, lights, rain
+        self.actors: list[Actor] = []
+
+    def _colour(self, colours: tuple[Colour, ...]) -> Colour:
+        base = colours[int(self.rng.integers(len(colours)))]
+        r, g, b = (float(np.clip(c * self.rng.uniform(0.8, 1.2), 0.008, 0.9)) for c in base)
+        return r, g, b
+
+    def add(
+        self,
+        kind: str,
+        size: tuple[float, float, float],
+        x: float,
+        s: float,
+        heading: float,
+        speed: float,
+        **rest: object,
+    ) -> None:
+        """Enter one actor."""
+        self.actors.append(Actor(kind, len(self.actors) + 1, size, x, s, heading, speed, **rest))  # type: ignore[arg-type]
+
+    def vehicle(
+        self,
+        x: float,
+        s: float,
+        heading: float,
+        speed: float,
+        *,
+        follows: bool = False,
+        parked: bool = False,
+        truck: float = 0.0,
+    ) -> float:
+        """A car, van or truck; returns its length."""
+        rng, town, lit = self.rng, self.town, self.lights and not parked
+        draw = rng.random()
+        if draw < truck:
+            length, width = float(rng.uniform(6.5, 11.0)), float(rng.uniform(2.3, 2.55))
+            height = float(rng.uniform(2.9, 3.8))
+            load = self._colour(
+                (
+                    (0.70, 0.70, 0.68),
+                    (0.30, 0.05, 0.04),
+                    (0.05, 0.13, 0.32),
+                    (0.08, 0.22, 0.10),
+                    (0.55, 0.42, 0.08),
+                )
+            )
+            parts = tuple(heavy.truck(length, width, height, self._colour(town.paints), load, lights=lit))
+            self.add(
+                "Truck",
+                (height, width, length),
+                x,
+                s,
+                heading,
+                speed,
+                model=parts,
+                lights=lit,
+                follows=follows,
+            )
+            return length
+        if draw < truck + town.vans:
+            length, width, height = (
+                float(rng.uniform(4.7, 5.7)),
+                float(rng.uniform(1.85, 2.0)),
+                float(rng.uniform(1.95, 2.45)),
+            )
+            paint = self._colour(
+                (
+                    (0.75, 0.75, 0.73),
+                    (0.75, 0.75, 0.73),
+                    (0.60, 0.42, 0.02),
+                    (0.03, 0.05, 0.13),
+                    (0.30, 0.31, 0.33),
+                )
+            )
+            body = cars.car("van", length, width, height, paint, lights=lit)
+            self.add(
+                "Van",
+                (height, width, length),
+                x,
+                s,
+                heading,
+                speed,
+                model=(body,),
+                lights=lit,
+                follows=follows,
+            )
+            return length
+        style = town.styles[int(rng.integers(len(town.styles)))]
+        length, width, height = (float(side * rng.normal(1.0, 0.035)) for side in town.car_size)
+        length *= {"hatchback": 0.93, "saloon": 1.08, "estate": 1.08, "suv": 1.04}[style]
+        height *= 1.12 if style == "suv" else 1.0
+        body = cars.car(style, length, width, height, self._colour(town.paints), lights=lit)
+        self.add(
+            "Car", (height, width, length), x, s, heading, speed, model=(body,), lights=lit, follows=follows
+        )
+        return length
+
+    def look(self, helmet: bool = False) -> Look:
+        """A person of this town."""
+        rng, town = self.rng, self.town
+        height = float(np.clip(town.person_height * rng.normal(1.0, 0.055), 1.25, 2.0))
+        jeans = self._colour(
+            ((0.03, 0.04, 0.09), (0.02, 0.02, 0.022), (0.12, 0.10, 0.07), (0.06, 0.06, 0.065))
+        )
+        bag = self._colour(town.clothes) if rng.random() < 0.3 else None
+        cap = self._colour(town.clothes) if helmet and rng.random() < 0.6 else None
+        return Look(height, self._colour(town.clothes), jeans, self._colour(SKIN), self._colour(HAIR),
+                    float(rng.uniform(0.9, 1.15)), bool(rng.random() < 0.2), bag, cap)  # fmt: skip
+
+    def walker(self, x: float, s: float, heading: float, speed: float, level: float = -WALK_M) -> None:
+        """A pedestrian; speed 0 stands."""
+        look = self.look()
+        stride = 0.0 if speed == 0 else float(self.rng.uniform(0.38, 0.52))
+        size = (look.height, 0.30 * look.height * look.build + 0.08, 0.45 if speed == 0 else 0.75)
+        self.add(
+            "Pedestrian",
+            size,
+            x,
+            s,
+            heading,
+            speed,
+            look=look,
+            stride=stride,
+            phase=float(self.rng.uniform(0, 6.3)),
+            level=level,
+        )
+
+    def rider(self, x: float, s: float, heading: float, speed: float) -> None:
+        """A cyclist."""
+        look = self.look(helmet=True)
+        scale = look.height / 1.75
+        self.add("Cyclist", (1.72 * scale, 0.60, 1.76 * scale), x, s, heading, speed, look=look, phase=float(self.rng.uniform(0, 6.3)),
+                 frame=self._colour(self.town.paints), lights=self.lights)  # fmt: skip
+
+    def tram(self, x: float, s: float, heading: float, speed: float) -> float:
+        """A tram; returns its length."""
+        rng = self.rng
+        length, height = float(rng.choice([14.5, 21.0, 27.0])), float(rng.uniform(3.3, 3.55))
+        body, band = self.town.tram if rng.random() < 0.75 else self.town.tram[::-1]
+        parts = tuple(heavy.tram(length, 2.4, height, body, band, lights=self.lights))
+        self.add("Tram", (height, 2.4, length), x, s, heading, speed, model=parts, lights=self.lights)
+        return length

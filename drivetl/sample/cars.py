@@ -1,0 +1,221 @@
+"""Cars and vans as small polygon models, and the parts that all vehicles share.
+
+Local axes as in `mesh`: the vehicle looks along +z, its middle stands on the origin, y = 0 is the ground.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from drivetl.sample.camera import Array
+from drivetl.sample.mesh import Colour, Material, Piece
+
+GLASS: Colour = (0.030, 0.038, 0.045)
+RUBBER: Colour = (0.012, 0.012, 0.013)
+TRIM: Colour = (0.022, 0.022, 0.024)
+RIM: Colour = (0.30, 0.31, 0.33)
+PLATE: Colour = (0.75, 0.75, 0.70)
+HEADLIGHT: Colour = (1.0, 0.96, 0.86)
+TAILLIGHT: Colour = (0.62, 0.02, 0.02)
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """The side view of a car body: (share of the length from the rear, share of the height) pairs."""
+
+    deck: tuple[tuple[float, float], ...]
+    """Upper edge of the lower body, rear to front."""
+    roof: tuple[float, float, float, float]
+    """Cabin: rear foot, rear roof edge, front roof edge, windscreen foot (shares of the length)."""
+    taper: float
+    """Roof width as a share of the body width."""
+    sill: float = 0.13
+    """Lower edge of the body as a share of the height."""
+
+
+SHELLS = {
+    "hatchback": Shell(
+        ((0.0, 0.50), (0.03, 0.60), (0.30, 0.62), (0.62, 0.62), (0.70, 0.61), (0.93, 0.53), (1.0, 0.40)),
+        (0.015, 0.13, 0.50, 0.72), 0.76,
+    ),
+    "saloon": Shell(
+        ((0.0, 0.52), (0.03, 0.63), (0.20, 0.65), (0.60, 0.63), (0.70, 0.61), (0.94, 0.52), (1.0, 0.40)),
+        (0.11, 0.29, 0.53, 0.74), 0.74,
+    ),
+    "estate": Shell(
+        ((0.0, 0.50), (0.02, 0.60), (0.30, 0.62), (0.62, 0.62), (0.70, 0.60), (0.94, 0.52), (1.0, 0.40)),
+        (0.01, 0.07, 0.53, 0.73), 0.77,
+    ),
+    "suv": Shell(
+        ((0.0, 0.50), (0.02, 0.59), (0.30, 0.60), (0.62, 0.60), (0.72, 0.60), (0.95, 0.54), (1.0, 0.42)),
+        (0.01, 0.08, 0.54, 0.74), 0.80, 0.16,
+    ),
+    "van": Shell(
+        ((0.0, 0.46), (0.01, 0.50), (0.40, 0.50), (0.78, 0.50), (0.84, 0.49), (0.96, 0.42), (1.0, 0.32)),
+        (0.0, 0.015, 0.70, 0.86), 0.88, 0.11,
+    ),
+}  # fmt: skip
+
+
+def car(style: str, length: float, width: float, height: float, paint: Colour, *, lights: bool) -> Piece:
+    """A car or van of the given metres; with `lights` its lamps shine."""
+    shell, piece = SHELLS[style], Piece()
+    half, hub = width / 2, 0.205 * min(height, 1.75)
+    axles = (-0.30 * length, 0.31 * length)
+    tyres_from_behind(piece, half, hub, axles)
+    _lower_body(piece, shell, length, half, height, paint)
+    _cabin(piece, shell, length, half, height, paint, closed=style == "van")
+    for side in (-1.0, 1.0):
+        _side_details(piece, shell, length, half * side, height, hub, axles, style)
+    _face_details(piece, shell, length, half, height, lights)
+    return piece
+
+
+def tyres_from_behind(piece: Piece, half: float, hub: float, axles: Sequence[float]) -> None:
+    for side in (-1.0, 1.0):
+        inner, outer = sorted((side * half * 0.64, side * half * 0.94))
+        for axle in axles:
+            piece.box((inner, -1.6 * hub, axle - hub * 0.92), (outer, 0.0, axle + hub * 0.92), RUBBER,
+                      Material.METAL, "bflr")  # fmt: skip
+
+
+def _lower_body(piece: Piece, shell: Shell, length: float, half: float, height: float, paint: Colour) -> None:
+    """Rings of four levels along the length, rounded in plan towards both ends."""
+    rings = []
+    for share, top in shell.deck:
+        z = (share - 0.5) * length
+        plan = 1.0 - 0.16 * max(0.0, abs(2 * share - 1) - 0.80) / 0.20
+        levels = ((0.90, shell.sill), (0.985, 0.24), (1.0, 0.40), (0.955, top))
+        rings.append([(half * plan * w, -height * min(y, top), z) for w, y in levels])
+    inside = (0.0, -0.35 * height, 0.0)
+    for rear, front in itertools.pairwise(rings):
+        for level in range(3):
+            colour = TRIM if level == 0 else paint
+            for side in (-1.0, 1.0):
+                quad = [rear[level], front[level], front[level + 1], rear[level + 1]]
+                piece.face([(side * x, y, z) for x, y, z in quad], colour, Material.PAINT, inside)
+        (xr, yr, zr), (xf, yf, zf) = rear[3], front[3]
+        piece.face([(-xr, yr, zr), (xr, yr, zr), (xf, yf, zf), (-xf, yf, zf)], paint, Material.PAINT, inside)
+    for ring in (rings[0], rings[-1]):
+        for level in range(3):
+            (x0, y0, z0), (x1, y1, z1) = ring[level], ring[level + 1]
+            colour = TRIM if level == 0 else paint
+            piece.face(
+                [(-x0, y0, z0), (x0, y0, z0), (x1, y1, z1), (-x1, y1, z1)], colour, Material.PAINT, inside
+            )
+
+
+def _inset(quad: Array, left: float, right: float, bottom: float, top: float) -> Array:
+    """Part of a quad (bottom-left, bottom-right, top-right, top-left) between shares of its sides."""
+    bl, br, tr, tl = quad
+
+    def at(u: float, v: float) -> Array:
+        low, high = bl + (br - bl) * u, tl + (tr - tl) * u
+        return np.asarray(low + (high - low) * v)
+
+    return np.array([at(left, bottom), at(right, bottom), at(right, top), at(left, top)])
+
+
+def _cabin(
+    piece: Piece, shell: Shell, length: float, half: float, height: float, paint: Colour, *, closed: bool
+) -> None:
+    belt = -height * 0.60 if shell.deck[2][1] > 0.55 else -height * shell.deck[2][1]
+    foot_rear, roof_rear, roof_front, foot_front = ((share - 0.5) * length for share in shell.roof)
+    low, high, roof = half * 0.93, half * shell.taper, -height * 0.975
+    inside = (0.0, -0.7 * height, 0.0)
+    ring = {
+        "back": [(-low, belt, foot_rear), (low, belt, foot_rear), (high, roof, roof_rear), (-high, roof, roof_rear)],
+        "front": [(-low, belt, foot_front), (low, belt, foot_front), (high, roof, roof_front), (-high, roof, roof_front)],
+    }  # fmt: skip
+    for side in (-1.0, 1.0):
+        quad = np.array([
+            (side * low, belt, foot_rear), (side * low, belt, foot_front),
+            (side * high, roof, roof_front), (side * high, roof, roof_rear),
+        ])  # fmt: skip
+        piece.face(quad, paint, Material.PAINT, inside)
+        windows = [(0.74, 0.955)] if closed else [(0.06, 0.30), (0.325, 0.60), (0.625, 0.93)]
+        for left, right in windows:
+            piece.face(_inset(quad, left, right, 0.08, 0.86), GLASS, Material.GLASS, inside)
+    for name in ("back", "front"):
+        quad = np.array(ring[name])
+        piece.face(quad, paint, Material.PAINT, inside)
+        if name == "front" or not closed:
+            piece.face(_inset(quad, 0.07, 0.93, 0.07, 0.90), GLASS, Material.GLASS, inside)
+            upper = _inset(quad, 0.09, 0.91, 0.55, 0.88)
+            piece.face(upper, (0.06, 0.075, 0.09), Material.GLASS, inside)
+        else:
+            for left, right in ((0.10, 0.47), (0.53, 0.90)):
+                piece.face(_inset(quad, left, right, 0.35, 0.86), GLASS, Material.GLASS, inside)
+    crown, middle = -height, 0.78 * high
+    for x0, y0, x1, y1 in (
+        (-high, roof, -middle, crown),
+        (-middle, crown, middle, crown),
+        (middle, crown, high, roof),
+    ):
+        piece.face([(x0, y0, roof_rear), (x1, y1, roof_rear), (x1, y1, roof_front), (x0, y0, roof_front)],
+                   paint, Material.PAINT, inside)  # fmt: skip
+
+
+def disc(
+    x: float, y: float, z: float, radius: float, n: int = 14, start: float = 0.0, end: float = 1.0
+) -> Array:
+    turn = 2 * math.pi * np.linspace(start, end, n, endpoint=end < 1.0)
+    return np.stack([np.full(n, x), y + radius * np.sin(turn), z + radius * np.cos(turn)], axis=1)
+
+
+def _side_details(
+    piece: Piece, shell: Shell, length: float, x: float, height: float, hub: float,
+    axles: Sequence[float], style: str,
+) -> None:  # fmt: skip
+    outward: Colour = (math.copysign(1.0, x), 0.0, 0.0)
+    face = x * 1.004
+    for axle in axles:
+        piece.add([disc(face, -hub, axle, hub * 1.16)], outward, (0.008, 0.008, 0.009), Material.METAL)
+        piece.add([disc(face * 1.003, -hub, axle, hub)], outward, RUBBER, Material.METAL)
+        piece.add([disc(face * 1.005, -hub, axle, hub * 0.64)], outward, RIM, Material.METAL)
+        piece.add([disc(face * 1.006, -hub, axle, hub * 0.20, 8)], outward, TRIM, Material.METAL)
+    door_top, door_low = -height * 0.56, -height * 0.20
+    for share in (0.34, 0.52, 0.69) if style != "van" else (0.45, 0.66, 0.83):
+        z = (share - 0.5) * length
+        line = [
+            (face, door_low, z),
+            (face, door_top, z),
+            (face, door_top, z + 0.025),
+            (face, door_low, z + 0.025),
+        ]
+        piece.add([line], outward, TRIM, Material.PAINT)
+    z, y = (0.665 - 0.5) * length, -height * (0.62 if style != "van" else 0.52)
+    piece.box(*_ordered((x * 0.96, y - 0.15, z), (x * 1.10, y, z + 0.10)), TRIM, Material.METAL, "bftlr")
+
+
+def _ordered(a: Sequence[float], b: Sequence[float]) -> tuple[list[float], list[float]]:
+    return [min(p, q) for p, q in zip(a, b, strict=True)], [max(p, q) for p, q in zip(a, b, strict=True)]
+
+
+def _face_details(
+    piece: Piece, shell: Shell, length: float, half: float, height: float, lights: bool
+) -> None:
+    """Lamps, grille, bumper and number plate at both ends."""
+
+    def quad(x0: float, x1: float, y0: float, y1: float, z: float) -> list[tuple[float, float, float]]:
+        return [(x0, -height * y0, z), (x1, -height * y0, z), (x1, -height * y1, z), (x0, -height * y1, z)]
+
+    front, rear = length / 2 * 1.003, -length / 2 * 1.003
+    top = shell.deck[0][1]
+    plan, shine = half * 0.84, 1.0 if lights else 0.0
+    ahead, back = (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)
+    nose = shell.deck[-1][1]
+    piece.add([quad(-plan * 0.5, plan * 0.5, nose - 0.12, nose - 0.02, front)], ahead, TRIM, Material.METAL)
+    piece.add([quad(-plan * 0.7, plan * 0.7, 0.15, 0.21, front)], ahead, TRIM, Material.METAL)
+    piece.add([quad(-0.26, 0.26, 0.225, 0.29, front)], ahead, PLATE, Material.METAL)
+    lamps = [quad(s * plan * 0.98, s * plan * 0.58, nose - 0.11, nose, front) for s in (-1.0, 1.0)]
+    piece.add(lamps, ahead, HEADLIGHT, Material.METAL, emission=shine)
+    piece.add([quad(-plan, plan, 0.20, 0.25, rear)], back, TRIM, Material.METAL)
+    piece.add([quad(-0.26, 0.26, 0.33, 0.40, rear)], back, PLATE, Material.METAL)
+    lamps = [quad(s * plan, s * plan * 0.72, top - 0.10, top + 0.04, rear) for s in (-1.0, 1.0)]
+    piece.add(lamps, back, TAILLIGHT, Material.METAL, emission=shine)

@@ -1,0 +1,252 @@
+"""Polygon models: a Piece is a list of flat layers, each a set of polygons of one colour in one plane.
+
+Local axes: x right, y down (so up is negative), z forward; the ground is y = 0. Colours are linear RGB albedos 0..1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from drivetl.sample.camera import Array
+
+Colour = tuple[float, float, float]
+
+
+class Material(IntEnum):
+    """What a pixel shows; chooses its texture and how light falls on it."""
+
+    SKY = 0
+    ROAD = 1
+    PAVING = 2
+    GRASS = 3
+    MARKING = 4
+    PLASTER = 5
+    BRICK = 6
+    ROOF = 7
+    GLASS = 8
+    LEAVES = 9
+    METAL = 10
+    PAINT = 11
+    CLOTH = 12
+    COBBLE = 13
+    FAR = 14
+
+
+GROUND = (Material.ROAD, Material.PAVING, Material.GRASS, Material.MARKING, Material.COBBLE)
+
+
+@dataclass(slots=True)
+class Layer:
+    """Polygons of one colour in one plane, painted together."""
+
+    polygons: list[Array]
+    """Each (n, 3) metres, local."""
+    normal: Colour
+    colour: Colour
+    material: Material
+    emission: float = 0.0
+    """0: lit by the scene. 1: shines with its own colour at night."""
+    cull: bool = True
+    """Seen from the side its normal points to only."""
+    convex: bool = True
+    shading: Colour | None = None
+    """A normal to light it by where that is not the plane's: round things drawn flat."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """A rigid part: its layers in painting order."""
+
+    layers: list[Layer] = field(default_factory=list)
+
+    def add(
+        self,
+        polygons: Iterable[Sequence[Sequence[float]] | Array],
+        normal: Colour,
+        colour: Colour,
+        material: Material,
+        *,
+        emission: float = 0.0,
+        cull: bool = True,
+        convex: bool = True,
+        shading: Colour | None = None,
+    ) -> None:
+        """Append a layer."""
+        shapes = [np.asarray(polygon, np.float64) for polygon in polygons]
+        self.layers.append(Layer(shapes, normal, colour, material, emission, cull, convex, shading))
+
+    def face(
+        self,
+        polygon: Sequence[Sequence[float]] | Array,
+        colour: Colour,
+        material: Material,
+        outward_from: Sequence[float] = (0.0, -0.5, 0.0),
+        **options: float,
+    ) -> None:
+        """Append one flat polygon whose normal points away from a point inside the body."""
+        points = np.asarray(polygon, np.float64)
+        normal = np.cross(points[1] - points[0], points[2] - points[0])
+        length = float(np.linalg.norm(normal))
+        if length < 1e-9:
+            normal = np.cross(points[2] - points[0], points[-1] - points[0])
+            length = max(float(np.linalg.norm(normal)), 1e-9)
+        normal = normal / length
+        if normal @ (points.mean(axis=0) - np.asarray(outward_from)) < 0:
+            normal = -normal
+        self.layers.append(
+            Layer([points], tuple(normal.tolist()), colour, material, options.get("emission", 0.0))
+        )
+
+    def box(
+        self,
+        low: Sequence[float],
+        high: Sequence[float],
+        colour: Colour,
+        material: Material,
+        faces: str = "lrbftd",
+    ) -> None:
+        """Append faces of an axis-aligned box: l(eft) r(ight) b(ack) f(ront) t(op) d(own)."""
+        (x0, y0, z0), (x1, y1, z1) = low, high
+        quads = {
+            "l": ([(x0, y0, z0), (x0, y0, z1), (x0, y1, z1), (x0, y1, z0)], (-1.0, 0.0, 0.0)),
+            "r": ([(x1, y0, z0), (x1, y0, z1), (x1, y1, z1), (x1, y1, z0)], (1.0, 0.0, 0.0)),
+            "b": ([(x0, y0, z0), (x1, y0, z0), (x1, y1, z0), (x0, y1, z0)], (0.0, 0.0, -1.0)),
+            "f": ([(x0, y0, z1), (x1, y0, z1), (x1, y1, z1), (x0, y1, z1)], (0.0, 0.0, 1.0)),
+            "t": ([(x0, y0, z0), (x1, y0, z0), (x1, y0, z1), (x0, y0, z1)], (0.0, -1.0, 0.0)),
+            "d": ([(x0, y1, z0), (x1, y1, z0), (x1, y1, z1), (x0, y1, z1)], (0.0, 1.0, 0.0)),
+        }
+        for name in faces:
+            self.add([quads[name][0]], quads[name][1], colour, material)
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Where a piece stands on the ground: position and heading (0 looks along +z, positive turns right)."""
+
+    x: float = 0.0
+    z: float = 0.0
+    heading: float = 0.0
+    y: float = 0.0
+
+    def rotation(self) -> Array:
+        """(3, 3) local to world."""
+        s, c = math.sin(self.heading), math.cos(self.heading)
+        return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+
+    def apply(self, points: Array) -> Array:
+        """(N, 3) local -> (N, 3) world."""
+        return np.asarray(points @ self.rotation().T + (self.x, self.y, self.z))
+
+
+@dataclass(slots=True)
+class Soup:
+    """Pieces flattened to arrays, in world coordinates: projected with one matrix product."""
+
+    vertices: Array
+    """(V, 3)"""
+    polygon_start: Array
+    """(P + 1,) into vertices"""
+    layer_start: Array
+    """(L + 1,) into polygons"""
+    piece_start: Array
+    """(N + 1,) into layers"""
+    normals: Array
+    """(L, 3) of the planes"""
+    shading: Array
+    """(L, 3) normals to light by"""
+    colours: Array
+    """(L, 3) linear albedo"""
+    materials: Array
+    """(L,)"""
+    emission: Array
+    """(L,)"""
+    cull: Array
+    """(L,) bool"""
+    convex: Array
+    """(L,) bool"""
+    sunlit: Array
+    """(L,) share of the sun that reaches the layer"""
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces."""
+        return len(self.piece_start) - 1
+
+
+def _starts(counts: list[int]) -> Array:
+    return np.concatenate([[0], np.cumsum(np.asarray(counts, np.int64))]).astype(np.int64)
+
+
+def flatten(pieces: Sequence[Piece], poses: Sequence[Pose]) -> Soup:
+    """Pieces at their places -> one Soup."""
+    vertices, normals, shading = [], [], []
+    polygon_counts: list[int] = []
+    layers = [layer for piece in pieces for layer in piece.layers]
+    for piece, pose in zip(pieces, poses, strict=True):
+        if not piece.layers:
+            continue
+        shapes = [polygon for layer in piece.layers for polygon in layer.polygons]
+        polygon_counts += [len(polygon) for polygon in shapes]
+        vertices.append(pose.apply(np.concatenate(shapes)))
+        turn = pose.rotation().T
+        normals.append(np.array([layer.normal for layer in piece.layers]) @ turn)
+        shading.append(np.array([layer.shading or layer.normal for layer in piece.layers]) @ turn)
+    return Soup(
+        np.concatenate(vertices) if vertices else np.zeros((0, 3)),
+        _starts(polygon_counts),
+        _starts([len(layer.polygons) for layer in layers]),
+        _starts([len(piece.layers) for piece in pieces]),
+        np.concatenate(normals) if normals else np.zeros((0, 3)),
+        np.concatenate(shading) if shading else np.zeros((0, 3)),
+        np.array([layer.colour for layer in layers]).reshape(-1, 3),
+        np.array([int(layer.material) for layer in layers], np.uint8),
+        np.array([layer.emission for layer in layers], np.float64),
+        np.array([layer.cull for layer in layers], bool),
+        np.array([layer.convex for layer in layers], bool),
+        np.ones(len(layers)),
+    )
+
+
+def join(soups: Sequence[Soup]) -> Soup:
+    """Several soups as one, in order."""
+    vertices = np.cumsum([0] + [len(soup.vertices) for soup in soups])
+    polygons = np.cumsum([0] + [len(soup.polygon_start) - 1 for soup in soups])
+    layers = np.cumsum([0] + [len(soup.layer_start) - 1 for soup in soups])
+
+    def starts(name: str, offsets: Array) -> Array:
+        parts = [getattr(soup, name)[:-1] + offset for soup, offset in zip(soups, offsets[:-1], strict=True)]
+        return np.concatenate([*parts, [offsets[-1]]]).astype(np.int64)
+
+    names = ("normals", "shading", "colours", "materials", "emission", "cull", "convex", "sunlit")
+    rest = {name: np.concatenate([getattr(soup, name) for soup in soups]) for name in names}
+    return Soup(
+        np.concatenate([soup.vertices for soup in soups]),
+        starts("polygon_start", vertices),
+        starts("layer_start", polygons),
+        starts("piece_start", layers),
+        **rest,
+    )
+
+
+def mirrored(soup: Soup) -> Soup:
+    """The soup as the wet ground shows it: y -> -y."""
+    flip = np.array([1.0, -1.0, 1.0])
+    return Soup(
+        soup.vertices * flip,
+        soup.polygon_start,
+        soup.layer_start,
+        soup.piece_start,
+        soup.normals * flip,
+        soup.shading,
+        soup.colours,
+        soup.materials,
+        soup.emission,
+        soup.cull,
+        soup.convex,
+        soup.sunlit,
+    )

@@ -1,0 +1,339 @@
+"""Write the sample city: town A in KITTI's layout, town B as annotated footage.
+
+    write_city(Path("data/city"), frames_a=600, frames_b=400)
+
+The same arguments give the same bytes with any number of processes.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from drivetl import __version__
+from drivetl.coco.files import new_directory
+from drivetl.errors import ConfigError
+from drivetl.sample import write_cityscapes, write_cvat, write_kitti
+from drivetl.sample.camera import Array
+from drivetl.sample.render import SampleFrame, render_frame
+from drivetl.sample.towns import town_named
+from drivetl.sample.world import drive_conditions, drive_frames
+
+JPEG_QUALITY = 92
+CITY = "townb"
+"""The city part of Cityscapes file names."""
+
+Progress = Callable[[int], None]
+"""Told how many frames have been written since the last call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How frames are written."""
+
+    seed: int = 0
+    scale: float = 1.0
+    jpeg: bool = False
+    """Town A's pictures as JPEG instead of PNG."""
+    depth: bool = False
+    """Town A's depth maps as 16-bit PNG."""
+    processes: int = 0
+    """0: one for each core."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What was written."""
+
+    frames: int = 0
+    drives: int = 0
+    objects: Counter[str] = field(default_factory=Counter)
+    """label -> labelled objects"""
+    groups: int = 0
+    """DontCare / ignore regions"""
+    conditions: Counter[str] = field(default_factory=Counter)
+    """"day, clear" -> frames"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Drive:
+    """One drive's share of the work; handed to another process as it is."""
+
+    town: str
+    drive: int
+    frames: int
+    ids: tuple[int, ...]
+    """Town A: number of each frame in the training set."""
+    root: Path
+    options: Options
+
+
+@dataclass(slots=True)
+class _Done:
+    drive: int
+    frames: int
+    objects: Counter[str]
+    groups: int
+    images: list[tuple[str, int, int, str, str]]
+    """Town B: (name, width, height, boxes, masks) for the XML."""
+
+
+def drives_for(town: str, frames: int, seed: int) -> list[tuple[int, int]]:
+    """(drive, frames) until there are enough; the last one is cut short."""
+    drives: list[tuple[int, int]] = []
+    left, drive = frames, 0
+    while left > 0:
+        take = min(left, drive_frames(town, drive, seed))
+        drives.append((drive, take))
+        left, drive = left - take, drive + 1
+    return drives
+
+
+def write_city(
+    root: Path, frames_a: int = 600, frames_b: int = 400, seed: int = 0, *, scale: float = 1.0, jpeg: bool = False,
+    depth: bool = False, processes: int = 0, progress: Progress | None = None,
+) -> dict[str, Summary]:  # fmt: skip
+    """Write `root/town_a` and `root/town_b` (a town of 0 frames is left out).
+
+    Raises DataError when `root` exists and is not empty, ConfigError for numbers that cannot be used.
+    """
+    options = _checked(Options(seed, scale, jpeg, depth, processes), frames_a, frames_b)
+    written: dict[str, Summary] = {}
+    with new_directory(root) as work:
+        if frames_a:
+            written["a"] = _fill_town_a(work / "town_a", frames_a, options, progress)
+        if frames_b:
+            written["b"] = _fill_town_b(work / "town_b", frames_b, options, progress)
+    return written
+
+
+def write_town_a(
+    root: Path, frames: int, seed: int = 0, *, scale: float = 1.0, jpeg: bool = False, depth: bool = False,
+    processes: int = 0, progress: Progress | None = None,
+) -> Summary:  # fmt: skip
+    """Town A in KITTI's layout: training/{image_2,label_2,calib}, mapping/, attributes.csv, with `depth` also depth/."""
+    options = _checked(Options(seed, scale, jpeg, depth, processes), frames)
+    with new_directory(root) as work:
+        return _fill_town_a(work, frames, options, progress)
+
+
+def write_town_b(
+    root: Path,
+    frames: int,
+    seed: int = 0,
+    *,
+    scale: float = 1.0,
+    processes: int = 0,
+    progress: Progress | None = None,
+) -> Summary:
+    """Town B as footage: videos/, cvat/ (boxes and frames), cvat_masks/ (instances), cityscapes/ (polygons)."""
+    options = _checked(Options(seed, scale, True, False, processes), frames)
+    with new_directory(root) as work:
+        return _fill_town_b(work, frames, options, progress)
+
+
+def _checked(options: Options, *frames: int) -> Options:
+    if min(frames) < 0 or max(frames) == 0:
+        raise ConfigError(
+            f"{max(frames)} frames are no data set - ask for at least one (--frames-a, --frames-b)"
+        )
+    if not 0.1 <= options.scale <= 2.0:
+        raise ConfigError(
+            f"scale {options.scale:g} is not usable - choose one between 0.1 and 2 (--scale, --width)"
+        )
+    if options.seed < 0:
+        raise ConfigError(f"seed {options.seed} is negative - use 0 or more (--seed)")
+    return options
+
+
+def _fill_town_a(root: Path, frames: int, options: Options, progress: Progress | None) -> Summary:
+    drives = drives_for("a", frames, options.seed)
+    rows = [(drive, frame) for drive, count in drives for frame in range(count)]
+    order = np.random.default_rng([options.seed, 77]).permutation(len(rows)) + 1
+    number_of = {int(line): number for number, line in enumerate(order)}
+    for folder in ("image_2", "label_2", "calib"):
+        (root / "training" / folder).mkdir(parents=True)
+    if options.depth:
+        (root / "depth").mkdir()
+    jobs, line = [], 1
+    for drive, count in drives:
+        ids = tuple(number_of[line + frame] for frame in range(count))
+        jobs.append(_Drive("a", drive, count, ids, root, options))
+        line += count
+    mapping, rand = write_kitti.mapping_files(rows, order.tolist(), round(town_named("a").frame_s * 10))
+    (root / "mapping").mkdir()
+    (root / "mapping" / "train_mapping.txt").write_text(mapping)
+    (root / "mapping" / "train_rand.txt").write_text(rand)
+    _attributes_csv(root, rows, order.tolist(), ".jpg" if options.jpeg else ".png")
+    return _summary("a", root, _run(jobs, options, progress), options)
+
+
+def _attributes_csv(root: Path, rows: Sequence[tuple[int, int]], order: Sequence[int], suffix: str) -> None:
+    lines = ["file_name,sequence,frame_index,timeofday,weather\n"]
+    for number, line in enumerate(order):
+        drive, frame = rows[line - 1]
+        timeofday, weather = drive_conditions(drive)
+        lines.append(
+            f"{number:06d}{suffix},{write_kitti.drive_name(drive)[1]},{frame},{timeofday},{weather}\n"
+        )
+    (root / "attributes.csv").write_text("".join(lines))
+
+
+def _fill_town_b(root: Path, frames: int, options: Options, progress: Progress | None) -> Summary:
+    for folder in (
+        "cvat/images",
+        "cvat_masks",
+        "videos",
+        f"cityscapes/gtFine/train/{CITY}",
+        f"cityscapes/leftImg8bit/train/{CITY}",
+    ):
+        (root / folder).mkdir(parents=True)
+    jobs = [
+        _Drive("b", drive, count, (), root, options) for drive, count in drives_for("b", frames, options.seed)
+    ]
+    done = _run(jobs, options, progress)
+    for folder, column in (("cvat", 3), ("cvat_masks", 4)):
+        images = [
+            (image[0], image[1], image[2], str(image[column])) for part in done for image in part.images
+        ]
+        (root / folder / "annotations.xml").write_text(write_cvat.document(images, "town_b"))
+    return _summary("b", root, done, options)
+
+
+def _summary(town: str, root: Path, done: Sequence[_Done], options: Options) -> Summary:
+    summary = Summary(drives=len(done))
+    for part in done:
+        summary.frames += part.frames
+        summary.objects += part.objects
+        summary.groups += part.groups
+        summary.conditions[", ".join(drive_conditions(part.drive))] += part.frames
+    facts: dict[str, Any] = {
+        "town": town, "version": __version__, "seed": options.seed, "scale": options.scale,
+        "camera": asdict(town_named(town).camera.scaled(options.scale)),
+        "frames": summary.frames, "drives": summary.drives, "objects": dict(sorted(summary.objects.items())), "groups": summary.groups,
+        "conditions": {str(part.drive): dict(zip(("timeofday", "weather"), drive_conditions(part.drive), strict=True)) for part in done},
+    }  # fmt: skip
+    (root / "sample.json").write_text(json.dumps(facts, indent=1) + "\n")
+    return summary
+
+
+def _run(jobs: Sequence[_Drive], options: Options, progress: Progress | None) -> list[_Done]:
+    """All drives, in this process or several; results in the order of the jobs."""
+    wanted = options.processes or os.cpu_count() or 1
+    processes = min(wanted, len(jobs))
+    done = []
+    results: Iterator[_Done]
+    if processes <= 1 or sum(job.frames for job in jobs) < 12:
+        results = map(_write_drive, jobs)
+        for result in results:
+            done.append(result)
+            if progress:
+                progress(result.frames)
+    else:
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(processes, initializer=_one_thread) as pool:
+            for result in pool.imap_unordered(_write_drive, jobs):
+                done.append(result)
+                if progress:
+                    progress(result.frames)
+    return sorted(done, key=lambda part: part.drive)
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def _write_drive(job: _Drive) -> _Done:
+    """Render and write all frames of one drive."""
+    done = _Done(job.drive, job.frames, Counter(), 0, [])
+    video = _Video(job) if job.town == "b" else None
+    for number in range(job.frames):
+        frame = render_frame(job.town, job.drive, number, job.options.seed, job.options.scale)
+        labels = (item.label for item in frame.objects)
+        if video is None:
+            _write_kitti_frame(job, job.ids[number], frame)
+            done.objects.update(labels)
+        else:
+            done.images.append(_write_footage_frame(job, number, frame))
+            video.add(frame.image)
+            done.objects.update(write_cvat.LABELS[label] for label in labels)
+        done.groups += len(frame.ignore)
+    if video is not None:
+        video.close()
+    return done
+
+
+def _write_kitti_frame(job: _Drive, number: int, frame: SampleFrame) -> None:
+    training, name = job.root / "training", f"{number:06d}"
+    suffix = ".jpg" if job.options.jpeg else ".png"
+    (training / "image_2" / (name + suffix)).write_bytes(encoded(frame.image, suffix))
+    (training / "label_2" / f"{name}.txt").write_text(write_kitti.label_lines(frame))
+    (training / "calib" / f"{name}.txt").write_text(write_kitti.calibration(frame.camera))
+    if job.options.depth:
+        (job.root / "depth" / f"{name}.png").write_bytes(write_kitti.depth_png(frame.depth))
+
+
+def _write_footage_frame(job: _Drive, number: int, frame: SampleFrame) -> tuple[str, int, int, str, str]:
+    clip = f"drive_{job.drive:04d}"
+    path = job.root / "cvat" / "images" / clip / f"{number:06d}.jpg"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(encoded(frame.image, ".jpg"))
+    stem = f"{CITY}_{job.drive:06d}_{number:06d}"
+    city = job.root / "cityscapes"
+    (city / "gtFine" / "train" / CITY / f"{stem}_gtFine_polygons.json").write_text(
+        write_cityscapes.polygons(frame)
+    )
+    _link(path, city / "leftImg8bit" / "train" / CITY / f"{stem}.jpg")
+    shapes = write_cvat.shapes(frame, job.drive)
+    height, width = frame.image.shape[:2]
+    return f"{clip}/{number:06d}.jpg", width, height, shapes.boxes, shapes.masks
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file; a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def encoded(image: Array, suffix: str) -> bytes:
+    """(H, W, 3) RGB uint8 -> the bytes of a .png or .jpg."""
+    quality = (
+        [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    )
+    return bytes(cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1])
+
+
+class _Video:
+    """The drive as a video: MPEG-4, or motion JPEG where the build of OpenCV cannot write that."""
+
+    def __init__(self, job: _Drive):
+        camera = town_named(job.town).camera.scaled(job.options.scale)
+        size, rate = (camera.width, camera.height), 1 / town_named(job.town).frame_s
+        stem = job.root / "videos" / f"drive_{job.drive:04d}"
+        self.writer = cv2.VideoWriter(
+            str(stem.with_suffix(".mp4")), cv2.VideoWriter.fourcc(*"mp4v"), rate, size
+        )
+        if not self.writer.isOpened():
+            self.writer = cv2.VideoWriter(
+                str(stem.with_suffix(".avi")), cv2.VideoWriter.fourcc(*"MJPG"), rate, size
+            )
+
+    def add(self, image: Array) -> None:
+        """Append a (H, W, 3) RGB frame."""
+        self.writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self.writer.release()

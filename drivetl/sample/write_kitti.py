@@ -1,0 +1,69 @@
+"""A rendered frame in KITTI's object layout: label lines, calibration, depth, and the devkit's drive mapping."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from drivetl.sample.camera import Array, Camera
+from drivetl.sample.render import SampleFrame
+
+DEPTH_UNITS_PER_M = 256.0
+"""Depth PNGs hold metres times 256 as KITTI's do; 0: no depth (sky, or beyond 255 m)."""
+
+
+def label_lines(frame: SampleFrame) -> str:
+    """The label file: 15 columns a line, objects far to near, then DontCare with KITTI's fillers."""
+    lines = []
+    for item in frame.objects:
+        numbers = (item.alpha, *item.box_xyxy, *item.dimensions_hwl, *item.location_xyz, item.rotation_y)
+        lines.append(
+            f"{item.label} {item.truncation:.2f} {item.occlusion} "
+            + " ".join(f"{value:.2f}" for value in numbers)
+        )
+    for group in frame.ignore:
+        box = " ".join(f"{value:.2f}" for value in group.box_xyxy)
+        lines.append(f"DontCare -1 -1 -10 {box} -1 -1 -1 -1000 -1000 -1000 -10")
+    return "".join(line + "\n" for line in lines)
+
+
+def calibration(camera: Camera) -> str:
+    """The calib file: four equal cameras, no rotation, the laser in the lens."""
+
+    def row(name: str, matrix: Array) -> str:
+        return f"{name}: " + " ".join(f"{value:.12e}" for value in np.asarray(matrix).ravel())
+
+    identity = np.hstack([np.eye(3), np.zeros((3, 1))])
+    to_camera = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]])
+    rows = [row(f"P{number}", camera.projection_matrix()) for number in range(4)]
+    rows += [row("R0_rect", np.eye(3)), row("Tr_velo_to_cam", to_camera), row("Tr_imu_to_velo", identity)]
+    return "\n".join(rows) + "\n\n"
+
+
+def depth_png(depth: Array) -> bytes:
+    """(H, W) metres -> a 16-bit PNG."""
+    units = np.rint(depth * DEPTH_UNITS_PER_M)
+    units[units > 65535] = 0
+    return bytes(cv2.imencode(".png", units.astype(np.uint16), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
+
+
+def drive_name(drive: int) -> tuple[str, str]:
+    """(date, drive) as KITTI writes them: a new day every six drives."""
+    day = (datetime.date(2026, 3, 2) + datetime.timedelta(days=drive // 6)).strftime("%Y_%m_%d")
+    return day, f"{day}_drive_{drive:04d}_sync"
+
+
+def mapping_files(rows: Sequence[tuple[int, int]], order: Sequence[int], frame_step: int) -> tuple[str, str]:
+    """train_mapping.txt and train_rand.txt: frame i of the training set is line order[i], counted from 1.
+
+    `rows` are (drive, frame); frames are numbered at the 10 Hz of KITTI's camera.
+    """
+    lines = [
+        f"{date} {drive} {frame * frame_step:010d}\n"
+        for number, frame in rows
+        for date, drive in [drive_name(number)]
+    ]
+    return "".join(lines), ",".join(str(number) for number in order) + "\n"
