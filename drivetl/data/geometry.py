@@ -1,0 +1,84 @@
+"""What a flip, a crop or a border does to labels: boxes, ignore boxes, masks and depth move with the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from drivetl.data.sample import Sample
+
+Compose = Callable[..., dict[str, Any]]
+"""An albumentations.Compose of transforms that keep the scale, built with `box_parameters`."""
+
+MIN_SIDE_PX = 2.0
+"""What is left of a cut object must be this wide and high to stay one."""
+
+
+def move(sample: Sample, transform: Compose, min_visibility: float) -> Sample:
+    """The sample under a transform that keeps the scale.
+
+    Boxes are clipped to the picture; where a mask was cut, the box follows what is left of it. An object of which
+    less than `min_visibility` is left becomes an ignore region, its mask row goes: a sliver is no object to learn,
+    but no background either. What lies outside altogether is gone.
+    """
+    n_objects = len(sample.boxes)
+    before = np.concatenate([sample.boxes, sample.ignore_boxes]).reshape(-1, 4)
+    targets: dict[str, Any] = {"image": sample.image, "bboxes": before, "ids": np.arange(len(before))}
+    if sample.masks is not None and n_objects:
+        targets["masks"] = sample.masks
+    if sample.depth is not None:
+        targets["depth"] = sample.depth
+    moved = transform(**targets)
+    ids = np.asarray(moved["ids"], np.int64).reshape(-1)
+    boxes = np.asarray(moved["bboxes"], np.float32).reshape(-1, 4)
+    ids, boxes = ids[np.argsort(ids)], boxes[np.argsort(ids)]
+    left = _area(boxes) / np.maximum(_area(before[ids]), 1e-6)
+    is_object = ids < n_objects
+    kept = is_object & (left >= min_visibility) & np.all(boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE_PX, axis=1)
+    result = Sample(
+        np.ascontiguousarray(moved["image"]),
+        boxes[kept],
+        sample.labels[ids[kept]],
+        boxes[~kept],
+        sample.image_id,
+        labelled=sample.labelled,
+        depth=moved.get("depth"),
+    )
+    if sample.masks is not None and sample.has_mask is not None:
+        height, width = result.image.shape[:2]
+        masks = np.asarray(moved["masks"], np.uint8) if n_objects else np.zeros((0, height, width), np.uint8)
+        result.masks, result.has_mask = masks[ids[kept]], sample.has_mask[ids[kept]]
+        _follow_masks(result, np.flatnonzero(left[kept] < 1 - 1e-4))
+    return result
+
+
+def _area(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), np.float32)
+
+
+def _follow_masks(sample: Sample, cut: npt.NDArray[np.int64]) -> None:
+    """Shrink the boxes of cut objects to their masks' bounds, in place; those without any mask left are ignored."""
+    assert sample.masks is not None and sample.has_mask is not None
+    lost = np.zeros(len(sample.boxes), np.bool_)
+    for index in cut[sample.has_mask[cut]]:
+        rows, columns = (
+            sample.masks[index].any(axis=1).nonzero()[0],
+            sample.masks[index].any(axis=0).nonzero()[0],
+        )
+        if len(rows) < MIN_SIDE_PX or len(columns) < MIN_SIDE_PX:
+            lost[index] = True
+            continue
+        bounds = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+        low, high = (
+            np.maximum(sample.boxes[index][:2], bounds[:2]),
+            np.minimum(sample.boxes[index][2:], bounds[2:]),
+        )
+        if np.all(high - low >= MIN_SIDE_PX):
+            sample.boxes[index] = np.concatenate([low, high])
+    if lost.any():
+        sample.ignore_boxes = np.concatenate([sample.ignore_boxes, sample.boxes[lost]])
+        sample.boxes, sample.labels = sample.boxes[~lost], sample.labels[~lost]
+        sample.masks, sample.has_mask = sample.masks[~lost], sample.has_mask[~lost]

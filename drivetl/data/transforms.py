@@ -1,0 +1,193 @@
+"""Every transform a training preset may name: its parameters, its bounds, and what it is called in the manifest.
+
+Geometric and photometric ones are albumentations'; weather is ours (`drivetl.conditions.training`); any condition
+of the evaluation catalogue can be trained on as well, and then counts as seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from drivetl.conditions import CATALOG, render, scene_of
+from drivetl.conditions.training import RECIPES
+from drivetl.data.geometry import move
+from drivetl.data.sample import Sample
+
+Range = tuple[float, float]
+Apply = Callable[[Sample, np.random.Generator], Sample]
+Maker = Callable[[Mapping[str, Range], float], Apply]
+"""(ranges, min_visibility) -> what is done to a sample."""
+
+
+@dataclass(frozen=True)
+class Trait:
+    """What a transform shows a model, in the words of the condition catalogue."""
+
+    phenomenon: str
+    model: str
+    family: str
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One transform: bounds and defaults of its parameters, its traits, and how it is made."""
+
+    bounds: Mapping[str, Range]
+    defaults: Mapping[str, Range]
+    traits: tuple[Trait, ...]
+    make: Maker
+
+
+def _albumentations() -> Any:
+    os.environ.setdefault(
+        "NO_ALBUMENTATIONS_UPDATE", "1"
+    )  # it would ask the network for news at every import
+    import albumentations
+
+    return albumentations
+
+
+def _geometry(
+    build: Callable[[Any, Mapping[str, Range]], Any], ranges: Mapping[str, Range], visible: float
+) -> Apply:
+    library = _albumentations()
+    boxes = library.BboxParams(
+        format="pascal_voc", label_fields=["ids"], min_area=0, min_visibility=0, clip=True
+    )
+    compose = library.Compose(
+        [build(library, ranges)], bbox_params=boxes, additional_targets={"depth": "mask"}
+    )
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        compose.set_random_seed(int(rng.integers(2**31)))
+        return move(sample, compose, visible)
+
+    return apply
+
+
+def _photometry(
+    build: Callable[[Any, Mapping[str, Range]], Any], ranges: Mapping[str, Range], _: float
+) -> Apply:
+    library = _albumentations()
+    compose = library.Compose([build(library, ranges)])
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        compose.set_random_seed(int(rng.integers(2**31)))
+        sample.image = np.ascontiguousarray(compose(image=sample.image)["image"])
+        return sample
+
+    return apply
+
+
+def _recipe(name: str, ranges: Mapping[str, Range], _: float) -> Apply:
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        values = {key: float(rng.uniform(*pair)) for key, pair in ranges.items()}
+        sample.image = RECIPES[name].effect(scene_of(sample.image, sample.depth), rng, **values)
+        return sample
+
+    return apply
+
+
+def _condition(name: str, ranges: Mapping[str, Range], _: float) -> Apply:
+    low, high = (int(bound) for bound in ranges["severity"])
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        step = CATALOG[name].ladder[int(rng.integers(low, high + 1)) - 1]
+        sample.image = render(CATALOG[name], step, scene_of(sample.image, sample.depth), rng)
+        return sample
+
+    return apply
+
+
+def _crop(library: Any, r: Mapping[str, Range]) -> Any:
+    side, top = r["side"][1], r["top"][1]
+    return library.RandomCropFromBorders(crop_left=side, crop_right=side, crop_top=top, crop_bottom=top, p=1)
+
+
+def _zoom_out(library: Any, r: Mapping[str, Range]) -> Any:
+    return library.CropAndPad(percent=r["border"], keep_size=False, fill=114, p=1)
+
+
+def _whole(pair: Range) -> tuple[int, int]:
+    return int(pair[0]), int(pair[1])
+
+
+def _brightness_contrast(library: Any, r: Mapping[str, Range]) -> Any:
+    gain = (r["gain"][0] - 1, r["gain"][1] - 1)
+    return library.RandomBrightnessContrast(brightness_limit=r["offset"], contrast_limit=gain, p=1)
+
+
+def _colour(library: Any, r: Mapping[str, Range]) -> Any:
+    return library.ColorJitter(brightness=(1, 1), contrast=(1, 1), saturation=r["gain"], hue=r["hue"], p=1)
+
+
+def _motion(library: Any, r: Mapping[str, Range]) -> Any:  # the defaults move content: see the seam's tests
+    return library.MotionBlur(
+        blur_limit=_whole(r["length_px"]), allow_shifted=False, direction_range=(0, 0), p=1
+    )
+
+
+def _downscale(library: Any, r: Mapping[str, Range]) -> Any:
+    pair = {"downscale": 3, "upscale": 1}  # cv2.INTER_AREA, cv2.INTER_LINEAR
+    return library.Downscale(scale_range=r["scale"], interpolation_pair=pair, p=1)
+
+
+def _row(kind: Any, build: Any, *traits: Trait, **parameters: tuple[Range, Range]) -> Transform:
+    """parameters: name -> (default range, bounds)."""
+    bounds = {name: pair[1] for name, pair in parameters.items()}
+    return Transform(
+        bounds, {name: pair[0] for name, pair in parameters.items()}, traits, partial(kind, build)
+    )
+
+
+def _table() -> dict[str, Transform]:
+    tone, sensor = "photometric", "sensor"
+    return {
+        "flip": _row(_geometry, lambda a, r: a.HorizontalFlip(p=1), Trait("mirroring", "flip", "geometric", ())),
+        "crop": _row(_geometry, _crop, Trait("framing", "crop", "geometric", ("side", "top")), side=((0, 0.15), (0, 0.45)), top=((0, 0.15), (0, 0.45))),
+        "zoom_out": _row(_geometry, _zoom_out, Trait("framing", "border", "geometric", ("border",)), border=((0, 0.25), (0, 1))),
+        "brightness_contrast": _row(_photometry, _brightness_contrast, Trait("exposure", "display_offset", tone, ("offset",)), Trait("low contrast", "linear_about_mean", tone, ("gain",)), offset=((-0.2, 0.2), (-1, 1)), gain=((0.75, 1.25), (0, 3))),
+        "gamma": _row(_photometry, lambda a, r: a.RandomGamma(gamma_limit=tuple(100 * v for v in r["exponent"]), p=1), Trait("exposure", "display_gamma", tone, ("exponent",)), exponent=((0.7, 1.5), (0.2, 5))),
+        "colour": _row(_photometry, _colour, Trait("colour", "grey_blend_saturation", tone, ("gain",)), Trait("colour", "hue_rotation", tone, ("hue",)), gain=((0.6, 1.4), (0, 4)), hue=((-0.03, 0.03), (-0.5, 0.5))),
+        "white_balance": _row(_photometry, lambda a, r: a.PlanckianJitter(temperature_limit=_whole(r["kelvin"]), p=1), Trait("colour", "planckian", tone, ("kelvin",)), kelvin=((4000, 12000), (3000, 15000))),
+        "grey": _row(_photometry, lambda a, r: a.ToGray(p=1), Trait("colour", "grey", tone, ())),
+        "gaussian_noise": _row(_photometry, lambda a, r: a.GaussNoise(std_range=r["std"], p=1), Trait("noise", "additive_gaussian", sensor, ("std",)), std=((0.005, 0.04), (0, 1))),
+        "gaussian_blur": _row(_photometry, lambda a, r: a.GaussianBlur(blur_limit=0, sigma_limit=r["sigma_px"], p=1), Trait("defocus", "gaussian_blur", sensor, ("sigma_px",)), sigma_px=((0.3, 0.9), (0.1, 20))),
+        "line_blur": _row(_photometry, _motion, Trait("motion blur", "uniform_line", sensor, ("length_px",)), length_px=((3, 7), (3, 51))),
+        "jpeg": _row(_photometry, lambda a, r: a.ImageCompression(quality_range=_whole(r["quality"]), p=1), Trait("compression", "jpeg", sensor, ("quality",)), quality=((50, 95), (1, 100))),
+        "downscale": _row(_photometry, _downscale, Trait("low resolution", "area_linear", sensor, ("scale",)), scale=((0.6, 0.95), (0.1, 1))),
+    }  # fmt: skip
+
+
+def _weather_table() -> dict[str, Transform]:
+    table = {}
+    for recipe in RECIPES.values():
+        trait = Trait(recipe.phenomenon, recipe.model, recipe.family, tuple(recipe.range))
+        bounds = {name: (0.0, 2 * high) for name, (_, high) in recipe.range.items()}
+        table[recipe.name] = Transform(bounds, recipe.range, (trait,), partial(_recipe, recipe.name))
+    for name, condition in CATALOG.items():
+        trait = Trait(condition.phenomenon, condition.model, condition.family, ("severity",))
+        if condition.label_safe:
+            severity: Mapping[str, Range] = {"severity": (1.0, 5.0)}
+            table[f"condition:{name}"] = Transform(severity, severity, (trait,), partial(_condition, name))
+    return table
+
+
+TRANSFORMS: Mapping[str, Transform] = {**_table(), **_weather_table()}
+"""name -> Transform; `condition:NAME` is a condition of the evaluation catalogue, severities LOW..HIGH."""
+
+
+def manifest_range(name: str, trait: Trait, ranges: Mapping[str, Range]) -> dict[str, list[float]]:
+    """The trait's parameters as [low, high]; for a catalogue condition in its own units instead of severities."""
+    if not name.startswith("condition:"):
+        return {key: [float(bound) for bound in ranges[key]] for key in trait.parameters}
+    low, high = (int(bound) for bound in ranges["severity"])
+    steps = CATALOG[name.removeprefix("condition:")].ladder[low - 1 : high]
+    return {key: [min(step[key] for step in steps), max(step[key] for step in steps)] for key in steps[0]}
