@@ -1,0 +1,113 @@
+"""Laws of samples and batches."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
+from drivetl.data.dataset import DetectionDataset, read_image, read_sample
+from drivetl.data.sampling import EpochBatches, spread_over_drives
+from drivetl.errors import DataError
+
+
+def record(number, **fields):
+    return ImageRecord(number, f"{number}.png", 40, 30, **fields)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Image 1: an object with a mask, one with a box only, a sliver, an ignore region; image 2: empty."""
+    for number in (1, 2):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((30, 40, 3), 10 * number, np.uint8))
+    full = record(1, labelled=(2,))
+    square = [[4.0, 4.0, 14.0, 4.0, 14.0, 14.0, 4.0, 14.0]]
+    full.annotations = [
+        Annotation(2, (4, 4, 10, 10), 100, square),
+        Annotation(1, (20, 5, 8, 9), 72),
+        Annotation(1, (30, 5, 0.4, 9), 3.6),
+    ]
+    full.ignore_regions = [IgnoreRegion((0, 20, 10, 10), 100)]
+    return Dataset(("car", "pedestrian"), [full, record(2)], tmp_path)
+
+
+def test_a_sample_keeps_every_object_or_makes_it_an_ignore_region(dataset):
+    sample = read_sample(
+        dataset.images[0], read_image(dataset.images[0], dataset.images_root), with_masks=True
+    )
+    assert sample.boxes.tolist() == [[4, 4, 14, 14], [20, 5, 28, 14]]
+    assert sample.labels.tolist() == [2, 1]
+    np.testing.assert_allclose(sample.ignore_boxes, [[0, 20, 10, 30], [30, 5, 30.4, 14]])
+    assert sample.has_mask.tolist() == [True, False]
+    assert sample.masks[0].sum() == 100 and sample.masks[1].sum() == 0
+
+
+def test_an_empty_image_is_a_normal_sample(dataset):
+    image, target = DetectionDataset(dataset, with_masks=True)[0, 1]
+    assert image.dtype == torch.uint8 and image.shape == (3, 30, 40) and int(image[0, 0, 0]) == 20
+    assert target["boxes"].shape == (0, 4) and target["labels"].shape == (0,)
+    assert target["masks"].shape == (0, 30, 40) and target["ignore_boxes"].shape == (0, 4)
+    assert target["labelled"].tolist() == [True, True, True]
+
+
+def test_unlabelled_classes_are_marked(dataset):
+    _, target = DetectionDataset(dataset)[0, 0]
+    assert target["labelled"].tolist() == [True, False, True]
+
+
+def test_pixels_of_another_size_than_the_json_says_are_refused(dataset, tmp_path):
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((31, 40, 3), np.uint8))
+    with pytest.raises(DataError, match=r"1\.png: is 40 x 31, the json says 40 x 30"):
+        DetectionDataset(dataset)[0, 0]
+
+
+def test_the_cache_hands_out_copies(dataset):
+    data = DetectionDataset(dataset, cache_gb=1.0)
+    first = data[0, 0][0]
+    first.zero_()
+    assert int(data[0, 0][0][0, 0, 0]) == 10
+
+
+def test_augmentation_depends_on_seed_epoch_and_index_alone(dataset):
+    def noise(sample, rng):
+        sample.image = rng.integers(0, 255, sample.image.shape, dtype=np.uint8)
+        return sample
+
+    a, b = (DetectionDataset(dataset, augment=noise, seed=3) for _ in range(2))
+    b[7, 1]  # another order of access
+    assert torch.equal(a[5, 0][0], b[5, 0][0])
+    assert not torch.equal(a[5, 0][0], a[6, 0][0])
+    assert not torch.equal(a[5, 0][0], DetectionDataset(dataset, augment=noise, seed=4)[5, 0][0])
+
+
+@pytest.mark.parametrize(("n_images", "batch", "world"), [(10, 4, 1), (10, 4, 2), (1, 4, 2), (7, 1, 3)])
+def test_every_image_is_seen_in_every_epoch_and_processes_share_the_work(n_images, batch, world):
+    seen = []
+    lengths = set()
+    for rank in range(world):
+        batches = EpochBatches(n_images, batch, seed=1, rank=rank, world=world)
+        batches.epoch = 2
+        steps = list(batches)
+        lengths.add(len(steps))
+        assert len(steps) == len(batches) and all(len(step) == batch for step in steps)
+        seen += [index for step in steps for epoch, index in step if epoch == 2]
+    assert set(seen) == set(range(n_images))
+    assert len(lengths) == 1
+
+
+def test_a_resumed_epoch_goes_on_where_it_stopped():
+    batches = EpochBatches(20, 3, seed=0)
+    whole = list(batches)
+    batches.first = 4
+    assert list(batches) == whole[4:]
+    batches.first, batches.epoch = 0, 1
+    assert list(batches) != whole
+
+
+def test_few_images_come_from_all_drives_and_are_nested():
+    images = [record(number, sequence=f"drive {number % 4}") for number in range(1, 41)]
+    eight, sixteen = spread_over_drives(images, 8, seed=5), spread_over_drives(images, 16, seed=5)
+    assert {image.sequence for image in eight} == {f"drive {n}" for n in range(4)}
+    assert {image.id for image in eight} < {image.id for image in sixteen}
+    assert len(spread_over_drives(images, 1000, seed=5)) == 40
+    assert spread_over_drives([], 5, seed=0) == []
