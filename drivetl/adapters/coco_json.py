@@ -11,7 +11,6 @@ from drivetl.adapters.reading import (
     Footage,
     ImageIndex,
     Reading,
-    first_folder,
     folder_sequence,
     mapping,
     number,
@@ -84,7 +83,7 @@ def _images_root(document: dict[str, Any], path: Path) -> Path:
     info = document.get("info")
     own = info.get("drivetl") if isinstance(info, dict) else None
     if isinstance(own, dict) and isinstance(own.get("images_root"), str):
-        return path.parent / own["images_root"]
+        return path.parent / str(own["images_root"])
     for folder in (path.parent / "images", path.parent.parent / "images"):
         if folder.is_dir():
             return folder

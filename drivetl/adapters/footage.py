@@ -104,8 +104,8 @@ def sequence_of(file_name: str, pattern: re.Pattern[str]) -> str:
 def derived_taxonomy(images: Iterable[SourceImage], declared: tuple[str, ...], *, ordered: bool) -> Taxonomy:
     """The footage's own labels as classes, sorted (or in declared order).
 
-    A label `<label>group` whose every object is marked `ignore` is no class: it hides its label's class, or all classes
-    where that one does not occur (Cityscapes crowds).
+    A label `<label>group` whose every object is marked `ignore` is no class: it hides the class `<label>` (Cityscapes
+    crowds).
     """
     seen: Counter[str] = Counter()
     ignored: Counter[str] = Counter()
@@ -114,15 +114,16 @@ def derived_taxonomy(images: Iterable[SourceImage], declared: tuple[str, ...], *
             seen[item.label] += 1
             ignored[item.label] += item.ignore
     labels = set(seen) | set(declared)
-    groups = {label for label in labels if label.endswith("group") and 0 < seen[label] == ignored[label]}
-    classes = [label for label in (declared if ordered else sorted(labels)) if label not in groups]
+    crowds = set() if ordered else {label for label in labels if label.endswith("group")}
+    groups = {label for label in crowds if 0 < seen[label] == ignored[label]}
+    bases = {label.removesuffix("group") for label in groups}
+    classes = [label for label in (declared if ordered else sorted(labels | bases)) if label not in groups]
     taxonomy = own_labels(classes)
     if ordered:
         by_name = {item.name: item for item in taxonomy.classes}
         taxonomy = replace(taxonomy, classes=tuple(by_name[label] for label in classes))
-    hidden = [(label, label.removesuffix("group")) for label in sorted(groups)]
     return replace(
-        taxonomy, ignore=tuple((label, (base,) if base in classes else ()) for label, base in hidden)
+        taxonomy, ignore=tuple((label, (label.removesuffix("group"),)) for label in sorted(groups))
     )
 
 

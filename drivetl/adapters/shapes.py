@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as rle_tools
 
-from drivetl.adapters.reading import number, shown, whole
+from drivetl.adapters.reading import number, shown
+from drivetl.coco import masks
 from drivetl.coco.files import MAX_PIXELS
 from drivetl.coco.records import Box, Segmentation
 from drivetl.errors import DataError
@@ -104,50 +105,17 @@ def bezier_outline(points: Points, types: str, steps: int = 8) -> Points:
 def checked_rle(value: object, width: int, height: int) -> dict[str, Any]:
     """A foreign COCO RLE, its runs proven to fill the image exactly, with text counts.
 
-    pycocotools decodes into a buffer of h * w bytes without looking, so runs are added up here first.
     Raises DataError when the size or the sum is wrong.
     """
     if not isinstance(value, dict) or "counts" not in value:
         raise DataError(f"{shown(value)} is no run-length mask", remedy="it needs size and counts")
-    size = value.get("size") or [height, width]
-    if list(size) != [height, width]:
-        raise DataError(
-            f"mask size {shown(size)} is not [{height}, {width}]", remedy="mend or remove the record"
-        )
-    counts = value["counts"]
-    if isinstance(counts, str):
-        runs = _decode_counts(counts)
-    elif isinstance(counts, list):
-        runs = [whole(run, "a run of the mask") for run in counts]
-    else:
-        raise DataError(f"mask counts are {shown(counts)}", remedy="a text or a list of runs")
-    if any(run < 0 for run in runs) or sum(runs) != height * width:
-        raise DataError(
-            f"the mask's runs cover {sum(runs)} px, the image has {height * width}",
-            remedy="mend or remove the record",
-        )
-    return compressed(runs, width, height)
-
-
-def _decode_counts(counts: str) -> list[int]:
-    """Runs in COCO's text form: 5 bits a character, the third and later as differences to the one two before."""
-    runs: list[int] = []
-    position = 0
-    while position < len(counts):
-        value, shift, more = 0, 0, True
-        while more:
-            if position >= len(counts):
-                raise DataError("the mask's counts are cut off", remedy="mend or remove the record")
-            code = ord(counts[position]) - 48
-            if not 0 <= code < 64 or shift > 40:
-                raise DataError("the mask's counts are not COCO text", remedy="mend or remove the record")
-            value |= (code & 0x1F) << shift
-            more = bool(code & 0x20)
-            position, shift = position + 1, shift + 5
-            if not more and code & 0x10:
-                value |= -1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-    return runs
+    rle = {"size": value.get("size") or [height, width], "counts": value["counts"]}
+    wrong = masks.problem(rle, height, width)
+    if wrong is not None:
+        raise DataError(wrong, remedy="mend or remove the record")
+    if isinstance(rle["counts"], list):
+        return compressed(rle["counts"], width, height)
+    return {"size": [height, width], "counts": rle["counts"]}
 
 
 def compressed(runs: list[int], width: int, height: int) -> dict[str, Any]:

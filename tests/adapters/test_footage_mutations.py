@@ -1,0 +1,86 @@
+"""Whatever happens to a label file, nobody sees a traceback and nothing is lost silently."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+import pytest
+from footage_trees import TREES, Files, convert_tree, cvat_video, write_tree
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from drivetl.coco import masks
+from drivetl.coco.io import read_dataset, write_dataset
+from drivetl.errors import DrivetlError
+
+CASES = {name: (name, tree) for name, tree in TREES.items()} | {"cvat video": ("cvat", cvat_video)}
+
+VALUES = [
+    b"NaN", b"1e308", b"-1e308", b"-1", b"0", b"0.5", b"99999999999999999999999", b"1e999", b"", b"true", b"null",
+    b'"x"', b"[]", b"{}", b"[[]]", b"\xff", b"\x00", b"../../x", b"/etc/passwd", "\u0661".encode(), b"-", b"1_000",
+]  # fmt: skip
+
+NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
+TOKEN = re.compile(rb'"[^"]*"|[\w.]+|\[[^\[\]]*\]|\{[^{}]*\}')
+
+
+@st.composite
+def mutations(draw: st.DrawFn, files: Files) -> Files:
+    """The tree with one label file damaged: cut off, a token replaced, bytes changed, doubled or removed."""
+    name = draw(st.sampled_from(sorted(name for name in files if not name.endswith(".png"))))
+    content = files[name]
+    kind = draw(st.sampled_from(["cut", "number", "token", "byte", "double", "remove"]))
+    if kind in ("number", "token"):
+        places = list((NUMBER if kind == "number" else TOKEN).finditer(content))
+        if places:
+            place = draw(st.sampled_from(places))
+            value = draw(st.sampled_from(VALUES))
+            content = content[: place.start()] + value + content[place.end() :]
+    else:
+        at = draw(st.integers(0, len(content)))
+        to = min(len(content), at + draw(st.integers(1, 60)))
+        middle = {
+            "cut": None,
+            "byte": bytes([draw(st.integers(0, 255))]) + content[at + 1 :],
+            "double": content[at:to] + content[at:],
+            "remove": content[to:],
+        }[kind]
+        content = content[:at] + (middle if middle is not None else b"")
+    return files | {name: content}
+
+
+def check(format_name: str, files: Files, on_error: str) -> bool:
+    """Convert; True when it went through. The account balances (convert_tree) and the output is sound."""
+    with tempfile.TemporaryDirectory() as name:
+        root = write_tree(Path(name) / "in", files)
+        try:
+            dataset, _ = convert_tree(format_name, root, on_error=on_error)
+        except DrivetlError as error:
+            assert str(error)
+            return False
+        path = Path(name) / "out.json"
+        write_dataset(dataset, path)
+        for image in read_dataset(path).images:
+            for item in [*image.annotations, *image.ignore_regions]:
+                x, y, w, h = item.bbox_xywh
+                assert w > 0 and h > 0 and x >= 0 and y >= 0
+                assert x + w <= image.width + 1e-6 and y + h <= image.height + 1e-6
+                if item.segmentation:
+                    assert masks.decode(item.segmentation, image.height, image.width).shape == (
+                        image.height,
+                        image.width,
+                    )
+    return True
+
+
+@pytest.mark.parametrize("case", CASES)
+@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_damaged_files_are_errors_or_accounted_for(case: str, data: st.DataObject) -> None:
+    format_name, tree = CASES[case]
+    files = data.draw(mutations(tree()))
+    clean = check(format_name, files, "stop")
+    skipped = check(format_name, files, "skip")
+    assert skipped or not clean  # whatever passes without skipping passes with it
