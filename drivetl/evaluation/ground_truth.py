@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,8 @@ def _from_coco(document: Mapping[str, Any]) -> GroundTruth:
         raise DataError(f"image id {twice} comes twice", remedy="give every image its own id")
     image_index = {number: index for index, number in enumerate(ids)}
     category_index = {number: index for index, (number, _) in enumerate(categories)}
-    rows = list(_annotation_rows(document["annotations"], image_index, category_index))
+    annotations = document["annotations"]
+    image, category, boxes, area = _annotation_columns(annotations, image_index, category_index)
     return _columns(
         tuple(name for _, name in categories),
         np.asarray([number for number, _ in categories], np.int64),
@@ -152,49 +153,61 @@ def _from_coco(document: Mapping[str, Any]) -> GroundTruth:
             "attributes": [dict(item.get("attributes") or {}) for item in images],
             "names": [str(item.get("file_name") or "") for item in images],
         },
-        image=[row[0] for row in rows],
-        category=[row[1] for row in rows],
-        boxes=[row[2] for row in rows],
-        area=[row[3] for row in rows],
-        crowd=[row[4] for row in rows],
-        attributes=[row[5] for row in rows],
-        segmentations=[row[6] for row in rows],
+        image=image,
+        category=category,
+        boxes=boxes,
+        area=area,
+        crowd=[bool(item.get("iscrowd")) for item in annotations],
+        attributes=[item.get("attributes") or {} for item in annotations],
+        segmentations=[item.get("segmentation") or None for item in annotations],
         unlabelled=_unlabelled(images, category_index),
     )
 
 
-def _annotation_rows(
+def _annotation_columns(
     annotations: Sequence[Any], images: Mapping[int, int], categories: Mapping[int, int]
-) -> Iterator[tuple[int, int, Any, float, bool, dict[str, Any], Segmentation | None]]:
+) -> tuple[list[int], list[int], Floats, list[float]]:
+    """Image and category indices, (G, 4) boxes and areas. Raises DataError naming the first record that is broken."""
+    try:
+        image = [images[item["image_id"]] for item in annotations]
+        category = [categories[item["category_id"]] for item in annotations]
+        boxes = np.asarray([item["bbox"] for item in annotations], np.float64).reshape(-1, 4)
+        area = [
+            float(item["area"]) if item.get("area") is not None else float(item["bbox"][2] * item["bbox"][3])
+            for item in annotations
+        ]
+        sound = len(boxes) == len(annotations) and np.isfinite(boxes).all() and np.isfinite(area).all()
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        sound = False
+    if not sound or (boxes[:, 2:] < 0).any():
+        raise _first_broken(annotations, images, categories)
+    return image, category, boxes, area
+
+
+def _first_broken(
+    annotations: Sequence[Any], images: Mapping[int, int], categories: Mapping[int, int]
+) -> DataError:
     for position, item in enumerate(annotations):
         try:
             x, y, w, h = (float(side) for side in item["bbox"])
             area = float(item["area"]) if item.get("area") is not None else w * h
             image_id, category_id = item["image_id"], item["category_id"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(
+            return DataError(
                 f"annotations[{position}] is incomplete ({error!r})",
                 remedy="it needs image_id, category_id, bbox",
-            ) from None
+            )
         if image_id not in images or category_id not in categories:
             what = f"image_id {image_id}" if image_id not in images else f"category_id {category_id}"
-            raise DataError(
+            return DataError(
                 f"annotations[{position}]: {what} is not listed", remedy="list it or drop the box"
             )
         if not np.isfinite([x, y, w, h, area]).all() or w < 0 or h < 0:
-            raise DataError(
+            return DataError(
                 f"annotations[{position}]: bbox {[x, y, w, h]} is not finite or has a negative size",
                 remedy="boxes are x, y, width, height",
             )
-        yield (
-            images[image_id],
-            categories[category_id],
-            (x, y, w, h),
-            area,
-            bool(item.get("iscrowd")),
-            dict(item.get("attributes") or {}),
-            item.get("segmentation") or None,
-        )
+    return DataError("annotations of mixed types", remedy="numbers must be numbers, not text")
 
 
 def _unlabelled(images: Sequence[Mapping[str, Any]], categories: Mapping[int, int]) -> Bools | None:
@@ -215,7 +228,7 @@ def _columns(
     images: Mapping[str, list[Any]],
     image: list[int],
     category: list[int],
-    boxes: list[Any],
+    boxes: list[Any] | Floats,
     area: list[float],
     crowd: list[bool],
     attributes: list[dict[str, Any]],

@@ -161,33 +161,84 @@ def assign(
     crowd (G,); ignored (V, G): objects that do not count in a subset (crowds among them); thresholds (T,).
     Returns the detections that occur in pairs, (C,) rising, and for each the object it took: (V, T, C), -1 for none.
     """
-    candidates, place = np.unique(pairs.detection, return_inverse=True)
-    n_views, n_thresholds = len(ignored), len(thresholds)
-    columns = n_views * n_thresholds
-    matched = np.full((len(candidates), columns), -1, np.int32)
+    candidates, place, times = np.unique(pairs.detection, return_inverse=True, return_counts=True)
+    matched = np.full((len(ignored), len(thresholds), len(candidates)), -1, np.int32)
     if not len(candidates):
-        return candidates.astype(np.int64), matched.T.reshape(n_views, n_thresholds, 0)
-    turn = _rank_in_group(group[candidates], rank[candidates])[place]
+        return candidates.astype(np.int64), matched
+    least = np.minimum(thresholds, 1 - 1e-10)
+    groups = group[candidates]
+    choosers = np.zeros(groups.max() + 1, bool)
+    choosers[groups[times > 1]] = True  # groups in which some detection must choose between objects
+    contested = choosers[groups][place]
+    _first_come(pairs, ~contested, place, rank, crowd, least, matched)
+    _greedy(pairs, contested, place, groups, rank[candidates], crowd, ignored, least, matched)
+    return candidates.astype(np.int64), matched
+
+
+def _first_come(
+    pairs: Pairs, part: Bools, place: Ints, rank: Ints, crowd: Bools, least: Floats, matched: Indices
+) -> None:
+    """Where no detection has a choice, subsets do not matter: the best score that overlaps enough takes the object."""
+    rows = np.flatnonzero(part)
+    rows = rows[np.lexsort((rank[pairs.detection[rows]], pairs.truth[rows]))]
+    objects, who = pairs.truth[rows], place[rows]
+    enough = pairs.iou[rows] >= least[:, None]  # (T, P)
+    starts = np.flatnonzero(np.diff(objects, prepend=-1))
+    if not len(starts):
+        return
+    position = np.where(enough, np.arange(len(rows), dtype=np.int32), np.int32(len(rows)))
+    first = np.minimum.reduceat(position, starts, axis=1)  # (T, objects)
+    t, which = np.nonzero(first < len(rows))
+    first_row = first[t, which]
+    matched[:, t, who[first_row]] = objects[first_row]
+    t, row = np.nonzero(enough & crowd[objects])
+    matched[:, t, who[row]] = objects[row]
+
+
+def _greedy(
+    pairs: Pairs,
+    part: Bools,
+    place: Ints,
+    groups: Ints,
+    ranks: Ints,
+    crowd: Bools,
+    ignored: Bools,
+    least: Floats,
+    matched: Indices,
+) -> None:
+    """The full rule, turn by turn: the k-th candidates of all groups choose at once, in all subsets."""
+    rows = np.flatnonzero(part)
+    if not len(rows):
+        return
+    columns = len(ignored) * len(least)
+    turn = _rank_in_group(groups, ranks)[place[rows]]
     # within a detection the winner stands last: highest IoU, and of equals the later object, as in pycocotools
-    order = np.lexsort((pairs.truth, pairs.iou, pairs.detection, turn))
-    place, objects, iou = place[order], pairs.truth[order], pairs.iou[order]
-    least = np.tile(np.minimum(thresholds, 1 - 1e-10), n_views)
-    bonus = np.where(ignored, np.int32(0), _REGULAR).T.repeat(n_thresholds, axis=1)  # (G, V * T)
-    free = np.ones((len(crowd), columns), bool)
-    turns = turn[order]
+    order = np.lexsort((pairs.truth[rows], pairs.iou[rows], place[rows], turn))
+    rows, turns = rows[order], turn[order]
+    who, objects, iou = place[rows], pairs.truth[rows], pairs.iou[rows]
+    known, where = np.unique(objects, return_inverse=True)
+    bonus = np.where(ignored[:, known], np.int32(0), _REGULAR).T.repeat(
+        len(least), axis=1
+    )  # (objects, V * T)
+    free = np.ones((len(known), columns), bool)
+    enough = np.tile(least, len(ignored))
+    result = np.full((len(ranks), columns), -1, np.int32)
     edges = np.searchsorted(turns, np.arange(turns[-1] + 2))
-    for first, last in itertools.pairwise(edges):
-        here, who = objects[first:last], place[first:last]
+    for first, last in itertools.pairwise(edges.tolist()):
+        if first == last:
+            continue
+        here = where[first:last]
         key = bonus[here] + np.arange(last - first, dtype=np.int32)[:, None]
-        key[~(free[here] & (iou[first:last, None] >= least))] = -1
-        starts = np.flatnonzero(np.diff(who, prepend=-1))
+        key[~(free[here] & (iou[first:last, None] >= enough))] = -1
+        starts = np.flatnonzero(np.diff(who[first:last], prepend=-1))
         best = np.maximum.reduceat(key, starts, axis=0)  # (detections of this turn, V * T)
         row, column = np.nonzero(best >= 0)
         taken = here[best[row, column] & (_REGULAR - 1)]
-        matched[who[starts[row]], column] = taken
-        single = ~crowd[taken]
+        result[who[first:last][starts[row]], column] = known[taken]
+        single = ~crowd[known[taken]]
         free[taken[single], column[single]] = False
-    return candidates.astype(np.int64), np.ascontiguousarray(matched.T).reshape(n_views, n_thresholds, -1)
+    chosen = np.unique(who)
+    matched[:, :, chosen] = result[chosen].T.reshape(len(ignored), len(least), -1)
 
 
 def _rank_in_group(group: Ints, rank: Ints) -> Ints:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def columns(records: Sequence[Mapping[str, Any]]) -> Results:
         return Results.of(
             [record["image_id"] for record in records],
             [record["category_id"] for record in records],
-            boxes,
+            np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)),
             [record["score"] for record in records],
             segmentations if any(segmentations) else None,
         )

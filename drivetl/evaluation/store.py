@@ -130,10 +130,7 @@ def match(
     check(found, truth)
     image = np.searchsorted(truth.image_ids, found.image_id)
     category = np.searchsorted(truth.category_ids, found.category_id)
-    kept, rank = _best_of_each_group(image, category, found.scores, truth, max_detections)
-    # evaluation order: class, falling score; the sort is stable, so ties keep (image, rank) as in pycocotools
-    order = np.lexsort((-found.scores[kept], category[kept]))
-    kept, rank = kept[order], rank[order]
+    kept, rank = _evaluation_order(image, category, found.scores, truth, max_detections)
     image, category, boxes = image[kept], category[kept], found.boxes_xywh[kept]
     area, pairs = _overlaps(truth, found, kept, image, category, boxes, iou_type)
     views = _area_views(truth, area)
@@ -168,17 +165,29 @@ def _columns_of(truth: GroundTruth | Dataset | Mapping[str, Any]) -> GroundTruth
     return from_dataset(truth) if isinstance(truth, Dataset) else from_coco(truth)
 
 
-def _best_of_each_group(
+def _evaluation_order(
     image: Ints, category: Ints, scores: Floats, truth: GroundTruth, limit: int
 ) -> tuple[Ints, Ints]:
-    """Positions of the best `limit` detections of each (image, class), by image and rank; and their ranks."""
-    order = np.lexsort((-scores, category * len(truth.image_ids) + image))
+    """Positions by class, falling score and image, as pycocotools walks them, and the rank of each in its
+    (image, class); only the best `limit` of an (image, class) are kept. Equal scores keep the order given."""
+    images, classes = _narrow(image, len(truth.image_ids)), _narrow(category, len(truth.category_ids))
+    order = np.argsort(images, kind="stable")
+    order = order[np.argsort(-scores[order], kind="stable")]
+    order = order[np.argsort(classes[order], kind="stable")]
     if truth.unlabelled is not None:
         order = order[~truth.unlabelled[image[order], category[order]]]
-    keys = (category * len(truth.image_ids) + image)[order]
-    rank = np.arange(len(order)) - np.searchsorted(keys, keys)
+    by_group = np.argsort(images[order], kind="stable")
+    by_group = by_group[np.argsort(classes[order][by_group], kind="stable")]
+    keys = (category * len(truth.image_ids) + image)[order][by_group]
+    rank = np.empty(len(order), np.int64)
+    rank[by_group] = np.arange(len(order)) - np.searchsorted(keys, keys)
     kept = rank < limit
     return order[kept], rank[kept]
+
+
+def _narrow(values: Ints, size: int) -> npt.NDArray[Any]:
+    """The same in 16 bits where they suffice: numpy sorts those by radix, ten times faster."""
+    return values.astype(np.uint16) if size <= 1 << 16 else values
 
 
 def _count_unlabelled(truth: GroundTruth, found: Results) -> int:
