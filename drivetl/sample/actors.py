@@ -58,8 +58,8 @@ class Actor:
         s = self.s + math.cos(self.heading) * way
         return x, s + ego_s if self.follows else s
 
-    def pieces(self, pose: Pose, yaw: float, time_s: float) -> list[tuple[Piece, Pose]]:
-        """Its parts with their poses as a camera with this yaw sees them."""
+    def pieces(self, pose: Pose, yaw: float, bearing: float, time_s: float) -> list[tuple[Piece, Pose]]:
+        """Its parts with their poses as a camera with this yaw sees them, looking along `bearing` to it."""
         if self.look is None:
             return [(part, pose) for part in self.model]
         here, pace = (
@@ -67,7 +67,9 @@ class Actor:
             self.phase + abs(self.speed) * time_s * (4.2 if self.kind == "Pedestrian" else 1.9),
         )
         if self.kind == "Cyclist":
-            return [(people.cyclist(self.look, pace, self.frame, pose, yaw, lights=self.lights), here)]
+            return [
+                (people.cyclist(self.look, pace, self.frame, pose, yaw, bearing, lights=self.lights), here)
+            ]
         if self.kind == "Person_sitting":
             return [(people.sitting(self.look, pose, yaw), here)]
         return [(people.pedestrian(self.look, pace, self.stride, pose, yaw), here)]

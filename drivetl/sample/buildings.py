@@ -94,7 +94,7 @@ def _windows(
     panes(of(4, 7), (DARK[0] * 1.6, DARK[1] * 1.6, DARK[2] * 1.6) if night else SKYLIT)
     if night:
         for number, colour in enumerate(LIT):
-            panes(of(7 + number, 8 + number), colour, 0.62)
+            panes(of(7 + number, 8 + number), colour, 0.45)
     else:
         panes(of(7, 10), (0.065, 0.078, 0.088))
         blinds = [
@@ -280,7 +280,8 @@ def _shop(
         colour = _jitter(LIT[int(rng.integers(2))], rng) if lit else _jitter((0.055, 0.065, 0.075), rng, 0.4)
         low = 0.0 if rng.random() < 0.25 else -0.55
         glass = _wall(out - side * 0.02, a + 0.15, b - 0.15, low, -2.75)
-        piece.add([glass], normal, colour, Material.GLASS, emission=0.75 if lit else 0.0)
+        piece.add([glass], normal, colour, Material.GLASS, emission=0.5 if lit else 0.0)
+        _mullions(piece, normal, out - side * 0.03, a + 0.15, b - 0.15, low)
         if rng.random() < 0.55:
             sign = _pick(
                 (
@@ -294,7 +295,7 @@ def _shop(
             )
             board = _wall(out - side * 0.08, a + 0.1, b - 0.1, -2.9, -3.55)
             piece.add(
-                [board], normal, sign, Material.PAINT, emission=0.7 if night and rng.random() < 0.6 else 0.0
+                [board], normal, sign, Material.PAINT, emission=0.55 if night and rng.random() < 0.6 else 0.0
             )
             if rng.random() < 0.4:
                 foot = out - side * 1.3
@@ -302,6 +303,13 @@ def _shop(
                 piece.face(cloth, sign, Material.CLOTH, (x, 0.0, 0.0))
                 flap = [(foot, -2.35, a), (foot, -2.35, b), (foot, -2.12, b), (foot, -2.12, a)]
                 piece.add([flap], normal, (sign[0] * 0.8, sign[1] * 0.8, sign[2] * 0.8), Material.CLOTH)
+
+
+def _mullions(piece: Piece, normal: Colour, x: float, a: float, b: float, low: float) -> None:
+    """Bars that divide a shop window, and the goods behind its lower edge."""
+    count = max(2, round((b - a) / 1.2))
+    bars = [_wall(x, z - 0.035, z + 0.035, low, -2.75) for z in np.linspace(a, b, count + 1)]
+    piece.add([*bars, _wall(x, a, b, -2.18, -2.10)], normal, (0.045, 0.045, 0.048), Material.METAL)
 
 
 def _balconies(piece: Piece, side: float, x: float, columns: Array, levels: Array, colour: Colour) -> None:

@@ -18,24 +18,25 @@ _SHIFT = 4
 _FAR_PX = 60_000.0
 
 
+_SKIP, _DRAW, _CUT = 0, 1, 2
+
+
 @dataclass(slots=True)
 class View:
     """A soup as one camera sees it."""
 
     points: Array
     """(V, 3) camera metres"""
-    pixels: Array
-    """(V, 2) continuous px; meaningless for points nearer than NEAR_M"""
     fixed: Array
     """(V, 2) int32 px of the buffer times 16"""
-    front: Array
-    """(P,) all points of the polygon are in front"""
-    behind: Array
-    """(P,) no point is"""
     bounds: Array
-    """(P, 4) x1 y1 x2 y2 px of polygons in front"""
-    visible: Array
-    """(L,) faces the camera"""
+    """(P, 4) x1 y1 x2 y2 px; meaningless for polygons that reach behind the lens"""
+    counts: Array
+    """(P,) whether the polygon belongs to its object's box: faces the camera, in front, not a speck"""
+    task: list[int]
+    """(P,) skip, draw as it is, or cut at the near plane first"""
+    busy: Array
+    """(K,) numbers of the layers with something to draw, rising"""
     inverse_depth: Array
     """(L + 1, 3): 1/z = a u + b v + c on the layer's plane; row 0 is the sky"""
     far_z: Array
@@ -55,22 +56,32 @@ def look(soup: Soup, camera: Camera, factor: float) -> View:
     np.clip(pixels, -_FAR_PX, _FAR_PX, out=pixels)
     fixed = np.rint((pixels * factor - 0.5) * (1 << _SHIFT)).astype(np.int32)
     polygons, layers = soup.polygon_start[:-1], soup.layer_start[:-1]
-    low, high = np.minimum.reduceat(points[:, 2], polygons), np.maximum.reduceat(points[:, 2], polygons)
+    low, high = np.minimum.reduceat(z, polygons), np.maximum.reduceat(z, polygons)
     bounds = np.concatenate(
         [np.minimum.reduceat(pixels, polygons), np.maximum.reduceat(pixels, polygons)], axis=1
     )
     normals = soup.normals @ camera.rotation.T
     distance = np.einsum("ij,ij->i", normals, points[polygons[layers]])
+    visible = np.repeat(~soup.cull | (distance < 0), np.diff(soup.layer_start))
+    front = low >= NEAR_M
+    speck = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]) * factor < 0.7
+    outside = (bounds[:, 2:] < 0).any(axis=1) | (bounds[:, :2] > (camera.width, camera.height)).any(axis=1)
+    task = np.where(front, np.where(speck | outside, _SKIP, _DRAW), np.where(high < NEAR_M, _SKIP, _CUT))
+    task[~visible] = _SKIP
+    pieces = soup.layer_start[soup.piece_start[:-1]]
+    return View(
+        points, fixed, bounds, visible & front & ~speck, task.tolist(),
+        np.flatnonzero(np.maximum.reduceat(task, layers)), _planes(normals, distance, camera),
+        np.maximum.reduceat(high, pieces), np.minimum.reduceat(low, pieces),
+    )  # fmt: skip
+
+
+def _planes(normals: Array, distance: Array, camera: Camera) -> Array:
+    """(L + 1, 3) float32: n . P = d with P = z ((u - cx) / f, (v - cy) / f, 1), solved for 1/z."""
     safe = np.where(np.abs(distance) > 1e-6, distance, 1e-6)
     a, b = normals[:, 0] / camera.focal_px / safe, normals[:, 1] / camera.focal_px / safe
     c = normals[:, 2] / safe - a * camera.cx - b * camera.cy
-    planes = np.concatenate([np.zeros((1, 3)), np.stack([a, b, c], axis=1)]).astype(np.float32)
-    pieces = soup.layer_start[soup.piece_start[:-1]]
-    return View(
-        points, pixels, fixed, low >= NEAR_M, high < NEAR_M, bounds,
-        ~soup.cull | (distance < 0), planes,
-        np.maximum.reduceat(high, pieces), np.minimum.reduceat(low, pieces),
-    )  # fmt: skip
+    return np.concatenate([np.zeros((1, 3)), np.stack([a, b, c], axis=1)]).astype(np.float32)
 
 
 @dataclass(slots=True)
@@ -95,24 +106,50 @@ class Canvas:
         self.soup, self.camera, self.factor = soup, camera, factor
         self.view = look(soup, camera, factor)
         self.ids = np.zeros((round(camera.height * factor), round(camera.width * factor)), np.uint16)
+        self._busy: list[int] = self.view.busy.tolist()
+        self._busy_start: list[int] = np.searchsorted(self.view.busy, soup.piece_start).tolist()
+        self._layer_start: list[int] = soup.layer_start.tolist()
+        self._polygon_start: list[int] = soup.polygon_start.tolist()
+        self._convex: list[bool] = soup.convex.tolist()
 
-    def paint(self, pieces: Sequence[int], keep: bool = False) -> Painted:
-        """Paint pieces in the order given; with `keep` remember their silhouette."""
-        soup = self.soup
-        box = np.array([np.inf, np.inf, -np.inf, -np.inf])
+    def paint(self, pieces: Sequence[int], keep: bool = False) -> Painted | None:
+        """Paint pieces in the order given; with `keep` tell what they left there."""
+        cut: list[Array] = []
         for piece in pieces:
-            for layer in range(soup.piece_start[piece], soup.piece_start[piece + 1]):
-                if self.view.visible[layer]:
-                    self._paint_layer(layer, box)
-        first = int(soup.piece_start[min(pieces)]) + 1
-        last = int(soup.piece_start[max(pieces) + 1]) + 1
-        if not np.isfinite(box[0]):
-            return Painted(None, first, last, None, (0, 0))
-        if not keep:
-            return Painted(box, first, last, None, (0, 0))
+            for layer in self._busy[self._busy_start[piece] : self._busy_start[piece + 1]]:
+                self._paint_layer(layer, cut)
+        return self._remember(pieces, cut) if keep else None
+
+    def _paint_layer(self, layer: int, cut: list[Array]) -> None:
+        first, last = self._layer_start[layer], self._layer_start[layer + 1]
+        start, fixed, task = self._polygon_start, self.view.fixed, self.view.task
+        if last - first == 1 and task[first] == _DRAW and self._convex[layer]:
+            shape = fixed[start[first] : start[last]]
+            cv2.fillConvexPoly(self.ids, shape, layer + 1, cv2.LINE_8, _SHIFT)
+            return
+        shapes = []
+        for polygon in range(first, last):
+            if task[polygon] == _DRAW:
+                shapes.append(fixed[start[polygon] : start[polygon + 1]])
+            elif task[polygon] == _CUT:
+                pixels = self._cut(polygon)
+                if len(pixels) >= 3:
+                    cut.append(pixels)
+                    shapes.append(np.rint((pixels * self.factor - 0.5) * (1 << _SHIFT)).astype(np.int32))
+        if shapes:
+            cv2.fillPoly(self.ids, shapes, layer + 1, cv2.LINE_8, _SHIFT)
+
+    def _remember(self, pieces: Sequence[int], cut: Sequence[Array]) -> Painted:
+        first, last = int(self.soup.piece_start[min(pieces)]), int(self.soup.piece_start[max(pieces) + 1])
+        polygons = slice(self._layer_start[first], self._layer_start[last])
+        bounds = self.view.bounds[polygons][self.view.counts[polygons]]
+        bounds = np.concatenate([bounds, *(np.array([[*p.min(axis=0), *p.max(axis=0)]]) for p in cut)])
+        if not len(bounds):
+            return Painted(None, first + 1, last + 1, None, (0, 0))
+        box = np.concatenate([bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)])
         x0, y0, x1, y1 = self._crop(box)
         crop = self.ids[y0:y1, x0:x1]
-        return Painted(box, first, last, (crop >= first) & (crop < last), (y0, x0))
+        return Painted(box, first + 1, last + 1, (crop > first) & (crop <= last), (y0, x0))
 
     def _crop(self, box: Array) -> tuple[int, int, int, int]:
         """A buffer window around a box, aligned to whole image pixels, with a margin."""
@@ -122,44 +159,9 @@ class Canvas:
         x1, y1 = (int(np.clip(np.ceil(value) + 1, 0, None)) * step for value in box[2:])
         return min(x0, columns), min(y0, rows), min(x1, columns), min(y1, rows)
 
-    def _paint_layer(self, layer: int, box: Array) -> None:
-        soup, view = self.soup, self.view
-        first, last = soup.layer_start[layer], soup.layer_start[layer + 1]
-        shapes = []
-        for polygon in range(first, last):
-            if view.behind[polygon]:
-                continue
-            if view.front[polygon]:
-                x0, y0, x1, y1 = view.bounds[polygon]
-                start, end = soup.polygon_start[polygon], soup.polygon_start[polygon + 1]
-                shape = view.fixed[start:end]
-            else:
-                pixels = self._cut(polygon)
-                if len(pixels) < 3:
-                    continue
-                (x0, y0), (x1, y1) = pixels.min(axis=0), pixels.max(axis=0)
-                shape = np.rint((pixels * self.factor - 0.5) * (1 << _SHIFT)).astype(np.int32)
-            if max(x1 - x0, y1 - y0) * self.factor < 0.7:
-                continue
-            if x0 < box[0]:
-                box[0] = x0
-            if y0 < box[1]:
-                box[1] = y0
-            if x1 > box[2]:
-                box[2] = x1
-            if y1 > box[3]:
-                box[3] = y1
-            if x1 >= 0 and y1 >= 0 and x0 <= self.camera.width and y0 <= self.camera.height:
-                shapes.append(shape)
-        if len(shapes) == 1 and soup.convex[layer]:
-            cv2.fillConvexPoly(self.ids, shapes[0], layer + 1, cv2.LINE_8, _SHIFT)
-        elif shapes:
-            cv2.fillPoly(self.ids, shapes, layer + 1, cv2.LINE_8, _SHIFT)
-
     def _cut(self, polygon: int) -> Array:
         """Sutherland-Hodgman against z = NEAR_M -> (n, 2) px."""
-        start, end = self.soup.polygon_start[polygon], self.soup.polygon_start[polygon + 1]
-        kept = cut_near(self.view.points[start:end])
+        kept = cut_near(self.view.points[self._polygon_start[polygon] : self._polygon_start[polygon + 1]])
         return np.clip(self.camera.project(kept), -_FAR_PX, _FAR_PX) if len(kept) else np.zeros((0, 2))
 
 

@@ -68,6 +68,8 @@ def car(style: str, length: float, width: float, height: float, paint: Colour, *
     half, hub = width / 2, 0.205 * min(height, 1.75)
     axles = (-0.30 * length, 0.31 * length)
     tyres_from_behind(piece, half, hub, axles)
+    for x in (-half, half):  # behind the body, so that only what sticks out is seen
+        piece.box(*_mirror(x, length, height, style), TRIM, Material.METAL, "bftlr")
     _lower_body(piece, shell, length, half, height, paint)
     _cabin(piece, shell, length, half, height, paint, closed=style == "van")
     for side in (-1.0, 1.0):
@@ -189,8 +191,22 @@ def _side_details(
             (face, door_low, z + 0.025),
         ]
         piece.add([line], outward, TRIM, Material.PAINT)
+    low, high = _mirror(x, length, height, style)
+    side = face * 1.09
+    shape = [
+        (side, high[1], low[2]),
+        (side, high[1], high[2]),
+        (side, low[1], high[2]),
+        (side, low[1], low[2]),
+    ]
+    piece.add([shape], outward, TRIM, Material.METAL)
+
+
+def _mirror(x: float, length: float, height: float, style: str) -> tuple[list[float], list[float]]:
+    """Corners of the door mirror on the side at x."""
     z, y = (0.665 - 0.5) * length, -height * (0.62 if style != "van" else 0.52)
-    piece.box(*_ordered((x * 0.96, y - 0.15, z), (x * 1.10, y, z + 0.10)), TRIM, Material.METAL, "bftlr")
+    tall = 0.15 if style != "van" else 0.28
+    return _ordered((x * 0.90, y - tall, z), (x * 1.10, y, z + 0.10))
 
 
 def _ordered(a: Sequence[float], b: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -217,5 +233,11 @@ def _face_details(
     piece.add(lamps, ahead, HEADLIGHT, Material.METAL, emission=shine)
     piece.add([quad(-plan, plan, 0.20, 0.25, rear)], back, TRIM, Material.METAL)
     piece.add([quad(-0.26, 0.26, 0.33, 0.40, rear)], back, PLATE, Material.METAL)
-    lamps = [quad(s * plan, s * plan * 0.72, top - 0.10, top + 0.04, rear) for s in (-1.0, 1.0)]
-    piece.add(lamps, back, TAILLIGHT, Material.METAL, emission=shine)
+    upright = shell.roof[0] < 0.05
+    low, high, inner = (top - 0.10, top + 0.09, 0.83) if upright else (top - 0.07, top + 0.06, 0.66)
+    lamps = [quad(s * plan * 1.01, s * plan * inner, low, high, rear) for s in (-1.0, 1.0)]
+    red = TAILLIGHT if lights else (0.20, 0.012, 0.012)
+    piece.add(lamps, back, red, Material.METAL, emission=shine)
+    shade = [quad(s * plan * 1.01, s * plan * inner, low, low + 0.035, rear * 1.001) for s in (-1.0, 1.0)]
+    piece.add(shade, back, (0.45, 0.30, 0.26), Material.METAL)
+    piece.add([quad(-plan * 0.99, plan * 0.99, 0.245, 0.255, rear * 1.001)], back, TRIM, Material.METAL)

@@ -13,8 +13,9 @@ from drivetl.sample.mesh import Colour, Material, Piece
 from drivetl.sample.street import Street
 from drivetl.sample.towns import Town
 
-_SIZE = 160
+_SIZE = 200
 _TEMPLATES = 9
+_CLUMPS = 110
 TRUNK: Colour = (0.075, 0.055, 0.040)
 
 
@@ -26,15 +27,15 @@ def crown(number: int) -> tuple[list[Array], ...]:
     """
     rng = np.random.default_rng(7000 + number)
     slim = (1.0, 0.62, 0.85)[number % 3]
-    angle, radius = rng.uniform(0, 2 * np.pi, 70), np.sqrt(rng.uniform(0, 1, 70))
+    angle, radius = rng.uniform(0, 2 * np.pi, _CLUMPS), np.sqrt(rng.uniform(0, 1, _CLUMPS))
     x, y = 0.5 + 0.40 * slim * radius * np.cos(angle), 0.5 + 0.40 * radius * np.sin(angle)
-    size = rng.uniform(0.035, 0.115, 70) * (1.15 - 0.5 * radius)
+    size = rng.uniform(0.025, 0.095, _CLUMPS) * (1.15 - 0.5 * radius)
     tones = []
     for tone, (shrink, lift, share) in enumerate(
         ((1.0, 0.0, 1.0), (0.80, 0.018, 0.85), (0.58, 0.040, 0.6), (0.34, 0.055, 0.4))
     ):
         mask = np.zeros((_SIZE, _SIZE), np.uint8)
-        for i in range(70):
+        for i in range(_CLUMPS):
             if tone and rng.random() > share * (0.55 + 0.75 * y[i]):
                 continue
             centre = (round((x[i] - lift * 0.4) * _SIZE), round((1 - y[i] - lift) * _SIZE))
@@ -51,9 +52,9 @@ def _leaves(mask: Array, rng: np.random.Generator, tone: int) -> None:
     rows, columns = np.nonzero(edge)
     if not len(rows):
         return
-    for i in rng.integers(0, len(rows), 110):
+    for i in rng.integers(0, len(rows), 300):
         at = (int(columns[i]), int(rows[i]))
-        cv2.circle(mask, at, int(rng.integers(1, 4)), int(rng.choice([0, 255, 255])), -1)
+        cv2.circle(mask, at, int(rng.integers(1, 4)), int(rng.choice([0, 255])), -1)
     if tone == 0:
         for at in rng.integers(30, _SIZE - 30, (14, 2)):
             cv2.circle(mask, (int(at[0]), int(at[1])), int(rng.integers(1, 3)), 0, -1)

@@ -26,7 +26,13 @@ def truck(
     _stripes(box, half, height, -nose, wall - 0.25, load)
     lamp = [[(s * half * 0.95, -0.98, -nose - 0.01), (s * half * 0.72, -0.98, -nose - 0.01),
              (s * half * 0.72, -0.80, -nose - 0.01), (s * half * 0.95, -0.80, -nose - 0.01)] for s in (-1, 1)]  # fmt: skip
-    box.add(lamp, (0.0, 0.0, -1.0), TAILLIGHT, Material.METAL, emission=float(lights))
+    box.add(
+        lamp,
+        (0.0, 0.0, -1.0),
+        TAILLIGHT if lights else (0.20, 0.012, 0.012),
+        Material.METAL,
+        emission=float(lights),
+    )
     _wheels(box, half, hub, axles)
     tyres_from_behind(front, half, hub, [nose - 1.2])
     front.box((-half * 0.97, -cab_height, wall), (half * 0.97, -0.45, nose), cab, Material.PAINT)

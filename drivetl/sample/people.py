@@ -94,8 +94,10 @@ def sitting(look: Look, pose: Pose, yaw: float) -> Piece:
     return _assemble(limbs, torso, look, pose, yaw)
 
 
-def cyclist(look: Look, phase: float, frame: Colour, pose: Pose, yaw: float, *, lights: bool) -> Piece:
-    """A person riding a bicycle."""
+def cyclist(
+    look: Look, phase: float, frame: Colour, pose: Pose, yaw: float, bearing: float, *, lights: bool
+) -> Piece:
+    """A person riding a bicycle, seen along `bearing` (the direction from the lens to it)."""
     h, w = look.height, look.height * look.build
     scale = h / 1.75
     hip, shoulder = np.array([0.0, -0.98, -0.16]) * scale, np.array([0.0, -1.42, 0.12]) * scale
@@ -114,7 +116,7 @@ def cyclist(look: Look, phase: float, frame: Colour, pose: Pose, yaw: float, *, 
     torso = [(shoulder + _v(s * 0.085 * w, 0.03, 0.0), 0.052 * w) for s in (-1, 1)]
     torso += [(hip + _v(s * 0.05 * w, 0.0, 0.0), 0.062 * w) for s in (-1, 1)]
     piece = Piece()
-    _wheels(piece, scale, pose, yaw)
+    _wheels(piece, scale, pose, yaw, bearing)
     body = _assemble(limbs, torso, look, pose, yaw)
     piece.layers += body.layers
     if lights:
@@ -157,19 +159,19 @@ def _bicycle(frame: Colour, scale: float) -> list[_Limb]:
     return limbs
 
 
-def _wheels(piece: Piece, scale: float, pose: Pose, yaw: float) -> None:
+def _wheels(piece: Piece, scale: float, pose: Pose, yaw: float, bearing: float) -> None:
     """Tyres as rings one can see through, and as a narrow upright shape when seen from behind."""
     turn = 2 * math.pi * np.arange(20) / 20
     circle = np.stack([np.zeros(20), np.sin(turn), np.cos(turn)], axis=1)
     across = pose.rotation() @ np.array([1.0, 0.0, 0.0])
-    edge_on = abs(math.sin(pose.heading - yaw))
+    turned = abs(math.sin(pose.heading - bearing))
     normal: Colour = (float(across[0]), 0.0, float(across[2]))
     for z in (-0.52, 0.54):
         hub = np.array([0.0, -0.34, z]) * scale
-        if edge_on > 0.25:
+        if turned > 0.10:
             rings = [pose.apply(hub + circle * radius * scale) for radius in (0.34, 0.295)]
             piece.add(rings, normal, (0.02, 0.02, 0.02), Material.METAL, cull=False, convex=False)
-        if edge_on < 0.6:
+        if turned < 0.28:
             flat = np.array([(-0.026, 0.0), (0.026, 0.0), (0.026, -0.68), (-0.026, -0.68)]) * scale
             right, forward = (
                 np.array([math.cos(yaw), 0.0, -math.sin(yaw)]),

@@ -51,7 +51,7 @@ def render_frame(town: str, drive: int, frame: int, seed: int, scale: float = 1.
     camera = world.camera(frame, scale)
     rng = np.random.default_rng([seed, world.town.seed, drive, frame, 9])
     soup, staged = stage(world, camera, frame)
-    shadow = shadows.of_scenery(world, camera, soup)
+    shadow = shadows.of_scenery(world, camera)
     shadows.dim_shaded(soup, staged, shadow, camera)
     shadow = shadows.of_actors(world, camera, soup, staged, shadow)
     canvas = Canvas(soup, camera, SUPERSAMPLING)
@@ -90,12 +90,11 @@ def _order(canvas: Canvas, world: World, staged: list[Staged]) -> list[tuple[flo
 def _paint(canvas: Canvas, world: World, staged: list[Staged], keep: bool) -> dict[int, Painted]:
     """Paint everything, ground first; what each actor left, by its index in `staged`."""
     if keep:
-        for piece in range(world.ground_pieces):
-            canvas.paint((piece,))
-    painted = {}
+        canvas.paint(range(world.ground_pieces))
+    painted: dict[int, Painted] = {}
     for _, index, pieces in _order(canvas, world, staged):
         result = canvas.paint(pieces, keep=keep and index >= 0)
-        if index >= 0:
+        if result is not None:
             painted[index] = result
     return painted
 
@@ -113,7 +112,9 @@ def _with_sky(materials: Array) -> Array:
 
 
 def _shining(soup: Soup) -> Array:
-    return np.concatenate([[0], np.where(soup.emission > 0.3, 255, 0)]).astype(np.uint8)
+    return np.concatenate([[0], np.where(soup.emission > 0.3, np.rint(255 * soup.emission), 0)]).astype(
+        np.uint8
+    )
 
 
 def _reduce(ids: Array, packed: Array) -> tuple[Array, Array]:
@@ -122,8 +123,11 @@ def _reduce(ids: Array, packed: Array) -> tuple[Array, Array]:
     full = np.take(packed, ids).view(np.uint8).reshape(rows, columns, 4)
     small = cv2.resize(full, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
     a, b, c, d = ids[::2, ::2], ids[::2, 1::2], ids[1::2, ::2], ids[1::2, 1::2]
-    pick = np.where((b == d) | (b == c), b, np.where(c == d, c, a))
-    return small, np.where((a == b) | (a == c) | (a == d), a, pick)
+    most = a.copy()
+    split = np.nonzero(~((a == b) | (a == c) | (a == d)))
+    b, c, d = b[split], c[split], d[split]
+    most[split] = np.where((b == d) | (b == c), b, np.where(c == d, c, a[split]))
+    return small, most
 
 
 def _picture(world: World, camera: Camera, soup: Soup, staged: list[Staged], colours: Array, base: Array,
@@ -134,7 +138,7 @@ def _picture(world: World, camera: Camera, soup: Soup, staged: list[Staged], col
     gain *= 1 - dark.astype(np.float32) * np.float32(1 / 255)
     if light.night:
         gain *= shade.night_factor(pixels, light, camera, world.street, world.lamps)
-    sky = shade.sky_image(light, camera, 0.37 * world.drive + 0.11)
+    sky = shade.sky_image(light, camera.at(0.0, 0.0, 0.0), 0.37 * world.drive + 0.11)
     image = shade.compose(base, pixels, gain, sky, light)
     if light.rain:
         image = shade.wet(image, _reflection(world, camera, soup, staged, colours, sky), pixels, light)

@@ -76,8 +76,10 @@ def texture_factor(pixels: Pixels) -> Array:
     along = np.where(flat, pixels.x, pixels.x + pixels.z)
     across = np.where(flat, pixels.z, pixels.y)
     size = np.float32(textures.TILE)
-    map_x = np.mod(along * np.float32(textures.PX_PER_M), size)
-    map_y = np.mod(across * np.float32(textures.PX_PER_M), size)
+    map_x, map_y = (
+        _wrapped(along * np.float32(textures.PX_PER_M)),
+        _wrapped(across * np.float32(textures.PX_PER_M)),
+    )
     np.clip(map_y, 0, size - 1.01, out=map_y)
     map_y += pixels.material.astype(np.float32) * size
     grain = cv2.remap(
@@ -92,6 +94,16 @@ def texture_factor(pixels: Pixels) -> Array:
     return np.asarray(grain)
 
 
+def _wrapped(px: Array) -> Array:
+    """Into [0, TILE): what np.mod does, several times faster."""
+    turns = px * np.float32(1 / textures.TILE)
+    np.floor(turns, out=turns)
+    turns *= np.float32(-textures.TILE)
+    turns += px
+    return turns
+
+
+@lru_cache(maxsize=4)
 def sky_image(light: Light, camera: Camera, shift: float) -> Array:
     """(H, W, 3) uint8 sRGB: a gradient with clouds on a plane high above."""
     rows = np.arange(camera.height, dtype=np.float32)
@@ -140,7 +152,7 @@ def night_factor(pixels: Pixels, light: Light, camera: Camera, street: Street, l
     step = 2
     x, y, z = pixels.x[::step, ::step], pixels.y[::step, ::step], pixels.z[::step, ::step]
     side, along = street.unbend(x, z)
-    energy = np.full(x.shape, 0.028 if not light.rain else 0.024, np.float32)
+    energy = np.full(x.shape, 0.045 if not light.rain else 0.036, np.float32)
     if len(lamps) > 1:
         gap = float(lamps[1, 1] - lamps[0, 1])
         for sign in (-1.0, 1.0):
@@ -150,15 +162,15 @@ def night_factor(pixels: Pixels, light: Light, camera: Camera, street: Street, l
                 dx = side - (row[0, 0] - sign * 1.7)
                 dy = np.maximum(y + 7.2, 0.6)
                 d2 = ds * ds + dx * dx + dy * dy
-                energy += 26.0 * dy / (d2 * np.sqrt(d2)) * 0.62
+                energy += 30.0 * dy / (d2 * np.sqrt(d2))
     dx, dz = x - np.float32(camera.x_m), z - np.float32(camera.z_m)
     sy, cy = math.sin(camera.yaw_rad), math.cos(camera.yaw_rad)
     ahead, across = dx * sy + dz * cy, dx * cy - dz * sy
     width = 1.3 + 0.22 * ahead
     beam = np.exp(-((across / width) ** 2)) * np.minimum((12.0 / np.maximum(ahead, 1.0)) ** 1.5, 1.0)
-    beam *= 1 / (1 + np.exp(((-y - 0.75) - 0.012 * ahead) * 3.5))
+    beam *= 1 / (1 + np.exp(np.clip(((-y - 0.75) - 0.012 * ahead) * 3.5, -30, 30)))
     beam *= np.clip((ahead - 2.0) / 4.0, 0, 1)
-    energy += 0.55 * beam.astype(np.float32)
+    energy += 0.75 * beam.astype(np.float32)
     gain = np.power(np.clip(energy, 0, 1.6), 1 / 2.2).astype(np.float32)
     return np.asarray(
         cv2.resize(gain, (pixels.depth.shape[1], pixels.depth.shape[0]), interpolation=cv2.INTER_LINEAR)
@@ -187,13 +199,9 @@ def compose(base: Array, pixels: Pixels, gain: Array, sky: Array, light: Light) 
 
 def wet(image: Array, reflection: Array, pixels: Pixels, light: Light) -> Array:
     """Blend the mirrored scene into the ground: stronger at grazing angles and where water stands."""
-    size = np.float32(textures.TILE)
     scale = np.float32(textures.TILE / 24.0)
     pool = cv2.remap(
-        textures.puddles(),
-        np.mod(pixels.x * scale, size - 1),
-        np.mod(pixels.z * scale, size - 1),
-        cv2.INTER_LINEAR,
+        textures.puddles(), _wrapped(pixels.x * scale), _wrapped(pixels.z * scale), cv2.INTER_LINEAR
     )
     grazing = np.clip(pixels.depth * np.float32(1 / 26.0), 0, 1)
     weight = (np.float32(0.18) + np.float32(0.50) * grazing) * (
@@ -211,9 +219,13 @@ def wet(image: Array, reflection: Array, pixels: Pixels, light: Light) -> Array:
     return np.asarray(cv2.add(dry, cv2.multiply(reflection, three, scale=1 / 255)))
 
 
+_GLARE = np.rint(255 * (np.arange(256) / 255) ** 4).astype(np.uint8)
+
+
 def bloom(image: Array, emission: Array, strength: float) -> Array:
-    """Halos around what shines: two Gaussians at quarter size."""
-    shining = cv2.bitwise_and(image, image, mask=emission)
+    """Halos around what shines, lamps far more than lit windows: two Gaussians at quarter size."""
+    share = cv2.LUT(emission, _GLARE)
+    shining = cv2.multiply(image, cv2.merge([share] * 3), scale=1 / 255)
     size = (max(1, image.shape[1] // 4), max(1, image.shape[0] // 4))
     small = cv2.resize(shining, size, interpolation=cv2.INTER_AREA)
     sigma = image.shape[1] / 1242

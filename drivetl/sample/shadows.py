@@ -8,111 +8,65 @@ import cv2
 import numpy as np
 
 from drivetl.sample.camera import Array, Camera
-from drivetl.sample.canvas import NEAR_M, cut_near
+from drivetl.sample.canvas import NEAR_M, Canvas
+from drivetl.sample.light import Light
 from drivetl.sample.mesh import Soup
 from drivetl.sample.stage import Staged
-from drivetl.sample.world import World, sun_shift
+from drivetl.sample.world import World, cast_shadow
 
 _SHIFT = 4
 
 
-def _fixed(camera: Camera, points: Array) -> Array | None:
-    """(n, 3) camera polygon -> fixed-point image polygon, cut at the near plane; None when nothing is left."""
-    if points[:, 2].max() < NEAR_M:
-        return None
-    if points[:, 2].min() < NEAR_M:
-        points = cut_near(points)
-        if len(points) < 3:
-            return None
-    pixels = np.clip(camera.project(points), -30_000, 30_000)
-    return np.asarray(np.rint((pixels - 0.5) * (1 << _SHIFT)), np.int32)
-
-
-def _fill(mask: Array, camera: Camera, ground: Array, level: int) -> None:
-    shape = _fixed(camera, camera.to_camera(ground))
-    if shape is not None:
-        cv2.fillPoly(mask, [shape], level, cv2.LINE_8, _SHIFT)
-
-
-def _cast(points: Array, shift: tuple[float, float]) -> Array:
-    """Where the shadow of each point falls on the ground."""
-    up = -points[:, 1]
-    return np.stack(
-        [points[:, 0] + shift[0] * up, np.zeros(len(points)), points[:, 2] + shift[1] * up], axis=1
-    )
-
-
-def of_scenery(world: World, camera: Camera, soup: Soup) -> Array:
+def of_scenery(world: World, camera: Camera) -> Array:
     """(H, W) uint8: how much darker buildings and trees make the ground, 255 black; zeros without sun."""
-    mask = np.zeros((camera.height, camera.width), np.uint8)
-    if world.light.night or not world.light.shadow:
-        return mask
-    level, shift = round(255 * world.light.shadow), sun_shift(world.light)
-    for ground in world.shadows:
-        _fill(mask, camera, ground, level)
-    for piece in world.trees:
-        _tree(mask, camera, soup, piece, shift, level)
-    return mask
+    if world.shadows is None:
+        return np.zeros((camera.height, camera.width), np.uint8)
+    canvas = Canvas(world.shadows, camera, 1.0)
+    canvas.paint(range(world.shadows.pieces))
+    return np.asarray((canvas.ids > 0).astype(np.uint8) * np.uint8(round(255 * world.light.shadow)))
 
 
 def of_actors(world: World, camera: Camera, soup: Soup, staged: Sequence[Staged], mask: Array) -> Array:
     """The same with the shadows of road users, and dark contact patches beneath them."""
     light, mask = world.light, mask.copy()
-    level, shift = round(255 * light.shadow), sun_shift(light)
+    level = round(255 * light.shadow)
     contact = np.zeros_like(mask)
     for item in staged:
         if item.z > 70:
             continue
         if light.shadow and not light.night:
-            _body(mask, camera, soup, item, shift, level)
-        _fill(contact, camera, _foot(item), 120 if light.night else 175)
+            _body(mask, camera, soup, item, light, level)
+        foot = camera.to_camera(_foot(item))
+        if foot[:, 2].min() >= NEAR_M:
+            cv2.fillConvexPoly(contact, _fixed(camera, foot), 120 if light.night else 175, cv2.LINE_8, _SHIFT)
     size = max(3, round(camera.width / 1242 * 7)) | 1
     return np.asarray(
         cv2.max(cv2.GaussianBlur(mask, (3, 3), 0), cv2.blur(contact, (size, max(3, size // 2) | 1)))
     )
 
 
-def _tree(
-    mask: Array, camera: Camera, soup: Soup, piece: int, shift: tuple[float, float], level: int
-) -> None:
-    first = soup.piece_start[piece]
-    at = soup.vertices[soup.polygon_start[soup.layer_start[first]]]
-    distance = camera.to_camera(at[None])[0, 2]
-    if not -25 < distance < 70:
-        return
-    shapes = []
-    for layer in (first, first + 2):
-        for polygon in range(soup.layer_start[layer], soup.layer_start[layer + 1]):
-            start, end = soup.polygon_start[polygon], soup.polygon_start[polygon + 1]
-            if layer != first and end - start < 6:
-                continue
-            shape = _fixed(camera, camera.to_camera(_cast(soup.vertices[start:end], shift)))
-            if shape is not None:
-                shapes.append(shape)
-    if shapes:
-        cv2.fillPoly(mask, shapes, level, cv2.LINE_8, _SHIFT)
-
-
-def _body(
-    mask: Array, camera: Camera, soup: Soup, item: Staged, shift: tuple[float, float], level: int
-) -> None:
+def _body(mask: Array, camera: Camera, soup: Soup, item: Staged, light: Light, level: int) -> None:
     """A vehicle throws the hull of its points, a person each limb."""
     for piece in item.pieces:
         first, last = soup.piece_start[piece], soup.piece_start[piece + 1]
         low, high = soup.layer_start[first], soup.layer_start[last]
         start, end = soup.polygon_start[low], soup.polygon_start[high]
-        points = camera.to_camera(_cast(soup.vertices[start:end], shift))
+        points = camera.to_camera(cast_shadow(soup.vertices[start:end], light))
         if points[:, 2].min() < NEAR_M:
             continue
-        pixels = np.rint((np.clip(camera.project(points), -30_000, 30_000) - 0.5) * (1 << _SHIFT)).astype(
-            np.int32
-        )
+        pixels = _fixed(camera, points)
         if item.actor.look is None:
             cv2.fillConvexPoly(mask, cv2.convexHull(pixels), level, cv2.LINE_8, _SHIFT)
             continue
         for polygon in range(low, high):
             a, b = soup.polygon_start[polygon] - start, soup.polygon_start[polygon + 1] - start
             cv2.fillConvexPoly(mask, pixels[a:b], level, cv2.LINE_8, _SHIFT)
+
+
+def _fixed(camera: Camera, points: Array) -> Array:
+    """(n, 3) camera polygon in front of the lens -> fixed-point image polygon."""
+    pixels = np.clip(camera.project(points), -30_000, 30_000)
+    return np.asarray(np.rint((pixels - 0.5) * (1 << _SHIFT)).astype(np.int32))
 
 
 def _foot(item: Staged) -> Array:

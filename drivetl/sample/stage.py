@@ -39,7 +39,8 @@ def stage(world: World, camera: Camera, frame: int) -> tuple[Soup, list[Staged]]
         pose = world.street.pose(x, s, actor.heading, level)
         if _touches(camera, pose, actor, world):
             continue
-        pieces = actor.pieces(pose, camera.yaw_rad, time_s)
+        bearing = math.atan2(pose.x - camera.x_m, pose.z - camera.z_m)
+        pieces = actor.pieces(pose, camera.yaw_rad, bearing, time_s)
         entries.append((actor, pose, len(parts), len(parts) + len(pieces)))
         parts += pieces
     moving = flatten([piece for piece, _ in parts], [pose for _, pose in parts])

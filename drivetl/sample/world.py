@@ -13,7 +13,7 @@ from drivetl.sample import buildings, furniture, greenery, traffic
 from drivetl.sample.actors import Actor, Ego
 from drivetl.sample.camera import Array, Camera
 from drivetl.sample.light import Light, light_of
-from drivetl.sample.mesh import Pose, Soup, flatten
+from drivetl.sample.mesh import Material, Piece, Pose, Soup, flatten
 from drivetl.sample.street import Street, ground
 from drivetl.sample.towns import Town, town_named
 
@@ -47,10 +47,8 @@ class World:
     scenery: Soup
     """Ground first, then what stands on it."""
     ground_pieces: int
-    shadows: tuple[Array, ...]
-    """Ground polygons (n, 3) in world coordinates that the sun does not reach, of buildings and hedges."""
-    trees: tuple[int, ...]
-    """Piece numbers of the trees in `scenery`."""
+    shadows: Soup | None
+    """The ground that buildings, hedges and trees keep the sun from; None when there is no sun."""
     lamps: Array
     """(K, 2) x and s of the street lamps."""
 
@@ -94,15 +92,9 @@ def build_world(town_name: str, drive: int, seed: int) -> World:
     scenery = flatten([*floor, *pieces], [Pose()] * len(floor) + poses)
     benches = [(thing.x, thing.s) for thing in things if thing.tag == "bench"]
     actors = traffic.cast(town, street, ego, frames * town.frame_s, benches, rng, light.lights_on, rain)
-    shadows = (
-        tuple(_shadow(thing, street, light) for thing in things if thing.footprint)
-        if light.shadow and not night
-        else ()
-    )
     return World(
-        town, drive, frames, timeofday, weather, street, light, ego, tuple(actors), scenery, len(floor), shadows,
-        tuple(len(floor) + number for number, thing in enumerate(things) if thing.tag == "tree"),
-        np.array(furniture.lamp_places(town, street)),
+        town, drive, frames, timeofday, weather, street, light, ego, tuple(actors), scenery, len(floor),
+        _shadows(things, street, light), np.array(furniture.lamp_places(town, street)),
     )  # fmt: skip
 
 
@@ -135,17 +127,36 @@ def sun_shift(light: Light) -> tuple[float, float]:
     return x / y, z / y
 
 
-def _shadow(thing: buildings.Placed, street: Street, light: Light) -> Array:
-    """The ground that a box keeps the sun from: the hull of its foot and of its roof's shadow."""
-    assert thing.footprint is not None
-    x0, x1, z0, z1, height = thing.footprint
-    corners = np.array([(x, 0.0, z) for x in (x0, x1) for z in (z0, z1)])
-    foot = street.pose(0.0, thing.s).apply(corners)[:, [0, 2]]
-    roof = foot + np.array(sun_shift(light)) * height
-    hull = convex_hull(np.concatenate([foot, roof]))
-    return np.stack([hull[:, 0], np.zeros(len(hull)), hull[:, 1]], axis=1)
+def cast_shadow(points: Array, light: Light) -> Array:
+    """(N, 3) world -> (N, 3): where the shadow of each point falls on the ground."""
+    shift_x, shift_z = sun_shift(light)
+    up = -points[:, 1]
+    return np.stack([points[:, 0] + shift_x * up, np.zeros(len(points)), points[:, 2] + shift_z * up], axis=1)
+
+
+def _shadows(things: list[buildings.Placed], street: Street, light: Light) -> Soup | None:
+    """Boxes throw the hull of their foot and of their roof's shadow, trees the outline of trunk and crown."""
+    if light.night or not light.shadow:
+        return None
+    pieces = []
+    for thing in things:
+        pose, shapes = street.pose(0.0, thing.s), []
+        if thing.footprint is not None:
+            x0, x1, z0, z1, height = thing.footprint
+            corners = np.array([(x, y, z) for x in (x0, x1) for z in (z0, z1) for y in (0.0, -height)])
+            shapes = [convex_hull(cast_shadow(pose.apply(corners), light))]
+        elif thing.tag == "tree":
+            trunk, _, crown = (layer.polygons for layer in thing.piece.layers[:3])
+            outlines = [polygon for polygon in crown if len(polygon) >= 6]
+            shapes = [cast_shadow(pose.apply(polygon), light) for polygon in trunk + outlines]
+        if shapes:
+            piece = Piece()
+            piece.add(shapes, (0.0, -1.0, 0.0), (0.0, 0.0, 0.0), Material.ROAD, cull=False, convex=False)
+            pieces.append(piece)
+    return flatten(pieces, [Pose()] * len(pieces)) if pieces else None
 
 
 def convex_hull(points: Array) -> Array:
-    """(N, 2) -> (n, 2) corners of the hull in order."""
-    return np.asarray(cv2.convexHull(points.astype(np.float32))[:, 0], np.float64)
+    """(N, 3) points on the ground -> (n, 3) corners of their hull in order."""
+    order = cv2.convexHull(points[:, [0, 2]].astype(np.float32), returnPoints=False)[:, 0]
+    return np.asarray(points[order])
