@@ -20,15 +20,22 @@ def transmission(depth_m: Field, visibility_m: float, unevenness: Field | None =
     return np.asarray(cv2.exp(exponent), np.float32)
 
 
-def overcast(scene: Scene, strength: float) -> Planes:
-    """A copy of the linear picture under a covered sky: no sun, hence weaker shadows and colours.
+def overcast(scene: Scene, strength: float, colour: float = 1.0) -> Planes:
+    """A copy of the linear picture under a covered sky, 0..1: grey sky, weaker shadows on the ground, weaker colours.
 
-    Luminance is divided by its own smooth shadow pattern on the ground, (L / mean L)^(-s/2), s = strength.
+    On the ground luminance is divided by its own smooth shadow pattern, (L / mean L)^(-s/2); the sky turns to an
+    even grey at least as bright as a covered sky is against the street (0.45 of saturation). `colour` takes more
+    of the colours away.
     """
     if "shading" not in scene.memo:
-        light = np.maximum(scene.luminance, 1e-3)
-        local, wide = soften(light, scene.width / 160), soften(light, scene.width / 8)
-        ratio = np.clip(np.asarray(local / wide), 0.2, 2.5)
-        scene.memo["shading"] = np.asarray(cv2.log(ratio) * scene.ground, np.float32)
-    gain = cv2.exp(scene.memo["shading"] * np.float32(-0.5 * strength))
-    return desaturate(scale(scene.linear, np.asarray(gain, np.float32)), 1 - 0.25 * strength)
+        light = np.maximum(scene.luminance, np.float32(1e-3))
+        ratio = soften(light, scene.width / 160) / soften(light, scene.width / 8)
+        pattern = cv2.log(np.clip(ratio, 0.2, 2.5)) * scene.ground
+        scene.memo["shading"] = np.asarray(pattern, np.float32)
+    gain = np.asarray(cv2.exp(scene.memo["shading"] * np.float32(-0.5 * strength)), np.float32)
+    planes = desaturate(scale(scene.linear, gain), colour * (1 - 0.15 * strength))
+    level = np.float32(max(0.45, float(scene.sky_colour.mean())))
+    share = scene.sky * np.float32(0.85 * strength)
+    for plane, tint in zip(planes, (0.97, 1.0, 1.04), strict=True):
+        plane += share * (level * np.float32(tint) - plane)
+    return planes

@@ -7,6 +7,7 @@ Every effect has the form `effect(scene, rng, **parameters) -> (H, W, 3) uint8 R
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -55,16 +56,22 @@ def glass_blur(
     each round moves every pixel twice by independent uniform steps, which gives the same spread at once.
     """
     image = _blurred(scene.image, sigma_px)
-    reach = int(reach_px)
+    table = _swap_table(int(reach_px))
     rows = np.arange(scene.height, dtype=np.int16)[:, None]
     columns = np.arange(scene.width, dtype=np.int16)[None]
-    count = scene.height * scene.width
-    for _ in range(2 * int(rounds)):
-        steps = words16(rng, 2 * count).reshape(2, scene.height, scene.width)
-        steps = ((steps.astype(np.uint32) * (2 * reach + 1)) >> 16).astype(np.int16) - np.int16(reach)
+    for _ in range(int(rounds)):
+        steps = table.take(words16(rng, 2 * scene.height * scene.width)).reshape(2, scene.height, scene.width)
         places = cv2.merge([columns + steps[0], rows + steps[1]])
         image = cv2.remap(image, places, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT)
     return _blurred(np.asarray(image, np.uint8), sigma_px)
+
+
+@lru_cache(8)
+def _swap_table(reach: int) -> npt.NDArray[np.int16]:
+    """(65536,) equally likely values of the sum of two uniform whole steps within +-reach."""
+    width = 2 * reach + 1
+    sums = np.add.outer(np.arange(width), np.arange(width)).ravel() - 2 * reach
+    return np.sort(sums)[np.arange(65536) * len(sums) // 65536].astype(np.int16)
 
 
 def motion_kernel(

@@ -32,8 +32,6 @@ MOON = np.array([0.86, 0.95, 1.22], np.float32)
 """Tint of what light a night sky gives."""
 HEADLIGHT = np.array([1.05, 1.0, 0.86], np.float32)
 """Halogen and warm white LED, relative to daylight white balance."""
-SODIUM = np.array([1.35, 0.95, 0.45], np.float32)
-"""Street lamps."""
 
 
 def night(scene: Scene, rng: np.random.Generator, *, ambient: float) -> Rgb:
@@ -43,74 +41,114 @@ def night(scene: Scene, rng: np.random.Generator, *, ambient: float) -> Rgb:
     Headlights: a lobe exp(-(X / 4.5 m)^2) of the low beam, falling with (14 / z)^1.3, at most 1.6, cut off half
     a degree below the horizon. Lamps: what shone in the picture shines on, with the halo 1 / (1 + r^2) of
     scattering in lens and air. The camera answers with gain ambient^-0.35 and the noise of the photons that are
-    left, var = g P / FWC + (g r)^2 (EMVA 1288).
+    left, var = g P / FWC + (g r)^2 (EMVA 1288), and softens it, colour more than luma.
     """
-    exposure = ambient**-0.33
-    planes = overcast(scene, 0.8)
-    reflectance = desaturate(planes, 0.85)
-    light = ambient * (1 - 0.75 * scene.sky)
-    beam = headlights(scene)
-    result = np.empty_like(reflectance)
+    gain = 0.8 * ambient**-0.33
+    planes = overcast(scene, 0.8, colour=0.85)
+    light = np.asarray(gain * ambient * (1 - 0.75 * scene.sky), np.float32)
+    beam, glow = headlights(scene) * np.float32(0.34 * gain), lamps(scene, rng)
+    glow *= np.float32(gain)
     for number in range(3):
-        lit = light * MOON[number] + 0.34 * beam * HEADLIGHT[number]
-        np.multiply(reflectance[number], lit, out=result[number])
-    result += lamps(scene, rng)
-    result *= exposure * 0.8
-    sensor_noise(result, rng, full_well=9000 * ambient**0.75, read=0.0009 * ambient**-0.65)
-    return to_display(soft_shoulder(result, 0.75))
+        lit = light * MOON[number]
+        lit += beam * HEADLIGHT[number]
+        planes[number] *= lit
+    planes += glow
+    sensor_noise(planes, rng, full_well=9000 * ambient**0.75, read=0.0007 * ambient**-0.6)
+    denoise(planes, 0.35 * ambient**-0.3)
+    return to_display(soft_shoulder(planes, 0.75))
+
+
+def denoise(planes: Planes, sigma_px: float) -> None:
+    """What a camera does about noise, in place: luma softened a little, colour four times as much."""
+    light = planes.mean(axis=0)
+    soft = np.asarray(cv2.GaussianBlur(light, (0, 0), sigma_px), np.float32)
+    for plane in planes:
+        plane -= light
+        cv2.blur(cv2.blur(plane, (5, 5)), (5, 5), dst=plane)
+        plane += soft
 
 
 def headlights(scene: Scene) -> Field:
-    """(H, W) illumination 0..1.6 by the own low beam, 1 at 14 m straight ahead."""
-    depth = scene.depth
-    side_m = scene.columns * depth / scene.view.focal_px
-    lobe = cv2.exp(-((side_m / 4.5) ** 2))
-    fall = np.minimum((14.0 / np.maximum(depth, 1)) ** 1.3, 1.6)
-    above = -(scene.rows + 0.009 * scene.view.focal_px) / (0.05 * scene.view.focal_px)
-    cut = 1 - 0.88 / (1 + np.exp(np.clip(-8 * above, -30, 30)))
-    near = np.clip(1.25 - scene.rows / scene.height, 0.5, 1)  # the bonnet's edge is not lit
-    return np.asarray(lobe * fall * cut * near * (1 - scene.sky), np.float32)
+    """(H, W) illumination 0..1.6 by the own low beam, 1 at 14 m straight ahead; none from a mast (above 4 m)."""
+    if scene.view.height_m > 4:
+        return np.zeros((scene.height, scene.width), np.float32)
+    if "beam" not in scene.memo:
+        depth = scene.depth
+        side_m = scene.columns * depth / np.float32(scene.view.focal_px)
+        lobe = cv2.exp(side_m * side_m * np.float32(-1 / 4.5**2))
+        fall = np.minimum(cv2.pow(np.float32(14.0) / np.maximum(depth, 1), 1.3), np.float32(1.6))
+        above = -(scene.rows + np.float32(0.009 * scene.view.focal_px)) / np.float32(
+            0.05 * scene.view.focal_px
+        )
+        cut = 1 - 0.88 / (1 + np.exp(np.clip(-8 * above, -30, 30)))
+        near = np.clip(1.25 - scene.rows / scene.height, 0.5, 1)  # the bonnet's edge is not lit
+        scene.memo["beam"] = np.asarray(lobe * fall * (cut * near) * (1 - scene.sky), np.float32)
+    return scene.memo["beam"]
 
 
 def lamps(scene: Scene, rng: np.random.Generator) -> Planes:
-    """(3, H, W) light of lamps: small bright spots of the picture that are neither sky nor large.
+    """(3, H, W) light of lamps, a new array: small bright or red spots of the picture shine on, with halos.
 
-    Spots: pixels well above their surroundings (white top hat) and saturated red or white; each with the halo
-    1 / (1 + r^2), built as a sum of three Gaussians.
+    The halo 1 / (1 + r^2) is a sum of three Gaussians, each at the resolution it needs.
     """
     if "lamps" not in scene.memo:
-        scene.memo["lamps"] = _spots(scene)
-    spots = scene.memo["lamps"]
-    total = np.zeros((3, scene.height, scene.width), np.float32)
-    if float(spots.max()) == 0.0:
-        return total
-    unit = scene.width / 1242
-    for sigma, weight in ((1.0 * unit, 0.9), (4.0 * unit, 2.4), (14.0 * unit, 5.0)):
-        for number in range(3):
-            total[number] += weight * soften(spots[number], sigma)
-    flicker = 1 + 0.1 * float(normal(rng, 1)[0])
-    return np.asarray(total * np.float32(flicker), np.float32)
+        spots = _spots(scene)
+        total = np.zeros((scene.height, scene.width, 3), np.float32)
+        for sigma, weight in ((1.2, 0.9), (4.0, 1.6), (14.0, 3.0)) if spots.any() else ():
+            width_px = sigma * scene.width / 1242
+            step = max(1, min(int(width_px), spots.shape[0] // 4, spots.shape[1] // 4))
+            size = (max(1, spots.shape[1] // step), max(1, spots.shape[0] // step))
+            small = cv2.resize(spots, size, interpolation=cv2.INTER_AREA)
+            halo = cv2.GaussianBlur(small, (0, 0), max(width_px / (2 * step), 0.3))
+            total += np.float32(weight) * cv2.resize(halo, (scene.width, scene.height))
+        scene.memo["lamps"] = np.ascontiguousarray(total.transpose(2, 0, 1))
+    return scene.memo["lamps"] * np.float32(1 + 0.1 * float(normal(rng, 1)[0]))
 
 
-def _spots(scene: Scene) -> Planes:
-    """(3, H, W) sources of light among the picture's pixels."""
-    size = max(3, round(scene.width / 70) | 1)
-    level = scene.luminance
-    hat = cv2.morphologyEx(
-        level, cv2.MORPH_TOPHAT, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+def _spots(scene: Scene) -> npt.NDArray[np.float32]:
+    """(H / 2, W / 2, 3) light of what may be a lamp: compact, well above its surroundings, not at the sky's rim."""
+    size = (max(1, scene.width // 2), max(1, scene.height // 2))
+    level, sky, depth, ground = (
+        cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+        for part in (scene.luminance, scene.sky, scene.depth, scene.ground)
     )
-    red = np.clip(scene.linear[0] - 2.2 * np.maximum(scene.linear[1], scene.linear[2]), 0, 1)
-    red_hat = cv2.morphologyEx(
-        red, cv2.MORPH_TOPHAT, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    red, green, blue = (cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in scene.linear)
+    reach = max(3, round(size[0] / 70) | 1)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    far_from_sky = 1 - cv2.dilate(sky, np.ones((reach, reach), np.uint8))
+    hat = cv2.morphologyEx(level, cv2.MORPH_TOPHAT, disc)
+    white = np.clip((hat - 0.30) / 0.3, 0, 1) * (level > 0.5) * far_from_sky
+    white *= 1 - ground * (depth < 40)  # lane markings are no lamps
+    reddish = cv2.morphologyEx(np.clip(red - 2.2 * np.maximum(green, blue), 0, 1), cv2.MORPH_TOPHAT, disc)
+    tail = np.clip((reddish - 0.10) / 0.2, 0, 1)
+    keep = _compact(np.asarray(white, np.float32), reach)
+    white, tail = white * keep, tail * _compact(np.asarray(tail, np.float32), 2 * reach)
+    colours = [
+        white * HEADLIGHT[0] + tail,
+        white * HEADLIGHT[1] + 0.06 * tail,
+        white * HEADLIGHT[2] + 0.05 * tail,
+    ]
+    return np.asarray(np.stack(colours, axis=2), np.float32)
+
+
+def _compact(spots: Field, reach: int) -> Field:
+    """1 on spots that may be lamps: no larger than `reach` either way, about as high as wide, in no crowd.
+
+    More than four in a neighbourhood are the sky between leaves or the ribs of a fence.
+    """
+    _, label, stats, centres = cv2.connectedComponentsWithStats(
+        (spots > 0.05).astype(np.uint8), connectivity=8
     )
-    white = np.clip((hat - 0.35) / 0.3, 0, 1) * (level > 0.55) * (1 - scene.sky)
-    on_road = scene.ground * (scene.depth < 40)
-    white *= 1 - on_road  # lane markings are no lamps
-    tail = np.clip((red_hat - 0.12) / 0.2, 0, 1)
-    colour = np.stack(
-        [white * HEADLIGHT[0] + tail, white * HEADLIGHT[1] + 0.06 * tail, white * HEADLIGHT[2] + 0.05 * tail]
-    )
-    return np.asarray(colour, np.float32)
+    wide, high = stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]
+    good = (np.maximum(wide, high) <= reach) & (np.maximum(wide, high) <= 2.5 * np.minimum(wide, high) + 1)
+    rows, columns = (centres[:, axis].astype(int) for axis in (1, 0))
+    marks = np.zeros(spots.shape, np.float32)
+    np.add.at(marks, (rows[1:], columns[1:]), 1)
+    window = max(3, spots.shape[1] // 14)
+    crowd = cv2.boxFilter(marks, -1, (window, window), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    good &= crowd[rows, columns] <= 4.5
+    good[0] = False
+    return good.astype(np.float32)[label]
 
 
 def sensor_noise(planes: Planes, rng: np.random.Generator, full_well: float, read: float) -> None:
@@ -152,90 +190,103 @@ def dusk(scene: Scene, rng: np.random.Generator, *, sun_deg: float) -> Rgb:
 
 
 def low_sun(scene: Scene, rng: np.random.Generator, *, glare: float) -> Rgb:
-    """Driving towards a low sun: veiling glare, a bleached sky, the street dark against it.
+    """Driving towards a low sun: veiling glare, a bleached sky, the street dark against it, a glint on the road.
 
-    The veil falls with the angle to the sun, k (0.004 / (theta^2 + 0.004) + 0.03 exp(-theta / 0.5)), the form of
-    CIE disability glare (10 E / theta^2, CIE 146) with the lens's own wide scatter, k = `glare`, theta in rad.
-    The exposure follows the sky, so that the rest goes dark; surfaces are backlit and lose colour.
+    Veil: CIE disability glare, 10 E / theta^2 (CIE 146) bounded at the disc, plus the lens's own wide scatter
+    exp(-theta / 0.35), k = `glare`, theta in rad. The sky brightens around the sun (aureole exp(-theta / 0.16)).
+    The exposure follows the sky, so that the rest goes dark; surfaces are backlit and lose colour. The road
+    mirrors the sun in a strip that widens towards the camera.
     """
     spot = uniform(rng, 2)
-    column = scene.view.centre_px + (float(spot[0]) - 0.5) * 0.5 * scene.width
-    row = max(
-        0.02 * scene.height, scene.view.horizon_px - (0.08 + 0.10 * float(spot[1])) * scene.view.focal_px
-    )
-    v = np.arange(scene.height, dtype=np.float32)[:, None] + 0.5 - row
-    u = np.arange(scene.width, dtype=np.float32)[None] + 0.5 - column
-    squared = np.asarray((u * u + v * v) / scene.view.focal_px**2, np.float32)
-    core = np.float32(0.004) / (squared + np.float32(0.004))
-    wide = np.float32(0.03) * cv2.exp(cv2.sqrt(squared) * np.float32(-2.0))
-    veil_light = (core + wide) * np.float32(0.22 * glare)
-    exposure = 1 / (1 + 0.22 * glare)
+    focal, horizon = np.float32(scene.view.focal_px), scene.view.horizon_px
+    column = scene.view.centre_px + (float(spot[0]) - 0.5) * 0.4 * scene.width
+    row = max(0.02 * scene.height, horizon - (0.05 + 0.08 * float(spot[1])) * float(focal))
+    v = (np.arange(scene.height, dtype=np.float32)[:, None] + np.float32(0.5 - row)) / focal
+    u = (np.arange(scene.width, dtype=np.float32)[None] + np.float32(0.5 - column)) / focal
+    squared = u * u + v * v
+    angle = cv2.sqrt(squared)
+    k = np.float32(glare)
+    wide = cv2.exp(angle * np.float32(-1 / 0.35))
+    glow = np.float32(0.00045) * k / (squared + np.float32(0.0006)) + np.float32(0.035) * k * wide
+    aureole = scene.sky * cv2.exp(angle * np.float32(-1 / 0.16))
+    glow += aureole * np.float32(0.35) * k
+    below = np.maximum(scene.rows, 0) / focal
+    strip = np.exp(-((u / (np.float32(0.03) + np.float32(0.35) * below)) ** 2)) * scene.ground
+    exposure = 1 / (1 + 0.13 * glare)
     planes = desaturate(scale(scene.linear, exposure), 1 - 0.06 * min(glare, 7.0))
-    seen = 0.35 + 0.65 * np.maximum(scene.sky, np.float32(0.25))  # buildings shade the lens only in part
-    colour = np.array([1.0, 0.93, 0.80], np.float32)
-    glow = np.asarray(veil_light * np.maximum(seen, wide), np.float32)
-    for number in range(3):
-        planes[number] += glow * colour[number]
+    glint = strip * scene.luminance * np.float32(0.5 * glare * exposure) + strip * np.float32(0.012 * glare)
+    for number, tint in enumerate((1.0, 0.94, 0.80)):
+        planes[number] += (glow + glint) * np.float32(tint)
     return to_display(soft_shoulder(planes, 0.7))
 
 
 def hard_shadows(scene: Scene, rng: np.random.Generator, *, sun_to_sky: float) -> Rgb:
-    """Shadows of trees and houses across the road, under a sun `sun_to_sky` times as strong as the sky.
+    """Shadows of trees and houses across the street, under a sun `sun_to_sky` times as strong as the sky.
 
-    The pattern lives on the road in metres (bars as wide as trunks and fronts, torn by crowns) and is projected
-    to the picture, so it shrinks with distance and follows the perspective; shade is 1 / (1 + sun_to_sky) of the
-    sunlit light and bluish, its edge as soft as the sun's disc makes it (half a degree over 6 m: 5 cm).
+    The pattern lives in the plan of the street, in metres: crowns of 5 m, torn by their leaves, and bars of trunks
+    across the road; each pixel takes the shade of its own depth, so it shrinks with distance, follows the
+    perspective and falls over the cars too. Shade is 1 / (1 + sun_to_sky) of the sunlit light and bluish.
     """
-    depth = np.minimum(scene.ground_m, np.float32(60))
-    ahead = np.broadcast_to(depth, (scene.height, scene.width))
-    side = scene.columns * depth / scene.view.focal_px
-    turn = (float(uniform(rng, 1)[0]) - 0.5) * 1.6
+    depth = scene.depth if scene.given_depth is not None else np.minimum(scene.depth + 60, scene.ground_m)
+    depth = np.clip(depth, 1, 60)
+    side = scene.columns * depth * np.float32(1 / scene.view.focal_px)
+    turn = (float(uniform(rng, 1)[0]) - 0.5) * 1.2
     along, across = (
-        ahead * math.cos(turn) - side * math.sin(turn),
-        ahead * math.sin(turn) + side * math.cos(turn),
+        depth * np.float32(math.cos(turn)) - side * np.float32(math.sin(turn)),
+        depth * np.float32(math.sin(turn)) + side * np.float32(math.cos(turn)),
     )
-    texture = smooth_noise(rng, 512, 512, 90, octaves=4) + 0.6 * smooth_noise(rng, 512, 512, 160)
-    map_x = np.mod(across * 14 + 4096, 1022).astype(np.float32)
-    map_y = np.mod(along * 9 + 4096, 1022).astype(np.float32)
-    map_x, map_y = 511 - np.abs(map_x - 511), 511 - np.abs(map_y - 511)  # mirrored tiles have no seams
-    pattern = cv2.remap(texture, map_x, map_y, cv2.INTER_LINEAR)
-    soft = np.float32(0.10) + np.minimum(depth, 40) * np.float32(0.012)
-    shade = np.clip((pattern - 0.05) / soft + 0.5, 0, 1) * np.clip(scene.ground, 0, 1)
-    shade *= np.clip((60 - depth) / 30, 0, 1)
+    per_m = 16  # texels
+    texture = smooth_noise(rng, 512, 512, 5 * per_m, octaves=5)
+    bars = smooth_noise(rng, 512, 16, 2.5 * per_m, octaves=2)
+    texture += np.float32(0.8) * cv2.resize(bars, (512, 512))
+    map_x, map_y = (511 - np.abs(np.mod(part * np.float32(per_m), 1022) - 511) for part in (across, along))
+    pattern = cv2.remap(
+        texture, np.asarray(map_x, np.float32), np.asarray(map_y, np.float32), cv2.INTER_LINEAR
+    )
+    soft = np.float32(0.12) + depth * np.float32(0.012)
+    shade = np.clip((pattern + np.float32(0.15)) / soft + np.float32(0.5), 0, 1)
+    shade *= np.clip(scene.rows / np.float32(0.08 * scene.height) + np.float32(0.5), 0, 1) * (1 - scene.sky)
+    shade *= np.clip((60 - depth) / 25, 0, 1)
     left = 1 / (1 + sun_to_sky)
-    planes = scene.linear.copy()
-    planes *= 1 + 0.06 * min(sun_to_sky, 8)
-    blue = np.array([0.92, 1.0, 1.18], np.float32)
-    for number in range(3):
-        planes[number] *= np.asarray(1 - shade * (1 - left * blue[number]), np.float32)
+    bright = 1 + 0.03 * min(sun_to_sky, 8)
+    planes = np.empty_like(scene.linear)
+    for number, blue in enumerate((0.92, 1.0, 1.18)):
+        lit = shade * np.float32(-bright * (1 - left * blue))
+        lit += np.float32(bright)
+        np.multiply(scene.linear[number], lit, out=planes[number])
     return to_display(soft_shoulder(planes, 0.85))
 
 
 def tunnel_exit(scene: Scene, rng: np.random.Generator, *, stops: float) -> Rgb:
     """The last metres of a tunnel: outside `stops` f-stops brighter than inside, the exposure between the two.
 
-    The portal is an arch of 9 m by 6.5 m, 22 m ahead; walls, ceiling and road before it get the tunnel's dim,
-    yellowish light, what is seen through it burns out by three quarters of the difference and blooms.
+    The portal is an arch of 11 m by 6 m, 20 m ahead. Walls and ceiling before it get the tunnel's dim, yellowish
+    light and lose their colours; daylight reaches in over the road; what lies outside burns out by half of the
+    difference and blooms.
     """
-    distance, half_wide, top = 22.0, 5.5, 5.5
+    distance, half_wide, top = 20.0, 5.5, 6.0
     focal = scene.view.focal_px
-    x = np.abs(scene.columns) * distance / focal / half_wide
-    y = (-scene.rows * distance / focal + scene.view.height_m) / top
-    arch = np.sqrt(x**4 + np.maximum(y, 0) ** 4)
-    edge = 1.2 * distance / focal / half_wide
-    inside_portal = np.clip((1 - arch) / edge + 0.5, 0, 1)
-    near_ground = np.clip((scene.ground_m - distance) / 4, 0, 1) * (scene.rows > 0) + (scene.rows <= 0)
-    far = np.clip((scene.depth - 0.8 * distance) / (0.3 * distance), 0, 1)
-    outside = np.asarray(inside_portal * np.minimum(near_ground, far), np.float32)
+    near = np.minimum(
+        scene.ground_m, np.float32(distance)
+    )  # on the road the light falls as wide as the portal
+    x = np.abs(scene.columns) * near * np.float32(1 / focal / half_wide)
+    y = (-scene.rows * np.float32(distance / focal) + np.float32(scene.view.height_m)) / np.float32(top)
+    arch = x * x * x * x + np.maximum(y, 0) ** 4
+    inside = np.clip(
+        (1 - arch) / np.float32(max(0.06, 6 * distance / focal / half_wide)) + np.float32(0.5), 0, 1
+    )
+    reach = (
+        np.clip((scene.ground_m - 5) / (distance - 5), 0, 1) ** 2
+    )  # daylight on the road before the portal
+    outside = np.asarray(inside * np.where(scene.rows > 0, reach, np.float32(1)), np.float32)
     spill = soften(outside, scene.width / 18)
-    bright, dark = 2 ** (0.45 * stops), 2 ** (-0.55 * stops)
-    gain = dark + (bright - dark) * outside + 0.25 * spill * (1 - outside)
-    planes = scale(scene.linear, np.asarray(gain, np.float32))
-    yellow = np.array([1.12, 1.0, 0.72], np.float32)
-    for number in range(3):
-        planes[number] *= yellow[number] + outside * (1 - yellow[number])
-    bloom = soften(np.maximum(luminance(planes) - 0.9, 0), scene.width / 45)
-    planes += np.minimum(bloom, 0.6) * np.float32(0.35)
+    bright, dark = 2 ** (0.42 * stops), 2 ** (-0.58 * stops)
+    gain = np.float32(dark) + np.float32(bright - dark) * outside + np.float32(0.18) * spill * (1 - outside)
+    planes = desaturate(scale(scene.linear, gain), 0.75)
+    for number, tint in enumerate((1.10, 1.0, 0.74)):
+        planes[number] *= np.float32(tint) + outside * np.float32(1 - tint)
+    bloom = soften(np.clip(luminance(planes) - np.float32(0.9), 0, 0.6), scene.width / 45)
+    planes += bloom * np.float32(0.35)
     sensor_noise(planes, rng, full_well=6000, read=0.001)
     return to_display(soft_shoulder(planes, 0.75))
 
@@ -258,8 +309,3 @@ def underexposure(scene: Scene, rng: np.random.Generator, *, stops: float) -> Rg
     planes = gain_curve(scene, -stops)
     sensor_noise(planes, rng, full_well=12000, read=0.0006)
     return to_display(planes)
-
-
-def street_lamp_tint(level: npt.NDArray[np.float32]) -> Planes:
-    """(H, W) sodium light -> (3, H, W)."""
-    return np.asarray(level[None] * SODIUM[:, None, None], np.float32)

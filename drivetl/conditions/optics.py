@@ -55,6 +55,11 @@ def to_display(planes: Planes) -> Rgb:
     return np.ascontiguousarray(cv2.merge([shown[0], shown[1], shown[2]]))
 
 
+def display_of(picture: npt.NDArray[np.uint16]) -> Rgb:
+    """(H, W, 3) linear light in 65,535 steps -> (H, W, 3) uint8."""
+    return _tables()[1].take(picture)
+
+
 def luminance(planes: Planes) -> Field:
     """(3, H, W) -> (H, W) linear luminance."""
     result = planes[0] * REC709[0]
@@ -131,28 +136,23 @@ def smooth_noise(
 ) -> Field:
     """(H, W) smooth noise of zero mean and unit deviation whose blobs are about `grain_px` wide.
 
-    Normal values on a coarse lattice, interpolated by cubic splines; each further octave has half the grain and
-    half the amplitude (value noise, Perlin 1985).
+    Normal values on a coarse lattice, interpolated by cubic splines to eight steps a cell and linearly from there;
+    each further octave has half the grain and half the amplitude (value noise, Perlin 1985).
     """
     total = np.zeros((height, width), np.float32)
     power = 0.0
     for octave in range(octaves):
         grain = max(grain_px / 2**octave, 1.0)
-        rows, columns = math.ceil(height / grain) + 3, math.ceil(width / grain) + 3
-        lattice = normal(rng, rows, columns)
-        size = (math.ceil(columns * grain), math.ceil(rows * grain))
-        if max(height, width) > 4 * grain and grain > 4:  # smooth: half resolution loses nothing
-            size = (math.ceil(size[0] / 2), math.ceil(size[1] / 2))
-            part = cv2.resize(lattice, size, interpolation=cv2.INTER_CUBIC)
-            part = part[int(grain / 2) :, int(grain / 2) :][: -(-height // 2) + 1, : -(-width // 2) + 1]
-            part = cv2.resize(part, (part.shape[1] * 2, part.shape[0] * 2))[:height, :width]
-        else:
-            part = cv2.resize(lattice, size, interpolation=cv2.INTER_CUBIC)[int(grain) :, int(grain) :]
-            part = part[:height, :width]
+        fine = min(grain, 8.0)  # px of the intermediate picture per cell
+        rows, columns = math.ceil(height * fine / grain), math.ceil(width * fine / grain)
+        lattice = normal(rng, math.ceil(rows / fine) + 3, math.ceil(columns / fine) + 3)
+        size = (math.ceil(lattice.shape[1] * fine), math.ceil(lattice.shape[0] * fine))
+        part = cv2.resize(lattice, size, interpolation=cv2.INTER_CUBIC)
+        part = part[round(fine) : round(fine) + rows, round(fine) : round(fine) + columns]
         weight = 0.5**octave
-        total += weight * part
+        total += np.float32(weight) * cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
         power += 0.55 * weight * weight  # a cubic spline of white noise keeps about 0.55 of its variance
-    total /= math.sqrt(power)
+    total *= np.float32(1 / math.sqrt(power))
     return total
 
 

@@ -85,7 +85,7 @@ def sky_mask(image: Rgb, horizon_px: float) -> Field:
     bright = max(0.42, float(np.quantile(light[: max(1, int(limit))], 0.6)) * 0.8)
     candidate = above & (((light > bright) & (blueness > -0.06)) | ((blueness > 0.08) & (light > 0.3)))
     candidate &= slope < 0.10
-    count, label, stats, _ = cv2.connectedComponentsWithStats(candidate.astype(np.uint8), connectivity=4)
+    _, label, stats, _ = cv2.connectedComponentsWithStats(candidate.astype(np.uint8), connectivity=4)
     reaches_top = (stats[:, cv2.CC_STAT_TOP] <= 0.06 * small.shape[0]) & (
         stats[:, cv2.CC_STAT_AREA] >= 0.002 * candidate.size
     )

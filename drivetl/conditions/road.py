@@ -13,11 +13,11 @@ from drivetl.conditions.scene import Scene
 def wet_ground(scene: Scene, planes: Planes, rng: np.random.Generator, wetness: float) -> Planes:
     """Wet the ground of linear planes; a new array. `wetness` 0..1: from damp to a closed film.
 
-    Pores filled with water scatter less light back: albedo falls to 1 - 0.45 wetness (Lekner & Dorf 1988). The
+    Pores filled with water scatter less light back: albedo falls to 1 - 0.35 wetness (Lekner & Dorf 1988). The
     film mirrors with Fresnel's reflectance, Schlick's form with n = 1.33 at the ray's grazing angle; its roughness
     smears the mirror image along the columns.
     """
-    ground = scene.ground
+    ground = paved(scene)
     puddles = smooth_noise(rng, scene.height, scene.width, scene.width / 12, octaves=2)
     film = ground * np.clip(wetness * (1 + 0.3 * puddles), 0, 1)
     mirror = mirrored(scene, planes)
@@ -25,13 +25,37 @@ def wet_ground(scene: Scene, planes: Planes, rng: np.random.Generator, wetness: 
         scene.rows / np.hypot(scene.rows, scene.view.focal_px), 1e-3, 1
     )  # sine of the ray's dip
     fresnel = 0.02 + 0.98 * (1 - grazing) ** 5
-    weight = film * np.clip(fresnel * 0.75, 0, 0.6)
-    darker = 1 - 0.45 * film
+    weight = film * np.clip(fresnel * 0.9, 0, 0.6).astype(np.float32)
+    weight *= np.clip(
+        scene.rows / np.float32(0.2 * scene.height), 0, 1
+    )  # far away the ground is hidden by traffic
+    darker = 1 - np.float32(0.35) * film
     result = np.empty_like(planes)
     for number in range(3):
         np.multiply(planes[number], darker, out=result[number])
         result[number] += weight * (mirror[number] - result[number])
     return result
+
+
+def paved(scene: Scene) -> Field:
+    """(H, W) 0..1: ground that is grey enough to be road; grass and painted cars do not mirror."""
+    if "paved" not in scene.memo:
+        small = cv2.resize(
+            scene.image, (max(1, scene.width // 4), max(1, scene.height // 4)), interpolation=cv2.INTER_AREA
+        )
+        values = cv2.GaussianBlur(small, (0, 0), 2.0).astype(np.float32)
+        low, high = values.min(axis=2), values.max(axis=2) + 8
+        colourless = np.clip(2.2 - 6.5 * (1 - low / high), 0, 1)
+        light = np.log(values.mean(axis=2) + 8)
+        usual = cv2.GaussianBlur(light, (0, 0), max(small.shape[1] / 12, 0.5))
+        like_its_surroundings = np.exp(
+            -(((light - usual) / 0.55) ** 2)
+        )  # cars and kerbs stand out from the road
+        full = cv2.resize(
+            np.asarray(colourless * like_its_surroundings, np.float32), (scene.width, scene.height)
+        )
+        scene.memo["paved"] = np.asarray(scene.ground * full, np.float32)
+    return scene.memo["paved"]
 
 
 def mirrored(scene: Scene, planes: Planes) -> Planes:
@@ -51,7 +75,7 @@ def mirrored(scene: Scene, planes: Planes) -> Planes:
     for number in range(3):
         part = cv2.resize(planes[number], small, interpolation=cv2.INTER_AREA)
         part = cv2.remap(part, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        part = cv2.blur(cv2.blur(part, (3, length)), (3, length))
+        part = cv2.blur(cv2.blur(part, (9, length)), (5, length))
         result[number] = cv2.resize(part, (width, height))
     return result
 
@@ -60,8 +84,3 @@ def wet_road(scene: Scene, rng: np.random.Generator, *, wetness: float) -> Rgb:
     """After the rain: a covered sky and a wet road, dry air. `wet_ground` says how."""
     planes = overcast(scene, 0.4 + 0.5 * wetness)
     return to_display(wet_ground(scene, planes, rng, wetness))
-
-
-def film_noise(rng: np.random.Generator, height: int, width: int) -> Field:
-    """(H, W) 0..1 smooth pattern of where a film of water is thick."""
-    return np.asarray(np.clip(0.5 + 0.25 * smooth_noise(rng, height, width, width / 10, octaves=3), 0, 1))

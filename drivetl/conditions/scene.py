@@ -129,7 +129,7 @@ class Scene:
         total = max(float(weight.sum()), 1e-6)
         return np.asarray((planes * weight).sum(axis=(1, 2)) / total, np.float32)
 
-    def airlight(self, brightest: float = 0.62, sky_share: float = 0.15) -> npt.NDArray[np.float32]:
+    def airlight(self, brightest: float = 0.55, sky_share: float = 0.25) -> npt.NDArray[np.float32]:
         """(3,) linear light scattered into the line of sight: grey as bright as the sky, a little of its colour.
 
         Bounded by 0.12 (a picture without light still has some air) and `brightest`: real fog does not blind.

@@ -6,6 +6,8 @@ kernels are centred.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,7 @@ from drivetl.conditions.lighting import sensor_noise
 from drivetl.conditions.optics import (
     Rgb,
     disc_kernel,
-    scale,
+    display_of,
     smooth_noise,
     soften_planes,
     to_display,
@@ -28,32 +30,43 @@ def ego_blur(scene: Scene, rng: np.random.Generator, *, path_m: float) -> Rgb:
     """Blur by the car's own motion over `path_m` metres (speed x exposure time, 20 m/s x 1/100 s = 0.2 m).
 
     A point at depth z moves by (u - u0, v - v0) path / z during the exposure: radially, near things most. Taps lie
-    at -1/2..+1/2 of the path, so the blur is centred. Averaged in linear light.
+    at -1/2..+1/2 of the path, so the blur is centred. Averaged in linear light, 16 bits.
     """
-    flow = np.minimum(np.float32(path_m) / scene.depth, 0.5)
+    flow = np.minimum(np.float32(path_m) / scene.depth, np.float32(0.5))
     flow_x, flow_y = scene.columns * flow, scene.rows * flow
-    longest = float(np.sqrt(np.max(flow_x**2 + flow_y**2)))
-    taps = int(np.clip(np.ceil(longest / 2.0), 3, 11)) | 1
     rows = np.arange(scene.height, dtype=np.float32)[:, None]
     columns = np.arange(scene.width, dtype=np.float32)[None]
-    source = cv2.merge(list(scene.linear))
-    total = np.zeros_like(source)
-    for offset in (np.arange(taps) + 0.5) / taps - 0.5:
-        map_x = np.asarray(columns + np.float32(offset) * flow_x, np.float32)
-        map_y = np.asarray(rows + np.float32(offset) * flow_y, np.float32)
-        total += cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    total /= taps
-    return to_display(np.ascontiguousarray(total.transpose(2, 0, 1)))
+    picture = (cv2.merge(list(scene.linear)) * np.float32(65535)).astype(np.uint16)
+    longest = float(np.sqrt(np.max(flow_x * flow_x + flow_y * flow_y)))
+    reach = 0.25
+    while reach * longest > 0.2:  # each pass averages two shifted copies: 2, 4, 8, ... taps along the path
+        pair = []
+        for offset in (-reach, reach):
+            map_x = np.asarray(columns + np.float32(offset) * flow_x, np.float32)
+            map_y = np.asarray(rows + np.float32(offset) * flow_y, np.float32)
+            moved = cv2.remap(picture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            pair.append(moved)
+        picture = np.asarray(cv2.addWeighted(pair[0], 0.5, pair[1], 0.5, 0), np.uint16)
+        reach /= 2
+        if reach < 1 / 40:
+            break
+    return display_of(picture)
 
 
 def defocus(scene: Scene, rng: np.random.Generator, *, radius_permille: float) -> Rgb:
     """A lens out of focus: the blur disc of a seven-bladed iris, radius in thousandths of the width, linear light."""
-    kernel = disc_kernel(radius_permille * scene.width / 1000, sides=7)
+    radius_px = radius_permille * scene.width / 1000
+    half = radius_px > 4  # so wide a blur leaves nothing that half the resolution would lose
+    kernel = disc_kernel(radius_px / 2 if half else radius_px, sides=7)
     kernel = (kernel + kernel[::-1, ::-1]) / 2  # an odd polygon's centre of mass would move the picture
-    planes = np.stack(
-        [cv2.filter2D(plane, -1, kernel, borderType=cv2.BORDER_REFLECT_101) for plane in scene.linear]
-    )
-    return to_display(planes)
+    picture = cv2.merge(list(scene.linear))
+    if half:
+        size = (max(1, scene.width // 2), max(1, scene.height // 2))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    picture = cv2.filter2D(picture, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    if half:
+        picture = cv2.resize(picture, (scene.width, scene.height), interpolation=cv2.INTER_LINEAR)
+    return display_of((np.clip(picture, 0, 1) * np.float32(65535) + np.float32(0.5)).astype(np.uint16))
 
 
 def iso_noise(scene: Scene, rng: np.random.Generator, *, iso: float) -> Rgb:
@@ -69,8 +82,8 @@ def iso_noise(scene: Scene, rng: np.random.Generator, *, iso: float) -> Rgb:
     noise = planes - scene.linear
     grey = noise.mean(axis=0)
     for number in range(3):
-        chroma = cv2.GaussianBlur(noise[number] - grey, (0, 0), 0.9)
-        planes[number] = scene.linear[number] + grey + chroma * 1.4
+        chroma = cv2.GaussianBlur(noise[number] - grey, (0, 0), 1.3)
+        planes[number] = scene.linear[number] + grey + chroma * np.float32(1.5)
     return to_display(planes)
 
 
@@ -140,39 +153,48 @@ def video_compression(scene: Scene, rng: np.random.Generator, *, qp: float) -> R
     lose them; edges between blocks are smoothed where the step across them is below Q, as the loop filter does.
     """
     step = 0.625 * 2 ** (qp / 6)
+    chroma_step = 0.625 * 2 ** (min(qp, 30 + 0.55 * max(qp - 30, 0)) / 6)  # the standard's table, as a line
     luma, red, blue = cv2.split(cv2.cvtColor(scene.image, cv2.COLOR_RGB2YCrCb))
     half = (max(1, scene.width // 2), max(1, scene.height // 2))
     coded = [_transform_coded(luma, step)]
     for chroma in (red, blue):
         small = cv2.resize(chroma, half, interpolation=cv2.INTER_AREA)
-        coded.append(cv2.resize(_transform_coded(small, step), (scene.width, scene.height)))
+        coded.append(cv2.resize(_transform_coded(small, chroma_step), (scene.width, scene.height)))
     picture = np.clip(np.stack(coded, axis=2) + 0.5, 0, 255).astype(np.uint8)
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_YCrCb2RGB), np.uint8)
 
 
+@lru_cache(1)
 def _dct_matrix() -> npt.NDArray[np.float32]:
+    """(8, 8) orthonormal DCT-II."""
     k, n = np.mgrid[:8, :8]
     basis = np.cos(np.pi * (2 * n + 1) * k / 16) * 0.5
     basis[0] /= np.sqrt(2)
     return basis.astype(np.float32)
 
 
+def _along_rows(plane: npt.NDArray[np.float32], matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Every run of eight values of a row times a matrix; the result is transposed, ready for the other axis."""
+    product = plane.reshape(-1, 8) @ matrix
+    return np.ascontiguousarray(product.reshape(plane.shape).T)
+
+
 def _transform_coded(plane: npt.NDArray[np.uint8], step: float) -> npt.NDArray[np.float32]:
     """(H, W) uint8 -> (H, W) float32 after quantising its 8 x 8 DCT with one step and deblocking."""
     height, width = plane.shape
-    padded = cv2.copyMakeBorder(plane, 0, -height % 8, 0, -width % 8, cv2.BORDER_REPLICATE)
-    blocks = (
-        padded.astype(np.float32)
-        .reshape(padded.shape[0] // 8, 8, padded.shape[1] // 8, 8)
-        .transpose(0, 2, 1, 3)
+    padded = np.asarray(
+        cv2.copyMakeBorder(plane, 0, -height % 8, 0, -width % 8, cv2.BORDER_REPLICATE), np.float32
     )
     basis = _dct_matrix()
-    spectrum = basis @ blocks @ basis.T
-    sign, size = np.sign(spectrum), np.abs(spectrum)
-    kept = np.floor(size / step + 1 / 3)
-    kept[..., 0, 0] = np.round(size[..., 0, 0] / step)
-    decoded = basis.T @ (sign * kept * step) @ basis
-    result = np.ascontiguousarray(decoded.transpose(0, 2, 1, 3)).reshape(padded.shape)
+    spectrum = _along_rows(_along_rows(padded, basis.T), basis.T)
+    spectrum *= np.float32(1 / step)
+    flat = np.rint(spectrum[::8, ::8])
+    sign = np.copysign(np.float32(1 / 3), spectrum)
+    spectrum += sign
+    np.trunc(spectrum, out=spectrum)
+    spectrum[::8, ::8] = flat
+    spectrum *= np.float32(step)
+    result = _along_rows(_along_rows(spectrum, basis), basis)
     _deblock(result, step)
     _deblock(result.T, step)
     return result[:height, :width]
@@ -203,10 +225,3 @@ def dead_rows(scene: Scene, rng: np.random.Generator, *, share: float) -> Rgb:
         last = min(scene.height, first + 1 + int(length * 4))
         result[first:last] = 0 if kind < 0.5 or first == 0 else result[first - 1] // 2
     return result
-
-
-def flat_field(scene: Scene, rng: np.random.Generator, *, falloff: float) -> Rgb:
-    """Vignetting cos^4-like: the corners lose `falloff` of their light."""
-    radius = (scene.columns / (0.5 * scene.width)) ** 2 + ((scene.rows) / (0.5 * scene.width)) ** 2
-    gain = 1 - falloff * np.clip(radius / 1.2, 0, 1)
-    return to_display(scale(scene.linear, np.asarray(gain, np.float32)))

@@ -6,6 +6,7 @@ Every effect has the form `effect(scene, rng, **parameters) -> (H, W, 3) uint8 R
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -58,7 +59,7 @@ def rain(scene: Scene, rng: np.random.Generator, *, rate_mm_h: float) -> Rgb:
     veil(planes, np.asarray(cv2.exp(scene.depth * np.float32(-extinction_m)), np.float32), air)
     streaks = streak_layer(scene, rng, rate_mm_h)
     for plane, light in zip(planes, air, strict=True):
-        plane += streaks * (light * np.float32(1.6) - plane)
+        plane += streaks * (light * np.float32(1.4) - plane)
     count = round(11 * math.log1p(rate_mm_h / 4))
     planes = lens_drops(planes, rng, count)
     return to_display(planes)
@@ -67,46 +68,52 @@ def rain(scene: Scene, rng: np.random.Generator, *, rate_mm_h: float) -> Rgb:
 def streak_layer(scene: Scene, rng: np.random.Generator, rate_mm_h: float) -> Field:
     """(H, W) opacity 0..1 of falling drops between 0.5 and 12 m; farther ones are the veil's.
 
-    Drawn on the eight nearest depth shells; each streak is an anti-aliased line whose opacity is the share of the
-    exposure during which the drop covers a point, D / (v T), times its width where that is below a pixel.
+    Drawn on eight depth shells; a streak's opacity is the share of the exposure during which the drop covers a
+    point, D / (v T), times its width where that is below a pixel.
     """
     exposure_s, focal = 0.008, scene.view.focal_px
     layer = np.zeros((scene.height, scene.width), np.float32)
     slope = 4.1 * rate_mm_h**-0.21
     lean = float(0.12 * normal(rng, 1)[0])
-    edges = np.geomspace(0.5, 12.0, 9)
-    for near, far in zip(edges[:-1], edges[1:], strict=True):
+    for near, far in pairwise(np.geomspace(0.5, 12.0, 9)):
         depth = math.sqrt(near * far)
-        volume = (scene.height / focal) * (scene.width / focal) * (far**3 - near**3) / 3
-        shortest_mm = max(0.8, 0.25 * depth * 1000 / focal)  # thinner than a quarter pixel: invisible
+        shortest_mm = max(0.8, 250 * depth / focal)  # thinner than a quarter pixel: invisible
         per_m3 = 8000 / slope * math.exp(-slope * shortest_mm)
-        count = min(1500, round(per_m3 * volume))
-        if count == 0:
-            continue
-        spots = uniform(rng, count, 4)
-        sizes = shortest_mm - np.log(spots[:, 2]) / slope
-        _draw_streaks(layer, spots, sizes, depth, focal, exposure_s, lean)
-    return np.minimum(cv2.GaussianBlur(layer, (0, 0), 0.7), 0.5)
+        count = min(1500, round(per_m3 * _volume_m3(scene, near, far)))
+        spots = uniform(rng, count, 3)
+        size_mm = shortest_mm - np.log(spots[:, 2]) / slope
+        speed = np.maximum(9.65 - 10.3 * np.exp(-0.6 * size_mm), 1.0)
+        wide, long = focal * size_mm / 1000 / depth, focal * speed * exposure_s / depth
+        opacity = size_mm / 1000 / (speed * exposure_s) * np.minimum(1, wide)
+        start = spots[:, :2] * (scene.width, scene.height + long.mean()) - (0, long.mean())
+        end = start + np.stack([lean * long, long], axis=1)
+        _draw_lines(layer, start, end, wide, np.minimum(1.5 * opacity, 0.6))
+    return np.minimum(np.asarray(cv2.GaussianBlur(layer, (0, 0), 0.7), np.float32), np.float32(0.5))
 
 
-def _draw_streaks(
+def _volume_m3(scene: Scene, near_m: float, far_m: float) -> float:
+    """What the camera sees between two depths."""
+    solid = scene.height * scene.width / scene.view.focal_px**2
+    return solid * (far_m**3 - near_m**3) / 3
+
+
+def _draw_lines(
     layer: Field,
-    spots: npt.NDArray[np.float32],
-    sizes_mm: npt.NDArray[np.float32],
-    depth_m: float,
-    focal_px: float,
-    exposure_s: float,
-    lean: float,
+    start: npt.NDArray[np.float64],
+    end: npt.NDArray[np.float64],
+    width_px: npt.NDArray[np.float32],
+    opacity: npt.NDArray[np.float32],
 ) -> None:
-    height, width = layer.shape
-    speeds = np.maximum(9.65 - 10.3 * np.exp(-0.6 * sizes_mm), 1.0)
-    for spot, size, speed in zip(spots, sizes_mm, speeds, strict=True):
-        wide, long = focal_px * size / 1000 / depth_m, focal_px * speed * exposure_s / depth_m
-        opacity = min(1.0, size / 1000 / (speed * exposure_s)) * min(1.0, wide)
-        x, y = float(spot[0]) * width, float(spot[1]) * (height + long) - long
-        tilt = (lean + 0.05 * (float(spot[3]) - 0.5)) * long
-        start, end = (round(16 * x), round(16 * y)), (round(16 * (x + tilt)), round(16 * (y + long)))
-        cv2.line(layer, start, end, float(2.0 * opacity), max(1, round(wide)), cv2.LINE_AA, 4)
+    """Anti-aliased lines of (N, 2) ends, in four classes of opacity, each in one call."""
+    if len(start) == 0:
+        return
+    points = np.rint(np.stack([start, end], axis=1) * 16).astype(np.int32)  # (N, 2, 2)
+    order = np.argsort(opacity, kind="stable")
+    for part in np.array_split(order, min(4, len(order))):
+        thickness = max(1, round(float(width_px[part].mean())))
+        cv2.polylines(
+            layer, list(points[part]), False, float(opacity[part].mean()), thickness, cv2.LINE_AA, 4
+        )
 
 
 def snowfall(scene: Scene, rng: np.random.Generator, *, visibility_m: float) -> Rgb:
@@ -121,56 +128,61 @@ def snowfall(scene: Scene, rng: np.random.Generator, *, visibility_m: float) -> 
     air = scene.airlight(brightest=0.6)
     veil(planes, transmission(scene.depth, visibility_m), air)
     flakes = flake_layer(scene, rng, visibility_m)
-    bright = np.minimum(air * np.float32(1.5), 0.95)
+    bright = np.minimum(air * np.float32(1.25), 0.9)
     for plane, light in zip(planes, bright, strict=True):
         plane += flakes * (light - plane)
     return to_display(planes)
 
 
 def flake_layer(scene: Scene, rng: np.random.Generator, visibility_m: float) -> Field:
-    """(H, W) opacity 0..1 of flakes from 0.6 to 15 m away, streaked by the car's own speed of 8 m/s in 1/125 s."""
-    focal, exposure_s, speed = scene.view.focal_px, 1 / 125, 8.0
-    per_m3 = KOSCHMIEDER / visibility_m / (2 * math.pi * 0.0012**2)
+    """(H, W) opacity 0..1 of flakes from 1 to 15 m away, seen from a car at 10 m/s for 1/300 s.
+
+    A flake covers each point of its streak for 2 r / (2 r + path) of the exposure; nearer ones are out of focus.
+    """
+    focal, exposure_s, speed = scene.view.focal_px, 1 / 300, 10.0
+    per_m3 = KOSCHMIEDER / visibility_m / (2 * math.pi * 0.0018**2)
     layer = np.zeros((scene.height, scene.width), np.float32)
     centre = np.array([scene.view.centre_px, scene.view.horizon_px])
-    edges = np.geomspace(0.6, 15.0, 9)
-    for near, far in zip(edges[:-1], edges[1:], strict=True):
+    for near, far in pairwise(np.geomspace(1.0, 15.0, 8)):
         depth = math.sqrt(near * far)
-        volume = (scene.height / focal) * (scene.width / focal) * (far**3 - near**3) / 3
-        count = min(1800, round(per_m3 * volume))
-        spots = uniform(rng, count, 4)
-        radius_px = focal * (0.001 + 0.003 * spots[:, 2] ** 3) / depth
-        blur_px = 0.35 + 0.0006 * focal / depth  # depth of field of a camera focused far away
-        opacity = np.minimum(1.0, (radius_px / (radius_px + blur_px)) ** 2 * 1.6)
+        count = min(2500, round(per_m3 * _volume_m3(scene, near, far)))
+        spots = uniform(rng, count, 3)
+        radius = focal * (0.001 + 0.003 * spots[:, 2] ** 3) / depth
+        blur = 0.3 + 0.0006 * focal / depth
         places = spots[:, :2] * (scene.width, scene.height)
-        fall = np.array([0.3, 1.2]) * focal * exposure_s / depth
-        shift = (places - centre) * (speed * exposure_s / depth) + fall
-        for place, radius, move, alpha in zip(places, radius_px + 0.5 * blur_px, shift, opacity, strict=True):
-            start, end = place - move / 2, place + move / 2
-            a, b = (tuple(int(round(16 * float(c))) for c in point) for point in (start, end))
-            cv2.line(layer, a, b, float(alpha), max(1, round(2 * float(radius))), cv2.LINE_AA, 4)
-    return np.clip(cv2.GaussianBlur(layer, (0, 0), 0.8), 0, 1)
+        shift = (places - centre) * (speed * exposure_s / depth) + np.array(
+            [0.3, 1.2]
+        ) * focal * exposure_s / depth
+        path = np.hypot(shift[:, 0], shift[:, 1])
+        share = 2 * (radius + blur) / (2 * (radius + blur) + path)
+        opacity = np.minimum(1, (radius / (radius + blur)) ** 2) * share
+        _draw_lines(
+            layer, places - shift / 2, places + shift / 2, 2 * radius + blur, opacity.astype(np.float32)
+        )
+    return np.clip(np.asarray(cv2.GaussianBlur(layer, (0, 0), 0.7), np.float32), 0, 0.9)
 
 
 def spray(scene: Scene, rng: np.random.Generator, *, optical_depth: float) -> Rgb:
-    """Spray thrown up by the traffic ahead: a turbulent plume low over the road, dense near the ground.
+    """Spray thrown up by the traffic ahead: a mist that hugs the road from 7 m on, torn by its own turbulence.
 
-    Transmission exp(-tau p), p the plume: exp(-h / 0.9 m) with height h over the road seen at 12 m and beyond,
-    narrower than the lane pair, torn by noise of three octaves. The road is wet, the light is the airlight's.
+    Density falls with height over the road as exp(-h / 0.8 m). Along a ray that dips by s (m per m), h = hc - s z,
+    so its optical depth from z0 to z is tau / 15 m * (0.8 / s) [exp(-(hc - s z) / 0.8) - exp(-(hc - s z0) / 0.8)],
+    tau = `optical_depth` of 15 m at the road. Lateral extent: three lanes. The road is wet.
     """
     planes = overcast(scene, 0.6)
-    planes *= 0.85
+    planes *= np.float32(0.85)
     planes = wet_ground(scene, planes, rng, 0.7)
-    focal, near = scene.view.focal_px, 12.0
-    above_m = (
-        -scene.rows
-    ) * near / focal + scene.view.height_m  # height over the road in the plane 12 m ahead
-    upright = np.exp(-np.abs(np.maximum(above_m, 0)) / 0.9) * (above_m > 0) + (above_m <= 0)
-    across = np.exp(-(((scene.columns * near / focal) / 4.5) ** 2))
-    torn = smooth_noise(rng, scene.height, scene.width, scene.width / 9, octaves=3)
-    behind = np.clip((scene.depth - 6.0) / 8.0, 0, 1)  # only what is beyond the plume is hidden
-    plume = upright * across * np.clip(1 + 0.55 * torn, 0.05, 2.5) * behind
-    share = np.asarray(cv2.exp(plume.astype(np.float32) * np.float32(-optical_depth)), np.float32)
-    veil(planes, share, scene.airlight() * np.float32(0.95))
+    scale_m, from_m, focal = 0.8, 7.0, scene.view.focal_px
+    dip = scene.rows / np.float32(focal)
+    dip = np.where(np.abs(dip) < 1e-3, np.float32(1e-3), dip)
+    to_m = np.clip(scene.depth, from_m, 70)
+    height = np.maximum(scene.view.height_m - dip * to_m, 0)
+    start = np.maximum(scene.view.height_m - dip * from_m, 0)
+    column = (scale_m / dip) * (np.exp(-height / scale_m) - np.exp(-start / scale_m))
+    lane = np.exp(-((scene.columns * 15 / focal / 7.0) ** 2))
+    torn = smooth_noise(rng, scene.height, scene.width, scene.width / 10, octaves=4)
+    thickness = column * (lane * optical_depth / 15) * np.clip(1 + 0.35 * torn, 0.2, 2)
+    share = np.asarray(cv2.exp(-thickness.astype(np.float32)), np.float32)
+    veil(planes, share, scene.airlight() * np.float32(0.9))
     planes = lens_drops(planes, rng, round(8 * optical_depth), largest=0.006)
     return to_display(soft_shoulder(planes))
