@@ -154,6 +154,8 @@ class _Place:
     category_id: int | None
     hides: tuple[int, ...] | None = None
     """Category ids an ignored label hides, () for all."""
+    min_height_px: float = 0.0
+    """Lower objects of the class become ignore regions."""
 
 
 class _Places(dict[str, _Place]):
@@ -167,7 +169,8 @@ class _Places(dict[str, _Place]):
         taxonomy = self.taxonomy
         category_id, hides = taxonomy.category_id(label), taxonomy.ignored_ids(label)
         if category_id is not None:
-            place = _Place(taxonomy.categories[category_id - 1], category_id)
+            name = taxonomy.categories[category_id - 1]
+            place = _Place(name, category_id, min_height_px=taxonomy.min_height_px)
         elif hides is not None or label in taxonomy.drop:
             place = _Place(f"label {label}", None, hides)
         else:
@@ -199,12 +202,14 @@ def _put(item: SourceObject, record: ImageRecord, place: _Place, account: Accoun
     attributes = {"source_label": item.label} | item.attributes
     if was_clipped or x1 + w != x2 or y1 + h != y2:  # rounding would lose the last bit
         attributes["source_box_xyxy"] = list(item.box_xyxy)
-    if category_id is None or item.ignore:
+    too_low = h < place.min_height_px
+    if category_id is None or item.ignore or too_low:
         ids = hides if category_id is None else (category_id,)
         record.ignore_regions.append(
             IgnoreRegion(bbox_xywh, area, ids or (), item.segmentation, attributes, item.extra)
         )
-        reason = place.name if category_id is None else f"{item.label} marked ignore by the source"
+        why = f"lower than {place.min_height_px:g} px" if too_low else "marked ignore by the source"
+        reason = place.name if category_id is None else f"{item.label} {why}"
         account.ignored[reason] += 1
         return
     record.annotations.append(

@@ -6,6 +6,7 @@
       cyclist: {labels: [Cyclist], from: {person: 0.5, bicycle: 0.5}}
     ignore: {DontCare: all, cargroup: [car]}      # or a plain list, which means all classes
     drop: [Misc]
+    min_height_px: 25             # optional: lower objects become ignore regions, as KITTI's moderate level does
 
 `from` names the pretrained classes a class grows out of, with weights; head surgery reads it.
 A source label in none of the lists is an error that names it: nothing disappears by a spelling mistake.
@@ -47,6 +48,8 @@ class Taxonomy:
     ignore: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """((source label, class names it hides; empty means all), ...)."""
     drop: tuple[str, ...] = ()
+    min_height_px: float = 0.0
+    """Objects lower than this in the image are too small to be sure of: they become ignore regions. 0: none."""
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -60,7 +63,8 @@ class Taxonomy:
 
     def as_dict(self) -> dict[str, Any]:
         """The taxonomy in the form of its YAML file."""
-        return {
+        limit = {"min_height_px": self.min_height_px} if self.min_height_px else {}
+        return limit | {
             "name": self.name,
             "classes": {
                 item.name: {"labels": list(item.labels), "from": dict(item.grows_from)}
@@ -129,11 +133,11 @@ def parse_taxonomy(document: object) -> Taxonomy:
             "a taxonomy needs `classes`, a mapping of at least one class",
             remedy="see datasets/kitti/taxonomy.yaml",
         )
-    unknown = set(document) - {"name", "classes", "ignore", "drop", "description"}
+    unknown = set(document) - {"name", "classes", "ignore", "drop", "description", "min_height_px"}
     if unknown:
         raise DataError(
             f"unknown key {sorted(map(str, unknown))[0]!r}",
-            remedy="a taxonomy has name, description, classes, ignore, drop",
+            remedy="a taxonomy has name, description, classes, ignore, drop, min_height_px",
         )
     classes = tuple(_parse_class(str(name), body) for name, body in document["classes"].items())
     names = [item.name for item in classes]
@@ -142,9 +146,16 @@ def parse_taxonomy(document: object) -> Taxonomy:
         classes,
         _parse_ignore(document.get("ignore") or [], names),
         tuple(str(label) for label in _strings(document.get("drop") or [], "drop")),
+        _parse_height(document.get("min_height_px", 0)),
     )
     _check_each_label_once(taxonomy)
     return taxonomy
+
+
+def _parse_height(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
+        raise DataError(f"min_height_px is {value!r}", remedy="write a number of pixels, 0 for no limit")
+    return float(value)
 
 
 def _parse_class(name: str, body: object) -> DrivingClass:
