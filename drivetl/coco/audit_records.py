@@ -81,12 +81,9 @@ def _similar_names(names: list[Any], total: int) -> list[Finding]:
 def check_images(tables: Tables) -> list[Finding]:
     """Usable records, each id and file once, names that stay under the images root."""
     rows = range(len(tables.image_records))
+    sized = np.asarray(np.isfinite(tables.sizes_wh).all(axis=1))
     broken = [
-        row
-        for row in rows
-        if not _is_id(tables.image_ids[row])
-        or not tables.file_names[row]
-        or not np.isfinite(tables.sizes_wh[row]).all()
+        row for row in rows if not (_is_id(tables.image_ids[row]) and tables.file_names[row] and sized[row])
     ]
     findings = about_images(
         tables,
@@ -164,11 +161,10 @@ def check_references(tables: Tables) -> list[Finding]:
 def check_annotation_ids(tables: Tables) -> list[Finding]:
     """Each annotation id once, none 0."""
     ids = tables.annotation_ids
-    seen: set[Any] = set()
     usable = np.array([_is_id(value) for value in ids], np.bool_)
-    repeated = np.array(
-        [ok and not _first(value, seen) for ok, value in zip(usable, ids, strict=True)], np.bool_
-    )
+    numbers = np.array([value if ok else -1 for value, ok in zip(ids, usable, strict=True)], np.int64)
+    repeated = usable.copy()
+    repeated[np.unique(numbers, return_index=True)[1]] = False
     findings = about_boxes(
         tables,
         ~usable,
@@ -186,10 +182,9 @@ def check_annotation_ids(tables: Tables) -> list[Finding]:
         "Annotation ids that are used more than once",
         "number them 1, 2, 3, ...: pycocotools keeps only the last of each",
     )
-    zero = np.array([ok and value == 0 for ok, value in zip(usable, ids, strict=True)], np.bool_)
     return findings + about_boxes(
         tables,
-        zero,
+        usable & (numbers == 0),
         "annotation-id-zero",
         "warning",
         "An annotation has the id 0",

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from drivetl.coco.audit_boxes import resize_scale
+from drivetl.coco.audit_findings import spread
 from drivetl.coco.audit_frames import objects_per_class, objects_per_image
-from drivetl.coco.audit_tables import Floats, Tables
+from drivetl.coco.audit_tables import Floats, Ints, Tables
 
 SIZE_EDGES = np.array([2.0 ** (step / 2) for step in range(1, 22)])
 """px: half octaves from 1.4 to 1448."""
@@ -27,13 +28,13 @@ def statistics(tables: Tables, min_size: float, max_size: float) -> dict[str, An
     """All of it as plain numbers, ready for JSON. Only sound objects count; ignore regions are counted apart."""
     objects = tables.objects()
     boxes, sizes = tables.boxes_xywh[objects], tables.image_wh[objects]
-    names = np.array([tables.name(number) for number in tables.category_ids[objects]], object)
+    classes = tables.category_ids[objects]
     side = np.sqrt(boxes[:, 2:].prod(axis=1)) * resize_scale(sizes, min_size, max_size)
     return {
         "overview": _overview(tables),
         "classes": _classes(tables),
-        "size_px_after_resize": _histogram(side, names, SIZE_EDGES),
-        "aspect_width_over_height": _histogram(boxes[:, 2] / boxes[:, 3], names, ASPECT_EDGES),
+        "size_px_after_resize": _histogram(tables, side, classes, SIZE_EDGES),
+        "aspect_width_over_height": _histogram(tables, boxes[:, 2] / boxes[:, 3], classes, ASPECT_EDGES),
         "positions": _positions(boxes, sizes),
         "objects_per_image": _per_image(tables),
         "image_attributes": _image_attributes(tables),
@@ -80,12 +81,13 @@ def _classes(tables: Tables) -> list[dict[str, Any]]:
     return rows
 
 
-def _histogram(values: Floats, names: np.ndarray[Any, Any], edges: Floats) -> dict[str, Any]:
-    """Counts per class between the edges; what lies beyond goes to the outermost bins."""
+def _histogram(tables: Tables, values: Floats, classes: Ints, edges: Floats) -> dict[str, Any]:
+    """Counts per class between the edges, most frequent class first; what lies beyond goes to the outermost bins."""
     place = np.clip(np.searchsorted(edges, values, "right") - 1, 0, len(edges) - 2)
+    numbers, totals = np.unique(classes, return_counts=True)
     counts = {
-        name: np.bincount(place[names == name], minlength=len(edges) - 1).tolist()
-        for name, _ in Counter(names.tolist()).most_common()
+        tables.name(number): np.bincount(place[classes == number], minlength=len(edges) - 1).tolist()
+        for number in numbers[np.argsort(-totals, kind="stable")]
     }
     return {"edges": [round(float(edge), 4) for edge in edges], "counts": counts}
 
@@ -132,17 +134,24 @@ def _image_attributes(tables: Tables) -> dict[str, dict[str, dict[str, int]]]:
 
 def _object_attributes(tables: Tables) -> dict[str, dict[str, int]]:
     """Attribute -> value -> objects, for attributes with few values."""
-    found: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in np.flatnonzero(tables.objects()):
-        attributes = tables.annotation_records[row].get("attributes")
-        for key, value in attributes.items() if isinstance(attributes, dict) else ():
-            if isinstance(value, str | int | float | bool) and len(found[key]) <= _VALUES:
-                found[key][_short(value)] += 1
-    return {
-        key: dict(sorted(values.items()))
-        for key, values in sorted(found.items())
-        if 0 < len(values) <= _VALUES
-    }
+    records = [tables.annotation_records[row].get("attributes") for row in np.flatnonzero(tables.objects())]
+    attributes = [record for record in records if isinstance(record, dict)]
+    found = {}
+    for key in sorted(set().union(*attributes)):
+        probe = [attributes[row].get(key) for row in spread(range(len(attributes)), 2000)]
+        if (
+            len({_short(value) for value in probe}) > _VALUES + 1
+        ):  # a measurement: its many values are not counted
+            continue
+        values = (record.get(key) for record in attributes)
+        counts: Counter[str] = Counter()
+        for value, count in Counter(
+            value for value in values if isinstance(value, str | int | float)
+        ).items():
+            counts[_short(value)] += count
+        if 0 < len(counts) <= _VALUES:
+            found[key] = dict(sorted(counts.items()))
+    return found
 
 
 def _short(value: object) -> str:
