@@ -173,7 +173,7 @@ def _object(
 def _why_no_box(label: dict[str, Any]) -> str:
     if label.get("poly2d"):
         return "an open line encloses nothing"
-    if label.get("box3d"):
+    if label.get("box3d") is not None:
         return "a 3D box alone"
     return "neither box2d nor poly2d nor rle"
 

@@ -117,7 +117,7 @@ def _by_image(
     listed = {
         record["id"]
         for record in records
-        if isinstance(record, dict) and isinstance(record.get("id"), int | float)
+        if isinstance(record, dict) and isinstance(record.get("id"), int | float | str)
     }
     grouped: Grouped = defaultdict(list)
     for position, record in enumerate(annotations):

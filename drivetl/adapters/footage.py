@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drivetl import console
-from drivetl.adapters.reading import Reader, Reading, scalar
-from drivetl.coco.files import read_text
+from drivetl.adapters.reading import Reader, Reading, is_below, scalar
+from drivetl.coco.files import image_size, read_text
 from drivetl.coco.records import SourceImage
 from drivetl.coco.taxonomy import Taxonomy, own_labels
 from drivetl.errors import ConfigError, DataError
@@ -65,7 +65,8 @@ def read_footage(
     """
     pattern = _compiled(sequence_from) if sequence_from else None
     footage = reader(format_name)(reading)
-    images = list(console.track(footage.images, "reading"))
+    found = console.track(footage.images, "reading")
+    images = list(found if footage.sized_by_files else true_sizes(reading, found, footage.images_root))
     reading.close()
     if not images:
         raise DataError("no images found", remedy="check --root and --format", file=reading.root)
@@ -77,6 +78,28 @@ def read_footage(
     images.sort(key=lambda image: image.file_name)
     taxonomy = reading.taxonomy or derived_taxonomy(images, footage.declared, ordered=footage.ordered)
     return Source(images, footage.images_root, taxonomy, reading.taxonomy is None)
+
+
+def true_sizes(reading: Reading, images: Iterable[SourceImage], root: Path) -> Iterator[SourceImage]:
+    """The images with the sizes their files have; where the labels say otherwise, that is counted and named.
+
+    A picture that cannot be read is an error, or rejected with its objects. Pictures that are not there keep the size
+    that their labels give.
+    """
+    for image in images:
+        path = root / image.file_name
+        try:
+            size = image_size(path) if is_below(image.file_name) and path.is_file() else None
+        except DataError as error:
+            if reading.on_error != "skip":
+                raise
+            reading.account.reject(error, [item.label for item in image.objects])
+            reading.note("label files or images left out because they cannot be read")
+            continue
+        if size is not None and size != (image.width, image.height):
+            reading.name("labels that give another size than the picture has, which is taken", path)
+            image.width, image.height = size
+        yield image
 
 
 def _compiled(expression: str) -> re.Pattern[str]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from drivetl.coco.build import Account
-from drivetl.coco.files import IMAGE_SUFFIXES, image_size, list_images
+from drivetl.coco.files import IMAGE_SUFFIXES, image_size, list_images, safe_relative
 from drivetl.coco.records import SourceImage
 from drivetl.coco.taxonomy import Taxonomy
 from drivetl.errors import DataError
@@ -122,6 +122,8 @@ class Footage:
     images: Iterator[SourceImage]
     declared: tuple[str, ...] = ()
     """Labels of formats whose ids refer to a closed list, in that list's order."""
+    sized_by_files: bool = False
+    """The sizes were read from the pictures themselves."""
     ordered: bool = False
     """The declared order is to be kept when there is no taxonomy (COCO: the order of ids)."""
 
@@ -184,6 +186,15 @@ def scalar(value: object) -> bool | float | str | None:
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower(), value)
     return value if isinstance(value, bool | int | float) or value is None else str(value)
+
+
+def is_below(file_name: str) -> bool:
+    """Whether a foreign file name stays under its root, so that it may be looked at."""
+    try:
+        safe_relative(file_name)
+    except DataError:
+        return False
+    return True
 
 
 def folder_sequence(file_name: str) -> str:

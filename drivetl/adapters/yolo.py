@@ -66,7 +66,9 @@ def read(reading: Reading) -> Footage:
             remedy="name the folder with --images",
             file=images_root,
         )
-    return Footage(images_root, _images(reading, names, images_root, image_names), tuple(names))
+    return Footage(
+        images_root, images_of(reading, names, images_root, image_names), tuple(names), sized_by_files=True
+    )
 
 
 def find_names(root: Path) -> list[str]:
@@ -176,9 +178,10 @@ def _snap(edge: float) -> float:
     return border if abs(edge - border) <= ROUNDING else edge
 
 
-def _images(
-    reading: Reading, names: list[str], images_root: Path, image_names: list[str]
+def images_of(
+    reading: Reading, names: list[str], images_root: Path, image_names: list[str], *, orphans: bool = True
 ) -> Iterator[SourceImage]:
+    """The named images with their rows; with `orphans`, label files of no named image are errors."""
     sizes = Sizes(images_root)
     labels = _label_files(reading.root, images_root)
     used: set[Path] = set()
@@ -194,7 +197,7 @@ def _images(
             image = SourceImage(name, *size, sequence=folder_sequence(name), label_file=path)
             image.objects = _objects(reading, rows, size, path)
             yield image
-    for path in sorted(set(labels.values()) - used):
+    for path in sorted(set(labels.values()) - used) if orphans else ():
         _orphan(reading, names, path)
 
 

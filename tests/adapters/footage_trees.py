@@ -72,10 +72,10 @@ def convert_tree(
 
 
 def boxes(dataset: Dataset, file_name: str) -> list[tuple[str, tuple[float, ...]]]:
-    """(class, xywh rounded to 1e-4) of an image, sorted."""
+    """(class, xywh rounded to 1e-3) of an image, sorted."""
     image = next(image for image in dataset.images if image.file_name == file_name)
     return sorted(
-        (dataset.categories[item.category_id - 1], tuple(round(value, 4) for value in item.bbox_xywh))
+        (dataset.categories[item.category_id - 1], tuple(round(value, 3) for value in item.bbox_xywh))
         for item in image.annotations
     )
 
@@ -164,7 +164,7 @@ def voc() -> Files:
 def yolo() -> Files:
     files = {
         "data.yaml": b"names: [person, car]\n",
-        "labels/drive_1/a.txt": b"1 0.1875 0.2 0.25 0.2\n0 0.5 0.2 0.6 0.2 0.6 0.5 0.5 0.5\n",
+        "labels/drive_1/a.txt": b"1 0.1875 0.2 0.25 0.2\n0 0.5 0.1666667 0.6 0.1666667 0.6 0.5 0.5 0.5\n",
         "labels/drive_1/b.txt": b"",
         "labels/drive_2/c.txt": b"1 0.5 0.5 0.2 0.2\n1 0.5 0.5 0.2 0.2\n1 0.5 0.5 0 0.2\n",
     }

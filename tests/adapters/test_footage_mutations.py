@@ -76,7 +76,7 @@ def check(format_name: str, files: Files, on_error: str) -> bool:
 
 
 @pytest.mark.parametrize("case", CASES)
-@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_damaged_files_are_errors_or_accounted_for(case: str, data: st.DataObject) -> None:
     format_name, tree = CASES[case]

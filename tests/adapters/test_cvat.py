@@ -1,0 +1,165 @@
+"""CVAT: what images, tracks, masks, tags and attributes mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import footage_trees as trees
+import pytest
+from footage_trees import boxes, convert_tree, read_tree, write_tree
+
+from drivetl.coco import masks
+from drivetl.errors import DataError
+
+
+def video(tmp_path: Path, shapes: str, meta: str = "") -> Path:
+    """A video export with one car track."""
+    size = "<original_size><width>40</width><height>30</height></original_size>"
+    text = f"<annotations><meta><task><id>1</id><name>clip</name>{meta}{size}</task></meta><track id='4' label='car'>"
+    return write_tree(tmp_path, {"annotations.xml": f"{text}{shapes}</track></annotations>".encode()})
+
+
+def box(frame: int, x: float, *, outside: int = 0) -> str:
+    return (
+        f"<box frame='{frame}' outside='{outside}' keyframe='1' xtl='{x}' ytl='2' xbr='{x + 10}' ybr='8'/>\n"
+    )
+
+
+def by_frame(root: Path, **options: str) -> dict[int | None, list[float]]:
+    """frame -> left edges of its boxes."""
+    dataset, _ = convert_tree("cvat", root, **options)
+    return {image.frame_index: [item.bbox_xywh[0] for item in image.annotations] for image in dataset.images}
+
+
+def test_attributes_tags_and_clips(tmp_path: Path) -> None:
+    dataset, account = convert_tree("cvat", write_tree(tmp_path, trees.cvat_images()))
+    first = dataset.images[0]
+    assert first.sequence == "drive_1" and first.attributes == {"weather": "fog", "night": True}
+    car = first.annotations[0]
+    assert car.attributes == {
+        "source_label": "car",
+        "parked": True,
+        "speed": 2.5,
+        "occluded": 1,
+        "z_order": 2,
+    }
+    assert account.dropped == {"a polyline encloses nothing": 1, "points enclose nothing": 1}
+
+
+def test_rle_mask_is_row_major_in_its_crop(tmp_path: Path) -> None:
+    dataset, _ = convert_tree("cvat", write_tree(tmp_path, trees.cvat_images()))
+    masked = dataset.images[2].annotations[0]
+    assert masked.segmentation is not None
+    mask = masks.decode(masked.segmentation, 30, 40)
+    # runs 1, 2, 2, 3 of a 4 x 2 crop at (10, 4): .##. / .###
+    assert mask[4:6, 10:14].tolist() == [[0, 1, 1, 0], [0, 1, 1, 1]]
+    assert mask.sum() == 5 == masked.area and masked.bbox_xywh == (11, 4, 3, 2)
+
+
+def test_rotated_boxes_are_enclosed_and_counted_or_refused(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, trees.cvat_images())
+    dataset, account = convert_tree("cvat", root)
+    assert boxes(dataset, "drive_2/000000.png")[0] == ("car", (11, 4, 3, 2))
+    assert boxes(dataset, "drive_2/000000.png")[1] == ("car", (13, 7, 4, 10))  # 10 x 4, turned by 90 degrees
+    assert account.notes["rotated boxes, each enclosed by its upright box"] == 1
+    with pytest.raises(DataError, match="rotated by 90 degrees") as caught:
+        read_tree("cvat", root, rotated="refuse")
+    assert caught.value.line == 21
+
+
+def test_video_frames_step_and_interpolation(tmp_path: Path) -> None:
+    dataset, account = convert_tree("cvat", write_tree(tmp_path, trees.cvat_video()))
+    assert [image.frame_index for image in dataset.images] == [10, 12, 14, 16]
+    assert next(image.file_name for image in dataset.images) == "tunnel/000010.jpg"
+    assert {image.sequence for image in dataset.images} == {"tunnel"}
+    assert boxes(dataset, "tunnel/000012.jpg") == [("car", (4, 2, 10, 8)), ("person", (20, 5, 4, 10))]
+    assert dataset.images[1].annotations[0].attributes["interpolated"] is True
+    assert boxes(dataset, "tunnel/000016.jpg") == []  # outside
+    assert account.dropped == {"skeletons are not converted": 1}
+
+
+def test_nothing_is_interpolated_while_a_track_is_outside(tmp_path: Path) -> None:
+    shapes = box(0, 0) + box(2, 4, outside=1) + box(5, 10) + box(7, 14)
+    found = by_frame(video(tmp_path, shapes, "<size>10</size>"))
+    assert found == {0: [0], 1: [2], 2: [], 3: [], 4: [], 5: [10], 6: [12], 7: [14], 8: [], 9: []}
+
+
+def test_a_broken_keyframe_is_not_bridged(tmp_path: Path) -> None:
+    shapes = box(0, 0) + box(2, 4).replace("xtl='4'", "xtl='nan'") + box(4, 8)
+    root = video(tmp_path, shapes, "<size>5</size>")
+    with pytest.raises(DataError, match="xtl is 'nan'"):
+        read_tree("cvat", root)
+    dataset, account = convert_tree("cvat", root, on_error="skip")
+    assert [len(image.annotations) for image in dataset.images] == [1, 0, 0, 0, 1]
+    assert sum(account.rejected.values()) == 1
+
+
+def test_jobs_cover_their_own_frames(tmp_path: Path) -> None:
+    meta = (
+        "<size>100</size><start_frame>5</start_frame><stop_frame>302</stop_frame><frame_filter>step=3</frame_filter>"
+        "<segments><segment><id>1</id><start>10</start><stop>12</stop></segment></segments>"
+    )
+    assert by_frame(video(tmp_path, box(38, 1), meta)) == {35: [], 38: [1], 41: []}
+
+
+def test_frames_are_found_by_their_number(tmp_path: Path) -> None:
+    root = write_tree(
+        video(tmp_path, box(0, 0), "<size>2</size>"),
+        {"images/frame_000000.png": trees.picture(), "images/frame_000001.png": trees.picture()},
+    )
+    source, account = read_tree("cvat", root)
+    assert [image.file_name for image in source.images] == ["frame_000000.png", "frame_000001.png"]
+    assert not account.notes
+
+
+def test_polygons_of_equal_length_are_interpolated(tmp_path: Path) -> None:
+    shapes = (
+        "<polygon frame='0' outside='0' points='0,0;4,0;4,4'/><polygon frame='2' outside='0' points='4,2;8,2;8,6'/>"
+        "<polygon frame='4' outside='0' points='4,2;8,2;8,6;4,6'/>"
+    )
+    dataset, _ = convert_tree("cvat", video(tmp_path, shapes, "<size>5</size>"))
+    rings = [image.annotations[0].segmentation for image in dataset.images]
+    assert rings[1] == [[2, 1, 6, 1, 6, 5]]
+    assert rings[3] == rings[2] == [[4, 2, 8, 2, 8, 6]]  # another number of corners: held
+
+
+def test_endless_frame_numbers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="frames from"):
+        read_tree("cvat", video(tmp_path, box(0, 0), "<stop_frame>99999999999</stop_frame>"))
+
+
+def test_several_tasks_of_a_project_are_clips(tmp_path: Path) -> None:
+    tasks = "".join(f"<task><id>{n}</id><name>drive {n}</name></task>" for n in (1, 2))
+    image = "<image id='0' name='a{n}.png' task_id='{n}' subset='S{n}' width='40' height='30'/>"
+    text = f"<annotations><meta><project><tasks>{tasks}</tasks><subsets>S1\nS2</subsets></project></meta>"
+    text += "".join(image.format(n=n) for n in (1, 2)) + "</annotations>"
+    source, _ = read_tree("cvat", write_tree(tmp_path, {"annotations.xml": text.encode()}))
+    assert [(image.file_name, image.sequence) for image in source.images] == [
+        ("S1/a1.png", "drive 1"),
+        ("S2/a2.png", "drive 2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "line"),
+    [
+        (b"<annotations>\n<image id='0' name='a.png' width='4'", "not valid XML", 2),
+        (b"<annotations>\n<image id='0' name='a.png' width='4'/></annotations>", "no attribute 'height'", 2),
+        (b"<other/>", "no CVAT file", None),
+        (b"<annotations>" + b"<a>" * 90, "nested deeper", 1),
+        (b"\xff\xfe\x00", "no CVAT file", None),
+    ],
+)
+def test_errors_name_file_and_line(content: bytes, message: str, line: int | None, tmp_path: Path) -> None:
+    write_tree(tmp_path, {"annotations.xml": content})
+    with pytest.raises(DataError, match=message) as caught:
+        read_tree("cvat", tmp_path)
+    assert caught.value.line == line and caught.value.file is not None
+
+
+def test_billion_laughs_are_an_error(tmp_path: Path) -> None:
+    bomb = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>\n<annotations>&b;</annotations>'
+    path = tmp_path / "annotations.xml"
+    path.write_text(bomb)
+    with pytest.raises(DataError, match="declares entities"):
+        read_tree("cvat", path)

@@ -1,0 +1,307 @@
+"""Every format says the same of the same three pictures, and its own details survive."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import footage_trees as trees
+import pytest
+from footage_trees import boxes, convert_tree, read_tree, write_tree
+
+from drivetl.coco import masks
+from drivetl.errors import DataError
+
+FIRST = {
+    "cvat": "drive_1/000000.png",
+    "labelme": "drive_1/a.png",
+    "voc": "a.png",
+    "yolo": "drive_1/a.png",
+    "bdd100k": "a.png",
+    "nuimages": "samples/CAM_FRONT/1.png",
+    "mot": "M-01/img1/000001.png",
+    "coco": "drive_1/a.png",
+}
+CAR, PERSON = (2.5, 3.0, 10.0, 6.0), (20.0, 5.0, 4.0, 10.0)
+NAMES = {"nuimages": ("vehicle.car", "human.pedestrian.adult"), "mot": ("car", "pedestrian")}
+
+
+@pytest.mark.parametrize("format_name", FIRST)
+def test_the_same_two_objects_in_every_format(format_name: str, tmp_path: Path) -> None:
+    root = write_tree(tmp_path, trees.TREES[format_name]())
+    dataset, _ = convert_tree(format_name, root)
+    car, person = NAMES.get(format_name, ("car", "person"))
+    found = boxes(dataset, FIRST[format_name])
+    if format_name == "voc":  # its person is difficult: an ignore region
+        image = dataset.images[0]
+        assert found == [(car, CAR)]
+        assert [region.bbox_xywh for region in image.ignore_regions] == [PERSON]
+    elif format_name == "labelme":  # its person is two polygons of one group
+        assert found == [(car, CAR), (person, (20.0, 5.0, 8.0, 10.0))]
+    else:
+        assert found == sorted([(car, CAR), (person, PERSON)])
+    assert all((dataset.images_root / image.file_name).is_file() for image in dataset.images)
+
+
+@pytest.mark.parametrize("format_name", trees.TREES)
+def test_an_image_without_objects_is_kept(format_name: str, tmp_path: Path) -> None:
+    dataset, _ = convert_tree(format_name, write_tree(tmp_path, trees.TREES[format_name]()))
+    assert sum(not image.annotations and not image.ignore_regions for image in dataset.images) >= 1
+    assert [image.id for image in dataset.images] == list(range(1, len(dataset.images) + 1))
+
+
+@pytest.mark.parametrize("format_name", trees.TREES)
+def test_own_labels_become_classes(format_name: str, tmp_path: Path) -> None:
+    source, _ = read_tree(format_name, write_tree(tmp_path, trees.TREES[format_name]()))
+    names = list(source.taxonomy.categories)
+    expected = (
+        ["car", "person"] if format_name == "coco" else sorted(names)
+    )  # COCO: the order of its ids, 3 and 70
+    assert names == expected and source.own_labels
+
+
+@pytest.mark.parametrize("format_name", ["cvat", "yolo", "labelme", "coco", "mot", "cityscapes", "nuimages"])
+def test_every_image_knows_its_clip(format_name: str, tmp_path: Path) -> None:
+    source, _ = read_tree(format_name, write_tree(tmp_path, trees.TREES[format_name]()))
+    assert all(image.sequence for image in source.images)
+
+
+def test_voc_keeps_flags_and_counts_what_it_clips(tmp_path: Path) -> None:
+    dataset, account = convert_tree("voc", write_tree(tmp_path, trees.voc()))
+    car = dataset.images[0].annotations[0]
+    assert (
+        car.attributes["truncated"] == 0.4
+        and car.attributes["occluded"] == 1
+        and car.attributes["pose"] == "Left"
+    )
+    assert account.clipped == 1 and account.dropped["zero width or height"] == 1
+    assert boxes(dataset, "c.png") == [("car", (0.0, 4.0, 40.0, 5.0))]
+
+
+def test_voc_instance_masks(tmp_path: Path) -> None:
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from drivetl.adapters.voc import colour_index
+
+    ids = np.zeros((30, 40), np.uint8)
+    ids[3:9, 3:12] = 1
+    palette = [128 * (n & 1) for n in (0, 1)]
+    rgb = np.zeros((30, 40, 3), np.uint8)
+    rgb[..., 0] = np.take(palette, ids)
+    assert (colour_index(rgb) == ids).all()
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "PNG")
+    root = write_tree(tmp_path, trees.voc() | {"SegmentationObject/a.png": buffer.getvalue()})
+    dataset, _ = convert_tree("voc", root)
+    car = dataset.images[0].annotations[0]
+    assert car.segmentation is not None
+    assert (masks.decode(car.segmentation, 30, 40) == ids).all() and car.area == 54
+
+
+def test_voc_takes_missing_sizes_from_the_picture(tmp_path: Path) -> None:
+    files = trees.voc()
+    files["Annotations/a.xml"] = files["Annotations/a.xml"].replace(b"<width>40</width>", b"<width>0</width>")
+    dataset, _ = convert_tree("voc", write_tree(tmp_path, files))
+    assert (dataset.images[0].width, dataset.images[0].height) == trees.SIZE
+
+
+def test_labelme_joins_groups_and_counts_parts(tmp_path: Path) -> None:
+    dataset, account = convert_tree("labelme", write_tree(tmp_path, trees.labelme()))
+    person = dataset.images[0].annotations[1]
+    assert isinstance(person.segmentation, list) and len(person.segmentation) == 2
+    assert person.attributes["group_id"] == 1 and dataset.images[0].attributes["night"] is True
+    assert account.dropped == {
+        "a part of an object that several shapes make (group_id)": 1,
+        "lines enclose nothing": 1,
+    }
+    (car,) = dataset.images[2].annotations
+    assert car.area == pytest.approx(3.14159 * 25, rel=0.08)  # the circle, in pixels
+
+
+def test_labelme_finds_images_by_windows_paths_and_refuses_to_climb(tmp_path: Path) -> None:
+    files = trees.labelme()
+    files["labels/a.json"] = files.pop("drive_1/a.json").replace(b'"a.png"', b'"..\\\\drive_1\\\\a.png"')
+    source, _ = read_tree("labelme", write_tree(tmp_path / "one", files))
+    assert source.images[0].file_name == "drive_1/a.png"
+    files["labels/a.json"] = (
+        files["labels/a.json"].replace(b"drive_1", b"..\\\\..\\\\etc").replace(b"a.png", b"z.png")
+    )
+    (tmp_path / "two").mkdir()
+    with pytest.raises(DataError, match="leaves its folder"):
+        files.pop("drive_1/a.png")
+        read_tree("labelme", write_tree(tmp_path / "two", files))
+
+
+def test_bdd_attributes_ignore_and_reasons(tmp_path: Path) -> None:
+    dataset, account = convert_tree("bdd100k", write_tree(tmp_path, trees.bdd100k()))
+    first, last = dataset.images[0], dataset.images[2]
+    assert first.attributes == {"weather": "rainy", "timeofday": "night", "scene": "tunnel"}
+    assert (
+        first.annotations[0].attributes["occluded"] is True
+        and first.annotations[0].attributes["track_id"] == "3"
+    )
+    assert (last.sequence, last.frame_index, last.file_name) == ("clip", 4, "clip/c.png")
+    assert last.annotations[0].bbox_xywh == (10, 5, 2, 4) and last.annotations[0].area == 8
+    assert len(last.ignore_regions) == 1
+    assert account.dropped == {"an open line encloses nothing": 1, "a 3D box alone": 1}
+
+
+def test_bdd_first_release_files(tmp_path: Path) -> None:
+    corners = [[20, 5, "L"], [24, 5, "L"], [24, 15, "L"], [20, 15, "L"]]
+    objects = [
+        {"category": "car", "id": 0, "box2d": {"x1": 1, "y1": 2, "x2": 9, "y2": 8}},
+        {"category": "area/drivable", "poly2d": corners},
+        {"category": "lane/road curb", "poly2d": corners},
+    ]
+    document = {
+        "name": "a",
+        "attributes": {"weather": "clear"},
+        "frames": [{"timestamp": 10000, "objects": objects}],
+    }
+    root = write_tree(tmp_path, {"a.json": json.dumps(document).encode(), "a.jpg": trees.picture()})
+    dataset, account = convert_tree("bdd100k", root)
+    assert boxes(dataset, "a.jpg") == [("area/drivable", (20, 5, 4, 10)), ("car", (1, 2, 8, 6))]
+    assert account.dropped == {"an open line encloses nothing": 1}
+
+
+def test_cityscapes_keeps_what_is_visible(tmp_path: Path) -> None:
+    dataset, account = convert_tree("cityscapes", write_tree(tmp_path, trees.cityscapes()))
+    assert dataset.categories == ("car", "license plate", "road")  # nobody sees the person
+    first, _, third = dataset.images
+    assert (first.sequence, first.frame_index, first.attributes["city"]) == ("ulm_000001", 19, "ulm")
+    cars = [item for item in first.annotations if item.category_id == 1]
+    # the rear car spans pixels 2..21, the front one hides it from 12 on; the plate takes nothing from its car
+    assert [item.bbox_xywh for item in cars] == [(2, 5, 10, 10), (12, 5, 20, 10)]
+    assert [item.area for item in cars] == [100, 200]
+    assert account.dropped == {"hidden completely behind later polygons": 1}  # the person
+    assert [region.bbox_xywh for region in third.ignore_regions] == [(0, 4, 6, 5)]
+
+
+def test_mot_frames_and_flags(tmp_path: Path) -> None:
+    dataset, account = convert_tree("mot", write_tree(tmp_path, trees.mot()))
+    assert [image.frame_index for image in dataset.images] == [1, 2, 3]
+    assert dataset.images[0].annotations[0].attributes["track_id"] == 5
+    assert account.ignored == {"distractor marked ignore by the source": 1} and account.clipped == 1
+
+
+def test_nuimages_joins_its_tables(tmp_path: Path) -> None:
+    dataset, account = convert_tree("nuimages", write_tree(tmp_path, trees.nuimages()))
+    assert len(dataset.images) == 2  # the sweep is no keyframe
+    first = dataset.images[0]
+    assert first.sequence == "n003-1"
+    assert first.attributes["location"] == "boston" and first.attributes["camera"] == "CAM_FRONT"
+    assert first.attributes["time_utc"].startswith("2018-05-1")
+    assert first.annotations[0].attributes["vehicle"] == "parked" and first.annotations[1].area == 40
+    assert account.dropped == {"a surface, no object": 1}
+
+
+def test_coco_keeps_foreign_keys_and_folds_ids(tmp_path: Path) -> None:
+    dataset, _ = convert_tree("coco", write_tree(tmp_path, trees.coco()))
+    assert dataset.categories == ("car", "person")
+    first, _, last = dataset.images
+    assert first.extra == {"license": 1, "source_id": 11}
+    assert first.annotations[0].extra == {"score": 0.5, "source_id": 1}
+    assert last.ignore_regions[0].category_ids == (2,) and last.ignore_regions[0].area == 8
+
+
+def test_coco_takes_text_ids(tmp_path: Path) -> None:
+    text = trees.coco()["instances.json"].decode()
+    for old, new in (('"id": 11', '"id": "x11"'), ('"image_id": 11', '"image_id": "x11"')):
+        text = text.replace(old, new)
+    dataset, _ = convert_tree("coco", write_tree(tmp_path, trees.coco() | {"instances.json": text.encode()}))
+    assert len(dataset.images[0].annotations) == 2
+
+
+def test_yolo_counts_and_names_repeated_and_empty_rows(tmp_path: Path) -> None:
+    dataset, account = convert_tree("yolo", write_tree(tmp_path, trees.yolo()))
+    assert len(dataset.images[2].annotations) == 1
+    assert account.dropped == {"repeated row": 1, "row of zero size": 1}
+    assert account.notes == {
+        "repeated row: labels/drive_2/c.txt:2": 1,
+        "row of zero size: labels/drive_2/c.txt:3": 1,
+    }
+
+
+def test_yolo_sizes_differ_from_image_to_image(tmp_path: Path) -> None:
+    files = trees.yolo() | {"images/drive_2/c.png": trees.picture((100, 50))}
+    dataset, _ = convert_tree("yolo", write_tree(tmp_path, files))
+    assert boxes(dataset, "drive_2/c.png") == [("car", (40, 20, 20, 10))]
+
+
+def test_yolo_visible_masks(tmp_path: Path) -> None:
+    rows = "1 0.1 0.2 0.5 0.2 0.5 0.6 0.1 0.6\n1 0.3 0.2 0.7 0.2 0.7 0.6 0.3 0.6\n0 0.5 0.5 0.1 0.1\n"
+    root = write_tree(tmp_path, trees.yolo() | {"labels/drive_1/a.txt": rows.encode()})
+    dataset, _ = convert_tree("yolo", root, visible_masks=True)
+    assert boxes(dataset, "drive_1/a.png") == [
+        ("car", (4, 6, 8, 12)),
+        ("car", (12, 6, 16, 12)),
+        ("person", (18, 13.5, 4, 3)),
+    ]
+
+
+def test_yolo_edges_rounded_by_six_decimals_are_not_clipped(tmp_path: Path) -> None:
+    root = write_tree(
+        tmp_path, trees.yolo() | {"labels/drive_1/a.txt": b"1 0.133333 0.300000 0.266667 0.200000\n"}
+    )
+    dataset, account = convert_tree("yolo", root)
+    assert account.clipped == 0 and dataset.images[0].annotations[0].bbox_xywh[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (b"9 0.5 0.5 0.1 0.1", "class '9' has no name"),
+        (b"1 320 240 50 50", "is no fraction"),
+        (b"1 0.5 0.5 0.1", "neither box nor polygon"),
+        (b"1 0.5 0.5 0.1 0.1 0.9", "prediction"),
+        (b"1 0.5 0.5 -0.1 0.1", "negative"),
+        (b"1 0.5 nan 0.1 0.1", "column 3"),
+    ],
+)
+def test_yolo_errors_name_file_and_line(row: bytes, message: str, tmp_path: Path) -> None:
+    root = write_tree(tmp_path, trees.yolo() | {"labels/drive_1/a.txt": b"0 0.5 0.5 0.1 0.1\n" + row + b"\n"})
+    with pytest.raises(DataError, match=message) as caught:
+        read_tree("yolo", root)
+    assert str(caught.value.file).endswith("labels/drive_1/a.txt") and caught.value.line == 2
+    _, account = convert_tree("yolo", root, on_error="skip")
+    assert sum(account.rejected.values()) == 1 and len(account.rejections) == 1
+
+
+def test_yolo_label_without_its_image(tmp_path: Path) -> None:
+    root = write_tree(
+        tmp_path, trees.yolo() | {"labels/drive_1/z.txt": b"1 0.5 0.5 0.1 0.1\n", "notes.txt": b"hello"}
+    )
+    with pytest.raises(DataError, match="without an image"):
+        read_tree("yolo", root)
+    _, account = convert_tree("yolo", root, on_error="skip")
+    assert account.rejected == {"label file without an image": 1}
+
+
+def test_yolo_without_names_counts_on_numbers(tmp_path: Path) -> None:
+    files = trees.yolo()
+    del files["data.yaml"]
+    source, account = read_tree("yolo", write_tree(tmp_path, files))
+    assert source.taxonomy.categories == ("0", "1")
+    assert any("no class names" in note for note in account.notes)
+
+
+def test_the_pictures_own_size_wins_and_is_named(tmp_path: Path) -> None:
+    files = trees.voc() | {"JPEGImages/c.png": trees.picture((30, 8))}
+    dataset, account = convert_tree("voc", write_tree(tmp_path, files))
+    assert (dataset.images[2].width, dataset.images[2].height) == (30, 8)
+    assert boxes(dataset, "c.png") == [("car", (0, 4, 30, 4))]
+    assert (
+        account.notes["labels that give another size than the picture has, which is taken: JPEGImages/c.png"]
+        == 1
+    )
+
+
+def test_a_damaged_picture_is_an_error_or_rejected_with_its_objects(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, trees.voc() | {"JPEGImages/c.png": b"no picture"})
+    with pytest.raises(DataError, match=r"not a readable image|cannot be read"):
+        read_tree("voc", root)
+    dataset, account = convert_tree("voc", root, on_error="skip")
+    assert len(dataset.images) == 2 and sum(account.rejected.values()) == 2

@@ -1,0 +1,160 @@
+"""The command's flags: attributes, sequences, taxonomies, splits, and what a user's mistake looks like."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import footage_trees as trees
+import pytest
+from footage_trees import convert_tree, read_tree, write_tree
+
+from drivetl.adapters.footage import FORMATS
+from drivetl.cli import main
+from drivetl.coco.io import read_dataset
+from drivetl.coco.taxonomy import parse_taxonomy
+from drivetl.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def yolo_root(tmp_path: Path) -> Path:
+    return write_tree(tmp_path / "in", trees.yolo())
+
+
+def csv_file(root: Path, text: str) -> Path:
+    path = root / "attributes.csv"
+    path.write_text(text)
+    return path
+
+
+def test_attributes_are_merged(yolo_root: Path) -> None:
+    table = csv_file(
+        yolo_root,
+        "file_name,sequence,frame_index,weather,wet\ndrive_1/a.png,clip 9,7,fog,true\ndrive_2/c.png,,,rain,\n",
+    )
+    source, _ = read_tree("yolo", yolo_root, attributes=table)
+    first, second, third = source.images
+    assert (first.sequence, first.frame_index, first.attributes) == (
+        "clip 9",
+        7,
+        {"weather": "fog", "wet": True},
+    )
+    assert (second.sequence, second.attributes) == ("drive_1", {})
+    assert (third.sequence, third.frame_index, third.attributes) == ("drive_2", None, {"weather": "rain"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "line"),
+    [
+        ("file_name,weather\nnobody.png,fog\n", "no image is called 'nobody.png'", 2),
+        ("file_name,weather\ndrive_1/a.png,fog\ndrive_1/a.png,rain\n", "comes twice", 3),
+        ("file_name,weather\ndrive_1/a.png,fog,3\n", "3 cells under 2 columns", 2),
+        ("name,weather\n", "must name the columns", 1),
+        ("", "must name the columns", 1),
+        ("file_name,frame_index\ndrive_1/a.png,x\n", "frame_index 'x'", 2),
+        ('file_name,weather\n"drive_1/a.png', "not a CSV", 2),
+    ],
+)
+def test_attribute_errors_name_the_line(text: str, message: str, line: int, yolo_root: Path) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        read_tree("yolo", yolo_root, attributes=csv_file(yolo_root, text))
+    assert caught.value.line == line and str(caught.value.file).endswith("attributes.csv")
+
+
+def test_sequences_from_file_names(yolo_root: Path) -> None:
+    source, _ = read_tree("yolo", yolo_root, sequence_from=r"_(\d)/")
+    assert [image.sequence for image in source.images] == ["1", "1", "2"]
+    with pytest.raises(DataError, match=r"finds nothing in 'drive_1/a\.png'"):
+        read_tree("yolo", yolo_root, sequence_from=r"(drive_2)")
+    for expression in ("(", "drive"):
+        with pytest.raises(ConfigError, match="--sequence-from"):
+            read_tree("yolo", yolo_root, sequence_from=expression)
+
+
+def test_a_taxonomy_maps_ignores_and_drops(yolo_root: Path) -> None:
+    taxonomy = parse_taxonomy({"classes": {"vehicle": {"labels": ["car"]}}, "ignore": ["person"]})
+    dataset, account = convert_tree("yolo", yolo_root, taxonomy)
+    assert dataset.categories == ("vehicle",) and account.ignored == {"label person": 1}
+    unknown = parse_taxonomy({"classes": {"vehicle": {"labels": ["cars"]}}, "drop": ["person"]})
+    with pytest.raises(DataError, match="did you mean 'cars'") as caught:
+        convert_tree("yolo", yolo_root, unknown)
+    assert str(caught.value.file).endswith("labels/drive_1/a.txt") and caught.value.line == 1
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_the_command_writes_the_contract(
+    format_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = write_tree(tmp_path / "in", trees.TREES[format_name]()), tmp_path / "out"
+    arguments = ["convert-footage", "--format", format_name, "--root", str(root), "--out", str(out)]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "no --taxonomy: the classes are the footage's own" in said and "drivetl audit" in said
+    assert sorted(path.name for path in out.iterdir()) == [
+        "all.json",
+        "summary.json",
+        "train.json",
+        "val.json",
+    ]
+    parts = {name: read_dataset(out / f"{name}.json") for name in ("all", "train", "val")}
+    assert all((parts["all"].images_root / image.file_name).is_file() for image in parts["all"].images)
+    names = [image.file_name for name in ("train", "val") for image in parts[name].images]
+    assert len(set(names)) == len(names)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert main(arguments) == 0  # again: byte for byte the same
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_an_empty_or_missing_root_is_the_users_mistake(
+    format_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for root in (tmp_path / "empty", tmp_path / "missing"):
+        out = tmp_path / "out"
+        assert main(["convert-footage", "--format", format_name, "--root", str(root), "--out", str(out)]) == 2
+        message = capsys.readouterr().err
+        assert message.startswith("error: ") and str(root) in message and not out.exists()
+
+
+def test_names_that_climb_out_are_refused(tmp_path: Path) -> None:
+    for name in ("../x.png", "/etc/x.png"):
+        text = trees.coco()["instances.json"].decode().replace("drive_1/a.png", name)
+        root = write_tree(tmp_path, trees.coco() | {"instances.json": text.encode()})
+        with pytest.raises(DataError, match="absolute or leaves its folder"):
+            convert_tree("coco", root)
+        _, account = convert_tree("coco", root, on_error="skip")
+        assert sum(account.rejected.values()) == 2  # the image's objects
+
+
+def test_converting_the_output_again_changes_nothing(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "in", trees.coco())
+    assert (
+        main(["convert-footage", "--format", "coco", "--root", str(root), "--out", str(tmp_path / "one")])
+        == 0
+    )
+    path = tmp_path / "one" / "all.json"
+    assert (
+        main(["convert-footage", "--format", "coco", "--root", str(path), "--out", str(tmp_path / "two")])
+        == 0
+    )
+    first, second = (json.loads((tmp_path / name / "all.json").read_text()) for name in ("one", "two"))
+    assert first["images"] == second["images"] and first["annotations"] == second["annotations"]
+    assert first["categories"] == second["categories"]
+
+
+def test_symlink_loops_end(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "in", trees.yolo())
+    (root / "images" / "loop").symlink_to(root / "images", target_is_directory=True)
+    source, _ = read_tree("yolo", root)
+    assert len(source.images) == 3
+
+
+def test_huge_image_headers_are_refused(tmp_path: Path) -> None:
+    header = bytearray(trees.picture())
+    header[16:24] = (60_000).to_bytes(4, "big") * 2
+    header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
+    root = write_tree(tmp_path, trees.yolo() | {"images/drive_1/a.png": bytes(header)})
+    with pytest.raises(DataError, match="200 megapixels"):
+        read_tree("yolo", root)
