@@ -8,6 +8,7 @@ from pathlib import Path
 
 from drivetl.adapters.kitti import read_kitti
 from drivetl.adapters.kitti_mapping import find_mapping, standard_split
+from drivetl.adapters.kitti_tracking import is_tracking, read_kitti_tracking
 from drivetl.coco.build import Account
 from drivetl.coco.convert import add_error_argument, convert_and_write, print_summary
 from drivetl.coco.split import add_split_arguments, split_options
@@ -21,7 +22,10 @@ HELP = "KITTI object data -> one COCO dataset, split by drive"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     parser.add_argument(
-        "--root", type=Path, required=True, help="folder with training/image_2 and training/label_2"
+        "--root",
+        type=Path,
+        required=True,
+        help="folder with training/image_2 and training/label_2, or image_02 and label_02 of the tracking data",
     )
     parser.add_argument("--out", type=Path, required=True, help="new folder for the json files")
     parser.add_argument(
@@ -41,18 +45,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Convert, print the summary."""
     taxonomy = load_taxonomy(args.taxonomy or shipped("datasets/kitti/taxonomy.yaml"))
-    mapping = find_mapping(args.root, args.mapping_dir)
-    options = split_options(args, standard_split(mapping))
     account = Account()
-    images = read_kitti(
-        args.root, account, mapping=mapping, image_size_wh=args.image_size, on_error=args.on_error
-    )
+    if is_tracking(args.root):
+        images = read_kitti_tracking(
+            args.root, account, image_size_wh=args.image_size, on_error=args.on_error
+        )
+        source, options = "kitti_tracking", split_options(args)
+    else:
+        mapping = find_mapping(args.root, args.mapping_dir)
+        images = read_kitti(
+            args.root, account, mapping=mapping, image_size_wh=args.image_size, on_error=args.on_error
+        )
+        source, options = "kitti", split_options(args, standard_split(mapping))
     summary = convert_and_write(
         images,
         taxonomy,
         args.root,
         args.out,
-        source="kitti",
+        source=source,
         split=options,
         on_error=args.on_error,
         account=account,
