@@ -1,0 +1,309 @@
+"""How well anchors cover a dataset's boxes, where the network sees them: after the resize, per pyramid level.
+
+Torchvision's anchors are centred on a lattice with the level's stride, so the best anchor of a given shape is the one
+whose centre is nearest along each axis: coverage is exact, with each box where it really is, and needs no sampling.
+Ratios are height over width, as in torchvision. `drivetl.models.anchor_fit` proposes better anchors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+from drivetl.coco.records import Dataset
+from drivetl.errors import CheckpointError, ConfigError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+POSITIVE_IOU = 0.7
+"""torchvision's `rpn_fg_iou_thresh`: below it an object gets its best anchor only by the low-quality rule."""
+MIN_SIDE_PX = 1.0
+"""Thinner boxes are not learnt from, so they need no anchor."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorSpec:
+    """Anchors per pyramid level, as torchvision's AnchorGenerator takes them. Raises ConfigError when unusable."""
+
+    sizes: tuple[tuple[float, ...], ...]
+    """Per level, px at network input: square root of the anchor's area."""
+    ratios: tuple[tuple[float, ...], ...]
+    """Per level, height over width; every size comes with every ratio."""
+
+    def __post_init__(self) -> None:
+        if not self.sizes or len(self.sizes) != len(self.ratios):
+            raise ConfigError(
+                f"anchors: {len(self.sizes)} levels of sizes, {len(self.ratios)} of ratios - give one tuple each per level"
+            )
+        values = [value for level in (*self.sizes, *self.ratios) for value in level]
+        if not all(math.isfinite(value) and value > 0 for value in values):
+            raise ConfigError("anchors: sizes and ratios must be positive numbers - mend the value")
+        counts = [len(size) * len(ratio) for size, ratio in zip(self.sizes, self.ratios, strict=True)]
+        if len(set(counts)) != 1 or counts[0] == 0:
+            raise ConfigError(
+                f"anchors per location differ between levels ({counts}) - the RPN head is shared, make them equal"
+            )
+
+    @property
+    def per_location(self) -> int:
+        """Anchors per location, the same at every level."""
+        return len(self.sizes[0]) * len(self.ratios[0])
+
+    def shapes(self, level: int) -> Floats:
+        """(A, 2) width and height in px, in the order of the RPN's rows and rounded as torchvision rounds them."""
+        size, ratio = list(self.sizes[level]), list(self.ratios[level])
+        cells = AnchorGenerator((size,), (ratio,)).cell_anchors[0].double().numpy()
+        return np.asarray(cells[:, 2:] - cells[:, :2])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain lists, ready for JSON."""
+        return {
+            "sizes": [list(level) for level in self.sizes],
+            "ratios": [list(level) for level in self.ratios],
+        }
+
+    def describe(self) -> str:
+        """One line, for a person."""
+        sizes = " | ".join(" ".join(f"{value:g}" for value in level) for level in self.sizes)
+        ratios = " ".join(f"{value:g}" for value in self.ratios[0])
+        return f"sizes {sizes} px, height/width {ratios}"
+
+
+def spec_of(model: nn.Module) -> AnchorSpec:
+    """The anchors of a torchvision detector."""
+    generator: Any = model.rpn.anchor_generator  # type: ignore[union-attr]
+    return AnchorSpec(
+        tuple(tuple(float(value) for value in level) for level in generator.sizes),
+        tuple(tuple(float(value) for value in level) for level in generator.aspect_ratios),
+    )
+
+
+@torch.no_grad()
+def strides_of(model: nn.Module) -> tuple[int, ...]:
+    """The nominal stride of every pyramid level, px, found by passing one grey image through the backbone."""
+    backbone: Any = model.backbone
+    side, training = 512, backbone.training
+    parameter = next(backbone.parameters())
+    backbone.eval()
+    features = backbone(parameter.new_zeros((1, 3, side, side)))
+    backbone.train(training)
+    maps = features.values() if isinstance(features, dict) else [features]
+    return tuple(side // item.shape[-1] for item in maps)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledBoxes:
+    """A dataset's boxes at network input."""
+
+    boxes: Floats
+    """(N, 4) xyxy px."""
+    labels: Ints
+    """(N,) category ids 1..K."""
+    images: Ints
+    """(N,) index of the image in the dataset."""
+    padded_hw: Ints
+    """(N, 2) height and width of the image's padded input, px."""
+    sequences: tuple[str, ...]
+    """Drive of every image of the dataset, "" where unknown."""
+    categories: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def take(self, which: npt.NDArray[Any]) -> ScaledBoxes:
+        """The boxes of an index or mask."""
+        return ScaledBoxes(
+            self.boxes[which],
+            self.labels[which],
+            self.images[which],
+            self.padded_hw[which],
+            self.sequences,
+            self.categories,
+        )
+
+
+def resized(width: int, height: int, min_size: int, max_size: int) -> tuple[int, int]:
+    """(width, height) after torchvision's resize: the shorter side to min_size unless max_size binds, rounded down."""
+    scale = min(min_size / min(width, height), max_size / max(width, height))
+    return max(math.floor(width * scale), 1), max(math.floor(height * scale), 1)
+
+
+def scaled_boxes(dataset: Dataset, min_size: int, max_size: int, size_divisible: int = 32) -> ScaledBoxes:
+    """All objects of a dataset as the network sees them. Ignore regions and boxes under 1 px are left out."""
+    boxes, labels, images, padded = [], [], [], []
+    for index, image in enumerate(dataset.images):
+        width, height = resized(image.width, image.height, min_size, max_size)
+        x_scale, y_scale = width / image.width, height / image.height
+        hw = [math.ceil(side / size_divisible) * size_divisible for side in (height, width)]
+        for item in image.annotations:
+            x, y, w, h = item.bbox_xywh
+            if w >= MIN_SIDE_PX and h >= MIN_SIDE_PX:
+                boxes.append((x * x_scale, y * y_scale, (x + w) * x_scale, (y + h) * y_scale))
+                labels.append(item.category_id)
+                images.append(index)
+                padded.append(hw)
+    return ScaledBoxes(
+        np.array(boxes, np.float64).reshape(-1, 4),
+        np.array(labels, np.int64),
+        np.array(images, np.int64),
+        np.array(padded, np.int64).reshape(-1, 2),
+        tuple(image.sequence for image in dataset.images),
+        dataset.categories,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How anchors cover N boxes."""
+
+    best_iou: Floats
+    """(N,) IoU with the best anchor."""
+    level: Ints
+    """(N,) pyramid level of the best anchor."""
+    positives: Ints
+    """(N,) anchors that become positive: those at POSITIVE_IOU or above, else the best one alone. Objects are taken
+    one by one: in a crowd the RPN gives a shared anchor to one of them only."""
+
+    def share(self, iou: float) -> float:
+        """Share of the boxes with an anchor at that IoU or above; nan for no boxes."""
+        return float(np.mean(self.best_iou >= iou)) if len(self.best_iou) else float("nan")
+
+    @property
+    def low_quality(self) -> float:
+        """Share of the boxes that only the low-quality rule matches; nan for no boxes."""
+        return 1 - self.share(POSITIVE_IOU)
+
+    def take(self, which: npt.NDArray[Any]) -> Coverage:
+        """The part of an index or mask."""
+        return Coverage(self.best_iou[which], self.level[which], self.positives[which])
+
+
+def coverage(boxes: ScaledBoxes, spec: AnchorSpec, strides: Sequence[int]) -> Coverage:
+    """The best anchor of every box, and how many anchors it makes positive. Raises ConfigError on a level mismatch."""
+    ious = level_ious(boxes, spec, strides)
+    per_level = ious.max(axis=2) if len(boxes) else np.zeros((0, len(strides)))
+    counts = np.zeros(len(boxes), np.int64)
+    for level in range(len(strides)):
+        for number, shape in enumerate(spec.shapes(level)):
+            good = np.flatnonzero(ious[:, level, number] >= POSITIVE_IOU)
+            counts[good] += _count_positives(boxes.take(good), shape, strides[level])
+    best = per_level.max(axis=1) if len(boxes) else np.zeros(0)
+    return Coverage(best, per_level.argmax(axis=1).astype(np.int64), np.maximum(counts, 1))
+
+
+def level_ious(boxes: ScaledBoxes, spec: AnchorSpec, strides: Sequence[int]) -> Floats:
+    """(N, L, A) IoU of every box with the best placed anchor of every level and shape."""
+    if len(strides) != len(spec.sizes):
+        raise ConfigError(
+            f"anchors for {len(spec.sizes)} levels, the pyramid has {len(strides)} - give one tuple per level"
+        )
+    result = np.empty((len(boxes), len(strides), spec.per_location))
+    for level, stride in enumerate(strides):
+        result[:, level] = iou_with_shapes(boxes, spec.shapes(level), stride)
+    return result
+
+
+def iou_with_shapes(boxes: ScaledBoxes, shapes: Floats, stride: int) -> Floats:
+    """(N, A) IoU of every box with the best placed of the anchors of shapes (A, 2) at one level."""
+    offset = np.abs(_offsets(boxes, stride))[:, None, :]
+    sides = (boxes.boxes[:, 2:] - boxes.boxes[:, :2])[:, None, :]
+    overlap = np.minimum(np.minimum(sides, shapes), (sides + shapes) / 2 - offset).clip(min=0)
+    inter = overlap[..., 0] * overlap[..., 1]
+    union = sides[..., 0] * sides[..., 1] + shapes[:, 0] * shapes[:, 1] - inter
+    return np.asarray(inter / union)
+
+
+def _lattice(boxes: ScaledBoxes, stride: int) -> tuple[Floats, Floats]:
+    """((N, 2) true strides, (N, 2) number of cells), x then y. Torchvision divides the padded side by the cells."""
+    sides = boxes.padded_hw[:, ::-1]
+    cells = np.ceil(sides / stride)
+    return np.asarray(sides // cells, np.float64), cells
+
+
+def _offsets(boxes: ScaledBoxes, stride: int) -> Floats:
+    """(N, 2) px from the nearest anchor centre to the box centre, x and y."""
+    step, cells = _lattice(boxes, stride)
+    centres = (boxes.boxes[:, :2] + boxes.boxes[:, 2:]) / 2
+    nearest = np.clip(np.round(centres / step), 0, cells - 1)
+    return np.asarray(centres - nearest * step)
+
+
+def _count_positives(boxes: ScaledBoxes, shape: Floats, stride: int, chunk: int = 4096) -> Ints:
+    """(N,) lattice places at which one shape reaches POSITIVE_IOU.
+
+    With IoU >= t the overlap along an axis is at least t times the longer side (the union holds the longer box
+    whole), so the centre is at most shape * (1 - t) / t away: the window is finite and complete.
+    """
+    counts = np.zeros(len(boxes), np.int64)
+    for start in range(0, len(boxes), chunk):
+        part = boxes.take(np.arange(start, min(start + chunk, len(boxes))))
+        step, cells = _lattice(part, stride)
+        reach = int(np.max(shape * (1 - POSITIVE_IOU) / POSITIVE_IOU) // step.min()) + 1
+        window = np.arange(-reach, reach + 1)
+        sides, centres = part.boxes[:, 2:] - part.boxes[:, :2], (part.boxes[:, :2] + part.boxes[:, 2:]) / 2
+        places = np.clip(np.round(centres / step), 0, cells - 1)[:, :, None] + window  # (n, 2, W)
+        offset = np.abs(centres[:, :, None] - places * step[:, :, None])
+        overlap = np.minimum(np.minimum(sides, shape)[:, :, None], (sides + shape)[:, :, None] / 2 - offset)
+        overlap = np.where((places >= 0) & (places < cells[:, :, None]), overlap, 0).clip(min=0)
+        inter = overlap[:, 1, :, None] * overlap[:, 0, None, :]  # (n, W, W)
+        union = (sides[:, 0] * sides[:, 1] + shape[0] * shape[1])[:, None, None] - inter
+        counts[start : start + len(part)] = (inter / union >= POSITIVE_IOU).sum(axis=(1, 2))
+    return counts
+
+
+def nearest_rows(old: AnchorSpec, new: AnchorSpec) -> list[int]:
+    """For every new anchor the old one most like it: highest IoU of the shapes, mean over the levels."""
+    levels = range(len(old.sizes))
+    similar = np.mean([_shape_iou(new.shapes(level), old.shapes(level)) for level in levels], axis=0)
+    return [int(row) for row in similar.argmax(axis=1)]
+
+
+def _shape_iou(a: Floats, b: Floats) -> Floats:
+    """(N, 2) and (M, 2) widths and heights -> (N, M) IoU with a common centre."""
+    inter = np.minimum(a[:, None], b[None]).prod(axis=2)
+    return np.asarray(inter / (a.prod(axis=1)[:, None] + b.prod(axis=1)[None] - inter))
+
+
+def expand_rpn(state: dict[str, Tensor], old: AnchorSpec, new: AnchorSpec) -> dict[str, Tensor]:
+    """The state with the RPN's rows for new anchors: each a copy of the nearest old anchor's.
+
+    Objectness rows are copied as they are. Box rows are rewritten so that the new anchor predicts the box that the
+    old one predicted: with dx = (x - xa) / wa and dw = log(w / wa), dx scales by wa_old / wa_new and dw gains the log
+    of it. (The RPN is shared by the levels: the factor is their geometric mean.) An anchor of unchanged shape keeps
+    its row bit for bit. Raises CheckpointError when the state's RPN does not have the old anchors.
+    """
+    if len(old.sizes) != len(new.sizes):
+        raise ConfigError(
+            f"anchors for {len(new.sizes)} levels, the pyramid has {len(old.sizes)} - give one tuple per level"
+        )
+    rows = nearest_rows(old, new)
+    logs = [np.log(old.shapes(level)[rows] / new.shapes(level)) for level in range(len(old.sizes))]
+    log_factor = torch.from_numpy(np.mean(logs, axis=0))  # (A, 2) width, height
+    result = dict(state)
+    for key, value in state.items():
+        part, _, kind = key.rpartition("rpn.head.")[2].rpartition(".")
+        if "rpn.head." not in key or part not in ("cls_logits", "bbox_pred"):
+            continue
+        width = 1 if part == "cls_logits" else 4
+        if len(value) != width * old.per_location:
+            raise CheckpointError(
+                f"tensor {key}: expected {width * old.per_location} rows for {old.per_location} anchors per location, "
+                f"found {len(value)} - name the anchors this source was trained with"
+            )
+        grouped = value.reshape(old.per_location, width, *value.shape[1:])[rows]
+        if width == 4:
+            shift = log_factor.to(value.dtype).view(-1, 2, *[1] * (value.ndim - 1))
+            centre = grouped[:, :2] * shift.exp()
+            size = grouped[:, 2:] + shift if kind == "bias" else grouped[:, 2:]
+            grouped = torch.cat([centre, size], 1)
+        result[key] = grouped.flatten(0, 1)
+    return result
