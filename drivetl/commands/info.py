@@ -1,0 +1,243 @@
+"""What a dataset json or a run directory holds, as tables. What is missing in a run is named, not fatal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from drivetl import console
+from drivetl.coco.files import read_text
+from drivetl.coco.io import read_dataset
+from drivetl.coco.records import Dataset
+from drivetl.errors import DataError
+
+HELP = "what a dataset json or a run directory holds"
+_RUN_FILES = (
+    "config.yaml",
+    "taxonomy.yaml",
+    "anchors.json",
+    "surgery.json",
+    "augmentation.json",
+    "provenance.json",
+    "metrics.jsonl",
+    "README.md",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument("path", type=Path, metavar="PATH", help="a dataset json or a run directory")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print what is there."""
+    if args.path.is_dir():
+        _show_run(args.path)
+    else:
+        _show_dataset(args.path, read_dataset(args.path))
+
+
+def _show_dataset(path: Path, dataset: Dataset) -> None:
+    images = dataset.images
+    sequences = Counter(image.sequence for image in images if image.sequence)
+    taxonomy = dataset.info.get("taxonomy")
+    name = taxonomy.get("name", "") if isinstance(taxonomy, dict) else ""
+    facts = [
+        ("source", dataset.info.get("source", "unknown")),
+        ("taxonomy", f"{name} {dataset.info.get('taxonomy_hash', '')}".strip() or "none"),
+        ("split", dataset.info.get("split", "not split")),
+        ("images root", dataset.images_root),
+        ("images root exists", "yes" if dataset.images_root.is_dir() else "NO"),
+        ("images", len(images)),
+        ("  without objects", sum(not image.annotations for image in images)),
+        ("sequences", f"{len(sequences)}, {min(sequences.values())} to {max(sequences.values())} images each")
+        if sequences
+        else ("sequences", "none named"),
+        ("image sizes", _most(Counter(f"{image.width} x {image.height}" for image in images))),
+        ("objects", sum(len(image.annotations) for image in images)),
+        (
+            "  with masks",
+            sum(item.segmentation is not None for image in images for item in image.annotations),
+        ),
+        ("ignore regions", sum(len(image.ignore_regions) for image in images)),
+        ("images that label some classes only", sum(image.labelled is not None for image in images)),
+    ]
+    console.table(path.name, ("", ""), facts)
+    objects = Counter(item.category_id for image in images for item in image.annotations)
+    shown = Counter(number for image in images for number in {item.category_id for item in image.annotations})
+    console.table(
+        "classes",
+        ("class", "id", "objects", "images"),
+        ((name, number, objects[number], shown[number]) for number, name in enumerate(dataset.categories, 1)),
+    )
+    values = {
+        "image": _attributes(image.attributes for image in images),
+        "object": _attributes(item.attributes for image in images for item in image.annotations),
+    }
+    rows = [(f"{kind}: {key}", _most(counts)) for kind, found in values.items() for key, counts in found]
+    if rows:
+        console.table("attributes", ("attribute", "values"), rows)
+
+
+def _attributes(records: Iterable[dict[str, Any]]) -> list[tuple[str, Counter[str]]]:
+    found: dict[str, Counter[str]] = {}
+    for record in records:
+        for key, value in record.items():
+            plain = value if isinstance(value, str | int | float) else type(value).__name__
+            found.setdefault(key, Counter())[str(plain)] += 1
+    return sorted(found.items())
+
+
+def _most(counts: Counter[str], shown: int = 5) -> str:
+    text = ", ".join(f"{value} ({count})" for value, count in counts.most_common(shown))
+    return text + (f", ... {len(counts)} different" if len(counts) > shown else "") or "none"
+
+
+def _show_run(path: Path) -> None:
+    present = [name for name in _RUN_FILES if (path / name).is_file()]
+    checkpoints = sorted(file for file in path.glob("checkpoints/*/*") if file.is_file())
+    if not present and not checkpoints:
+        raise DataError(
+            "is no run directory: none of its files is there",
+            remedy=f"a run has {', '.join(_RUN_FILES[:3])}, ... and checkpoints/",
+            file=path,
+        )
+    missing = [name for name in _RUN_FILES if name not in present]
+    _show_config(path / "config.yaml")
+    _show_model(path)
+    _show_metrics(path / "metrics.jsonl")
+    for name, show in (
+        ("surgery.json", _surgery),
+        ("anchors.json", _anchors),
+        ("augmentation.json", _augmentation),
+    ):
+        document = _json(path / name)
+        if document is not None and (rows := show(document)):
+            console.table(name, ("", ""), rows)
+    document = _json(path / "provenance.json")
+    if document is not None:
+        console.table("provenance.json", ("", ""), _flat(document))
+    rows = [(file.relative_to(path).as_posix(), _size(file)) for file in checkpoints]
+    for folder in ("eval", "robustness"):
+        count = sum(file.is_file() for file in (path / folder).rglob("*"))
+        rows += [(f"{folder}/", f"{count} files")] if count else []
+    console.table("files", ("file", "size"), [*((name, _size(path / name)) for name in present), *rows])
+    if missing:
+        console.say(f"not there: {', '.join(missing)}")
+
+
+def _show_config(path: Path) -> None:
+    if not path.is_file():
+        return
+    try:
+        document = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        console.warn(f"{path}: not valid YAML ({error})")
+        return
+    console.table("config.yaml", ("setting", "value"), _flat(document))
+
+
+def _show_model(path: Path) -> None:
+    for which in ("best", "last"):
+        document = _json(path / "checkpoints" / which / "model.json")
+        if document is not None:
+            console.table(f"checkpoints/{which}/model.json", ("", ""), _flat(document.get("spec", document)))
+            return
+
+
+def _show_metrics(path: Path) -> None:
+    """The first row, the best and the last."""
+    if not path.is_file():
+        return
+    rows = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            console.warn(f"{path}:{number}: not a JSON row; left out")
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    if not rows:
+        return
+    scored = [row for row in rows if isinstance(row.get("AP"), int | float)]
+    best = max(scored, key=lambda row: row["AP"], default=None)
+    columns = [
+        key
+        for key in dict.fromkeys(key for row in rows for key in row)
+        if any(isinstance(row.get(key), int | float) for row in rows)
+    ][:9]
+    picked = [("first", rows[0]), *([("best", best)] if best else []), ("last", rows[-1])]
+    console.table(
+        f"metrics.jsonl: {len(rows)} rows",
+        ("row", *columns),
+        ([name, *(_cell(row.get(column)) for column in columns)] for name, row in picked),
+    )
+    per_class = best.get("AP50_per_class") if best else None
+    if isinstance(per_class, dict):
+        console.table(
+            "AP50 per class at best",
+            ("class", "AP50"),
+            ((key, _cell(value)) for key, value in per_class.items()),
+        )
+
+
+def _surgery(document: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    for item in document.get("classes") or []:
+        if isinstance(item, dict):
+            sources = ", ".join(map(str, item.get("sources") or ())) or "nothing"
+            rows.append((str(item.get("name", "?")), f"{item.get('status', '?')} from {sources}"))
+    return rows + [(f"tensors {key}", _cell(value)) for key, value in (document.get("counts") or {}).items()]
+
+
+def _anchors(document: dict[str, Any]) -> list[tuple[str, str]]:
+    kept = {key: value for key, value in document.items() if key != "proposals"}
+    return _flat(kept)
+
+
+def _augmentation(document: dict[str, Any]) -> list[tuple[str, str]]:
+    return _flat(document)
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where the file is missing, with a warning where it is broken or holds nothing."""
+    if not path.is_file():
+        return None
+    try:
+        document = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        console.warn(f"{path}:{error.lineno}: not valid JSON; left out")
+        return None
+    return document if isinstance(document, dict) and document else None
+
+
+def _flat(document: object, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested mappings as dotted names with their values; long values cut."""
+    if not isinstance(document, dict):
+        return [(prefix or "value", _cell(document))]
+    rows = []
+    for key, value in document.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        rows += _flat(value, name) if isinstance(value, dict) and value else [(name, _cell(value))]
+    return rows
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
+    return text if len(text) <= 90 else text[:87] + "..."
+
+
+def _size(file: Path) -> str:
+    size = float(file.stat().st_size)
+    for unit in ("B", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"
