@@ -85,24 +85,6 @@ def minimum_detectable(standard_error: float) -> float:
     return 2.8 * standard_error
 
 
-@dataclass(frozen=True, slots=True)
-class PairedDifference:
-    """B minus A on the same images."""
-
-    a: float
-    b: float
-    delta: Interval
-    p_value: float
-    minimum_detectable: float
-
-
-def paired_difference(draws_a: Floats, draws_b: Floats, a: float, b: float, p_value: float = float("nan"),
-                      level: float = 0.95) -> PairedDifference:  # fmt: skip
-    """The interval of B - A from draws that share their weights, (B,) each."""
-    delta = percentile_interval(draws_b - draws_a, b - a, level)
-    return PairedDifference(a, b, delta, p_value, minimum_detectable(delta.standard_error))
-
-
 def sign_flips(units: Sequence[str], n_draws: int, seed: int = 0) -> npt.NDArray[np.bool_]:
     """(n_draws, n_images) True where A and B change places; all images of a drive together."""
     _, unit_of_image = np.unique(np.asarray(units, dtype=str), return_inverse=True)

@@ -105,12 +105,14 @@ def test_a_better_detector_is_found():
     weights = statistics.draw_weights(truth.units(), 500)
     draws = [coco_ap.ap(store, 0.5, weights) for store in (a, b)]
     points = [float(coco_ap.ap(store, 0.5)[0]) for store in (a, b)]
-    difference = statistics.paired_difference(*draws, *points)
-    assert difference.delta.low > 0
-    assert difference.minimum_detectable == pytest.approx(2.8 * difference.delta.standard_error)
+    delta = statistics.percentile_interval(draws[1] - draws[0], points[1] - points[0])
+    assert 0 < delta.low < delta.point < delta.high
+    assert statistics.minimum_detectable(delta.standard_error) == pytest.approx(
+        2.8 * np.std(draws[1] - draws[0], ddof=1)
+    )
     # what both share, the difficulty of the drives, drops out of the difference
     apart = np.hypot(*(np.std(one) for one in draws))
-    assert difference.delta.standard_error < apart
+    assert delta.standard_error < apart
 
 
 def test_a_detector_does_not_differ_from_itself():

@@ -1,0 +1,179 @@
+"""Is run A better than run B, with intervals; and the release gate that follows from it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from drivetl.coco.files import read_text
+from drivetl.coco.io import load_json, read_dataset
+from drivetl.commands.evaluate import number, write_numbers
+from drivetl.console import say, table, warn, wrote
+from drivetl.errors import ConfigError, DataError
+from drivetl.evaluation.comparison import CLEAN, Cell, Comparison, compare
+from drivetl.evaluation.gate import Gate, Verdict, check, load_gate
+from drivetl.evaluation.ground_truth import from_coco
+from drivetl.evaluation.results import read_coco_results
+from drivetl.evaluation.store import MatchStore, match
+
+HELP = "is run A better than run B, with intervals"
+
+Matched = Callable[[str, Cell], MatchStore]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument(
+        "a",
+        type=Path,
+        metavar="A",
+        help="the new one: a run directory, or COCO results (then --data is its truth)",
+    )
+    parser.add_argument("b", type=Path, metavar="B", help="what it is compared with, of the same kind")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="GT.json",
+        help="the dataset both were measured on (default: A's data.val)",
+    )
+    parser.add_argument(
+        "--gate",
+        type=Path,
+        help="yaml of budgets: exit 1 when A loses more than its budget in any row, with confidence",
+    )
+    parser.add_argument(
+        "--metric", choices=("AP", "AP50"), help="what is compared (default AP, or the gate's)"
+    )
+    parser.add_argument(
+        "--draws", type=int, default=1000, help="bootstrap and permutation draws (default 1000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
+    parser.add_argument("--out", type=Path, help="json for the table and the verdicts")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, print, decide. 0: done or gate passed; 1: the gate fails."""
+    gate = load_gate(args.gate) if args.gate else None
+    metric = _metric(args.metric, gate)
+    if args.draws < 100:
+        raise ConfigError(f"--draws {args.draws} is too few - use 1000")
+    matched, cells = _files(args) if args.a.is_file() else _runs(args)
+    found = compare(matched, cells, metric, args.draws, args.seed)
+    _print(found)
+    verdicts = check(gate, found) if gate else []
+    if gate:
+        _print_verdicts(gate, verdicts)
+    if args.out:
+        document: dict[str, Any] = found.as_dict() | {"a": str(args.a), "b": str(args.b)}
+        document["gate"] = [
+            {"name": one.name, "drop": one.drop, "budget": one.budget, "p": one.p, "passed": one.passed}
+            for one in verdicts
+        ]
+        write_numbers(document, args.out)
+        wrote(args.out)
+    return int(any(not one.passed for one in verdicts))
+
+
+def _metric(wanted: str | None, gate: Gate | None) -> str:
+    if gate is not None and wanted not in (None, gate.metric):
+        raise ConfigError(f"--metric {wanted} is not the gate's metric {gate.metric} - leave it out")
+    return gate.metric if gate is not None else wanted or "AP"
+
+
+def _files(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
+    """Two COCO results files on one ground truth: clean images only."""
+    if args.data is None:
+        raise ConfigError("results files need their truth - name it with --data")
+    truth = from_coco(load_json(args.data), args.data)
+    stores = {
+        who: match(truth, read_coco_results(path, truth)) for who, path in (("a", args.a), ("b", args.b))
+    }
+    return lambda who, _: stores[who], []
+
+
+def _runs(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
+    """Two run directories with stored cells: every cell and image that both have seen."""
+    from drivetl.evaluation.cells import complete_images, image_keys
+    from drivetl.evaluation.ground_truth import from_dataset
+    from drivetl.evaluation.stored import stored_cells
+
+    for path in (args.a, args.b):
+        if not path.is_dir():
+            raise DataError(
+                "no such run directory", remedy="name two run directories or two results files", file=path
+            )
+    stores = {"a": stored_cells(args.a), "b": stored_cells(args.b)}
+    data = args.data or _validation_data(args.a)
+    dataset = read_dataset(data)
+    keys = image_keys(dataset)
+    shared = set(stores["a"].cells()) & set(stores["b"].cells())
+    of_this_data = [
+        cell
+        for cell in sorted(shared)
+        if any(stores["a"].has(key, cell) and stores["b"].has(key, cell) for key in keys)
+    ]
+    cells = [CLEAN, *(cell for cell in of_this_data if cell != CLEAN)]
+    places = complete_images(stores.values(), keys, cells)
+    if not places:
+        raise DataError(
+            "no image of it was seen by both runs in every shared cell",
+            remedy="run eval-robustness on both runs with this --data",
+            file=data,
+        )
+    if len(places) < len(keys):
+        warn(
+            f"compared on {len(places)} of {len(keys)} images: those that both runs have seen in every shared cell"
+        )
+    measured = dataset.subset([dataset.images[place] for place in places])
+    truth = from_dataset(measured)
+    ids = {keys[place]: dataset.images[place].id for place in places}
+    return lambda who, cell: match(truth, stores[who].results(cell, ids)), cells[1:]
+
+
+def _validation_data(run_folder: Path) -> Path:
+    """The validation set in a run's config. Raises ConfigError when it names none."""
+    path = run_folder / "config.yaml"
+    config = yaml.safe_load(read_text(path)) if path.is_file() else None
+    section = config.get("data") if isinstance(config, dict) else None
+    if not isinstance(section, dict) or not section.get("val"):
+        raise ConfigError(f"{run_folder} names no validation data - name the dataset with --data")
+    return Path(str(section["val"]))
+
+
+def _print(found: Comparison) -> None:
+    table(
+        f"A - B in {found.metric}, {found.n_images} images, {found.n_units} drives, 95 % intervals",
+        ["", "A", "B", "A - B", "interval", "p", "p (Holm)", "detectable"],
+        [
+            (row.name, number(row.a), number(row.b), f"{row.delta.point:+.3f}",
+             f"{row.delta.low:+.3f} .. {row.delta.high:+.3f}", number(row.p), number(row.p_holm),
+             number(row.minimum_detectable))
+            for row in found.rows
+        ],
+    )  # fmt: skip
+    objects = found.survivors
+    say(
+        f"objects found on clean images: {objects.both} by both, {objects.only_a} only by A, "
+        f"{objects.only_b} only by B, {objects.neither} by neither (p {number(objects.p)})"
+    )
+    say("detectable: the smallest true difference this data would show in 80 % of cases")
+    if found.warning:
+        warn(found.warning)
+
+
+def _print_verdicts(gate: Gate, verdicts: list[Verdict]) -> None:
+    failed = [one.name for one in verdicts if not one.passed]
+    table(
+        f"gate ({gate.must}, confidence {gate.confidence:g})",
+        ["", "loss", "budget", "p", "verdict"],
+        [
+            (one.name, f"{one.drop:+.3f}", number(one.budget), number(one.p),
+             f"{'pass' if one.passed else 'FAIL'}: {one.note}")
+            for one in verdicts
+        ],
+    )  # fmt: skip
+    say(f"gate: FAIL ({', '.join(failed)})" if failed else "gate: pass")
