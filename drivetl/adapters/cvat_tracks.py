@@ -1,7 +1,8 @@
 """CVAT's video export: tracks -> frames.
 
 Between two shapes of a track the frames that the file leaves out are interpolated (boxes and polygons of equal length
-linearly, other shapes held), unless the first of the two is `outside`. A track ends at its last shape.
+linearly, other shapes held), unless the first of the two is `outside`. A track ends at its last shape. Where some of the
+clip's frames are on disk, only those become images.
 """
 
 from __future__ import annotations
@@ -126,6 +127,11 @@ def _task_images(
             objects.setdefault(frame, []).append(item)
     for frame in sorted(set(numbers) | set(objects)):
         name, on_disk = frames.of(frame)
+        if not on_disk and frames.by_number:
+            reading.note("labelled frames that were not extracted, left out with their objects")
+            for item in objects.get(frame, []):
+                reading.drop(item.label, "on a frame that was not extracted")
+            continue
         if not on_disk:
             reading.note("frames that are not on disk; their size is taken from the labels")
         yield SourceImage(

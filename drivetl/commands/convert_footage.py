@@ -8,21 +8,19 @@ from pathlib import Path
 from drivetl import console
 from drivetl.adapters.footage import FORMATS, read_footage
 from drivetl.adapters.reading import Reading
+from drivetl.adapters.video import extract_videos
 from drivetl.coco.convert import add_error_argument, convert_and_write, print_summary
 from drivetl.coco.split import add_split_arguments, split_options
 from drivetl.coco.taxonomy import load_taxonomy
+from drivetl.errors import ConfigError
 
 HELP = "custom footage (CVAT, LabelMe, VOC, YOLO, BDD100K, ...) -> one COCO dataset"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of convert-footage."""
-    parser.add_argument(
-        "--format", required=True, choices=tuple(FORMATS), help="what the labelling tool wrote"
-    )
-    parser.add_argument(
-        "--root", required=True, type=Path, help="folder of the labels, or the label file itself"
-    )
+    parser.add_argument("--format", choices=tuple(FORMATS), help="what the labelling tool wrote")
+    parser.add_argument("--root", type=Path, help="folder of the labels, or the label file itself")
     parser.add_argument(
         "--out", required=True, type=Path, help="new folder for all.json, train.json, val.json"
     )
@@ -54,12 +52,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="enclose",
         help="rotated boxes: the upright box around each, counted; or an error (enclose)",
     )
+    parser.add_argument(
+        "--video",
+        type=Path,
+        metavar="FILE",
+        help="instead of labels: extract frames of a video, or of all in a folder",
+    )
+    parser.add_argument(
+        "--fps", type=_rate, default=2.0, metavar="RATE|all", help="frames a second of --video (2)"
+    )
+    parser.add_argument(
+        "--keep-duplicates",
+        action="store_true",
+        help="keep frames of --video that show nothing new (a parked car)",
+    )
     add_error_argument(parser)
     add_split_arguments(parser, standard=False)
 
 
+def _rate(text: str) -> float | None:
+    return None if text == "all" else float(text)
+
+
 def run(args: argparse.Namespace) -> None:
-    """Read, split, write, and say what became of every object."""
+    """Extract a video's frames, or read, split and write footage and say what became of every object."""
+    if args.video is not None:
+        if args.format or args.root:
+            raise ConfigError(
+                "--video extracts frames and reads no labels - extract first, then run --format with --images OUT/images"
+            )
+        _extract(args)
+        return
+    if not args.format or not args.root:
+        raise ConfigError("--format and --root say what to convert - or --video what to extract")
+    _convert(args)
+
+
+def _extract(args: argparse.Namespace) -> None:
+    clips = extract_videos(args.video, args.out, fps=args.fps, keep_duplicates=args.keep_duplicates)
+    console.table(
+        "frames",
+        ["clip", "decoded", "kept", "nothing new"],
+        [[clip.name, clip.seen, len(clip.frames), clip.duplicates] for clip in clips],
+    )
+    for clip in clips:
+        if clip.cut_off:
+            console.warn(
+                f"{clip.name}: the video breaks off after {clip.seen} of {clip.expected} frames; what came before is kept"
+            )
+    console.wrote(
+        args.out / "frames.json",
+        f"drivetl convert-footage --format cvat --root LABELS --images {args.out / 'images'} --out DATA",
+    )
+
+
+def _convert(args: argparse.Namespace) -> None:
     taxonomy = load_taxonomy(args.taxonomy) if args.taxonomy else None
     reading = Reading(
         args.root,

@@ -163,3 +163,13 @@ def test_billion_laughs_are_an_error(tmp_path: Path) -> None:
     path.write_text(bomb)
     with pytest.raises(DataError, match="declares entities"):
         read_tree("cvat", path)
+
+
+def test_only_extracted_frames_become_images(tmp_path: Path) -> None:
+    root = write_tree(
+        video(tmp_path, box(0, 0) + box(4, 8), "<size>5</size>"), {"images/clip/000002.png": trees.picture()}
+    )
+    dataset, account = convert_tree("cvat", root)
+    assert [image.file_name for image in dataset.images] == ["clip/000002.png"]
+    assert boxes(dataset, "clip/000002.png") == [("car", (4, 2, 10, 6))]  # between two labelled frames
+    assert account.dropped == {"on a frame that was not extracted": 4}

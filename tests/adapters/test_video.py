@@ -1,0 +1,132 @@
+"""Frames out of a video: the grid of times, the parked car, resuming, and a broken tail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from footage_trees import SHARED
+
+from drivetl.adapters import video
+from drivetl.cli import main
+from drivetl.coco.io import read_dataset
+from drivetl.errors import ConfigError, DataError
+
+RATE = 10
+SIZE = 320, 180
+
+
+def film(path: Path, pictures: list[np.ndarray]) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), RATE, SIZE)
+    assert writer.isOpened()
+    for picture in pictures:
+        writer.write(picture)
+    writer.release()
+    return path
+
+
+def street(shift: int = 0, walker: int | None = None, seed: int | None = None) -> np.ndarray:
+    """(180, 320, 3) stripes moved sideways, a dark figure 8 x 20 px, and camera noise of 4 grey levels."""
+    columns = (np.arange(SIZE[0]) + shift) // 40 % 2 * 120 + 60
+    picture = np.repeat(np.tile(columns, (SIZE[1], 1))[..., None], 3, axis=2).astype(np.float64)
+    if walker is not None:
+        picture[100:120, walker : walker + 8] = 10
+    if seed is not None:
+        picture += np.random.default_rng(seed).normal(0, 4, picture.shape)
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
+
+
+def test_frames_on_a_grid_of_times(tmp_path: Path) -> None:
+    film(tmp_path / "drive.avi", [street(10 * n) for n in range(30)])
+    (clip,) = video.extract_videos(tmp_path / "drive.avi", tmp_path / "out", fps=2)
+    assert clip.frames == [(n, n / RATE) for n in range(0, 30, 5)] and not clip.cut_off
+    dataset = read_dataset(tmp_path / "out" / "frames.json")
+    assert [image.file_name for image in dataset.images] == [f"drive/{n:06d}.jpg" for n in range(0, 30, 5)]
+    assert {image.sequence for image in dataset.images} == {"drive"}
+    assert [image.frame_index for image in dataset.images] == list(range(0, 30, 5))
+    assert dataset.images[1].attributes == {"time_s": 0.5}
+    assert all(image.labelled == () for image in dataset.images)  # unlabelled, not empty
+    assert all((dataset.images_root / image.file_name).is_file() for image in dataset.images)
+    assert len(video.extract_clip(tmp_path / "drive.avi", tmp_path / "every", fps=None).frames) == 30
+
+
+def test_a_parked_car_is_one_frame_and_a_pedestrian_is_news(tmp_path: Path) -> None:
+    parked = [street(seed=n) for n in range(20)]
+    walking = [street(walker=40 + 20 * n, seed=100 + n) for n in range(5)]
+    film(tmp_path / "park.avi", [*parked, *walking])
+    clip = video.extract_clip(tmp_path / "park.avi", tmp_path / "out", fps=None)
+    assert [frame for frame, _ in clip.frames] == [0, 20, 21, 22, 23, 24] and clip.duplicates == 19
+    everything = video.extract_clip(tmp_path / "park.avi", tmp_path / "all", fps=None, keep_duplicates=True)
+    assert len(everything.frames) == 25
+
+
+def test_an_interrupted_extraction_goes_on_and_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film(tmp_path / "drive.avi", [street(7 * (n // 3), seed=n) for n in range(40)])
+    whole = video.extract_clip(tmp_path / "drive.avi", tmp_path / "whole", fps=5)
+    written: list[Path] = []
+    write = video.write_atomically
+
+    def failing(path: Path, content: bytes) -> None:
+        if path.suffix == ".jpg" and len(written) >= 4:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, content)
+
+    monkeypatch.setattr(video, "write_atomically", failing)
+    with pytest.raises(KeyboardInterrupt):
+        video.extract_clip(tmp_path / "drive.avi", tmp_path / "parts", fps=5)
+    monkeypatch.undo()
+    journal = tmp_path / "parts" / "drive" / "extraction.jsonl"
+    journal.write_text(journal.read_text() + '{"frame": 99, "ti')  # killed in the middle of a line
+    stamps = {path: path.stat().st_mtime_ns for path in written}
+    again = video.extract_clip(tmp_path / "drive.avi", tmp_path / "parts", fps=5)
+    assert again == whole and names(tmp_path / "parts") == names(tmp_path / "whole")
+    for name in names(tmp_path / "whole"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())  # nothing was redone
+    with pytest.raises(DataError, match="other settings"):
+        video.extract_clip(tmp_path / "drive.avi", tmp_path / "parts", fps=2)
+
+
+def test_a_broken_tail_ends_the_clip_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = film(tmp_path / "drive.avi", [street(10 * n) for n in range(40)])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert (
+        main(["convert-footage", "--video", str(path), "--out", str(tmp_path / "out"), "--fps", "all"]) == 0
+    )
+    captured = capsys.readouterr()
+    assert "warning: drive: the video breaks off after" in captured.err
+    assert 5 <= len(read_dataset(tmp_path / "out" / "frames.json").images) < 40
+
+
+def test_what_is_no_video_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "drive.mp4"
+    bad.write_bytes(b"no video at all")
+    assert main(["convert-footage", "--video", str(bad), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {bad}: ") and not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match="no video in it"):
+        video.find_videos(_empty(tmp_path))
+    with pytest.raises(ConfigError, match="--fps"):
+        video.extract_videos(bad, tmp_path / "out", fps=0)
+
+
+def _empty(tmp_path: Path) -> Path:
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
+@pytest.mark.skipif(not (SHARED / "clip").is_dir(), reason="the shared clip is not here")
+def test_a_real_drive(tmp_path: Path) -> None:
+    (clip,) = video.extract_videos(SHARED / "clip", tmp_path / "out", fps=2)
+    assert clip.seen == 40 and [frame for frame, _ in clip.frames] == list(range(0, 40, 5))
