@@ -20,8 +20,6 @@ NO_REGIONS = {
     "skeleton": "skeletons are not converted",
 }
 REGIONS = ("box", "polygon", "mask")
-OWN_NAMES = {"occluded", "z_order", "group_id", "source", "rotation", "track_id", "keyframe", "source_label"}
-"""What CVAT itself says of a shape; a user's attribute of that name is kept as `cvat.<name>`."""
 
 
 @dataclass(slots=True)
@@ -143,7 +141,14 @@ def attributes_of(node: Node, label: str, meta: Meta) -> dict[str, Any]:
                 found[name] = number(value, f"attribute {name}")
         else:
             found[name] = scalar(value) if kind in ("", "checkbox") else value
-    return {f"cvat.{name}" if name in OWN_NAMES else name: value for name, value in found.items()}
+    return found
+
+
+def say(attributes: dict[str, Any], name: str, value: object) -> None:
+    """Set what CVAT itself says of a shape; a user's attribute of that name moves to `cvat.<name>`."""
+    if name in attributes:
+        attributes[f"cvat.{name}"] = attributes[name]
+    attributes[name] = value
 
 
 def parse_shape(
@@ -169,7 +174,9 @@ def _region(
     attributes = attributes_of(node, label, meta)
     for name in ("occluded", "z_order", "group_id"):
         if node.attributes.get(name):
-            attributes[name] = whole(node.attributes[name], name)
+            say(attributes, name, whole(node.attributes[name], name))
+    if "source_label" in attributes:
+        say(attributes, "source_label", label)
     item = SourceObject(label, (0, 0, 0, 0), line=node.line, attributes=attributes)
     item.ignore = attributes.get("difficult") is True or attributes.get("ignore") is True
     if node.tag == "box":
@@ -197,7 +204,8 @@ def _fill_box(reading: Reading, item: SourceObject, node: Node) -> None:
                 remedy="enclose it with --rotated enclose, or redraw it",
             )
         reading.note("rotated boxes, each enclosed by its upright box")
-        item.attributes |= {"rotation": degrees, "unrotated_box_xyxy": [x1, y1, x2, y2]}
+        say(item.attributes, "rotation", degrees)
+        say(item.attributes, "unrotated_box_xyxy", [x1, y1, x2, y2])
         item.box_xyxy = rotated_box(item.box_xyxy, degrees)
 
 

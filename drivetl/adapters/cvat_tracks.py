@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from drivetl.adapters.cvat_shapes import NO_REGIONS, REGIONS, Meta, Task, at, parse_shape
+from drivetl.adapters.cvat_shapes import NO_REGIONS, REGIONS, Meta, Task, at, parse_shape, say
 from drivetl.adapters.reading import ImageIndex, Reading, whole
 from drivetl.adapters.shapes import box_of, pairs
 from drivetl.adapters.xml import Node
@@ -195,7 +195,7 @@ def _shape_at(
 ) -> SourceObject | None:
     item = parse_shape(reading, node, node.attributes.get("label") or track.label, path, size, meta)
     if item is not None:
-        item.attributes["track_id"] = track.id
+        say(item.attributes, "track_id", track.id)
         if track.group_id:
             item.attributes.setdefault("group_id", track.group_id)
     return item
