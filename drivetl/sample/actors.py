@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from drivetl.sample import cars, heavy, people
-from drivetl.sample.mesh import Colour, Piece, Pose
+from drivetl.sample.mesh import Colour, Piece, Pose, Soup, flatten, placed
 from drivetl.sample.people import Look
 from drivetl.sample.street import WALK_M
 from drivetl.sample.towns import Town
@@ -38,8 +39,8 @@ class Actor:
     """Relative to the street; 0 looks along it."""
     speed: float
     """m/s along the heading."""
-    model: tuple[Piece, ...] = ()
-    """Vehicles: parts."""
+    model: Soup | None = None
+    """Vehicles: parts in their own frame."""
     look: Look | None = None
     """People."""
     stride: float = 0.0
@@ -58,21 +59,19 @@ class Actor:
         s = self.s + math.cos(self.heading) * way
         return x, s + ego_s if self.follows else s
 
-    def pieces(self, pose: Pose, yaw: float, bearing: float, time_s: float) -> list[tuple[Piece, Pose]]:
-        """Its parts with their poses as a camera with this yaw sees them, looking along `bearing` to it."""
-        if self.look is None:
-            return [(part, pose) for part in self.model]
-        here, pace = (
-            Pose(),
-            self.phase + abs(self.speed) * time_s * (4.2 if self.kind == "Pedestrian" else 1.9),
-        )
+    def shape(self, pose: Pose, yaw: float, bearing: float, time_s: float) -> Soup:
+        """Its parts in the world as a camera with this yaw sees them, looking along `bearing` to it."""
+        if self.model is not None:
+            return placed(self.model, pose)
+        assert self.look is not None
+        pace = self.phase + abs(self.speed) * time_s * (4.2 if self.kind == "Pedestrian" else 1.9)
         if self.kind == "Cyclist":
-            return [
-                (people.cyclist(self.look, pace, self.frame, pose, yaw, bearing, lights=self.lights), here)
-            ]
-        if self.kind == "Person_sitting":
-            return [(people.sitting(self.look, pose, yaw), here)]
-        return [(people.pedestrian(self.look, pace, self.stride, pose, yaw), here)]
+            body = people.cyclist(self.look, pace, self.frame, pose, yaw, bearing, lights=self.lights)
+        elif self.kind == "Person_sitting":
+            body = people.sitting(self.look, pose, yaw)
+        else:
+            body = people.pedestrian(self.look, pace, self.stride, pose, yaw)
+        return flatten([body], [Pose()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +96,10 @@ class Ego:
     def lateral(self, time_s: float) -> float:
         """x on the street."""
         return self.x + 0.12 * math.sin(0.5 * time_s + self.wobble)
+
+
+def _model(parts: Sequence[Piece]) -> Soup:
+    return flatten(parts, [Pose()] * len(parts))
 
 
 class Casting:
@@ -150,7 +153,7 @@ class Casting:
                     (0.55, 0.42, 0.08),
                 )
             )
-            parts = tuple(heavy.truck(length, width, height, self._colour(town.paints), load, lights=lit))
+            parts = heavy.truck(length, width, height, self._colour(town.paints), load, lights=lit)
             self.add(
                 "Truck",
                 (height, width, length),
@@ -158,7 +161,7 @@ class Casting:
                 s,
                 heading,
                 speed,
-                model=parts,
+                model=_model(parts),
                 lights=lit,
                 follows=follows,
             )
@@ -186,7 +189,7 @@ class Casting:
                 s,
                 heading,
                 speed,
-                model=(body,),
+                model=_model([body]),
                 lights=lit,
                 follows=follows,
             )
@@ -197,7 +200,15 @@ class Casting:
         height *= 1.12 if style == "suv" else 1.0
         body = cars.car(style, length, width, height, self._colour(town.paints), lights=lit)
         self.add(
-            "Car", (height, width, length), x, s, heading, speed, model=(body,), lights=lit, follows=follows
+            "Car",
+            (height, width, length),
+            x,
+            s,
+            heading,
+            speed,
+            model=_model([body]),
+            lights=lit,
+            follows=follows,
         )
         return length
 
@@ -243,6 +254,6 @@ class Casting:
         rng = self.rng
         length, height = float(rng.choice([14.5, 21.0, 27.0])), float(rng.uniform(3.3, 3.55))
         body, band = self.town.tram if rng.random() < 0.75 else self.town.tram[::-1]
-        parts = tuple(heavy.tram(length, 2.4, height, body, band, lights=self.lights))
-        self.add("Tram", (height, 2.4, length), x, s, heading, speed, model=parts, lights=self.lights)
+        parts = heavy.tram(length, 2.4, height, body, band, lights=self.lights)
+        self.add("Tram", (height, 2.4, length), x, s, heading, speed, model=_model(parts), lights=self.lights)
         return length

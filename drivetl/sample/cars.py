@@ -22,6 +22,8 @@ RIM: Colour = (0.30, 0.31, 0.33)
 PLATE: Colour = (0.75, 0.75, 0.70)
 HEADLIGHT: Colour = (1.0, 0.96, 0.86)
 TAILLIGHT: Colour = (0.62, 0.02, 0.02)
+UNLIT: Colour = (0.20, 0.012, 0.012)
+"""A tail lamp that is off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,7 @@ def _side_details(
 def _mirror(x: float, length: float, height: float, style: str) -> tuple[list[float], list[float]]:
     """Corners of the door mirror on the side at x."""
     z, y = (0.665 - 0.5) * length, -height * (0.62 if style != "van" else 0.52)
-    tall = 0.15 if style != "van" else 0.28
+    tall = 0.15 if style != "van" else 0.22
     return _ordered((x * 0.90, y - tall, z), (x * 1.10, y, z + 0.10))
 
 
@@ -236,7 +238,7 @@ def _face_details(
     upright = shell.roof[0] < 0.05
     low, high, inner = (top - 0.10, top + 0.09, 0.83) if upright else (top - 0.07, top + 0.06, 0.66)
     lamps = [quad(s * plan * 1.01, s * plan * inner, low, high, rear) for s in (-1.0, 1.0)]
-    red = TAILLIGHT if lights else (0.20, 0.012, 0.012)
+    red = TAILLIGHT if lights else UNLIT
     piece.add(lamps, back, red, Material.METAL, emission=shine)
     shade = [quad(s * plan * 1.01, s * plan * inner, low, low + 0.035, rear * 1.001) for s in (-1.0, 1.0)]
     piece.add(shade, back, (0.45, 0.30, 0.26), Material.METAL)

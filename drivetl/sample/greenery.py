@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import cv2
@@ -148,25 +149,32 @@ def fence(side: float, x: float, s0: float, s1: float, colour: Colour) -> Placed
 
 
 def skyline(town: Town, street: Street, rng: np.random.Generator) -> Piece:
-    """What closes the view behind the built stretch: a wooded ridge or a jagged row of roofs, far away."""
-    piece, distance = Piece(), 20.0
-    x = np.linspace(-260, 260, 140)
-    if town.terraced:
-        steps = np.repeat(rng.uniform(9, 34, 35), 4)[: len(x)]
-        height = steps * (0.55 + 0.45 * np.clip(np.abs(x) / 60, 0, 1))
-        colour: Colour = (0.13, 0.14, 0.16)
-    else:
-        waves = sum(
-            np.sin(x / w + rng.uniform(0, 6)) * a for w, a in ((60, 3.0), (17, 1.5), (5.0, 0.9), (1.9, 0.55))
+    """What closes the view far away, ahead and to both sides: a wooded ridge, or a jagged row of roofs."""
+    piece = Piece()
+    colour: Colour = (0.13, 0.14, 0.16) if town.terraced else (0.06, 0.085, 0.045)
+    side = 0.45 * street.breadth
+    middle = (street.start + street.end) / 2
+    for pose in (
+        street.pose(0.0, street.end + 20.0),
+        street.pose(side, middle, math.pi / 2),
+        street.pose(-side, middle, -math.pi / 2),
+    ):
+        x = np.linspace(-260, 260, 140)
+        if town.terraced:
+            steps = np.repeat(rng.uniform(9, 34, 35), 4)
+            height = steps * (0.55 + 0.45 * np.clip(np.abs(x) / 60, 0, 1))
+        else:
+            waves = [
+                np.sin(x / w + rng.uniform(0, 6)) * a
+                for w, a in ((60, 3.0), (17, 1.5), (5.0, 0.9), (1.9, 0.55))
+            ]
+            height = np.maximum(10.5 + np.sum(waves, axis=0) + rng.uniform(-0.4, 0.4, len(x)), 3.0)
+        top = np.stack([x, -height, np.zeros(len(x))], axis=1)
+        outline = np.concatenate([top, [[260.0, 0.0, 0.0], [-260.0, 0.0, 0.0]]])
+        normal = pose.rotation() @ np.array([0.0, 0.0, -1.0])
+        piece.add(
+            [pose.apply(outline)], tuple(normal.tolist()), colour, Material.FAR, cull=False, convex=False
         )
-        height = 10.5 + np.asarray(waves) + rng.uniform(-0.4, 0.4, len(x))
-        colour = (0.06, 0.085, 0.045)
-    at = street.pose(0.0, street.end + distance)
-    top = np.stack([x, -np.maximum(height, 3.0), np.zeros(len(x))], axis=1)
-    outline = np.concatenate([top, [[260.0, 0.0, 0.0], [-260.0, 0.0, 0.0]]])
-    points = at.apply(outline)
-    normal = at.rotation() @ np.array([0.0, 0.0, -1.0])
-    piece.add([points], tuple(normal.tolist()), colour, Material.FAR, cull=False, convex=False)
     return piece
 
 

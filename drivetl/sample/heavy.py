@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from drivetl.sample.cars import GLASS, HEADLIGHT, RIM, RUBBER, TAILLIGHT, TRIM, disc, tyres_from_behind
+from drivetl.sample.cars import GLASS, HEADLIGHT, RIM, RUBBER, TAILLIGHT, TRIM, UNLIT, disc, tyres_from_behind
 from drivetl.sample.mesh import Colour, Material, Piece
 
 
@@ -29,7 +29,7 @@ def truck(
     box.add(
         lamp,
         (0.0, 0.0, -1.0),
-        TAILLIGHT if lights else (0.20, 0.012, 0.012),
+        TAILLIGHT if lights else UNLIT,
         Material.METAL,
         emission=float(lights),
     )
@@ -103,6 +103,9 @@ def _tram_section(
     rear_top = rear + (lean if "rear" in ends else 0.0)
     front_top = front - (lean if "front" in ends else 0.0)
     inside = (0.0, -height / 2, (rear + front) / 2)
+    # the gear on the roof comes first, so that the body hides all of it that is lower than the roof's edge
+    low, high = (-half * 0.5, roof - 0.24, rear_top + 0.8), (half * 0.5, roof + 0.06, front_top - 0.8)
+    piece.box(low, high, (0.10, 0.10, 0.105), Material.METAL, "lrbft")
     levels = [(-0.25, 0.0, TRIM), (-0.45, 0.0, band), (-1.15, 0.0, body), (roof + 0.32, 1.0, body)]
     for (y0, s0, _), (y1, s1, colour) in pairwise(levels):
         z0r, z0f = rear + (rear_top - rear) * s0, front + (front_top - front) * s0
@@ -120,16 +123,11 @@ def _tram_section(
                    band, Material.PAINT, inside)  # fmt: skip
     for z in (rear_top, front_top):
         piece.face([(x, y, z) for x, y in top], body, Material.PAINT, inside)
-    piece.box(
-        (-half * 0.5, roof - 0.02, rear_top + 0.8),
-        (half * 0.5, roof + 0.1, front_top - 0.8),
-        TRIM,
-        Material.METAL,
-    )
     if "front" in ends:
         _tram_face(piece, front, front_top, half, height, HEADLIGHT, 1.0, lights)
     if "rear" in ends:
-        _tram_face(piece, rear, rear_top, half, height, TAILLIGHT, -1.0, lights)
+        red = TAILLIGHT if lights else UNLIT
+        _tram_face(piece, rear, rear_top, half, height, red, -1.0, lights)
     return piece
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from drivetl.sample.camera import Array
 
 Colour = tuple[float, float, float]
+"""Linear RGB; also used for directions (x, y, z)."""
 
 
 class Material(IntEnum):
@@ -58,6 +59,15 @@ class Layer:
     """A normal to light it by where that is not the plane's: round things drawn flat."""
 
 
+def _normal(a: Sequence[float], b: Sequence[float], c: Sequence[float]) -> Colour | None:
+    """The unit normal of a triangle; None for one without area."""
+    ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+    vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+    x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+    length = math.sqrt(x * x + y * y + z * z)
+    return (x / length, y / length, z / length) if length > 1e-9 else None
+
+
 @dataclass(slots=True)
 class Piece:
     """A rigid part: its layers in painting order."""
@@ -86,21 +96,17 @@ class Piece:
         colour: Colour,
         material: Material,
         outward_from: Sequence[float] = (0.0, -0.5, 0.0),
-        **options: float,
     ) -> None:
         """Append one flat polygon whose normal points away from a point inside the body."""
         points = np.asarray(polygon, np.float64)
-        normal = np.cross(points[1] - points[0], points[2] - points[0])
-        length = float(np.linalg.norm(normal))
-        if length < 1e-9:
-            normal = np.cross(points[2] - points[0], points[-1] - points[0])
-            length = max(float(np.linalg.norm(normal)), 1e-9)
-        normal = normal / length
-        if normal @ (points.mean(axis=0) - np.asarray(outward_from)) < 0:
-            normal = -normal
-        self.layers.append(
-            Layer([points], tuple(normal.tolist()), colour, material, options.get("emission", 0.0))
-        )
+        corners: list[list[float]] = points.tolist()
+        normal = _normal(corners[0], corners[1], corners[2]) or _normal(corners[0], corners[2], corners[-1])
+        if normal is None:
+            return  # no area, nothing to see
+        middle = [sum(corner[k] for corner in corners) / len(corners) - outward_from[k] for k in range(3)]
+        sign = -1.0 if sum(n * m for n, m in zip(normal, middle, strict=True)) < 0 else 1.0
+        outward = (sign * normal[0], sign * normal[1], sign * normal[2])
+        self.layers.append(Layer([points], outward, colour, material))
 
     def box(
         self,
@@ -233,20 +239,15 @@ def join(soups: Sequence[Soup]) -> Soup:
     )
 
 
+def placed(soup: Soup, pose: Pose) -> Soup:
+    """A soup flattened in its own frame, put in its place."""
+    turn = pose.rotation().T
+    return replace(
+        soup, vertices=pose.apply(soup.vertices), normals=soup.normals @ turn, shading=soup.shading @ turn
+    )
+
+
 def mirrored(soup: Soup) -> Soup:
     """The soup as the wet ground shows it: y -> -y."""
     flip = np.array([1.0, -1.0, 1.0])
-    return Soup(
-        soup.vertices * flip,
-        soup.polygon_start,
-        soup.layer_start,
-        soup.piece_start,
-        soup.normals * flip,
-        soup.shading,
-        soup.colours,
-        soup.materials,
-        soup.emission,
-        soup.cull,
-        soup.convex,
-        soup.sunlit,
-    )
+    return replace(soup, vertices=soup.vertices * flip, normals=soup.normals * flip)

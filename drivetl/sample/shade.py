@@ -60,6 +60,7 @@ def geometry(ids: Array, planes: Array, materials: Array, emission: Array, camer
     z = depth * (np.float32(-sy) * across + np.float32(cy) * level) + np.float32(camera.z_m)
     y = depth * (down * np.float32(cp) + np.float32(sp)) - np.float32(camera.height_m)
     material = np.take(materials, ids)
+    depth[material == Material.SKY] = SKY_DEPTH_M
     return Pixels(depth, material, np.take(emission, ids), x, y, z, cv2.LUT(material, _ground_table()))
 
 
@@ -179,22 +180,26 @@ def night_factor(pixels: Pixels, light: Light, camera: Camera, street: Street, l
 
 def compose(base: Array, pixels: Pixels, gain: Array, sky: Array, light: Light) -> Array:
     """(H, W, 4) sRGB + sky share, times gain, plus sky, behind haze -> (H, W, 3) uint8."""
-    colour, share = np.ascontiguousarray(base[..., :3]), base[..., 3]
-    factor = np.clip(np.rint(gain * 100), 0, 255).astype(np.uint8)
-    factor[pixels.emission > 0] = 100
-    colour = cv2.multiply(colour, cv2.merge([factor] * 3), scale=1 / 100)
-    distance = np.minimum(pixels.depth * np.float32(light.haze_per_m), np.float32(4.0))
-    through = np.rint(255 * np.exp(-distance)).astype(np.uint8)
-    through[pixels.material == Material.SKY] = 255
+    through = np.exp(-np.minimum(pixels.depth * np.float32(light.haze_per_m), np.float32(4.0)))
+    shines = pixels.emission > 0
     if light.night:
-        through = np.where(pixels.emission > 0, np.maximum(through, 170), through)
-    ramp = (255 - np.arange(256)) / 255
-    colour = cv2.multiply(colour, cv2.merge([through] * 3), scale=1 / 255)
-    veil = cv2.merge([cv2.LUT(through, np.rint(ramp * c * 255).astype(np.uint8)) for c in light.haze_srgb])
-    colour = cv2.add(colour, veil)
-    return np.asarray(
-        cv2.add(colour, cv2.multiply(sky, cv2.merge([np.ascontiguousarray(share)] * 3), scale=1 / 255))
-    )
+        np.maximum(through, np.float32(0.67), out=through, where=shines)
+    gain = gain * through
+    gain[shines] = through[shines]
+    factor = np.clip(np.rint(gain * 100), 0, 255).astype(np.uint8)
+    colour = cv2.multiply(np.ascontiguousarray(base[..., :3]), cv2.merge([factor] * 3), scale=1 / 100)
+    haze = np.rint((1 - through) * 255).astype(np.uint8)
+    rows = int(np.flatnonzero(base[..., 3].any(axis=1))[-1]) + 1 if base[..., 3].any() else 0
+    share = np.ascontiguousarray(base[:rows, :, 3])
+    if rows:
+        haze[:rows] = cv2.multiply(haze[:rows], 255 - share, scale=1 / 255)
+    ramp = np.arange(256) / 255
+    veil = cv2.merge([cv2.LUT(haze, np.rint(ramp * c * 255).astype(np.uint8)) for c in light.haze_srgb])
+    colour = np.asarray(cv2.add(colour, veil))
+    if rows:
+        clear = cv2.multiply(sky[:rows], cv2.merge([share] * 3), scale=1 / 255)
+        colour[:rows] = cv2.add(colour[:rows], clear)
+    return colour
 
 
 def wet(image: Array, reflection: Array, pixels: Pixels, light: Light) -> Array:

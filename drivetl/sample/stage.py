@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivetl.sample.actors import Actor
-from drivetl.sample.camera import Camera
-from drivetl.sample.mesh import Piece, Pose, Soup, flatten, join
+from drivetl.sample.camera import Array, Camera
+from drivetl.sample.mesh import Pose, Soup, join
 from drivetl.sample.world import REACH_M, World
 
 
@@ -29,34 +29,33 @@ def stage(world: World, camera: Camera, frame: int) -> tuple[Soup, list[Staged]]
     """All actors near the camera, placed, flattened and joined to the scenery."""
     time_s = frame * world.town.frame_s
     ego_s = world.ego.s(time_s)
-    parts: list[tuple[Piece, Pose]] = []
-    entries: list[tuple[Actor, Pose, int, int]] = []
+    soups, staged, count = [world.scenery], [], world.scenery.pieces
     for actor in world.actors:
         x, s = actor.place(time_s, ego_s)
         if not ego_s - 6 - actor.size_hwl[2] < s < ego_s + REACH_M - 20:
             continue
-        level = actor.level if abs(x) > world.town.kerb_x else 0.0
-        pose = world.street.pose(x, s, actor.heading, level)
-        if _touches(camera, pose, actor, world):
+        pose = world.street.pose(x, s, actor.heading, actor.level if abs(x) > world.town.kerb_x else 0.0)
+        local = camera.to_camera(np.array([[pose.x, 0.0, pose.z]]))[0]
+        if _touches(camera, local, pose, actor) or _beside(camera, local, actor):
             continue
         bearing = math.atan2(pose.x - camera.x_m, pose.z - camera.z_m)
-        pieces = actor.pieces(pose, camera.yaw_rad, bearing, time_s)
-        entries.append((actor, pose, len(parts), len(parts) + len(pieces)))
-        parts += pieces
-    moving = flatten([piece for piece, _ in parts], [pose for _, pose in parts])
-    soup = join([world.scenery, moving]) if parts else join([world.scenery])
-    base = world.scenery.pieces
-    staged = []
-    for actor, pose, first, last in entries:
-        at = camera.to_camera(np.array([[pose.x, 0.0, pose.z]]))[0]
-        numbers = tuple(base + number for number in range(first, last))
-        staged.append(Staged(actor, pose, numbers, float(at[2])))
-    return soup, staged
+        soup = actor.shape(pose, camera.yaw_rad, bearing, time_s)
+        soups.append(soup)
+        staged.append(Staged(actor, pose, tuple(range(count, count + soup.pieces)), float(local[2])))
+        count += soup.pieces
+    return join(soups), staged
 
 
-def _touches(camera: Camera, pose: Pose, actor: Actor, world: World) -> bool:
+def _beside(camera: Camera, local: Array, actor: Actor) -> bool:
+    """Neither the actor nor its shadow can be seen: behind the lens or far out to a side."""
+    reach = actor.size_hwl[2] / 2 + 3.0
+    ahead = float(local[2]) + reach
+    edge = max(camera.cx, camera.width - camera.cx) / camera.focal_px
+    return ahead < 0 or abs(float(local[0])) - reach > edge * ahead + 2.0
+
+
+def _touches(camera: Camera, local: Array, pose: Pose, actor: Actor) -> bool:
     """The actor would stand in the camera car (2 m wide, lens 1.5 m behind its nose)."""
-    local = camera.to_camera(np.array([[pose.x, 0.0, pose.z]]))[0]
     reach = actor.size_hwl[2] / 2
     lengthwise = (
         abs(math.cos(pose.heading - camera.yaw_rad)) * reach

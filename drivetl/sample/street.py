@@ -62,6 +62,11 @@ class Street:
         return radius - sign * np.hypot(across, along), np.arctan2(along, across) / k
 
     @property
+    def breadth(self) -> float:
+        """How far to both sides the ground reaches, well short of the centre of the bend."""
+        return min(400.0, 0.8 / max(abs(self.curvature), 1e-9))
+
+    @property
     def step(self) -> float:
         """Length of a ground quad: short enough that chords look like the arc."""
         return 30.0 if abs(self.curvature) < 1e-9 else 5.0
@@ -83,7 +88,7 @@ def ground(town: Town, street: Street) -> list[Piece]:
     s0, s1 = street.start, street.end
     up: Colour = (0.0, -1.0, 0.0)
     earth = (0.10, 0.13, 0.05) if not town.terraced else town.paving
-    far = 90.0
+    far = street.breadth
     base.add(
         strip(street, -far, far, s0, s1), up, earth, Material.GRASS if not town.terraced else Material.PAVING
     )
