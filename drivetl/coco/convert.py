@@ -77,6 +77,7 @@ def convert_and_write(
 
 def write_split(dataset: Dataset, options: SplitOptions, out: Path, account: Account) -> Summary:
     """Split a dataset and write `out`/{all,train,val}.json and summary.json, all of them or none."""
+    _refuse_early(out)
     if not dataset.images:
         raise DataError("holds no images", remedy="check the folder", file=dataset.images_root)
     if not account.balanced():

@@ -17,8 +17,9 @@ from drivetl.coco.files import read_rgb
 from drivetl.coco.records import ImageRecord
 from drivetl.errors import DataError
 
-NEAR_BITS = 20
-"""Fingerprints of 256 bits that differ in no more are the same picture for a detector."""
+NEAR_BITS = 24
+"""Fingerprints of 256 bits that differ in no more are the same picture for a detector. Measured: re-encoded or
+brightened copies differ in 0-6 bits, frames 0.1 s apart on a moving car in 6-25, different streets in 78 and more."""
 MAX_NAMED = 200
 
 

@@ -18,6 +18,7 @@ import difflib
 import hashlib
 import json
 import math
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,9 @@ def parse_taxonomy(document: object) -> Taxonomy:
 
 def _parse_height(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
-        raise DataError(f"min_height_px is {value!r}", remedy="write a number of pixels, 0 for no limit")
+        raise DataError(
+            f"min_height_px is {_short(value)}", remedy="write a number of pixels, 0 for no limit"
+        )
     return float(value)
 
 
@@ -197,9 +200,16 @@ def _parse_ignore(entries: object, names: list[str]) -> tuple[tuple[str, tuple[s
     return tuple(parsed)
 
 
+def _short(value: object) -> str:
+    """A value for an error line: aliases can make a small YAML file an enormous list."""
+    shortener = reprlib.Repr()
+    shortener.maxlevel, shortener.maxstring, shortener.maxother = 2, 60, 60
+    return shortener.repr(value)
+
+
 def _strings(value: object, what: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str | int) for item in value):
-        raise DataError(f"{what} must be a list of names, not {value!r}", remedy="write it as [a, b]")
+        raise DataError(f"{what} must be a list of names, not {_short(value)}", remedy="write it as [a, b]")
     return [str(item) for item in value]
 
 

@@ -1,0 +1,124 @@
+"""KITTI tracking data: sequences, frames, tracks, and back."""
+
+import json
+from pathlib import Path
+
+import pytest
+from kitti_trees import CAR, DONT_CARE, PEDESTRIAN, png
+
+from drivetl.adapters.kitti_tracking import parse_track_line, read_kitti_tracking, write_track_labels
+from drivetl.cli import main
+from drivetl.coco.build import Account
+from drivetl.coco.io import read_dataset
+from drivetl.errors import DataError
+
+
+def write_sequences(root: Path, sequences: dict[str, dict[int, list[str]]]) -> Path:
+    """{sequence: {frame: lines without the frame number}}; every frame has an image."""
+    (root / "training" / "label_02").mkdir(parents=True)
+    for sequence, frames in sequences.items():
+        folder = root / "training" / "image_02" / sequence
+        folder.mkdir(parents=True)
+        for frame in frames:
+            (folder / f"{frame:06d}.png").write_bytes(png())
+        lines = [f"{frame} {line}\n" for frame, lines in frames.items() for line in lines]
+        (root / "training" / "label_02" / f"{sequence}.txt").write_text("".join(lines))
+    return root
+
+
+def tree(root: Path) -> Path:
+    return write_sequences(
+        root,
+        {
+            "0000": {0: [f"1 {CAR}", f"-1 {DONT_CARE}"], 1: [], 2: [f"1 {CAR}", f"2 {PEDESTRIAN}"]},
+            "0001": {0: [f"7 {PEDESTRIAN}"], 1: [f"7 {PEDESTRIAN}"]},
+            "0004": {0: [f"3 {CAR}"], 1: []},
+        },
+    )
+
+
+def test_sequences_frames_and_tracks_survive_and_the_split_is_by_sequence(tmp_path):
+    out = tmp_path / "out"
+    assert main(["convert-kitti", "--root", str(tree(tmp_path / "k")), "--out", str(out)]) == 0
+    data = read_dataset(out / "all.json")
+    assert [(image.sequence, image.frame_index) for image in data.images] == [
+        ("0000", 0),
+        ("0000", 1),
+        ("0000", 2),
+        ("0001", 0),
+        ("0001", 1),
+        ("0004", 0),
+        ("0004", 1),
+    ]
+    assert [item.attributes["track_id"] for item in data.images[2].annotations] == [1, 2]
+    assert data.images[0].ignore_regions[0].attributes["track_id"] == -1
+    assert data.images[1].annotations == []
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["source"] == "kitti_tracking" and summary["split"]["method"] == "sequence"
+    assert summary["leaks"]["shared_sequences"] == []
+
+
+def test_label_files_come_back_line_for_line(tmp_path):
+    root, out = tree(tmp_path / "k"), tmp_path / "out"
+    assert main(["convert-kitti", "--root", str(root), "--out", str(out)]) == 0
+    assert write_track_labels(read_dataset(out / "all.json"), tmp_path / "back") == 7
+
+    def lines(path: Path) -> list[tuple[object, ...]]:
+        rows = [line.split() for line in path.read_text().splitlines()]
+        return sorted((int(f), int(t), name, *map(float, rest)) for f, t, name, *rest in rows)
+
+    for path in (root / "training" / "label_02").iterdir():
+        assert lines(tmp_path / "back" / path.name) == lines(path)
+
+
+def test_without_images_a_size_must_be_given(tmp_path):
+    folder = tmp_path / "k" / "label_02"
+    folder.mkdir(parents=True)
+    (folder / "0003.txt").write_text(f"4 9 {CAR}\n")
+    with pytest.raises(DataError, match="--image-size"):
+        list(read_kitti_tracking(tmp_path / "k", Account()))
+    (image,) = read_kitti_tracking(tmp_path / "k", Account(), image_size_wh=(1242, 375))
+    assert (image.file_name, image.frame_index, image.width) == ("image_02/0003/000004.png", 4, 1242)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("0", "1 fields instead of 17"),
+        (f"x 1 {CAR}", "frame is 'x'"),
+        (f"-3 1 {CAR}", "frame is '-3'"),
+        (f"0 1.5 {CAR}", "track_id is '1.5'"),
+        (f"99999999999 1 {CAR}", "frame is '99999999999'"),
+        (f"0 1 {CAR} 1 2", "17 fields"),
+        (f"0 1 {CAR.replace('120.00', 'inf')}", "top is 'inf'"),
+    ],
+)
+def test_broken_lines_say_what_and_where(line, reason):
+    with pytest.raises(DataError, match=reason) as caught:
+        parse_track_line(line, 5)
+    assert caught.value.line == 5
+
+
+def test_broken_files_stop_or_are_counted(tmp_path, capsys):
+    root = tree(tmp_path / "k")
+    label = root / "training" / "label_02" / "0001.txt"
+    label.write_text(f"0 7 {PEDESTRIAN}\n9 7 {PEDESTRIAN}\n1 seven {CAR}\n")
+    words = ["convert-kitti", "--root", str(root), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "0001.txt:3: track_id is 'seven'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*words, "--on-error", "skip"]) == 0
+    account = json.loads((tmp_path / "out" / "summary.json").read_text())["account"]
+    assert sum(account["rejected"].values()) == 2  # the line, and the object of frame 9, which has no image
+    assert sum(account["read"].values()) == 5 + 3
+
+
+def test_a_sequence_name_cannot_leave_the_folder(tmp_path):
+    root, out = tree(tmp_path / "k"), tmp_path / "out"
+    assert main(["convert-kitti", "--root", str(root), "--out", str(out)]) == 0
+    data = read_dataset(out / "all.json")
+    for name in ("../../evil", "a/b", "/etc/x"):
+        data.images[0].sequence = name
+        with pytest.raises(DataError):
+            write_track_labels(data, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
