@@ -1,0 +1,178 @@
+"""`drivetl eval-robustness`: a run and a dataset in, a robustness report out."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drivetl import console
+from drivetl.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from drivetl.evaluation.robustness import Swept
+    from drivetl.models.detector import Detector
+
+HELP = "clean plus conditions x severities: mPC, rPC and a report"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument(
+        "--run", dest="run_dir", type=Path, required=True, metavar="RUN", help="run directory to judge"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="VAL.json", help="COCO dataset json to judge it on"
+    )
+    parser.add_argument(
+        "--conditions", default="held_out", metavar="NAMES",
+        help="held_out (default: never trained on), all, drive, common, or NAME,NAME",
+    )  # fmt: skip
+    parser.add_argument("--severities", default="1,2,3,4,5", help="which of 1..5 (default all)")
+    parser.add_argument(
+        "--baseline", type=Path, metavar="RUN", help="another run, judged on the same pictures"
+    )
+    parser.add_argument(
+        "--budget", metavar="TIME", help="infer for so long, like 10m, 90s, 1h; 0: only what is stored"
+    )
+    parser.add_argument("--out", type=Path, help="new folder (default RUN/robustness/<name of the json>)")
+    parser.add_argument(
+        "--metric", choices=("AP", "AP50"), default="AP", help="what the report is about (AP)"
+    )
+    parser.add_argument(
+        "--slices", default="", metavar="NAME,NAME", help="image attributes to slice by, like weather"
+    )
+    parser.add_argument("--draws", type=int, default=400, help="bootstrap draws of the intervals (400)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (0)")
+    parser.add_argument(
+        "--workers", type=int, help="processes that make the pictures (default: one per core)"
+    )
+    parser.add_argument("--batch-size", type=int, default=8, help="pictures per forward pass (8)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Sweep, score, draw, write."""
+    severities, budget_s = parse_severities(args.severities), parse_budget(args.budget)
+    _check_numbers(args)
+    out = args.out or args.run_dir / "robustness" / args.data.stem
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(
+            "exists already and is never overwritten",
+            remedy="name another folder with --out (stored cells are used again)",
+            file=out,
+        )
+
+    from drivetl.coco.io import read_dataset
+    from drivetl.evaluation.heldout import choose_conditions, levels
+    from drivetl.evaluation.robustness import run_sweep
+    from drivetl.evaluation.shards import join
+    from drivetl.models.checkpoint import load_detector
+
+    dataset = read_dataset(args.data)
+    shards, wait = join()
+    device = shards.device(args.device)
+    detector = load_detector(args.run_dir, device=device)
+    baseline = load_detector(args.baseline, device=device) if args.baseline else None
+    conditions = choose_conditions(args.conditions, detector.augmentation, severities)
+    known = levels(detector.augmentation, conditions, severities)
+    _announce(detector, len(dataset.images), known.of_condition, severities)
+    swept = run_sweep(
+        detector, dataset, conditions, severities, baseline=baseline, budget_s=budget_s,
+        workers=args.workers, batch_size=args.batch_size, shard=(shards.rank, shards.world), wait=wait,
+    )  # fmt: skip
+    if shards.reports:
+        write_report(swept, out, args)
+
+
+def write_report(swept: Swept, out: Path, args: argparse.Namespace) -> None:
+    """Score the sweep and write everything; the folder appears whole or not at all."""
+    from drivetl.coco.files import new_directory
+    from drivetl.evaluation.analysis import analyse
+    from drivetl.report.document import write_document
+
+    slices = [name for name in args.slices.split(",") if name]
+    results = analyse(swept, metric=args.metric, n_draws=args.draws, seed=args.seed, slices=slices)
+    with new_directory(out, remedy="name another folder with --out") as folder:
+        write_document(swept, results, folder)
+    _print(results)
+    console.wrote(out / "report.html", f"open {out / 'report.html'} in a browser")
+
+
+def parse_severities(text: str) -> list[int]:
+    """`1,3,5` -> [1, 3, 5], sorted, without repeats. Raises ConfigError naming the flag."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word in ("1", "2", "3", "4", "5") for word in words):
+        raise ConfigError(f"--severities {text!r} - name some of 1,2,3,4,5")
+    return sorted({int(word) for word in words})
+
+
+def parse_budget(text: str | None) -> float | None:
+    """`10m`, `90s`, `1.5h`, `600` (seconds) -> seconds; None for no budget. Raises ConfigError naming the flag."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|)", text.strip().lower())
+    if not found:
+        raise ConfigError(f"--budget {text!r} is no time - write 90s, 10m or 1h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2][:1]]
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    for flag, value, least in (
+        ("--batch-size", args.batch_size, 1), ("--workers", args.workers, 0), ("--draws", args.draws, 50),
+    ):  # fmt: skip
+        if value is not None and value < least:
+            raise ConfigError(f"{flag} is {value} - it must be at least {least}")
+
+
+def _announce(detector: Detector, n_images: int, of_condition: dict[str, str], severities: list[int]) -> None:
+    counts = Counter(of_condition.values())
+    found = ", ".join(f"{count} {level}" for level, count in sorted(counts.items()))
+    console.say(
+        f"{len(of_condition)} conditions ({found}) x severities {','.join(map(str, severities))}, "
+        f"{n_images} images, on {detector.device}"
+    )
+    if detector.augmentation is None:
+        console.warn(
+            "the run has no augmentation.json: nothing proves what it was trained on, "
+            "so every condition is UNVERIFIED"
+        )
+
+
+def _print(results: dict[str, Any]) -> None:
+    from drivetl.report import texts
+
+    cells = {(row["condition"], row["severity"]): row for row in results["cells"]}
+    severities = results["protocol"]["severities"]
+    compared = results["baseline"] is not None
+    rows = []
+    for row in results["conditions"]:
+        values = [texts.percent(cells[row["name"], one]["value"]["point"]) for one in severities]
+        delta = (
+            [f"{texts.signed(row['delta']['point'])} (p {texts.p_value(row['delta']['p_holm'])})"]
+            if compared
+            else []
+        )
+        rows.append((row["name"], row["level"], *values, texts.with_span(row["mean"]), *delta))
+    against = [f"- {results['baseline']['name']}"] if compared else []
+    clean = texts.with_span(results["clean"]["value"])
+    console.table(
+        f"{results['metric']} x 100 of {results['run']['name']}, clean {clean}; {texts.data_line(results)}",
+        ["condition", "level", *(f"s{one}" for one in severities), "mean (95 %)", *against],
+        rows,
+    )
+    head = results["headline"]
+    if head["conditions"]:
+        console.say(
+            f"{head['label']} ({' + '.join(head['levels'])}, {len(head['conditions'])} conditions): "
+            f"{texts.with_span(head['mpc'])}, rPC {texts.with_span(head['rpc'])} %"
+        )
+    for sentence in texts.verdict(results):
+        console.say(sentence)
+    if results["data"]["warning"]:
+        console.warn(results["data"]["warning"])
+    if results["timing"]["out_of_budget"]:
+        console.say("the budget ended: the same command with another --out goes on from what is stored")
+    console.say(texts.timing_line(results["timing"]))

@@ -1,0 +1,190 @@
+"""Detections of every cell on disk: written as they come, found again after a kill, shared between reports.
+
+A cell is (condition, severity); CLEAN is the image as it is. A folder holds one detector's detections under one
+protocol version; every file in it is a chunk named by its own content, so several processes may write side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from drivetl.coco.files import write_atomically
+from drivetl.coco.records import Dataset, ImageRecord
+from drivetl.conditions import PROTOCOL_VERSION
+from drivetl.console import warn
+from drivetl.errors import DataError
+from drivetl.evaluation.results import Results, concatenate
+from drivetl.models.detector import Detections
+
+Cell = tuple[str, int]
+"""(condition, severity 1..5), or CLEAN."""
+CLEAN: Cell = ("clean", 0)
+FORMAT = 1
+
+
+def cell_name(cell: Cell) -> str:
+    """`fog/3`; `clean/0`."""
+    return f"{cell[0]}/{cell[1]}"
+
+
+def image_key(record: ImageRecord, root: Path) -> str:
+    """16 hex digits that change with the image's name, size, or the bytes its file has."""
+    try:
+        size = (root / record.file_name).stat().st_size
+    except OSError as error:
+        raise DataError(
+            f"cannot be read ({error.strerror or error})",
+            remedy="check that the image exists under the dataset's images root",
+            file=root / record.file_name,
+        ) from None
+    text = json.dumps([record.file_name, record.width, record.height, size])
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def image_keys(dataset: Dataset) -> list[str]:
+    """The key of each image, in the dataset's order."""
+    return [image_key(record, dataset.images_root) for record in dataset.images]
+
+
+def dataset_hash(keys: Iterable[str]) -> str:
+    """16 hex digits of a set of images, whatever their order."""
+    return hashlib.blake2b("".join(sorted(keys)).encode(), digest_size=8).hexdigest()
+
+
+@dataclass
+class _Chunk:
+    """(image key, cell) pairs that are done, and what was found in them."""
+
+    done: list[tuple[str, Cell]] = field(default_factory=list)
+    found: list[Detections] = field(default_factory=list)
+
+
+class CellStore:
+    """One detector's detections of (image, cell) pairs, in memory and in a folder."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, str]):
+        """identity: what the detections depend on beside the pixels: weights, settings, precision.
+
+        Raises DataError when the folder holds detections of another detector or protocol version.
+        """
+        about = {"format": FORMAT, "protocol_version": PROTOCOL_VERSION, **identity}
+        digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=8).hexdigest()
+        self.folder = folder / digest
+        self._pending = _Chunk()
+        self._rows: dict[Cell, dict[str, Detections]] = {}
+        _check_about(self.folder, about)
+        for path in sorted(self.folder.glob("*.npz")):
+            self._read(path)
+
+    def has(self, key: str, cell: Cell) -> bool:
+        """Whether that image was seen in that cell."""
+        return key in self._rows.get(cell, {})
+
+    def cells(self) -> list[Cell]:
+        """The cells of which some image was seen, sorted."""
+        return sorted(self._rows)
+
+    def add(self, key: str, cell: Cell, found: Detections) -> None:
+        """Remember; `flush` writes."""
+        self._rows.setdefault(cell, {})[key] = found
+        self._pending.done.append((key, cell))
+        self._pending.found.append(found)
+
+    def flush(self) -> None:
+        """Write what was added since the last flush as one chunk, whole or not at all."""
+        if not self._pending.done:
+            return
+        data = _pack(self._pending)
+        name = hashlib.blake2b(data, digest_size=8).hexdigest()
+        write_atomically(self.folder / f"{name}.npz", data)
+        self._pending = _Chunk()
+
+    def refresh(self) -> None:
+        """Read the chunks that other processes wrote meanwhile."""
+        for path in sorted(self.folder.glob("*.npz")):
+            self._read(path)
+
+    def results(self, cell: Cell, images: Mapping[str, int]) -> Results:
+        """Detections of a cell as columns; images: key -> image id. An image that was not seen is a KeyError."""
+        rows = self._rows.get(cell, {})
+        parts = []
+        for key, image_id in images.items():
+            one = rows[key]
+            boxes = one.boxes.astype(np.float64)
+            boxes[:, 2:] -= boxes[:, :2]
+            parts.append(Results.of(np.full(len(boxes), image_id), one.labels, boxes, one.scores))
+        return concatenate(parts)
+
+    def _read(self, path: Path) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            keys, cells, ends = arrays["keys"], arrays["cells"], np.cumsum(arrays["counts"])
+            boxes, scores, labels = arrays["boxes"], arrays["scores"], arrays["labels"]
+            if (
+                len(keys) != len(cells)
+                or len(keys) != len(ends)
+                or len(boxes) != (ends[-1] if len(ends) else 0)
+            ):
+                raise ValueError("columns differ in length")
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            warn(f"{path}: damaged ({error}), its cells are computed again")
+            return
+        for key, name, start, end in zip(
+            keys.tolist(), cells.tolist(), ends - arrays["counts"], ends, strict=True
+        ):
+            condition, _, severity = name.rpartition("/")
+            part = slice(int(start), int(end))
+            found = Detections(boxes[part], scores[part], labels[part].astype(np.int64))
+            self._rows.setdefault((condition, int(severity)), {})[key] = found
+
+
+def _pack(chunk: _Chunk) -> bytes:
+    columns: dict[str, npt.NDArray[np.generic]] = {
+        "keys": np.array([key for key, _ in chunk.done]),
+        "cells": np.array([cell_name(cell) for _, cell in chunk.done]),
+        "counts": np.array([len(one.scores) for one in chunk.found], np.int32),
+        "boxes": np.concatenate([one.boxes for one in chunk.found]).astype(np.float32),
+        "scores": np.concatenate([one.scores for one in chunk.found]).astype(np.float32),
+        "labels": np.concatenate([one.labels for one in chunk.found]).astype(np.int16),
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **columns)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _check_about(folder: Path, about: Mapping[str, object]) -> None:
+    path = folder / "about.json"
+    text = json.dumps(about, indent=1, sort_keys=True) + "\n"
+    if not path.is_file():
+        write_atomically(path, text)
+        return
+    try:
+        known = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        known = None
+    if known != about:
+        raise DataError(
+            "these cached cells belong to another detector or protocol version",
+            remedy=f"remove {folder}, they are computed again",
+            file=path,
+        )
+
+
+def complete_images(stores: Iterable[CellStore], keys: Sequence[str], cells: Sequence[Cell]) -> list[int]:
+    """Positions of the images that every store has seen in every cell."""
+    every = list(stores)
+    return [
+        place
+        for place, key in enumerate(keys)
+        if all(store.has(key, cell) for store in every for cell in cells)
+    ]

@@ -1,0 +1,137 @@
+"""How a detector holds up: run the sweep over clean images, conditions and severities; `analysis` scores it.
+
+    swept = run_sweep(detector, dataset, ["fog", "night"], [1, 3, 5], baseline=other)
+    results = analysis.analyse(swept)       # the document that drivetl.report shows
+
+`summarize(cells, clean)` is the bare arithmetic: mPC and rPC of a table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivetl.coco.records import Dataset
+from drivetl.console import progress_bar
+from drivetl.errors import CheckpointError, ConfigError, DataError
+from drivetl.evaluation.aggregates import summarize
+from drivetl.evaluation.cells import CLEAN, Cell, CellStore, complete_images, dataset_hash, image_keys
+from drivetl.evaluation.ground_truth import GroundTruth, from_dataset
+from drivetl.evaluation.store import MatchStore, match
+from drivetl.evaluation.sweep import Timing, default_workers, sweep
+from drivetl.models.checkpoint import checkpoint_folder
+from drivetl.models.detector import Detector
+
+__all__ = ["Swept", "run_sweep", "summarize"]
+
+
+@dataclass
+class Swept:
+    """A finished (or stopped) sweep: the images every detector has seen in every cell, and how to score them."""
+
+    detectors: dict[str, Detector]
+    """`run` and, where there is one, `baseline`."""
+    dataset: Dataset
+    """The complete images only, by id."""
+    n_images_requested: int
+    conditions: list[str]
+    severities: list[int]
+    stores: dict[str, CellStore]
+    keys: list[str]
+    """Of the complete images."""
+    truth: GroundTruth
+    timing: Timing
+    budget_s: float | None
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell but the clean one."""
+        return [(name, severity) for name in self.conditions for severity in self.severities]
+
+    @property
+    def data_hash(self) -> str:
+        """16 hex digits of the images measured."""
+        return dataset_hash(self.keys)
+
+    def matched(self, who: str, cell: Cell) -> MatchStore:
+        """A detector's detections in a cell, matched to the objects."""
+        ids = {key: image.id for key, image in zip(self.keys, self.dataset.images, strict=True)}
+        return match(self.truth, self.stores[who].results(cell, ids))
+
+
+def run_sweep(
+    detector: Detector,
+    dataset: Dataset,
+    conditions: Sequence[str],
+    severities: Sequence[int],
+    *,
+    baseline: Detector | None = None,
+    cache: Path | None = None,
+    budget_s: float | None = None,
+    workers: int | None = None,
+    batch_size: int = 8,
+    shard: tuple[int, int] = (0, 1),
+    wait: Callable[[], None] = lambda: None,
+) -> Swept:
+    """Detect on clean images and in every cell, with a progress bar; what was done before is not repeated.
+
+    cache: where detections are kept; default: `robustness/.cells` of each run. budget_s, shard: see `sweep`; `wait`
+    returns when all shards are done. Raises ConfigError when detector and data have different classes or the budget
+    is too small for one image, DataError for images that cannot be read.
+    """
+    detectors = {"run": detector} | ({"baseline": baseline} if baseline is not None else {})
+    for who, one in detectors.items():
+        _check_classes(one, dataset, who)
+    if not dataset.images:
+        raise DataError("the dataset has no images", remedy="name another --data")
+    stores = {who: CellStore(_cache_folder(one, cache), identity(one)) for who, one in detectors.items()}
+    keys = image_keys(dataset)
+    cells = [CLEAN, *((name, severity) for name in conditions for severity in severities)]
+    with progress_bar() as bar:
+        task = bar.add_task("sweep", total=None, note=f"{len(cells)} cells of {len(keys)} images")
+        timing = sweep(
+            detectors, stores, dataset, keys, cells,
+            workers=default_workers(detector.device.type) if workers is None else workers,
+            batch_size=batch_size, budget_s=budget_s, shard=shard,
+            advance=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    wait()
+    if shard[1] > 1:
+        for store in stores.values():
+            store.refresh()
+    places = sorted(complete_images(stores.values(), keys, cells), key=lambda place: dataset.images[place].id)
+    if not places:
+        raise ConfigError("the budget ended before one image was seen in every cell - give a larger --budget")
+    measured = dataset.subset([dataset.images[place] for place in places])
+    return Swept(
+        detectors, measured, len(keys), list(conditions), list(severities), stores,
+        [keys[place] for place in places], from_dataset(measured), timing, budget_s,
+    )  # fmt: skip
+
+
+def identity(detector: Detector) -> dict[str, str]:
+    """What detections depend on beside pixels: weights, thresholds and sizes of the model, precision."""
+    settings = ""
+    if detector.run is not None:
+        about = checkpoint_folder(detector.run, "best") / "model.json"
+        settings = hashlib.sha256(about.read_bytes()).hexdigest()[:16]
+    return {"weights": detector.weights_hash, "settings": settings, "precision": str(detector.precision)}
+
+
+def _cache_folder(detector: Detector, cache: Path | None) -> Path:
+    if cache is not None:
+        return cache
+    if detector.run is None:
+        raise CheckpointError("the detector belongs to no run directory - say where its cells are kept")
+    return detector.run / "robustness" / ".cells"
+
+
+def _check_classes(detector: Detector, dataset: Dataset, who: str) -> None:
+    if tuple(detector.categories) != tuple(dataset.categories):
+        raise ConfigError(
+            f"the classes of the {who} are {', '.join(detector.categories)}; "
+            f"those of the data are {', '.join(dataset.categories)} - "
+            "convert the data with the run's taxonomy.yaml"
+        )

@@ -1,0 +1,217 @@
+"""From a results document to what the templates show: tiles, heat map rows, curves, bars, facts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from drivetl.report import texts
+from drivetl.report.plots import Series, line_chart
+
+Document = Mapping[str, Any]
+_FAMILIES = ("weather", "lighting", "sensor", "common")
+
+
+def tiles(results: Document) -> list[dict[str, str]]:
+    """The headline's numbers: a label, a number, its interval, what it is."""
+    head, metric = results["headline"], results["metric"]
+    found = [{"label": f"clean {metric}", "value": texts.percent(results["clean"]["value"]["point"]),
+              "span": texts.span(results["clean"]["value"]), "note": texts.data_line(results)}]  # fmt: skip
+    if not head["conditions"]:
+        return found
+    levels = " + ".join(head["levels"])
+    found += [
+        {"label": head["label"], "value": texts.percent(head["mpc"]["point"]), "span": texts.span(head["mpc"]),
+         "note": f"mean {metric} over {head['n_cells']} cells, {levels}"},
+        {"label": "rPC", "value": f"{texts.percent(head['rpc']['point'], 0)} %", "span": texts.span(head["rpc"], 0),
+         "note": "of the clean value kept"},
+        {"label": "weakest", "value": texts.percent(head["worst"]), "span": "",
+         "note": texts.plain_name(head["worst_condition"] or "-")},
+    ]  # fmt: skip
+    if head.get("delta"):
+        found.append({"label": f"against {results['baseline']['name']}", "value": texts.signed(head["delta"]["point"]),
+                      "span": texts.signed_span(head["delta"]),
+                      "note": f"{head['label']}, p {texts.p_value(head['delta']['p'])}"})  # fmt: skip
+    return found
+
+
+def ordered(results: Document) -> list[Document]:
+    """Conditions by family, the weakest first."""
+    return sorted(
+        results["conditions"],
+        key=lambda row: (
+            _FAMILIES.index(row["family"]),
+            row["mean"]["point"] is None,
+            row["mean"]["point"] or 0.0,
+        ),
+    )
+
+
+def heat_groups(results: Document) -> list[tuple[str, list[dict[str, Any]]]]:
+    """(family, rows): one row per condition with its cells, their colour, and the mean."""
+    rows = _heat_rows(results)
+    return [
+        (family, mine)
+        for family in _FAMILIES
+        if (mine := [one for one in rows if one["row"]["family"] == family])
+    ]
+
+
+def _heat_rows(results: Document) -> list[dict[str, Any]]:
+    clean = results["clean"]["value"]["point"]
+    cells = {(cell["condition"], cell["severity"]): cell for cell in results["cells"]}
+    rows = []
+    for row in ordered(results):
+        shown = [cells[row["name"], severity] for severity in results["protocol"]["severities"]]
+        rows.append({
+            "row": row,
+            "cells": [{"cell": cell, "axis": texts.amount(cell["axis"]), **heat(cell["value"]["point"], clean)}
+                      for cell in shown],
+            "mean": heat(row["mean"]["point"], clean),
+        })  # fmt: skip
+    return rows
+
+
+def heat(value: float | None, clean: float | None) -> dict[str, str]:
+    """CSS class and mix of the colour for a value: warm below half of the clean value, cool above."""
+    if value is None or not clean:
+        return {"tone": "none", "mix": "0%"}
+    share = min(1.0, max(0.0, value / clean))
+    return {
+        "tone": "low" if share < 0.5 else "high",
+        "mix": f"{200 * share - (100 if share >= 0.5 else 0):.0f}%",
+    }
+
+
+def condition_curves(results: Document) -> list[dict[str, Any]]:
+    """A small plot per condition, value against the axis of its ladder."""
+    cells = {(cell["condition"], cell["severity"]): cell for cell in results["cells"]}
+    clean = results["clean"]["value"]["point"] or 0.0
+    tops = [100 * (cell["value"]["high"] or cell["value"]["point"] or 0.0) for cell in results["cells"]]
+    y_max = max([100 * clean, *tops, 10.0]) * 1.06
+    return [
+        {"row": row, "plot": _curve([cells[row["name"], one] for one in results["protocol"]["severities"]],
+                                    row, results, y_max)}
+        for row in ordered(results)
+    ]  # fmt: skip
+
+
+def _curve(cells: list[Document], row: Document, results: Document, y_max: float) -> Markup:
+    axis = [float(cell["axis"]) for cell in cells]
+    logarithmic = min(axis) > 0 and max(axis) / min(axis) >= 5
+    sign = -1.0 if len(axis) > 1 and axis[-1] < axis[0] else 1.0
+    xs = [sign * (math.log(value) if logarithmic else value) for value in axis]
+    if len(set(xs)) < len(xs):  # a ladder whose named parameter stands still: severities are the axis
+        xs, axis = [float(cell["severity"]) for cell in cells], [float(cell["severity"]) for cell in cells]
+    notes = [f"severity {cell['severity']}: {texts.with_span(cell['value'])}" for cell in cells]
+    series = [
+        Series(
+            results["run"]["name"],
+            [(x, _hundred(cell["value"]["point"])) for x, cell in zip(xs, cells, strict=True)],
+            [(x, _hundred(cell["value"]["low"]), _hundred(cell["value"]["high"]))
+             for x, cell in zip(xs, cells, strict=True)],
+            notes,
+        )
+    ]  # fmt: skip
+    if results["baseline"] is not None:
+        points = [(x, _hundred(cell["baseline"]["point"])) for x, cell in zip(xs, cells, strict=True)]
+        series.append(Series(results["baseline"]["name"], points))
+    label = f"{texts.plain_name(row['name'])}: " + "; ".join(notes)
+    unit = texts.axis_name(row) + (", log" if logarithmic else "")
+    return line_chart(
+        series, label=label, x_label=unit, x_ticks=[(x, texts.amount(value)) for x, value in zip(xs, axis, strict=True)],
+        y_max=y_max, reference=(_hundred(results["clean"]["value"]["point"]), "clean"),
+    )  # fmt: skip
+
+
+def _hundred(value: float | None) -> float:
+    return math.nan if value is None else 100 * value
+
+
+def forest(results: Document) -> dict[str, Any]:
+    """Differences to the baseline as bars on one scale, in percent of its width; the largest difference first."""
+    rows = [(texts.plain_name(row["name"]), row["delta"], row["level"]) for row in results["conditions"]]
+    rows.sort(key=lambda row: -(row[1]["point"] or 0.0))
+    head = results["headline"].get("delta")
+    if head is not None:
+        rows.insert(0, ("all held out", head, ""))
+    ends = [abs(one[end]) for _, one, _ in rows for end in ("low", "high", "point") if one[end] is not None]
+    reach = max([*ends, 0.01]) * 1.05
+
+    def place(value: float) -> float:
+        return float(50 + 50 * value / reach)
+
+    bars = []
+    for name, one, level in rows:
+        low, high = (one["point"] if one[end] is None else one[end] for end in ("low", "high"))
+        if one["point"] is None:
+            continue
+        bars.append({
+            "name": name, "level": level, "left": f"{place(low):.2f}%", "width": f"{place(high) - place(low):.2f}%",
+            "dot": f"{place(one['point']):.2f}%", "text": texts.signed(one["point"]), "span": texts.signed_span(one),
+            "p": texts.p_value(one.get("p_holm", one["p"])), "decided": texts.decided(one),
+            "better": one["point"] > 0, "total": not level,
+        })  # fmt: skip
+    return {"bars": bars, "reach": texts.percent(reach)}
+
+
+def class_rows(results: Document) -> list[dict[str, Any]]:
+    """Per class and size: clean and held-out value with the width of their bars."""
+    metric = results["metric"]
+    rows = []
+    for row in results["classes"]:
+        key = metric if metric in row["clean"] else "AP"
+        clean, under = row["clean"][key], row["held_out"][key]
+        if row["by"] == "size" and clean is None:
+            continue
+        rows.append({
+            "by": row["by"], "group": row["group"], "n_gt": None if row.get("n_gt") is None else int(row["n_gt"]), "metric": key,
+            "clean": texts.percent(clean), "under": texts.percent(under),
+            "kept": "-" if not clean or under is None else f"{100 * under / clean:.0f} %",
+            "clean_width": f"{100 * (clean or 0.0):.1f}%", "under_width": f"{100 * (under or 0.0):.1f}%",
+        })  # fmt: skip
+    return rows
+
+
+def road_rows(results: Document) -> dict[str, Any]:
+    """Where recall halves, survival and misses in the path, per condition of the headline; and who is lost first."""
+    road = results["road"]
+    severity = road["severity_shown"]
+    cells = {(cell["condition"], cell["severity"]): cell for cell in results["cells"]}
+    rows = []
+    for row in ordered(results):
+        cell = cells[row["name"], severity]
+        rows.append({
+            "row": row, "half": texts.half_recall(row["half_recall"]), "axis": texts.parameter(row["half_recall"]),
+            "recall": texts.with_span(cell["recall"], 0), "survival": texts.with_span(cell["survival"], 0),
+            "false": f"{cell['false_alarms_per_image']:.2f}",
+            "missed": [texts.percent(one["missed"].get(f"{row['name']}/{severity}"), 0) for one in road["in_path"]],
+        })  # fmt: skip
+    return {
+        "severity": severity, "rows": rows, "in_path": road["in_path"], "groups": [[one for one in road["fragile_groups"] if one["by"] == kind] for kind in ("class", "height")],
+        "objects": road["fragile_objects"], "clean_recall": texts.with_span(results["clean"]["recall"], 0),
+        "clean_false": f"{results['clean']['false_alarms_per_image']:.2f}",
+    }  # fmt: skip
+
+
+def provenance(results: Document) -> list[tuple[str, str]]:
+    """Facts for someone who wants the same numbers."""
+    run, base, data = results["run"], results["baseline"], results["data"]
+    protocol, timing = results["protocol"], results["timing"]
+    facts = [
+        ("run", f"{run['name']}, weights {run['weights']}, {run['precision']} on {run['device']}"),
+        ("trained with", run["augmentation"] or "unknown: no manifest"),
+        ("baseline", f"{base['name']}, weights {base['weights']}" if base else "none"),
+        ("data", f"{texts.data_line(results)}; images {data['hash']}"),
+        ("conditions", f"protocol version {protocol['version']}, severities {', '.join(map(str, protocol['severities']))}"),
+        ("statistics", f"{protocol['draws']} bootstrap draws over {data['drives']} drives, seed {protocol['seed']}"),
+        ("time", texts.timing_line(timing)),
+        ("schema", results["schema"]),
+    ]  # fmt: skip
+    if protocol["budget_s"] is not None:
+        facts.insert(5, ("budget", f"{protocol['budget_s']:.0f} s: {data['images']} of {data['images_requested']} images, "
+                                   "spread over the drives, the same for all cells"))  # fmt: skip
+    return facts

@@ -1,0 +1,37 @@
+"""The folder of a report: results.json, cells.csv, summary.md, report.html, pictures/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from drivetl.coco.files import write_atomically
+from drivetl.coco.io import load_json
+from drivetl.evaluation.robustness import Swept
+from drivetl.report import texts
+from drivetl.report.gallery import make_gallery
+from drivetl.report.html import build_report, check_schema
+
+
+def write_document(swept: Swept, results: dict[str, Any], folder: Path) -> None:
+    """Draw the gallery and write every file of the report into an empty folder; `results` gets its `gallery`."""
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    results["gallery"] = make_gallery(swept, results, pictures)
+    write_atomically(
+        folder / "results.json", orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    )
+    write_atomically(folder / "cells.csv", texts.cells_csv(results))
+    write_atomically(folder / "summary.md", texts.summary_md(results))
+    write_atomically(folder / "report.html", build_report(results, pictures=pictures))
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """The results document of a report's folder. Raises DataError when it is missing or of another schema."""
+    path = folder / "results.json"
+    results = load_json(path)
+    check_schema(results, path)
+    found: dict[str, Any] = results
+    return found

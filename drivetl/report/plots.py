@@ -1,0 +1,151 @@
+"""Plots as inline SVG whose colours are CSS classes: one drawing serves light, dark and print.
+
+Everything is sized for a column of about 340 px, so that letters stay readable on a phone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line: points (x, y), optionally a band (x, low, high), and what a pointer over each point says."""
+
+    name: str
+    points: Sequence[Point]
+    band: Sequence[tuple[float, float, float]] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The plot's area in px and its scales."""
+
+    width: int
+    height: int
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+    left: int = 34
+    right: int = 12
+    top: int = 12
+    bottom: int = 36
+
+    def x(self, value: float) -> float:
+        """px from the left."""
+        low, high = self.x_range
+        share = (value - low) / (high - low) if high > low else 0.5
+        return self.left + share * (self.width - self.left - self.right)
+
+    def y(self, value: float) -> float:
+        """px from the top."""
+        low, high = self.y_range
+        share = (value - low) / (high - low) if high > low else 0.5
+        return self.height - self.bottom - share * (self.height - self.top - self.bottom)
+
+
+def line_chart(
+    series: Sequence[Series],
+    *,
+    label: str,
+    x_label: str,
+    x_ticks: Sequence[tuple[float, str]],
+    y_max: float,
+    reference: tuple[float, str] | None = None,
+    width: int = 340,
+    height: int = 210,
+) -> Markup:
+    """Lines over a common frame; y from 0 to y_max. `label` says in words what is shown, for those who cannot see.
+
+    reference: a dashed horizontal (value, name). Values that are NaN interrupt nothing: they are left out.
+    """
+    xs = [x for one in series for x, _ in one.points] or [x for x, _ in x_ticks] or [0.0]
+    frame = Frame(width, height, (min(xs), max(xs)), (0.0, y_max))
+    parts = [_grid(frame, x_ticks, x_label)]
+    if reference is not None and math.isfinite(reference[0]):
+        y = frame.y(reference[0])
+        parts.append(Markup('<line class="ref" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
+            frame.left, width - frame.right, y, y))  # fmt: skip
+        parts.append(Markup('<text class="note" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
+            width - frame.right, y - 4, reference[1]))  # fmt: skip
+    for number, one in enumerate(series):
+        parts.append(_line(frame, one, number))
+    return Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        width, height, label, Markup("").join(parts)
+    )
+
+
+def _grid(frame: Frame, x_ticks: Sequence[tuple[float, str]], x_label: str) -> Markup:
+    parts = []
+    for value in ticks(frame.y_range[1]):
+        y = frame.y(value)
+        parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
+            frame.left, frame.width - frame.right, y, y))  # fmt: skip
+        parts.append(Markup('<text x="{}" y="{:.1f}" text-anchor="end">{:g}</text>').format(
+            frame.left - 6, y + 4, value))  # fmt: skip
+    base, last = frame.height - frame.bottom, -math.inf
+    for value, text in sorted(x_ticks, key=lambda tick: frame.x(tick[0])):
+        x = frame.x(value)
+        half = 3.3 * len(text) + 4
+        if x - half < last:
+            continue
+        last = x + half
+        shown = min(x, frame.width - half + 2)
+        parts.append(
+            Markup('<line class="tick" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>').format(
+                x, x, base, base + 4
+            )
+        )
+        parts.append(
+            Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(shown, base + 16, text)
+        )
+    parts.append(Markup('<text class="note" x="{}" y="{}" text-anchor="end">{}</text>').format(
+        frame.width - frame.right, frame.height - 4, x_label))  # fmt: skip
+    return Markup("").join(parts)
+
+
+def _line(frame: Frame, series: Series, number: int) -> Markup:
+    known = [(x, y) for x, y in series.points if math.isfinite(y)]
+    notes = dict(zip((x for x, _ in series.points), series.notes, strict=False))
+    parts = []
+    band = [(x, low, high) for x, low, high in series.band if math.isfinite(low) and math.isfinite(high)]
+    if len(band) > 1:
+        upper = [f"{frame.x(x):.1f},{frame.y(high):.1f}" for x, _, high in band]
+        lower = [f"{frame.x(x):.1f},{frame.y(low):.1f}" for x, low, _ in reversed(band)]
+        parts.append(
+            Markup('<polygon class="band s{}" points="{}"/>').format(number, " ".join(upper + lower))
+        )
+    if len(known) > 1:
+        path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in known)
+        parts.append(Markup('<polyline class="line s{}" points="{}"/>').format(number, path))
+    for x, y in known if len(known) <= 24 else known[-1:]:
+        note = Markup("<title>{}</title>").format(notes[x]) if x in notes else Markup("")
+        parts.append(Markup('<circle class="dot s{}" cx="{:.1f}" cy="{:.1f}" r="3">{}</circle>').format(
+            number, frame.x(x), frame.y(y), note))  # fmt: skip
+    return Markup("").join(parts)
+
+
+def ticks(highest: float, about: int = 4) -> list[float]:
+    """Round values from 0 up to `highest`, about so many steps apart."""
+    if not highest > 0:
+        return [0.0]
+    raw = highest / about
+    power = 10 ** math.floor(math.log10(raw))
+    step = min((power * factor for factor in (1, 2, 2.5, 5, 10)), key=lambda one: abs(one - raw))
+    return [round(step * number, 10) for number in range(int(highest / step + 1e-9) + 1)]
+
+
+def legend(names: Sequence[str]) -> Markup:
+    """Names beside the colours of a chart's series."""
+    return Markup('<p class="legend">{}</p>').format(
+        Markup(" ").join(
+            Markup('<span><i class="key s{}"></i>{}</span>').format(number, escape(name))
+            for number, name in enumerate(names)
+        )
+    )

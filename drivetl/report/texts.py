@@ -1,0 +1,226 @@
+"""A results document in words: the verdict, numbers as people read them, summary.md and cells.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+Document = Mapping[str, Any]
+DASH = "–"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A fraction as 100ths without a sign: AP 0.314 is `31.4`; a dash for what was not measured."""
+    return "-" if value is None else f"{100 * value:.{digits}f}"
+
+
+def span(interval: Document, digits: int = 1) -> str:
+    """`28.9–33.7`; nothing where there is no interval."""
+    if interval.get("low") is None or interval.get("high") is None:
+        return ""
+    return f"{percent(interval['low'], digits)}{DASH}{percent(interval['high'], digits)}"
+
+
+def with_span(interval: Document, digits: int = 1) -> str:
+    """`31.4 (28.9–33.7)`."""
+    inside = span(interval, digits)
+    return percent(interval["point"], digits) + (f" ({inside})" if inside else "")
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """`+1.2`, `−0.4`."""
+    return "-" if value is None else f"{100 * value:+.{digits}f}".replace("-", "−")
+
+
+def signed_span(interval: Document, digits: int = 1) -> str:
+    """`−0.3 to +2.7`."""
+    if interval.get("low") is None:
+        return ""
+    return f"{signed(interval['low'], digits)} to {signed(interval['high'], digits)}"
+
+
+def p_value(value: float | None) -> str:
+    """`0.004`, `< 0.001`, a dash."""
+    if value is None:
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def amount(value: float | None) -> str:
+    """An axis value with at most three digits that count."""
+    return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def plain_name(name: str) -> str:
+    """`low_sun` -> `low sun`."""
+    return name.replace("_", " ")
+
+
+def verdict(results: Document) -> tuple[str, str]:
+    """Two sentences: how much is kept, and where it breaks or how it compares."""
+    head, metric, run = results["headline"], results["metric"], results["run"]["name"]
+    clean = results["clean"]["value"]["point"]
+    n = len(head["conditions"])
+    if not n:
+        return (
+            f"None of the {len(results['conditions'])} conditions measured was held out from the training of {run}.",
+            "What follows shows conditions it has seen, or whose labels move; it says nothing about new weather.",
+        )
+    what = (
+        f"Under {n} held-out condition{'s' if n > 1 else ''}"
+        if results["protocol"]["verified"]
+        else f"Under {n} condition{'s' if n > 1 else ''} (UNVERIFIED: the run has no augmentation manifest)"
+    )
+    first = (
+        f"{what}, {run} keeps {percent(head['rpc']['point'], 0)} % of its clean {metric}: "
+        f"{with_span(head['mpc'])} instead of {percent(clean)}."
+    )
+    return first, f"{_weakest(results)}{_comparison(results)}."
+
+
+def _weakest(results: Document) -> str:
+    head = results["headline"]
+    text = f"It is weakest in {plain_name(head['worst_condition'] or '?')} ({results['metric']} {percent(head['worst'])})"
+    for row in results["conditions"]:
+        half = row["half_recall"]
+        if row["name"] in head["conditions"] and row["name"] == head["worst_condition"]:
+            if half["state"] == "reached":
+                text += f", where recall halves at {parameter(half)} {amount(half['value'])} {half['unit']}"
+            elif half["state"] == "before":
+                text += ", where even the mildest severity run costs more than half of the recall"
+    return text
+
+
+def _comparison(results: Document) -> str:
+    delta = results["headline"].get("delta")
+    if delta is None:
+        return ""
+    name = results["baseline"]["name"]
+    if decided(delta):
+        word = "better" if delta["point"] > 0 else "worse"
+        return f"; it is {word} than {name} by {percent(abs(delta['point']))} ({signed_span(delta)}, p {p_value(delta['p'])})"
+    return (
+        f"; no difference to {name} can be told ({signed_span(delta)}, p {p_value(delta['p'])}; "
+        f"{percent(delta['mde'])} could be seen)"
+    )
+
+
+def decided(delta: Document) -> bool:
+    """Whether a difference is told from nothing: its interval excludes 0 and p (Holm's, where given) is below 5 %."""
+    p = delta.get("p_holm", delta.get("p"))
+    low, high = delta["low"], delta["high"]
+    return p is not None and low is not None and p < 0.05 and not low <= 0 <= high
+
+
+def parameter(half: Document) -> str:
+    """`visibility_m` -> `visibility`: the unit stands behind the number."""
+    return (
+        str(half["parameter"])
+        .removesuffix("_m")
+        .removesuffix("_mm_h")
+        .removesuffix("_permille")
+        .replace("_", " ")
+    )
+
+
+def axis_name(row: Document) -> str:
+    """`visibility, m`; the unit alone where it says the same."""
+    name, unit = parameter(row), str(row["unit"])
+    return unit if name.lower() == unit.lower() else f"{name}, {unit}"
+
+
+def half_recall(half: Document) -> str:
+    """Where recall halves, with its interval, in words."""
+    unit = half["unit"]
+    if half["state"] == "before":
+        return "before the mildest"
+    if half["state"] == "beyond":
+        return "not within the ladder"
+    if half["state"] != "reached":
+        return "-"
+    mild = amount(half["mild"]) if half["mild"] is not None else "milder"
+    strong = amount(half["strong"]) if half["strong"] is not None else "beyond"
+    return f"{amount(half['value'])} {unit} ({mild} to {strong})"
+
+
+def data_line(results: Document) -> str:
+    """What was measured on, in one line."""
+    data = results["data"]
+    part = "" if data["images"] == data["images_requested"] else f" of {data['images_requested']:,}"
+    return f"{data['images']:,}{part} images, {data['objects']:,} objects, {data['drives']} drives"
+
+
+def timing_line(timing: Document) -> str:
+    """How long the sweep took and what bound it."""
+    if timing["bound_by"] == "stored":
+        return "everything was stored: no inference"
+    return (
+        f"{timing['wall_s']:.0f} s for {timing['inferences']:,} inferences on {timing['pictures']:,} pictures, "
+        f"bound by {timing['bound_by']} (inference {timing['inference_s']:.0f} s, waiting {timing['waiting_s']:.0f} s, "
+        f"corruption {timing['corruption_s']:.0f} s over {max(1, timing['workers'])} workers)"
+    )
+
+
+def summary_md(results: Document) -> str:
+    """The report in a few lines that paste into a pull request."""
+    metric, head = results["metric"], results["headline"]
+    first, second = verdict(results)
+    lines = [f"### Robustness of {results['run']['name']}", "", first, second, ""]
+    against = results["baseline"]
+    lines += [
+        f"| | {results['run']['name']} |" + (f" {against['name']} | difference |" if against else ""),
+        "|---|---|" + ("---|---|" if against else ""),
+        f"| clean {metric} | {with_span(results['clean']['value'])} |"
+        + (
+            f" {with_span(results['clean']['baseline'])} | {signed(results['clean']['delta']['point'])} |"
+            if against
+            else ""
+        ),
+    ]
+    if head["conditions"]:
+        label = f"{head['label']} ({' + '.join(head['levels'])}, {len(head['conditions'])} conditions)"
+        lines += [
+            f"| {label} | {with_span(head['mpc'])} |" + (f" {with_span(head['baseline']['mpc'])} | {signed(head['delta']['point'])}, p {p_value(head['delta']['p'])} |" if against else ""),
+            f"| rPC, % | {with_span(head['rpc'])} |" + (f" {with_span(head['baseline']['rpc'])} | {signed(head['delta_rpc']['point'])} |" if against else ""),
+        ]  # fmt: skip
+    severities = results["protocol"]["severities"]
+    lines += ["", "| condition | level | " + " | ".join(f"s{one}" for one in severities) + " | mean |"]
+    lines.append("|---|---|" + "---|" * (len(severities) + 1))
+    cells = {(row["condition"], row["severity"]): row for row in results["cells"]}
+    for row in results["conditions"]:
+        values = " | ".join(percent(cells[row["name"], one]["value"]["point"]) for one in severities)
+        lines.append(f"| {plain_name(row['name'])} | {row['level']} | {values} | {with_span(row['mean'])} |")
+    lines += ["", f"{data_line(results)}. 95 % intervals resample whole drives."]
+    if results["data"]["warning"]:
+        lines.append(f"**{results['data']['warning'][0].upper()}{results['data']['warning'][1:]}.**")
+    return "\n".join(lines) + "\n"
+
+
+def cells_csv(results: Document) -> str:
+    """One row per cell, the clean one first; an empty field is a number that could not be measured."""
+    columns = [
+        "condition", "severity", "level", "parameter", "axis", "unit", "metric", "value", "low", "high",
+        "AP", "AP50", "AP75", "APs", "APm", "APl", "recall", "survival", "false_alarms_per_image", "images",
+        "baseline", "delta", "delta_low", "delta_high",
+    ]  # fmt: skip
+    about = {row["name"]: row for row in results["conditions"]}
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    for cell in [results["clean"], *results["cells"]]:
+        known = about.get(cell["condition"], {})
+        delta = cell.get("delta", {})
+        row = {
+            "condition": cell["condition"], "severity": cell["severity"], "level": cell.get("level"),
+            "parameter": known.get("parameter"), "axis": cell.get("axis"), "unit": known.get("unit"),
+            "metric": results["metric"], "value": cell["value"]["point"], "low": cell["value"]["low"],
+            "high": cell["value"]["high"], **cell["numbers"], "recall": cell["recall"]["point"],
+            "survival": cell.get("survival", {}).get("point"),
+            "false_alarms_per_image": cell["false_alarms_per_image"], "images": results["data"]["images"],
+            "baseline": cell.get("baseline", {}).get("point"), "delta": delta.get("point"),
+            "delta_low": delta.get("low"), "delta_high": delta.get("high"),
+        }  # fmt: skip
+        writer.writerow({key: "" if value is None else value for key, value in row.items()})
+    return buffer.getvalue()
