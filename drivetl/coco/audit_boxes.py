@@ -29,7 +29,9 @@ def resize_scale(sizes_wh: Floats, min_size: float, max_size: float) -> Floats:
 
 def check_boxes(tables: Tables, min_size: float, max_size: float) -> list[Finding]:
     """All checks that need a box and the size of its image alone."""
-    with np.errstate(invalid="ignore"):  # comparisons with the gaps are false, as they should be
+    with np.errstate(
+        invalid="ignore", divide="ignore"
+    ):  # comparisons with the gaps are false, as they should be
         findings, settled = _unusable(tables)
         for check, code, severity, title, remedy in _VERDICTS:
             found = check(tables) & ~settled

@@ -125,7 +125,7 @@ def about_records(
 
 def plain(value: Any) -> Any:
     """An id as JSON can hold it briefly."""
-    return value if isinstance(value, int | float | None) else _brief(value)
+    return value if isinstance(value, int | None) else _brief(value)
 
 
 def _brief(value: object) -> str:

@@ -14,8 +14,17 @@ from drivetl.errors import DataError
 
 
 def check_lists(tables: Tables) -> list[Finding]:
-    """images, annotations and categories are there."""
-    return about_records(
+    """images, annotations and categories are there, in a file that every JSON reader takes."""
+    findings = about_records(
+        [] if tables.strict else ["NaN or Infinity stands where a number belongs"],
+        1,
+        "datasets",
+        "json-not-strict",
+        "error",
+        "The file holds NaN or Infinity, which JSON does not know",
+        "mend the records below; write with allow_nan=False to find the next one early",
+    )
+    return findings + about_records(
         [f"`{name}` is missing or no list" for name in tables.missing_lists],
         3,
         "lists",

@@ -5,6 +5,7 @@ The audit's checks work on these columns, so a million boxes are looked at in se
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drivetl.coco.io import load_json
+from drivetl.errors import DataError
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -34,6 +36,8 @@ class Tables:
     """What stands under `info.drivetl`."""
     missing_lists: list[str]
     """Those of images, annotations, categories that are absent or no list."""
+    strict: bool
+    """False: the file holds NaN or Infinity, which Python's json writes though no JSON has them."""
 
     image_records: list[Any]
     image_ids: list[Any]
@@ -96,7 +100,7 @@ class Tables:
 
 def load_tables(path: Path, images_root: Path | None = None) -> Tables:
     """Read any JSON file as far as it goes. Raises DataError only when the file is missing or no JSON."""
-    document = load_json(path)
+    document, strict = _load(path)
     lists: dict[str, list[Any]] = {}
     missing = []
     for key in ("images", "annotations", "categories"):
@@ -113,6 +117,7 @@ def load_tables(path: Path, images_root: Path | None = None) -> Tables:
         images_root=root,
         info=info,
         missing_lists=missing,
+        strict=strict,
         image_records=images,
         image_ids=image_ids,
         file_names=_column(images, "file_name", _text, "", _TEXT),
@@ -130,6 +135,20 @@ def load_tables(path: Path, images_root: Path | None = None) -> Tables:
         category_records=lists["categories"],
         names=_names(lists["categories"]),
     )
+
+
+def _load(path: Path) -> tuple[Any, bool]:
+    try:
+        return load_json(path), True
+    except DataError:
+        data = path.read_bytes() if path.is_file() else b""
+        if b"NaN" not in data and b"Infinity" not in data:
+            raise
+        try:
+            return json.loads(data), False
+        except (ValueError, RecursionError):
+            pass
+        raise
 
 
 def _column(
