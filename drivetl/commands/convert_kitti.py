@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+from drivetl import console
+from drivetl.adapters.footage import merge_attributes
 from drivetl.adapters.kitti import read_kitti
 from drivetl.adapters.kitti_mapping import find_mapping, standard_split
 from drivetl.adapters.kitti_tracking import is_tracking, read_kitti_tracking
 from drivetl.coco.build import Account
 from drivetl.coco.convert import add_error_argument, convert_and_write, print_summary
+from drivetl.coco.records import SourceImage
 from drivetl.coco.split import add_split_arguments, split_options
 from drivetl.coco.taxonomy import load_taxonomy
 from drivetl.errors import ConfigError
@@ -34,9 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the devkit's mapping folder (train_mapping.txt, train_rand.txt): which drive a frame is from; "
         "default: ROOT/mapping where it exists; none: do without",
     )
-    parser.add_argument("--taxonomy", type=Path, help="labels -> classes (datasets/kitti/taxonomy.yaml)")
+    parser.add_argument(
+        "--taxonomy", type=Path, help="labels -> classes (default: the shipped one of the source)"
+    )
     parser.add_argument(
         "--image-size", type=parse_size, metavar="WxH", help="size in px of images that are not there"
+    )
+    parser.add_argument(
+        "--attributes",
+        type=Path,
+        metavar="CSV",
+        help="file_name and weather, timeofday, ... of each image (default: ROOT/attributes.csv where it exists)",
     )
     add_split_arguments(parser)
     add_error_argument(parser)
@@ -44,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Convert, print the summary."""
-    taxonomy = load_taxonomy(args.taxonomy or shipped("datasets/kitti/taxonomy.yaml"))
     account = Account()
+    images: Iterable[SourceImage]
     if is_tracking(args.root):
         images = read_kitti_tracking(
             args.root, account, image_size_wh=args.image_size, on_error=args.on_error
@@ -57,8 +69,13 @@ def run(args: argparse.Namespace) -> None:
             args.root, account, mapping=mapping, image_size_wh=args.image_size, on_error=args.on_error
         )
         source, options = "kitti", split_options(args, standard_split(mapping))
+    taxonomy = load_taxonomy(args.taxonomy or shipped(f"datasets/{source}/taxonomy.yaml"))
+    attributes = args.attributes or args.root / "attributes.csv"
+    if args.attributes is not None or attributes.is_file():
+        images = list(images)
+        merge_attributes(images, attributes)
     summary = convert_and_write(
-        images,
+        console.track(images, "converting"),
         taxonomy,
         args.root,
         args.out,

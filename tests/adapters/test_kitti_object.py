@@ -107,6 +107,17 @@ def test_mapping_gives_drive_and_raw_frame_and_the_split_keeps_drives_whole(tmp_
     assert summary["images"]["train"] + summary["images"]["val"] == 6
 
 
+def test_attributes_of_a_csv_reach_the_images_by_name_without_folder(tmp_path, capsys):
+    root = write_tree(tmp_path / "k", {"000000": [CAR], "000001": [CAR]})
+    (root / "attributes.csv").write_text("file_name,sequence,weather\n000001.png,d7,rain\n")
+    assert convert("--root", root, "--out", tmp_path / "out") == 0
+    first, second = read_dataset(tmp_path / "out" / "all.json").images
+    assert (first.attributes, second.attributes, second.sequence) == ({}, {"weather": "rain"}, "d7")
+    (tmp_path / "a.csv").write_text("file_name,weather\n000009.png,rain\n")
+    assert convert("--root", root, "--out", tmp_path / "b", "--attributes", tmp_path / "a.csv") == 2
+    assert "a.csv:2: no image is called '000009.png'" in capsys.readouterr().err
+
+
 def test_standard_split_is_refused_for_another_citys_mapping(tmp_path, capsys):
     root = write_tree(tmp_path / "k", {"000000": [CAR], "000001": [CAR]})
     write_mapping(root / "mapping", [("a", 0), ("b", 0)])
