@@ -83,6 +83,7 @@ def write_split(dataset: Dataset, options: SplitOptions, out: Path, account: Acc
     if not account.balanced():
         raise AssertionError(f"objects read and accounted for differ: {account.as_dict()}")
     split = split_images(dataset.images, options)
+    split.warnings += _one_sided(dataset.categories, split)
     leaks = leak_report(split.train, split.val, dataset.images_root if options.check_images else None)
     parts = {"all": dataset.images, "train": split.train, "val": split.val}
     summary = Summary(dataset, account, split, leaks, out)
@@ -92,6 +93,22 @@ def write_split(dataset: Dataset, options: SplitOptions, out: Path, account: Acc
     files["summary.json"] = [orjson.dumps(summary.document, option=options_json)]
     summary.unchanged = _write_folder(out, files)
     return summary
+
+
+def _one_sided(categories: tuple[str, ...], split: Split) -> list[str]:
+    """A warning for each class that only one side has."""
+    train, val = (count_classes(categories, images) for images in (split.train, split.val))
+    found = []
+    for name in categories:
+        if val[name] and not train[name]:
+            found.append(
+                f"class {name!r} has {val[name]} objects in val and none in train: it cannot be learned"
+            )
+        elif train[name] and not val[name] and split.val:
+            found.append(
+                f"class {name!r} has {train[name]} objects in train and none in val: it is not measured"
+            )
+    return found
 
 
 def _part(dataset: Dataset, name: str, images: list[ImageRecord]) -> Dataset:

@@ -1,7 +1,7 @@
 """Which whole groups make val: the share of every class and attribute near the wanted one.
 
 The cost of a choice is the squared distance of val's share from the wanted share, summed over images, classes and
-attribute values, plus a penalty for whatever several groups hold and one side would lack. A seeded start is
+attribute values, plus a penalty for whatever one side would lack. A seeded start is
 improved by moving single groups and swapping pairs until nothing helps.
 """
 
@@ -22,7 +22,7 @@ _SEARCHED_GROUPS = 600  # beyond, the law of large numbers serves and the pairwi
 _MAX_STEPS = 200
 _RARE_VALUES = 30  # an attribute with more values (a timestamp) is nothing to stratify over
 _IMAGE_WEIGHT = 4.0
-_PENALTY = 0.5
+_VAL_LACKS, _TRAIN_LACKS = 0.5, 1.0  # what val lacks cannot be measured, what train lacks cannot be learned
 
 
 def choose_val_groups(
@@ -33,11 +33,10 @@ def choose_val_groups(
     if len(keys) < 2:
         return set()
     counts, weights = _count([groups[key] for key in keys])
-    shares = counts / counts.sum(axis=0)  # (G, D): what part of dimension d lies in group g
-    common = (counts > 0).sum(axis=0) >= 2  # (D,): what both sides can have
-    in_val = _sequential_start(shares, weights, val_fraction)
+    aim = Aim(counts, weights, val_fraction)
+    in_val = _sequential_start(aim)
     if len(keys) <= _SEARCHED_GROUPS:
-        _improve(in_val, shares, weights, common, val_fraction)
+        _improve(in_val, aim)
     return {key for key, chosen in zip(keys, in_val, strict=True) if chosen}
 
 
@@ -76,8 +75,27 @@ def _group_counts(group: Sequence[ImageRecord]) -> Counter[tuple[str, str, str]]
     return counts
 
 
-def _sequential_start(shares: Shares, weights: Shares, val_fraction: float) -> npt.NDArray[np.bool_]:
+class Aim:
+    """What a choice of groups is measured by."""
+
+    def __init__(self, counts: Shares, weights: Shares, val_fraction: float):
+        self.shares = counts / counts.sum(axis=0)
+        """(G, D): what part of dimension d lies in group g."""
+        self.weights, self.val_fraction = weights, val_fraction
+        self.common = (counts > 0).sum(axis=0) >= 2
+        """(D,): what both sides can have."""
+
+    def cost(self, share: Shares) -> Shares:
+        """(..., D) val shares -> (...) costs, rounded so that ties break by order, not by the last bit."""
+        distance = (self.weights * (share - self.val_fraction) ** 2).sum(axis=-1)
+        not_in_val = (self.common & (share < 1e-9)).sum(axis=-1)
+        not_in_train = (share > 1 - 1e-9).sum(axis=-1)
+        return np.asarray(np.round(distance + _VAL_LACKS * not_in_val + _TRAIN_LACKS * not_in_train, 9))
+
+
+def _sequential_start(aim: Aim) -> npt.NDArray[np.bool_]:
     """(G,) choice: each group in turn goes where val stays nearest to its part of what was dealt out so far."""
+    shares, weights, val_fraction = aim.shares, aim.weights, aim.val_fraction
     in_val = np.zeros(len(shares), bool)
     debt = np.zeros(shares.shape[1])
     for number, row in enumerate(shares):
@@ -91,33 +109,22 @@ def _sequential_start(shares: Shares, weights: Shares, val_fraction: float) -> n
     return in_val
 
 
-def _cost(share: Shares, weights: Shares, common: npt.NDArray[np.bool_], val_fraction: float) -> Shares:
-    """(..., D) val shares -> (...) costs, rounded so that ties break by order, not by the last bit."""
-    lacking = common & ((share < 1e-9) | (share > 1 - 1e-9))
-    return np.asarray(np.round((weights * (share - val_fraction) ** 2 + _PENALTY * lacking).sum(axis=-1), 9))
-
-
-def _improve(
-    in_val: npt.NDArray[np.bool_],
-    shares: Shares,
-    weights: Shares,
-    common: npt.NDArray[np.bool_],
-    val_fraction: float,
-) -> None:
+def _improve(in_val: npt.NDArray[np.bool_], aim: Aim) -> None:
     """Move one group or swap two, in place, as long as the cost falls."""
+    shares = aim.shares
     for _ in range(_MAX_STEPS):
         now = shares[in_val].sum(axis=0)
-        best = float(_cost(now, weights, common, val_fraction))
+        best = float(aim.cost(now))
         val, train = np.flatnonzero(in_val), np.flatnonzero(~in_val)
         signs = np.where(in_val, -1.0, 1.0)[:, None]
-        moves = _cost(now + signs * shares, weights, common, val_fraction)
+        moves = aim.cost(now + signs * shares)
         if len(val) == 1:
             moves[val] = np.inf
         if len(train) == 1:
             moves[train] = np.inf
         change, lowest = [int(np.argmin(moves))], float(moves.min())
         for out in val:
-            swaps = _cost(now - shares[out] + shares[train], weights, common, val_fraction)
+            swaps = aim.cost(now - shares[out] + shares[train])
             if swaps.min() < lowest:
                 change, lowest = [int(out), int(train[np.argmin(swaps)])], float(swaps.min())
         if lowest >= best:
