@@ -250,17 +250,17 @@ def _outline(canvas: Rgb, box: npt.NDArray[np.float64], paint: Colour, thickness
         ax, bx = (min(max(x, -9), width + 9) for x in (ax, bx))
         ay, by = (min(max(y, -9), height + 9) for y in (ay, by))
         length = max(abs(bx - ax), abs(by - ay), 1)
-        for start in range(0, length, 9):
+        for start in range(0, length, 14):
             a, b = (
                 (round(ax + (bx - ax) * t / length), round(ay + (by - ay) * t / length))
-                for t in (start, min(start + 5, length))
+                for t in (start, min(start + 6, length))
             )
             cv2.line(canvas, a, b, (0, 0, 0), thickness + 2)
             cv2.line(canvas, a, b, paint, thickness)
 
 
 def _write_labels(canvas: Rgb, entries: list[tuple[npt.NDArray[np.float64], str, Colour]]) -> None:
-    """A chip with the text at each box where it hides least; none where it would hide another object."""
+    """A chip with the text at each box where it hides least; none where it would hide an object."""
     if not entries:
         return
     height, width = canvas.shape[:2]
@@ -270,8 +270,8 @@ def _write_labels(canvas: Rgb, entries: list[tuple[npt.NDArray[np.float64], str,
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
     objects = np.array([box for box, _, _ in entries])
-    taken = np.zeros((0, 4))
-    for number, (box, text, paint) in enumerate(entries):
+    taken, hidden = np.zeros((0, 4)), np.zeros(len(entries))
+    for box, text, paint in entries:
         wide = font.getlength(text) + 6
         columns = np.clip([box[0], box[2] - wide], 0, max(0.0, width - wide))
         rows = [y for y in (box[1] - tall - 1, box[3] + 1, box[1] + 1) if 0 <= y <= height - tall]
@@ -279,15 +279,15 @@ def _write_labels(canvas: Rgb, entries: list[tuple[npt.NDArray[np.float64], str,
         chips = chips[intersection(chips, taken).sum(axis=1) == 0]
         if not len(chips):
             continue
-        others = np.delete(objects, number, axis=0)
-        share = intersection(chips, others) / np.maximum(area(others), 1.0)  # (chips, others)
-        worst = share.max(axis=1, initial=0.0)
+        share = intersection(chips, objects) / np.maximum(area(objects), 1.0)  # (chips, objects)
+        worst = (share + np.where(share > 0, hidden, 0)).max(axis=1)
         best = int(np.argmin(np.round(worst, 2)))
         if worst[best] > 0.5:
             continue
+        hidden += share[best]
         taken = np.concatenate([taken, chips[best : best + 1]])
         x, y = float(chips[best][0]), float(chips[best][1])
-        pen.rectangle((x, y, x + wide, y + tall), fill=paint)
+        pen.rectangle((x, y, x + wide - 1, y + tall - 1), fill=paint)
         light = paint[0] * 0.299 + paint[1] * 0.587 + paint[2] * 0.114 > 115
         pen.text((x + 3, y), text, fill=(0, 0, 0) if light else (255, 255, 255), font=font)
     canvas[:] = np.asarray(picture)
