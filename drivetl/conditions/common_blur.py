@@ -50,28 +50,40 @@ def _trimmed(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def glass_blur(
     scene: Scene, rng: np.random.Generator, *, sigma_px: float, reach_px: float, rounds: float
 ) -> Rgb:
-    """Blur, swap pixels with neighbours up to `reach_px` away, `rounds` times, blur again.
+    """Blur, overwrite every pixel by one up to `reach_px` away, one after the other, `rounds` times, blur again.
 
-    The original swaps one pixel after the other, so that most take part in more than one swap of a round; here
-    each round moves every pixel twice by independent uniform steps, which gives the same spread at once.
+    (The published code means to swap, but overwrites: both sides of its assignment are views of one array.) One
+    after the other is slow: here a small grid goes through it once, and the picture is tiled with where its pixels
+    ended up, from a random corner on. Steps are symmetric, unlike the published -r .. r - 1, so content stays.
     """
     image = _blurred(scene.image, sigma_px)
-    table = _swap_table(int(reach_px))
-    rows = np.arange(scene.height, dtype=np.int16)[:, None]
-    columns = np.arange(scene.width, dtype=np.int16)[None]
-    for _ in range(int(rounds)):
-        steps = table.take(words16(rng, 2 * scene.height * scene.width)).reshape(2, scene.height, scene.width)
-        places = cv2.merge([columns + steps[0], rows + steps[1]])
-        image = cv2.remap(image, places, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT)
-    return _blurred(np.asarray(image, np.uint8), sigma_px)
+    tile = overwritten_from(int(reach_px), int(rounds))
+    first = (uniform(rng, 2) * len(tile)).astype(int)
+    rows, columns = (
+        (np.arange(n) + start) % len(tile) for n, start in zip(image.shape[:2], first, strict=True)
+    )
+    places = tile[rows][:, columns]
+    places[..., 0] += np.arange(scene.width, dtype=np.int16)[None]
+    places[..., 1] += np.arange(scene.height, dtype=np.int16)[:, None]
+    nothing = np.empty(0, np.uint8)  # OpenCV: whole-pixel maps have no second part
+    moved = cv2.remap(image, places, nothing, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT)
+    return _blurred(np.asarray(moved, np.uint8), sigma_px)
 
 
 @lru_cache(8)
-def _swap_table(reach: int) -> npt.NDArray[np.int16]:
-    """(65536,) equally likely values of the sum of two uniform whole steps within +-reach."""
-    width = 2 * reach + 1
-    sums = np.add.outer(np.arange(width), np.arange(width)).ravel() - 2 * reach
-    return np.sort(sums)[np.arange(65536) * len(sums) // 65536].astype(np.int16)
+def overwritten_from(reach: int, rounds: int) -> npt.NDArray[np.int16]:
+    """(128, 128, 2) dx, dy px to where each pixel's content came from, on a torus, from the bottom right up."""
+    side = 128
+    draws = words16(np.random.default_rng([2019, reach, rounds]), 2 * rounds * side * side).astype(np.int64)
+    pairs = iter(((draws * (2 * reach + 1) >> 16) - reach).reshape(-1, 2).tolist())
+    content = [(0, 0)] * (side * side)
+    for _ in range(rounds):
+        for row in range(side - 1, -1, -1):
+            for column in range(side - 1, -1, -1):
+                dx, dy = next(pairs)
+                x, y = content[(row + dy) % side * side + (column + dx) % side]
+                content[row * side + column] = (x + dx, y + dy)
+    return np.array(content, np.int16).reshape(side, side, 2)
 
 
 def motion_kernel(
@@ -103,7 +115,13 @@ def motion_kernel(
 def _motion(scene: Scene, rng: np.random.Generator, radius_px: float, sigma_px: float, aligned: bool) -> Rgb:
     angle = float(uniform(rng, 1)[0]) * 90 - 45
     kernel = motion_kernel(int(radius_px), sigma_px, angle, aligned=aligned)
-    return np.asarray(cv2.filter2D(scene.image, -1, kernel, borderType=cv2.BORDER_REPLICATE), np.uint8)
+    middle = len(kernel) // 2
+    rows, columns = np.nonzero(kernel > 1e-5)
+    rows, columns = (np.append(part, middle) for part in (rows, columns))  # OpenCV wants the anchor inside
+    part = np.ascontiguousarray(kernel[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1])
+    anchor = (int(middle - columns.min()), int(middle - rows.min()))
+    blurred = cv2.filter2D(scene.image, -1, part, anchor=anchor, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(blurred, np.uint8)
 
 
 def motion_blur(scene: Scene, rng: np.random.Generator, *, radius_px: float, sigma_px: float) -> Rgb:
@@ -116,36 +134,45 @@ def motion_blur_aligned(scene: Scene, rng: np.random.Generator, *, radius_px: fl
     return _motion(scene, rng, radius_px, sigma_px, aligned=True)
 
 
-def _zooms(image: Rgb, factors: npt.NDArray[np.float64]) -> Rgb:
+def _zooms(image: Rgb, factors: npt.NDArray[np.float64], *, aligned: bool) -> Rgb:
     """The mean of the picture and its zooms about the centre."""
-    height, width = image.shape[:2]
     total = image.astype(np.float32)
     for factor in factors:
-        scales, offsets = [], []
-        for side in (width, height):
-            if factor >= 1:  # as published: a whole crop, spread over the picture end to end
-                crop = math.ceil(side / factor)
-                scales.append((crop - 1) / max(1, round(crop * factor) - 1))
-                offsets.append((side - crop) // 2)
-            else:
-                scales.append(1 / factor)
-                offsets.append((side - 1) / 2 * (1 - 1 / factor))
-        matrix = np.array([[scales[0], 0, offsets[0]], [0, scales[1], offsets[1]]])
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        layer = cv2.warpAffine(image, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-        cv2.accumulate(layer, total)
-    total *= 1 / (len(factors) + 1)
+        cv2.accumulate(
+            _zoomed(image, float(factor)) if aligned else _cropped_zoom(image, float(factor)), total
+        )
+    total *= np.float32(1 / (len(factors) + 1))
     np.rint(total, out=total)
     return total.astype(np.uint8)
 
 
+def _cropped_zoom(image: Rgb, factor: float) -> Rgb:
+    """As published: the middle 1 / factor in whole pixels, enlarged by `factor`, cut at the right and bottom edge."""
+    height, width = image.shape[:2]
+    rows, columns = math.ceil(height / factor), math.ceil(width / factor)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    size = (max(width, round(columns * factor)), max(height, round(rows * factor)))
+    large = cv2.resize(image[top : top + rows, left : left + columns], size, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large[:height, :width], np.uint8)
+
+
+def _zoomed(image: Rgb, factor: float) -> Rgb:
+    """Zoom by a crop (or, below 1, a mirrored border) that is the same on opposite sides: the centre stays exactly."""
+    height, width = image.shape[:2]
+    rows, columns = (round(side / 2 * (1 - 1 / factor)) for side in (height, width))
+    if factor < 1:
+        part = cv2.copyMakeBorder(image, -rows, -rows, -columns, -columns, cv2.BORDER_REFLECT_101)
+    else:
+        part = image[rows : height - rows, columns : width - columns]
+    return np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
 def zoom_blur(scene: Scene, rng: np.random.Generator, *, largest: float, step: float) -> Rgb:
     """The mean of zooms 1, 1 + step, ... below `largest`: content moves outwards by half the range; labels do not."""
-    return _zooms(scene.image, np.arange(1, largest, step))
+    return _zooms(scene.image, np.arange(1, largest, step), aligned=False)
 
 
 def zoom_blur_aligned(scene: Scene, rng: np.random.Generator, *, largest: float, step: float) -> Rgb:
     """`zoom_blur` with its range of zooms centred on 1: the same smear, content stays."""
     factors = np.arange(1, largest, step)
-    centred = factors - factors.mean() + 1
-    return _zooms(scene.image, centred / centred.mean())
+    return _zooms(scene.image, factors - factors.mean() + 1, aligned=True)

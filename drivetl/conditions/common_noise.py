@@ -45,20 +45,20 @@ def speckle_noise(scene: Scene, rng: np.random.Generator, *, std: float) -> Rgb:
 def shot_noise(scene: Scene, rng: np.random.Generator, *, photons: float) -> Rgb:
     """Poisson(x photons) / photons: of display values, as published, not of light."""
     table = _poisson_table(float(photons))
-    index = words16(rng, scene.image.size) >> 4
+    index = words16(rng, scene.image.size) >> 5
     index = index.astype(np.int32)
-    index += scene.image.ravel().astype(np.int32) << 12
+    index += scene.image.ravel().astype(np.int32) << 11
     return table.take(index).reshape(scene.image.shape)
 
 
 @lru_cache(8)
 def _poisson_table(photons: float) -> npt.NDArray[np.uint8]:
-    """(256 * 4096,) display value for each input value and each of 4,096 equally likely quantiles."""
+    """(256 * 2048,) display value for each input value and each of 2,048 equally likely quantiles."""
     top = int(photons * 2 + 30)
     counts = np.arange(top)
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, top)))])
-    quantiles = (np.arange(4096) + 0.5) / 4096
-    table = np.empty((256, 4096), np.uint8)
+    quantiles = (np.arange(2048) + 0.5) / 2048
+    table = np.empty((256, 2048), np.uint8)
     for value in range(256):
         mean = max(value / 255 * photons, 1e-12)
         law = np.exp(counts * np.log(mean) - mean - log_factorial)
@@ -121,7 +121,9 @@ def jpeg_compression(scene: Scene, rng: np.random.Generator, *, quality: float) 
     bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])
     assert done
-    return np.asarray(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def elastic_transform(scene: Scene, rng: np.random.Generator, *, alpha: float) -> Rgb:
@@ -134,24 +136,23 @@ def elastic_transform(scene: Scene, rng: np.random.Generator, *, alpha: float) -
 
 
 def elastic_aligned(scene: Scene, rng: np.random.Generator, *, alpha: float) -> Rgb:
-    """`elastic_transform` without its long waves: what a patch of 2 % of the side moves by on average is taken out."""
-    fields = []
-    for _ in range(2):
-        field = _elastic_field(scene, rng, alpha)
-        mean = cv2.GaussianBlur(
-            field, (0, 0), max(0.012 * scene.width, 0.5), sigmaY=max(0.012 * scene.height, 0.5)
-        )
-        fields.append(np.asarray(field - mean, np.float32))
-    return _moved(scene, fields[0], fields[1])
+    """`elastic_transform` without its long waves: what the neighbourhood moves by on average is taken out."""
+    return _moved(scene, *(_elastic_field(scene, rng, alpha, local=True) for _ in range(2)))
 
 
-def _elastic_field(scene: Scene, rng: np.random.Generator, alpha: float) -> Floats:
-    """(H, W) displacement px. Half resolution: blurred noise keeps its spread if its amplitude halves too."""
+def _elastic_field(scene: Scene, rng: np.random.Generator, alpha: float, *, local: bool = False) -> Floats:
+    """(H, W) displacement px; `local`: its mean over 1.2 % of each side taken out.
+
+    Computed at half resolution: blurred noise keeps its spread if its amplitude halves too.
+    """
     height, width = max(2, scene.height // 2), max(2, scene.width // 2)
-    noise = (uniform(rng, height, width) - 0.5) * np.float32(0.01 * scene.height * alpha / 2)
+    noise = (uniform(rng, height, width) - np.float32(0.5)) * np.float32(0.01 * scene.height * alpha / 2)
     sigma_x, sigma_y = max(0.005 * scene.width, 0.3), max(0.005 * scene.height, 0.3)
     smooth = cv2.GaussianBlur(noise, (0, 0), sigma_x, sigmaY=sigma_y, borderType=cv2.BORDER_REFLECT)
-    return np.asarray(cv2.resize(smooth, (scene.width, scene.height), interpolation=cv2.INTER_LINEAR))
+    if local:
+        smooth = smooth - cv2.GaussianBlur(smooth, (0, 0), 1.2 * sigma_x, sigmaY=1.2 * sigma_y)
+    full = cv2.resize(smooth, (scene.width, scene.height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(full, np.float32)
 
 
 def _moved(scene: Scene, dx: Floats, dy: Floats) -> Rgb:

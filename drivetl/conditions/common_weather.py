@@ -70,9 +70,9 @@ def snow(
 ) -> Rgb:
     """Thresholded, zoomed, motion-blurred noise added to a bleached picture, once more turned by 180 degrees."""
     size = (math.ceil(scene.height / zoom) + 1, math.ceil(scene.width / zoom) + 1)
-    flakes = mean + std * normal(rng, *size)
+    noise = np.asarray(mean + std * normal(rng, *size), np.float32)
     full = (math.ceil(size[1] * zoom), math.ceil(size[0] * zoom))
-    flakes = cv2.resize(np.asarray(flakes, np.float32), full)[: scene.height, : scene.width]
+    flakes = cv2.resize(noise, full)[: scene.height, : scene.width]
     flakes = np.where(flakes < threshold, 0, np.clip(flakes, 0, 1))
     angle = float(uniform(rng, 1)[0]) * 90 - 135
     kernel = motion_kernel(int(radius_px), sigma_px, angle, aligned=False)
@@ -98,7 +98,7 @@ def frost(scene: Scene, rng: np.random.Generator, *, keep: float, amount: float)
     zoom = max(scene.height, scene.width) * 1.1 / max(texture.shape[:2])
     if zoom > 1:
         size = (math.ceil(texture.shape[1] * zoom), math.ceil(texture.shape[0] * zoom))
-        texture = cv2.resize(np.ascontiguousarray(texture), size, interpolation=cv2.INTER_LINEAR)
+        texture = np.asarray(cv2.resize(np.ascontiguousarray(texture), size), np.uint8)
     top = int(draw[2] * (texture.shape[0] - scene.height))
     left = int(draw[3] * (texture.shape[1] - scene.width))
     crop = np.ascontiguousarray(texture[top : top + scene.height, left : left + scene.width])
@@ -125,9 +125,8 @@ def ice_texture(kind: int) -> Rgb:
     draws = uniform(rng, ferns, 5)
     for x, y, turn, size, shine in draws:
         _draw_fern(crystals, x * side, y * side, turn * 2 * math.pi, 25 + 150 * size**2, 0.4 + float(shine))
-    crystals = cv2.GaussianBlur(crystals, (0, 0), 0.8)
-    crystals = (crystals - crystals.mean()) / (crystals.std() + 1e-6)
-    mixed = 0.55 * ground + 0.85 * crystals
+    soft = cv2.GaussianBlur(crystals, (0, 0), 0.8)
+    mixed = 0.55 * ground + 0.85 * (soft - soft.mean()) / (soft.std() + 1e-6)
     grey = level + spread * (mixed - mixed.mean()) / mixed.std()
     return to_bytes(np.asarray(grey[..., None] * np.array(tint), np.float32))
 
@@ -160,13 +159,15 @@ def spatter(
     """Drops of water (turquoise highlights along their rims) or, with `mud` = 1, brown splashes."""
     liquid = np.asarray(mean + std * normal(rng, scene.height, scene.width), np.float32)
     size = 2 * int(4 * sigma_px + 0.5) + 1
-    liquid = cv2.GaussianBlur(liquid, (size, size), sigma_px, borderType=cv2.BORDER_REPLICATE)
+    liquid = np.asarray(
+        cv2.GaussianBlur(liquid, (size, size), sigma_px, borderType=cv2.BORDER_REPLICATE), np.float32
+    )
     values = scene.image.astype(np.float32)
     if mud:
         cover = (liquid > threshold).astype(np.float32)
         size = 2 * int(4 * strength + 0.5) + 1
-        cover = cv2.GaussianBlur(cover, (size, size), strength, borderType=cv2.BORDER_REPLICATE)
-        cover = np.where(cover < 0.8, 0, cover)[..., None]
+        soft = cv2.GaussianBlur(cover, (size, size), strength, borderType=cv2.BORDER_REPLICATE)
+        cover = np.where(soft < 0.8, 0, soft)[..., None].astype(np.float32)
         values += cover * (np.array([63, 42, 20], np.float32) - values)
         return to_bytes(values)
     drops = (np.where(liquid < threshold, 0, np.clip(liquid, 0, 1)) * 255).astype(np.uint8)

@@ -148,7 +148,7 @@ def _compact(spots: Field, reach: int) -> Field:
     crowd = cv2.boxFilter(marks, -1, (window, window), normalize=False, borderType=cv2.BORDER_CONSTANT)
     good &= crowd[rows, columns] <= 4.5
     good[0] = False
-    return good.astype(np.float32)[label]
+    return np.asarray(good.astype(np.float32)[label], np.float32)
 
 
 def sensor_noise(planes: Planes, rng: np.random.Generator, full_well: float, read: float) -> None:
@@ -239,10 +239,12 @@ def hard_shadows(scene: Scene, rng: np.random.Generator, *, sun_to_sky: float) -
     texture = smooth_noise(rng, 512, 512, 5 * per_m, octaves=5)
     bars = smooth_noise(rng, 512, 16, 2.5 * per_m, octaves=2)
     texture += np.float32(0.8) * cv2.resize(bars, (512, 512))
-    map_x, map_y = (511 - np.abs(np.mod(part * np.float32(per_m), 1022) - 511) for part in (across, along))
-    pattern = cv2.remap(
-        texture, np.asarray(map_x, np.float32), np.asarray(map_y, np.float32), cv2.INTER_LINEAR
+    map_x, map_y = (
+        np.asarray(part * np.float32(per_m) + np.float32(0.5), np.float32) for part in (across, along)
     )
+    pattern = cv2.remap(
+        texture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )  # tiles without seams
     soft = np.float32(0.12) + depth * np.float32(0.012)
     shade = np.clip((pattern + np.float32(0.15)) / soft + np.float32(0.5), 0, 1)
     shade *= np.clip(scene.rows / np.float32(0.08 * scene.height) + np.float32(0.5), 0, 1) * (1 - scene.sky)

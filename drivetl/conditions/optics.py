@@ -62,7 +62,7 @@ def display_of(picture: npt.NDArray[np.uint16]) -> Rgb:
 
 def luminance(planes: Planes) -> Field:
     """(3, H, W) -> (H, W) linear luminance."""
-    result = planes[0] * REC709[0]
+    result: Field = np.multiply(planes[0], REC709[0], dtype=np.float32)
     result += planes[1] * REC709[1]
     result += planes[2] * REC709[2]
     return result
@@ -70,7 +70,7 @@ def luminance(planes: Planes) -> Field:
 
 def scale(planes: Planes, gain: Field | float) -> Planes:
     """A new array: planes times an (H, W) field or a number."""
-    return np.multiply(planes, gain, dtype=np.float32)
+    return np.asarray(np.multiply(planes, gain, dtype=np.float32), np.float32)
 
 
 def veil(planes: Planes, transmission: Field, light: npt.NDArray[np.float32]) -> Planes:
@@ -163,18 +163,13 @@ def soften(plane: npt.NDArray[np.float32], sigma_px: float) -> npt.NDArray[np.fl
     """Gaussian blur; wide ones are computed at reduced size, where they cost little and look the same."""
     height, width = plane.shape[:2]
     step = 1
-    while sigma_px / step > 6 and min(height, width) // (2 * step) >= 8:
+    while sigma_px / step > 3 and min(height, width) // (2 * step) >= 8:
         step *= 2
     if step == 1:
         return np.asarray(cv2.GaussianBlur(plane, (0, 0), max(sigma_px, 0.01)))
     small = cv2.resize(plane, (max(1, width // step), max(1, height // step)), interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), sigma_px / step)
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
-
-
-def soften_planes(planes: Planes, sigma_px: float) -> Planes:
-    """`soften` on each plane."""
-    return np.stack([soften(plane, sigma_px) for plane in planes])
 
 
 def disc_kernel(radius_px: float, sides: int = 0) -> npt.NDArray[np.float32]:
@@ -189,4 +184,4 @@ def disc_kernel(radius_px: float, sides: int = 0) -> npt.NDArray[np.float32]:
         limit = radius_px * math.cos(wedge / 2) / np.cos(angle)
     inside = (np.hypot(x, y) <= limit).astype(np.float64)
     kernel = inside.reshape(2 * reach + 1, 5, 2 * reach + 1, 5).mean(axis=(1, 3))
-    return (kernel / kernel.sum()).astype(np.float32)
+    return np.asarray(kernel / kernel.sum(), np.float32)

@@ -98,8 +98,8 @@ def sky_mask(image: Rgb, horizon_px: float) -> Field:
     big_gap = (stats[:, cv2.CC_STAT_AREA] >= 8)[label] & (label > 0)
     mask = (main | (gaps & big_gap)).astype(np.float32)
     mask = cv2.dilate(mask, np.ones((3, 3), np.uint8)) * above
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
-    refined = guided_filter(grey, mask, radius=4, regularity=0.002)
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) / np.float32(255), np.float32)
+    refined = guided_filter(grey, np.asarray(mask, np.float32), radius=4, regularity=0.002)
     fade = np.clip((horizon_px - np.arange(height, dtype=np.float32)[:, None]) / (0.03 * height), 0, 1)
     return np.asarray(np.clip((refined - 0.25) / 0.5, 0, 1) * fade, np.float32)
 
@@ -112,13 +112,11 @@ def guided_filter(guide: Field, coarse: Field, radius: int, regularity: float) -
     mean_g, mean_c = cv2.blur(small, window), cv2.blur(coarse, window)
     covariance = cv2.blur(small * coarse, window) - mean_g * mean_c
     variance = cv2.blur(small * small, window) - mean_g * mean_g
-    slope = covariance / (np.maximum(variance, 0) + regularity)
-    base = mean_c - slope * mean_g
+    share = covariance / (np.maximum(variance, 0) + regularity)
+    base = mean_c - share * mean_g
     full = (guide.shape[1], guide.shape[0])
-    slope, base = (cv2.resize(cv2.blur(part, window), full) for part in (slope, base))
-    slope *= guide
-    slope += base
-    return np.asarray(slope, np.float32)
+    share, base = (np.asarray(cv2.resize(cv2.blur(part, window), full)) for part in (share, base))
+    return np.asarray(share * guide + base, np.float32)
 
 
 def depth_prior(image: Rgb, view: View, sky: Field) -> Field:
@@ -134,11 +132,11 @@ def depth_prior(image: Rgb, view: View, sky: Field) -> Field:
     u = (np.arange(columns, dtype=np.float32)[None, :] + 0.5) * width / columns - view.centre_px
     ground = np.maximum(v, 0) / (view.focal_px * view.height_m)
     walls = np.abs(u) / (view.focal_px * view.canyon_m)
-    inverse = np.clip(np.maximum(ground, walls), 1 / FAR_M, 1 / NEAR_M).astype(np.float32)
+    inverse: Field = np.clip(np.maximum(ground, walls), 1 / FAR_M, 1 / NEAR_M).astype(np.float32)
     smooth = cv2.GaussianBlur(inverse, (0, 0), max(columns / 30, 0.5))
-    inverse = np.where(v < 0, smooth, inverse)
+    inverse = np.asarray(np.where(v < 0, smooth, inverse), np.float32)
     small = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) / np.float32(255), np.float32)
     if step > 1:
         inverse = np.clip(guided_filter(grey, inverse, radius=8, regularity=0.01), 1 / FAR_M, 1 / NEAR_M)
     full = cv2.resize(inverse, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -17,23 +17,25 @@ def wet_ground(scene: Scene, planes: Planes, rng: np.random.Generator, wetness: 
     film mirrors with Fresnel's reflectance, Schlick's form with n = 1.33 at the ray's grazing angle; its roughness
     smears the mirror image along the columns.
     """
-    ground = paved(scene)
-    puddles = smooth_noise(rng, scene.height, scene.width, scene.width / 12, octaves=2)
+    rows, columns = max(1, scene.height // 2), max(1, scene.width // 2)
+    ground, below = (
+        cv2.resize(part, (columns, rows)) for part in (paved(scene), scene.rows + np.zeros_like(scene.sky))
+    )
+    puddles = smooth_noise(rng, rows, columns, columns / 12, octaves=2)
     film = ground * np.clip(wetness * (1 + 0.3 * puddles), 0, 1)
-    mirror = mirrored(scene, planes)
     grazing = np.clip(
-        scene.rows / np.hypot(scene.rows, scene.view.focal_px), 1e-3, 1
-    )  # sine of the ray's dip
+        below / np.sqrt(below * below + np.float32(scene.view.focal_px**2)), 1e-3, 1
+    )  # sine of the dip
     fresnel = 0.02 + 0.98 * (1 - grazing) ** 5
-    weight = film * np.clip(fresnel * 0.9, 0, 0.6).astype(np.float32)
-    weight *= np.clip(
-        scene.rows / np.float32(0.2 * scene.height), 0, 1
-    )  # far away the ground is hidden by traffic
-    darker = 1 - np.float32(0.35) * film
+    weight = film * np.clip(fresnel * 0.9, 0, 0.6)
+    weight *= np.clip(below / (0.2 * scene.height), 0, 1)  # far away the ground is hidden by traffic
+    kept = (1 - weight) * (1 - 0.35 * film)
+    size = (scene.width, scene.height)
+    factor = cv2.resize(np.asarray(kept, np.float32), size)
     result = np.empty_like(planes)
-    for number in range(3):
-        np.multiply(planes[number], darker, out=result[number])
-        result[number] += weight * (mirror[number] - result[number])
+    for number, mirror in enumerate(mirrored(scene, planes)):
+        np.multiply(planes[number], factor, out=result[number])
+        result[number] += cv2.resize(np.asarray(mirror * weight, np.float32), size)
     return result
 
 
@@ -59,24 +61,18 @@ def paved(scene: Scene) -> Field:
 
 
 def mirrored(scene: Scene, planes: Planes) -> Planes:
-    """What each ground pixel mirrors: the column above it, turned over at the horizon and smeared vertically.
+    """(3, H / 2, W / 2): what each ground pixel mirrors, the column above it turned over and smeared vertically.
 
-    A ground point at row v sees, for distant upright things, the row 2 v0 - v. Half resolution: it is blurred.
+    A ground point at row v sees, for distant upright things, the row 2 v0 - v.
     """
-    height, width = scene.height, scene.width
-    small = (max(1, width // 2), max(1, height // 2))
-    rows = np.arange(small[1], dtype=np.float32)
-    source = 2 * scene.view.horizon_px * small[1] / height - rows - 1
-    source = np.clip(source, 0, small[1] - 1)
-    map_y = np.repeat(source[:, None], small[0], axis=1)
-    map_x = np.repeat(np.arange(small[0], dtype=np.float32)[None], small[1], axis=0)
-    length = max(3, round(small[1] / 9) | 1)
-    result = np.empty_like(planes)
-    for number in range(3):
-        part = cv2.resize(planes[number], small, interpolation=cv2.INTER_AREA)
-        part = cv2.remap(part, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        part = cv2.blur(cv2.blur(part, (9, length)), (5, length))
-        result[number] = cv2.resize(part, (width, height))
+    rows, columns = max(1, scene.height // 2), max(1, scene.width // 2)
+    source = 2 * scene.view.horizon_px * rows / scene.height - np.arange(rows) - 1
+    order = np.clip(np.rint(source), 0, rows - 1).astype(np.intp)
+    length = max(3, round(rows / 9) | 1)
+    result = np.empty((3, rows, columns), np.float32)
+    for number, plane in enumerate(planes):
+        part = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_AREA)[order]
+        result[number] = cv2.blur(cv2.blur(part, (9, length)), (5, length))
     return result
 
 

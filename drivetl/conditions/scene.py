@@ -106,7 +106,7 @@ class Scene:
         plane = self.ground_m
         near = np.clip(1.6 - 2.0 * np.abs(np.log(self.depth / plane)), 0.0, 1.0)
         near *= np.clip(self.rows / (0.02 * self.height), 0.0, 1.0)
-        return near
+        return np.asarray(near, np.float32)
 
     @cached_property
     def ground_m(self) -> Field:

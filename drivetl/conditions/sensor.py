@@ -15,11 +15,12 @@ import numpy.typing as npt
 from drivetl.conditions.drops import lens_drops
 from drivetl.conditions.lighting import sensor_noise
 from drivetl.conditions.optics import (
+    Field,
     Rgb,
     disc_kernel,
     display_of,
     smooth_noise,
-    soften_planes,
+    soften,
     to_display,
     uniform,
 )
@@ -39,7 +40,7 @@ def ego_blur(scene: Scene, rng: np.random.Generator, *, path_m: float) -> Rgb:
     picture = (cv2.merge(list(scene.linear)) * np.float32(65535)).astype(np.uint16)
     longest = float(np.sqrt(np.max(flow_x * flow_x + flow_y * flow_y)))
     reach = 0.25
-    while reach * longest > 0.2:  # each pass averages two shifted copies: 2, 4, 8, ... taps along the path
+    while reach * longest > 0.5:  # each pass averages two shifted copies: 2, 4, 8, ... taps along the path
         pair = []
         for offset in (-reach, reach):
             map_x = np.asarray(columns + np.float32(offset) * flow_x, np.float32)
@@ -58,7 +59,9 @@ def defocus(scene: Scene, rng: np.random.Generator, *, radius_permille: float) -
     radius_px = radius_permille * scene.width / 1000
     half = radius_px > 4  # so wide a blur leaves nothing that half the resolution would lose
     kernel = disc_kernel(radius_px / 2 if half else radius_px, sides=7)
-    kernel = (kernel + kernel[::-1, ::-1]) / 2  # an odd polygon's centre of mass would move the picture
+    kernel = (kernel + kernel[::-1, ::-1]) * np.float32(
+        0.5
+    )  # an odd polygon's centre of mass would move the picture
     picture = cv2.merge(list(scene.linear))
     if half:
         size = (max(1, scene.width // 2), max(1, scene.height // 2))
@@ -93,55 +96,64 @@ def lens_dirt(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rgb
     Smooth noise of two grains above its own quantile; dirt takes light away and adds what it scatters from the
     scene around it, so its colour follows the scene's brightness and varies.
     """
-    noise = smooth_noise(rng, scene.height, scene.width, scene.width / 22, octaves=3)
-    noise += 0.8 * smooth_noise(rng, scene.height, scene.width, scene.width / 6)
-    step = max(1, min(noise.shape) // 128)
-    threshold = float(np.quantile(noise[::step, ::step], 1 - coverage))
-    patch = np.clip((noise - threshold) / 0.5, 0, 1)
-    patch = cv2.GaussianBlur(patch, (0, 0), max(scene.width / 260, 0.3))
-    opacity = np.asarray(patch * min(0.97, 0.62 + 1.2 * coverage), np.float32)
-    grain = np.clip(1 + 0.25 * smooth_noise(rng, scene.height, scene.width, scene.width / 60), 0.5, 1.5)
-    around = soften_planes(scene.linear, scene.width / 8)
-    mud = np.array([0.36, 0.31, 0.25], np.float32)
+    rows, columns = max(1, scene.height // 2), max(1, scene.width // 2)  # dirt is out of focus
+    noise = smooth_noise(rng, rows, columns, columns / 22, octaves=3)
+    noise += np.float32(0.8) * smooth_noise(rng, rows, columns, columns / 6)
+    patch = np.clip((noise - upper_quantile(noise, coverage)) * 2, 0, 1)
+    patch = cv2.GaussianBlur(patch, (0, 0), max(columns / 260, 0.3))
+    grain = np.clip(1 + 0.25 * smooth_noise(rng, rows, columns, columns / 60), 0.5, 1.5)
+    opacity, grain = (
+        np.asarray(cv2.resize(part, (scene.width, scene.height)), np.float32)
+        for part in (patch * np.float32(min(0.97, 0.62 + 1.2 * coverage)), grain)
+    )
     planes = np.empty_like(scene.linear)
-    for number in range(3):
-        cast = around[number] * (0.6 * mud[number]) * grain + 0.02 * mud[number]
-        planes[number] = scene.linear[number] + opacity * (cast - scene.linear[number])
+    for number, mud in enumerate((0.36, 0.31, 0.25)):
+        cast = soften(scene.linear[number], scene.width / 8)
+        cast *= np.float32(0.6 * mud)
+        cast *= grain
+        cast += np.float32(0.02 * mud)
+        cast -= scene.linear[number]
+        cast *= opacity
+        np.add(scene.linear[number], cast, out=planes[number])
     return to_display(planes)
+
+
+def upper_quantile(noise: Field, share: float) -> float:
+    """The value that `share` of the field exceeds, from a sample of its pixels."""
+    step = max(1, min(noise.shape) // 128)
+    return float(np.quantile(noise[::step, ::step], 1 - share))
 
 
 def water_film(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rgb:
     """Water running over the glass: rivulets and a film that bend and smear what lies behind, over `coverage`.
 
     The thickness h is smooth noise drawn out along the vertical; a ray is bent by (n - 1) grad h (thin prism), here
-    below 0.4 % of the width and with its mean taken out, and blurred where the film is thick.
+    below 0.4 % of the width and as often one way as the other, and blurred where the film is thick.
     """
     height, width = scene.height, scene.width
-    runs = smooth_noise(rng, max(2, height // 6), width, width / 40, octaves=2)
-    film = cv2.resize(runs, (width, height), interpolation=cv2.INTER_CUBIC)
-    film += 0.5 * smooth_noise(rng, height, width, width / 15)
-    step = max(1, min(film.shape) // 128)
-    threshold = float(np.quantile(film[::step, ::step], 1 - coverage))
-    thick = cv2.GaussianBlur(np.clip((film - threshold) / 0.6, 0, 1), (0, 0), max(width / 400, 0.3))
-    bend_x, bend_y = cv2.Sobel(thick, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(thick, cv2.CV_32F, 0, 1) / 8
-    reach = 0.016 * width
-    limit = 0.004 * width
-    rows = np.arange(height, dtype=np.float32)[:, None]
-    columns = np.arange(width, dtype=np.float32)[None]
-    map_x = columns + np.clip(bend_x * reach, -limit, limit)
-    map_y = rows + np.clip(bend_y * reach, -limit, limit)
-    planes = np.empty_like(scene.linear)
-    for number, plane in enumerate(scene.linear):
-        bent = cv2.remap(
-            plane,
-            np.asarray(map_x, np.float32),
-            np.asarray(map_y, np.float32),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REFLECT_101,
-        )
-        smeared = cv2.GaussianBlur(bent, (0, 0), max(width / 300, 0.3))
-        planes[number] = bent + thick * np.float32(0.85) * (smeared - bent)
-    planes *= 1 - np.float32(0.06) * thick
+    rows, columns = max(2, height // 2), max(2, width // 2)
+    runs = smooth_noise(rng, max(2, rows // 6), columns, columns / 40, octaves=2)
+    film = 0.5 * smooth_noise(rng, rows, columns, columns / 15)
+    film = np.asarray(film + cv2.resize(runs, (columns, rows), interpolation=cv2.INTER_CUBIC), np.float32)
+    thick = cv2.GaussianBlur(
+        np.clip((film - upper_quantile(film, coverage)) / 0.6, 0, 1), (0, 0), max(columns / 400, 0.3)
+    )
+    limit = np.float32(0.004 * width)
+    bends = (
+        np.clip(cv2.Sobel(thick, cv2.CV_32F, *axis) * np.float32(0.001 * width), -limit, limit)
+        for axis in ((1, 0), (0, 1))
+    )
+    bend_x, bend_y, thick = (cv2.resize(part, (width, height)) for part in (*bends, thick))
+    map_x = np.asarray(bend_x + np.arange(width, dtype=np.float32)[None], np.float32)
+    map_y = np.asarray(bend_y + np.arange(height, dtype=np.float32)[:, None], np.float32)
+    bent = cv2.remap(
+        cv2.merge(list(scene.linear)), map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
+    planes = np.ascontiguousarray(bent.transpose(2, 0, 1), np.float32)
+    thick *= np.float32(0.85)
+    for plane in planes:
+        plane += thick * (soften(plane, max(width / 300, 0.3)) - plane)
+        plane *= 1 - np.float32(0.07) * thick
     planes = lens_drops(planes, rng, round(30 * coverage), largest=0.008)
     return to_display(planes)
 
@@ -154,12 +166,14 @@ def video_compression(scene: Scene, rng: np.random.Generator, *, qp: float) -> R
     """
     step = 0.625 * 2 ** (qp / 6)
     chroma_step = 0.625 * 2 ** (min(qp, 30 + 0.55 * max(qp - 30, 0)) / 6)  # the standard's table, as a line
-    luma, red, blue = cv2.split(cv2.cvtColor(scene.image, cv2.COLOR_RGB2YCrCb))
+    luma, *colours = cv2.split(np.asarray(cv2.cvtColor(scene.image, cv2.COLOR_RGB2YCrCb), np.uint8))
     half = (max(1, scene.width // 2), max(1, scene.height // 2))
-    coded = [_transform_coded(luma, step)]
-    for chroma in (red, blue):
-        small = cv2.resize(chroma, half, interpolation=cv2.INTER_AREA)
-        coded.append(cv2.resize(_transform_coded(small, chroma_step), (scene.width, scene.height)))
+    coded = [_transform_coded(np.asarray(luma, np.uint8), step)]
+    for chroma in colours:
+        small = _transform_coded(
+            np.asarray(cv2.resize(chroma, half, interpolation=cv2.INTER_AREA), np.uint8), chroma_step
+        )
+        coded.append(np.asarray(cv2.resize(small, (scene.width, scene.height)), np.float32))
     picture = np.clip(np.stack(coded, axis=2) + 0.5, 0, 255).astype(np.uint8)
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_YCrCb2RGB), np.uint8)
 
@@ -170,12 +184,12 @@ def _dct_matrix() -> npt.NDArray[np.float32]:
     k, n = np.mgrid[:8, :8]
     basis = np.cos(np.pi * (2 * n + 1) * k / 16) * 0.5
     basis[0] /= np.sqrt(2)
-    return basis.astype(np.float32)
+    return np.asarray(basis, np.float32)
 
 
-def _along_rows(plane: npt.NDArray[np.float32], matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Every run of eight values of a row times a matrix; the result is transposed, ready for the other axis."""
-    product = plane.reshape(-1, 8) @ matrix
+def _down_columns(plane: npt.NDArray[np.float32], matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A matrix times every run of eight values of a column; the result is transposed, ready for the other axis."""
+    product = matrix @ plane.reshape(-1, 8, plane.shape[1])
     return np.ascontiguousarray(product.reshape(plane.shape).T)
 
 
@@ -186,7 +200,7 @@ def _transform_coded(plane: npt.NDArray[np.uint8], step: float) -> npt.NDArray[n
         cv2.copyMakeBorder(plane, 0, -height % 8, 0, -width % 8, cv2.BORDER_REPLICATE), np.float32
     )
     basis = _dct_matrix()
-    spectrum = _along_rows(_along_rows(padded, basis.T), basis.T)
+    spectrum = _down_columns(_down_columns(padded, basis), basis)
     spectrum *= np.float32(1 / step)
     flat = np.rint(spectrum[::8, ::8])
     sign = np.copysign(np.float32(1 / 3), spectrum)
@@ -194,7 +208,7 @@ def _transform_coded(plane: npt.NDArray[np.uint8], step: float) -> npt.NDArray[n
     np.trunc(spectrum, out=spectrum)
     spectrum[::8, ::8] = flat
     spectrum *= np.float32(step)
-    result = _along_rows(_along_rows(spectrum, basis), basis)
+    result = _down_columns(_down_columns(spectrum, basis.T), basis.T)
     _deblock(result, step)
     _deblock(result.T, step)
     return result[:height, :width]

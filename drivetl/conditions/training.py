@@ -45,7 +45,8 @@ def _pixels(scene: Scene) -> Floats:
 
 def _rows(scene: Scene, horizon: float) -> Floats:
     """(H, 1) height below a horizon at a share of the picture's height, in picture heights."""
-    return ((np.arange(scene.height, dtype=np.float32) + 0.5) / scene.height - horizon)[:, None]
+    rows = (np.arange(scene.height) + 0.5) / scene.height - horizon
+    return np.asarray(rows[:, None], np.float32)
 
 
 def _blend(pixels: Floats, share: Floats, colour: Floats) -> Floats:
@@ -109,7 +110,7 @@ def rain_lines(scene: Scene, rng: np.random.Generator, *, amount: float) -> Rgb:
     pixels = _pixels(scene)
     grey = pixels.mean(axis=2, keepdims=True)
     pixels += (0.45 * amount) * (0.6 * grey + 55 - pixels)
-    return to_bytes(_blend(pixels, share, np.array([215, 218, 222], np.float32)))
+    return to_bytes(_blend(pixels, np.asarray(share, np.float32), np.array([215, 218, 222], np.float32)))
 
 
 def snow_discs(scene: Scene, rng: np.random.Generator, *, amount: float) -> Rgb:
@@ -156,11 +157,9 @@ def sheen(scene: Scene, rng: np.random.Generator, *, strength: float) -> Rgb:
     """The upper half turned over, smeared vertically and mixed into a darkened lower half."""
     horizon, dark = _draws(rng, 2)
     below = _rows(scene, 0.42 + 0.1 * horizon)
-    mirror = np.asarray(
-        cv2.resize(scene.image[::-1], (max(2, scene.width // 4), max(2, scene.height // 4))), np.float32
-    )
-    mirror = cv2.blur(mirror, (3, max(3, scene.height // 20)))
-    mirror = np.asarray(cv2.resize(mirror, (scene.width, scene.height)), np.float32)
+    small = cv2.resize(scene.image[::-1], (max(2, scene.width // 4), max(2, scene.height // 4)))
+    smeared = cv2.blur(small, (3, max(3, scene.height // 20))).astype(np.float32)
+    mirror = np.asarray(cv2.resize(smeared, (scene.width, scene.height)), np.float32)
     share = np.broadcast_to(np.clip(below * 8, 0, 1) * strength, (scene.height, scene.width)).astype(
         np.float32
     )

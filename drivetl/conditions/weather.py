@@ -94,7 +94,7 @@ def streak_layer(scene: Scene, rng: np.random.Generator, rate_mm_h: float) -> Fi
 def _volume_m3(scene: Scene, near_m: float, far_m: float) -> float:
     """What the camera sees between two depths."""
     solid = scene.height * scene.width / scene.view.focal_px**2
-    return solid * (far_m**3 - near_m**3) / 3
+    return float(solid * (far_m**3 - near_m**3) / 3)
 
 
 def _draw_lines(
@@ -173,16 +173,19 @@ def spray(scene: Scene, rng: np.random.Generator, *, optical_depth: float) -> Rg
     planes *= np.float32(0.85)
     planes = wet_ground(scene, planes, rng, 0.7)
     scale_m, from_m, focal = 0.8, 7.0, scene.view.focal_px
-    dip = scene.rows / np.float32(focal)
+    rows, columns = max(1, scene.height // 2), max(1, scene.width // 2)  # mist has no fine detail
+    to_m = np.clip(cv2.resize(scene.depth, (columns, rows), interpolation=cv2.INTER_AREA), from_m, 70)
+    dip = cv2.resize(np.repeat(scene.rows, 2, axis=1), (1, rows)).reshape(rows, 1) / np.float32(focal)
     dip = np.where(np.abs(dip) < 1e-3, np.float32(1e-3), dip)
-    to_m = np.clip(scene.depth, from_m, 70)
     height = np.maximum(scene.view.height_m - dip * to_m, 0)
     start = np.maximum(scene.view.height_m - dip * from_m, 0)
-    column = (scale_m / dip) * (np.exp(-height / scale_m) - np.exp(-start / scale_m))
-    lane = np.exp(-((scene.columns * 15 / focal / 7.0) ** 2))
-    torn = smooth_noise(rng, scene.height, scene.width, scene.width / 10, octaves=4)
+    column = (scale_m / dip) * (cv2.exp(height * np.float32(-1 / scale_m)) - np.exp(-start / scale_m))
+    side = (np.arange(columns, dtype=np.float32)[None] + 0.5) * scene.width / columns - scene.view.centre_px
+    lane = np.exp(-((side * 15 / focal / 7.0) ** 2))
+    torn = smooth_noise(rng, rows, columns, columns / 10, octaves=4)
     thickness = column * (lane * optical_depth / 15) * np.clip(1 + 0.35 * torn, 0.2, 2)
-    share = np.asarray(cv2.exp(-thickness.astype(np.float32)), np.float32)
+    half = cv2.exp(np.asarray(-thickness, np.float32))
+    share = np.asarray(cv2.resize(half, (scene.width, scene.height)), np.float32)
     veil(planes, share, scene.airlight() * np.float32(0.9))
     planes = lens_drops(planes, rng, round(8 * optical_depth), largest=0.006)
     return to_display(soft_shoulder(planes))
