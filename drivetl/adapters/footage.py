@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from drivetl import console
 from drivetl.adapters.reading import Reader, Reading, is_below, scalar
@@ -75,6 +75,7 @@ def read_footage(
     if pattern is not None:
         for image in images:
             image.sequence = sequence_of(image.file_name, pattern)
+    number_frames(images)
     images.sort(key=lambda image: image.file_name)
     taxonomy = reading.taxonomy or derived_taxonomy(images, footage.declared, ordered=footage.ordered)
     return Source(images, footage.images_root, taxonomy, reading.taxonomy is None)
@@ -124,6 +125,24 @@ def sequence_of(file_name: str, pattern: re.Pattern[str]) -> str:
     return found
 
 
+def number_frames(images: Iterable[SourceImage]) -> None:
+    """Give frames without an index the number that their file name ends in, where that is unique in a sequence.
+
+    Neighbours across a split are found by it.
+    """
+    clips: dict[str, list[tuple[SourceImage, int | None]]] = {}
+    for image in images:
+        if image.sequence:
+            digits = re.search(r"([0-9]{1,12})$", PurePosixPath(image.file_name).stem)
+            clips.setdefault(image.sequence, []).append((image, int(digits[1]) if digits else None))
+    for frames in clips.values():
+        numbers = {number for _, number in frames}
+        usable = None not in numbers and len(numbers) == len(frames)
+        if usable and all(image.frame_index is None for image, _ in frames):
+            for image, number in frames:
+                image.frame_index = number
+
+
 def derived_taxonomy(images: Iterable[SourceImage], declared: tuple[str, ...], *, ordered: bool) -> Taxonomy:
     """The footage's own labels as classes, sorted (or in declared order).
 
@@ -153,9 +172,15 @@ def derived_taxonomy(images: Iterable[SourceImage], declared: tuple[str, ...], *
 def merge_attributes(images: Iterable[SourceImage], path: Path) -> None:
     """Merge a CSV (file_name, then sequence, frame_index, weather, ...) into images; empty cells say nothing.
 
+    A name may leave out its folder where only one image is called so.
+
     Raises DataError with the line for a row whose file is unknown or comes twice, or whose cells do not fit the head.
     """
-    by_name = {image.file_name: image for image in images}
+    records = list(images)
+    short = [PurePosixPath(image.file_name).name for image in records]
+    times = Counter(short)
+    by_name = {name: image for name, image in zip(short, records, strict=True) if times[name] == 1}
+    by_name |= {image.file_name: image for image in records}
     merged: set[str] = set()
     for line, row in _csv_rows(path):
         name = row.pop("file_name")

@@ -1,6 +1,6 @@
 """LabelMe: one JSON per image. Rectangles, polygons, circles and masks; shapes of one label and group are one object.
 
-Images stand beside their JSON, or inside it (`imageData`); images that exist only inside are gathered by the command.
+Images stand beside their JSON, or inside it (`imageData`); `gather_embedded` writes out those that exist only there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from drivetl.adapters.reading import (
     whole,
 )
 from drivetl.adapters.shapes import Points, box_of, encode_crop, flat, points_of
-from drivetl.coco.files import safe_relative
+from drivetl.coco.files import decode_rgb, safe_relative, write_atomically
 from drivetl.coco.io import load_json
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
@@ -62,9 +62,13 @@ def _images(reading: Reading, files: list[Path], folder: Path, images_root: Path
                 reading.note("JSON files without shapes, not LabelMe's")
                 continue
             name = file_name(document, path.relative_to(folder).as_posix(), index)
-            if name not in index:
-                reading.note("images that are not on disk; their sizes are taken from the labels")
-            size = _size(document, name, sizes)
+            if name not in index and document.get("imageData"):
+                reading.note("images that exist only inside their json")
+                size = _embedded_size(document, path)
+            else:
+                if name not in index:
+                    reading.note("images that are not on disk; their sizes are taken from the labels")
+                size = _size(document, name, sizes)
             image = SourceImage(name, *size, sequence=folder_sequence(name), label_file=path)
             flags = mapping(document.get("flags") or {}, "flags")
             image.attributes = {str(key): scalar(value) for key, value in flags.items()}
@@ -89,6 +93,12 @@ def _size(document: dict[str, Any], name: str, sizes: Sizes) -> tuple[int, int]:
     if document.get("imageWidth") and document.get("imageHeight"):
         return whole(document["imageWidth"], "imageWidth"), whole(document["imageHeight"], "imageHeight")
     return sizes.of(name)
+
+
+def _embedded_size(document: dict[str, Any], path: Path) -> tuple[int, int]:
+    """(width, height) of an embedded picture, which is decoded to be sure of it."""
+    height, width, _ = decode_rgb(_decoded(document["imageData"], "imageData"), path).shape
+    return width, height
 
 
 def _objects(reading: Reading, shapes: list[Any], path: Path, size: tuple[int, int]) -> list[SourceObject]:
@@ -196,3 +206,36 @@ def _decoded(value: object, what: str) -> bytes:
         return base64.b64decode(content, validate=False)
     except (binascii.Error, ValueError):
         raise DataError(f"{what} is not base64", remedy="save the file again") from None
+
+
+def gather_embedded(root: Path, images_root: Path, names: list[str], into: Path) -> int:
+    """Write the named images that exist only inside their JSON into a folder, and copies of the others beside them.
+
+    Returns how many were embedded; 0 writes nothing. What the folder holds already is left as it is.
+    """
+    missing = {name for name in names if not (images_root / name).is_file()}
+    inside = _embedded(root, images_root, missing) if missing else {}
+    for name in names if inside else []:
+        if (into / name).is_file():
+            continue
+        if name in inside:
+            data = _decoded(mapping(load_json(inside[name]), "the file").get("imageData"), "imageData")
+            write_atomically(into / name, data)
+        elif name not in missing:
+            write_atomically(into / name, (images_root / name).read_bytes())
+    return len(inside)
+
+
+def _embedded(root: Path, images_root: Path, missing: set[str]) -> dict[str, Path]:
+    """Image name -> the JSON that holds it."""
+    index, folder = ImageIndex(images_root), root if root.is_dir() else root.parent
+    inside: dict[str, Path] = {}
+    for path in label_files(root, ".json"):
+        try:
+            document = mapping(load_json(path), "the file")
+            name = file_name(document, path.relative_to(folder).as_posix(), index)
+        except DataError:
+            continue  # the reader has told of it
+        if name in missing and document.get("imageData"):
+            inside[name] = path
+    return inside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import zlib
 from pathlib import Path
@@ -70,6 +71,14 @@ def test_sequences_from_file_names(yolo_root: Path) -> None:
     for expression in ("(", "drive"):
         with pytest.raises(ConfigError, match="--sequence-from"):
             read_tree("yolo", yolo_root, sequence_from=expression)
+
+
+def test_frames_are_numbered_by_their_names_where_that_is_clear(tmp_path: Path) -> None:
+    names = ("a/x_07.png", "a/x_09.png", "b/x_07.png", "b/y_07.png", "c/x.png", "000001.png")
+    files = trees.yolo() | {f"images/{name}": trees.picture() for name in names}
+    source, _ = read_tree("yolo", write_tree(tmp_path, files))
+    found = {image.file_name: image.frame_index for image in source.images}
+    assert [found[name] for name in names] == [7, 9, None, None, None, None]
 
 
 def test_a_taxonomy_maps_ignores_and_drops(yolo_root: Path) -> None:
@@ -158,3 +167,20 @@ def test_huge_image_headers_are_refused(tmp_path: Path) -> None:
     root = write_tree(tmp_path, trees.yolo() | {"images/drive_1/a.png": bytes(header)})
     with pytest.raises(DataError, match="200 megapixels"):
         read_tree("yolo", root)
+
+
+def test_pictures_inside_labelme_files_are_written_out(tmp_path: Path) -> None:
+    files = trees.labelme()
+    data = files.pop("drive_1/a.png")
+    document = json.loads(files["drive_1/a.json"]) | {"imageData": base64.b64encode(data).decode()}
+    files["drive_1/a.json"] = json.dumps(document).encode()
+    root, out = write_tree(tmp_path / "in", files), tmp_path / "out"
+    arguments = ["convert-footage", "--format", "labelme", "--root", str(root), "--out", str(out)]
+    assert main(arguments) == 0 and main(arguments) == 0
+    dataset = read_dataset(out / "all.json")
+    assert dataset.images_root == out / "images"
+    assert all((dataset.images_root / image.file_name).is_file() for image in dataset.images)
+    assert (out / "images" / "drive_1" / "a.png").read_bytes() == data
+    document["imageData"] = base64.b64encode(b"no picture").decode()
+    (root / "drive_1" / "a.json").write_text(json.dumps(document))
+    assert main([*arguments[:-1], str(tmp_path / "other")]) == 2 and not (tmp_path / "other").exists()
