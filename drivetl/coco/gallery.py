@@ -79,13 +79,13 @@ def choose(dataset: Dataset, wanted: int, seed: int) -> list[ImageRecord]:
     """
     generator = np.random.default_rng(seed)
     order = [dataset.images[place] for place in generator.permutation(len(dataset.images))]
-    kinds: dict[int, ImageRecord] = {}  # class id, 0 for none -> the first image that shows it
-    for image in order:
+    kinds: dict[int, int] = {}  # class id, 0 for none -> the first place in the order that shows it
+    for place, image in enumerate(order):
         for number in {item.category_id for item in image.annotations} or {0}:
-            kinds.setdefault(number, image)
-    rarest_first = sorted(kinds, key=lambda number: order.index(kinds[number]), reverse=True)
+            kinds.setdefault(number, place)
+    rarest_first = [order[place] for place in sorted(kinds.values(), reverse=True)]
     chosen: dict[int, ImageRecord] = {}
-    for image in [*(kinds[number] for number in rarest_first), *order]:
+    for image in [*rarest_first, *order]:
         if len(chosen) < wanted:
             chosen.setdefault(image.id, image)
     return [image for image in dataset.images if image.id in chosen]
