@@ -66,12 +66,10 @@ class Actor:
         assert self.look is not None
         pace = self.phase + abs(self.speed) * time_s * (4.2 if self.kind == "Pedestrian" else 1.9)
         if self.kind == "Cyclist":
-            body = people.cyclist(self.look, pace, self.frame, pose, yaw, bearing, lights=self.lights)
-        elif self.kind == "Person_sitting":
-            body = people.sitting(self.look, pose, yaw)
-        else:
-            body = people.pedestrian(self.look, pace, self.stride, pose, yaw)
-        return flatten([body], [Pose()])
+            return people.cyclist(self.look, pace, self.frame, pose, yaw, bearing, lights=self.lights)
+        if self.kind == "Person_sitting":
+            return people.sitting(self.look, pose, yaw)
+        return people.pedestrian(self.look, pace, self.stride, pose, yaw)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+
+
+@lru_cache(maxsize=64)
+def _rotation(yaw_rad: float, pitch_rad: float) -> Array:
+    sy, cy = math.sin(yaw_rad), math.cos(yaw_rad)
+    sp, cp = math.sin(pitch_rad), math.cos(pitch_rad)
+    matrix = np.array([[cy, 0, -sy], [-sy * sp, cp, -cy * sp], [sy * cp, sp, cy * cp]])
+    matrix.flags.writeable = False
+    return matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +62,8 @@ class Camera:
 
     @property
     def rotation(self) -> Array:
-        """(3, 3) world to camera."""
-        sy, cy = math.sin(self.yaw_rad), math.cos(self.yaw_rad)
-        sp, cp = math.sin(self.pitch_rad), math.cos(self.pitch_rad)
-        return np.array([[cy, 0, -sy], [-sy * sp, cp, -cy * sp], [sy * cp, sp, cy * cp]])
+        """(3, 3) world to camera; read only."""
+        return _rotation(self.yaw_rad, self.pitch_rad)
 
     @property
     def centre(self) -> Array:

@@ -14,6 +14,9 @@ from drivetl.sample.mesh import Soup
 NEAR_M = 0.35
 """Nothing nearer than this is drawn; polygons that reach behind it are cut there."""
 
+SPECK = 1.2
+"""Buffer px: a polygon smaller than this both ways is not drawn."""
+
 _SHIFT = 4
 _FAR_PX = 60_000.0
 
@@ -64,7 +67,7 @@ def look(soup: Soup, camera: Camera, factor: float) -> View:
     distance = np.einsum("ij,ij->i", normals, points[polygons[layers]])
     visible = np.repeat(~soup.cull | (distance < 0), np.diff(soup.layer_start))
     front = low >= NEAR_M
-    speck = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]) * factor < 0.7
+    speck = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]) * factor < SPECK
     outside = (bounds[:, 2:] < 0).any(axis=1) | (bounds[:, :2] > (camera.width, camera.height)).any(axis=1)
     task = np.where(front, np.where(speck | outside, _SKIP, _DRAW), np.where(high < NEAR_M, _SKIP, _CUT))
     task[~visible] = _SKIP
@@ -129,9 +132,11 @@ class Canvas:
             return
         shapes = []
         for polygon in range(first, last):
+            if task[polygon] == _SKIP:
+                continue
             if task[polygon] == _DRAW:
                 shapes.append(fixed[start[polygon] : start[polygon + 1]])
-            elif task[polygon] == _CUT:
+            else:
                 pixels = self._cut(polygon)
                 if len(pixels) >= 3:
                     cut.append(pixels)

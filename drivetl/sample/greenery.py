@@ -10,7 +10,7 @@ import numpy as np
 
 from drivetl.sample.buildings import Placed
 from drivetl.sample.camera import Array
-from drivetl.sample.mesh import Colour, Material, Piece
+from drivetl.sample.mesh import Colour, Layer, Material, Piece
 from drivetl.sample.street import Street
 from drivetl.sample.towns import Town
 
@@ -21,8 +21,8 @@ TRUNK: Colour = (0.075, 0.055, 0.040)
 
 
 @lru_cache(maxsize=32)
-def crown(number: int) -> tuple[list[Array], ...]:
-    """Tones of a crown, dark to light: each a list of (n, 2) outlines in [-0.5, 0.5] x [0, 1] (up is 1).
+def crown(number: int) -> tuple[tuple[Array, tuple[int, ...]], ...]:
+    """Tones of a crown, dark to light: corners (N, 2) in [-0.5, 0.5] x [0, 1] (up is 1), and the count of each outline.
 
     Outlines come from overlapping leaf clumps and are painted even-odd, so gaps between clumps show the sky.
     """
@@ -43,7 +43,8 @@ def crown(number: int) -> tuple[list[Array], ...]:
             cv2.circle(mask, centre, max(1, round(size[i] * shrink * _SIZE)), 255, -1)
         _leaves(mask, rng, tone)
         found, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_TC89_KCOS)
-        tones.append([_normalised(contour) for contour in found if len(contour) >= 3])
+        outlines = [_normalised(contour) for contour in found if len(contour) >= 3]
+        tones.append((np.concatenate(outlines), tuple(len(outline) for outline in outlines)))
     return tuple(tones)
 
 
@@ -88,30 +89,14 @@ def tree(rng: np.random.Generator, leaf: Colour, height: float, x: float, s: flo
     number = int(rng.integers(_TEMPLATES))
     span = (height - low) * (0.95 if number % 3 != 1 else 0.75)
     mirror = 1.0 if rng.random() < 0.5 else -1.0
-    for tone, outlines in enumerate(crown(number)):
-        gain = (0.42, 0.72, 1.0, 1.35)[tone]
-        shapes = [
-            np.stack(
-                [
-                    x + mirror * outline[:, 0] * span,
-                    -low - outline[:, 1] * (height - low),
-                    np.full(len(outline), -0.01 * tone),
-                ],
-                axis=1,
-            )
-            for outline in outlines
-        ]
-        lean = 0.2 + 0.25 * tone
-        colour = (leaf[0] * gain, leaf[1] * gain, leaf[2] * gain)
-        piece.add(
-            shapes,
-            ahead,
-            colour,
-            Material.LEAVES,
-            cull=False,
-            convex=False,
-            shading=(0.0, -lean, -1.0 + 0.2 * tone),
-        )
+    for tone, (flat, counts) in enumerate(crown(number)):
+        gain, lean = (0.42, 0.72, 1.0, 1.35)[tone], 0.2 + 0.25 * tone
+        points = np.empty((len(flat), 3))
+        points[:, 0] = x + mirror * flat[:, 0] * span
+        points[:, 1] = -low - flat[:, 1] * (height - low)
+        points[:, 2] = -0.01 * tone
+        colour, towards = (leaf[0] * gain, leaf[1] * gain, leaf[2] * gain), (0.0, -lean, -1.0 + 0.2 * tone)
+        piece.layers.append(Layer(points, counts, ahead, colour, Material.LEAVES, 0.0, False, False, towards))
     return Placed(piece, s, tag="tree", x=x)
 
 

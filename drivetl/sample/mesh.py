@@ -6,7 +6,7 @@ Local axes: x right, y down (so up is negative), z forward; the ground is y = 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -45,8 +45,10 @@ GROUND = (Material.ROAD, Material.PAVING, Material.GRASS, Material.MARKING, Mate
 class Layer:
     """Polygons of one colour in one plane, painted together."""
 
-    polygons: list[Array]
-    """Each (n, 3) metres, local."""
+    points: Array
+    """(N, 3) metres, local: the corners of all its polygons, one after the other"""
+    counts: tuple[int, ...]
+    """Corners of each polygon."""
     normal: Colour
     colour: Colour
     material: Material
@@ -57,6 +59,11 @@ class Layer:
     convex: bool = True
     shading: Colour | None = None
     """A normal to light it by where that is not the plane's: round things drawn flat."""
+
+    @property
+    def polygons(self) -> list[Array]:
+        """Each (n, 3)."""
+        return np.split(self.points, np.cumsum(self.counts)[:-1])
 
 
 def _normal(a: Sequence[float], b: Sequence[float], c: Sequence[float]) -> Colour | None:
@@ -76,7 +83,7 @@ class Piece:
 
     def add(
         self,
-        polygons: Iterable[Sequence[Sequence[float]] | Array],
+        polygons: Sequence[Sequence[Sequence[float]] | Array],
         normal: Colour,
         colour: Colour,
         material: Material,
@@ -86,9 +93,13 @@ class Piece:
         convex: bool = True,
         shading: Colour | None = None,
     ) -> None:
-        """Append a layer."""
-        shapes = [np.asarray(polygon, np.float64) for polygon in polygons]
-        self.layers.append(Layer(shapes, normal, colour, material, emission, cull, convex, shading))
+        """Append a layer of polygons of (n, 3) corners."""
+        counts = tuple(len(polygon) for polygon in polygons)
+        if len(set(counts)) == 1:
+            points = np.asarray(polygons, np.float64).reshape(-1, 3)
+        else:
+            points = np.concatenate([np.asarray(polygon, np.float64) for polygon in polygons])
+        self.layers.append(Layer(points, counts, normal, colour, material, emission, cull, convex, shading))
 
     def face(
         self,
@@ -106,7 +117,7 @@ class Piece:
         middle = [sum(corner[k] for corner in corners) / len(corners) - outward_from[k] for k in range(3)]
         sign = -1.0 if sum(n * m for n, m in zip(normal, middle, strict=True)) < 0 else 1.0
         outward = (sign * normal[0], sign * normal[1], sign * normal[2])
-        self.layers.append(Layer([points], outward, colour, material))
+        self.layers.append(Layer(points, (len(corners),), outward, colour, material))
 
     def box(
         self,
@@ -184,7 +195,8 @@ class Soup:
         return len(self.piece_start) - 1
 
 
-def _starts(counts: list[int]) -> Array:
+def starts_of(counts: Sequence[int]) -> Array:
+    """(n,) counts -> (n + 1,) where each begins, and the end."""
     return np.concatenate([[0], np.cumsum(np.asarray(counts, np.int64))]).astype(np.int64)
 
 
@@ -196,17 +208,17 @@ def flatten(pieces: Sequence[Piece], poses: Sequence[Pose]) -> Soup:
     for piece, pose in zip(pieces, poses, strict=True):
         if not piece.layers:
             continue
-        shapes = [polygon for layer in piece.layers for polygon in layer.polygons]
-        polygon_counts += [len(polygon) for polygon in shapes]
-        vertices.append(pose.apply(np.concatenate(shapes)))
+        for layer in piece.layers:
+            polygon_counts += layer.counts
+        vertices.append(pose.apply(np.concatenate([layer.points for layer in piece.layers])))
         turn = pose.rotation().T
         normals.append(np.array([layer.normal for layer in piece.layers]) @ turn)
         shading.append(np.array([layer.shading or layer.normal for layer in piece.layers]) @ turn)
     return Soup(
         np.concatenate(vertices) if vertices else np.zeros((0, 3)),
-        _starts(polygon_counts),
-        _starts([len(layer.polygons) for layer in layers]),
-        _starts([len(piece.layers) for piece in pieces]),
+        starts_of(polygon_counts),
+        starts_of([len(layer.counts) for layer in layers]),
+        starts_of([len(piece.layers) for piece in pieces]),
         np.concatenate(normals) if normals else np.zeros((0, 3)),
         np.concatenate(shading) if shading else np.zeros((0, 3)),
         np.array([layer.colour for layer in layers]).reshape(-1, 3),

@@ -6,13 +6,13 @@ A limb is the outline of two circles; a lit strip along it makes it look round. 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from drivetl.sample.camera import Array
-from drivetl.sample.mesh import Colour, Material, Piece, Pose
+from drivetl.sample.mesh import Colour, Material, Piece, Pose, Soup, flatten, join, starts_of
 
 _ARC = np.linspace(0.0, math.pi, 6)
 
@@ -50,7 +50,7 @@ def _v(*numbers: float) -> Array:
     return np.array(numbers)
 
 
-def pedestrian(look: Look, phase: float, stride: float, pose: Pose, yaw: float) -> Piece:
+def pedestrian(look: Look, phase: float, stride: float, pose: Pose, yaw: float) -> Soup:
     """A walking (or, with stride 0, standing) person in world coordinates as a camera with this yaw sees it."""
     h, w = look.height, look.height * look.build
     limbs: list[_Limb] = []
@@ -75,7 +75,7 @@ def pedestrian(look: Look, phase: float, stride: float, pose: Pose, yaw: float) 
     return _assemble(limbs, torso, look, pose, yaw)
 
 
-def sitting(look: Look, pose: Pose, yaw: float) -> Piece:
+def sitting(look: Look, pose: Pose, yaw: float) -> Soup:
     """A person on a bench, looking along the heading."""
     h, w = look.height, look.height * look.build
     seat, shoulder = -0.27 * h, -0.56 * h
@@ -96,7 +96,7 @@ def sitting(look: Look, pose: Pose, yaw: float) -> Piece:
 
 def cyclist(
     look: Look, phase: float, frame: Colour, pose: Pose, yaw: float, bearing: float, *, lights: bool
-) -> Piece:
+) -> Soup:
     """A person riding a bicycle, seen along `bearing` (the direction from the lens to it)."""
     h, w = look.height, look.height * look.build
     scale = h / 1.75
@@ -115,13 +115,14 @@ def cyclist(
     limbs += _head(shoulder + _v(0.0, -0.2 * scale, 0.08 * scale), h, w, look)
     torso = [(shoulder + _v(s * 0.085 * w, 0.03, 0.0), 0.052 * w) for s in (-1, 1)]
     torso += [(hip + _v(s * 0.05 * w, 0.0, 0.0), 0.062 * w) for s in (-1, 1)]
-    piece = Piece()
-    _wheels(piece, scale, pose, yaw, bearing)
-    body = _assemble(limbs, torso, look, pose, yaw)
-    piece.layers += body.layers
+    wheels, lamps = Piece(), Piece()
+    _wheels(wheels, scale, pose, yaw, bearing)
+    parts = [flatten([wheels], [Pose()]), _assemble(limbs, torso, look, pose, yaw)]
     if lights:
-        _lamps(piece, scale, pose)
-    return piece
+        _lamps(lamps, scale, pose)
+        parts.append(flatten([lamps], [Pose()]))
+    whole = join(parts)
+    return replace(whole, piece_start=np.array([0, len(whole.normals)]))
 
 
 def _joint(a: Array, b: Array, upper: float, lower: float) -> Array:
@@ -238,7 +239,7 @@ def _head(centre: Array, h: float, w: float, look: Look) -> list[_Limb]:
 
 def _assemble(
     limbs: list[_Limb], torso: list[tuple[Array, float]], look: Look, pose: Pose, yaw: float
-) -> Piece:
+) -> Soup:
     """Limbs and torso far to near, each as a flat shape with a lit strip."""
     right = np.array([math.cos(yaw), 0.0, -math.sin(yaw)])
     forward = np.array([math.sin(yaw), 0.0, math.cos(yaw)])
@@ -252,15 +253,20 @@ def _assemble(
     jobs.append((float((body @ forward).mean()), *_hull(body, torso, right), look.jacket, Material.CLOTH))
     if look.bag is not None:
         jobs.append(_bag(look, torso, pose, right, forward))
-    piece = Piece()
-    facing: Colour = (-float(forward[0]), 0.0, -float(forward[2]))
-    dark, lit = -forward * 0.6 - right * 0.75, -forward * 0.6 + right * 0.65 + (0.0, -0.45, 0.0)
-    dark, lit = dark / np.linalg.norm(dark), lit / np.linalg.norm(lit)
-    for at, outline, light, colour, material in sorted(jobs, key=lambda job: -job[0]):
-        for shape, normal in ((outline, dark), (light, lit)):
-            points = shape[:, :1] * right + shape[:, 1:] * (0.0, 1.0, 0.0) + at * forward
-            piece.add([points], facing, colour, material, cull=False, shading=tuple(normal.tolist()))
-    return piece
+    jobs.sort(key=lambda job: -job[0])
+    shapes = [shape for job in jobs for shape in job[1:3]]
+    counts = [len(shape) for shape in shapes]
+    at = np.repeat([job[0] for job in jobs for _ in range(2)], counts)
+    points = np.concatenate(shapes)
+    n = len(shapes)
+    dark, lit = -forward * 0.6 - right * 0.75, -forward * 0.6 + right * 0.65 + _v(0.0, -0.45, 0.0)
+    return Soup(
+        points[:, :1] * right + points[:, 1:] * _v(0.0, 1.0, 0.0) + at[:, None] * forward,
+        starts_of(counts), np.arange(n + 1), np.array([0, n]), np.tile(-forward, (n, 1)),
+        np.tile([dark / np.linalg.norm(dark), lit / np.linalg.norm(lit)], (len(jobs), 1)),
+        np.repeat([job[3] for job in jobs], 2, axis=0), np.repeat([int(job[4]) for job in jobs], 2).astype(np.uint8),
+        np.zeros(n), np.zeros(n, bool), np.ones(n, bool), np.ones(n),
+    )  # fmt: skip
 
 
 def _shift(flat: Array, radii: Array) -> Array:
