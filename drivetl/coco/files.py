@@ -72,7 +72,8 @@ def new_directory(path: Path, remedy: str = "name another folder with --out") ->
 def safe_relative(name: str) -> str:
     """The name with forward slashes, when it stays under its root; DataError when it could leave it."""
     posix = PurePosixPath(name.replace("\\", "/"))
-    if not name or "\0" in name or posix.is_absolute() or ".." in posix.parts or ":" in posix.parts[0]:
+    parts = posix.parts  # none for "" and "."
+    if not parts or "\0" in name or posix.is_absolute() or ".." in parts or ":" in parts[0]:
         raise DataError(
             f"file name {name!r} is absolute or leaves its folder",
             remedy="use a name relative to the images root",

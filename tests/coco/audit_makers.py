@@ -139,6 +139,7 @@ ERRORS: dict[str, tuple[Callable[[Document], None], str, int]] = {
     "image id twice": (picture(9, id=3), "image-id-repeated", 1),
     "file twice": (picture(9, file_name="drive/003.png"), "file-name-repeated", 1),
     "climbs out": (picture(9, file_name="../../etc/passwd"), "file-name-unsafe", 1),
+    "no name": (picture(9, file_name="."), "file-name-unsafe", 1),
     "no width": (picture(9, width=0), "image-records", 1),
     "classes from 0": (classes_from_0, "category-ids", 1),
     "nameless": (lambda document: document["categories"].append({"id": 3}), "category-records", 1),
