@@ -193,13 +193,15 @@ def _put(item: SourceObject, record: ImageRecord, place: _Place, account: Accoun
     area = (x2 - x1) * (y2 - y1) if item.segmentation is None else _mask_area(item, record)
     if item.area is not None:
         area = item.area
+        if not 0 <= area < math.inf:
+            raise DataError(f"area is {area!r}", remedy="mend or remove the record")
     if x2 <= x1 or y2 <= y1:
         account.dropped["nothing left inside the image" if was_clipped else "zero width or height"] += 1
         return
     account.clipped += was_clipped
     w, h = x2 - x1, y2 - y1
     bbox_xywh = (x1, y1, w, h)
-    attributes = {"source_label": item.label} | item.attributes
+    attributes = {"source_label": item.label} | item.attributes  # a copy: objects of a track may share theirs
     if was_clipped or x1 + w != x2 or y1 + h != y2:  # rounding would lose the last bit
         attributes["source_box_xyxy"] = list(item.box_xyxy)
     too_low = h < place.min_height_px

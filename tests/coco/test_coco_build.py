@@ -110,6 +110,8 @@ def test_each_label_goes_where_the_taxonomy_says():
             "RLE size [9, 9] is not the image's",
         ),
         (SourceObject("Car", (0, 0, 9, 9), {"size": [80, 100], "counts": [7]}, 5.0), "do not fill 80 x 100"),
+        (SourceObject("Car", (0, 0, 9, 9), area=float("nan")), "area is nan"),
+        (SourceObject("Car", (0, 0, 9, 9), area=-1.0), "area is -1.0"),
     ],
 )
 def test_a_broken_object_is_named(item, reason):

@@ -1,0 +1,165 @@
+"""Conversion of KITTI's layout to COCO against datumaro, on the same folder, a process each.
+
+    python tools/bench/convert.py [IMAGES]
+
+datumaro is no dependency of drivetl: name a Python that has it (1.13) in DATUMARO_PYTHON, or its row stays empty.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+TITLE = "KITTI -> COCO json"
+NOTE = (
+    "Seconds of wall and processor time of a whole process, its start included, and its peak memory. drivetl writes "
+    "all, train and val (each ignore region once per class) and every column; datumaro writes one json, occlusion "
+    "and truncation as yes or no, no ignore regions. `share` is the part of drivetl's time in each step."
+)
+ROOT = Path(__file__).parents[2]
+LABELS = ["Car"] * 11 + ["Pedestrian"] * 2 + ["Van", "Cyclist", "Truck", "DontCare", "DontCare"]
+SIZES = ((7_481, 7), (100_000, 15))
+"""(images, objects an image): KITTI's own size, and a large city's."""
+
+DATUMARO = """
+import sys, datumaro
+datumaro.Dataset.import_from(sys.argv[1], "kitti").export(sys.argv[2], "coco_instances", save_media=False)
+"""
+
+STEPS = """
+import gc, json, sys, time
+from pathlib import Path
+from drivetl.adapters.kitti import read_kitti
+from drivetl.coco.build import Account, build_dataset
+from drivetl.coco.files import image_size
+from drivetl.coco.split import SplitOptions, split_images
+from drivetl.coco.taxonomy import load_taxonomy
+from drivetl.coco.writing import encode_datasets
+from drivetl.resources import shipped
+gc.disable()
+root, out, seconds = Path(sys.argv[1]), Path(sys.argv[2]), {}
+def step(name, work):
+    start = time.process_time()
+    result = work()
+    seconds[name] = time.process_time() - start
+    return result
+taxonomy, account = load_taxonomy(shipped("datasets/kitti/taxonomy.yaml")), Account()
+images = step("read labels and headers", lambda: list(read_kitti(root, account)))
+step("of it headers", lambda: [image_size(root / image.file_name) for image in images])
+data = step("build", lambda: build_dataset(images, taxonomy, root, source="kitti", account=account))
+split = step("split", lambda: split_images(data.images, SplitOptions("random")))
+parts = {"all": data, "train": data.subset(split.train), "val": data.subset(split.val)}
+files = step("encode json", lambda: encode_datasets(parts, out))
+def write():
+    for name, pieces in files.items():
+        with open(out / name, "wb", buffering=1 << 20) as file:
+            file.writelines(pieces)
+step("write", write)
+print(json.dumps(seconds))
+"""
+
+
+def run(sizes: tuple[tuple[int, int], ...] = SIZES) -> list[dict[str, Any]]:
+    """One row a tool and size, and one for each step of ours."""
+    rows: list[dict[str, Any]] = []
+    datumaro = os.environ.get("DATUMARO_PYTHON")
+    for n_images, per_image in sizes:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            n_objects = write_tree(folder / "kitti", n_images, per_image)
+            what = f"{n_images:,} images, {n_objects:,} objects"
+            command = [sys.executable, str(ROOT / "tools" / "convert_kitti.py"), "--split", "random"]
+            ours = timed([*command, "--root", str(folder / "kitti"), "--out", str(folder / "ours")])
+            rows.append({"what": what, "tool": "drivetl", **ours})
+            if datumaro:
+                theirs = timed([datumaro, "-c", DATUMARO, str(folder / "kitti"), str(folder / "theirs")])
+                ratio = theirs["cpu_s"] / ours["cpu_s"]
+                rows.append({"what": what, "tool": "datumaro", **theirs, "times drivetl's": ratio})
+            else:
+                rows.append({"what": what, "tool": "datumaro (not installed)"})
+            rows += steps(folder, what)
+    columns = ("what", "tool", "wall_s", "cpu_s", "peak_mb", "times drivetl's", "share")
+    return [{key: row.get(key) for key in columns} for row in rows]
+
+
+def steps(folder: Path, what: str) -> Iterator[dict[str, Any]]:
+    """Where the time goes: a row a step."""
+    (folder / "steps").mkdir()
+    command = [sys.executable, "-c", STEPS, str(folder / "kitti"), str(folder / "steps")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    seconds: dict[str, float] = json.loads(done.stdout)
+    whole = sum(value for name, value in seconds.items() if not name.startswith("of it"))
+    for name, value in seconds.items():
+        yield {"what": what, "tool": f"drivetl: {name}", "cpu_s": value, "share": value / whole}
+
+
+def timed(command: list[str]) -> dict[str, float]:
+    """Wall and processor seconds and the peak memory of a process. Raises RuntimeError with its output if it fails."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    error = process.stderr.read() if process.stderr else ""
+    _, status, usage = os.wait4(process.pid, 0)
+    wall_s = time.perf_counter() - start
+    if status:
+        raise RuntimeError(f"{' '.join(command[:3])} failed: {error[-2000:]}")
+    return {
+        "wall_s": wall_s,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "peak_mb": usage.ru_maxrss / 1e3,
+    }
+
+
+def write_tree(root: Path, n_images: int, per_image: int) -> int:
+    """A folder in KITTI's layout with true PNG headers; returns the objects written."""
+    rng = random.Random(0)  # noqa: S311
+    images, labels = root / "training" / "image_2", root / "training" / "label_2"
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    png = tiny_png(1242, 375)
+    total = 0
+    for number in range(n_images):
+        (images / f"{number:06d}.png").write_bytes(png)
+        lines = [label_line(rng) for _ in range(rng.randint(0, 2 * per_image))]
+        (labels / f"{number:06d}.txt").write_text("".join(lines))
+        total += len(lines)
+    return total
+
+
+def label_line(rng: random.Random) -> str:
+    """One object as KITTI writes it."""
+    label = rng.choice(LABELS)
+    x, y = rng.uniform(0, 1100), rng.uniform(100, 300)
+    box = f"{x:.2f} {y:.2f} {x + rng.uniform(8, 140):.2f} {y + rng.uniform(8, 74):.2f}"
+    if label == "DontCare":
+        return f"{label} -1 -1 -10 {box} -1 -1 -1 -1000 -1000 -1000 -10\n"
+    rest = " ".join(f"{rng.uniform(-20, 60):.2f}" for _ in range(7))
+    return f"{label} {rng.random():.2f} {rng.randint(0, 3)} {rng.uniform(-3, 3):.2f} {box} {rest}\n"
+
+
+def tiny_png(width: int, height: int) -> bytes:
+    """A whole, black PNG of a few hundred bytes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes((1 + (width + 7) // 8) * height), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+if __name__ == "__main__":
+    chosen = tuple((int(count), 15) for count in sys.argv[1:]) or SIZES
+    for line in run(chosen):
+        print({key: value for key, value in line.items() if value is not None})
