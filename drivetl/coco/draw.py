@@ -249,13 +249,13 @@ def _outline(canvas: Rgb, box: npt.NDArray[np.float64], paint: Colour, thickness
     for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
         ax, bx = (min(max(x, -9), width + 9) for x in (ax, bx))
         ay, by = (min(max(y, -9), height + 9) for y in (ay, by))
+        cv2.line(canvas, (ax, ay), (bx, by), (0, 0, 0), thickness)
         length = max(abs(bx - ax), abs(by - ay), 1)
-        for start in range(0, length, 14):
+        for start in range(0, length, 10):
             a, b = (
                 (round(ax + (bx - ax) * t / length), round(ay + (by - ay) * t / length))
                 for t in (start, min(start + 6, length))
             )
-            cv2.line(canvas, a, b, (0, 0, 0), thickness + 2)
             cv2.line(canvas, a, b, paint, thickness)
 
 

@@ -14,6 +14,7 @@ from drivetl.coco.audit import Audit, audit
 from drivetl.coco.audit_findings import Severity
 from drivetl.coco.audit_page import amount, html_page
 from drivetl.coco.files import new_directory
+from drivetl.errors import ConfigError
 
 _PAINTS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
@@ -39,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Audit, print the table, write json and page. Exit code 0 whatever was found."""
+    if not 1 <= args.min_size <= args.max_size <= 100_000:
+        raise ConfigError(
+            f"--min-size {args.min_size:g} --max-size {args.max_size:g} is no resize - the short side comes first, both in px"
+        )
     out = args.out or _free_folder(args.data)
     with new_directory(out) as folder:
         result = audit(

@@ -20,6 +20,8 @@ from drivetl.coco.audit_masks import is_rle
 from drivetl.coco.masks import encode
 from drivetl.errors import DataError
 
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -165,6 +167,21 @@ def test_neighbours_that_show_the_same_are_a_note(pictures: Path, tmp_path: Path
     found = findings(tmp_path, clean(), quick=False)
     assert [example.image for example in found["image-nearly-repeated"].examples] == ["drive/002.png"]
     assert "image-repeated" not in found
+
+
+@pytest.mark.skipif(not (SHARED / "dawn_fog").is_dir(), reason="the real fog photos are not here")
+def test_real_photos_that_were_published_twice_are_found(tmp_path: Path) -> None:
+    files = sorted(path for path in (SHARED / "dawn_fog").rglob("*.jpg") if path.is_file())
+    images = []
+    for number, path in enumerate(files, 1):
+        with Image.open(path) as image:
+            size = {"width": image.size[0], "height": image.size[1]}
+        images.append({"id": number, "file_name": path.relative_to(SHARED / "dawn_fog").as_posix()} | size)
+    document = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "car"}]}
+    found = findings(tmp_path, document, quick=False, images_root=SHARED / "dawn_fog")
+    copies = {Path(example.image).name for example in found["image-repeated"].examples}
+    assert {"haze-139.jpg", "haze-142.jpg"} <= copies
+    assert not {"image-missing", "image-unreadable", "image-truncated", "size-mismatch"} & set(found)
 
 
 def test_nan_as_python_writes_it_is_read_and_named(tmp_path: Path) -> None:

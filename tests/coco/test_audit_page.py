@@ -119,6 +119,16 @@ def test_a_missing_json_leaves_nothing_behind(tmp_path: Path, capsys: pytest.Cap
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("sizes", [("0", "1333"), ("800", "600"), ("nan", "1333")])
+def test_an_impossible_resize_is_refused(
+    sizes: tuple[str, str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--min-size", sizes[0], "--max-size", sizes[1], "--out", str(tmp_path / "out")]
+    assert main(["audit", str(folder / "clean.json"), *flags]) == 2
+    assert "--min-size" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_the_page_without_sideways_scrolling(
