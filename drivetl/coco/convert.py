@@ -139,9 +139,13 @@ def _write_folder(out: Path, files: Mapping[str, list[bytes]]) -> bool:
                 )
         return True
     with new_directory(out) as folder:
-        for name, pieces in files.items():
-            with (folder / name).open("wb", buffering=1 << 20) as file:
-                file.writelines(pieces)
+        try:
+            for name, pieces in files.items():
+                with (folder / name).open("wb", buffering=1 << 20) as file:
+                    file.writelines(pieces)
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror or error})"
+            raise DataError(reason, remedy="name a place with room for it with --out", file=out) from None
     return False
 
 

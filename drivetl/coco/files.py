@@ -29,10 +29,16 @@ Rgb = npt.NDArray[np.uint8]
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a whole file or nothing: a reader never sees half of it, whatever kills the writer."""
+    """Write a whole file or nothing: a reader never sees half of it, whatever kills the writer.
+
+    Raises DataError when the place cannot be written to.
+    """
     data = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path, error) from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -40,9 +46,16 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp gives 0600
         os.replace(name, path)  # noqa: PTH105
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk, a folder in the file's place
+            raise _unwritable(path, error) from None
         raise
+
+
+def _unwritable(path: Path, error: OSError) -> DataError:
+    reason = f"cannot be written ({error.strerror or error})"
+    return DataError(reason, remedy="name a place with room and permission", file=path)
 
 
 def _umask() -> int:
@@ -55,12 +68,17 @@ def _umask() -> int:
 def new_directory(path: Path, remedy: str = "name another folder with --out") -> Iterator[Path]:
     """Fill a folder that must not exist yet; it appears whole at the end, or not at all.
 
-    Yields a temporary folder beside `path`. Raises DataError when `path` exists and is not empty.
+    Yields a temporary folder beside `path`. Raises DataError when `path` exists and is not empty, or cannot be
+    written to.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise DataError("exists already and is never overwritten", remedy=remedy, file=path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    with holder as name:
         work = Path(name) / path.name
         work.mkdir()
         yield work

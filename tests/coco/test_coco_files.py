@@ -145,6 +145,18 @@ def test_a_new_directory_appears_whole_or_not_at_all(tmp_path):
         pass
 
 
+def test_a_place_that_cannot_be_written_to_is_an_error_of_the_user(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    with pytest.raises(DataError, match="cannot be written"):
+        write_atomically(tmp_path / "file" / "a.txt", "words")
+    with pytest.raises(DataError, match="cannot be written"):
+        write_atomically(tmp_path / "folder", "words")
+    with pytest.raises(DataError, match="cannot be written"), new_directory(tmp_path / "file" / "a"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
 def test_images_are_listed_sorted_at_any_depth(tmp_path):
     for name in ("b/2.JPG", "a.png", "b/1.jpeg", "c.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
