@@ -145,8 +145,9 @@ def _validation_data(run_folder: Path) -> Path:
 
 
 def _print(found: Comparison) -> None:
+    say(f"{found.metric} of A minus B: {found.n_images} images, {found.n_units} drives, 95 % intervals")
     table(
-        f"A - B in {found.metric}, {found.n_images} images, {found.n_units} drives, 95 % intervals",
+        "",
         ["", "A", "B", "A - B", "interval", "p", "p (Holm)", "detectable"],
         [
             (row.name, number(row.a), number(row.b), f"{row.delta.point:+.3f}",
@@ -167,8 +168,9 @@ def _print(found: Comparison) -> None:
 
 def _print_verdicts(gate: Gate, verdicts: list[Verdict]) -> None:
     failed = [one.name for one in verdicts if not one.passed]
+    say(f"gate: {gate.must} at confidence {gate.confidence:g}")
     table(
-        f"gate ({gate.must}, confidence {gate.confidence:g})",
+        "",
         ["", "loss", "budget", "p", "verdict"],
         [
             (one.name, f"{one.drop:+.3f}", number(one.budget), number(one.p),

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from drivetl.coco.files import read_text, write_atomically
-from drivetl.coco.io import load_json
+from drivetl.coco.io import load_json, read_dataset
 from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
 from drivetl.evaluation import coco_ap, kitti_ap, kitti_text
@@ -119,8 +119,8 @@ def _coco(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print_coco(store: MatchStore, metrics: coco_ap.CocoMetrics, iou_type: str) -> None:
-    title = f"COCO {iou_type}, {store.n_images} images, {int(store.truth.counts().sum())} objects"
-    table(title, ["metric", "value"], [(name, number(value)) for name, value in metrics.named().items()])
+    say(f"COCO {iou_type}: {store.n_images} images, {int(store.truth.counts().sum())} objects")
+    table("", ["metric", "value"], [(name, number(value)) for name, value in metrics.named().items()])
     columns = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
     table(
         "per class",
@@ -144,14 +144,16 @@ def _print_details(extra: dict[str, Any]) -> None:
         for name, one in intervals.items()
         if isinstance(one, dict)
     ]
-    table(f"95 % intervals over {intervals['units']} units", ["metric", "value", "interval"], rows)
+    say(f"95 % intervals: {intervals['units']} drives, or images where no drive is known")
+    table("", ["metric", "value", "interval"], rows)
     if intervals["warning"]:
         warn(intervals["warning"])
     operating = extra["operating"]
     keys = ("threshold", "recall", "precision", "miss_rate", "fp_per_image")
+    say(f"operating points, chosen by {operating['rule']}")
     table(
-        f"operating points ({operating['rule']})",
-        ["class", *keys, "oLRP"],
+        "",
+        ["class", "threshold", "recall", "precision", "missed", "FP/image", "oLRP"],
         [
             (name, *(number(point[key]) for key in keys), number(extra["lrp"]["classes"][name]["olrp"]))
             for name, point in operating["classes"].items()
@@ -159,8 +161,9 @@ def _print_details(extra: dict[str, Any]) -> None:
     )
     if "tide" in extra:
         errors = extra["tide"]
+        say(f"what each kind of error costs (TIDE; AP50 {number(errors['AP50'])})")
         table(
-            f"what errors cost (TIDE, AP50 {number(errors['AP50'])})",
+            "",
             ["error", "dAP50", "count"],
             [
                 (name, number(cost), errors["counts"].get(name, ""))
@@ -172,9 +175,10 @@ def _print_details(extra: dict[str, Any]) -> None:
         f"calibration ({measured['matching']}, scores from {measured['score_floor']}): "
         f"D-ECE {number(measured['d_ece'])}, LaECE {number(measured['la_ece'])}"
     )
+    say("recall at the operating point")
     table(
-        "slices: recall at the operating point",
-        ["slice", "bin", "objects", "units", "recall", "interval", "AP"],
+        "",
+        ["slice", "bin", "objects", "drives", "recall", "interval", "AP"],
         [
             (one["slice"], one["bin"], one["n_gt"], one["n_units"], number(one["recall"]["point"]),
              f"{number(one['recall']['low'])} .. {number(one['recall']['high'])}", number(one["ap"]))
@@ -184,22 +188,15 @@ def _print_details(extra: dict[str, Any]) -> None:
 
 
 def _kitti(args: argparse.Namespace) -> dict[str, Any]:
-    if len(args.predictions) > 1:
-        raise ConfigError("--protocol kitti takes one folder of results - join the folders first")
-    frames = None
-    if args.frames:
-        frames = [word for line in read_text(args.frames).splitlines() for word in line.split()[:1]]
-    truth = kitti_text.read_labels(args.gt, frames)
-    found = kitti_text.read_results(args.predictions[0], truth.frames)
+    truth, found = _kitti_files(args) if args.gt.is_file() else _kitti_folders(args)
     results = kitti_ap.evaluate(truth, found)
     rows = [
         (name, level, one.n_gt, _percent(one.ap40), _percent(one.ap11))
         for name, levels in results.items()
         for level, one in levels.items()
     ]
-    table(
-        f"KITTI 2-D, {len(truth.frames)} frames, %", ["class", "difficulty", "objects", "AP40", "AP11"], rows
-    )
+    say(f"KITTI 2-D: {len(truth.frames)} frames, average precision in %")
+    table("", ["class", "difficulty", "objects", "AP40", "AP11"], rows)
     silent = [name for name in results if name not in found.names]
     if silent:
         warn(f"no detections at all of {', '.join(silent)}: counted as zero precision, not left out")
@@ -215,6 +212,25 @@ def _kitti(args: argparse.Namespace) -> dict[str, Any]:
         }
         for name, levels in results.items()
     }
+
+
+def _kitti_folders(args: argparse.Namespace) -> tuple[kitti_text.KittiObjects, kitti_text.KittiObjects]:
+    if len(args.predictions) > 1:
+        raise ConfigError("--protocol kitti takes one folder of results - join the folders first")
+    frames = None
+    if args.frames:
+        frames = [word for line in read_text(args.frames).splitlines() for word in line.split()[:1]]
+    truth = kitti_text.read_labels(args.gt, frames)
+    return truth, kitti_text.read_results(args.predictions[0], truth.frames)
+
+
+def _kitti_files(args: argparse.Namespace) -> tuple[kitti_text.KittiObjects, kitti_text.KittiObjects]:
+    """KITTI's rules on a dataset that convert-kitti wrote, and on COCO results: from the source's own labels."""
+    if args.frames:
+        raise ConfigError("--frames goes with label folders - split the dataset instead")
+    dataset = read_dataset(args.gt)
+    results = read_coco_results(args.predictions, dataset)
+    return kitti_text.labels_of(dataset), kitti_text.detections_of(results, dataset)
 
 
 def _percent(value: float) -> str:

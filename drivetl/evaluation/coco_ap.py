@@ -147,7 +147,7 @@ def class_ap(
     draws = np.ones((1, store.n_images)) if weights is None else np.atleast_2d(weights)
     found = np.full((len(draws), len(store.truth.categories)), np.nan)
     for first in range(0, len(draws), _DRAWS_AT_ONCE):
-        chunk = np.ascontiguousarray(draws[first : first + _DRAWS_AT_ONCE].T, np.float64)  # (I, B)
+        chunk = draws[first : first + _DRAWS_AT_ONCE].astype(np.float64)
         for k in range(found.shape[1]):
             found[first : first + _DRAWS_AT_ONCE, k] = _weighted_class_ap(store, k, thresholds, chunk, view)
     return found
@@ -167,51 +167,58 @@ def threshold_index(iou: float) -> int:
 def _weighted_class_ap(
     store: MatchStore, category: int, thresholds: range | list[int], weights: Floats, view: int
 ) -> Floats:
-    """(B,) AP of one class, mean over thresholds; weights (I, B)."""
+    """(B,) AP of one class, mean over thresholds; weights (B, I)."""
     part, truth = store.views[view], store.truth
     objects = (truth.category == category) & ~part.truth_ignored
-    positives = weights[truth.image[objects]].sum(axis=0)  # (B,)
+    positives = weights @ np.bincount(truth.image[objects], minlength=store.n_images)  # (B,)
     first, last = store.class_starts[category : category + 2]
     a, b = np.searchsorted(store.candidates, (first, last))
     match = store.matched[view, list(thresholds), a:b]  # (T, C)
     useful = np.flatnonzero((match >= 0).any(axis=0))
     near, match = store.candidates[a:b][useful], match[:, useful]
-    total: Floats = np.zeros(weights.shape[1])
+    total: Floats = np.zeros(len(weights))
     if len(near):
         seen = slice(first, near[-1] + 1)
-        counts = weights[store.image[seen]]
-        counts[part.detection_outside[seen]] = 0
-        counted = np.cumsum(counts, axis=0)[near - first]  # (C, B) detections so far, matched or not
-        each = weights[store.image[near]]
+        counts = np.take(weights, store.image[seen], axis=1)
+        counts[:, part.detection_outside[seen]] = 0
+        counted = np.cumsum(counts, axis=1)[:, near - first]  # (B, C) detections so far, matched or not
+        each = np.take(weights, store.image[near], axis=1)
+        n_seen = np.cumsum(~part.detection_outside[seen])[near - first]
         for row in match:
-            total += _area_under(*_counts_at_tp(row, part, near, each, counted), positives)
+            ends = _counts_at_runs(row, part, near, n_seen, each, counted)
+            total += _area_under(*ends, positives)
     with np.errstate(invalid="ignore"):
         return np.where(positives > 0, total / len(thresholds), np.nan)
 
 
-def _counts_at_tp(
-    match: npt.NDArray[np.int32], part: View, near: Ints, each: Floats, counted: Floats
+def _counts_at_runs(
+    match: npt.NDArray[np.int32], part: View, near: Ints, n_seen: Ints, each: Floats, counted: Floats
 ) -> tuple[Floats, Floats]:
-    """Weighted true and false positives so far at each true positive, (N, B) each."""
+    """Weighted true and false positives so far at the end of each run of true positives: (B, N) each.
+
+    Within a run, with no false positive between, precision only rises, whatever the weights: its end stands for all.
+    """
     hits = np.flatnonzero(match >= 0)
     tp = ~part.truth_ignored[match[hits]]
-    outside = part.detection_outside[near[hits]]
-    n_tp = np.cumsum(each[hits[tp]], axis=0)
-    if tp.all() and not outside.any():
-        return n_tp, counted[hits] - n_tp
-    spent = np.cumsum(np.where(outside[:, None], 0.0, each[hits]), axis=0)[tp]
-    return n_tp, counted[hits[tp]] - spent
+    inside = ~part.detection_outside[near[hits]]
+    n_fp = (n_seen[hits] - np.cumsum(inside))[tp]
+    ends = np.flatnonzero(np.diff(n_fp, append=-1))
+    n_tp = np.cumsum(np.take(each, hits[tp], axis=1), axis=1)[:, ends]
+    if tp.all() and inside.all():
+        return n_tp, np.take(counted, hits[ends], axis=1) - n_tp
+    spent = np.cumsum(np.take(each, hits, axis=1) * inside, axis=1)[:, np.flatnonzero(tp)[ends]]
+    return n_tp, np.take(counted, hits[tp][ends], axis=1) - spent
 
 
 def _area_under(n_tp: Floats, n_fp: Floats, positives: Floats) -> Floats:
-    """(B,) mean over COCO's 101 recall points of the precision envelope; n_tp, n_fp (N, B) at each true positive."""
-    if not len(n_tp):
+    """(B,) mean over COCO's 101 recall points of the precision envelope; n_tp, n_fp (B, N) at the runs' ends."""
+    if not n_tp.shape[1]:
         return np.zeros(len(positives))
     precision = n_tp / (n_fp + n_tp + _EPS)
-    envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    reached = _points_reached(n_tp / np.maximum(positives, _EPS))
-    points = np.diff(reached, axis=0, prepend=np.int32(0))
-    area: Floats = np.einsum("nb,nb->b", envelope, points) / len(RECALL_THRESHOLDS)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    reached = _points_reached(n_tp / np.maximum(positives, _EPS)[:, None])
+    points = np.diff(reached, axis=1, prepend=np.int32(0))
+    area: Floats = np.einsum("bn,bn->b", envelope, points) / len(RECALL_THRESHOLDS)
     return area
 
 

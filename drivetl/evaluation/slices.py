@@ -66,8 +66,10 @@ def distances_m(truth: GroundTruth) -> Floats:
     z = np.full(len(truth.image), np.nan)
     for row, said in enumerate(truth.attributes):
         location = said.get("location_xyz_m")
-        if location is not None and 0 < float(location[2]) < 1e4:
-            z[row] = float(location[2])
+        if not isinstance(location, list | tuple) or len(location) != 3:
+            continue
+        if isinstance(location[2], int | float) and 0 < location[2] < 1e4:
+            z[row] = location[2]
     return z
 
 

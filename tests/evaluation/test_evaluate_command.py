@@ -154,6 +154,54 @@ def test_kitti_by_command(tmp_path):
     assert (easy["AP40"], easy["AP11"], len(easy["precision_41"])) == (100.0, 100.0, 41)
 
 
+def test_kittis_rules_on_a_converted_dataset(tmp_path):
+    """The labels' own boxes, names and hardness count, not what conversion made of them."""
+    tail = "1.5 1.6 4 0 1.7 20 0"
+    labels = [
+        f"Car 0.00 0 0 100 100 200 160 {tail}",
+        f"Car 0.00 2 0 300 100 400 160 {tail}",
+        f"Van 0.00 0 0 500 100 600 160 {tail}",
+        f"Car 0.40 0 0 1200 100 1300 160 {tail}",
+        "DontCare -1 -1 -10 700 100 800 160 -1 -1 -1 -1000 -1000 -1000 -10",
+    ]
+    results = [("car", (100, 100, 200, 160)), ("car", (500, 100, 600, 160)), ("car", (700, 100, 800, 160)),
+               ("car", (1200, 100, 1300, 160)), ("pedestrian", (10, 10, 40, 80))]  # fmt: skip
+    root, folder = tmp_path / "root", tmp_path / "root" / "training" / "label_2"
+    folder.mkdir(parents=True)
+    (tmp_path / "results").mkdir()
+    for frame in range(50):
+        (folder / f"{frame:06d}.txt").write_text("\n".join(labels))
+        lines = [
+            f"{name} -1 -1 -10 {' '.join(map(str, box))} -1 -1 -1 -1000 -1000 -1000 -10 {1 - frame / 100}"
+            for name, box in results
+        ]
+        (tmp_path / "results" / f"{frame:06d}.txt").write_text("\n".join(lines))
+    command = ["convert-kitti", "--root", str(root), "--out", str(tmp_path / "data"), "--mapping-dir", "none"]
+    assert main([*command, "--image-size", "1242x375"]) == 0
+    converted = read_dataset(tmp_path / "data" / "all.json")
+    ids = {name: number for number, name in enumerate(converted.categories, 1)}
+    records = [
+        {
+            "image_id": image.id,
+            "category_id": ids[name],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": 1 - int(image.file_name[-10:-4]) / 100,
+        }
+        for image in converted.images
+        for name, (x1, y1, x2, y2) in results
+    ]
+    predictions = write(tmp_path / "results.json", records)
+    common = ["evaluate", "--protocol", "kitti", "--predictions"]
+    by_folder, by_dataset = tmp_path / "1.json", tmp_path / "2.json"
+    gt = str(tmp_path / "data" / "all.json")
+    assert main([*common, str(tmp_path / "results"), "--gt", str(folder), "--out", str(by_folder)]) == 0
+    assert main([*common, predictions, "--gt", gt, "--out", str(by_dataset)]) == 0
+    found = json.loads(by_folder.read_text())
+    assert found == json.loads(by_dataset.read_text())
+    assert found["car"]["easy"]["n_gt"] == 50 and found["car"]["hard"]["n_gt"] == 150
+    assert found["car"]["easy"]["AP40"] == 100.0
+
+
 def dataset(tmp_path, **options):
     images = [
         ImageRecord(7, "b.png", 320, 240, "drive 1", **options),
