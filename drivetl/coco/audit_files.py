@@ -9,7 +9,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -256,15 +256,17 @@ def _near_repeated(tables: Tables, rows: Sequence[int]) -> list[Finding]:
         differing = int((one != two).sum())
         if differing <= NEAR_BITS:
             near[b] = (a, differing)
-    return about_images(
+    found = about_images(
         tables,
         sorted(near),
         "image-nearly-repeated",
         "note",
-        f"Frames that hardly differ from the one before ({len(chosen)} pairs of {len(pairs)} looked at)",
+        "Frames that hardly differ from the one before"
+        + (f" (a sample of the {len(pairs):,} pairs)" if len(chosen) < len(pairs) else ""),
         "a parked car or a fixed camera: fewer frames teach as much, and the split must keep sequences whole",
         lambda row: f"{near[row][1]} of 256 bits differ from {tables.file_names[near[row][0]]}",
     )
+    return [replace(finding, total=len(chosen), unit="pairs") for finding in found]
 
 
 def _is_safe(name: str) -> bool:
