@@ -17,11 +17,11 @@ FRAMES = Path(__file__).parents[2].parent / "shared" / "data" / "kitti" / "train
 
 
 def street(seed: int) -> np.ndarray:
-    """A random scene of large shapes with fine texture, (120, 320, 3) uint8 RGB."""
+    """A random scene of large shapes with fine texture, (240, 640, 3) uint8 RGB."""
     rng = np.random.default_rng(seed)
-    image = cv2.resize(rng.integers(0, 255, (6, 12, 3), np.uint8), (320, 120), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(rng.integers(0, 255, (6, 12, 3), np.uint8), (640, 240), interpolation=cv2.INTER_CUBIC)
     for _ in range(12):
-        x, y, w, h = rng.integers(0, (300, 110, 80, 60))
+        x, y, w, h = rng.integers(0, (600, 220, 160, 120))
         cv2.rectangle(image, (int(x), int(y)), (int(x + w), int(y + h)), rng.integers(0, 255, 3).tolist(), -1)
     return image
 
@@ -67,7 +67,7 @@ def test_planted_duplicates_are_found_and_nothing_else(tmp_path):
         if how == "brighter":
             picture = np.clip(picture * 1.15 + 8, 0, 255).astype(np.uint8)
         if how == "shifted":
-            picture = np.roll(picture, 1, axis=1)
+            picture = np.roll(picture, 2, axis=1)
         del image
         jpeg = tmp_path / f"{number:05d}.png"
         save(jpeg, picture)
