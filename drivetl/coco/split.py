@@ -178,6 +178,12 @@ def _by_group(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
         method="sequence",
         reason=f"{len(groups)} groups by {what}, stratified over classes and attributes",
     )
+    share = len(result.val) / len(images) if images else options.val_fraction
+    if abs(share - options.val_fraction) > max(0.1, options.val_fraction / 2):
+        result.warnings.append(
+            f"val holds {share:.0%} of the images, {options.val_fraction:.0%} were asked for: {len(groups)} whole "
+            f"groups allow no better balance of images, classes and attributes"
+        )
     alone = sum(not image.sequence for image in images)
     if alone and options.by == ("sequence",):
         result.warnings.append(

@@ -123,6 +123,13 @@ def test_standard_applies_to_a_subset_but_not_when_a_side_would_be_empty():
     assert "val is empty" in explicit.warnings[0]
 
 
+def test_a_share_far_from_the_wanted_one_is_said():
+    images = [record(n, "long" if n > 10 else "short", n, "c") for n in range(1, 21)]
+    (warning,) = split_images(images, SplitOptions("sequence", 0.2)).warnings
+    assert "val holds 50% of the images, 20% were asked for: 2 whole groups" in warning
+    assert split_images(images, SplitOptions("sequence", 0.5)).warnings == []
+
+
 def test_random_warns_when_it_tears_drives_apart():
     images = [record(n, f"d{n % 3}", n) for n in range(30)]
     assert "frames of 3 sequences on both sides" in split_images(images, SplitOptions("random")).warnings[0]
