@@ -127,7 +127,7 @@ def _common() -> list[Condition]:
         row("shot_noise", "noise", "poisson_display", noise.shot_noise, "photons", photons=(60, 25, 12, 5, 3)),
         row("impulse_noise", "noise", "salt_pepper", noise.impulse_noise, "share", amount=(0.03, 0.06, 0.09, 0.17, 0.27)),
         row("defocus_blur", "defocus", "display_disc", blur.defocus_blur, "px", radius_px=(3, 4, 6, 8, 10), soften_px=(0.1, 0.5, 0.5, 0.5, 0.5)),
-        row("glass_blur", "frosted glass", "local_shuffle", blur.glass_blur, "px", reach_px=(1, 2, 2, 3, 4), sigma_px=(0.7, 0.9, 1, 1.1, 1.5), rounds=(2, 1, 3, 2, 2)),
+        row("glass_blur", "frosted glass", "local_overwriting", blur.glass_blur, "px", "1.4, 1.0, 3.1, 2.5, 2.8 px down and right", reach_px=(1, 2, 2, 3, 4), sigma_px=(0.7, 0.9, 1, 1.1, 1.5), rounds=(2, 1, 3, 2, 2)),
         row("motion_blur", "motion blur", "half_gaussian_line", blur.motion_blur, "px", "2.1, 3.7, 6.1, 9.0, 11.4 px along the motion", sigma_px=motion_sigma, radius_px=motion_px),
         row("zoom_blur", "motion blur", "outward_zoom_mean", blur.zoom_blur, "zoom", "5, 8, 10, 12, 15 % of the distance from the centre, outwards", largest=zoom_largest, step=zoom_step),
         row("snow", "snow", "thresholded_noise", air.snow, "share kept", keep=(0.8, 0.7, 0.7, 0.65, 0.55), mean=(0.1, 0.2, 0.55, 0.55, 0.55), std=(0.3, 0.3, 0.3, 0.3, 0.3), zoom=(3, 2, 4, 4.5, 2.5), threshold=(0.5, 0.5, 0.9, 0.85, 0.85), radius_px=(10, 12, 12, 12, 12), sigma_px=(4, 4, 8, 8, 12)),
@@ -142,7 +142,8 @@ def _common() -> list[Condition]:
         row("gaussian_blur", "defocus", "gaussian_blur", blur.gaussian_blur, "px", sigma_px=(1, 2, 3, 4, 6)),
         row("spatter", "dirt", "thresholded_splashes", air.spatter, "threshold", threshold=(0.69, 0.68, 0.68, 0.65, 0.65), mean=(0.65, 0.65, 0.65, 0.65, 0.67), std=(0.3, 0.3, 0.3, 0.3, 0.4), sigma_px=(4, 3, 2, 1, 1), strength=(0.6, 0.6, 0.5, 1.5, 1.5), mud=(0, 0, 0, 1, 1)),
         row("saturate", "colour", "hsv_saturation", noise.saturate, "gain", gain=(0.3, 0.1, 2, 5, 20), offset=(0, 0, 0, 0.1, 0.2)),
-        row("motion_blur_aligned", "motion blur", "half_gaussian_line", blur.motion_blur_aligned, "px", published="motion_blur", sigma_px=motion_sigma, radius_px=motion_px),
+        row("motion_blur_aligned", "motion blur", "centred_gaussian_line", blur.motion_blur_aligned, "px", published="motion_blur", sigma_px=motion_sigma, radius_px=motion_px),
+        row("glass_blur_aligned", "frosted glass", "local_overwriting_mirrored", blur.glass_blur_aligned, "px", published="glass_blur", reach_px=(1, 2, 2, 3, 4), sigma_px=(0.7, 0.9, 1, 1.1, 1.5), rounds=(2, 1, 3, 2, 2)),
         row("zoom_blur_aligned", "motion blur", "centred_zoom_mean", blur.zoom_blur_aligned, "zoom", published="zoom_blur", largest=zoom_largest, step=zoom_step),
         row("elastic_aligned", "deformation", "elastic_noise_highpass", noise.elastic_aligned, "alpha", published="elastic_transform", alpha=elastic_alpha),
     ]  # fmt: skip

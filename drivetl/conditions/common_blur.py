@@ -52,12 +52,24 @@ def glass_blur(
 ) -> Rgb:
     """Blur, overwrite every pixel by one up to `reach_px` away, one after the other, `rounds` times, blur again.
 
-    (The published code means to swap, but overwrites: both sides of its assignment are views of one array.) One
-    after the other is slow: here a small grid goes through it once, and the picture is tiled with where its pixels
-    ended up, from a random corner on. Steps are symmetric, unlike the published -r .. r - 1, so content stays.
+    (The published code means to swap, but overwrites: both sides of its assignment are views of one array.) Steps
+    are -r .. r - 1 as published and taken from the bottom right on, so content moves down and right by 1 to 3 px.
     """
+    return _shuffled(scene, rng, sigma_px, overwritten_from(int(reach_px), int(rounds)))
+
+
+def glass_blur_aligned(
+    scene: Scene, rng: np.random.Generator, *, sigma_px: float, reach_px: float, rounds: float
+) -> Rgb:
+    """`glass_blur` with every other pixel's displacement turned round, as on a chessboard: content stays."""
+    moves = overwritten_from(int(reach_px), int(rounds))
+    signs = 1 - 2 * (np.indices(moves.shape[:2]).sum(axis=0) % 2)
+    return _shuffled(scene, rng, sigma_px, (moves * signs[..., None]).astype(np.int16))
+
+
+def _shuffled(scene: Scene, rng: np.random.Generator, sigma_px: float, tile: npt.NDArray[np.int16]) -> Rgb:
+    """The picture tiled with displacements, from a random corner on, blurred before and after."""
     image = _blurred(scene.image, sigma_px)
-    tile = overwritten_from(int(reach_px), int(rounds))
     first = (uniform(rng, 2) * len(tile)).astype(int)
     rows, columns = (
         (np.arange(n) + start) % len(tile) for n, start in zip(image.shape[:2], first, strict=True)
@@ -72,10 +84,13 @@ def glass_blur(
 
 @lru_cache(8)
 def overwritten_from(reach: int, rounds: int) -> npt.NDArray[np.int16]:
-    """(128, 128, 2) dx, dy px to where each pixel's content came from, on a torus, from the bottom right up."""
+    """(128, 128, 2) dx, dy px to where each pixel's content came from, on a torus, from the bottom right up.
+
+    One pixel after the other is slow: this small grid goes through it once, and pictures are tiled with it.
+    """
     side = 128
     draws = words16(np.random.default_rng([2019, reach, rounds]), 2 * rounds * side * side).astype(np.int64)
-    pairs = iter(((draws * (2 * reach + 1) >> 16) - reach).reshape(-1, 2).tolist())
+    pairs = iter(((draws * (2 * reach) >> 16) - reach).reshape(-1, 2).tolist())
     content = [(0, 0)] * (side * side)
     for _ in range(rounds):
         for row in range(side - 1, -1, -1):
@@ -89,9 +104,10 @@ def overwritten_from(reach: int, rounds: int) -> npt.NDArray[np.int16]:
 def motion_kernel(
     radius_px: int, sigma_px: float, angle_deg: float, *, aligned: bool
 ) -> npt.NDArray[np.float32]:
-    """One half of a Gaussian along a line, 2 radius + 1 taps; `aligned` puts its centroid into the middle.
+    """Weights of a Gaussian along a line, 2 radius + 1 taps.
 
-    As published the taps lie on whole pixels on one side of the centre: content moves by the centroid, 2 to 11 px.
+    As published it is one half of a Gaussian, its taps on whole pixels on one side of the centre: content moves by
+    its centroid, 2 to 11 px. `aligned`: a whole Gaussian of the same spread, centred between the taps' ends.
     """
     taps = np.arange(2 * radius_px + 1)
     weights = np.exp(-(taps**2) / (2 * sigma_px**2))
@@ -100,7 +116,10 @@ def motion_kernel(
     if not aligned:
         dx, dy = (np.ceil(taps * part - 0.5) for part in (math.cos(angle), math.sin(angle)))
     else:
-        centred = taps - float(weights @ taps)
+        variance = float(weights @ taps**2) - float(weights @ taps) ** 2
+        centred = taps - radius_px
+        weights = np.exp(-(centred**2) / (2 * variance))
+        weights /= weights.sum()
         dx, dy = centred * math.cos(angle), centred * math.sin(angle)
     reach = int(np.ceil(max(np.abs(dx).max(), np.abs(dy).max()))) + 1
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float64)
@@ -130,7 +149,7 @@ def motion_blur(scene: Scene, rng: np.random.Generator, *, radius_px: float, sig
 
 
 def motion_blur_aligned(scene: Scene, rng: np.random.Generator, *, radius_px: float, sigma_px: float) -> Rgb:
-    """`motion_blur` with the same kernel, its centroid in the middle: content stays."""
+    """`motion_blur` with a whole Gaussian of the same spread: content stays."""
     return _motion(scene, rng, radius_px, sigma_px, aligned=True)
 
 

@@ -115,8 +115,8 @@ def guided_filter(guide: Field, coarse: Field, radius: int, regularity: float) -
     share = covariance / (np.maximum(variance, 0) + regularity)
     base = mean_c - share * mean_g
     full = (guide.shape[1], guide.shape[0])
-    share, base = (np.asarray(cv2.resize(cv2.blur(part, window), full)) for part in (share, base))
-    return np.asarray(share * guide + base, np.float32)
+    slope, offset = (cv2.resize(cv2.blur(part, window), full) for part in (share, base))
+    return np.asarray(slope * guide + offset, np.float32)
 
 
 def depth_prior(image: Rgb, view: View, sky: Field) -> Field:

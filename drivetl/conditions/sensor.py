@@ -56,7 +56,7 @@ def ego_blur(scene: Scene, rng: np.random.Generator, *, path_m: float) -> Rgb:
 
 def defocus(scene: Scene, rng: np.random.Generator, *, radius_permille: float) -> Rgb:
     """A lens out of focus: the blur disc of a seven-bladed iris, radius in thousandths of the width, linear light."""
-    radius_px = radius_permille * scene.width / 1000
+    radius_px = max(radius_permille * scene.width / 1000, 0.6)  # a smaller disc falls onto one pixel
     half = radius_px > 4  # so wide a blur leaves nothing that half the resolution would lose
     kernel = disc_kernel(radius_px / 2 if half else radius_px, sides=7)
     kernel = (kernel + kernel[::-1, ::-1]) * np.float32(

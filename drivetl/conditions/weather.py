@@ -31,14 +31,11 @@ from drivetl.conditions.scene import Scene
 def fog(scene: Scene, rng: np.random.Generator, *, visibility_m: float) -> Rgb:
     """Homogeneous fog: L = L0 t + A (1 - t), t = exp(-2.996 z n / V) (Koschmieder 1924), in linear light.
 
-    A is grey as the sky (`Scene.airlight`); n = 1 +- 12 % of smooth noise a third of the picture wide. The sun's
-    direct light goes with it: local contrast and colour fade as the share of scattered light grows.
+    A is grey as the sky (`Scene.airlight`); n = 1 +- 4 % of smooth noise a third of the picture wide (mean 1).
     """
     patches = smooth_noise(rng, scene.height, scene.width, scene.width / 3)
-    uneven = np.clip(1 + 0.06 * patches, 0.76, 1.24)
-    share = transmission(scene.depth, visibility_m, uneven)
-    planes = overcast(scene, min(1.0, 60 / visibility_m))
-    return to_display(veil(planes, share, scene.airlight()))
+    share = transmission(scene.depth, visibility_m, np.clip(1 + np.float32(0.04) * patches, 0.88, 1.12))
+    return to_display(veil(scene.linear.copy(), share, scene.airlight()))
 
 
 def rain(scene: Scene, rng: np.random.Generator, *, rate_mm_h: float) -> Rgb:
@@ -80,6 +77,8 @@ def streak_layer(scene: Scene, rng: np.random.Generator, rate_mm_h: float) -> Fi
         shortest_mm = max(0.8, 250 * depth / focal)  # thinner than a quarter pixel: invisible
         per_m3 = 8000 / slope * math.exp(-slope * shortest_mm)
         count = min(1500, round(per_m3 * _volume_m3(scene, near, far)))
+        if count == 0:
+            continue
         spots = uniform(rng, count, 3)
         size_mm = shortest_mm - np.log(spots[:, 2]) / slope
         speed = np.maximum(9.65 - 10.3 * np.exp(-0.6 * size_mm), 1.0)
