@@ -7,6 +7,7 @@ so that objects read = kept + ignored + dropped + rejected holds from the first 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -133,15 +134,16 @@ Reader = Callable[[Reading], Footage]
 
 def number(value: object, what: str) -> float:
     """A finite float out of a foreign value; DataError names what it should have been."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise DataError(f"{what} is {shown(value)}, not a number", remedy="mend or remove the record")
-    try:
-        result = float(value)
-    except (ValueError, OverflowError):
-        result = math.nan
-    if not math.isfinite(result):
-        raise DataError(f"{what} is {shown(value)}, not a finite number", remedy="mend or remove the record")
-    return result
+    kind = type(value)
+    if kind is str or kind is float or kind is int:
+        try:
+            result = float(value)  # type: ignore[arg-type]
+        except (ValueError, OverflowError):
+            result = math.nan
+        if math.isfinite(result):
+            return result
+    expected = "finite number" if kind in (str, float, int) else "number"
+    raise DataError(f"{what} is {shown(value)}, not a {expected}", remedy="mend or remove the record")
 
 
 def whole(value: object, what: str) -> int:
@@ -257,6 +259,15 @@ class ImageIndex:
         return None
 
 
+def files_below(folder: Path, suffix: str) -> list[str]:
+    """Full names of all files below a folder with this suffix, hidden ones left out, sorted; links are not followed."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [f"{place}/{name}" for name in names if name.endswith(suffix) and not name.startswith(".")]
+    return sorted(found)
+
+
 def first_folder(root: Path, *names: str) -> Path:
     """The first of these sub-folders that exists, else the root itself."""
     return next((root / name for name in names if (root / name).is_dir()), root)
@@ -271,10 +282,7 @@ def label_files(root: Path, suffix: str) -> list[Path]:
         return [root]
     if not root.exists():
         raise DataError("no such file or folder", remedy="check --root", file=root)
-    found = sorted(
-        (path for path in root.rglob(f"*{suffix}") if path.is_file() and not path.name.startswith(".")),
-        key=lambda path: path.relative_to(root).as_posix(),
-    )
+    found = [Path(name) for name in files_below(root, suffix)]
     if not found:
         raise DataError(f"no *{suffix} file in it", remedy="check --root and --format", file=root)
     return found

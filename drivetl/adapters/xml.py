@@ -54,16 +54,25 @@ class Node:
 
 
 class _Builder:
-    """The target that defusedxml's parser calls; finished children of the root wait in `done`."""
+    """Builds nodes straight from expat's callbacks; finished children of the root wait in `done`.
+
+    defusedxml's parser guards entities and external references; going past its Python layer for the elements
+    themselves halves the time of a large file, and gives the line numbers.
+    """
 
     def __init__(self) -> None:
-        self.parser: Any = None
+        self.parser = DefusedXMLParser(target=self)
+        self.expat = self.parser.parser
+        self.expat.ordered_attributes = False
+        self.expat.StartElementHandler = self._start
+        self.expat.EndElementHandler = self._end
+        self.expat.CharacterDataHandler = self._text
         self.stack: list[Node] = []
         self.root: Node | None = None
         self.done: list[Node] = []
 
-    def start(self, tag: str, attributes: dict[str, str]) -> None:
-        line = int(self.parser.parser.CurrentLineNumber)
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        line = int(self.expat.CurrentLineNumber)
         if len(self.stack) >= MAX_DEPTH:
             raise DataError(
                 f"nested deeper than {MAX_DEPTH} elements", remedy="this is no annotation", line=line
@@ -71,11 +80,10 @@ class _Builder:
         self.stack.append(Node(tag, attributes, line))
         self.root = self.root or self.stack[0]
 
-    def data(self, text: str) -> None:
-        if self.stack:
-            self.stack[-1].text += text
+    def _text(self, text: str) -> None:
+        self.stack[-1].text += text
 
-    def end(self, _tag: str) -> None:
+    def _end(self, _tag: str) -> None:
         node = self.stack.pop()
         if len(self.stack) == 1:
             self.done.append(node)
@@ -83,7 +91,7 @@ class _Builder:
             self.stack[-1].children.append(node)
 
     def close(self) -> None:
-        pass
+        """Called by the parser at the end of the file."""
 
 
 def stream(path: Path, root_tag: str) -> Iterator[Node]:
@@ -93,12 +101,10 @@ def stream(path: Path, root_tag: str) -> Iterator[Node]:
     encoding.
     """
     builder = _Builder()
-    parser = DefusedXMLParser(target=builder, forbid_dtd=False)
-    builder.parser = parser
     try:
         with path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
-                _feed(parser, chunk)
+                _feed(builder.parser, chunk)
                 if builder.root is not None and builder.root.tag != root_tag:
                     raise DataError(
                         f"root element <{shown(builder.root.tag)[1:-1]}>, not <{root_tag}>",
@@ -107,7 +113,7 @@ def stream(path: Path, root_tag: str) -> Iterator[Node]:
                     )
                 yield from builder.done
                 builder.done.clear()
-        _feed(parser, None)
+        _feed(builder.parser, None)
         yield from builder.done
     except DataError as error:
         raise error.at(path) from None
@@ -127,12 +133,10 @@ def document(path: Path, root_tag: str) -> Node:
 def root_tag(path: Path) -> str:
     """The tag of a file's root element; empty when it is not XML."""
     builder = _Builder()
-    parser = DefusedXMLParser(target=builder)
-    builder.parser = parser
     try:
         with path.open("rb") as file:
             while builder.root is None and (chunk := file.read(CHUNK_BYTES)):
-                _feed(parser, chunk)
+                _feed(builder.parser, chunk)
     except (DataError, OSError):
         return builder.root.tag if builder.root is not None else ""
     return builder.root.tag if builder.root is not None else ""

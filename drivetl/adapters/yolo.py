@@ -12,7 +12,16 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from drivetl.adapters.reading import Footage, Reading, Sizes, folder_sequence, number, shown, whole
+from drivetl.adapters.reading import (
+    Footage,
+    Reading,
+    Sizes,
+    files_below,
+    folder_sequence,
+    number,
+    shown,
+    whole,
+)
 from drivetl.adapters.shapes import Points, box_of, flat, visible
 from drivetl.coco.files import list_images, read_text
 from drivetl.coco.records import SourceImage, SourceObject
@@ -149,20 +158,19 @@ def label_of(value: object, names: list[str]) -> str | None:
 
 
 def _parse_row(label: str, fields: list[str], line: int) -> Row:
-    values = [number(value, f"column {column}") for column, value in enumerate(fields[1:], 2)]
-    for value in values:
-        if not 1 - FURTHEST <= value <= FURTHEST:
-            raise DataError(
-                f"{value:g} is no fraction of the image",
-                remedy="YOLO coordinates are divided by width and height",
-            )
+    values = [number(value, "a column") for value in fields[1:]]
+    if not (min(values, default=0) >= 1 - FURTHEST and max(values, default=0) <= FURTHEST):
+        worst = max(values, key=abs)
+        raise DataError(
+            f"{worst:g} is no fraction of the image",
+            remedy="YOLO coordinates are divided by width and height",
+        )
     if len(values) == 4:
         cx, cy, w, h = values
         if w < 0 or h < 0:
             raise DataError(f"box size {w:g} x {h:g} is negative", remedy="mend or remove the row")
-        return Row(
-            label, line, (_snap(cx - w / 2), _snap(cy - h / 2), _snap(cx + w / 2), _snap(cy + h / 2)), None
-        )
+        w, h = w / 2, h / 2
+        return Row(label, line, (_snap(cx - w), _snap(cy - h), _snap(cx + w), _snap(cy + h)), None)
     if len(values) >= 6 and len(values) % 2 == 0:
         return Row(label, line, None, list(zip(values[::2], values[1::2], strict=True)))
     hint = "; with a sixth, a confidence, it is a prediction" if len(values) == 5 else ""
@@ -174,7 +182,9 @@ def _parse_row(label: str, fields: list[str], line: int) -> Row:
 
 def _snap(edge: float) -> float:
     """The image's border for an edge that misses it by the rounding of six decimals alone."""
-    border = min(max(edge, 0.0), 1.0)
+    if 0.0 <= edge <= 1.0:
+        return edge
+    border = 0.0 if edge < 0 else 1.0
     return border if abs(edge - border) <= ROUNDING else edge
 
 
@@ -184,50 +194,44 @@ def images_of(
     """The named images with their rows; with `orphans`, label files of no named image are errors."""
     sizes = Sizes(images_root)
     labels = _label_files(reading.root, images_root)
-    used: set[Path] = set()
+    folders = [f"{reading.root}/{folder}" for folder in _label_folders(reading.root)]
+    used: set[str] = set()
     for name in image_names:
-        path = _label_of(name, images_root, reading.root, labels)
-        if path is None:
+        found = _label_of(name, str(images_root), str(reading.root), folders, labels)
+        if found is None:
             reading.note("images without a label file, taken as images without objects")
         else:
-            used.add(path)
+            used.add(found)
+        path = Path(found) if found else None
         with reading.file(path or images_root / name):
             size = sizes.of(name)
             rows = list(parse(read_text(path), names, reading, path)) if path else []
             image = SourceImage(name, *size, sequence=folder_sequence(name), label_file=path)
             image.objects = _objects(reading, rows, size, path)
             yield image
-    for path in sorted(set(labels.values()) - used) if orphans else ():
-        _orphan(reading, names, path)
+    for found in sorted(labels - used) if orphans else ():
+        _orphan(reading, names, Path(found))
 
 
-def _label_files(root: Path, images_root: Path) -> dict[str, Path]:
-    """Label files below root, by path relative to root without suffix."""
-    found = {}
-    for folder in {root, images_root}:
-        for path in sorted(folder.rglob("*.txt")):
-            if path.stem.lower() not in NO_LABELS and path.is_file():
-                found[str(path.with_suffix(""))] = path
-    return found
+def _label_files(root: Path, images_root: Path) -> set[str]:
+    """Full names of the label files below both roots."""
+    found = {*files_below(root, ".txt"), *files_below(images_root, ".txt")}
+    return {name for name in found if PurePosixPath(name).stem.lower() not in NO_LABELS}
 
 
-def _label_of(name: str, images_root: Path, root: Path, labels: dict[str, Path]) -> Path | None:
+def _label_of(name: str, images_root: str, root: str, folders: list[str], labels: set[str]) -> str | None:
     """Where an image's labels stand: beside it, with `images` turned to `labels`, or in a label folder of the root."""
-    stem = PurePosixPath(name).with_suffix("")
-    parts = list(stem.parts)
-    turned = ["labels" if part == "images" else part for part in parts]
-    candidates = [
-        images_root / stem,
-        root / "labels" / stem,
-        root / "labels" / Path(*turned),
-        root / stem,
-        root / Path(*turned),
-        *(root / folder / stem for folder in _label_folders(root)),
+    stem = name.rpartition(".")[0]
+    turned = "/".join("labels" if part == "images" else part for part in stem.split("/"))
+    places = [images_root, *folders, root]
+    candidates = [f"{place}/{stem}.txt" for place in places] + [
+        f"{place}/{turned}.txt" for place in [root, *folders]
     ]
-    return next((labels[str(path)] for path in candidates if str(path) in labels), None)
+    return next((candidate for candidate in candidates if candidate in labels), None)
 
 
 def _label_folders(root: Path) -> list[str]:
+    """`labels` first, then other folders whose name begins like that."""
     return sorted(path.name for path in root.glob("labels*") if path.is_dir())
 
 

@@ -258,7 +258,7 @@ def test_yolo_edges_rounded_by_six_decimals_are_not_clipped(tmp_path: Path) -> N
         (b"1 0.5 0.5 0.1", "neither box nor polygon"),
         (b"1 0.5 0.5 0.1 0.1 0.9", "prediction"),
         (b"1 0.5 0.5 -0.1 0.1", "negative"),
-        (b"1 0.5 nan 0.1 0.1", "column 3"),
+        (b"1 0.5 nan 0.1 0.1", "a column is 'nan'"),
     ],
 )
 def test_yolo_errors_name_file_and_line(row: bytes, message: str, tmp_path: Path) -> None:
