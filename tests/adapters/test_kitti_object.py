@@ -397,6 +397,14 @@ def test_mutated_label_files_never_crash_and_lose_nothing_silently(tmp_path_fact
     assert account.balanced()
     whole_file_rejected = any("UTF-8" in reason for reason in account.rejected)
     assert sum(account.read.values()) == 1 + (1 if whole_file_rejected else records)
+    strict = Account()
+    try:
+        build_dataset(read_kitti(root, strict), TAXONOMY, root, source="kitti", account=strict)
+    except DataError as error:
+        assert error.line is not None and "000001.txt:" in str(error) and error.remedy
+        assert account.rejected
+    else:
+        assert not account.rejected and strict.read == account.read
 
 
 def mutate(data: bytearray, change: str, rng: random.Random) -> bytearray:
