@@ -4,7 +4,6 @@ import contextlib
 import io
 
 import numpy as np
-from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -73,7 +72,9 @@ def _add_masks(truth, results, rng):
         mask[rng.random(mask.shape) < 0.1] = 0
         record["segmentation"] = encode(mask)
         if "iscrowd" in record:
-            record["area"] = float(mask.sum())
+            if not record["iscrowd"] and rng.random() < 0.4:  # as labelling tools write them
+                record["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h + 1]]
+            record["area"] = float(rng.choice([mask.sum(), 32.0**2, 96.0**2]))
 
 
 def oracle(truth, results, iou_type="bbox"):
@@ -103,7 +104,3 @@ def _plain(item, iou_type):
     if iou_type == "bbox":
         return kept | {"bbox": list(item["bbox"])}
     return kept | {"segmentation": dict(item["segmentation"])}
-
-
-def mask_area(rle):
-    return float(rle_tools.area(rle))
