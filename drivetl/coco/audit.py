@@ -87,6 +87,7 @@ def _audit(tables: Tables, min_size: float, max_size: float, quick: bool) -> Aud
         *audit_pairs.check_areas(tables),
         *audit_frames.check_classes(tables),
         *audit_frames.check_empty_images(tables),
+        *audit_frames.check_suddenly_empty(tables),
         *audit_frames.check_sequences(tables),
         *audit_records.check_id_gaps(tables),
         *([] if quick else audit_files.check_files(tables)),

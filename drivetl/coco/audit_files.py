@@ -19,6 +19,7 @@ from PIL import Image
 
 from drivetl import console
 from drivetl.coco.audit_findings import Finding, about_images, about_records, spread
+from drivetl.coco.audit_frames import in_order
 from drivetl.coco.audit_tables import Tables
 from drivetl.coco.files import MAX_PIXELS, read_rgb, safe_relative
 from drivetl.coco.headers import HEAD_BYTES, size_of_head
@@ -237,10 +238,7 @@ def _hash_of_all(tables: Tables, row: int) -> bytes:
 
 def _near_repeated(tables: Tables, rows: Sequence[int]) -> list[Finding]:
     """Neighbouring frames that show the same: a sample of pairs, evenly spread over the dataset."""
-    ordered = sorted(
-        (row for row in rows if tables.sequences[row]),
-        key=lambda row: (tables.sequences[row], tables.frame_indices[row] or 0, tables.file_names[row]),
-    )
+    ordered = in_order(tables, rows)
     pairs = [
         (a, b)
         for a, b in pairwise(ordered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from drivetl.coco.audit_tables import Ints, Tables
 
 RARE = 50
 """Objects below which a class is neither learnt nor measured: its AP moves by points with single objects."""
+FULL = 5
+"""Objects in the frames before and after from which an empty frame is suspicious."""
 IMBALANCE = 100
 """Most frequent over least frequent class."""
 
@@ -92,6 +95,36 @@ def check_empty_images(tables: Tables) -> list[Finding]:
         "fine when nothing is there; look whether labels were lost"
         if share <= 0.5
         else "check that label files and images carry the same names",
+    )
+
+
+def in_order(tables: Tables, rows: Iterable[int]) -> list[int]:
+    """Those of the images that have a sequence, drive by drive in the order of their frames."""
+    return sorted(
+        (row for row in rows if tables.sequences[row]),
+        key=lambda row: (tables.sequences[row], tables.frame_indices[row] or 0, tables.file_names[row]),
+    )
+
+
+def check_suddenly_empty(tables: Tables) -> list[Finding]:
+    """Images without objects between two full ones: traffic seldom vanishes for one frame, labels do."""
+    counts, names = objects_per_image(tables), tables.sequences
+    ordered = in_order(tables, range(len(names)))
+    found = [
+        row
+        for before, row, after in zip(ordered, ordered[1:], ordered[2:], strict=False)
+        if counts[row] == 0
+        and min(counts[before], counts[after]) >= FULL
+        and names[before] == names[row] == names[after]
+    ]
+    return about_images(
+        tables,
+        sorted(found),
+        "image-suddenly-empty",
+        "note",
+        f"Images without an object between two frames of {FULL} and more",
+        "look at the pictures: if their labels were lost, label them or leave them out - as they are, "
+        "they teach that vehicles are background",
     )
 
 

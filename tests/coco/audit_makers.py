@@ -98,6 +98,13 @@ def classes_from_0(document: Document) -> None:
         record["category_id"] -= 1
 
 
+def lost_labels(document: Document) -> None:
+    kept = [record for record in document["annotations"] if record["image_id"] != 4]
+    cars = [annotation(2000 + n, 1, 1, [57.0 * n, 340, 40, 30]) for n in range(6)]
+    people = [annotation(3000 + n, 1, 2, [57.0 * n, 90, 16, 40]) for n in range(6)]
+    document["annotations"] = kept + cars + people
+
+
 def gap(document: Document) -> None:
     for record in document["annotations"][50:]:
         record["id"] += 7
@@ -170,6 +177,7 @@ ODDITIES: dict[str, tuple[Callable[[Document], None], str, int]] = {
     "no object": (new_class("tram"), "class-empty", 1),
     "few objects": (new_class("tram", 5), "class-rare", 1),
     "misspelt": (new_class("Cars"), "category-similar", 1),
+    "labels lost": (lost_labels, "image-suddenly-empty", 1),
     "no drive": (without_sequence, "sequence-missing", 10),
     "one of a kind": (picture(9, sequence="alone"), "sequence-single", 1),
     "no drive for one": (picture(9, sequence=""), "sequence-partly-missing", 1),
