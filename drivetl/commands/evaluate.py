@@ -15,7 +15,7 @@ from drivetl.errors import ConfigError, DataError
 from drivetl.evaluation import coco_ap, kitti_ap, kitti_text
 from drivetl.evaluation.details import details, plain_values
 from drivetl.evaluation.ground_truth import from_coco
-from drivetl.evaluation.results import read_coco_results
+from drivetl.evaluation.results import count_repeated, read_coco_results
 from drivetl.evaluation.store import MatchStore, match
 
 HELP = "COCO or KITTI metrics of any detector's results"
@@ -98,6 +98,9 @@ def _coco(args: argparse.Namespace) -> dict[str, Any]:
     silent = len(set(truth.image_ids.tolist()) - set(results.image_id.tolist()))
     if silent:
         warn(f"{silent} of {len(truth.image_ids)} images have no detections: they count as such")
+    repeated = count_repeated(results)
+    if repeated:
+        warn(f"{repeated} detections repeat another one exactly: they count as false positives")
     try:
         store = match(truth, results, args.iou_type)
     except DataError as error:

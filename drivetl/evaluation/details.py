@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from drivetl.console import track
 from drivetl.evaluation import coco_ap
 from drivetl.evaluation.calibration import RULE, calibration
 from drivetl.evaluation.lrp import mean_olrp, optimal_lrp
+from drivetl.evaluation.measures import METRICS
 from drivetl.evaluation.operating import confusion_matrix, operating_points, thresholds
 from drivetl.evaluation.slices import slice_tables
 from drivetl.evaluation.statistics import cluster_bootstrap, few_units
@@ -27,37 +30,45 @@ def details(
     rule, value: how each class's threshold is chosen (`operating.choose_threshold`).
     """
     score = thresholds(store, rule, value)
-    lrp = optimal_lrp(store)
-    units = store.units()
-    found: dict[str, Any] = {
-        "intervals": {
-            "level": 0.95,
-            "draws": n_draws,
-            "units": len(set(units)),
-            "warning": few_units(units),
-            "AP": asdict(cluster_bootstrap(lambda w: coco_ap.ap(store, None, w), units, n_draws, seed)),
-            "AP50": asdict(cluster_bootstrap(lambda w: coco_ap.ap(store, 0.5, w), units, n_draws, seed)),
-        },
-        "operating": {
+    steps: dict[str, Callable[[], Any]] = {
+        "intervals": lambda: _intervals(store, n_draws, seed),
+        "operating": lambda: {
             "rule": rule,
             "value": value,
             "iou": 0.5,
             "classes": {name: asdict(point) for name, point in operating_points(store, score).items()},
         },
-        "lrp": {"moLRP": mean_olrp(lrp), "classes": {name: asdict(row) for name, row in lrp.items()}},
-        "calibration": {"matching": RULE} | asdict(calibration(store)),
-        "confusion": {
+        "lrp": lambda: _lrp(store),
+        "calibration": lambda: {"matching": RULE} | asdict(calibration(store)),
+        "confusion": lambda: {
             "labels": [*store.truth.categories, "background"],
             "rows": "truth; columns: detected",
             "counts": confusion_matrix(store, score),
         },
-        "slices": [asdict(row) for row in slice_tables(store, score, attributes, n_draws, seed)],
+        "slices": lambda: [asdict(row) for row in slice_tables(store, score, attributes, n_draws, seed)],
     }
     if store.iou_type == "bbox":
-        errors = tide(store)
-        found["tide"] = {"AP50": errors.ap50, "delta_ap": errors.delta_ap, "counts": errors.counts}
-    plain: dict[str, Any] = plain_values(found)
-    return plain
+        steps["tide"] = lambda: _tide(store)
+    return {name: plain_values(steps[name]()) for name in track(list(steps), "details")}
+
+
+def _intervals(store: MatchStore, n_draws: int, seed: int) -> dict[str, Any]:
+    units = store.units()
+    rows = {
+        name: asdict(cluster_bootstrap(partial(coco_ap.ap, store, iou), units, n_draws, seed))
+        for name, iou in METRICS.items()
+    }
+    return {"level": 0.95, "draws": n_draws, "units": len(set(units)), "warning": few_units(units)} | rows
+
+
+def _lrp(store: MatchStore) -> dict[str, Any]:
+    rows = optimal_lrp(store)
+    return {"moLRP": mean_olrp(rows), "classes": {name: asdict(row) for name, row in rows.items()}}
+
+
+def _tide(store: MatchStore) -> dict[str, Any]:
+    errors = tide(store)
+    return {"AP50": errors.ap50, "delta_ap": errors.delta_ap, "counts": errors.counts}
 
 
 def plain_values(value: Any) -> Any:

@@ -158,6 +158,14 @@ def check(results: Results, truth: GroundTruth) -> None:
             raise DataError(f"[{row}]: {text}{more}", remedy=remedy)
 
 
+def count_repeated(results: Results) -> int:
+    """Detections that say exactly what another one says: legitimate false positives, but more often a file joined
+    twice."""
+    rows = np.column_stack([results.image_id, results.category_id, results.boxes_xywh, results.scores])
+    unique = np.unique(np.ascontiguousarray(rows).view([("", np.void, rows.itemsize * rows.shape[1])]))
+    return len(rows) - len(unique)
+
+
 def _classes(truth: GroundTruth) -> str:
     pairs = [f"{number} {name}" for number, name in zip(truth.category_ids, truth.categories, strict=True)]
     return ", ".join(pairs[:12]) + (", ..." if len(pairs) > 12 else "")

@@ -73,6 +73,13 @@ def test_no_detections_at_all(files, tmp_path, capsys):
     assert "12 of 12 images have no detections" in " ".join(capsys.readouterr().err.split())
 
 
+def test_repeated_detections_are_said(files, tmp_path, capsys):
+    _, results, gt, _ = files
+    twice = write(tmp_path / "twice.json", [*results, *results[:7]])
+    assert main(["evaluate", "--gt", gt, "--predictions", twice]) == 0
+    assert "7 detections repeat another one exactly" in " ".join(capsys.readouterr().err.split())
+
+
 def test_parts_of_results_are_joined(files, tmp_path):
     truth, results, gt, _ = files
     parts = [write(tmp_path / f"{i}.json", results[i::2]) for i in range(2)]
