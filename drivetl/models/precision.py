@@ -61,11 +61,13 @@ def _cpu_flags() -> set[str]:
 
 
 class ExactRPNHead(RPNHead):  # type: ignore[misc]
-    """RPNHead whose logits and deltas leave in fp32, so that proposals are decoded in fp32."""
+    """RPNHead whose logits and deltas leave in fp32, so that proposals are decoded in fp32; each anchor's are
+    independent of the other anchors."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        logits, deltas = super().forward(x)
-        return [item.float() for item in logits], [item.float() for item in deltas]
+        hidden = [self.conv(item) for item in x]
+        logits = [conv_by_row(item, self.cls_logits).float() for item in hidden]
+        return logits, [conv_by_row(item, self.bbox_pred).float() for item in hidden]
 
 
 class ExactPredictor(FastRCNNPredictor):  # type: ignore[misc]
@@ -88,11 +90,19 @@ def linear_by_row(x: Tensor, layer: nn.Linear) -> Tensor:
     return F.linear(x, weight, bias)[:, :rows]
 
 
+def conv_by_row(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    """(N, C, H, W) -> (N, R, H, W) by a 1x1 convolution, each output channel's bits independent of the others."""
+    rows, missing = layer.out_channels, -layer.out_channels % 16  # the reason is `linear_by_row`'s
+    weight = F.pad(layer.weight, (0, 0, 0, 0, 0, 0, 0, missing))
+    bias = None if layer.bias is None else F.pad(layer.bias, (0, missing))
+    return F.conv2d(x, weight, bias)[:, :rows]
+
+
 class ExactMaskPredictor(MaskRCNNPredictor):  # type: ignore[misc]
-    """MaskRCNNPredictor whose logits leave in fp32."""
+    """MaskRCNNPredictor whose logits leave in fp32, each class's independent of the other classes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).float()  # type: ignore[no-any-return]
+        return conv_by_row(self.relu(self.conv5_mask(x)), self.mask_fcn_logits).float()
 
 
 class ExactAnchorGenerator(AnchorGenerator):  # type: ignore[misc]
