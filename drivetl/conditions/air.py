@@ -12,12 +12,9 @@ KOSCHMIEDER = 2.996
 """-ln 0.05: meteorological optical range is where contrast has fallen to 5 % (WMO-No. 8)."""
 
 
-def transmission(depth_m: Field, visibility_m: float, unevenness: Field | None = None) -> Field:
-    """(H, W) share of light that arrives: exp(-beta z n), beta = 2.996 / V; n is 1 without `unevenness`."""
-    exponent = depth_m * np.float32(-KOSCHMIEDER / visibility_m)
-    if unevenness is not None:
-        exponent *= unevenness
-    return np.asarray(cv2.exp(exponent), np.float32)
+def transmission(depth_m: Field, visibility_m: float) -> Field:
+    """(H, W) share of light that arrives: exp(-beta z), beta = 2.996 / V."""
+    return np.asarray(cv2.exp(depth_m * np.float32(-KOSCHMIEDER / visibility_m)), np.float32)
 
 
 def overcast(scene: Scene, strength: float, colour: float = 1.0) -> Planes:

@@ -151,7 +151,7 @@ def smooth_noise(
         part = part[round(fine) : round(fine) + rows, round(fine) : round(fine) + columns]
         weight = 0.5**octave
         total += np.float32(weight) * cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
-        power += 0.55 * weight * weight  # a cubic spline of white noise keeps about 0.55 of its variance
+        power += 0.75 * weight * weight  # a cubic spline of white noise keeps about 0.75 of its variance
     total *= np.float32(1 / math.sqrt(power))
     return total
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from drivetl.conditions.optics import Field, Rgb
 
@@ -39,7 +40,7 @@ def vanishing_point(image: Rgb) -> tuple[float, float]:
     small = cv2.resize(image, (320, max(4, round(height * step))), interpolation=cv2.INTER_AREA)
     grey = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (0, 0), 1.0).astype(np.float32)
     gx, gy = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
-    strength = cv2.magnitude(gx, gy)
+    strength = np.sqrt(gx * gx + gy * gy)  # cv2.magnitude rounds differently on differently aligned memory
     slanted = (np.abs(gx) > 0.27 * strength) & (np.abs(gy) > 0.27 * strength) & (strength > 30)
     slanted[: int(0.2 * small.shape[0])] = False  # roofs and branches have lines of their own
     ys, xs = np.nonzero(slanted)
@@ -67,8 +68,8 @@ def vanishing_point(image: Rgb) -> tuple[float, float]:
 def sky_mask(image: Rgb, horizon_px: float) -> Field:
     """(H, W) 0..1 sky: flat, bright or blue regions above the horizon that reach the top of the picture.
 
-    Found at 400 px width, then brought to full resolution by a guided filter on luminance (He et al. 2013), whose
-    local linear model puts the edge where the picture has it: no halo along trees and roofs.
+    Found at 400 px width, then brought to full resolution by matting on luma, which puts the edge where the
+    picture has it: no halo along trees and roofs.
     """
     height, width = image.shape[:2]
     if min(height, width) < 8:
@@ -96,12 +97,33 @@ def sky_mask(image: Rgb, horizon_px: float) -> Field:
     level, spread = float(light[main].mean()), float(light[main].std()) + 0.06
     gaps = candidate & (np.abs(light - level) < 1.5 * spread)  # sky between branches has the sky's colour
     big_gap = (stats[:, cv2.CC_STAT_AREA] >= 8)[label] & (label > 0)
-    mask = (main | (gaps & big_gap)).astype(np.float32)
-    mask = cv2.dilate(mask, np.ones((3, 3), np.uint8)) * above
-    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) / np.float32(255), np.float32)
-    refined = guided_filter(grey, np.asarray(mask, np.float32), radius=4, regularity=0.002)
+    mask = (main | (gaps & big_gap)).astype(np.uint8)
+    share = _matte(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), mask)
     fade = np.clip((horizon_px - np.arange(height, dtype=np.float32)[:, None]) / (0.03 * height), 0, 1)
-    return np.asarray(np.clip((refined - 0.25) / 0.5, 0, 1) * fade, np.float32)
+    return np.asarray(share * fade, np.float32)
+
+
+def _matte(grey: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> Field:
+    """(H, W) 0..1 from a small 0 / 1 mask: near its rim a pixel is sky as far as its luma is the sky's.
+
+    alpha = (L - L_other) / (L_sky - L_other), both means taken a few small pixels around; where they hardly differ
+    the mask itself decides.
+    """
+    size, full = (mask.shape[1], mask.shape[0]), (grey.shape[1], grey.shape[0])
+    cross = np.ones((5, 5), np.uint8)
+    inner, outer = cv2.erode(mask, cross).astype(np.float32), cv2.dilate(mask, cross).astype(np.float32)
+    light = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA) / np.float32(255), np.float32)
+    sky, other = (
+        cv2.blur(light * part, (13, 13)) / (cv2.blur(part, (13, 13)) + 1e-4) for part in (inner, 1 - outer)
+    )
+    contrast = np.where(sky - other < 0.06, np.float32(0), sky - other)
+    known = cv2.resize(mask.astype(np.float32), full)
+    bright, gap, surely, perhaps = (
+        np.asarray(cv2.resize(part, full), np.float32) for part in (sky, contrast, inner, outer)
+    )
+    alpha = 1 - (bright - grey * np.float32(1 / 255)) / np.maximum(gap, np.float32(0.06))
+    alpha = np.where(gap < 0.06, known, np.clip(1.25 * alpha, 0, 1))
+    return np.asarray(np.maximum(alpha * (perhaps > 0.02), surely > 0.98), np.float32)
 
 
 def guided_filter(guide: Field, coarse: Field, radius: int, regularity: float) -> Field:

@@ -29,13 +29,14 @@ from drivetl.conditions.scene import Scene
 
 
 def fog(scene: Scene, rng: np.random.Generator, *, visibility_m: float) -> Rgb:
-    """Homogeneous fog: L = L0 t + A (1 - t), t = exp(-2.996 z n / V) (Koschmieder 1924), in linear light.
+    """Homogeneous fog: L = L0 t + A (1 - t), t = n exp(-2.996 z / V) (Koschmieder 1924), in linear light.
 
-    A is grey as the sky (`Scene.airlight`); n = 1 +- 4 % of smooth noise a third of the picture wide (mean 1).
+    A is grey as the sky (`Scene.airlight`); n = 1 +- 4 % at most, smooth noise a third of
+    the picture wide.
     """
     patches = smooth_noise(rng, scene.height, scene.width, scene.width / 3)
-    share = transmission(scene.depth, visibility_m, np.clip(1 + np.float32(0.04) * patches, 0.88, 1.12))
-    return to_display(veil(scene.linear.copy(), share, scene.airlight()))
+    share = transmission(scene.depth, visibility_m) * np.clip(1 + np.float32(0.02) * patches, 0.96, 1.04)
+    return to_display(veil(scene.linear.copy(), np.minimum(share, 1), scene.airlight()))
 
 
 def rain(scene: Scene, rng: np.random.Generator, *, rate_mm_h: float) -> Rgb:
