@@ -49,7 +49,8 @@ def find_mapping(root: Path, given: Path | None) -> DriveMapping | None:
         return None
     if given is not None:
         return read_mapping(given)
-    for folder in (root / "mapping", root / "devkit" / "mapping", root):
+    top = root.parent if root.name == "training" else root
+    for folder in (top / "mapping", top / "devkit" / "mapping", root):
         if all((folder / name).is_file() for name in FILES):
             return read_mapping(folder)
     return None

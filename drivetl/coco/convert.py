@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import gc
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from drivetl import console
 from drivetl.coco.build import Account, build_dataset
 from drivetl.coco.files import new_directory
 from drivetl.coco.leaks import LeakReport, leak_report
+from drivetl.coco.pause import no_garbage_collection
 from drivetl.coco.records import Dataset, ImageRecord, SourceImage
 from drivetl.coco.split import Split, SplitOptions, split_images
 from drivetl.coco.taxonomy import Taxonomy
@@ -68,7 +67,7 @@ def convert_and_write(
     """
     _refuse_early(out)
     account = Account() if account is None else account
-    with _no_garbage_collection():
+    with no_garbage_collection():
         dataset = build_dataset(
             images, taxonomy, images_root, source=source, account=account, on_error=on_error
         )
@@ -155,18 +154,6 @@ def _holds(path: Path, pieces: Iterable[bytes]) -> bool:
         return False
     with path.open("rb") as file:
         return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Records hold no cycles, and looking for some among millions takes a third of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def summary_document(

@@ -13,6 +13,7 @@ import orjson
 
 from drivetl.coco.files import MAX_PIXELS, safe_relative
 from drivetl.coco.json_lines import record_line
+from drivetl.coco.pause import no_garbage_collection
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.coco.writing import SCHEMA_VERSION, encode_datasets, write_dataset
 from drivetl.errors import DataError
@@ -36,6 +37,11 @@ def read_dataset(path: Path, images_root: Path | None = None) -> Dataset:
 
     Ignore regions are folded back into one each. Raises DataError naming the record, its line and its value.
     """
+    with no_garbage_collection():
+        return _read(path, images_root)
+
+
+def _read(path: Path, images_root: Path | None) -> Dataset:
     data = read_bytes(path)
     document = parse_json(data, path)
     if not isinstance(document, dict) or not all(

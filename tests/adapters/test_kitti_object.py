@@ -107,6 +107,21 @@ def test_mapping_gives_drive_and_raw_frame_and_the_split_keeps_drives_whole(tmp_
     assert summary["images"]["train"] + summary["images"]["val"] == 6
 
 
+def test_a_mapping_is_found_beside_the_images_or_left_out_on_request(tmp_path):
+    root = write_tree(tmp_path / "k", {"000000": [CAR], "000001": [CAR]})
+    for place in ("mapping", "devkit/mapping"):
+        write_mapping(root / place, [("a", 3), ("b", 5)])
+        for name, given in (("whole", root), ("inner", root / "training")):
+            out = tmp_path / place / name
+            assert convert("--root", given, "--out", out) == 0
+            assert [i.sequence for i in read_dataset(out / "all.json").images] == ["a", "b"]
+        out = tmp_path / place / "none"
+        assert convert("--root", root, "--out", out, "--mapping-dir", "none") == 0
+        assert [i.sequence for i in read_dataset(out / "all.json").images] == ["", ""]
+        for path in (root / place).iterdir():
+            path.unlink()
+
+
 def test_attributes_of_a_csv_reach_the_images_by_name_without_folder(tmp_path, capsys):
     root = write_tree(tmp_path / "k", {"000000": [CAR], "000001": [CAR]})
     (root / "attributes.csv").write_text("file_name,sequence,weather\n000001.png,d7,rain\n")
