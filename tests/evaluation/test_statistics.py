@@ -85,6 +85,20 @@ def test_intervals_cover_the_truth():
     assert 0.92 <= covered / n <= 0.98
 
 
+def test_intervals_of_differences_cover_zero():
+    covered, n = 0, 300
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        truth, difficulty = drives(30), rng.normal(0, 0.8, 30)
+        weights = statistics.draw_weights(truth.units(), 300, seed)
+        stores = [match(truth, detect(truth, rng, difficulty=difficulty)) for _ in range(2)]
+        draws = [coco_ap.ap(store, 0.5, weights) for store in stores]
+        points = [float(coco_ap.ap(store, 0.5)[0]) for store in stores]
+        delta = statistics.percentile_interval(draws[1] - draws[0], points[1] - points[0])
+        covered += delta.low <= 0 <= delta.high
+    assert 0.92 <= covered / n <= 0.98
+
+
 def test_equal_detectors_are_told_apart_in_five_percent():
     rejected, n = 0, 400
     for seed in range(n):
