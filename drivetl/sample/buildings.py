@@ -18,7 +18,7 @@ from drivetl.sample.towns import Town
 FLOOR_M = 3.0
 DARK: Colour = (0.035, 0.045, 0.055)
 SKYLIT: Colour = (0.11, 0.135, 0.16)
-LIT: tuple[Colour, ...] = ((0.95, 0.70, 0.34), (0.90, 0.78, 0.52), (0.55, 0.62, 0.72))
+LIT: tuple[Colour, ...] = ((0.85, 0.52, 0.19), (0.85, 0.66, 0.36), (0.46, 0.54, 0.64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def _windows(
     panes(of(4, 7), (DARK[0] * 1.6, DARK[1] * 1.6, DARK[2] * 1.6) if night else SKYLIT)
     if night:
         for number, colour in enumerate(LIT):
-            panes(of(7 + number, 8 + number), colour, 0.45)
+            panes(of(7 + number, 8 + number), colour, 0.40)
     else:
         panes(of(7, 10), (0.065, 0.078, 0.088))
         blinds = [

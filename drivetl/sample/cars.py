@@ -75,7 +75,7 @@ def car(style: str, length: float, width: float, height: float, paint: Colour, *
     _lower_body(piece, shell, length, half, height, paint)
     _cabin(piece, shell, length, half, height, paint, closed=style == "van")
     for side in (-1.0, 1.0):
-        _side_details(piece, shell, length, half * side, height, hub, axles, style)
+        _side_details(piece, length, half * side, height, hub, axles, style, paint)
     _face_details(piece, shell, length, half, height, lights)
     return piece
 
@@ -173,8 +173,8 @@ def disc(
 
 
 def _side_details(
-    piece: Piece, shell: Shell, length: float, x: float, height: float, hub: float,
-    axles: Sequence[float], style: str,
+    piece: Piece, length: float, x: float, height: float, hub: float,
+    axles: Sequence[float], style: str, paint: Colour,
 ) -> None:  # fmt: skip
     outward: Colour = (math.copysign(1.0, x), 0.0, 0.0)
     face = x * 1.004
@@ -183,6 +183,7 @@ def _side_details(
         piece.add([disc(face * 1.003, -hub, axle, hub)], outward, RUBBER, Material.METAL)
         piece.add([disc(face * 1.005, -hub, axle, hub * 0.64)], outward, RIM, Material.METAL)
         piece.add([disc(face * 1.006, -hub, axle, hub * 0.20, 8)], outward, TRIM, Material.METAL)
+    seam = (paint[0] * 0.4, paint[1] * 0.4, paint[2] * 0.4)
     door_top, door_low = -height * 0.56, -height * 0.20
     for share in (0.34, 0.52, 0.69) if style != "van" else (0.45, 0.66, 0.83):
         z = (share - 0.5) * length
@@ -192,7 +193,7 @@ def _side_details(
             (face, door_top, z + 0.025),
             (face, door_low, z + 0.025),
         ]
-        piece.add([line], outward, TRIM, Material.PAINT)
+        piece.add([line], outward, seam, Material.PAINT)
     low, high = _mirror(x, length, height, style)
     side = face * 1.09
     shape = [

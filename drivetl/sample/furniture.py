@@ -180,14 +180,15 @@ def wires(street: Street) -> Piece:
     return piece
 
 
-def along_the_street(town: Town, street: Street, rng: np.random.Generator, night: bool) -> list[Placed]:
-    """Everything that stands on the pavement of this street."""
+def along_the_street(
+    town: Town, street: Street, rng: np.random.Generator, night: bool, red: bool
+) -> list[Placed]:
+    """Everything that stands on the pavement of this street; `red`: the signals at the crossing stop the traffic."""
     placed = [lamp(town, x, s, night) for x, s in lamp_places(town, street)]
     edge = town.kerb_x + 0.5
     for s in np.arange(street.start + rng.uniform(4, 20), street.end, 17.0):
         right = rng.random() < 0.6
         placed.append(sign(edge if right else -edge, float(s), int(rng.integers(6)), right))
-    red = bool(rng.random() < 0.5)
     placed.append(traffic_light(edge, street.crossing - 1.6, red, True))
     placed.append(traffic_light(-edge, street.crossing + 5.2, red, False))
     for s in np.arange(street.start + rng.uniform(0, 25), street.end, 31.0):

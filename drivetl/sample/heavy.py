@@ -137,7 +137,7 @@ def _tram_windows(
     low, high = -1.25, -height + 0.62
     count = max(2, round((front - rear) / 1.5))
     edges = np.linspace(rear + 0.25, front - 0.25, count + 1)
-    glow, shine = ((0.75, 0.62, 0.38), 0.55) if lights else (GLASS, 0.0)
+    glow, shine = ((0.72, 0.60, 0.38), 0.42) if lights else (GLASS, 0.0)
     for side in (-1.0, 1.0):
         x = side * half * 1.002
         windows = [[(x, low, a + 0.07), (x, low, b - 0.07), (x, high, b - 0.07), (x, high, a + 0.07)]

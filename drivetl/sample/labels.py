@@ -18,6 +18,8 @@ MIN_HEIGHT_PX = 20.0
 """Smaller objects (at scale 1) are not labelled one by one; a scaled picture keeps at least MIN_HEIGHT_SCALED_PX."""
 MIN_HEIGHT_SCALED_PX = 9.0
 MAX_DISTANCE_M = 90.0
+SLIVER = (0.9, 0.05)
+"""Truncated by more than this and narrower than this share of the image: a DontCare box instead of a label."""
 MIN_VISIBLE = 0.06
 """Objects of which less can be seen are not labelled at all."""
 OCCLUSION_LEVELS = (0.85, 0.50, 0.15)
@@ -112,7 +114,7 @@ def label_frame(
 ) -> tuple[list[SampleObject], list[SampleIgnore]]:
     """Labels from what the painter left: `ids` (H, W) at image size, the canvas's own buffer at twice that."""
     objects: list[SampleObject] = []
-    small: list[tuple[Box, str, float]] = []
+    small: list[tuple[Box, str]] = []
     for index in sorted(painted, key=lambda i: (-staged[i].z, i)):
         item, mark = staged[index], painted[index]
         seen = _seen(mark, canvas, ids)
@@ -122,11 +124,13 @@ def label_frame(
         x, y = corner[1], corner[0]
         box = (float(x), float(y), float(x + crop.shape[1]), float(y + crop.shape[0]))
         tall = float(mark.box[3] - mark.box[1])
-        if tall < min_height_px(scale) or item.z > MAX_DISTANCE_M:
-            small.append((box, GROUPS[item.actor.kind], item.z))
+        sliver = _is_sliver(_within_reach(mark.box, camera), camera)
+        if tall < min_height_px(scale) or item.z > MAX_DISTANCE_M or sliver:
+            small.append((box, GROUPS[item.actor.kind]))
         elif share >= MIN_VISIBLE and int(crop.sum()) >= max(4.0, 24 * scale * scale):
             objects.append(_object(item, mark, camera, crop, box, share))
-    return objects, cluster(small, camera.width, camera.height)
+    labelled = [item.box_xyxy for item in objects]
+    return objects, cluster(small, labelled, camera.width, camera.height)
 
 
 def _seen(mark: Painted, canvas: Canvas, ids: Array) -> tuple[Array, tuple[int, int], float] | None:
@@ -169,6 +173,11 @@ def _object(
     )  # fmt: skip
 
 
+def _is_sliver(box: Box, camera: Camera) -> bool:
+    width = min(box[2], float(camera.width)) - max(box[0], 0.0)
+    return truncation(box, camera.width, camera.height) > SLIVER[0] and width < SLIVER[1] * camera.width
+
+
 def _within_reach(box: Array, camera: Camera) -> Box:
     """A projection that runs on for thousands of px beside the lens is cut at one image size beyond the edge."""
     w, h = float(camera.width), float(camera.height)
@@ -190,18 +199,21 @@ def _wrapped(angle: float) -> float:
     return (angle + math.pi) % (2 * math.pi) - math.pi
 
 
-def cluster(boxes: Sequence[tuple[Box, str, float]], width: int, height: int) -> list[SampleIgnore]:
-    """Join small boxes that lie next to each other (gap under one and a half heights) to DontCare groups."""
+def cluster(
+    boxes: Sequence[tuple[Box, str]], labelled: Sequence[Box], width: int, height: int
+) -> list[SampleIgnore]:
+    """Join small boxes that lie next to each other to DontCare groups, but never so that a group hides a labelled box."""
     groups: list[tuple[Box, list[str]]] = []
-    for box, kind, _ in sorted(boxes):
+    for box, kind in sorted(boxes):
         merged, kinds = box, [kind]
         again = True
         while again:
             again = False
             for other in groups:
-                if _near(merged, other[0]):
+                both = _joined(merged, other[0])
+                if _near(merged, other[0]) and not any(_hides(both, item) for item in labelled):
                     groups.remove(other)
-                    merged, kinds, again = _joined(merged, other[0]), kinds + other[1], True
+                    merged, kinds, again = both, kinds + other[1], True
                     break
         groups.append((merged, kinds))
     found = []
@@ -213,6 +225,14 @@ def cluster(boxes: Sequence[tuple[Box, str, float]], width: int, height: int) ->
     return found
 
 
+def _hides(group: Box, box: Box) -> bool:
+    """Half of the box or more lies in the group."""
+    across = min(group[2], box[2]) - max(group[0], box[0])
+    down = min(group[3], box[3]) - max(group[1], box[1])
+    return across > 0 and down > 0 and 2 * across * down >= (box[2] - box[0]) * (box[3] - box[1])
+
+
 def _near(a: Box, b: Box) -> bool:
-    gap = 1.5 * min(a[3] - a[1], b[3] - b[1]) + 2
+    """The gap is under the height of the lower one."""
+    gap = min(a[3] - a[1], b[3] - b[1]) + 2
     return a[0] - gap < b[2] and b[0] - gap < a[2] and a[1] - 3 < b[3] and b[1] - 3 < a[3]

@@ -63,7 +63,7 @@ def light_of(town: str, night: bool, rain: bool, rng: np.random.Generator) -> Li
                      (0.60, 0.62, 0.65), (0.80, 0.81, 0.82), 1.0, 0.0, 1.0)  # fmt: skip
     if warm:
         return Light(False, False, sun, (2.25, 2.0, 1.58), (0.42, 0.53, 0.72), (0.30, 0.26, 0.20), (0.72, 0.78, 0.84), 0.0022,
-                     (0.20, 0.43, 0.80), (0.76, 0.85, 0.93), float(rng.uniform(0.15, 0.5)), 0.60, 0.80)  # fmt: skip
+                     (0.20, 0.43, 0.80), (0.76, 0.85, 0.93), float(rng.uniform(0.15, 0.5)), 0.54, 0.82)  # fmt: skip
     return Light(False, False, sun, (1.95, 1.90, 1.80), (0.66, 0.72, 0.82), (0.26, 0.26, 0.27), (0.70, 0.745, 0.76), 0.0042,
                  (0.44, 0.57, 0.72), (0.84, 0.875, 0.885), float(rng.uniform(0.45, 0.8)), 0.42, 0.98)  # fmt: skip
 

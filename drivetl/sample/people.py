@@ -259,7 +259,7 @@ def _assemble(
     at = np.repeat([job[0] for job in jobs for _ in range(2)], counts)
     points = np.concatenate(shapes)
     n = len(shapes)
-    dark, lit = -forward * 0.6 - right * 0.75, -forward * 0.6 + right * 0.65 + _v(0.0, -0.45, 0.0)
+    dark, lit = -forward * 0.75 - right * 0.6, -forward * 0.7 + right * 0.45 + _v(0.0, -0.4, 0.0)
     return Soup(
         points[:, :1] * right + points[:, 1:] * _v(0.0, 1.0, 0.0) + at[:, None] * forward,
         starts_of(counts), np.arange(n + 1), np.array([0, n]), np.tile(-forward, (n, 1)),

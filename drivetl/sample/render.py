@@ -133,13 +133,13 @@ def _reduce(ids: Array, packed: Array) -> tuple[Array, Array]:
 def _picture(world: World, camera: Camera, soup: Soup, staged: list[Staged], colours: Array, base: Array,
              pixels: shade.Pixels, shadow: Array, rng: np.random.Generator) -> Array:  # fmt: skip
     light = world.light
-    gain = shade.texture_factor(pixels)
+    texture = shade.texture_factor(pixels)
     dark = cv2.bitwise_and(shadow, pixels.ground)
-    gain *= 1 - dark.astype(np.float32) * np.float32(1 / 255)
+    gain = texture * (1 - dark.astype(np.float32) * np.float32(1 / 255))
     if light.night:
         gain *= shade.night_factor(pixels, light, camera, world.street, world.lamps)
     sky = shade.sky_image(light, camera.at(0.0, 0.0, 0.0), 0.37 * world.drive + 0.11)
-    image = shade.compose(base, pixels, gain, sky, light)
+    image = shade.compose(base, pixels, texture, gain, sky, light)
     if light.rain:
         image = shade.wet(image, _reflection(world, camera, soup, staged, colours, sky), pixels, light)
     if light.lights_on:

@@ -178,14 +178,13 @@ def night_factor(pixels: Pixels, light: Light, camera: Camera, street: Street, l
     )
 
 
-def compose(base: Array, pixels: Pixels, gain: Array, sky: Array, light: Light) -> Array:
-    """(H, W, 4) sRGB + sky share, times gain, plus sky, behind haze -> (H, W, 3) uint8."""
+def compose(base: Array, pixels: Pixels, texture: Array, gain: Array, sky: Array, light: Light) -> Array:
+    """(H, W, 4) sRGB + sky share, times gain (what shines: times texture), plus sky, behind haze -> (H, W, 3) uint8."""
     through = np.exp(-np.minimum(pixels.depth * np.float32(light.haze_per_m), np.float32(4.0)))
     shines = pixels.emission > 0
     if light.night:
         np.maximum(through, np.float32(0.67), out=through, where=shines)
-    gain = gain * through
-    gain[shines] = through[shines]
+    gain = np.where(shines, texture, gain) * through
     factor = np.clip(np.rint(gain * 100), 0, 255).astype(np.uint8)
     colour = cv2.multiply(np.ascontiguousarray(base[..., :3]), cv2.merge([factor] * 3), scale=1 / 100)
     haze = np.rint((1 - through) * 255).astype(np.uint8)

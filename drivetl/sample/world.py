@@ -82,7 +82,7 @@ def build_world(town_name: str, drive: int, seed: int) -> World:
     ego, street = _way(town, frames, rng)
     things = buildings.rows(town, street, rng, night)
     things += greenery.avenue(town, street, rng) if town.terraced else greenery.gardens(town, street, rng)
-    things += furniture.along_the_street(town, street, rng, night)
+    things += furniture.along_the_street(town, street, rng, night, red=ego.stop_at is not None)
     floor = [greenery.skyline(town, street, rng), *ground(town, street)]
     pieces = [thing.piece for thing in things]
     poses = [street.pose(0.0, thing.s) for thing in things]

@@ -127,13 +127,16 @@ def test_occlusion_rises_as_less_is_seen():
 
 
 def test_neighbours_make_one_group_and_strangers_two():
-    row = [((10.0 + 12 * i, 50.0, 18.0 + 12 * i, 58.0), "car", 95.0) for i in range(4)]
-    far = [((180.0, 50.0, 188.0, 58.0), "person", 95.0)]
-    groups = cluster([*row, *far], 200, 100)
+    row = [((10.0 + 12 * i, 50.0, 18.0 + 12 * i, 58.0), "car") for i in range(4)]
+    far = [((180.0, 50.0, 188.0, 58.0), "person")]
+    groups = cluster([*row, *far], [], 200, 100)
     assert [(group.kind, group.members) for group in groups] == [("car", 4), ("person", 1)]
     x1, _, x2, _ = groups[0].box_xyxy
     assert x1 <= 10 and x2 >= 54
-    assert cluster([], 200, 100) == []
+    assert cluster([], [], 200, 100) == []
+    # a labelled object in the middle of the row keeps its two halves apart
+    apart = cluster(row, [(30.0, 50.0, 34.0, 58.0)], 200, 100)
+    assert [group.members for group in apart] == [2, 2]
 
 
 def test_every_kind_of_object_has_a_name_in_town_b():

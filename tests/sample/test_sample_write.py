@@ -101,7 +101,7 @@ def test_label_files_are_kitti(city):
                 ]
             else:
                 assert fields[0] in CLASSES
-                assert 0 <= numbers[0] <= 1 and fields[2] in "0123" and numbers[12] > 0
+                assert 0 <= numbers[0] <= 1 and fields[2] in "0123" and numbers[12] + numbers[9] / 2 > 0
     facts = json.loads((city / "town_a" / "sample.json").read_text())
     assert facts["objects"] == {name: count for name, count in sorted(counts.items()) if name != "DontCare"}
     assert facts["groups"] == counts["DontCare"]
