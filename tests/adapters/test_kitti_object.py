@@ -26,7 +26,8 @@ from drivetl.cli import main
 from drivetl.coco.build import Account, build_dataset
 from drivetl.coco.io import read_dataset
 from drivetl.coco.taxonomy import load_taxonomy
-from drivetl.errors import DataError
+from drivetl.commands.convert_kitti import parse_size
+from drivetl.errors import ConfigError, DataError
 from drivetl.resources import shipped
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -267,6 +268,10 @@ def test_bad_flags_are_errors_not_tracebacks(tmp_path, capsys):
     for words in flags.items():
         assert convert("--root", root, "--out", tmp_path / "out", *words) == 2
         assert words[0] in capsys.readouterr().err
+    for size in ("0x0", "12x", "-3x4", "1242x375x3", "٣x٤"):
+        with pytest.raises(ConfigError, match="write it as 1242x375"):
+            parse_size(size)
+    assert parse_size("1242x375") == (1242, 375)
     assert not (tmp_path / "out").exists()
 
 
