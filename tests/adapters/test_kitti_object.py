@@ -112,9 +112,9 @@ def test_a_mapping_is_found_beside_the_images_or_left_out_on_request(tmp_path):
     root = write_tree(tmp_path / "k", {"000000": [CAR], "000001": [CAR]})
     for place in ("mapping", "devkit/mapping"):
         write_mapping(root / place, [("a", 3), ("b", 5)])
-        for name, given in (("whole", root), ("inner", root / "training")):
+        for name, root_given in (("whole", root), ("inner", root / "training")):
             out = tmp_path / place / name
-            assert convert("--root", given, "--out", out) == 0
+            assert convert("--root", root_given, "--out", out) == 0
             assert [i.sequence for i in read_dataset(out / "all.json").images] == ["a", "b"]
         out = tmp_path / place / "none"
         assert convert("--root", root, "--out", out, "--mapping-dir", "none") == 0
