@@ -55,6 +55,14 @@ def _aggregate(scored: Scored, names: Sequence[str], who: str = "run") -> Docume
     }
 
 
+_SET_MEANING = {
+    "drive": "all physical conditions",
+    "common": "the 15 published corruptions (three of them move content)",
+    "common_aligned": "the 15 published corruptions, content held in place",
+    "all": "every condition that keeps labels true",
+}
+
+
 def headline(scored: Scored, names: Sequence[str]) -> Document:
     """The aggregate over the held-out conditions; with a baseline also its own and the paired difference."""
     row = _aggregate(scored, names) | {"levels": list(HEADLINE) if scored.levels.verified else ["UNVERIFIED"]}
@@ -87,7 +95,7 @@ def sets(scored: Scored) -> list[Document]:
     """Aggregates of the named sets that were run completely, and of what was seen in training."""
     done = set(scored.swept.conditions)
     known = [
-        (name, f"the set `{name}`", list(members)) for name, members in SETS.items() if set(members) <= done
+        (name, _SET_MEANING[name], list(members)) for name, members in SETS.items() if set(members) <= done
     ]
     for level in ("L0", "L1"):
         names = [name for name in scored.swept.conditions if scored.levels.of_condition[name] == level]

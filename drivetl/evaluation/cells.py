@@ -126,7 +126,7 @@ class CellStore:
 
     def _read(self, path: Path) -> None:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             keys, cells, ends = arrays["keys"], arrays["cells"], np.cumsum(arrays["counts"])
             boxes, scores, labels = arrays["boxes"], arrays["scores"], arrays["labels"]

@@ -77,22 +77,23 @@ class Timing:
 
 
 @dataclass
-class _Batch:
+class Batch:
     """Pictures of one size with what they show; travels from a worker as one array."""
 
     items: list[tuple[int, Cell]]
+    """(place of the image, cell) of each picture."""
     pixels: npt.NDArray[np.uint8]
     """(B, 3, H, W) RGB."""
     seconds: float
 
 
-class _Variants(IterableDataset[_Batch]):
+class _Variants(IterableDataset[Batch]):
     """The variants of every task, batched; worker w of W takes every W-th task."""
 
     def __init__(self, tasks: Sequence[Task], root: Path, batch_size: int):
         self.tasks, self.root, self.batch_size = tasks, root, batch_size
 
-    def __iter__(self) -> Iterator[_Batch]:
+    def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         items: list[tuple[int, Cell]] = []
@@ -101,12 +102,12 @@ class _Variants(IterableDataset[_Batch]):
         for task in self.tasks[first::step]:
             for cell, picture in variants(task, self.root):
                 if pictures and (len(pictures) == self.batch_size or pictures[0].shape != picture.shape):
-                    yield _Batch(items, _stacked(pictures), time.perf_counter() - began)
+                    yield Batch(items, _stacked(pictures), time.perf_counter() - began)
                     items, pictures, began = [], [], time.perf_counter()
                 items.append((task.place, cell))
                 pictures.append(picture)
         if pictures:
-            yield _Batch(items, _stacked(pictures), time.perf_counter() - began)
+            yield Batch(items, _stacked(pictures), time.perf_counter() - began)
 
 
 def _stacked(pictures: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
@@ -144,7 +145,7 @@ class _Books:
     def missing(self, place: int, cell: Cell) -> list[str]:
         return [name for name, store in self.stores.items() if not store.has(self.keys[place], cell)]
 
-    def work_off(self, batch: _Batch) -> int:
+    def work_off(self, batch: Batch) -> int:
         """Infer what each detector lacks of a batch; returns the number of inferences."""
         pictures = [torch.from_numpy(pixels) for pixels in batch.pixels]
         lacking = [set(self.missing(*item)) for item in batch.items]
@@ -191,15 +192,7 @@ def sweep(
     if not tasks or budget_s == 0:
         timing.out_of_budget = bool(tasks)
         return timing
-    loader = DataLoader(
-        _Variants(tasks, dataset.images_root, batch_size),
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        worker_init_fn=single_threaded if workers else None,
-        prefetch_factor=2 if workers else None,
-        in_order=False,
-    )
+    loader = load(tasks, dataset.images_root, batch_size, workers)
     try:
         asked = time.perf_counter()
         for batch in loader:
@@ -225,6 +218,19 @@ def sweep(
         _flush(stores)
         timing.wall_s = time.perf_counter() - began
     return timing
+
+
+def load(tasks: Sequence[Task], root: Path, batch_size: int, workers: int) -> DataLoader[Batch]:
+    """Every task's variants in batches of one picture size, made by worker processes; in no particular order."""
+    return DataLoader(
+        _Variants(tasks, root, batch_size),
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=single_threaded if workers else None,
+        prefetch_factor=2 if workers else None,
+        in_order=False,
+    )
 
 
 def _as_it_is(batch: Any) -> Any:

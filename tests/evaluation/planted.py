@@ -1,7 +1,7 @@
 """Pictures with planted bright boxes, and a detector that finds the less the lower their contrast: truth is known."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ class PlantedDetector:
     contrast: float = 70.0
     weights_hash: str = "planted"
     categories: tuple = CLASSES
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: torch.dtype = torch.float32
     augmentation: dict | None = None
     run: object = None

@@ -1,0 +1,151 @@
+"""`drivetl predict`: a run and pictures in, detections and pictures with boxes out."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from drivetl import console
+from drivetl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from drivetl.coco.records import Dataset, ImageRecord
+    from drivetl.models.detector import Detections, Detector
+
+HELP = "run a trained detector on images; a COCO results list and pictures"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument(
+        "--run", dest="run_dir", type=Path, required=True, metavar="RUN", help="run directory"
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, metavar="DATA.json", help="COCO dataset json")
+    source.add_argument("--images", type=Path, metavar="DIR", help="any folder of pictures")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the results and pictures")
+    parser.add_argument("--score", type=float, default=0.3, help="least score of a detection (0.3)")
+    parser.add_argument(
+        "--format",
+        choices=("coco", "kitti"),
+        default="coco",
+        help="results.json, or KITTI result files in data/",
+    )
+    parser.add_argument(
+        "--pictures", type=int, default=100, metavar="N", help="draw so many, spread evenly (100)"
+    )
+    parser.add_argument("--batch-size", type=int, default=8, help="pictures per forward pass (8)")
+    parser.add_argument("--workers", type=int, help="processes that decode (default: one per core)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Detect, write the results, draw."""
+    for flag, value, least in (("--pictures", args.pictures, 0), ("--batch-size", args.batch_size, 1),
+                               ("--workers", args.workers, 0)):  # fmt: skip
+        if value is not None and value < least:
+            raise ConfigError(f"{flag} is {value} - it must be at least {least}")
+    if not 0 <= args.score <= 1:
+        raise ConfigError(f"--score is {args.score} - scores lie between 0 and 1")
+
+    from drivetl.coco.files import new_directory
+    from drivetl.coco.io import read_dataset
+    from drivetl.evaluation.predict import folder_dataset
+    from drivetl.models.checkpoint import load_detector
+
+    with new_directory(args.out) as folder:
+        detector = load_detector(args.run_dir, device=args.device)
+        dataset = read_dataset(args.data) if args.data else folder_dataset(args.images, detector.categories)
+        if args.data and dataset.categories != detector.categories:
+            raise ConfigError(
+                f"{args.data} has the classes {', '.join(dataset.categories)}, the run {', '.join(detector.categories)}"
+                f" - convert it with the run's taxonomy.yaml, or name its pictures with --images {dataset.images_root}"
+            )
+        found = _detect(detector, dataset, args)
+        _write(found, dataset, detector.categories, folder, args)
+        _draw(found, dataset, detector.categories, folder / "pictures", args.pictures)
+    counts = Counter(detector.categories[int(label) - 1] for one in found.values() for label in one.labels)
+    console.table(
+        f"{sum(counts.values())} detections with a score of at least {args.score:g} in {len(found)} images",
+        ["class", "detections"],
+        [(name, counts[name]) for name in detector.categories],
+    )
+    _next(args)
+
+
+def _detect(detector: Detector, dataset: Dataset, args: argparse.Namespace) -> dict[int, Detections]:
+    from drivetl.evaluation.predict import predict
+    from drivetl.evaluation.sweep import default_workers
+
+    workers = default_workers(detector.device.type) if args.workers is None else args.workers
+    stream = predict(detector, dataset, score=args.score, batch_size=args.batch_size, workers=workers)
+    tracked = console.track(stream, "detecting", total=len(dataset.images))
+    return {record.id: found for record, found in tracked}
+
+
+def _write(
+    found: dict[int, Detections],
+    dataset: Dataset,
+    names: tuple[str, ...],
+    folder: Path,
+    args: argparse.Namespace,
+) -> None:
+    import orjson
+
+    from drivetl.evaluation.predict import coco_results, images_document, kitti_lines, kitti_names
+
+    if args.format == "kitti":
+        files = kitti_names(dataset)
+        (folder / "data").mkdir()
+        for image_id, one in found.items():
+            (folder / "data" / files[image_id]).write_text(kitti_lines(one, names), "utf-8")
+        return
+    rows = [row for image in dataset.images for row in coco_results(image.id, found[image.id])]
+    (folder / "results.json").write_bytes(orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY))
+    if args.images:
+        document = images_document(dataset)
+        (folder / "images.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+
+
+def _draw(
+    found: dict[int, Detections], dataset: Dataset, names: tuple[str, ...], folder: Path, limit: int
+) -> None:
+    step = max(1, -(-len(dataset.images) // limit)) if limit else len(dataset.images) + 1
+    chosen = dataset.images[::step] if limit else []
+    taken: set[PurePosixPath] = set()
+    for record in console.track(chosen, "drawing"):
+        name = PurePosixPath(record.file_name)
+        twins = name.with_suffix("") in taken
+        taken.add(name.with_suffix(""))
+        path = folder / (f"{name}.jpg" if twins else name.with_suffix(".jpg"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(record, dataset.images_root, found[record.id], names))
+
+
+def picture(record: ImageRecord, root: Path, found: Detections, names: tuple[str, ...]) -> bytes:
+    """The image with its detections, as a JPEG file."""
+    from drivetl.coco.draw import draw_objects, jpeg
+    from drivetl.coco.masks import decode
+    from drivetl.data.dataset import read_image
+
+    masks = None
+    if found.masks is not None:
+        masks = [decode(rle, record.height, record.width) for rle in found.masks]
+    drawn = draw_objects(
+        read_image(record, root), found.boxes, found.labels.tolist(), scores=found.scores.tolist(),
+        categories=names, masks=masks,
+    )  # fmt: skip
+    return jpeg(drawn, quality=90)
+
+
+def _next(args: argparse.Namespace) -> None:
+    if args.format == "kitti":
+        command = f"drivetl evaluate --protocol kitti --gt LABEL_DIR --predictions {args.out / 'data'}"
+        console.wrote(args.out / "data", command)
+    elif args.data:
+        command = f"drivetl evaluate --gt {args.data} --predictions {args.out / 'results.json'}"
+        console.wrote(args.out / "results.json", command)
+    else:
+        console.wrote(args.out / "results.json")
