@@ -83,6 +83,6 @@ def run(args: argparse.Namespace) -> int:
 def _next_commands(out: Path, towns: list[str]) -> list[str]:
     commands = {
         "a": f"drivetl convert-kitti --root {out / 'town_a'} --taxonomy datasets/sample_town_a/taxonomy.yaml --out {out / 'coco_a'}",
-        "b": f"drivetl convert-footage --format cvat --root {out / 'town_b' / 'cvat'} --taxonomy datasets/sample_town_b/taxonomy.yaml --out {out / 'coco_b'}",
+        "b": f"drivetl convert-footage --format cvat --root {out / 'town_b'} --taxonomy datasets/sample_town_b/taxonomy.yaml --out {out / 'coco_b'}",
     }
     return [commands[town] for town in towns]

@@ -33,6 +33,9 @@ JPEG_QUALITY = 92
 CITY = "townb"
 """The city part of Cityscapes file names."""
 
+MASKS = "instance_masks.cvat"
+"""Not .xml: whoever converts the folder means the boxes, and must not read every object twice."""
+
 Progress = Callable[[int], None]
 """Told how many frames have been written since the last call."""
 
@@ -136,7 +139,7 @@ def write_town_b(
     processes: int = 0,
     progress: Progress | None = None,
 ) -> Summary:
-    """Town B as footage: videos/, cvat/ (boxes and frames), cvat_masks/ (instances), cityscapes/ (polygons)."""
+    """Town B as footage: a CVAT export (annotations.xml, images/), instance_masks.cvat, videos/, cityscapes/."""
     options = _checked(Options(seed, scale, True, False, processes), frames)
     with new_directory(root) as work:
         return _fill_town_b(work, frames, options, progress)
@@ -191,8 +194,7 @@ def _attributes_csv(root: Path, rows: Sequence[tuple[int, int]], order: Sequence
 
 def _fill_town_b(root: Path, frames: int, options: Options, progress: Progress | None) -> Summary:
     for folder in (
-        "cvat/images",
-        "cvat_masks",
+        "images",
         "videos",
         f"cityscapes/gtFine/train/{CITY}",
         f"cityscapes/leftImg8bit/train/{CITY}",
@@ -202,11 +204,11 @@ def _fill_town_b(root: Path, frames: int, options: Options, progress: Progress |
         _Drive("b", drive, count, (), root, options) for drive, count in drives_for("b", frames, options.seed)
     ]
     done = _run(jobs, options, progress)
-    for folder, column in (("cvat", 3), ("cvat_masks", 4)):
+    for name, column in (("annotations.xml", 3), (MASKS, 4)):
         images = [
             (image[0], image[1], image[2], str(image[column])) for part in done for image in part.images
         ]
-        (root / folder / "annotations.xml").write_text(write_cvat.document(images, "town_b"))
+        (root / name).write_text(write_cvat.document(images, "town_b"))
     return _summary("b", root, done, options)
 
 
@@ -285,7 +287,7 @@ def _write_kitti_frame(job: _Drive, number: int, frame: SampleFrame) -> None:
 
 def _write_footage_frame(job: _Drive, number: int, frame: SampleFrame) -> tuple[str, int, int, str, str]:
     clip = f"drive_{job.drive:04d}"
-    path = job.root / "cvat" / "images" / clip / f"{number:06d}.jpg"
+    path = job.root / "images" / clip / f"{number:06d}.jpg"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(encoded(frame.image, ".jpg"))
     stem = f"{CITY}_{job.drive:06d}_{number:06d}"

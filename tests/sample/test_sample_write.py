@@ -148,14 +148,14 @@ def test_calibration_holds_the_scaled_camera(city):
 
 
 def test_cvat_boxes_and_masks_describe_the_same_objects(city):
-    boxes = ET.parse(city / "town_b" / "cvat" / "annotations.xml").getroot()
-    masks = ET.parse(city / "town_b" / "cvat_masks" / "annotations.xml").getroot()
+    boxes = ET.parse(city / "town_b" / "annotations.xml").getroot()
+    masks = ET.parse(city / "town_b" / "instance_masks.cvat").getroot()
     known = {node.findtext("name") for node in boxes.iter("label")}
     images = list(zip(boxes.iter("image"), masks.iter("image"), strict=True))
     assert len(images) == FRAMES
     objects = 0
     for drawn, painted in images:
-        path = city / "town_b" / "cvat" / "images" / drawn.get("name")
+        path = city / "town_b" / "images" / drawn.get("name")
         height, width = cv2.imread(str(path)).shape[:2]
         assert (drawn.get("width"), drawn.get("height")) == (str(width), str(height))
         assert {tag.get("label") for tag in drawn.iter("tag")} == {"weather", "timeofday"}
