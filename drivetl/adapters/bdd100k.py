@@ -7,6 +7,7 @@ Labels marked `crowd`, `ignore` or `ignored` are ignore regions.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +19,7 @@ from drivetl.adapters.reading import (
     first_folder,
     folder_sequence,
     label_files,
+    labels_of,
     mapping,
     number,
     scalar,
@@ -52,8 +54,12 @@ def _all_images(reading: Reading, files: list[Path], images_root: Path) -> Itera
             frames, config = _frames(load_json(path))
             size = _config_size(config)
             for position, frame in enumerate(frames):
-                with reading.file(path):
+                with reading.file(path, partial(_frame_labels, frame)):
                     yield _image(reading, mapping(frame, f"[{position}]"), position, path, size, index, sizes)
+
+
+def _frame_labels(frame: object) -> list[str]:
+    return labels_of(frame.get("labels"), "category") if isinstance(frame, dict) else []
 
 
 def _frames(document: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -111,6 +117,7 @@ def _image(
     sizes: Sizes,
 ) -> SourceImage:
     written = text(frame.get("name"), f"name of frame [{position}]")
+    labels = sequence(frame.get("labels"), f"labels of frame [{position}]")
     clip = text(frame.get("videoName") or frame.get("video_name") or "", "videoName")
     name = PurePosixPath(written).name if "://" in written else written.replace("\\", "/")
     found = index.find(*([f"{clip}/{name}"] if clip else []), name)
@@ -127,7 +134,7 @@ def _image(
     image.attributes = {
         str(key): scalar(value) for key, value in mapping(frame.get("attributes") or {}, "attributes").items()
     }
-    for number_in_frame, label in enumerate(sequence(frame.get("labels"), f"labels of frame [{position}]")):
+    for number_in_frame, label in enumerate(labels):
         place = f"frame [{position}] label [{number_in_frame}]"
         category = label.get("category") if isinstance(label, dict) else None
         with reading.object(category if isinstance(category, str) and category else "(no label)", path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -21,6 +22,7 @@ from drivetl.adapters.reading import (
     Reading,
     first_folder,
     folder_sequence,
+    labels_of,
     mapping,
     sequence,
     text,
@@ -76,7 +78,7 @@ def _images(
 ) -> Iterator[SourceImage]:
     index = ImageIndex(images_root)
     for path in files:
-        with reading.file(path):
+        with reading.file(path, partial(_labels_in, path)):
             stem = ENDINGS.sub("", path.relative_to(labels_root).with_suffix("").as_posix())
             name = index.find(f"{stem}_leftImg8bit.png", f"{stem}.png", f"{stem}.jpg")
             if name is None:
@@ -88,6 +90,12 @@ def _images(
             image.file_name = name
             _name_parts(image, stem)
             yield image
+
+
+def _labels_in(path: Path) -> list[str]:
+    """The labels of a file's polygons, for the account of a file that cannot be used."""
+    document = load_json(path) if path.suffix == ".json" else {}
+    return labels_of(document.get("objects"), "label") if isinstance(document, dict) else []
 
 
 def _name_parts(image: SourceImage, stem: str) -> None:
@@ -108,8 +116,9 @@ def _polygons_image(reading: Reading, path: Path) -> SourceImage:
         raise DataError(
             f"image size {size[0]} x {size[1]} is not usable", remedy="mend imgWidth and imgHeight"
         )
+    records = sequence(document.get("objects"), "objects")
     polygons: list[tuple[str, list[Points]]] = []
-    for position, record in enumerate(sequence(document.get("objects"), "objects")):
+    for position, record in enumerate(records):
         place = f"objects[{position}]"
         label = record.get("label") if isinstance(record, dict) else None
         with reading.object(label if isinstance(label, str) and label else "(no label)", path):

@@ -7,9 +7,10 @@ interpolated, as CVAT itself does. Boxes, polygons and masks become objects; oth
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from drivetl.adapters.cvat_shapes import Meta, at, parse_meta, parse_shape, tag_attributes
+from drivetl.adapters.cvat_shapes import Meta, at, parse_meta, parse_shape, shape_labels, tag_attributes
 from drivetl.adapters.cvat_tracks import Track, parse_track, video_images
 from drivetl.adapters.reading import (
     Footage,
@@ -62,10 +63,10 @@ def _file_images(
         if node.tag == "meta":
             meta = parse_meta(node)
         elif node.tag == "image":
-            with reading.file(path):
+            with reading.file(path, partial(shape_labels, node)):
                 yield _image(reading, node, path, meta, index, prefix, clip)
         elif node.tag == "track":
-            tracks.append(parse_track(node))
+            tracks.append(parse_track(reading, node, path))
     if tracks or meta.is_video:
         yield from video_images(reading, tracks, meta, path, index, prefix, clip)
 
@@ -80,10 +81,9 @@ def _image(
     image = SourceImage(file_name, *size, label_file=path, attributes={"subset": subset} if subset else {})
     task = meta.tasks.get(node.attributes.get("task_id", ""))
     image.sequence = folder_sequence(name) or (task.name if task and len(meta.tasks) > 1 else clip)
+    for tag in node.all("tag"):
+        image.attributes |= tag_attributes(tag, meta)
     for child in node.children:
-        if child.tag == "tag":
-            image.attributes |= tag_attributes(child, meta)
-            continue
         item = parse_shape(reading, child, child.attributes.get("label", ""), path, size, meta)
         if item is not None:
             image.objects.append(item)

@@ -168,6 +168,12 @@ def parse_shape(
     return None
 
 
+def shape_labels(node: Node) -> list[str]:
+    """The labels of all shapes of an image."""
+    shapes = [child for child in node.children if child.tag in REGIONS or child.tag in NO_REGIONS]
+    return [shape.attributes.get("label") or "(no label)" for shape in shapes]
+
+
 def _region(
     reading: Reading, node: Node, label: str, size: tuple[int, int], meta: Meta
 ) -> SourceObject | None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-from drivetl.adapters.cvat_shapes import NO_REGIONS, REGIONS, Meta, Task, at, parse_shape, say
+from drivetl.adapters.cvat_shapes import NO_REGIONS, REGIONS, Meta, Task, parse_shape, say
 from drivetl.adapters.reading import ImageIndex, Reading, whole
 from drivetl.adapters.shapes import box_of, pairs
 from drivetl.adapters.xml import Node
@@ -37,8 +38,8 @@ class Track:
     """(frame number in the video, element), ascending."""
 
 
-def parse_track(node: Node) -> Track:
-    """A track with its shapes in order. Raises DataError with the line for frames that are no numbers or come twice."""
+def parse_track(reading: Reading, node: Node, path: Path) -> Track:
+    """A track with its shapes in order; a shape whose frame is no number or comes twice is an error, or rejected."""
     given = node.attributes
     track = Track(
         given.get("id", ""),
@@ -47,15 +48,27 @@ def parse_track(node: Node) -> Track:
         given.get("group_id", ""),
         node.line,
     )
+    seen: set[int] = set()
     for child in node.children:
         if child.tag in REGIONS or child.tag in NO_REGIONS:
-            with at(child):
-                track.shapes.append((whole(child.need("frame"), "frame"), child))
+            with reading.object(track.label or "(no label)", path, child.line):
+                frame = whole(child.need("frame"), "frame")
+                if frame in seen:
+                    raise DataError(f"frame {frame} comes twice in a track", remedy="remove one")
+                seen.add(frame)
+                track.shapes.append((frame, child))
     track.shapes.sort(key=lambda pair: pair[0])
-    for (earlier, _), (later, shape) in zip(track.shapes, track.shapes[1:], strict=False):
-        if earlier == later:
-            raise DataError(f"frame {later} comes twice in a track", remedy="remove one", line=shape.line)
     return track
+
+
+def visible_labels(tracks: list[Track]) -> list[str]:
+    """A label for every shape that is not outside, for the account of a video that cannot be read."""
+    return [
+        track.label or "(no label)"
+        for track in tracks
+        for _, shape in track.shapes
+        if shape.attributes.get("outside", "0") != "1"
+    ]
 
 
 def video_images(
@@ -69,15 +82,20 @@ def video_images(
         name = clip or PurePosixPath(meta.source).stem or task.name or path.stem
         if only is None:
             name = task.name or f"task_{task_id}"
-        yield from _task_images(reading, own, task, meta, path, _Frames(index, prefix, name))
-    known = set(tasks) if only is None else {track.task_id for track in tracks}
-    for track in tracks:
-        if track.task_id not in known:
+        frames = _Frames(index, prefix, name)
+        with reading.file(path, partial(visible_labels, own)):
+            numbers, size = _frame_numbers(own, task), _video_size(own, task, frames)
+            places = {frame: frames.of(frame) for frame in {*numbers, *_touched(own)}}
+            for image in _task_images(reading, own, numbers, size, meta, path, places):
+                image.sequence = name
+                yield image
+    strays = [track for track in tracks if only is None and track.task_id not in tasks]
+    if strays:
+        with reading.file(path, partial(visible_labels, strays)):
             raise DataError(
-                f"track {track.id} belongs to task {track.task_id!r}, which <meta> does not list",
+                f"track {strays[0].id} belongs to task {strays[0].task_id!r}, which <meta> does not list",
                 remedy="export again",
-                file=path,
-                line=track.line,
+                line=strays[0].line,
             )
 
 
@@ -111,32 +129,33 @@ class _Frames:
 
 
 def _task_images(
-    reading: Reading, tracks: list[Track], task: Task, meta: Meta, path: Path, frames: _Frames
+    reading: Reading,
+    tracks: list[Track],
+    numbers: range,
+    size: tuple[int, int],
+    meta: Meta,
+    path: Path,
+    places: dict[int, tuple[str, bool]],
 ) -> Iterator[SourceImage]:
-    numbers = _frame_numbers(tracks, task)
-    size = task.width_height or _size_on_disk(frames, numbers)
-    if size is None:
-        raise DataError(
-            "the video's size is unknown",
-            remedy="add <original_size>, or name the frames with --images",
-            file=path,
-        )
+    some_on_disk = any(on_disk for _, on_disk in places.values())
     objects: dict[int, list[SourceObject]] = {}
     for track in tracks:
         for frame, item in _track_objects(reading, track, numbers, path, size, meta):
             objects.setdefault(frame, []).append(item)
-    for frame in sorted(set(numbers) | set(objects)):
-        name, on_disk = frames.of(frame)
-        if not on_disk and frames.by_number:
+    for frame in sorted({*numbers, *objects}):
+        name, on_disk = places[frame]
+        if not on_disk and some_on_disk:
             reading.note("labelled frames that were not extracted, left out with their objects")
             for item in objects.get(frame, []):
                 reading.drop(item.label, "on a frame that was not extracted")
             continue
         if not on_disk:
             reading.note("frames that are not on disk; their size is taken from the labels")
-        yield SourceImage(
-            name, *size, objects.get(frame, []), sequence=frames.clip, frame_index=frame, label_file=path
-        )
+        yield SourceImage(name, *size, objects.get(frame, []), frame_index=frame, label_file=path)
+
+
+def _touched(tracks: list[Track]) -> set[int]:
+    return {frame for track in tracks for frame, _ in track.shapes}
 
 
 def _frame_numbers(tracks: list[Track], task: Task) -> range:
@@ -148,7 +167,7 @@ def _frame_numbers(tracks: list[Track], task: Task) -> range:
     if last is None and task.size is not None:
         last = task.start + (task.size - 1) * task.step
     if last is None:
-        touched = [frame for track in tracks for frame, _ in track.shapes]
+        touched = _touched(tracks)
         first, last = min(touched, default=0), max(touched, default=-1)
     numbers = range(first, last + 1, task.step)
     if len(numbers) > MAX_FRAMES:
@@ -156,9 +175,18 @@ def _frame_numbers(tracks: list[Track], task: Task) -> range:
     return numbers
 
 
-def _size_on_disk(frames: _Frames, numbers: range) -> tuple[int, int] | None:
-    name = next((names[0] for number in numbers if (names := frames.by_number.get(number))), None)
-    return image_size(frames.index.root / name) if name else None
+def _video_size(tracks: list[Track], task: Task, frames: _Frames) -> tuple[int, int]:
+    """(width, height) of the video: of <meta>, else of a frame on disk. Raises DataError when nothing tells it."""
+    if task.width_height is not None:
+        return task.width_height
+    name = next(
+        (names[0] for frame in sorted(_touched(tracks)) if (names := frames.by_number.get(frame))), None
+    )
+    if name is None:
+        raise DataError(
+            "the video's size is unknown", remedy="add <original_size>, or name the frames with --images"
+        )
+    return image_size(frames.index.root / name)
 
 
 def _track_objects(

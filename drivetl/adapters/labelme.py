@@ -10,6 +10,7 @@ import binascii
 import math
 import posixpath
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from drivetl.adapters.reading import (
     Sizes,
     folder_sequence,
     label_files,
+    labels_of,
     mapping,
     scalar,
     sequence,
@@ -41,6 +43,9 @@ NO_REGIONS = {
     "line": "lines enclose nothing",
     "linestrip": "lines enclose nothing",
 }
+INSIDE = "images that exist only inside their json"
+"""The note by which the command knows that pictures have to be written out."""
+
 MAX_EMBEDDED_CHARACTERS = 400_000_000
 """base64 text of a 300 MB image file."""
 
@@ -56,24 +61,29 @@ def read(reading: Reading) -> Footage:
 def _images(reading: Reading, files: list[Path], folder: Path, images_root: Path) -> Iterator[SourceImage]:
     index, sizes = ImageIndex(images_root), Sizes(images_root)
     for path in files:
-        with reading.file(path):
-            document = mapping(load_json(path), "the file")
+        document: dict[str, Any] = {}
+        with reading.file(path, partial(_labels, document)):
+            document |= mapping(load_json(path), "the file")
             if "shapes" not in document:
                 reading.note("JSON files without shapes, not LabelMe's")
                 continue
+            shapes = sequence(document["shapes"], "shapes")
             name = file_name(document, path.relative_to(folder).as_posix(), index)
-            if name not in index and document.get("imageData"):
-                reading.note("images that exist only inside their json")
-                size = _embedded_size(document, path)
-            else:
-                if name not in index:
-                    reading.note("images that are not on disk; their sizes are taken from the labels")
-                size = _size(document, name, sizes)
+            inside = name not in index and bool(document.get("imageData"))
+            size = _embedded_size(document, path) if inside else _size(document, name, sizes)
             image = SourceImage(name, *size, sequence=folder_sequence(name), label_file=path)
             flags = mapping(document.get("flags") or {}, "flags")
             image.attributes = {str(key): scalar(value) for key, value in flags.items()}
-            image.objects = _objects(reading, sequence(document["shapes"], "shapes"), path, size)
+            if inside:
+                reading.note(INSIDE)
+            elif name not in index:
+                reading.note("images that are not on disk; their sizes are taken from the labels")
+            image.objects = _objects(reading, shapes, path, size)
             yield image
+
+
+def _labels(document: dict[str, Any]) -> list[str]:
+    return labels_of(document.get("shapes"), "label")
 
 
 def file_name(document: dict[str, Any], label_name: str, index: ImageIndex) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import configparser
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from drivetl.adapters.reading import Footage, ImageIndex, Reading, Sizes, number, whole
@@ -53,8 +54,21 @@ def read(reading: Reading) -> Footage:
 def _all_images(reading: Reading, files: list[Path], images_root: Path) -> Iterator[SourceImage]:
     index, sizes = ImageIndex(images_root), Sizes(images_root)
     for path in files:
-        with reading.file(path):
+        with reading.file(path, partial(_row_labels, path)):
             yield from _sequence_images(reading, path, index, sizes)
+
+
+def _row_labels(path: Path) -> list[str]:
+    """The labels of a file's rows, for the account of a sequence that cannot be read."""
+    names = _names(path)
+    return [
+        _class(row, names) or "(unknown class)" for row in map(_fields, read_text(path).splitlines()) if row
+    ]
+
+
+def _fields(line: str) -> list[str]:
+    """The values of a row; [] for an empty line."""
+    return [field.strip() for field in line.replace(";", ",").split(",")] if line.strip() else []
 
 
 def _sequence_images(reading: Reading, path: Path, index: ImageIndex, sizes: Sizes) -> Iterator[SourceImage]:
@@ -64,15 +78,16 @@ def _sequence_images(reading: Reading, path: Path, index: ImageIndex, sizes: Siz
     prefix = f"{prefix}/{info.folder}" if prefix != "." else info.folder
     own = [name for name in index.names if name.startswith(prefix + "/")]
     numbered = {int(Path(name).stem): name for name in own if Path(name).stem.isdecimal()}
-    objects: dict[int, list[SourceObject]] = {}
-    for frame, item in parse(reading, read_text(path), _names(path), path):
-        objects.setdefault(frame, []).append(item)
-    last = max([info.length or 0, *objects, *numbered])
-    if last > MAX_FRAMES:
-        raise DataError(f"frame {last} is no frame number", remedy="mend the row or seqLength")
     size = info.size or (sizes.of(own[0]) if own else None)
     if size is None:
         raise DataError("the images' size is unknown", remedy="add seqinfo.ini or the images", file=folder)
+    if max([info.length or 0, *numbered]) > MAX_FRAMES:
+        raise DataError("more frames than any sequence has", remedy="mend seqLength", file=folder)
+    content, names = read_text(path), _names(path)
+    objects: dict[int, list[SourceObject]] = {}
+    for frame, item in parse(reading, content, names, path):
+        objects.setdefault(frame, []).append(item)
+    last = max([info.length or 0, *objects, *numbered])
     for frame in range(1, last + 1):
         if frame not in numbered:
             reading.note("frames that are not on disk; their size is taken from seqinfo.ini")
@@ -123,8 +138,8 @@ def parse(
 ) -> Iterator[tuple[int, SourceObject]]:
     """(frame, object) of every row. Raises DataError with the line for a row that is none."""
     for line, raw in enumerate(content.splitlines(), 1):
-        fields = [field.strip() for field in raw.replace(";", ",").split(",")]
-        if fields == [""]:
+        fields = _fields(raw)
+        if not fields:
             continue
         with reading.object(_class(fields, names) or "(unknown class)", file, line):
             yield _row(fields, names, line)

@@ -103,16 +103,38 @@ class Reading:
             self.account.reject(error, [label])
 
     @contextmanager
-    def file(self, file: Path | str) -> Iterator[None]:
-        """Around a whole label file or image entry: an error gets its place, or the file is left out."""
+    def file(self, file: Path | str, labels: Callable[[], list[str]] | None = None) -> Iterator[None]:
+        """Around a whole label file or image entry: an error gets its place, or the file is left out.
+
+        labels: asked only then, for the labels of the objects that are lost with it. Whoever uses it parses what can
+        fail first and counts objects after, so that none is counted twice.
+        """
         try:
             yield
         except DataError as error:
             error.at(file)
             if self.on_error != "skip":
                 raise
-            self.account.reject(error)
+            self.account.reject(error, _lost(labels))
             self.note("label files or images left out because they cannot be read")
+
+
+def _lost(labels: Callable[[], list[str]] | None) -> list[str]:
+    try:
+        found = labels() if labels is not None else []
+    except DataError:
+        found = []
+    return found or ["unreadable record"]
+
+
+def labels_of(records: object, key: str) -> list[str]:
+    """The labels of a foreign list of objects, as far as they can be read."""
+    found = [record.get(key) if isinstance(record, dict) else None for record in _list(records)]
+    return [label if isinstance(label, str) and label else "(no label)" for label in found]
+
+
+def _list(records: object) -> list[Any]:
+    return records if isinstance(records, list) else []
 
 
 @dataclass

@@ -7,6 +7,7 @@ n-th colour index is the mask of the n-th object.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -27,7 +28,7 @@ from drivetl.adapters.reading import (
     whole,
 )
 from drivetl.adapters.shapes import encode_crop
-from drivetl.adapters.xml import Node, document
+from drivetl.adapters.xml import Node, stream
 from drivetl.coco.files import image_size
 from drivetl.coco.records import Box, SourceImage, SourceObject
 from drivetl.errors import DataError
@@ -52,22 +53,26 @@ def _images(
     index, sizes = ImageIndex(images_root), Sizes(images_root)
     described: set[str] = set()
     for path in files:
-        with reading.file(path):
-            root = document(path, "annotation")
+        root = Node("annotation", {}, 1)
+        with reading.file(path, partial(_labels, root)):
+            root.children = list(stream(path, "annotation"))
             relative = path.relative_to(labels_root) if path != labels_root else Path(path.name)
             name = _file_name(root, relative, index)
             described.add(name)
+            size = _size(root, name, sizes)
+            instances = _instances(reading.root, path.stem, size)
             if name not in index:
                 reading.note("images that are not on disk; their sizes are taken from the labels")
-            size = _size(root, name, sizes)
             image = SourceImage(name, *size, sequence=folder_sequence(name), label_file=path)
-            image.objects = list(
-                _objects(reading, root, path, size, _instances(reading.root, path.stem, size))
-            )
+            image.objects = list(_objects(reading, root, path, size, instances))
             yield image
     missing = len(set(index.names) - described)
     if missing:
         reading.note("images without an XML file, left out", missing)
+
+
+def _labels(root: Node) -> list[str]:
+    return [item.value("name") or "(no name)" for item in root.all("object")]
 
 
 def _file_name(root: Node, relative: Path, index: ImageIndex) -> str:

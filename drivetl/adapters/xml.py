@@ -125,11 +125,6 @@ def stream(path: Path, root_tag: str) -> Iterator[Node]:
         ) from None
 
 
-def document(path: Path, root_tag: str) -> Node:
-    """A whole small file as one node."""
-    return Node(root_tag, {}, 1, children=list(stream(path, root_tag)))
-
-
 def root_tag(path: Path) -> str:
     """The tag of a file's root element; empty when it is not XML."""
     builder = _Builder()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import yaml
@@ -203,7 +204,7 @@ def images_of(
         else:
             used.add(found)
         path = Path(found) if found else None
-        with reading.file(path or images_root / name):
+        with reading.file(path or images_root / name, partial(_row_labels, path, names)):
             size = sizes.of(name)
             rows = list(parse(read_text(path), names, reading, path)) if path else []
             image = SourceImage(name, *size, sequence=folder_sequence(name), label_file=path)
@@ -211,6 +212,12 @@ def images_of(
             yield image
     for found in sorted(labels - used) if orphans else ():
         _orphan(reading, names, Path(found))
+
+
+def _row_labels(path: Path | None, names: list[str]) -> list[str]:
+    """The labels of a file's rows, for the account of an image that cannot be used."""
+    rows = [line.split() for line in read_text(path).splitlines()] if path else []
+    return [label_of(fields[0], names) or fields[0] for fields in rows if fields]
 
 
 def _label_files(root: Path, images_root: Path) -> set[str]:

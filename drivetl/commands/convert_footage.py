@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drivetl import console
 from drivetl.adapters.footage import FORMATS, read_footage
-from drivetl.adapters.labelme import gather_embedded
+from drivetl.adapters.labelme import INSIDE, gather_embedded
 from drivetl.adapters.reading import Reading
 from drivetl.adapters.video import extract_videos
 from drivetl.coco.convert import add_error_argument, convert_and_write, print_summary
@@ -123,7 +123,7 @@ def _convert(args: argparse.Namespace) -> None:
             f"no --taxonomy: the classes are the footage's own {len(source.taxonomy.classes)} labels: "
             + ", ".join(source.taxonomy.categories)
         )
-    inside = "images that exist only inside their json" in reading.account.notes
+    inside = INSIDE in reading.account.notes
     images_root = args.out / "images" if inside else source.images_root
     summary = convert_and_write(
         source.images,

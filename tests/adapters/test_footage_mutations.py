@@ -84,3 +84,35 @@ def test_damaged_files_are_errors_or_accounted_for(case: str, data: st.DataObjec
     clean = check(format_name, files, "stop")
     skipped = check(format_name, files, "skip")
     assert skipped or not clean  # whatever passes without skipping passes with it
+
+
+BROKEN_SIZES = {
+    "cvat": (b'width="40"', b'width="x"'),
+    "voc": (b"<width>40", b"<width>x"),
+    "labelme": (b'"imageWidth": 40', b'"imageWidth": "x"'),
+    "bdd100k": (b'"width": 40', b'"width": "x"'),
+    "cityscapes": (b'"imgWidth": 40', b'"imgWidth": "x"'),
+    "nuimages": (b'"width": 40', b'"width": "x"'),
+    "mot": (b"imWidth=40", b"imWidth=x"),
+    "coco": (b'"width": 40', b'"width": "x"'),
+    "yolo": (b"\x89PNG", b"broken"),
+}
+
+
+@pytest.mark.parametrize("format_name", BROKEN_SIZES)
+def test_objects_of_a_broken_image_are_rejected_one_by_one(format_name: str, tmp_path: Path) -> None:
+    """Objects in = objects out + ignored + dropped + rejected, also when their image falls as a whole."""
+    files = TREES[format_name]()
+    if format_name == "mot":
+        files |= {name.replace("M-01", "M-02"): content for name, content in files.items()}
+    _, whole = convert_tree(format_name, write_tree(tmp_path / "whole", files))
+    before, after = BROKEN_SIZES[format_name]
+    name = min(name for name, content in files.items() if before in content)
+    broken = files | {name: files[name].replace(before, after, 1)}
+    with pytest.raises(DrivetlError):
+        convert_tree(format_name, write_tree(tmp_path / "broken", broken))
+    dataset, account = convert_tree(format_name, write_tree(tmp_path / "broken", broken), on_error="skip")
+    empties = account.read.pop("unreadable record", 0)  # broken images that held no object count as one
+    assert account.read == whole.read and sum(account.rejected.values()) >= 1
+    assert len(account.rejections) >= 1 and empties <= len(account.rejections)
+    assert all(image.width == 40 for image in dataset.images)

@@ -1,0 +1,99 @@
+"""A dataset back as YOLO or Pascal VOC, for tools that read nothing else. What a format cannot hold is counted.
+
+KITTI is written by `drivetl.adapters.kitti`, COCO by `drivetl.coco.writing`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from xml.sax.saxutils import escape
+
+import yaml
+
+from drivetl.coco.boxes import xywh_to_xyxy
+from drivetl.coco.files import new_directory
+from drivetl.coco.records import Annotation, Box, Dataset, ImageRecord
+
+VOC_FLAGS = ("pose", "truncated", "occluded")
+"""Attributes that VOC has elements for."""
+
+
+def write_yolo(dataset: Dataset, folder: Path) -> Counter[str]:
+    """Write folder/data.yaml and folder/labels/<image>.txt; the folder must not exist yet.
+
+    An object whose segmentation is one polygon becomes a polygon row, any other a box row. Returns what YOLO cannot
+    hold, with counts. Raises DataError when the folder holds something.
+    """
+    lost: Counter[str] = Counter()
+    with new_directory(folder) as work:
+        head = {"path": ".", "train": "images", "val": "images", "names": list(dataset.categories)}
+        (work / "data.yaml").write_text(yaml.safe_dump(head, sort_keys=False, allow_unicode=True), "utf-8")
+        for image in dataset.images:
+            if image.ignore_regions:
+                lost["ignore regions"] += len(image.ignore_regions)
+            rows = [_yolo_row(item, image, lost) for item in image.annotations]
+            path = work / "labels" / PurePosixPath(image.file_name).with_suffix(".txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(row + "\n" for row in rows), "utf-8")
+    return lost
+
+
+def _yolo_row(item: Annotation, image: ImageRecord, lost: Counter[str]) -> str:
+    x, y, w, h = item.bbox_xywh
+    values = [(x + w / 2) / image.width, (y + h / 2) / image.height, w / image.width, h / image.height]
+    if item.segmentation is not None:
+        if isinstance(item.segmentation, list) and len(item.segmentation) == 1:
+            sides = image.width, image.height
+            values = [value / sides[index % 2] for index, value in enumerate(item.segmentation[0])]
+        else:
+            lost["masks that are no single polygon, written as boxes"] += 1
+    return " ".join([str(item.category_id - 1), *(f"{value:.10g}" for value in values)])
+
+
+def write_voc(dataset: Dataset, folder: Path) -> Counter[str]:
+    """Write folder/Annotations/<image>.xml; the folder must not exist yet.
+
+    An ignore region becomes one `difficult` object per class it hides. Returns what VOC cannot hold, with counts.
+    Raises DataError when the folder holds something.
+    """
+    lost: Counter[str] = Counter()
+    with new_directory(folder) as work:
+        for image in dataset.images:
+            path = work / "Annotations" / PurePosixPath(image.file_name).with_suffix(".xml")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(_voc_xml(image, dataset.categories, lost), "utf-8")
+    return lost
+
+
+def _voc_xml(image: ImageRecord, categories: tuple[str, ...], lost: Counter[str]) -> str:
+    objects = []
+    for item in image.annotations:
+        if item.segmentation is not None:
+            lost["masks"] += 1
+        flags = {name: item.attributes[name] for name in VOC_FLAGS if name in item.attributes}
+        objects.append(
+            _voc_object(categories[item.category_id - 1], item.bbox_xywh, flags | {"difficult": 0})
+        )
+    for region in image.ignore_regions:
+        hidden = region.category_ids or range(1, len(categories) + 1)
+        objects += [
+            _voc_object(categories[number - 1], region.bbox_xywh, {"difficult": 1}) for number in hidden
+        ]
+    return (
+        f"<annotation>\n  <filename>{escape(PurePosixPath(image.file_name).name)}</filename>\n"
+        f"  <size><width>{image.width}</width><height>{image.height}</height><depth>3</depth></size>\n"
+        + "".join(objects)
+        + "</annotation>\n"
+    )
+
+
+def _voc_object(name: str, bbox_xywh: Box, flags: dict[str, object]) -> str:
+    corners = zip(("xmin", "ymin", "xmax", "ymax"), xywh_to_xyxy(bbox_xywh), strict=True)
+    box = "".join(f"<{tag}>{value:.10g}</{tag}>" for tag, value in corners)
+    lines = "".join(f"    <{tag}>{escape(_flag(value))}</{tag}>\n" for tag, value in flags.items())
+    return f"  <object>\n    <name>{escape(name)}</name>\n{lines}    <bndbox>{box}</bndbox>\n  </object>\n"
+
+
+def _flag(value: object) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
