@@ -33,7 +33,7 @@ MAX_LOSS = 0.02
 HELD_OUT_SHARE = 0.3
 MIN_HELD_OUT = 50
 """Fewer held-out boxes than this judge nothing."""
-MAX_BOXES = 6000
+MAX_BOXES = 4000
 """A fit looks at a random sample of this many boxes; judging looks at all."""
 
 

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from drivetl.coco.records import Dataset
 from drivetl.errors import CheckpointError, ConfigError
@@ -60,9 +59,11 @@ class AnchorSpec:
 
     def shapes(self, level: int) -> Floats:
         """(A, 2) width and height in px, in the order of the RPN's rows and rounded as torchvision rounds them."""
-        size, ratio = list(self.sizes[level]), list(self.ratios[level])
-        cells = AnchorGenerator((size,), (ratio,)).cell_anchors[0].double().numpy()
-        return np.asarray(cells[:, 2:] - cells[:, :2])
+        size = np.asarray(self.sizes[level], np.float32)  # torchvision's arithmetic: half pixels decide
+        ratio = np.asarray(self.ratios[level], np.float32)
+        tall = np.sqrt(ratio)[:, None]
+        halves = np.stack([(1 / tall) * size, tall * size], axis=-1).reshape(-1, 2) / 2
+        return np.asarray(2 * np.round(halves), np.float64)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists, ready for JSON."""
@@ -214,12 +215,14 @@ def level_ious(boxes: ScaledBoxes, spec: AnchorSpec, strides: Sequence[int]) -> 
 
 def iou_with_shapes(boxes: ScaledBoxes, shapes: Floats, stride: int) -> Floats:
     """(N, A) IoU of every box with the best placed of the anchors of shapes (A, 2) at one level."""
-    offset = np.abs(_offsets(boxes, stride))[:, None, :]
-    sides = (boxes.boxes[:, 2:] - boxes.boxes[:, :2])[:, None, :]
-    overlap = np.minimum(np.minimum(sides, shapes), (sides + shapes) / 2 - offset).clip(min=0)
-    inter = overlap[..., 0] * overlap[..., 1]
-    union = sides[..., 0] * sides[..., 1] + shapes[:, 0] * shapes[:, 1] - inter
-    return np.asarray(inter / union)
+    offset = np.abs(_offsets(boxes, stride))
+    sides = boxes.boxes[:, 2:] - boxes.boxes[:, :2]
+    inter = np.ones((len(boxes), len(shapes)))
+    for axis in (0, 1):
+        side, shape = sides[:, axis, None], shapes[None, :, axis]
+        apart = (side + shape) / 2 - offset[:, axis, None]
+        inter *= np.minimum(np.minimum(side, shape), apart).clip(min=0)
+    return np.asarray(inter / (sides.prod(axis=1)[:, None] + shapes.prod(axis=1) - inter))
 
 
 def _lattice(boxes: ScaledBoxes, stride: int) -> tuple[Floats, Floats]:

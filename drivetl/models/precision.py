@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
@@ -84,6 +85,8 @@ def linear_by_row(x: Tensor, layer: nn.Linear) -> Tensor:
     A BLAS sums in another order for matrices of few rows and for the remainder of a block. Rows of zeros up to a
     multiple of 16 keep them all in one kernel, so that a class moved to another head scores exactly as before.
     """
+    if torchvision._is_tracing():  # an exported graph wants the layer's own constants
+        return layer(x)  # type: ignore[no-any-return]
     rows = layer.out_features
     missing = -rows % 16
     weight, bias = F.pad(layer.weight, (0, 0, 0, missing)), F.pad(layer.bias, (0, missing))
@@ -92,6 +95,8 @@ def linear_by_row(x: Tensor, layer: nn.Linear) -> Tensor:
 
 def conv_by_row(x: Tensor, layer: nn.Conv2d) -> Tensor:
     """(N, C, H, W) -> (N, R, H, W) by a 1x1 convolution, each output channel's bits independent of the others."""
+    if torchvision._is_tracing():
+        return layer(x)  # type: ignore[no-any-return]
     rows, missing = layer.out_channels, -layer.out_channels % 16  # the reason is `linear_by_row`'s
     weight = F.pad(layer.weight, (0, 0, 0, 0, 0, 0, 0, missing))
     bias = None if layer.bias is None else F.pad(layer.bias, (0, missing))

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
@@ -79,8 +81,12 @@ def test_law_coverage_is_what_torchvisions_anchors_give(spec, strides, rule):
         np.testing.assert_array_equal(cover.positives[which], np.maximum((iou >= 0.7).sum(axis=1), 1))
 
 
-def test_shapes_are_in_the_order_of_the_rpns_rows():
-    spec = AnchorSpec(((10.0, 30.0),), ((0.5, 2.0),))
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.floats(2, 900), min_size=1, max_size=3), st.lists(st.floats(0.1, 9), min_size=1, max_size=4)
+)
+def test_shapes_are_torchvisions_in_the_order_of_the_rpns_rows(sizes, ratios):
+    spec = AnchorSpec((tuple(sizes),), (tuple(ratios),))
     cells = AnchorGenerator(spec.sizes, spec.ratios).cell_anchors[0].numpy()
     np.testing.assert_array_equal(spec.shapes(0), cells[:, 2:] - cells[:, :2])
 
