@@ -184,7 +184,8 @@ def compose(base: Array, pixels: Pixels, texture: Array, gain: Array, sky: Array
     shines = pixels.emission > 0
     if light.night:
         np.maximum(through, np.float32(0.67), out=through, where=shines)
-    gain = np.where(shines, texture, gain) * through
+    # what is behind a lit window shows more of its structure than a reflection does
+    gain = np.where(shines, 2.6 * texture - 1.6, gain) * through
     factor = np.clip(np.rint(gain * 100), 0, 255).astype(np.uint8)
     colour = cv2.multiply(np.ascontiguousarray(base[..., :3]), cv2.merge([factor] * 3), scale=1 / 100)
     haze = np.rint((1 - through) * 255).astype(np.uint8)

@@ -76,7 +76,7 @@ def atlas() -> Array:
         Material.COBBLE: _cobble(rng),
         Material.FAR: noise(1.0, 6, 0),
         Material.CLOTH: noise(1.0, 5, 3),
-        Material.GLASS: noise(1.4, 13, 0),
+        Material.GLASS: noise(1.4, 5, 0),
     }
     flat = np.zeros((TILE, TILE))
     stack = np.concatenate([tiles.get(material, flat) for material in Material])
