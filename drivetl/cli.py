@@ -1,38 +1,13 @@
-"""The `drivetl` command, and the one place where an error becomes `error: ...` and exit code 2.
-
-A command is a module of `drivetl.commands` with `HELP: str`, `add_arguments(parser)` and `run(args) -> int | None`.
-Modules are imported when their command is asked for, so `drivetl convert-kitti` never loads torch.
-"""
+"""The `drivetl` command, and the one place where an error becomes `error: ...` and exit code 2."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 
-from drivetl import __version__
+from drivetl.commands import dispatch
 from drivetl.console import err, escape
 from drivetl.errors import DrivetlError
-
-COMMANDS = {
-    "sample": "write the sample city: two towns with exact boxes, masks and depth",
-    "convert-kitti": "KITTI object data -> one COCO dataset, split by drive",
-    "convert-footage": "custom footage (CVAT, LabelMe, VOC, YOLO, BDD100K, ...) -> one COCO dataset",
-    "split": "split a COCO dataset without leaking a drive",
-    "audit": "what is wrong and what is odd in a COCO dataset",
-    "view": "pictures of a dataset with its boxes drawn",
-    "anchors": "how well anchors cover a dataset's boxes, and better ones",
-    "finetune": "fine-tune a detector from a YAML config",
-    "predict": "run a trained detector on images; a COCO results list and pictures",
-    "evaluate": "COCO or KITTI metrics of any detector's results",
-    "eval-robustness": "clean plus conditions x severities: mPC, rPC and a report",
-    "compare": "is run A better than run B, with intervals",
-    "conditions": "a contact sheet of weather, lighting and camera conditions",
-    "export": "export a run to ONNX",
-    "info": "what a dataset json or a run directory holds",
-    "demo": "from nothing to a robustness report in minutes, on a CPU",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,27 +21,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         err.print("interrupted")
         return 130
-
-
-def dispatch(arguments: list[str]) -> int:
-    """Parse and run one command; errors rise to the caller."""
-    parser = argparse.ArgumentParser(
-        prog="drivetl", description=__doc__ and "Fine-tune detectors for driving scenes."
-    )
-    parser.add_argument("--version", action="version", version=f"drivetl {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    wanted = next((word for word in arguments if not word.startswith("-")), "")
-    for name, summary in COMMANDS.items():
-        sub = commands.add_parser(name, help=summary, description=summary)
-        if name == wanted:
-            module = importlib.import_module(f"drivetl.commands.{name.replace('-', '_')}")
-            module.add_arguments(sub)
-            sub.set_defaults(run=module.run, overrides=getattr(module, "TAKES_OVERRIDES", False))
-    args, rest = parser.parse_known_args(arguments)
-    if rest and not args.overrides:
-        commands.choices[args.command].error(f"unrecognized arguments: {' '.join(rest)}")
-    args.rest = rest
-    return int(args.run(args) or 0)
 
 
 if __name__ == "__main__":

@@ -87,10 +87,7 @@ def progress_bar() -> Progress:
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
-    """Iterate with a progress bar; without one where nobody watches."""
-    if not sys.stderr.isatty():
-        yield from items
-        return
+    """Iterate with a progress bar."""
     with progress_bar() as bar:
         count = total if total is not None else len(items) if isinstance(items, Sized) else None
         task = bar.add_task(description, total=count, note="")

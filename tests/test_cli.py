@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from drivetl.cli import COMMANDS, main
+from drivetl.cli import main
+from drivetl.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 

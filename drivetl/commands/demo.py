@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _call(argv: list[str]) -> None:
     """Run one command in this process; its errors are the demo's."""
-    from drivetl.cli import dispatch
+    from drivetl.commands import dispatch
 
     dispatch(argv)
 
