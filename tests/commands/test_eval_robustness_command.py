@@ -1,0 +1,175 @@
+"""eval-robustness and predict from the command line: their files, their refusals, nothing half-written."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from robust_run import write_run
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+
+from planted import planted_dataset
+
+from drivetl.cli import main
+from drivetl.commands.eval_robustness import parse_budget, parse_severities
+from drivetl.errors import ConfigError
+
+NOTHING = {"version": 1, "preset": "none", "transforms": [], "ancestors": []}
+FOG = NOTHING | {
+    "transforms": [{"name": "Fog", "phenomenon": "fog", "model": "koschmieder_depth", "range": {}}]
+}
+QUICK = ["--severities", "1,3", "--workers", "0", "--draws", "50", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return planted_dataset(tmp_path_factory.mktemp("planted"), n_images=4, n_drives=2)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "runs" / "mine", NOTHING)
+
+
+def evaluate(run, data, *words):
+    return main(["eval-robustness", "--run", str(run), "--data", str(data), *QUICK, *words])
+
+
+def test_a_report_appears_beside_the_run(run, data, capsys):
+    assert evaluate(run, data, "--conditions", "night,contrast", "--slices", "weather") == 0
+    folder = run / "robustness" / "val"
+    assert {path.name for path in folder.iterdir()} >= {
+        "results.json",
+        "cells.csv",
+        "summary.md",
+        "report.html",
+    }
+    results = json.loads((folder / "results.json").read_text())
+    assert [row["level"] for row in results["conditions"]] == ["L3", "L3"]
+    assert results["protocol"]["severities"] == [1, 3] and results["data"]["images"] == 4
+    said = capsys.readouterr().out
+    assert "report.html" in said and "bound by" in said and "night" in said
+
+
+def test_again_from_what_is_stored_with_a_baseline(run, data, tmp_path, capsys):
+    assert evaluate(run, data, "--conditions", "night") == 0
+    other = write_run(tmp_path / "runs" / "other", NOTHING, seed=1)
+    assert (
+        evaluate(run, data, "--conditions", "night", "--baseline", str(other), "--out", str(tmp_path / "b"))
+        == 0
+    )
+    results = json.loads((tmp_path / "b" / "results.json").read_text())
+    assert results["baseline"]["name"] == "other" and results["timing"]["inferences"] == 3 * 4
+    assert evaluate(run, data, "--conditions", "night", "--budget", "0", "--out", str(tmp_path / "c")) == 0
+    assert json.loads((tmp_path / "c" / "results.json").read_text())["timing"]["bound_by"] == "stored"
+    capsys.readouterr()
+
+
+def test_the_same_cells_for_any_batch_size(run, data, tmp_path):
+    """Of a real network: a batch holds one size only, so padding never changes what is found."""
+    values = []
+    for size in ("1", "5"):
+        copy = write_run(tmp_path / size / "run", NOTHING)
+        out = tmp_path / size / "out"
+        assert evaluate(copy, data, "--conditions", "contrast", "--batch-size", size, "--out", str(out)) == 0
+        results = json.loads((out / "results.json").read_text())
+        values.append([cell["numbers"]["AP50"] for cell in results["cells"]])
+    assert np.allclose(np.array(values, float)[0], np.array(values, float)[1], atol=1e-6)
+
+
+def test_nothing_is_overwritten(run, data, capsys):
+    assert evaluate(run, data, "--conditions", "night") == 0
+    before = (run / "robustness" / "val" / "results.json").read_bytes()
+    assert evaluate(run, data, "--conditions", "night") == 2
+    assert "never overwritten - name another folder with --out" in capsys.readouterr().err
+    assert (run / "robustness" / "val" / "results.json").read_bytes() == before
+
+
+def test_held_out_refuses_what_was_trained_on(tmp_path, data, capsys):
+    run = write_run(tmp_path / "run", FOG)
+    assert evaluate(run, data, "--conditions", "held_out,fog") == 2
+    assert "condition 'fog' is not held out" in capsys.readouterr().err
+    assert not (run / "robustness").exists()
+
+
+def test_an_unverified_run_is_marked(tmp_path, data, capsys):
+    run = write_run(tmp_path / "run")
+    assert evaluate(run, data, "--conditions", "night", "--out", str(tmp_path / "out")) == 0
+    said = capsys.readouterr()
+    assert "UNVERIFIED" in said.err and "UNVERIFIED" in said.out
+    for name in ("report.html", "summary.md", "cells.csv"):
+        assert "UNVERIFIED" in (tmp_path / "out" / name).read_text(), name
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--conditions", "nigth"], "did you mean 'night'"),
+        (["--severities", "0,6"], "--severities '0,6' - name some of 1,2,3,4,5"),
+        (["--budget", "soon"], "--budget 'soon' is no time"),
+        (["--baseline", "nowhere"], "nowhere: no such folder"),
+        (["--slices", "colour", "--conditions", "contrast"], "no image has the attribute 'colour'"),
+        (["--batch-size", "0"], "--batch-size is 0"),
+        (["--conditions", "contrast", "--budget", "0"], "give a larger --budget"),
+    ],
+)
+def test_the_likeliest_mistakes(run, data, capsys, words, message):
+    assert evaluate(run, data, *words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and "Traceback" not in error
+    assert not (run / "robustness" / "val").exists()
+
+
+def test_other_classes_than_the_data(run, data, tmp_path, capsys):
+    other = tmp_path / "val.json"
+    other.write_text(data.read_text().replace('"pedestrian"', '"walker"').replace('"."', f'"{data.parent}"'))
+    assert evaluate(run, other) == 2
+    assert (
+        "the classes of the run are car, pedestrian; those of the data are car, walker"
+        in capsys.readouterr().err
+    )
+    assert main(["predict", "--run", str(run), "--data", str(other), "--out", str(tmp_path / "p")]) == 2
+    assert "name its pictures with --images" in capsys.readouterr().err and not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("0", 0)]
+)
+def test_budgets(text, seconds):
+    assert parse_budget(text) == seconds
+
+
+def test_no_budget_is_no_limit_and_severities_are_sorted():
+    assert parse_budget(None) is None and parse_severities("5,1,1") == [1, 5]
+    with pytest.raises(ConfigError):
+        parse_budget("-3m")
+
+
+def test_predict_on_a_dataset(run, data, tmp_path, capsys):
+    out = tmp_path / "p"
+    words = ["--workers", "0", "--score", "0.05", "--pictures", "2"]
+    assert main(["predict", "--run", str(run), "--data", str(data), "--out", str(out), *words]) == 0
+    rows = json.loads((out / "results.json").read_text())
+    assert {row["image_id"] for row in rows} <= {1, 2, 3, 4}
+    assert len(list((out / "pictures").rglob("*.jpg"))) == 2
+    assert main(["evaluate", "--gt", str(data), "--predictions", str(out / "results.json")]) == 0
+    capsys.readouterr()
+
+
+def test_predict_on_a_folder_and_as_kitti(run, data, tmp_path, capsys):
+    out = tmp_path / "p"
+    words = ["--workers", "0", "--score", "0.05", "--pictures", "0"]
+    images = ["--images", str(data.parent / "images")]
+    assert main(["predict", "--run", str(run), *images, "--out", str(out), *words]) == 0
+    document = json.loads((out / "images.json").read_text())
+    assert [one["file_name"] for one in document["images"]] == [f"{n:06d}.png" for n in range(4)]
+    assert not (out / "pictures").exists()
+    kitti = tmp_path / "k"
+    assert (
+        main(["predict", "--run", str(run), *images, "--out", str(kitti), *words, "--format", "kitti"]) == 0
+    )
+    assert sorted(path.name for path in (kitti / "data").iterdir()) == [f"{n:06d}.txt" for n in range(4)]
+    assert main(["predict", "--run", str(run), *images, "--out", str(kitti), *words]) == 2
+    assert "never overwritten" in capsys.readouterr().err

@@ -1,0 +1,33 @@
+"""A small true report, made once: planted pictures, a sweep against a baseline, its document and pictures."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
+
+from planted import PlantedDetector, read_planted
+
+from drivetl.evaluation.analysis import analyse
+from drivetl.evaluation.robustness import run_sweep
+from drivetl.report.document import write_document
+
+FOG = {"name": "Fog <b>", "phenomenon": "fog", "model": "koschmieder_depth", "range": {}}
+MANIFEST = {"version": 1, "preset": "test", "transforms": [FOG], "ancestors": []}
+
+
+@pytest.fixture(scope="session")
+def report_folder(tmp_path_factory):
+    """results.json, cells.csv, summary.md, report.html, pictures/ of a verified run against a baseline."""
+    root = tmp_path_factory.mktemp("report")
+    data = read_planted(root / "data", n_images=8, n_drives=4)
+    data.info["source"] = "<script>alert(1)</script>"
+    swept = run_sweep(
+        PlantedDetector(augmentation=MANIFEST), data, ["fog", "night", "rain", "contrast", "motion_blur"], [1, 3, 5],
+        baseline=PlantedDetector(contrast=130, weights_hash="b"), cache=root / "cells", workers=0,
+    )  # fmt: skip
+    folder = root / "out"
+    folder.mkdir()
+    write_document(swept, analyse(swept, n_draws=60, slices=["weather"]), folder)
+    return folder

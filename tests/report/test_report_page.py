@@ -1,0 +1,172 @@
+"""The report's files: complete, self-contained, escaped, readable without script."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from drivetl.errors import DataError
+from drivetl.report import charts, texts
+from drivetl.report.document import read_results
+from drivetl.report.html import build_report, learning_curves_section
+
+VOID = {"meta", "link", "img", "br", "hr", "input", "line", "circle", "polygon", "polyline"}
+
+
+class Page(HTMLParser):
+    """Ids, links, sources, and whether tags are balanced."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.sources, self.open, self.scripts = [], [], [], [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        known = dict(attrs)
+        self.scripts += tag == "script" or any(name.startswith("on") for name in known)
+        if "id" in known:
+            self.ids.append(known["id"])
+        for name in ("src", "href"):
+            if name in known:
+                (self.links if name == "href" else self.sources).append(known[name])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(report_folder):
+    return (report_folder / "report.html").read_text("utf-8")
+
+
+def test_every_promised_file_is_there(report_folder):
+    assert {path.name for path in report_folder.iterdir()} == {
+        "results.json", "cells.csv", "summary.md", "report.html", "pictures",
+    }  # fmt: skip
+
+
+def test_the_page_is_whole_and_fetches_nothing(page):
+    seen = Page(page)
+    assert seen.open == [] and seen.scripts == 0
+    assert all(link.startswith(("#", "data:")) for link in seen.links)
+    assert seen.sources and all(source.startswith("data:image/jpeg;base64,") for source in seen.sources)
+    assert {link[1:] for link in seen.links if link.startswith("#")} <= set(seen.ids)
+    assert not re.search(r"url\(|@import|https?://", page)
+
+
+def test_sections_stand_in_order(page):
+    wanted = [
+        "heatmap",
+        "curves",
+        "forest",
+        "classes",
+        "road",
+        "slices",
+        "gallery",
+        "worst",
+        "heldout",
+        "provenance",
+    ]
+    assert [one for one in Page(page).ids if one in wanted] == wanted
+
+
+def test_names_from_outside_are_escaped(report_folder):
+    results = read_results(report_folder)
+    results["run"]["name"] = "<img src=x onerror=alert(1)>"
+    results["conditions"][0]["why"] = "<script>alert(1)</script>"
+    page = build_report(results, pictures=report_folder / "pictures")
+    assert "<script>" not in page and "<img src=x" not in page and "&lt;script&gt;" in page
+
+
+def test_every_number_of_the_heat_map_is_in_the_page(report_folder, page):
+    results = read_results(report_folder)
+    for cell in results["cells"]:
+        assert f"<b>{texts.percent(cell['value']['point'])}</b>" in page
+
+
+def test_levels_are_marked(report_folder, page):
+    levels = {row["name"]: row["level"] for row in read_results(report_folder)["conditions"]}
+    assert levels["fog"] == "L0" and levels["night"] == "L3"
+    assert '<span class="chip L0">seen</span>' in page and '<span class="chip L3">L3</span>' in page
+    assert "moves content" in page
+
+
+def test_results_json_has_null_and_no_nan(report_folder):
+    text = (report_folder / "results.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    assert json.loads(text)["schema"] == "drivetl.robustness/1"
+
+
+def test_cells_csv_says_what_results_json_says(report_folder):
+    results = read_results(report_folder)
+    rows = list(csv.DictReader((report_folder / "cells.csv").read_text().splitlines()))
+    assert len(rows) == 1 + len(results["cells"])
+    for row, cell in zip(rows, [results["clean"], *results["cells"]], strict=True):
+        assert row["condition"] == cell["condition"] and int(row["severity"]) == cell["severity"]
+        assert (float(row["value"]) if row["value"] else None) == cell["value"]["point"]
+
+
+def test_the_summary_pastes_into_a_pull_request(report_folder):
+    lines = (report_folder / "summary.md").read_text().splitlines()
+    for header in (number for number, line in enumerate(lines) if line.startswith("|---")):
+        assert lines[header].count("|") == lines[header - 1].count("|") == lines[header + 1].count("|")
+    assert any("night" in line and "L3" in line for line in lines)
+
+
+def test_a_missing_number_is_a_dash_not_a_zero(report_folder):
+    results = read_results(report_folder)
+    for cell in results["cells"]:
+        if cell["condition"] == "night":
+            cell["value"] = {"point": None, "low": None, "high": None, "se": None}
+    shown = {row["row"]["name"]: row for _, rows in charts.heat_groups(results) for row in rows}
+    assert shown["night"]["cells"][0]["tone"] == "none"
+    page = build_report(results)
+    assert "nan" not in re.sub(r"[a-z]*nan[a-z]+|[a-z]+nan", "", page.split("</style>")[1].lower())
+
+
+def test_an_unverified_run_is_said_so(report_folder):
+    results = read_results(report_folder)
+    results["protocol"]["verified"] = False
+    assert "UNVERIFIED" in build_report(results).split("<nav")[0]
+
+
+def test_nothing_held_out_has_a_verdict_too(report_folder):
+    results = read_results(report_folder)
+    results["headline"] |= {"conditions": [], "delta": None}
+    assert "None of the 5 conditions measured was held out" in texts.verdict(results)[0]
+    assert '<table class="heat">' in build_report(results)
+
+
+def test_extra_sections_stand_on_top(report_folder):
+    extra = learning_curves_section({"transfer": [(0, 0.1), (480, 0.6)], "scratch": [(0, 0.0), (480, 0.4)]})
+    page = build_report(read_results(report_folder), extra_sections=[extra], title="demo")
+    ids = Page(page).ids
+    assert ids.index("learning") < ids.index("heatmap") and "<title>demo</title>" in page
+    assert "60.0" in extra.body and "transfer" in extra.body
+    assert Page(str(learning_curves_section({"only": []}).body)).open == []
+
+
+def test_another_schema_is_refused(tmp_path):
+    (tmp_path / "results.json").write_text('{"schema": "drivetl.robustness/0"}')
+    with pytest.raises(DataError, match=r"its schema is 'drivetl\.robustness/0'"):
+        read_results(tmp_path)
+
+
+def test_a_missing_picture_is_named(report_folder, tmp_path):
+    with pytest.raises(DataError, match=r"\.jpg: picture of the report is missing"):
+        build_report(read_results(report_folder), pictures=tmp_path)
+
+
+def test_pictures_count_what_they_show(report_folder):
+    results = read_results(report_folder)
+    for row in results["gallery"]["conditions"]:
+        assert row["found"] + row["lost"] + row["missed"] <= 4
+        assert all(
+            (report_folder / "pictures" / name).stat().st_size > 1000 for name in row["files"].values()
+        )
+    assert {row["severity"] for row in results["gallery"]["conditions"]} == {3}
