@@ -24,6 +24,24 @@ HAIR: tuple[Colour, ...] = (
 )
 
 
+LOADS: tuple[Colour, ...] = (
+    (0.70, 0.70, 0.68),
+    (0.30, 0.05, 0.04),
+    (0.05, 0.13, 0.32),
+    (0.08, 0.22, 0.10),
+    (0.55, 0.42, 0.08),
+)
+VAN_PAINTS: tuple[Colour, ...] = (
+    (0.75, 0.75, 0.73),
+    (0.75, 0.75, 0.73),
+    (0.60, 0.42, 0.02),
+    (0.03, 0.05, 0.13),
+    (0.30, 0.31, 0.33),
+)
+Size = tuple[float, float, float]
+"""(height, width, length) in metres, KITTI's order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """One road user: what it is, how big, and its straight way through the street."""
@@ -31,7 +49,7 @@ class Actor:
     kind: str
     """One of `towns.CLASSES`."""
     track_id: int
-    size_hwl: tuple[float, float, float]
+    size_hwl: Size
     """metres"""
     x: float
     s: float
@@ -51,11 +69,13 @@ class Actor:
     """Keeps its distance to the camera car: `s` is relative to it."""
     level: float = 0.0
     """y of the ground it stands on."""
+    limit: float = math.inf
+    """It waits at this |x| until its time to walk comes, and stops there on the other side."""
 
     def place(self, time_s: float, ego_s: float) -> tuple[float, float]:
         """(x, s) at a time."""
         way = self.speed * time_s
-        x = self.x + math.sin(self.heading) * way
+        x = min(max(self.x + math.sin(self.heading) * way, -self.limit), self.limit)
         s = self.s + math.cos(self.heading) * way
         return x, s + ego_s if self.follows else s
 
@@ -69,7 +89,8 @@ class Actor:
             return people.cyclist(self.look, pace, self.frame, pose, yaw, bearing, lights=self.lights)
         if self.kind == "Person_sitting":
             return people.sitting(self.look, pose, yaw)
-        return people.pedestrian(self.look, pace, self.stride, pose, yaw)
+        waits = abs(self.x + math.sin(self.heading) * self.speed * time_s) > self.limit
+        return people.pedestrian(self.look, pace, 0.0 if waits else self.stride, pose, yaw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,78 +158,34 @@ class Casting:
         truck: float = 0.0,
     ) -> float:
         """A car, van or truck; returns its length."""
-        rng, town, lit = self.rng, self.town, self.lights and not parked
-        draw = rng.random()
-        if draw < truck:
-            length, width = float(rng.uniform(6.5, 11.0)), float(rng.uniform(2.3, 2.55))
-            height = float(rng.uniform(2.9, 3.8))
-            load = self._colour(
-                (
-                    (0.70, 0.70, 0.68),
-                    (0.30, 0.05, 0.04),
-                    (0.05, 0.13, 0.32),
-                    (0.08, 0.22, 0.10),
-                    (0.55, 0.42, 0.08),
-                )
-            )
-            parts = heavy.truck(length, width, height, self._colour(town.paints), load, lights=lit)
-            self.add(
-                "Truck",
-                (height, width, length),
-                x,
-                s,
-                heading,
-                speed,
-                model=_model(parts),
-                lights=lit,
-                follows=follows,
-            )
-            return length
-        if draw < truck + town.vans:
-            length, width, height = (
-                float(rng.uniform(4.7, 5.7)),
-                float(rng.uniform(1.85, 2.0)),
-                float(rng.uniform(1.95, 2.45)),
-            )
-            paint = self._colour(
-                (
-                    (0.75, 0.75, 0.73),
-                    (0.75, 0.75, 0.73),
-                    (0.60, 0.42, 0.02),
-                    (0.03, 0.05, 0.13),
-                    (0.30, 0.31, 0.33),
-                )
-            )
-            body = cars.car("van", length, width, height, paint, lights=lit)
-            self.add(
-                "Van",
-                (height, width, length),
-                x,
-                s,
-                heading,
-                speed,
-                model=_model([body]),
-                lights=lit,
-                follows=follows,
-            )
-            return length
+        lit, draw = self.lights and not parked, self.rng.random()
+        kind = "Truck" if draw < truck else "Van" if draw < truck + self.town.vans else "Car"
+        build = {"Truck": self._truck, "Van": self._van, "Car": self._car}[kind]
+        size, parts = build(lit)
+        self.add(kind, size, x, s, heading, speed, model=_model(parts), lights=lit, follows=follows)
+        return size[2]
+
+    def _truck(self, lit: bool) -> tuple[Size, list[Piece]]:
+        rng = self.rng
+        length, width = float(rng.uniform(6.5, 11.0)), float(rng.uniform(2.3, 2.55))
+        height, load = float(rng.uniform(2.9, 3.8)), self._colour(LOADS)
+        cab = self._colour(self.town.paints)
+        return (height, width, length), heavy.truck(length, width, height, cab, load, lights=lit)
+
+    def _van(self, lit: bool) -> tuple[Size, list[Piece]]:
+        rng = self.rng
+        length, width = float(rng.uniform(4.7, 5.7)), float(rng.uniform(1.85, 2.0))
+        height, paint = float(rng.uniform(1.95, 2.45)), self._colour(VAN_PAINTS)
+        return (height, width, length), [cars.car("van", length, width, height, paint, lights=lit)]
+
+    def _car(self, lit: bool) -> tuple[Size, list[Piece]]:
+        rng, town = self.rng, self.town
         style = town.styles[int(rng.integers(len(town.styles)))]
         length, width, height = (float(side * rng.normal(1.0, 0.035)) for side in town.car_size)
         length *= {"hatchback": 0.93, "saloon": 1.08, "estate": 1.08, "suv": 1.04}[style]
         height *= 1.12 if style == "suv" else 1.0
         body = cars.car(style, length, width, height, self._colour(town.paints), lights=lit)
-        self.add(
-            "Car",
-            (height, width, length),
-            x,
-            s,
-            heading,
-            speed,
-            model=_model([body]),
-            lights=lit,
-            follows=follows,
-        )
-        return length
+        return (height, width, length), [body]
 
     def look(self, helmet: bool = False) -> Look:
         """A person of this town."""
@@ -222,7 +199,7 @@ class Casting:
         return Look(height, self._colour(town.clothes), jeans, self._colour(SKIN), self._colour(HAIR),
                     float(rng.uniform(0.9, 1.15)), bool(rng.random() < 0.2), bag, cap)  # fmt: skip
 
-    def walker(self, x: float, s: float, heading: float, speed: float, level: float = -WALK_M) -> None:
+    def walker(self, x: float, s: float, heading: float, speed: float, limit: float = math.inf) -> None:
         """A pedestrian; speed 0 stands."""
         look = self.look()
         stride = 0.0 if speed == 0 else float(self.rng.uniform(0.38, 0.52))
@@ -237,7 +214,8 @@ class Casting:
             look=look,
             stride=stride,
             phase=float(self.rng.uniform(0, 6.3)),
-            level=level,
+            level=-WALK_M,
+            limit=limit,
         )
 
     def rider(self, x: float, s: float, heading: float, speed: float) -> None:

@@ -147,7 +147,6 @@ def _crossing(casting: Casting, street: Street, duration_s: float, busy: bool) -
         if busy:
             speed = float(rng.uniform(0.9, 1.5))
             x = side * float(rng.uniform(-0.6 * town.kerb_x, town.kerb_x + speed * duration_s * 0.6))
-            level = 0.0 if abs(x) < town.kerb_x else -WALK_M
-            casting.walker(x, s, -side * math.pi / 2, speed, level)
+            casting.walker(x, s, -side * math.pi / 2, speed, limit=town.kerb_x + float(rng.uniform(0.4, 1.4)))
         else:
             casting.walker(side * (town.kerb_x + float(rng.uniform(0.5, 1.0))), s, -side * math.pi / 2, 0.0)

@@ -183,6 +183,15 @@ def test_oncoming_traffic_is_on_the_left_and_looks_back():
     assert seen > 20
 
 
+def test_nobody_walks_into_a_house():
+    for town, drive in itertools.product("ab", range(6)):
+        world = build_world(town, drive, 0)
+        for actor in world.actors:
+            for frame in range(world.frames):
+                x, _ = actor.place(frame * world.town.frame_s, 0.0)
+                assert abs(x) <= world.town.walk_outer
+
+
 def test_tracks_follow_an_object_through_the_drive():
     first, second = render_frame("b", 6, 10, 0, 0.25), render_frame("b", 6, 11, 0, 0.25)
     before = {item.track_id: item for item in first.objects}
