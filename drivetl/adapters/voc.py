@@ -146,7 +146,7 @@ def _attributes(node: Node) -> dict[str, Any]:
         if child_value:
             flag = {"true": 1.0, "false": 0.0}.get(child_value.lower())
             value = number(child_value, tag) if flag is None else flag
-            found[tag] = int(value) if value == int(value) else value
+            found[tag] = int(value) if value == int(value) and abs(value) < 2**53 else value
     for child in node.children:
         if child.tag == "actions":
             found["actions"] = sorted(item.tag for item in child.children if item.text.strip() == "1")
