@@ -13,7 +13,7 @@ from drivetl.conditions.scene import Scene
 def wet_ground(scene: Scene, planes: Planes, rng: np.random.Generator, wetness: float) -> Planes:
     """Wet the ground of linear planes; a new array. `wetness` 0..1: from damp to a closed film.
 
-    Pores filled with water scatter less light back: albedo falls to 1 - 0.35 wetness (Lekner & Dorf 1988). The
+    Pores filled with water scatter less light back: albedo falls to 1 - 0.3 wetness (Lekner & Dorf 1988). The
     film mirrors with Fresnel's reflectance, Schlick's form with n = 1.33 at the ray's grazing angle; its roughness
     smears the mirror image along the columns.
     """
@@ -29,7 +29,7 @@ def wet_ground(scene: Scene, planes: Planes, rng: np.random.Generator, wetness: 
     fresnel = 0.02 + 0.98 * (1 - grazing) ** 5
     weight = film * np.clip(fresnel * 0.9, 0, 0.6)
     weight *= np.clip(below / (0.2 * scene.height), 0, 1)  # far away the ground is hidden by traffic
-    kept = (1 - weight) * (1 - 0.35 * film)
+    kept = (1 - weight) * (1 - 0.3 * film)
     size = (scene.width, scene.height)
     factor = cv2.resize(np.asarray(kept, np.float32), size)
     result = np.empty_like(planes)
@@ -63,11 +63,12 @@ def paved(scene: Scene) -> Field:
 def mirrored(scene: Scene, planes: Planes) -> Planes:
     """(3, H / 2, W / 2): what each ground pixel mirrors, the column above it turned over and smeared vertically.
 
-    A ground point at row v sees, for distant upright things, the row 2 v0 - v.
+    A ground point at row v sees, for distant upright things, the row 2 v0 - v; what would lie above the picture is
+    taken from just below the top, where some cameras print the time.
     """
     rows, columns = max(1, scene.height // 2), max(1, scene.width // 2)
     source = 2 * scene.view.horizon_px * rows / scene.height - np.arange(rows) - 1
-    order = np.clip(np.rint(source), 0, rows - 1).astype(np.intp)
+    order = np.clip(np.rint(source), int(0.08 * rows), rows - 1).astype(np.intp)
     length = max(3, round(rows / 9) | 1)
     result = np.empty((3, rows, columns), np.float32)
     for number, plane in enumerate(planes):

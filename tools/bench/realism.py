@@ -12,7 +12,9 @@ import argparse
 import csv
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +26,14 @@ from drivetl.coco.files import read_rgb
 from drivetl.conditions import Camera, apply, pixel_seed
 from drivetl.console import say, table, track
 
+TITLE = "Conditions beside real bad weather"
+NOTE = (
+    "Medians over frames. luma: mean, 5 % and 95 % quantile; saturation: HSV, 0 to 255; edges: mean slope; noise:"
+    " robust deviation of what a median filter removes; contrast: local contrast in the upper and the lower third."
+)
 Image = npt.NDArray[np.uint8]
+DATA = Path(__file__).parents[3] / "shared" / "data"
+COLUMNS = ["luma", "5 %", "95 %", "saturation", "edges", "noise", "contrast up", "contrast down"]
 MAST = Camera(focal_px=700, horizon_px=88, centre_px=300, height_m=8, canyon_m=25)
 """The motorway camera, by eye: horizon and vanishing point of its lane markings at 640 x 360."""
 REGIONS = {"sky": (0.08, 0.16, 0.2, 0.8), "trees": (0.28, 0.42, 0.72, 0.98), "far road": (0.36, 0.5, 0.4, 0.6), "road": (0.6, 0.95, 0.05, 0.35)}  # fmt: skip
@@ -51,39 +60,31 @@ def region(image: Image, name: str) -> Image:
     )
 
 
-def compare_highway(root: Path, frames: int) -> None:
+def compare_highway(root: Path, frames: int) -> list[dict[str, Any]]:
     """Night and wet road made from the camera's day frames, against its real ones."""
     with (root / "attributes.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    real = {
-        kind: [row["file_name"] for row in rows if (row["weather"], row["timeofday"]) == where]
-        for kind, where in (
-            ("day", ("dry", "daytime")),
-            ("night", ("dry", "night")),
-            ("wet_road", ("wet_road", "daytime")),
-        )
-    }
-    pictures = {
-        kind: [read_rgb(root / "images" / name) for name in spread(names, frames)]
-        for kind, names in real.items()
-    }
+    kinds = {"day": ("dry", "daytime"), "night": ("dry", "night"), "wet_road": ("wet_road", "daytime")}
+    pictures = {}
+    for kind, where in kinds.items():
+        names = [row["file_name"] for row in rows if (row["weather"], row["timeofday"]) == where]
+        pictures[kind] = [read_rgb(root / "images" / name) for name in spread(names, frames)]
+    result = []
     for kind in ("night", "wet_road"):
-        groups: list[tuple[str, list[Image]]] = [
-            ("real day", pictures["day"]),
-            (f"real {kind}", pictures[kind]),
-        ]
+        groups = {"real day": pictures["day"], f"real {kind}": pictures[kind]}
         for severity in (1, 3, 5):
-            made = [
+            day = list(enumerate(pictures["day"]))
+            groups[f"{kind} {severity} from day"] = [
                 apply(image, kind, severity, pixel_seed(number, kind, severity), camera=MAST)
-                for number, image in track(list(enumerate(pictures["day"])), f"{kind} {severity}")
+                for number, image in track(day, f"{kind} {severity}")
             ]
-            groups.append((f"ours, severity {severity}", made))
         for name in REGIONS:
-            show(f"{kind}: {name}", groups, lambda image, name=name: region(image, name))
+            result += summary(f"{kind}: {name}", groups, partial(region, name=name))
+    return result
 
 
-def compare_fog(data: Path, frames: int) -> None:
-    """Real fog photographs against our fog on clear frames: contrast in bands of height, saturation, edges."""
+def compare_fog(data: Path, frames: int) -> list[dict[str, Any]]:
+    """Real fog photographs against our fog on clear frames of two data sets."""
     real = [
         read_rgb(path) for path in spread(sorted((data / "dawn_fog" / "JPEGImages").glob("*.jpg")), frames)
     ]
@@ -93,21 +94,12 @@ def compare_fog(data: Path, frames: int) -> None:
     clear += [
         read_rgb(path) for path in spread(sorted((data / "cityscapes_400/images").iterdir()), frames // 2)
     ]
-    groups = [("real fog", real), ("clear frames", clear)]
+    groups = {"real fog": real, "clear frames": clear}
     for severity in (2, 3, 4, 5):
-        made = [apply(image, "fog", severity, number) for number, image in enumerate(clear)]
-        groups.append((f"ours, severity {severity}", made))
-    show("fog: whole picture", groups, lambda image: image)
-    bands = [(0.0, 0.2), (0.2, 0.35), (0.35, 0.45), (0.45, 0.6), (0.6, 0.8), (0.8, 1.0)]
-    lines = [
-        [title, *(f"{np.mean([contrast(image, *band) for image in images]):.3f}" for band in bands)]
-        for title, images in groups
-    ]
-    table(
-        "fog: local contrast by rows from top to bottom",
-        ["", *(f"{100 * a:.0f}-{100 * b:.0f} %" for a, b in bands)],
-        lines,
-    )
+        groups[f"fog {severity} from clear"] = [
+            apply(image, "fog", severity, n) for n, image in enumerate(clear)
+        ]
+    return summary("fog", groups, lambda image: image)
 
 
 def contrast(image: Image, top: float, bottom: float) -> float:
@@ -122,14 +114,18 @@ def contrast(image: Image, top: float, bottom: float) -> float:
     return float(local[rows].mean() / max(luma[rows].mean(), 1))
 
 
-def show(title: str, groups: Sequence[tuple[str, list[Image]]], part: Callable[[Image], Image]) -> None:
-    """One table: a line per group, medians over its pictures."""
-    names = ["", "luma", "5 %", "95 %", "saturation", "edges", "noise"]
-    lines = [
-        [name, *(f"{value:.1f}" for value in np.median([figures(part(image)) for image in images], axis=0))]
-        for name, images in groups
-    ]
-    table(title, names, lines)
+def summary(
+    what: str, groups: dict[str, list[Image]], part: Callable[[Image], Image]
+) -> list[dict[str, Any]]:
+    """A row per group: medians over its pictures."""
+    rows = []
+    for name, images in groups.items():
+        values = [
+            (*figures(part(image)), contrast(image, 0, 1 / 3), contrast(image, 2 / 3, 1)) for image in images
+        ]
+        row = dict(zip(COLUMNS, np.median(values, axis=0).round(3).tolist(), strict=True))
+        rows.append({"what": what, "pictures": name, **row})
+    return rows
 
 
 def spread(items: Sequence[object], count: int) -> list:
@@ -137,23 +133,30 @@ def spread(items: Sequence[object], count: int) -> list:
     return [items[int(i)] for i in np.linspace(0, len(items) - 1, min(count, len(items)))]
 
 
+def run(data: Path = DATA, frames: int = 12) -> list[dict[str, Any]]:
+    """All rows; none where the data is absent."""
+    rows = []
+    if (data / "highway_camera").is_dir():
+        rows += compare_highway(data / "highway_camera", frames)
+    if (data / "dawn_fog").is_dir():
+        rows += compare_fog(data, frames)
+    return rows
+
+
 def main() -> None:
-    """Print the tables."""
+    """Print a table per region."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[3] / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--frames", type=int, default=12)
     args = parser.parse_args()
-    found = False
-    if (args.data / "highway_camera").is_dir():
-        compare_highway(args.data / "highway_camera", args.frames)
-        found = True
-    if (args.data / "dawn_fog").is_dir():
-        compare_fog(args.data, args.frames)
-        found = True
-    if not found:
+    rows = run(args.data, args.frames)
+    if not rows:
         say(f"no highway_camera or dawn_fog under {args.data} - give their folder with --data")
+    for what in dict.fromkeys(row["what"] for row in rows):
+        lines = [[row["pictures"], *(row[name] for name in COLUMNS)] for row in rows if row["what"] == what]
+        table(what, ["", *COLUMNS], lines)
 
 
 if __name__ == "__main__":

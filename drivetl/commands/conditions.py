@@ -1,0 +1,160 @@
+"""Conditions to look at: a contact sheet of any picture under any of them, and the list of what there is."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import html
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from drivetl import console
+from drivetl.coco.draw import contact_sheet, png, resize_to_width
+from drivetl.coco.files import Rgb, read_rgb, write_atomically
+from drivetl.errors import ConfigError, DataError
+
+HELP = "a contact sheet of weather, lighting and camera conditions"
+MOST_TILES = 400
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument(
+        "source", type=Path, nargs="?", metavar="IMAGE|DATASET.json", help="what to show them on"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="a new .png (one picture) or .html (one page)"
+    )
+    parser.add_argument("--names", default="drive", metavar="SET|NAME,NAME", help="drive (default), common, common_aligned, all or names")  # fmt: skip
+    parser.add_argument("--severities", default="1,3,5", metavar="S,S", help="from 1 to 5 (1,3,5)")
+    parser.add_argument(
+        "--images", type=int, default=1, metavar="N", help="of a dataset: how many images (1)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the pictures' noise, and of the choice (0)")
+    parser.add_argument("--tile-width", type=int, default=420, metavar="PX", help="of one picture (420)")
+    parser.add_argument("--list", action="store_true", help="print every condition with its ladder instead")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the list, or make the sheet."""
+    from drivetl.conditions import CATALOG, select
+
+    names, severities = select(args.names), _severities(args.severities)
+    if args.list:
+        _print_list(names if args.names != "drive" else list(CATALOG))
+        return
+    if args.source is None or args.out is None:
+        raise ConfigError("needs a picture or a dataset and --out FILE.png - or --list to see what there is")
+    if args.out.suffix.lower() not in (".png", ".html"):
+        raise ConfigError(
+            f"--out {args.out} is neither .png nor .html - name a file that ends in one of them"
+        )
+    if args.out.exists():
+        raise DataError(
+            "exists already and is never overwritten", remedy="name another file with --out", file=args.out
+        )
+    if args.images < 1 or not 32 <= args.tile_width <= 4096:
+        raise ConfigError("--images must be at least 1 and --tile-width between 32 and 4096")
+    tiles_wanted = len(names) * (len(severities) + 1) * args.images
+    if tiles_wanted > MOST_TILES:
+        raise ConfigError(
+            f"{tiles_wanted} pictures are more than a sheet holds ({MOST_TILES}) - fewer --names or --images"
+        )
+    sources = list(_sources(args.source, args.images, args.seed))
+    rows = list(_rows(sources, names, severities, args.seed, args.tile_width))
+    if args.out.suffix.lower() == ".html":
+        write_atomically(args.out, _page(rows))
+    else:
+        tiles = [tile for _, row in rows for tile in row]
+        write_atomically(args.out, png(contact_sheet(tiles, len(severities) + 1, args.tile_width)))
+    console.wrote(args.out, "drivetl conditions --list")
+
+
+def _severities(text: str) -> list[int]:
+    """`1,3,5` -> [1, 3, 5]. Raises ConfigError."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or any(word not in "12345" or len(word) != 1 for word in words):
+        raise ConfigError(f"--severities {text!r} - write numbers from 1 to 5 with commas, as 1,3,5")
+    return [int(word) for word in words]
+
+
+def _sources(path: Path, wanted: int, seed: int) -> Iterator[tuple[str, Rgb]]:
+    """(name, picture): the image itself, or some of a dataset's."""
+    if path.suffix.lower() != ".json":
+        yield path.name, read_rgb(path)
+        return
+    from drivetl.coco.gallery import choose
+    from drivetl.coco.io import read_dataset
+
+    dataset = read_dataset(path)
+    if not dataset.images:
+        raise DataError("holds no image", remedy="check the conversion and the split", file=path)
+    for record in choose(dataset, wanted, seed):
+        yield record.file_name, read_rgb(dataset.images_root / record.file_name)
+
+
+Row = tuple[str, list[tuple[str, Rgb]]]
+"""(condition, its tiles: (title, picture))."""
+
+
+def _rows(
+    sources: list[tuple[str, Rgb]], names: list[str], severities: list[int], seed: int, width: int
+) -> Iterator[Row]:
+    """A row of tiles per condition and picture, the unchanged picture first."""
+    from drivetl.conditions import CATALOG, apply, pixel_seed
+
+    caches: list[dict[str, Any]] = [{} for _ in sources]
+    for name in console.track(names, "drawing"):
+        condition = CATALOG[name]
+        for (file, image), cache in zip(sources, caches, strict=True):
+            row = [(f"{file}", resize_to_width(image, width))]
+            for severity in severities:
+                made = apply(image, name, severity, pixel_seed(f"{seed}/{file}", name, severity), cache=cache)
+                title = f"{name} {severity}: {condition.axis[severity - 1]:g} {condition.unit[1]}"
+                row.append((title, resize_to_width(made, width)))
+            yield name, row
+
+
+def _print_list(names: list[str]) -> None:
+    from drivetl.conditions import CATALOG, PROTOCOL_VERSION
+
+    console.say(f"{len(names)} conditions, protocol version {PROTOCOL_VERSION}; severities 1 to 5")
+    for name in names:
+        item = CATALOG[name]
+        ladder = " ".join(f"{value:g}" for value in item.axis)
+        labels = "labels hold" if item.label_safe else f"content moves: {item.shift_note}"
+        as_published = f" (published as {item.published})" if item.published not in ("", name) else ""
+        console.say(f"{name:<22}{ladder} {item.unit[1]}")
+        console.say(f"{'':<22}{item.phenomenon} by {item.model}, {item.family}{as_published}; {labels}")
+
+
+def _page(rows: list[Row]) -> str:
+    """One self-contained page: pictures as JPEG inside, a section per condition with its model and ladder."""
+    from drivetl.conditions import CATALOG
+
+    parts, last = [], ""
+    for name, tiles in rows:
+        if name != last:
+            item = CATALOG[name]
+            ladder = ", ".join(f"{value:g}" for value in item.axis)
+            about = (item.effect.__doc__ or "").strip().split("\n\n")[0]
+            labels = "" if item.label_safe else f" Content moves: {item.shift_note}."
+            parts.append(f"<h2 id='{name}'>{name}</h2><p><b>{html.escape(item.phenomenon)}</b>, model <code>{item.model}</code>, severities 1 to 5: {html.escape(ladder)} {html.escape(item.unit[1])}.{html.escape(labels)}</p><p>{html.escape(about)}</p>")  # fmt: skip
+            last = name
+        figures = "".join(f"<figure><img alt='{html.escape(title, quote=True)}' src='data:image/jpeg;base64,{_jpeg(picture)}'><figcaption>{html.escape(title)}</figcaption></figure>" for title, picture in tiles)  # fmt: skip
+        parts.append(f"<div class='row'>{figures}</div>")
+    style = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:110rem;padding:0 1rem;color-scheme:light dark}.row{display:flex;flex-wrap:wrap;gap:.5rem}figure{margin:0;flex:1 1 16rem;max-width:34rem}img{width:100%;height:auto;border-radius:4px}figcaption{font-size:.85rem}"  # fmt: skip
+    head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width,initial-scale=1'>"
+    title = "<title>drivetl conditions</title>"
+    return f"<!doctype html><html lang='en'><head>{head}{title}<style>{style}</style></head><body><h1>Conditions</h1>{''.join(parts)}</body></html>\n"
+
+
+def _jpeg(picture: Rgb) -> str:
+    import cv2
+
+    done, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88]
+    )
+    assert done
+    return base64.b64encode(bytes(data)).decode("ascii")

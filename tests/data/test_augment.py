@@ -1,0 +1,257 @@
+"""Augmentation keeps pictures and labels together, and says what it did."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drivetl.conditions import CATALOG
+from drivetl.data.augment import PRESETS, AugmentConfig, Choice, Step, build, load_preset
+from drivetl.data.sample import Sample
+from drivetl.data.transforms import TRANSFORMS
+from drivetl.errors import ConfigError
+
+
+def sample(with_masks: bool = True) -> Sample:
+    """Four objects painted in their own colours; the last has a box only, its mask row is empty."""
+    height, width = 120, 200
+    image = np.full((height, width, 3), 60, np.uint8)
+    boxes = np.array(
+        [[10, 20, 50, 60], [90, 40, 130, 100], [150, 10, 190, 50], [60, 70, 80, 110]], np.float32
+    )
+    masks = np.zeros((4, height, width), np.uint8)
+    for number, (x1, y1, x2, y2) in enumerate(boxes.astype(int)):
+        image[y1:y2, x1:x2] = (40 + 50 * number, 200 - 40 * number, 90)
+        masks[number, y1:y2, x1:x2] = number < 3
+    return Sample(
+        image,
+        boxes,
+        np.array([1, 2, 3, 1]),
+        np.array([[0, 100, 30, 120]], np.float32),
+        5,
+        masks if with_masks else None,
+        np.array([True, True, True, False]) if with_masks else None,
+        labelled=(1, 2, 3),
+        depth=np.linspace(3, 80, height * width, dtype=np.float32).reshape(height, width),
+    )
+
+
+def empty(with_masks: bool) -> Sample:
+    """A picture on which nothing is labelled."""
+    full = sample(with_masks)
+    masks = np.zeros((0, *full.image.shape[:2]), np.uint8) if with_masks else None
+    none = np.zeros((0, 4), np.float32)
+    return Sample(
+        full.image, none, np.zeros(0, np.int64), none, 5, masks, np.zeros(0, np.bool_) if with_masks else None
+    )
+
+
+def one(name: str, min_visibility: float = 0.25, **ranges: tuple[float, float]) -> AugmentConfig:
+    """A preset of one transform that always happens."""
+    choice = Choice(name, {**TRANSFORMS[name].defaults, **ranges})
+    return AugmentConfig("one", (Step(1.0, (choice,)),), min_visibility)
+
+
+def rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng([7, 0, seed])
+
+
+def check(result: Sample) -> None:
+    """What holds for every sample."""
+    height, width = result.image.shape[:2]
+    assert result.image.dtype == np.uint8 and result.image.flags.c_contiguous and result.image.shape[2] == 3
+    assert result.boxes.dtype == np.float32 and result.boxes.shape == (len(result.labels), 4)
+    assert result.labels.dtype == np.int64 and result.ignore_boxes.dtype == np.float32
+    for boxes in (result.boxes, result.ignore_boxes):
+        assert (
+            np.all(boxes >= 0)
+            and np.all(boxes[:, 2:] <= (width, height))
+            and np.all(boxes[:, 2:] > boxes[:, :2])
+        )
+    if result.masks is not None:
+        assert result.masks.shape == (len(result.boxes), height, width) and result.masks.dtype == np.uint8
+        assert result.has_mask is not None and len(result.has_mask) == len(result.boxes)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_presets_keep_samples_whole(preset: str, with_masks: bool) -> None:
+    augmentation = build(load_preset(preset))
+    for seed in range(12):
+        check(augmentation(sample(with_masks), rng(seed)))
+    nothing = augmentation(empty(with_masks), rng(3))
+    check(nothing)
+    assert len(nothing.boxes) == 0 and (nothing.masks is None) != with_masks
+
+
+def test_no_preset_no_change() -> None:
+    before, after = sample(), build(load_preset("none"))(sample(), rng(0))
+    assert np.array_equal(before.image, after.image) and np.array_equal(before.boxes, after.boxes)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_generator_alone_decides(preset: str) -> None:
+    """In any order, by any instance: as with any number of workers."""
+    first, second = build(load_preset(preset)), build(load_preset(preset))
+    forward = [first(sample(), rng(seed)) for seed in range(6)]
+    backward = [second(sample(), rng(seed)) for seed in reversed(range(6))][::-1]
+    for a, b in zip(forward, backward, strict=True):
+        assert np.array_equal(a.image, b.image) and np.array_equal(a.boxes, b.boxes)
+        assert np.array_equal(a.masks, b.masks) and np.array_equal(a.ignore_boxes, b.ignore_boxes)
+    if preset != "none":
+        assert any(
+            a.image.shape != b.image.shape or not np.array_equal(a.image, b.image)
+            for a, b in pairwise(forward)
+        )
+
+
+@pytest.mark.parametrize("name", list(TRANSFORMS))
+def test_every_transform_works_and_leaves_its_input_alone(name: str) -> None:
+    given, before = sample(), sample()
+    result = build(one(name))(given, rng(2))
+    check(result)
+    assert result.image_id == 5 and result.labelled == (1, 2, 3)
+    assert np.array_equal(given.image, before.image) and np.array_equal(given.boxes, before.boxes)
+    assert np.array_equal(given.masks, before.masks) and np.array_equal(given.depth, before.depth)
+
+
+def test_a_flip_moves_everything_with_the_picture() -> None:
+    before, after = sample(), build(one("flip"))(sample(), rng(0))
+    assert np.array_equal(after.image, before.image[:, ::-1])
+    assert np.allclose(
+        after.boxes,
+        np.stack(
+            [200 - before.boxes[:, 2], before.boxes[:, 1], 200 - before.boxes[:, 0], before.boxes[:, 3]], 1
+        ),
+        atol=1e-3,
+    )
+    assert np.array_equal(after.masks, before.masks[:, :, ::-1]) and np.array_equal(
+        after.depth, before.depth[:, ::-1]
+    )
+    assert np.allclose(after.ignore_boxes, [[170, 100, 200, 120]], atol=1e-3)
+    assert after.has_mask.tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("name", ["crop", "zoom_out"])
+def test_boxes_stay_on_the_pixels_they_were_on(name: str) -> None:
+    """The painted colour of each object fills exactly what is left of its box; its mask is the same pixels."""
+    colours = {1: (40, 200, 90), 2: (90, 160, 90), 3: (140, 120, 90)}
+    for seed in range(10):
+        after = build(one(name, side=(0, 0.4), top=(0, 0.4)) if name == "crop" else one(name))(
+            sample(), rng(seed)
+        )
+        for box, mask, label, has_mask in zip(
+            after.boxes, after.masks, after.labels, after.has_mask, strict=True
+        ):
+            if not has_mask:
+                continue
+            rows, columns = np.nonzero(np.all(after.image == colours[int(label)], axis=2))
+            assert np.allclose(box, [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], atol=1.01)
+            assert np.array_equal(mask > 0, np.all(after.image == colours[int(label)], axis=2))
+        assert after.depth.shape == after.image.shape[:2]
+
+
+def test_a_sliver_becomes_an_ignore_region_and_its_mask_row_goes() -> None:
+    """Strict visibility makes every cut object a sliver; what is cut away altogether is gone."""
+    cut, gone = 0, 0
+    for seed in range(25):
+        loose = build(one("crop", 0.0, side=(0, 0.45), top=(0, 0.45)))(sample(), rng(seed))
+        strict = build(one("crop", 0.999, side=(0, 0.45), top=(0, 0.45)))(sample(), rng(seed))
+        check(strict)
+        assert np.array_equal(loose.image, strict.image)
+        assert len(strict.boxes) + len(strict.ignore_boxes) == len(loose.boxes) + len(loose.ignore_boxes)
+        cut += len(loose.boxes) - len(strict.boxes)
+        gone += 4 - len(loose.boxes)
+        whole = (strict.boxes[:, 2:] - strict.boxes[:, :2]).prod(axis=1)
+        assert np.all(whole >= 790)  # the four objects have 800 px and more
+    assert cut > 5 and gone > 5
+
+
+def test_a_cut_box_follows_its_mask() -> None:
+    """An L-shaped object: cropping its foot away leaves a box as narrow as what is left."""
+    given = sample()
+    given.masks[1] = 0
+    given.masks[1, 40:100, 90:98] = 1
+    given.masks[1, 92:100, 90:130] = 1
+    for seed in range(30):
+        after = build(one("crop", 0.05, top=(0, 0.45), side=(0, 0.0)))(given, rng(seed))
+        index = np.flatnonzero(after.labels == 2)
+        if len(index) and not after.masks[index[0]].any(axis=0)[105:].any():
+            assert after.boxes[index[0]][2] - after.boxes[index[0]][0] == pytest.approx(8, abs=0.1)
+            return
+    pytest.fail("no crop took the foot away")
+
+
+def test_line_blur_does_not_move_the_picture() -> None:
+    image = np.zeros((61, 61, 3), np.uint8)
+    image[30, 30] = 255
+    for seed in range(6):
+        given = empty(False)
+        given.image = image
+        blurred = build(one("line_blur", length_px=(9, 21)))(given, rng(seed)).image[..., 0].astype(float)
+        rows, columns = np.mgrid[:61, :61]
+        assert abs((blurred * rows).sum() / blurred.sum() - 30) < 0.51
+        assert abs((blurred * columns).sum() / blurred.sum() - 30) < 0.51
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_manifest_says_what_was_seen(preset: str) -> None:
+    manifest = build(load_preset(preset)).manifest
+    assert manifest["version"] == 1 and manifest["preset"] == preset and len(manifest["code_hash"]) == 64
+    for row in manifest["transforms"]:
+        assert set(row) == {"name", "phenomenon", "model", "family", "range", "p"}
+        assert 0 < row["p"] <= 1 and all(low <= high for low, high in row["range"].values())
+    names = {row["name"] for row in manifest["transforms"]}
+    assert (not names) if preset == "none" else ("flip" in names)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_shipped_preset_trains_on_what_is_measured(preset: str) -> None:
+    """No ladder step of any condition lies inside the range of a trained transform of the same model."""
+    for row in build(load_preset(preset)).manifest["transforms"]:
+        for condition in CATALOG.values():
+            if condition.model == row["model"]:
+                for step in condition.ladder:
+                    inside = [
+                        row["range"][k][0] <= step[k] <= row["range"][k][1] for k in step if k in row["range"]
+                    ]
+                    assert inside and not all(inside), (preset, row["name"], condition.name, step)
+
+
+def test_training_on_a_measured_condition_is_declared_in_its_own_units() -> None:
+    manifest = build(one("condition:fog", severity=(2, 4))).manifest
+    assert manifest["transforms"][0]["model"] == CATALOG["fog"].model
+    assert manifest["transforms"][0]["range"] == {"visibility_m": [75, 300]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps:\n  - {name: flop, p: 0.5}\n", r":2: unknown transform 'flop' - did you mean 'flip'"),
+        ("steps:\n  - {name: flip, p: 2}\n", r":2: p is 2"),
+        ("step: []\n", r"unknown key 'step' - did you mean 'steps'"),
+        ("steps:\n  - {name: haze, range: {densty: [0, 1]}}\n", "did you mean 'density'"),
+        ("steps:\n  - {name: haze, range: {density: [1, 0.2]}}\n", "smaller number first"),
+        ("steps:\n  - {name: haze, range: {density: 1}}\n", "write `density: "),
+        ("steps:\n  - {name: gamma, range: {exponent: [-1, 2]}}\n", "must be a number from 0.2 to 5"),
+        ("steps:\n  - {p: 0.5}\n", "needs a name"),
+        ("steps:\n  - {p: 0.5, one_of: []}\n", "one_of needs"),
+        ("steps: flip\n", "not a list"),
+        ("steps: [\n", "not valid YAML"),
+        ("- 1\n", "key: value"),
+        ("min_visibility: yes\n", "min_visibility is True"),
+    ],
+)
+def test_mistakes_in_a_preset_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_preset(str(path))
+
+
+def test_an_unknown_preset_is_named() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'weather'"):
+        load_preset("wether")
