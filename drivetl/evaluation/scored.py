@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +59,8 @@ def score(swept: Swept, metric: str = "AP", n_draws: int = 400, seed: int = 0) -
     known = levels(swept.detectors["run"].augmentation, swept.conditions, swept.severities)
     scored = Scored(swept, metric, weights, known, {}, {who: {} for who in swept.detectors})
     flips = np.vstack([np.zeros((1, len(units)), bool), sign_flips(units, n_draws, seed)])
-    for cell in track([CLEAN, *swept.cells], "scoring"):
+
+    def of_cell(cell: Cell) -> None:
         stores = {who: swept.matched(who, cell) for who in swept.detectors}
         for who, store in stores.items():
             if cell == CLEAN:
@@ -65,6 +68,11 @@ def score(swept: Swept, metric: str = "AP", n_draws: int = 400, seed: int = 0) -
             scored.of[who][cell] = measure(store, metric, scored.thresholds[who], weights)
         if "baseline" in stores:
             scored.swaps[cell] = swapped(stores["run"], stores["baseline"], metric, flips)
+
+    of_cell(CLEAN)  # the others need its thresholds
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for _ in track(pool.map(of_cell, swept.cells), "scoring", total=len(swept.cells)):
+            pass
     return scored
 
 

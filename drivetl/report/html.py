@@ -130,18 +130,19 @@ def _section(results: Mapping[str, Any], name: str, title: str, lead: str, **val
 
 
 def learning_curves_section(
-    curves: Mapping[str, Sequence[tuple[float, float]]],
+    curves: Mapping[str, Sequence[tuple[float, float | None]]],
     *,
     title: str = "Transfer against scratch",
     lead: str = "AP50 on the validation drives while learning, from the same labels.",
     x_label: str = "images seen",
 ) -> Section:
-    """A section that plots learning curves: name -> [(steps or images, AP50 in 0..1)], the first one emphasised."""
+    """A section that plots learning curves: name -> [(steps or images, AP50 in 0..1, None where not measured)]."""
+    known = {name: [(x, y) for x, y in points if y is not None] for name, points in curves.items()}
     series = [Series(name, [(x, 100 * y) for x, y in points], notes=[f"{name}: {100 * y:.1f} at {x:g}" for x, y in points])
-              for name, points in curves.items()]  # fmt: skip
-    xs = [x for points in curves.values() for x, _ in points]
+              for name, points in known.items()]  # fmt: skip
+    xs = [x for points in known.values() for x, _ in points]
     highest = max([y for one in series for _, y in one.points], default=1.0)
-    last = {name: points[-1][1] for name, points in curves.items() if points}
+    last = {name: points[-1][1] for name, points in known.items() if points}
     label = ", ".join(f"{name} ends at {100 * value:.1f}" for name, value in last.items())
     plots = [
         Markup('<div class="only-{}">{}</div>').format(

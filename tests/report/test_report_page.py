@@ -143,7 +143,7 @@ def test_nothing_held_out_has_a_verdict_too(report_folder):
 
 
 def test_extra_sections_stand_on_top(report_folder):
-    extra = learning_curves_section({"transfer": [(0, 0.1), (480, 0.6)], "scratch": [(0, 0.0), (480, 0.4)]})
+    extra = learning_curves_section({"transfer": [(0, 0.1), (480, 0.6)], "scratch": [(0, None), (480, 0.4)]})
     page = build_report(read_results(report_folder), extra_sections=[extra], title="demo")
     ids = Page(page).ids
     assert ids.index("learning") < ids.index("heatmap") and "<title>demo</title>" in page
