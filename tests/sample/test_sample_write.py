@@ -22,6 +22,7 @@ from drivetl.sample.world import drive_frames
 from drivetl.sample.write import drives_for, write_city, write_town_a, write_town_b
 from drivetl.sample.write_cityscapes import polygons
 from drivetl.sample.write_cvat import document, shapes
+from drivetl.sample.write_kitti import label_lines
 
 DATASETS = Path(__file__).parents[2] / "datasets"
 SMALL = 0.2
@@ -242,6 +243,15 @@ def test_one_frame_is_enough(tmp_path):
     assert write_town_a(tmp_path / "a", 1, 0, scale=SMALL, jpeg=True, processes=1).frames == 1
     assert write_town_b(tmp_path / "b", 1, 0, scale=SMALL, processes=1).drives == 1
     assert [path.name for path in (tmp_path / "a" / "training" / "image_2").iterdir()] == ["000000.jpg"]
+
+
+def test_a_frame_without_objects_is_a_frame_like_any_other():
+    frame = render_frame("b", 0, 2, 0, SMALL)
+    frame.objects, frame.ignore = [], []
+    assert label_lines(frame) == ""
+    drawn = ET.fromstring(document([("x.jpg", 1, 1, shapes(frame, 0).boxes)], "t")).find("image")
+    assert {child.tag for child in drawn} == {"tag"}
+    assert {item["label"] for item in json.loads(polygons(frame))["objects"]} <= {"sky", "road"}
 
 
 def test_drives_add_up_to_the_frames_asked_for():
