@@ -11,6 +11,7 @@ from drivetl.adapters.labelme import INSIDE, gather_embedded
 from drivetl.adapters.reading import Reading
 from drivetl.adapters.video import extract_videos
 from drivetl.coco.convert import add_error_argument, convert_and_write, print_summary
+from drivetl.coco.files import require_directory
 from drivetl.coco.split import add_split_arguments, split_options
 from drivetl.coco.taxonomy import load_taxonomy
 from drivetl.errors import ConfigError
@@ -108,6 +109,8 @@ def _extract(args: argparse.Namespace) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
+    if args.images is not None:
+        require_directory(args.images, "--images is the folder that file names are relative to")
     taxonomy = load_taxonomy(args.taxonomy) if args.taxonomy else None
     reading = Reading(
         args.root,
@@ -139,4 +142,6 @@ def _convert(args: argparse.Namespace) -> None:
         names = [image.file_name for image in summary.dataset.images]
         gather_embedded(args.root, source.images_root, names, images_root)
         console.wrote(images_root)
+    elif not any((images_root / image.file_name).is_file() for image in summary.dataset.images):
+        console.warn("none of the images is on disk; before training, name their folder with --images")
     print_summary(summary, f"drivetl audit {args.out / 'all.json'}")

@@ -184,3 +184,17 @@ def test_pictures_inside_labelme_files_are_written_out(tmp_path: Path) -> None:
     document["imageData"] = base64.b64encode(b"no picture").decode()
     (root / "drive_1" / "a.json").write_text(json.dumps(document))
     assert main([*arguments[:-1], str(tmp_path / "other")]) == 2 and not (tmp_path / "other").exists()
+
+
+def test_images_that_are_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = trees.cvat_images()
+    root = write_tree(tmp_path / "in", {"annotations.xml": files.pop("annotations.xml")})
+    arguments = ["convert-footage", "--format", "cvat", "--root", str(root)]
+    assert main([*arguments, "--images", str(tmp_path / "typo"), "--out", str(tmp_path / "one")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert main([*arguments, "--out", str(tmp_path / "one")]) == 0
+    assert "warning: none of the images is on disk" in capsys.readouterr().err
+    pictures = write_tree(tmp_path / "pictures", files) / "images"
+    assert main([*arguments, "--images", str(pictures), "--out", str(tmp_path / "two")]) == 0
+    assert "none of the images" not in capsys.readouterr().err
+    assert read_dataset(tmp_path / "two" / "all.json").images_root == pictures
