@@ -219,13 +219,15 @@ def visible(
     ]
     answers: list[tuple[Segmentation, Box, float] | None] = []
     for index, extent in enumerate(extents):
-        encoded = None
-        layer = canvas
+        if not wanted[index]:
+            answers.append(None)
+            continue
+        encoded, layer = None, canvas
         if extent is None:  # a part of what it lies on: it hides nothing and nothing hides it
             layer = np.full((height, width), -1, np.int32)
             extent = _paint(layer, polygons[index][1], image, index, pixel_index=pixel_index)
         left, top, right, bottom = extent
-        if wanted[index] and right > left and bottom > top:
+        if right > left and bottom > top:
             crop = layer[top:bottom, left:right] == index
             encoded = encode_crop(crop, left, top, image)
         answers.append((encoded[0], encoded[1], float(crop.sum())) if encoded else None)
