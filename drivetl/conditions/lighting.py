@@ -120,7 +120,7 @@ def _spots(scene: Scene) -> npt.NDArray[np.float32]:
     white = np.clip((hat - 0.30) / 0.3, 0, 1) * (level > 0.5) * far_from_sky
     white *= 1 - ground * (depth < 40)  # lane markings are no lamps
     reddish = cv2.morphologyEx(np.clip(red - 2.2 * np.maximum(green, blue), 0, 1), cv2.MORPH_TOPHAT, disc)
-    tail = np.clip((reddish - 0.10) / 0.2, 0, 1)
+    tail = np.clip((reddish - 0.10) / 0.2, 0, 0.5)
     keep = _compact(np.asarray(white, np.float32), reach)
     white, tail = white * keep, tail * _compact(np.asarray(tail, np.float32), 2 * reach)
     colours = [

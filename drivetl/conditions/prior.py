@@ -93,10 +93,20 @@ def sky_mask(image: Rgb, horizon_px: float) -> Field:
     reaches_top[0] = False
     if not reaches_top.any():
         return np.zeros((height, width), np.float32)
-    main = reaches_top[label]
+    area = np.maximum(stats[:, cv2.CC_STAT_AREA], 1)
+    mean_light, mean_blue = (
+        np.bincount(label.ravel(), part.ravel(), len(area)) / area for part in (light, blueness)
+    )
+    model = int(np.argmax(np.where(reaches_top, area * (mean_light + mean_blue), 0)))
+    like_the_sky = (mean_blue > min(-0.025, mean_blue[model] - 0.03)) & (
+        mean_light > mean_light[model] - 0.25
+    )
+    main = (reaches_top & like_the_sky)[
+        label
+    ]  # walls of one colour reach the top too, but are warmer or darker
     level, spread = float(light[main].mean()), float(light[main].std()) + 0.06
     gaps = candidate & (np.abs(light - level) < 1.5 * spread)  # sky between branches has the sky's colour
-    big_gap = (stats[:, cv2.CC_STAT_AREA] >= 8)[label] & (label > 0)
+    big_gap = ((area >= 8) & like_the_sky)[label] & (label > 0)
     mask = (main | (gaps & big_gap)).astype(np.uint8)
     share = _matte(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), mask)
     fade = np.clip((horizon_px - np.arange(height, dtype=np.float32)[:, None]) / (0.03 * height), 0, 1)

@@ -27,7 +27,7 @@ def wet_ground(scene: Scene, planes: Planes, rng: np.random.Generator, wetness: 
         below / np.sqrt(below * below + np.float32(scene.view.focal_px**2)), 1e-3, 1
     )  # sine of the dip
     fresnel = 0.02 + 0.98 * (1 - grazing) ** 5
-    weight = film * np.clip(fresnel * 0.9, 0, 0.6)
+    weight = film * np.clip(fresnel * 0.75, 0, 0.6)
     weight *= np.clip(below / (0.2 * scene.height), 0, 1)  # far away the ground is hidden by traffic
     kept = (1 - weight) * (1 - 0.3 * film)
     size = (scene.width, scene.height)

@@ -88,17 +88,29 @@ class Scene:
 
     @cached_property
     def sky(self) -> Field:
-        """(H, W) 0..1: how surely a pixel is sky, with the picture's own edges."""
-        return sky_mask(self.image, self.view.horizon_px)
+        """(H, W) 0..1: how surely a pixel is sky: by its depth where known, else with the picture's own edges."""
+        if self.given_depth is None:
+            return sky_mask(self.image, self.view.horizon_px)
+        known, far = self._known, np.asarray(self.given_depth >= 0.9 * SKY_M, np.float32)
+        if known.all():
+            return far
+        return np.where(known, far, sky_mask(self.image, self.view.horizon_px)).astype(np.float32)
+
+    @cached_property
+    def _known(self) -> npt.NDArray[np.bool_]:
+        """(H, W): where the given depth is one."""
+        assert self.given_depth is not None
+        return np.asarray(np.isfinite(self.given_depth) & (self.given_depth > 0), np.bool_)
 
     @cached_property
     def depth(self) -> Field:
-        """(H, W) metres along the optical axis."""
-        if self.given_depth is not None:
-            known = np.asarray(self.given_depth, np.float32)
-            known = np.where(np.isfinite(known) & (known > 0), known, SKY_M)
-            return np.clip(known, 0.5, SKY_M)
-        return depth_prior(self.image, self.view, self.sky)
+        """(H, W) metres along the optical axis; holes of a given depth (0 or not finite) are estimated."""
+        if self.given_depth is None:
+            return depth_prior(self.image, self.view, self.sky)
+        depth = np.asarray(self.given_depth, np.float32)
+        if not self._known.all():
+            depth = np.where(self._known, depth, depth_prior(self.image, self.view, self.sky))
+        return np.clip(depth, 0.5, SKY_M)
 
     @cached_property
     def ground(self) -> Field:

@@ -86,7 +86,7 @@ def iso_noise(scene: Scene, rng: np.random.Generator, *, iso: float) -> Rgb:
     grey = noise.mean(axis=0)
     for number in range(3):
         chroma = cv2.GaussianBlur(noise[number] - grey, (0, 0), 1.3)
-        planes[number] = scene.linear[number] + grey + chroma * np.float32(1.5)
+        planes[number] = scene.linear[number] + grey + chroma
     return to_display(planes)
 
 
@@ -202,7 +202,9 @@ def _transform_coded(plane: npt.NDArray[np.uint8], step: float) -> npt.NDArray[n
     basis = _dct_matrix()
     spectrum = _down_columns(_down_columns(padded, basis), basis)
     spectrum *= np.float32(1 / step)
-    flat = np.rint(spectrum[::8, ::8])
+    flat = (
+        np.rint(spectrum[::8, ::8] * 3) / 3
+    )  # prediction from the neighbours keeps the mean finer than the rest
     sign = np.copysign(np.float32(1 / 3), spectrum)
     spectrum += sign
     np.trunc(spectrum, out=spectrum)

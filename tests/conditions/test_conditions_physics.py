@@ -191,9 +191,11 @@ def test_other_impossible_cameras_and_depths_are_refused() -> None:
         apply(street(), "fog", 3, 1, depth=np.ones((3, 3), np.float32))
 
 
-def test_holes_in_the_depth_are_far_away() -> None:
-    z = depth()
-    z[100:110] = np.nan
-    z[120:130] = 0
-    assert np.isfinite(scene_of(street(), z).depth).all()
-    assert apply(street(), "fog", 3, 1, depth=z).shape == street().shape
+def test_holes_in_the_depth_are_estimated() -> None:
+    holed, whole = depth(), depth()
+    holed[100:110] = np.nan
+    holed[150:160] = 0
+    filled = scene_of(street(), holed, camera=CAMERA).depth
+    assert np.isfinite(filled).all()
+    assert np.array_equal(filled[112:148], np.minimum(whole, 400)[112:148])
+    assert np.all((filled[150:160] > 4) & (filled[150:160] < 16))  # the road there is 8 to 9 m away
