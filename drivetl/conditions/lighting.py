@@ -54,7 +54,7 @@ def night(scene: Scene, rng: np.random.Generator, *, ambient: float) -> Rgb:
         planes[number] *= lit
     planes += glow
     sensor_noise(planes, rng, full_well=9000 * ambient**0.75, read=0.0007 * ambient**-0.6)
-    denoise(planes, 0.35 * ambient**-0.3)
+    denoise(planes, 0.5 * ambient**-0.3)
     return to_display(soft_shoulder(planes, 0.75))
 
 

@@ -71,7 +71,7 @@ def darkness(scene: Scene, rng: np.random.Generator, *, gain: float) -> Rgb:
     """A tone curve that darkens to `gain`, a colour cast, a pool of light, a few glowing spots, Gaussian noise."""
     gamma, cast, pool_x, pool_y, pool, grain, lights = _draws(rng, 7)
     tint = np.array([0.85 + 0.4 * cast, 0.95, 1.2 - 0.5 * cast], np.float32)
-    curve = 255 * gain * (np.arange(256, dtype=np.float32) / 255)[:, None] ** (1 + 0.8 * gamma) * tint
+    curve = 255 * gain * (np.arange(256, dtype=np.float32) / 255)[:, None] ** (1 + 0.5 * gamma) * tint
     pixels = np.asarray(cv2.LUT(scene.image, curve.astype(np.float32)[:, None, :]), np.float32)
     y, x = _rows(scene, 0.55 + 0.3 * pool_y), np.linspace(-0.5, 0.5, scene.width, dtype=np.float32)[None]
     light = cv2.exp(np.asarray(-(((x - 0.4 * (pool_x - 0.5)) / 0.3) ** 2) - (y / 0.22) ** 2, np.float32))
@@ -198,7 +198,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             _recipe("rain_lines", "rain", "overlaid_lines", "weather", rain_lines, amount=(0.2, 1.0)),
             _recipe("snow_discs", "snow", "overlaid_discs", "weather", snow_discs, amount=(0.2, 1.0)),
             _recipe("sheen", "wet road", "flipped_overlay", "weather", sheen, strength=(0.2, 0.9)),
-            _recipe("darkness", "darkness", "tone_curve_glow", "lighting", darkness, gain=(0.12, 0.5)),
+            _recipe("darkness", "darkness", "tone_curve_glow", "lighting", darkness, gain=(0.25, 0.8)),
             _recipe("flare", "glare", "radial_gradient", "lighting", flare, strength=(0.2, 0.9)),
             _recipe("shade", "shadows", "soft_polygons", "lighting", shade, strength=(0.2, 0.7)),
             _recipe("blotches", "dirt", "flat_patches", "sensor", blotches, coverage=(0.02, 0.2)),
