@@ -120,10 +120,12 @@ class _Artist:
             counts[kind] = len(boxes)
             corners = boxes.copy()
             corners[:, 2:] += corners[:, :2]
-            picture = draw_objects(
-                picture, corners * (WIDTH_PX / image.shape[1]), [label + 1 for label in labels],
-                colours=[colour] * len(labels), categories=truth.categories, dashed=dashed, show_labels=False,
-            )  # fmt: skip
+            for grown in (1.0, 0.0):  # two pixels of line: the page shows the picture at half its size
+                picture = draw_objects(
+                    picture, corners * (WIDTH_PX / image.shape[1]) + np.array([-grown, -grown, grown, grown]),
+                    [label + 1 for label in labels], colours=[colour] * len(labels), categories=truth.categories,
+                    dashed=dashed, show_labels=False,
+                )  # fmt: skip
         return picture, counts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -116,13 +117,7 @@ def decided(delta: Document) -> bool:
 
 def parameter(half: Document) -> str:
     """`visibility_m` -> `visibility`: the unit stands behind the number."""
-    return (
-        str(half["parameter"])
-        .removesuffix("_m")
-        .removesuffix("_mm_h")
-        .removesuffix("_permille")
-        .replace("_", " ")
-    )
+    return re.sub(r"_(m|mm_h|permille|px|deg)$", "", str(half["parameter"])).replace("_", " ")
 
 
 def axis_name(row: Document) -> str:
@@ -143,6 +138,14 @@ def half_recall(half: Document) -> str:
     mild = amount(half["mild"]) if half["mild"] is not None else "milder"
     strong = amount(half["strong"]) if half["strong"] is not None else "beyond"
     return f"{amount(half['value'])} {unit} ({mild} to {strong})"
+
+
+def smallest_p(results: Document) -> str:
+    """What a permutation over so few drives can show at best; nothing where there are enough."""
+    least = 2.0 ** (1 - int(results["data"]["drives"]))
+    if least < 0.005:
+        return ""
+    return f"With {results['data']['drives']} drives no p can be below {least:.3g} before the adjustment."
 
 
 def data_line(results: Document) -> str:
