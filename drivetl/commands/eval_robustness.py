@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=int, default=8, help="pictures per forward pass (8)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.epilog = "Several GPUs or machines share the images: torchrun --nproc_per_node 4 -- tools/eval_robustness.py --run ..."
 
 
 def run(args: argparse.Namespace) -> None:
@@ -78,7 +79,8 @@ def run(args: argparse.Namespace) -> None:
     baseline = load_detector(args.baseline, device=device) if args.baseline else None
     conditions = choose_conditions(args.conditions, detector.augmentation, severities)
     known = levels(detector.augmentation, conditions, severities)
-    _announce(detector, len(dataset.images), known.of_condition, severities)
+    if shards.reports:
+        _announce(detector, len(dataset.images), known.of_condition, severities)
     swept = run_sweep(
         detector, dataset, conditions, severities, baseline=baseline, budget_s=budget_s,
         workers=args.workers, batch_size=args.batch_size, shard=(shards.rank, shards.world), wait=wait,

@@ -120,7 +120,7 @@ class _Artist:
             counts[kind] = len(boxes)
             corners = boxes.copy()
             corners[:, 2:] += corners[:, :2]
-            for grown in (1.0, 0.0):  # two pixels of line: the page shows the picture at half its size
+            for grown in (0.0, 1.0):  # two pixels of line: the page shows the picture at half its size
                 picture = draw_objects(
                     picture, corners * (WIDTH_PX / image.shape[1]) + np.array([-grown, -grown, grown, grown]),
                     [label + 1 for label in labels], colours=[colour] * len(labels), categories=truth.categories,

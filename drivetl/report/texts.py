@@ -69,6 +69,11 @@ def verdict(results: Document) -> tuple[str, str]:
             f"None of the {len(results['conditions'])} conditions measured was held out from the training of {run}.",
             "What follows shows conditions it has seen, or whose labels move; it says nothing about new weather.",
         )
+    if not clean:
+        return (
+            f"{run} {'finds nothing' if clean == 0 else 'could not be measured'} on the clean images ({metric} {percent(clean)}).",
+            "How much of it a condition takes away cannot be said: check that data and run belong together.",
+        )
     what = (
         f"Under {n} held-out condition{'s' if n > 1 else ''}"
         if results["protocol"]["verified"]

@@ -15,6 +15,8 @@ from planted import planted_dataset
 from drivetl.cli import main
 from drivetl.commands.eval_robustness import parse_budget, parse_severities
 from drivetl.errors import ConfigError
+from drivetl.evaluation.robustness import identity
+from drivetl.models.checkpoint import load_detector
 
 NOTHING = {"version": 1, "preset": "none", "transforms": [], "ancestors": []}
 FOG = NOTHING | {

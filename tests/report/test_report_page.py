@@ -142,6 +142,15 @@ def test_nothing_held_out_has_a_verdict_too(report_folder):
     assert '<table class="heat">' in build_report(results)
 
 
+@pytest.mark.parametrize(("clean", "words"), [(0.0, "finds nothing"), (None, "could not be measured")])
+def test_a_detector_without_a_clean_value_keeps_no_share_of_it(report_folder, clean, words):
+    results = read_results(report_folder)
+    results["clean"]["value"] = {"point": clean, "low": clean, "high": clean, "se": clean}
+    assert words in texts.verdict(results)[0] and "keeps" not in texts.verdict(results)[0]
+    build_report(results)
+    texts.summary_md(results)
+
+
 def test_extra_sections_stand_on_top(report_folder):
     extra = learning_curves_section({"transfer": [(0, 0.1), (480, 0.6)], "scratch": [(0, None), (480, 0.4)]})
     page = build_report(read_results(report_folder), extra_sections=[extra], title="demo")
