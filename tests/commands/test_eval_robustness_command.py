@@ -143,6 +143,16 @@ def test_budgets(text, seconds):
     assert parse_budget(text) == seconds
 
 
+def test_other_settings_of_the_same_weights_are_other_cells(run):
+    before = identity(load_detector(run, device="cpu"))
+    about = run / "checkpoints" / "best" / "model.json"
+    text = about.read_text()
+    about.write_text(text.replace('"score_threshold": 0.05', '"score_threshold": 0.2'))
+    assert about.read_text() != text
+    after = identity(load_detector(run, device="cpu"))
+    assert before["weights"] == after["weights"] and before != after
+
+
 def test_no_budget_is_no_limit_and_severities_are_sorted():
     assert parse_budget(None) is None and parse_severities("5,1,1") == [1, 5]
     with pytest.raises(ConfigError):
