@@ -53,108 +53,68 @@ def plan(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
 
     city, town_a, town_b = out / "city", out / "town_a", out / "town_b"
     tiny = ["finetune", "--config", str(shipped("configs/finetune/tiny.yaml")), "--seed", str(seed)]
-    few = [
-        "--data.train",
-        str(town_b / "train.json"),
-        "--data.val",
-        str(town_b / "val.json"),
-        "--data.train_images",
-        str(LABELS),
-    ]
-    adapt = [*few, "--optim.epochs", "20"]
-    taxonomy = str(shipped("datasets/sample_town_b/taxonomy.yaml"))
-    robust = [
-        "eval-robustness",
+    few = [*_data(town_b), "--data.train_images", str(LABELS), "--optim.epochs", "16", "--eval.every", "4"]
+    frames = ["--scale", "0.5", "--frames-a", "400", "--frames-b", "300", "--jpeg"]
+    to_a = ["--root", str(city / "town_a"), "--taxonomy", str(shipped("configs/demo/town_a.yaml"))]
+    to_b = ["--root", str(city / "town_b"), "--taxonomy", str(shipped("configs/demo/town_b.yaml"))]
+    runs = {name: out / name for name in ("source", "transfer", "scratch")}
+    transfer = ["--model.start", str(runs["source"]), "--model.norm", "train", "--optim.lr", "1e-3"]
+    contest = [
+        "--run",
+        str(runs["transfer"]),
+        "--baseline",
+        str(runs["scratch"]),
         "--data",
         str(town_b / "val.json"),
+    ]
+    scope = [
         "--conditions",
         "held_out",
         "--severities",
         "1,3,5",
+        "--metric",
+        "AP50",
+        "--slices",
+        "weather,timeofday",
     ]
     return [
         (
-            "two towns with exact labels",
+            "draw two towns with exact labels",
             city,
-            [
-                "sample",
-                "--out",
-                str(city),
-                "--scale",
-                "0.5",
-                "--frames-a",
-                "400",
-                "--frames-b",
-                "300",
-                "--seed",
-                str(seed),
-            ],
+            ["sample", "--out", str(city), *frames, "--seed", str(seed)],
         ),
         (
             "town A: KITTI layout to COCO, split by drive",
             town_a / "all.json",
-            ["convert-kitti", "--root", str(city / "town_a"), "--out", str(town_a)],
+            ["convert-kitti", *to_a, "--out", str(town_a)],
         ),
         (
             "town B: CVAT footage to COCO, split by drive",
             town_b / "all.json",
-            [
-                "convert-footage",
-                "--format",
-                "cvat",
-                "--root",
-                str(city / "town_b"),
-                "--taxonomy",
-                taxonomy,
-                "--out",
-                str(town_b),
-                "--val-fraction",
-                "0.4",
-            ],
+            ["convert-footage", "--format", "cvat", *to_b, "--val-fraction", "0.4", "--out", str(town_b)],
         ),
         (
             "learn town A from nothing",
-            out / "source" / "README.md",
-            [
-                *tiny,
-                "--data.train",
-                str(town_a / "train.json"),
-                "--data.val",
-                str(town_a / "val.json"),
-                "--out",
-                str(out / "source"),
-            ],
+            runs["source"] / "README.md",
+            [*tiny, *_data(town_a), "--out", str(runs["source"])],
         ),
         (
             f"carry it over to town B with {LABELS} labelled frames",
-            out / "transfer" / "README.md",
-            [
-                *tiny,
-                *adapt,
-                "--model.start",
-                str(out / "source"),
-                "--model.norm",
-                "train",
-                "--out",
-                str(out / "transfer"),
-            ],
+            runs["transfer"] / "README.md",
+            [*tiny, *few, *transfer, "--out", str(runs["transfer"])],
         ),
         (
-            "the same frames from scratch, to compare",
-            out / "scratch" / "README.md",
-            [*tiny, *adapt, "--out", str(out / "scratch")],
+            "learn the same frames from nothing, to compare",
+            runs["scratch"] / "README.md",
+            [*tiny, *few, "--out", str(runs["scratch"])],
         ),
         (
             "how both hold up in weather neither has seen",
             out / "robustness" / "report.html",
-            [
-                *robust,
-                "--run",
-                str(out / "transfer"),
-                "--baseline",
-                str(out / "scratch"),
-                "--out",
-                str(out / "robustness"),
-            ],
+            ["eval-robustness", *contest, *scope, "--out", str(out / "robustness")],
         ),
     ]
+
+
+def _data(folder: Path) -> list[str]:
+    return ["--data.train", str(folder / "train.json"), "--data.val", str(folder / "val.json")]

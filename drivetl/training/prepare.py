@@ -12,7 +12,7 @@ from torch import nn
 from drivetl.coco.records import Dataset
 from drivetl.coco.taxonomy import own_labels, parse_taxonomy
 from drivetl.config import FinetuneConfig
-from drivetl.data import augment
+import drivetl.data.augment as augment
 from drivetl.data.dataset import Augment
 from drivetl.data.sampling import spread_over_drives
 from drivetl.errors import ConfigError
