@@ -150,7 +150,7 @@ def smallest_p(results: Document) -> str:
     least = 2.0 ** (1 - int(results["data"]["drives"]))
     if least < 0.005:
         return ""
-    return f"With {results['data']['drives']} drives no p can be below {least:.3g} before the adjustment."
+    return f"With {results['data']['drives']} drives a p below about {least:.2g} is out of reach, even unadjusted."
 
 
 def data_line(results: Document) -> str:
