@@ -74,14 +74,19 @@ def convert_and_write(
         return write_split(dataset, split, out, account)
 
 
-def write_split(dataset: Dataset, options: SplitOptions, out: Path, account: Account) -> Summary:
-    """Split a dataset and write `out`/{all,train,val}.json and summary.json, all of them or none."""
+def write_split(
+    dataset: Dataset, options: SplitOptions, out: Path, account: Account, split: Split | None = None
+) -> Summary:
+    """Split a dataset and write `out`/{all,train,val}.json and summary.json, all of them or none.
+
+    `split` is the outcome where it is known already; else `options` decide.
+    """
     _refuse_early(out)
     if not dataset.images:
         raise DataError("holds no images", remedy="check the folder", file=dataset.images_root)
     if not account.balanced():
         raise AssertionError(f"objects read and accounted for differ: {account.as_dict()}")
-    split = split_images(dataset.images, options)
+    split = split_images(dataset.images, options) if split is None else split
     split.warnings += _one_sided(dataset.categories, split)
     leaks = leak_report(split.train, split.val, dataset.images_root if options.check_images else None)
     parts = {"all": dataset.images, "train": split.train, "val": split.val}

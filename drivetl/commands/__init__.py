@@ -15,6 +15,7 @@ COMMANDS = {
     "convert-kitti": "KITTI object data -> one COCO dataset, split by drive",
     "convert-footage": "custom footage (CVAT, LabelMe, VOC, YOLO, BDD100K, ...) -> one COCO dataset",
     "split": "split a COCO dataset without leaking a drive",
+    "merge": "several COCO datasets -> one that knows what each of them labels",
     "audit": "what is wrong and what is odd in a COCO dataset",
     "view": "pictures of a dataset with its boxes drawn",
     "anchors": "how well anchors cover a dataset's boxes, and better ones",

@@ -1,0 +1,76 @@
+"""Several COCO datasets -> one, which knows of every image what its source labels."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from drivetl import console
+from drivetl.coco.build import Account
+from drivetl.coco.convert import count_classes, print_summary, write_split
+from drivetl.coco.merge import Source, alike, kept_split, merge_datasets, read_source
+from drivetl.coco.records import Dataset
+from drivetl.coco.split import add_split_arguments, split_options
+from drivetl.commands.split import account_of
+from drivetl.errors import ConfigError
+
+HELP = "several COCO datasets -> one that knows what each of them labels"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of the command."""
+    parser.add_argument(
+        "data", type=Path, nargs="+", metavar="DATA", help="dataset jsons, or folders that a conversion wrote"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the json files")
+    add_split_arguments(parser, standard=False)
+    parser.add_argument(
+        "--keep-split",
+        action="store_true",
+        help="every image stays in train or val as in its folder's train.json and val.json",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Merge, split, print what each source labels and the summary."""
+    options = split_options(args)
+    if args.keep_split:
+        if options.method != "auto":
+            raise ConfigError(f"--keep-split and --split {options.method} contradict - give one of the two")
+        options = replace(options, method="kept")
+        files = [path for path in args.data if not path.is_dir()]
+        if files:
+            raise ConfigError(
+                f"--keep-split: {files[0]} is no folder - name folders with train.json and val.json"
+            )
+    sources = [read_source(path) for path in args.data]
+    merged = merge_datasets(sources)
+    split = kept_split(args.data, sources, merged) if args.keep_split else None
+    summary = write_split(merged, options, args.out, account_of_merge(sources, merged), split)
+    print_sources(sources, merged)
+    print_summary(summary, f"drivetl audit {args.out}/all.json")
+
+
+def account_of_merge(sources: Sequence[Source], merged: Dataset) -> Account:
+    """What was read of the sources against what the merged dataset holds."""
+    account = account_of(merged)
+    account.read = sum((account_of(source.dataset).read for source in sources), Counter())
+    n_partly = sum(image.labelled is not None for image in merged.images)
+    if n_partly:
+        account.notes["images label some of the classes; the others are unknown there, not absent"] = n_partly
+    return account
+
+
+def print_sources(sources: Sequence[Source], merged: Dataset) -> None:
+    """A table of the objects each source has of each class, and a warning for classes that look like one."""
+    counts = [count_classes(source.dataset.categories, source.dataset.images) for source in sources]
+    rows: list[list[object]] = [["images", *(len(source.dataset.images) for source in sources)]]
+    rows += [[name, *(count.get(name, "not labelled") for count in counts)] for name in merged.categories]
+    console.table("objects of each source", ["", *(source.name for source in sources)], rows)
+    for first, second in alike(merged.categories):
+        console.warn(
+            f"classes {first!r} and {second!r} stay two, though they look like one: convert both with one taxonomy"
+        )
