@@ -319,7 +319,7 @@ def test_the_command_splits_anew_and_writes_the_same_bytes_again(folders, tmp_pa
     ("extra", "words"),
     [
         (["--keep-split", "--split", "random"], "contradict"),
-        (["--keep-split", "FILE"], "no folder"),
+        (["FILE", "--keep-split"], "no folder"),
         (["nowhere.json"], "nowhere.json"),
         (["FILE"], "as well"),
     ],
