@@ -45,6 +45,10 @@ PLAIN_EVERY_S = 10.0
 """Between two progress lines where stderr is no terminal."""
 
 
+SHOWN_EVERY_S = 0.1
+"""Between two updates of a bar by `track`."""
+
+
 class _Progress(Progress):
     """A live bar in a terminal; elsewhere (a log file, CI) a plain line now and then."""
 
@@ -91,9 +95,15 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     with progress_bar() as bar:
         count = total if total is not None else len(items) if isinstance(items, Sized) else None
         task = bar.add_task(description, total=count, note="")
+        done, shown_at = 0, 0.0
         for item in items:
             yield item
-            bar.advance(task)
+            done += 1
+            now = time.monotonic()
+            if now - shown_at >= SHOWN_EVERY_S:  # telling the bar costs more than reading a label file
+                bar.update(task, completed=done)
+                shown_at = now
+        bar.update(task, completed=done)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

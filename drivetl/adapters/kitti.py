@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from drivetl.adapters.kitti_format import LABELS, format_line, parse_line
+from drivetl.adapters.kitti_format import LABELS, format_line, parse_line, parse_plain
 from drivetl.adapters.kitti_mapping import DriveMapping
 from drivetl.coco.boxes import xywh_to_xyxy
 from drivetl.coco.build import Account
@@ -75,13 +75,16 @@ def read_labels(path: Path | str, account: Account, on_error: str = "stop") -> l
     """The objects of one label file. Raises DataError with file and line, or counts the line as rejected."""
     objects = []
     try:
-        lines = read_text(path).split("\n")
+        text = read_text(path)
     except DataError as error:
         if on_error != "skip":
             raise
         account.reject(error)
         return []
-    for number, line in enumerate(lines, 1):
+    plain = parse_plain(text)
+    if plain is not None:
+        return plain
+    for number, line in enumerate(text.split("\n"), 1):
         if not line or line.isspace():
             continue
         try:

@@ -54,11 +54,36 @@ LIMIT = 1e9
 """No box, size or place is larger."""
 
 
+def parse_plain(text: str, first: int = 1) -> list[SourceObject] | None:
+    """The objects of lines as KITTI writes them, the first of which has number `first`; None when one of them is
+    unusual, good or bad.
+
+    A JSON parser reads the numbers of all lines in one call, five times faster than float() each.
+    """
+    labels, rests = [], []
+    for line in text.removesuffix("\n").split("\n"):
+        label, _, rest = line.partition(" ")
+        if not label.isidentifier():
+            return None
+        labels.append(label)
+        rests.append(rest)
+    joined = "],[".join(rests)
+    if "e" in joined:  # JSON's true and false would pass for numbers
+        return None
+    try:
+        rows = orjson.loads(f"[[{joined.replace(' ', ',')}]]")
+        if len(rows) != len(labels) or not all(14 <= len(row) <= 15 and hypot(*row) < LIMIT for row in rows):
+            return None
+    except (ValueError, TypeError):
+        return None
+    return list(map(source_object, labels, rows, range(first, first + len(labels))))
+
+
 def parse_line(text: str, number: int) -> SourceObject:
     """One label line. Raises DataError with the line number for wrong counts, words and numbers no box can have."""
-    found = _plain_line(text)
-    if found is not None:
-        return source_object(*found, number)
+    plain = parse_plain(text, number)
+    if plain is not None:
+        return plain[0]
     fields = text.split()
     if not 15 <= len(fields) <= 16:
         raise DataError(
@@ -67,20 +92,6 @@ def parse_line(text: str, number: int) -> SourceObject:
             line=number,
         )
     return source_object(fields[0], parse_numbers(fields[1:], COLUMNS, number), number)
-
-
-def _plain_line(text: str) -> tuple[str, list[float]] | None:
-    """(type, numbers) of a line as KITTI writes it, by way of a JSON parser, which reads numbers five times faster
-    than float(); None for whatever is unusual, good or bad."""
-    label, _, rest = text.partition(" ")
-    if "e" in rest or not label.isidentifier():  # JSON's true and false would pass for numbers
-        return None
-    try:
-        values = orjson.loads(f"[{rest.replace(' ', ',')}]")
-        usable = 14 <= len(values) <= 15 and hypot(*values) < LIMIT
-    except (ValueError, TypeError):
-        return None
-    return (label, values) if usable else None
 
 
 def parse_numbers(fields: Sequence[str], names: Sequence[str], number: int) -> list[float]:
@@ -112,7 +123,7 @@ def source_object(label: str, values: list[float], number: int) -> SourceObject:
     occluded = values[1]
     attributes: dict[str, Any] = {
         "truncated": values[0],
-        "occluded": int(occluded) if int(occluded) == occluded else occluded,
+        "occluded": int(occluded) if occluded == int(occluded) else occluded,
         "alpha": values[2],
         "dimensions_hwl_m": values[7:10],
         "location_xyz_m": values[10:13],
@@ -120,8 +131,8 @@ def source_object(label: str, values: list[float], number: int) -> SourceObject:
     }
     if len(values) == 15:
         attributes["score"] = values[14]
-    x1, y1, x2, y2 = map(float, values[3:7])
-    return SourceObject(label, (x1, y1, x2, y2), attributes=attributes, line=number)
+    box_xyxy = (float(values[3]), float(values[4]), float(values[5]), float(values[6]))
+    return SourceObject(label, box_xyxy, None, None, False, attributes, {}, number)
 
 
 def format_line(label: str, box_xyxy: Iterable[float], attributes: dict[str, Any]) -> str:

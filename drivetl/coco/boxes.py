@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, TypeAlias
 
 from drivetl.coco.records import Box
 
-Boxes = npt.NDArray[np.float64]
+if TYPE_CHECKING:  # whoever converts one box at a time does not wait for numpy
+    import numpy as np
+    import numpy.typing as npt
+
+Boxes: TypeAlias = "npt.NDArray[np.float64]"
 """(N, 4) boxes, N may be 0."""
 
 
@@ -36,6 +39,8 @@ def clip_xyxy(box: Box, width: int, height: int) -> Box:
 
 def intersection(a: Boxes, b: Boxes) -> Boxes:
     """(N, 4) and (M, 4) xyxy -> (N, M) intersection areas in px^2."""
+    import numpy as np
+
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     sides = np.clip(bottom_right - top_left, 0, None)
@@ -49,6 +54,8 @@ def area(boxes: Boxes) -> Boxes:
 
 def iou(a: Boxes, b: Boxes) -> Boxes:
     """(N, 4) and (M, 4) xyxy -> (N, M) intersection over union; 0 where both boxes are empty."""
+    import numpy as np
+
     inter = intersection(a, b)
     union = area(a)[:, None] + area(b)[None, :] - inter
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drivetl.coco import masks
 from drivetl.coco.boxes import clip_xyxy
 from drivetl.coco.files import MAX_PIXELS, safe_relative
 from drivetl.coco.records import (
@@ -236,6 +235,8 @@ def _check_box(box_xyxy: Box) -> None:
 
 def _mask_area(item: SourceObject, record: ImageRecord) -> float:
     """px^2 of the object's mask. Raises DataError when it does not fit the image."""
+    from drivetl.coco import masks
+
     assert item.segmentation is not None
     if item.area is None:
         return masks.area(item.segmentation, record.height, record.width)

@@ -9,12 +9,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, TypeAlias
 
 from drivetl.coco.headers import HEAD_BYTES, size_of_head
 from drivetl.errors import DataError
+
+if TYPE_CHECKING:  # whoever only reads text and headers does not wait for numpy
+    import numpy as np
+    import numpy.typing as npt
 
 MAX_PIXELS = 200_000_000
 """Larger images are refused by their header: 200 megapixels are 600 MB decoded."""
@@ -24,7 +26,7 @@ TURNED = (5, 6, 7, 8)
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
-Rgb = npt.NDArray[np.uint8]
+Rgb: TypeAlias = "npt.NDArray[np.uint8]"
 """(H, W, 3) uint8 RGB."""
 
 
@@ -187,6 +189,7 @@ def read_rgb(path: Path) -> Rgb:
 def decode_rgb(data: bytes, name: Path) -> Rgb:
     """(H, W, 3) uint8 RGB from the bytes of an image file; `name` is for the error."""
     import cv2
+    import numpy as np
 
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

@@ -6,18 +6,18 @@ import os
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from drivetl import console
 from drivetl.coco.files import image_size
 from drivetl.coco.records import ImageRecord
 from drivetl.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 NEAR_BITS = 24
 """Fingerprints of 256 bits that differ in no more are the same picture for a detector. Measured: re-encoded or
@@ -124,6 +124,10 @@ def _note_nearest(train: list[ImageRecord], val: list[ImageRecord], report: Leak
 def _compare_pictures(
     train: Sequence[ImageRecord], val: Sequence[ImageRecord], root: Path, report: LeakReport
 ) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
     images = [*train, *val]
     names: list[tuple[str, int]] = []
     prints = []
@@ -156,6 +160,7 @@ def _compare_pictures(
 def fingerprint_of_file(path: Path) -> npt.NDArray[np.int8] | None:
     """The fingerprint of an image file, or None when it cannot be read. Large JPEGs are decoded at a quarter."""
     import cv2
+    import numpy as np
 
     try:
         side_px = min(image_size(path))
@@ -176,6 +181,7 @@ def fingerprint(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
     The difference hash: unmoved by scale, compression and exposure, moved by any change of the scene.
     """
     import cv2
+    import numpy as np
 
     small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (17, 16), interpolation=cv2.INTER_AREA)
     return np.where(small[:, 1:] > small[:, :-1], 1, -1).astype(np.int8).reshape(-1)

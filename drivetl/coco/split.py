@@ -17,7 +17,6 @@ from pathlib import Path, PurePosixPath
 from drivetl.coco.files import read_text
 from drivetl.coco.io import load_json
 from drivetl.coco.records import ImageRecord
-from drivetl.coco.stratify import choose_val_groups
 from drivetl.errors import ConfigError, DataError
 
 METHODS = ("auto", "standard", "sequence", "random")
@@ -170,6 +169,8 @@ def _by_group(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
                 "sequence they share) - group by something finer"
             )
         return _by_time(images, options)
+    from drivetl.coco.stratify import choose_val_groups  # numpy comes with it
+
     val_keys = choose_val_groups(groups, options.val_fraction, options.seed)
     chosen = {image.id for key in val_keys for image in groups[key]}
     result = Split(
