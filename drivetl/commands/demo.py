@@ -9,8 +9,12 @@ from pathlib import Path
 
 HELP = "from nothing to a robustness report in minutes, on a CPU"
 
-LABELS = 48
+LABELS = 64
 """Labelled frames of town B that both contestants learn from."""
+
+
+CONDITIONS = "fog,rain,snowfall,night,low_sun,ego_blur,iso_noise,lens_dirt"
+"""None is trained on; the report proves it from the runs' manifests."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +62,14 @@ def plan(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
     to_a = ["--root", str(city / "town_a"), "--taxonomy", str(shipped("configs/demo/town_a.yaml"))]
     to_b = ["--root", str(city / "town_b"), "--taxonomy", str(shipped("configs/demo/town_b.yaml"))]
     runs = {name: out / name for name in ("source", "transfer", "scratch")}
-    transfer = ["--model.start", str(runs["source"]), "--model.norm", "train", "--optim.lr", "1e-3"]
+    transfer = [
+        "--model.start",
+        str(runs["source"]),
+        "--model.norm",
+        "train",
+        "--data.augment",
+        "photometric",
+    ]
     contest = [
         "--run",
         str(runs["transfer"]),

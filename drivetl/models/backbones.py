@@ -42,7 +42,7 @@ class NoExtraLevel(ExtraFPNBlock):  # type: ignore[misc]
         return results, names
 
 
-def tiny_fpn(out_channels: int = 64) -> BackboneWithFPN:
+def tiny_fpn(out_channels: int = 48) -> BackboneWithFPN:
     """A convolutional body with a four-level pyramid at strides 4, 8, 16, 32: learns from nothing in minutes on a CPU."""
     widths = (24, 40, 64, 96, 128)
     stages = [Conv2dNormActivation(3, widths[0], stride=2)]

@@ -200,7 +200,43 @@ def _published(start: str, arch: str) -> Source:
         ) from None
     except RuntimeError as error:
         raise CheckpointError(f"{file}: {error} - remove the damaged file and fetch it again") from None
-    return Source(state, _category_names(enum) if start == "coco" else None, described=f"{start} weights")
+    names = _category_names(enum) if start == "coco" else None
+    return Source(state, names, augmentation=published_manifest(start), described=f"{start} weights")
+
+
+def published_manifest(start: str) -> dict[str, Any]:
+    """What torchvision's published weights were trained on, as its reference scripts have it.
+
+    Detection (references/detection/presets.py): flips, for the v2 models large scale jitter. Classification
+    (references/classification, recipe of IMAGENET1K_V2, Vryniotis 2021): crops, flips, erasing and TrivialAugment,
+    whose photometric operations are listed without ranges, so that they count as seen at any strength.
+    """
+    geometric = [("flip", "mirroring"), ("scale_jitter", "framing")]
+    photometric = [
+        ("brightness", "exposure"),
+        ("contrast", "low contrast"),
+        ("color", "colour"),
+        ("sharpness", "defocus"),
+    ]
+    found = [(name, phenomenon, "geometric") for name, phenomenon in geometric]
+    found += [(name, phenomenon, "photometric") for name, phenomenon in photometric]
+    transforms = [
+        {
+            "name": name,
+            "phenomenon": phenomenon,
+            "model": f"pil_{name}",
+            "family": family,
+            "range": {},
+            "p": 0.5,
+        }
+        for name, phenomenon, family in found
+    ]
+    return {
+        "version": 1,
+        "preset": f"torchvision's {start} recipe",
+        "transforms": transforms,
+        "ancestors": [],
+    }
 
 
 def _category_names(enum: Any) -> tuple[str, ...]:
