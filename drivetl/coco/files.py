@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import tempfile
 import warnings
@@ -25,6 +26,9 @@ TURNED = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+_PLAIN_NAME = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+"""Names without anything to look at twice; most are."""
 
 Rgb: TypeAlias = "npt.NDArray[np.uint8]"
 """(H, W, 3) uint8 RGB."""
@@ -91,6 +95,8 @@ def new_directory(path: Path, remedy: str = "name another folder with --out") ->
 
 def safe_relative(name: str) -> str:
     """The name with forward slashes, when it stays under its root; DataError when it could leave it."""
+    if _PLAIN_NAME.fullmatch(name):
+        return name
     posix = PurePosixPath(name.replace("\\", "/"))
     parts = posix.parts  # none for "" and "."
     if not parts or "\0" in name or posix.is_absolute() or ".." in parts or ":" in parts[0]:
@@ -111,8 +117,7 @@ def require_directory(path: Path, remedy: str) -> Path:
 def read_text(path: Path | str) -> str:
     """A text file as UTF-8 (a byte order mark is dropped); DataError when missing or in another encoding."""
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a third of Path.read_text's time
-            data = file.readall()
+        data = _read(path)
     except OSError as error:
         raise DataError(
             f"cannot be read ({error.strerror or error})",
@@ -130,14 +135,28 @@ def read_text(path: Path | str) -> str:
         ) from None
 
 
+def _read(path: Path | str, most: int | None = None) -> bytes:
+    """A file's bytes, or up to `most` of its first: by system calls alone, in half the time of a file object."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        data = os.read(handle, most or 1 << 16)
+        if most is None:
+            pieces = [data]
+            while pieces[-1]:
+                pieces.append(os.read(handle, 1 << 20))
+            data = b"".join(pieces)
+        return data
+    finally:
+        os.close(handle)
+
+
 def image_size(path: Path | str) -> tuple[int, int]:
     """(width, height) in px from the header alone, as `read_rgb` would return it (EXIF rotation applied).
 
     Raises DataError for files that are missing, are no image, or are larger than MAX_PIXELS.
     """
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - Path.open costs more than the read
-            size = size_of_head(file.read(HEAD_BYTES))
+        size = size_of_head(_read(path, HEAD_BYTES))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(

@@ -70,13 +70,16 @@ def _category_jsons(dataset: Dataset) -> list[dict[str, Any]]:
     ]
 
 
-def _dump(value: object) -> bytes:
-    """Raises DataError for what JSON cannot hold: NaN (orjson would write null), lone surrogates, huge integers."""
+def _dump(value: object, nulls: int = 0) -> bytes:
+    """A record as JSON, in which `nulls` values are None for certain.
+
+    Raises DataError for what JSON cannot hold: NaN (orjson would write null), lone surrogates, huge integers.
+    """
     try:
         line = orjson.dumps(value, option=_OPTIONS)
     except TypeError as error:  # JSONEncodeError is one
         raise DataError(f"cannot be written as JSON: {error}", remedy="mend it in the source") from None
-    if b"null" in line and not _finite(value):
+    if line.count(b"null") > nulls and not _finite(value):
         raise DataError("holds NaN or infinity, which JSON cannot", remedy="mend it in the source")
     return line
 
@@ -109,7 +112,7 @@ def _encode_images(dataset: Dataset) -> dict[int, tuple[bytes, bytes]]:
                 ids = region.category_ids or everything
                 lines += _encode_region(region, index, image.id, ids, number)
                 number += len(ids)
-            chunks[image.id] = (_dump(_image_json(image)), b",\n".join(lines))
+            chunks[image.id] = (_dump(_image_json(image), image.frame_index is None), b",\n".join(lines))
         except DataError as error:
             raise DataError(f"image {image.file_name!r}: {error.reason}", remedy=error.remedy) from None
     return chunks

@@ -14,6 +14,7 @@ from drivetl.adapters.kitti_mapping import find_mapping, standard_split
 from drivetl.adapters.kitti_tracking import is_tracking, read_kitti_tracking
 from drivetl.coco.build import Account
 from drivetl.coco.convert import add_error_argument, convert_and_write, print_summary
+from drivetl.coco.pause import no_garbage_collection
 from drivetl.coco.records import SourceImage
 from drivetl.coco.split import add_split_arguments, split_options
 from drivetl.coco.taxonomy import load_taxonomy
@@ -74,17 +75,19 @@ def run(args: argparse.Namespace) -> None:
     if args.attributes is not None or attributes.is_file():
         images = list(images)
         merge_attributes(images, attributes)
-    summary = convert_and_write(
-        console.track(images, "converting"),
-        taxonomy,
-        args.root,
-        args.out,
-        source=source,
-        split=options,
-        on_error=args.on_error,
-        account=account,
-    )
-    print_summary(summary, f"drivetl audit {args.out}/all.json")
+    with no_garbage_collection():  # when it ends the records are gone, and none is looked at
+        summary = convert_and_write(
+            console.track(images, "converting"),
+            taxonomy,
+            args.root,
+            args.out,
+            source=source,
+            split=options,
+            on_error=args.on_error,
+            account=account,
+        )
+        print_summary(summary, f"drivetl audit {args.out}/all.json")
+        del summary, images
 
 
 def parse_size(text: str) -> tuple[int, int]:
