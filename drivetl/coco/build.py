@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ def build_dataset(
     source: str,
     account: Account,
     on_error: str = "stop",
+    finished: Callable[[ImageRecord], None] | None = None,
 ) -> Dataset:
     """Convert source images, in the order given, to a dataset with ids 1..N.
 
@@ -88,7 +89,7 @@ def build_dataset(
     left are dropped (counted), ignored labels become ignore regions.
     Raises DataError for a label the taxonomy does not know, a box that is not finite or has x2 < x1, a segmentation
     that does not fit the image, a file name that leaves its root; with on_error="skip" such records are counted in
-    `account.rejected` and left out.
+    `account.rejected` and left out. `finished` is called with every record of the dataset once it is whole.
     """
     records: list[ImageRecord] = []
     seen: set[str] = set()
@@ -113,6 +114,8 @@ def build_dataset(
             else:
                 account.read[item.label] += 1
         records.append(record)
+        if finished is not None:
+            finished(record)
     info = {"source": source, "taxonomy": taxonomy.as_dict(), "taxonomy_hash": taxonomy.digest}
     return Dataset(taxonomy.categories, records, images_root, info)
 

@@ -16,10 +16,10 @@ from drivetl.coco.build import Account, build_dataset
 from drivetl.coco.files import new_directory
 from drivetl.coco.leaks import LeakReport, leak_report
 from drivetl.coco.pause import no_garbage_collection
-from drivetl.coco.records import Dataset, ImageRecord, SourceImage
+from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord, SourceImage
 from drivetl.coco.split import Split, SplitOptions, split_images
 from drivetl.coco.taxonomy import Taxonomy
-from drivetl.coco.writing import encode_datasets
+from drivetl.coco.writing import Lines, encode_datasets
 from drivetl.errors import DataError
 
 
@@ -27,7 +27,8 @@ from drivetl.errors import DataError
 class Summary:
     """What a conversion did; `document` is the content of summary.json."""
 
-    dataset: Dataset
+    outline: Dataset
+    """The images written, with the classes of their objects; the objects themselves may be gone, being written."""
     account: Account
     split: Split
     leaks: LeakReport
@@ -67,11 +68,27 @@ def convert_and_write(
     """
     _refuse_early(out)
     account = Account() if account is None else account
+    lines = Lines(len(taxonomy.categories))
+    objects = [Annotation(number, (0.0, 0.0, 0.0, 0.0), 0.0) for number in lines.everything]
+    region = IgnoreRegion((0.0, 0.0, 0.0, 0.0), 0.0)
+
+    def encode(image: ImageRecord) -> None:
+        """While the objects are at hand; then only how many there are of each class is kept."""
+        lines.add(image)
+        image.annotations = [objects[item.category_id - 1] for item in image.annotations]
+        image.ignore_regions = [region] * len(image.ignore_regions)
+
     with no_garbage_collection():
-        dataset = build_dataset(
-            images, taxonomy, images_root, source=source, account=account, on_error=on_error
+        outline = build_dataset(
+            images,
+            taxonomy,
+            images_root,
+            source=source,
+            account=account,
+            on_error=on_error,
+            finished=encode,
         )
-        return write_split(dataset, split, out, account)
+        return _write(outline, lines, split, out, account)
 
 
 def write_split(
@@ -82,6 +99,18 @@ def write_split(
     `split` is the outcome where it is known already; else `options` decide.
     """
     _refuse_early(out)
+    return _write(dataset, None, options, out, account, split)
+
+
+def _write(
+    dataset: Dataset,
+    lines: Lines | None,
+    options: SplitOptions,
+    out: Path,
+    account: Account,
+    split: Split | None = None,
+) -> Summary:
+    """`write_split` of a dataset whose lines may be encoded already."""
     if not dataset.images:
         raise DataError("holds no images", remedy="check the folder", file=dataset.images_root)
     if not account.balanced():
@@ -92,7 +121,8 @@ def write_split(
     parts = {"all": dataset.images, "train": split.train, "val": split.val}
     summary = Summary(dataset, account, split, leaks, out)
     summary.document = summary_document(summary, parts, options)
-    files = encode_datasets({f"{name}.json": _part(dataset, name, part) for name, part in parts.items()}, out)
+    datasets = {f"{name}.json": _part(dataset, name, part) for name, part in parts.items()}
+    files = encode_datasets(datasets, out, lines)
     options_json = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     files["summary.json"] = [orjson.dumps(summary.document, option=options_json)]
     summary.unchanged = _write_folder(out, files)
@@ -165,7 +195,7 @@ def summary_document(
     summary: Summary, parts: Mapping[str, list[ImageRecord]], options: SplitOptions
 ) -> dict[str, Any]:
     """The content of summary.json: plain, sorted, without paths or times, so that it is the same every time."""
-    dataset, split = summary.dataset, summary.split
+    dataset, split = summary.outline, summary.split
     return {
         "source": dataset.info.get("source", ""),
         "taxonomy_hash": dataset.info.get("taxonomy_hash", ""),

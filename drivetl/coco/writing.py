@@ -24,18 +24,46 @@ def write_dataset(dataset: Dataset, path: Path) -> None:
     write_atomically(path, b"".join(encode_datasets({"": dataset}, path.parent)[""]))
 
 
-def encode_datasets(datasets: Mapping[str, Dataset], folder: Path) -> dict[str, list[bytes]]:
+class Lines:
+    """The lines of images and their annotations, encoded one image after the other; annotations are numbered 1..
+    in the order in which their images come."""
+
+    def __init__(self, n_classes: int):
+        self.everything = tuple(range(1, n_classes + 1))
+        self.number = 1
+        self.of: dict[int, tuple[bytes, bytes]] = {}
+        """image id -> (its line, its annotations' lines)"""
+
+    def add(self, image: ImageRecord) -> None:
+        """Encode one image. Raises DataError that names it for what JSON cannot hold."""
+        try:
+            lines = [_encode_annotations(image, self.number)] if image.annotations else []
+            self.number += len(image.annotations)
+            for index, region in enumerate(image.ignore_regions):
+                ids = region.category_ids or self.everything
+                lines += _encode_region(region, index, image.id, ids, self.number)
+                self.number += len(ids)
+            line = _dump(_image_json(image), image.frame_index is None)
+        except DataError as error:
+            raise DataError(f"image {image.file_name!r}: {error.reason}", remedy=error.remedy) from None
+        self.of[image.id] = line, b",\n".join(lines)
+
+
+def encode_datasets(
+    datasets: Mapping[str, Dataset], folder: Path, lines: Lines | None = None
+) -> dict[str, list[bytes]]:
     """The json of each dataset as it will stand in `folder`, in pieces that share their memory.
 
     The first dataset holds all images, the others some of its records: an image and its annotations have the same
-    ids in each, and are encoded once.
+    ids in each, and are encoded once. `lines` are those of the first, where they are encoded already.
     """
-    chunks: dict[int, tuple[bytes, bytes]] = {}
     documents: dict[str, list[bytes]] = {}
     for name, dataset in datasets.items():
-        if not documents:
-            chunks = _encode_images(dataset)
-        mine = [chunks[image.id] for image in dataset.images]
+        if lines is None:
+            lines = Lines(len(dataset.categories))
+            for image in dataset.images:
+                lines.add(image)
+        mine = [lines.of[image.id] for image in dataset.images]
         documents[name] = [
             b'{"info":' + _dump(_info_json(dataset, folder)),
             b',\n"licenses":[]',
@@ -97,25 +125,6 @@ def _lines(records: list[bytes]) -> list[bytes]:
     between = [b",\n"] * len(records)
     between[:1] = [b"\n"] * bool(records)
     return [piece for pair in zip(between, records, strict=True) for piece in pair]
-
-
-def _encode_images(dataset: Dataset) -> dict[int, tuple[bytes, bytes]]:
-    """image id -> (its line, its annotations' lines), annotations numbered 1.. over the whole dataset."""
-    number = 1
-    everything = tuple(range(1, len(dataset.categories) + 1))
-    chunks: dict[int, tuple[bytes, bytes]] = {}
-    for image in dataset.images:
-        try:
-            lines = [_encode_annotations(image, number)] if image.annotations else []
-            number += len(image.annotations)
-            for index, region in enumerate(image.ignore_regions):
-                ids = region.category_ids or everything
-                lines += _encode_region(region, index, image.id, ids, number)
-                number += len(ids)
-            chunks[image.id] = (_dump(_image_json(image), image.frame_index is None), b",\n".join(lines))
-        except DataError as error:
-            raise DataError(f"image {image.file_name!r}: {error.reason}", remedy=error.remedy) from None
-    return chunks
 
 
 def _encode_annotations(image: ImageRecord, number: int) -> bytes:

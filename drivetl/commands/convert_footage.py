@@ -139,9 +139,9 @@ def _convert(args: argparse.Namespace) -> None:
         account=reading.account,
     )
     if inside:
-        names = [image.file_name for image in summary.dataset.images]
+        names = [image.file_name for image in summary.outline.images]
         gather_embedded(args.root, source.images_root, names, images_root)
         console.wrote(images_root)
-    elif not any((images_root / image.file_name).is_file() for image in summary.dataset.images):
+    elif not any((images_root / image.file_name).is_file() for image in summary.outline.images):
         console.warn("none of the images is on disk; before training, name their folder with --images")
     print_summary(summary, f"drivetl audit {args.out / 'all.json'}")
