@@ -128,28 +128,25 @@ def _lines(records: list[bytes]) -> list[bytes]:
 
 
 def _encode_annotations(image: ImageRecord, number: int) -> bytes:
-    """The lines of an image's annotations, encoded in one go where each begins with the same key."""
-    records = [
-        _annotation_json(item, count, image.id, item.category_id, 0, item.attributes)
-        for count, item in enumerate(image.annotations, number)
-    ]
-    if any(item.extra for item in image.annotations):
-        return b",\n".join(map(_dump, records))
-    # Between records stands this; inside a text its quotes would be escaped, inside a list a new line does no harm.
-    return _dump(records)[1:-1].replace(b'},{"area":', b'},\n{"area":')
+    """The lines of an image's annotations, numbered from `number`."""
+    return b",\n".join(
+        [
+            _dump(_annotation_json(item, count, image.id, item.category_id, 0, item.attributes))
+            for count, item in enumerate(image.annotations, number)
+        ]
+    )
 
 
 def _encode_region(
     region: IgnoreRegion, index: int, image_id: int, category_ids: tuple[int, ...], number: int
 ) -> list[bytes]:
     """One line per category. They differ in two numbers, so the rest is encoded once."""
-    attributes = region.attributes | {"ignore_region": index}
+    attributes = {**region.attributes, "ignore_region": index}
     first = _dump(_annotation_json(region, number, image_id, category_ids[0], 1, attributes))
-    changing = b'"category_id":%d,"id":%d,"image_id":'
-    parts = first.split(changing % (category_ids[0], number))
-    if len(parts) == 2 and not region.extra:
+    before, found, after = first.partition(b'"category_id":%d,"id":%d,' % (category_ids[0], number))
+    if found and not region.extra and found not in after:
         return [
-            parts[0] + changing % (category_id, count) + parts[1]
+            b'%b"category_id":%d,"id":%d,%b' % (before, category_id, count, after)
             for count, category_id in enumerate(category_ids, number)
         ]
     return [
