@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -20,7 +22,7 @@ from kitti_trees import (
     write_tree,
 )
 
-from drivetl.adapters.kitti import read_kitti, write_labels
+from drivetl.adapters.kitti import read_kitti, read_labels, write_labels
 from drivetl.adapters.kitti_format import format_line, format_number, parse_line
 from drivetl.cli import main
 from drivetl.coco.build import Account, build_dataset
@@ -298,6 +300,62 @@ def test_fast_and_careful_parsing_agree(values, data):
     plain = parse_line(" ".join(["Car", *map(repr, map(float, [f.strip() for f in fields]))]), 1)
     odd = parse_line("Car\t" + "  ".join(fields) + "\r", 1)
     assert odd == plain
+
+
+ODD = [
+    "e",
+    "E5",
+    " ",
+    "\t",
+    "[",
+    "]",
+    "],[",
+    '"',
+    "{",
+    ",",
+    "null",
+    "true",
+    "NaN",
+    "-",
+    "1e308",
+    "1_0",
+    "\r",
+    "\n",
+    ".",
+]
+
+
+@given(st.lists(st.sampled_from([CAR, PEDESTRIAN, DONT_CARE, MISC]), max_size=4), st.data())
+def test_a_file_read_in_one_go_is_its_lines_read_one_by_one(tmp_path_factory, lines, data):
+    text = "\n".join(lines) + data.draw(st.sampled_from(["", "\n", "\r\n", "\n\n"]))
+    for bit in data.draw(st.lists(st.sampled_from(ODD), max_size=2)):
+        at = data.draw(st.integers(0, len(text)))
+        text = text[:at] + bit + text[at:]
+    path = tmp_path_factory.getbasetemp() / "any.txt"
+    path.write_bytes(text.encode())
+    expected, broken = [], []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            expected += [parse_line(line, number)] if line.strip() else []
+        except DataError as error:
+            broken.append(str(error.at(path)))
+    account = Account()
+    assert read_labels(path, account, "skip") == expected
+    assert account.rejections == broken
+    if broken:
+        with pytest.raises(DataError, match=f"any.txt:{broken[0].split(':')[1]}: "):
+            read_labels(path, Account())
+
+
+def test_kitti_converts_without_waiting_for_numpy(tmp_path):
+    root, out = three_frames(tmp_path / "k"), tmp_path / "out"
+    code = (
+        f"import sys; from drivetl.cli import main\n"
+        f"main(['convert-kitti', '--split', 'random', '--root', {str(root)!r}, '--out', {str(out)!r}])\n"
+        f"sys.exit('numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+    assert (out / "all.json").is_file()
 
 
 def test_writing_refuses_a_folder_that_exists_and_names_that_collide(tmp_path):

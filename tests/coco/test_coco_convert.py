@@ -9,8 +9,8 @@ import pytest
 from coco_makers import dataset, record
 
 from drivetl.coco import convert
-from drivetl.coco.build import Account
-from drivetl.coco.convert import convert_and_write, print_summary, write_split
+from drivetl.coco.build import Account, build_dataset
+from drivetl.coco.convert import convert_and_write, count_classes, print_summary, write_split
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.coco.split import SplitOptions
@@ -151,3 +151,25 @@ def test_the_table_names_what_was_left_out(tmp_path, capsys):
     ):
         assert words in out
     assert convert.count_classes(("a",), []) == {"a": 0}
+
+
+def test_image_by_image_is_the_same_as_all_at_once(tmp_path):
+    images = footage()
+    images[3].objects.append(SourceObject("bus", BOX, ignore=True, attributes={"id": 3}))
+    summary = write(images, tmp_path / "one")
+    account = Account()
+    data = build_dataset(images, own_labels(["car", "bus"]), tmp_path, source="made", account=account)
+    whole = write_split(data, SplitOptions(), tmp_path / "two", account)
+    for name in ("all.json", "train.json", "val.json", "summary.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert summary.document == whole.document
+    counts = count_classes(summary.outline.categories, summary.outline.images)
+    assert counts == count_classes(data.categories, data.images) == {"bus": 0, "car": 36}
+
+
+def test_what_json_cannot_hold_is_named_with_its_image_and_nothing_is_written(tmp_path):
+    images = footage()
+    images[5].objects[0] = SourceObject("car", BOX, attributes={"speed": float("nan")})
+    with pytest.raises(DataError, match=r"image 'd1/1.png': holds NaN"):
+        write(images, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

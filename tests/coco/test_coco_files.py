@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
@@ -162,3 +163,29 @@ def test_images_are_listed_sorted_at_any_depth(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert list_images(tmp_path) == ["a.png", "b/1.jpeg", "b/2.JPG"]
+
+
+@given(st.text("ab.-_/\\: é\n\0", max_size=12))
+def test_a_name_is_taken_as_the_path_it_is_or_refused(name):
+    posix = PurePosixPath(name.replace("\\", "/"))
+    leaves = (
+        not posix.parts or posix.is_absolute() or ".." in posix.parts or ":" in posix.parts[0] or "\0" in name
+    )
+    if leaves:
+        with pytest.raises(DataError, match="leaves its folder"):
+            safe_relative(name)
+    else:
+        assert safe_relative(name) == str(posix)
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 16) - 1, 1 << 16, (1 << 16) + 1, 3_000_000])
+def test_a_text_is_read_to_its_end(tmp_path, size):
+    text = "abcdefg\n" * (size // 8) + "x" * (size % 8)
+    (tmp_path / "t.txt").write_text(text)
+    assert read_text(tmp_path / "t.txt") == text
+
+
+def test_a_folder_is_no_text_and_no_image(tmp_path):
+    for read in (read_text, image_size):
+        with pytest.raises(DataError, match="Is a directory"):
+            read(tmp_path)

@@ -24,7 +24,10 @@ TITLE = "KITTI -> COCO json"
 NOTE = (
     "Seconds of wall and processor time of a whole process, its start included, and its peak memory. drivetl writes "
     "all, train and val (each ignore region once per class) and every column; datumaro writes one json, occlusion "
-    "and truncation as yes or no, no ignore regions. `share` is the part of drivetl's time in each step."
+    "and truncation as yes or no, no ignore regions. `share` is the part of drivetl's time in each step. "
+    "What bounds drivetl: a quarter of a second to start (rich, yaml), which is a fifth of KITTI's size; then "
+    "about 11 microseconds an object in one process, shared by reading numbers, building records and encoding "
+    "json, each of them a Python object or two and one call of orjson; opening two files an image."
 )
 ROOT = Path(__file__).parents[2]
 LABELS = ["Car"] * 11 + ["Pedestrian"] * 2 + ["Van", "Cyclist", "Truck", "DontCare", "DontCare"]
@@ -41,30 +44,43 @@ import gc, json, sys, time
 from pathlib import Path
 from drivetl.adapters.kitti import read_kitti
 from drivetl.coco.build import Account, build_dataset
-from drivetl.coco.files import image_size
+from drivetl.coco.files import image_size, read_text
 from drivetl.coco.split import SplitOptions, split_images
 from drivetl.coco.taxonomy import load_taxonomy
-from drivetl.coco.writing import encode_datasets
+from drivetl.coco.writing import Lines, encode_datasets
 from drivetl.resources import shipped
 gc.disable()
-root, out, seconds = Path(sys.argv[1]), Path(sys.argv[2]), {}
-def step(name, work):
+start = time.process_time()
+root, out = Path(sys.argv[1]), Path(sys.argv[2])
+seconds = {"read labels and headers": 0.0, "build": 0.0, "encode json": 0.0}
+def step(name, work, *arguments):
     start = time.process_time()
-    result = work()
-    seconds[name] = time.process_time() - start
+    result = work(*arguments)
+    seconds[name] = seconds.get(name, 0.0) + time.process_time() - start
     return result
 taxonomy, account = load_taxonomy(shipped("datasets/kitti/taxonomy.yaml")), Account()
-images = step("read labels and headers", lambda: list(read_kitti(root, account)))
-step("of it headers", lambda: [image_size(root / image.file_name) for image in images])
-data = step("build", lambda: build_dataset(images, taxonomy, root, source="kitti", account=account))
-split = step("split", lambda: split_images(data.images, SplitOptions("random")))
+lines = Lines(len(taxonomy.categories))
+def read():
+    images = iter(read_kitti(root, account))
+    while (image := step("read labels and headers", next, images, None)) is not None:
+        yield image
+def encode(image):
+    step("encode json", lines.add, image)
+    image.annotations, image.ignore_regions = [], []
+data = step("build", lambda: build_dataset(
+    read(), taxonomy, root, source="kitti", account=account, finished=encode))
+seconds["build"] -= seconds["read labels and headers"] + seconds["encode json"]
+split = step("split", split_images, data.images, SplitOptions("random"))
 parts = {"all": data, "train": data.subset(split.train), "val": data.subset(split.val)}
-files = step("encode json", lambda: encode_datasets(parts, out))
+files = encode_datasets(parts, out, lines)
 def write():
     for name, pieces in files.items():
         with open(out / name, "wb", buffering=1 << 20) as file:
             file.writelines(pieces)
 step("write", write)
+step("of reading: opening files, headers", lambda: [
+    (image_size(root / image.file_name), read_text(root / "training/label_2" / (Path(image.file_name).stem + ".txt")))
+    for image in data.images])
 print(json.dumps(seconds))
 """
 
@@ -98,7 +114,7 @@ def steps(folder: Path, what: str) -> Iterator[dict[str, Any]]:
     command = [sys.executable, "-c", STEPS, str(folder / "kitti"), str(folder / "steps")]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     seconds: dict[str, float] = json.loads(done.stdout)
-    whole = sum(value for name, value in seconds.items() if not name.startswith("of it"))
+    whole = sum(value for name, value in seconds.items() if not name.startswith("of "))
     for name, value in seconds.items():
         yield {"what": what, "tool": f"drivetl: {name}", "cpu_s": value, "share": value / whole}
 
