@@ -80,11 +80,13 @@ def plan(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
     ]
     scope = [
         "--conditions",
-        "held_out",
+        CONDITIONS,
         "--severities",
         "1,3,5",
         "--metric",
         "AP50",
+        "--budget",
+        "45s",
         "--slices",
         "weather,timeofday",
     ]
