@@ -86,11 +86,18 @@ def minimum_detectable(standard_error: float) -> float:
 
 
 def sign_flips(units: Sequence[str], n_draws: int, seed: int = 0) -> npt.NDArray[np.bool_]:
-    """(n_draws, n_images) True where A and B change places; all images of a drive together."""
+    """(B, n_images) True where A and B change places; all images of a drive together.
+
+    With few drives these are all 2^n - 1 ways but the one in which nobody changes place: the test is then exact and
+    no p falls below what so few drives can show. With many drives they are `n_draws` random ones.
+    """
     _, unit_of_image = np.unique(np.asarray(units, dtype=str), return_inverse=True)
     n_units = int(unit_of_image.max()) + 1 if len(unit_of_image) else 0
-    flips: npt.NDArray[np.bool_] = np.random.default_rng(seed).random((n_draws, n_units)) < 0.5
-    return flips[:, unit_of_image]
+    if 2**n_units - 1 <= n_draws:
+        flips = (np.arange(1, 2**n_units)[:, None] >> np.arange(n_units)) % 2 == 1
+    else:
+        flips = np.random.default_rng(seed).random((n_draws, n_units)) < 0.5
+    return np.asarray(flips[:, unit_of_image], np.bool_)
 
 
 def permutation_p_value(
