@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-import yaml
-
 from drivetl.adapters.reading import (
     Footage,
     Reading,
@@ -24,7 +22,7 @@ from drivetl.adapters.reading import (
     whole,
 )
 from drivetl.adapters.shapes import Points, box_of, flat, visible
-from drivetl.coco.files import list_images, read_text
+from drivetl.coco.files import list_images, load_yaml, read_text
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
 
@@ -96,16 +94,9 @@ def find_names(root: Path) -> list[str]:
 
 def read_names(path: Path) -> list[str]:
     """Names in id order from a data.yaml (a list or {id: name}) or a file with a name a line; [] when it has none."""
-    content = read_text(path)
     if path.suffix not in (".yaml", ".yml"):
-        return [line.strip() for line in content.rstrip().splitlines()]
-    try:
-        document = yaml.safe_load(content)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise DataError(
-            "not valid YAML", remedy="mend the syntax", file=path, line=mark.line + 1 if mark else None
-        ) from None
+        return [line.strip() for line in read_text(path).rstrip().splitlines()]
+    document = load_yaml(path)
     names = document.get("names") if isinstance(document, dict) else None
     if isinstance(names, dict):
         try:

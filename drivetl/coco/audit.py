@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ from drivetl.coco import audit_boxes, audit_files, audit_frames, audit_masks, au
 from drivetl.coco.audit_findings import SEVERITIES, Finding
 from drivetl.coco.audit_stats import statistics
 from drivetl.coco.audit_tables import Tables, load_tables
+from drivetl.coco.pause import no_garbage_collection
 
 
 @dataclass(frozen=True)
@@ -57,20 +55,8 @@ def audit(
 
     Raises DataError only when the json itself is missing or no JSON.
     """
-    with _no_collection():
+    with no_garbage_collection():
         return _audit(load_tables(path, images_root), min_size, max_size, quick)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """A million records that stay make Python's cycle collector run over them again and again, for nothing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _audit(tables: Tables, min_size: float, max_size: float, quick: bool) -> Audit:

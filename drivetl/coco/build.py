@@ -203,7 +203,10 @@ def _put(item: SourceObject, record: ImageRecord, place: _Place, account: Accoun
     account.clipped += was_clipped
     w, h = x2 - x1, y2 - y1
     bbox_xywh = (x1, y1, w, h)
-    attributes = {"source_label": item.label, **item.attributes}  # a copy: objects of a track may share theirs
+    attributes = {
+        "source_label": item.label,
+        **item.attributes,
+    }  # a copy: objects of a track may share theirs
     if was_clipped or x1 + w != x2 or y1 + h != y2:  # rounding would lose the last bit
         attributes["source_box_xyxy"] = list(item.box_xyxy)
     too_low = h < place.min_height_px

@@ -10,7 +10,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import yaml
 
 from drivetl.coco.headers import HEAD_BYTES, size_of_head
 from drivetl.errors import DataError
@@ -148,6 +150,20 @@ def _read(path: Path | str, most: int | None = None) -> bytes:
         return data
     finally:
         os.close(handle)
+
+
+def load_yaml(path: Path) -> Any:
+    """A parsed YAML document of plain values. Raises DataError with the line where the syntax breaks."""
+    text = read_text(path)
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise DataError(
+            f"not valid YAML: {error.problem}", remedy="mend the syntax", file=path, line=line
+        ) from None
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise DataError("not valid YAML", remedy="mend the syntax", file=path) from None
 
 
 def image_size(path: Path | str) -> tuple[int, int]:

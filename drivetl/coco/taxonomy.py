@@ -24,9 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from drivetl.coco.files import read_text
+from drivetl.coco.files import load_yaml
 from drivetl.errors import DataError
 
 
@@ -109,16 +107,9 @@ def own_labels(labels: Iterable[str]) -> Taxonomy:
 
 def load_taxonomy(path: Path) -> Taxonomy:
     """Read a taxonomy file. Raises DataError that names the file and what is wrong with which entry."""
-    text = read_text(path)
+    document = load_yaml(path)
     try:
-        return parse_taxonomy(yaml.safe_load(text))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise DataError(
-            f"not valid YAML: {error.problem}", remedy="mend the syntax", file=path, line=line
-        ) from None
-    except (yaml.YAMLError, RecursionError):
-        raise DataError("not valid YAML", remedy="mend the syntax", file=path) from None
+        return parse_taxonomy(document)
     except DataError as error:
         raise error.at(path) from None
 

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from drivetl.coco.files import read_text
+from drivetl.coco.files import load_yaml
 from drivetl.coco.io import load_json, read_dataset
 from drivetl.commands.evaluate import number, write_numbers
 from drivetl.console import say, table, warn, wrote
@@ -137,7 +135,7 @@ def _runs(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
 def _validation_data(run_folder: Path) -> Path:
     """The validation set in a run's config. Raises ConfigError when it names none."""
     path = run_folder / "config.yaml"
-    config = yaml.safe_load(read_text(path)) if path.is_file() else None
+    config = load_yaml(path) if path.is_file() else None
     section = config.get("data") if isinstance(config, dict) else None
     if not isinstance(section, dict) or not section.get("val"):
         raise ConfigError(f"{run_folder} names no validation data - name the dataset with --data")

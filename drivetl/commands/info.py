@@ -9,10 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from drivetl import console
-from drivetl.coco.files import read_text
+from drivetl.coco.files import load_yaml, read_text
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.errors import DataError
@@ -136,9 +134,9 @@ def _show_config(path: Path) -> None:
     if not path.is_file():
         return
     try:
-        document = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        console.warn(f"{path}: not valid YAML ({error})")
+        document = load_yaml(path)
+    except DataError as error:
+        console.warn(str(error))
         return
     console.table("config.yaml", ("setting", "value"), _flat(document))
 

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from drivetl.coco.files import read_text
+from drivetl.coco.files import load_yaml
 from drivetl.errors import ConfigError, DataError
 from drivetl.evaluation.comparison import Comparison, Row
 from drivetl.evaluation.measures import METRICS
@@ -56,16 +55,9 @@ class Verdict:
 
 def load_gate(path: Path) -> Gate:
     """Read a gate file. Raises DataError naming the file and what is wrong with which key."""
-    text = read_text(path)
+    document = load_yaml(path)
     try:
-        return parse_gate(yaml.safe_load(text))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise DataError(
-            f"not valid YAML: {error.problem}", remedy="mend the syntax", file=path, line=line
-        ) from None
-    except (yaml.YAMLError, RecursionError):
-        raise DataError("not valid YAML", remedy="mend the syntax", file=path) from None
+        return parse_gate(document)
     except DataError as error:
         raise error.at(path) from None
 

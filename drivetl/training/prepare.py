@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+import drivetl.data.augment as augment
 from drivetl.coco.records import Dataset
 from drivetl.coco.taxonomy import own_labels, parse_taxonomy
 from drivetl.config import FinetuneConfig
-import drivetl.data.augment as augment
 from drivetl.data.dataset import Augment
 from drivetl.data.sampling import spread_over_drives
 from drivetl.errors import ConfigError
