@@ -6,8 +6,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-UV_LINK_MODE ?= copy
-export UV_LINK_MODE
 
 .PHONY: setup demo test lint bench format clean
 .DELETE_ON_ERROR:
