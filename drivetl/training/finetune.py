@@ -65,7 +65,7 @@ def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False) -> Outc
                 write_json(
                     out / f"{'augmentation' if name == 'manifest' else name}.json", getattr(prepared, name)
                 )
-            write_json(out / "provenance.json", provenance(config, device, reason))
+            write_json(out / "provenance.json", provenance(config, device, f"{precision}: {reason}"))
         group.barrier()
         trainer = assemble(config, prepared, device, precision, group, out)
         if resume:
