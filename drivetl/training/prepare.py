@@ -80,7 +80,8 @@ def prepare(
     preset = augment.load_preset(config.data.augment)
     pipeline = augment.build(preset)
     manifest = pipeline.manifest | {
-        "ancestors": [source.augmentation] if source and source.augmentation else []
+        # a source without a manifest stays in the list as null: what it saw is unknown, and so are the levels
+        "ancestors": [source.augmentation] if source else []
     }
     layout = config.runtime.channels_last
     fast = precision == torch.bfloat16 or (device.type == "cpu" and arch.depthwise)

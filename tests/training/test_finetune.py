@@ -13,7 +13,8 @@ import yaml
 
 from drivetl.config import dump_yaml, load_config
 from drivetl.errors import CheckpointError, ConfigError, DrivetlError
-from drivetl.models.checkpoint import load_detector, read_weights
+from drivetl.evaluation.heldout import levels
+from drivetl.models.checkpoint import load_detector, read_manifest, read_weights
 from drivetl.training import loop, trainer
 from drivetl.training.finetune import finetune
 from drivetl.training.rundir import read_metrics
@@ -138,6 +139,15 @@ def test_starting_from_a_run_judges_the_source_first_and_inherits_its_manifest(s
     assert source_row["AP"] == pytest.approx(best, abs=1e-9)
     manifest = json.loads((tmp_path / "target" / "augmentation.json").read_text())
     assert [item["preset"] for item in manifest["ancestors"]] == ["photometric"]
+
+
+def test_a_source_without_a_manifest_makes_the_levels_unverified(small_config, tmp_path):
+    finetune(small_config, tmp_path / "source")
+    start = tmp_path / "source" / "checkpoints" / "best" / "model.safetensors"
+    finetune(changed(small_config, "model", start=str(start)), tmp_path / "target")
+    manifest = read_manifest(tmp_path / "target")
+    assert manifest["ancestors"] == [None]
+    assert levels(manifest, ["fog"], [1]).of_condition == {"fog": "UNVERIFIED"}
 
 
 def test_another_architecture_as_source_is_refused(small_config, tmp_path):
