@@ -57,7 +57,7 @@ def plan(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
 
     city, town_a, town_b = out / "city", out / "town_a", out / "town_b"
     tiny = ["finetune", "--config", str(shipped("configs/finetune/tiny.yaml")), "--seed", str(seed)]
-    few = [*_data(town_b), "--data.train_images", str(LABELS), "--optim.epochs", "16", "--eval.every", "8"]
+    few = [*_data(town_b), "--data.train_images", str(LABELS), "--optim.epochs", "16", "--eval.every", "4"]
     frames = ["--scale", "0.5", "--frames-a", "340", "--frames-b", "240", "--jpeg"]
     to_a = ["--root", str(city / "town_a"), "--taxonomy", str(shipped("configs/demo/town_a.yaml"))]
     to_b = ["--root", str(city / "town_b"), "--taxonomy", str(shipped("configs/demo/town_b.yaml"))]
