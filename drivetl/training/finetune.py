@@ -73,7 +73,7 @@ def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False) -> Outc
         trainer.learn(evaluate_start=prepared.source_maps)
         assert trainer.best is not None or not group.leads
         if group.leads:
-            _close(trainer, prepared, train, val)
+            _close(trainer, prepared, val)
         return Outcome(out, trainer.log.rows, trainer.best or {})
 
 
@@ -184,7 +184,7 @@ def _workers(wanted: int, device: torch.device) -> int:
     return min(8, max(0, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
 
 
-def _close(trainer: Trainer, prepared: Prepared, train: Dataset, val: Dataset) -> None:
+def _close(trainer: Trainer, prepared: Prepared, val: Dataset) -> None:
     """The model card, the closing table, what adapting was worth, the next command."""
     rows, best, config, run = trainer.log.rows, trainer.best, trainer.config, trainer.run
     assert best is not None
