@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -84,22 +85,22 @@ def _slim(
     return model
 
 
-def _mobilenet_v2(num_classes: int, **arguments: Any) -> nn.Module:
-    return _slim(mobilenet_v2_fpn(), num_classes, 512, [16.0, 32.0, 64.0, 128.0, 256.0], **arguments)
+def _mobilenet_v2(num_classes: int, *, channels: int = 128, **arguments: Any) -> nn.Module:
+    return _slim(mobilenet_v2_fpn(channels), num_classes, 512, [16.0, 32.0, 64.0, 128.0, 256.0], **arguments)
 
 
 def _tiny(num_classes: int, **arguments: Any) -> nn.Module:
     return _slim(tiny_fpn(), num_classes, 256, [12.0, 24.0, 48.0, 96.0], **arguments)
 
 
-def _mask_mobilenet_v2(num_classes: int, **arguments: Any) -> nn.Module:
-    backbone = mobilenet_v2_fpn()
+def _mask_mobilenet_v2(num_classes: int, *, channels: int = 128, **arguments: Any) -> nn.Module:
+    backbone = mobilenet_v2_fpn(channels)
     anchors = AnchorGenerator(
         tuple((size,) for size in (16.0, 32.0, 64.0, 128.0, 256.0)), ((0.5, 1.0, 2.0),) * 5
     )
     head, predictor = TwoMLPHead(backbone.out_channels * 7 * 7, 512), FastRCNNPredictor(512, num_classes)
-    masks = detection.mask_rcnn.MaskRCNNHeads(backbone.out_channels, (128, 128), 1)
-    mask_predictor = detection.mask_rcnn.MaskRCNNPredictor(128, 128, num_classes)
+    masks = detection.mask_rcnn.MaskRCNNHeads(channels, (channels, channels), 1)
+    mask_predictor = detection.mask_rcnn.MaskRCNNPredictor(channels, channels, num_classes)
     model: nn.Module = MaskRCNN(
         backbone,
         rpn_anchor_generator=anchors,
@@ -125,7 +126,8 @@ def _resnet(name: str) -> Callable[..., nn.Module]:
 
 _MASK_R50 = _torchvision(detection.maskrcnn_resnet50_fpn)
 _MASK_R50_V2 = _torchvision(detection.maskrcnn_resnet50_fpn_v2)
-_MASK_BUILDERS = (_MASK_R50, _MASK_R50_V2, _mask_mobilenet_v2)
+_MASK_V2_LITE = partial(_mask_mobilenet_v2, channels=64)
+_MASK_BUILDERS = (_MASK_R50, _MASK_R50_V2, _mask_mobilenet_v2, _MASK_V2_LITE)
 
 ARCHITECTURES: dict[str, Architecture] = {
     "fasterrcnn_resnet50_fpn_v2": Architecture(
@@ -168,6 +170,16 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "maskrcnn_mobilenet_v2_fpn": Architecture(
         _mask_mobilenet_v2, _MOBILENET_V2, None, MobileNet_V2_Weights.IMAGENET1K_V2, depthwise=True
+    ),
+    "fasterrcnn_mobilenet_v2_lite_fpn": Architecture(
+        partial(_mobilenet_v2, channels=64),
+        _MOBILENET_V2,
+        None,
+        MobileNet_V2_Weights.IMAGENET1K_V2,
+        depthwise=True,
+    ),
+    "maskrcnn_mobilenet_v2_lite_fpn": Architecture(
+        _MASK_V2_LITE, _MOBILENET_V2, None, MobileNet_V2_Weights.IMAGENET1K_V2, depthwise=True
     ),
     "fasterrcnn_resnet18_fpn": Architecture(_resnet("resnet18"), _RESNET),
     "fasterrcnn_resnet101_fpn": Architecture(_resnet("resnet101"), _RESNET),

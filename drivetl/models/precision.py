@@ -20,6 +20,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 
 from drivetl.errors import ConfigError
+from drivetl.models.sparse import conv3x3
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -66,9 +67,14 @@ class ExactRPNHead(RPNHead):  # type: ignore[misc]
     independent of the other anchors."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        hidden = [self.conv(item) for item in x]
+        hidden = [self._hidden(item) for item in x]
         logits = [conv_by_row(item, self.cls_logits).float() for item in hidden]
         return logits, [conv_by_row(item, self.bbox_pred).float() for item in hidden]
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        for convolution, activation in self.conv:
+            x = activation(conv3x3(x, convolution))
+        return x
 
 
 class ExactPredictor(FastRCNNPredictor):  # type: ignore[misc]
