@@ -22,7 +22,7 @@ from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.conditions import PROTOCOL_VERSION
 from drivetl.console import warn
 from drivetl.errors import DataError
-from drivetl.evaluation.results import Results, concatenate
+from drivetl.evaluation.results import Results, concatenate, of_image
 from drivetl.models.detector import Detections
 
 Cell = tuple[str, int]
@@ -116,13 +116,7 @@ class CellStore:
     def results(self, cell: Cell, images: Mapping[str, int]) -> Results:
         """Detections of a cell as columns; images: key -> image id. An image that was not seen is a KeyError."""
         rows = self._rows.get(cell, {})
-        parts = []
-        for key, image_id in images.items():
-            one = rows[key]
-            boxes = one.boxes.astype(np.float64)
-            boxes[:, 2:] -= boxes[:, :2]
-            parts.append(Results.of(np.full(len(boxes), image_id), one.labels, boxes, one.scores))
-        return concatenate(parts)
+        return concatenate(of_image(image_id, rows[key]) for key, image_id in images.items())
 
     def _read(self, path: Path) -> None:
         try:

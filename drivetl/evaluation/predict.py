@@ -13,6 +13,7 @@ from drivetl.coco.files import image_size, list_images, require_directory
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.errors import DataError
 from drivetl.evaluation.cells import CLEAN
+from drivetl.evaluation.results import of_image
 from drivetl.evaluation.sweep import Infers, Task, load
 from drivetl.models.detector import Detections
 
@@ -52,8 +53,7 @@ def above(found: Detections, score: float) -> Detections:
 
 def coco_results(image_id: int, found: Detections) -> list[dict[str, Any]]:
     """One image's rows of a COCO results list: boxes xywh in px to a thousandth, masks as RLE."""
-    boxes = found.boxes.astype(np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
+    boxes = of_image(image_id, found).boxes_xywh
     rows: list[dict[str, Any]] = []
     for place, (box, value, label) in enumerate(zip(boxes, found.scores, found.labels, strict=True)):
         row = {

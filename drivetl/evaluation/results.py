@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -15,10 +17,12 @@ import numpy.typing as npt
 from pycocotools import mask as rle_tools
 
 from drivetl.coco import masks
+from drivetl.coco.files import write_atomically
 from drivetl.coco.io import load_json
 from drivetl.coco.records import Dataset, Segmentation
 from drivetl.errors import DataError
 from drivetl.evaluation.ground_truth import Floats, GroundTruth, Ints, from_dataset
+from drivetl.models.detector import Detections
 
 
 @dataclass(slots=True)
@@ -79,6 +83,35 @@ def concatenate(parts: Iterable[Results]) -> Results:
         np.concatenate([part.scores for part in every]),
         [one for part in every for one in part.segmentations or ()] if have_masks else None,
     )
+
+
+def of_image(image_id: int, found: Detections) -> Results:
+    """One image's detections as columns: boxes from corners to xywh."""
+    boxes = found.boxes.astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    masks_of: list[Segmentation | None] | None = None if found.masks is None else list(found.masks)
+    return Results.of(np.full(len(boxes), image_id), found.labels, boxes, found.scores, masks_of)
+
+
+_COLUMNS = ("image_id", "category_id", "boxes_xywh", "scores")
+
+
+def save_results(path: Path, results: Results) -> None:
+    """Keep boxes, classes and scores exactly, in a compressed file without pickle; masks are left out."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: getattr(results, name) for name in _COLUMNS})
+    write_atomically(path, buffer.getvalue())
+
+
+def load_results(path: Path) -> Results:
+    """What `save_results` kept. Raises DataError when the file is missing or damaged."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            return Results.of(*(file[name] for name in _COLUMNS))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"stored detections cannot be read ({error})", remedy="detect again", file=path
+        ) from None
 
 
 def columns(records: Sequence[Mapping[str, Any]]) -> Results:

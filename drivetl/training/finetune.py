@@ -20,11 +20,12 @@ from drivetl.data.sampling import EpochBatches
 from drivetl.errors import ConfigError
 from drivetl.models.build import architecture
 from drivetl.models.precision import choose_device, choose_precision
+from drivetl.training.closing import model_card, outcome
 from drivetl.training.distributed import Group, process_group
 from drivetl.training.ema import Average
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.prepare import Prepared, prepare
-from drivetl.training.rundir import MetricsLog, create_run, model_card, provenance, write_json
+from drivetl.training.rundir import MetricsLog, create_run, provenance, write_json
 from drivetl.training.trainer import Trainer
 from drivetl.training.validate import validation_loader
 
@@ -40,6 +41,8 @@ class Outcome:
     rows: list[dict[str, Any]]
     """metrics.jsonl: one row per evaluation, row 0 the source before the first step where its classes map."""
     best: dict[str, Any]
+    found: dict[str, Any]
+    """outcome.json: best against row 0, with interval and verdict; empty on processes that do not lead."""
 
 
 def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False) -> Outcome:
@@ -72,9 +75,8 @@ def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False) -> Outc
             trainer.resume()
         trainer.learn(evaluate_start=prepared.source_maps)
         assert trainer.best is not None or not group.leads
-        if group.leads:
-            _close(trainer, prepared, val)
-        return Outcome(out, trainer.log.rows, trainer.best or {})
+        found = _close(trainer, prepared) if group.leads else {}
+        return Outcome(out, trainer.log.rows, trainer.best or {}, found)
 
 
 def _check_run(out: Path, config: FinetuneConfig, resume: bool) -> None:
@@ -184,21 +186,19 @@ def _workers(wanted: int, device: torch.device) -> int:
     return min(8, max(0, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
 
 
-def _close(trainer: Trainer, prepared: Prepared, val: Dataset) -> None:
-    """The model card, the closing table, what adapting was worth, the next command."""
-    rows, best, config, run = trainer.log.rows, trainer.best, trainer.config, trainer.run
+def _close(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
+    """outcome.json, the model card, the closing table, what adapting was worth, the next command."""
+    rows, best, config, run, val = trainer.log.rows, trainer.best, trainer.config, trainer.run, trainer.val
     assert best is not None
-    before = rows[0] if rows and rows[0]["epoch"] == 0 else None
+    found = outcome(run, rows, best, val)
+    write_json(run / "outcome.json", found)
     facts = {
         "start": prepared.described,
         "categories": trainer.spec.categories,
         "train_images": len(prepared.train.images),
         "train_drives": len({image.sequence for image in prepared.train.images}),
-        "val_images": len(val.images),
-        "val_drives": len({image.sequence for image in val.images}),
         "augmentation": prepared.manifest.get("preset", "none"),
-        "before": before,
-        "best": best,
+        "outcome": found,
         "path": run,
     }
     write_atomically(run / "README.md", model_card(run.name, config, facts))
@@ -206,11 +206,10 @@ def _close(trainer: Trainer, prepared: Prepared, val: Dataset) -> None:
     console.table(
         f"{run.name}: {config.model.arch}, {len(val.images)} validation images", columns, map(_line, rows)
     )
-    if before is not None:
-        gain = best["AP"] - before["AP"]
-        verdict = "adapting helped" if gain > 0 else "adapting did not help: best is the source as it was"
-        console.say(f"{verdict}: AP {before['AP']:.3f} -> {best['AP']:.3f} ({gain:+.3f})")
+    if found["verdict"]:
+        console.say(found["verdict"])
     console.wrote(run, f"drivetl eval-robustness --run {run} --data {config.data.val}")
+    return found
 
 
 def _line(row: dict[str, Any]) -> list[str]:

@@ -98,34 +98,3 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             raise CheckpointError(f"{path}:{number}: not a metrics row - remove the line") from None
         rows.append(row)
     return rows
-
-
-def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
-    """README.md of a run: what it is, what it was made of, how good it is, how to use it."""
-    best = facts["best"]
-    lines = [
-        f"# {name}",
-        "",
-        f"A `{config.model.arch}` fine-tuned with drivetl {__version__} from {facts['start']}.",
-        "",
-        f"- classes: {', '.join(facts['categories'])}",
-        f"- learnt from {facts['train_images']} images of {facts['train_drives']} drives, judged on {facts['val_images']} images of {facts['val_drives']} drives",
-        f"- input: shorter side {config.model.min_size} px, longer side at most {config.model.max_size} px",
-        f"- augmentation: {facts['augmentation']}",
-        "",
-        "| | AP | AP50 |",
-        "|---|---|---|",
-    ]
-    if facts["before"] is not None:
-        lines.append(
-            f"| source, before the first step | {facts['before']['AP']:.3f} | {facts['before']['AP50']:.3f} |"
-        )
-    lines += [
-        f"| best (epoch {best['epoch']}) | {best['AP']:.3f} | {best['AP50']:.3f} |",
-        "",
-        "AP is COCO's, on the validation drives. How it holds up in fog, rain and darkness:",
-        "",
-        f"    drivetl eval-robustness --run {facts['path']} --data {config.data.val}",
-        "",
-    ]
-    return "\n".join(lines)

@@ -19,6 +19,8 @@ from drivetl import console
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig
 from drivetl.data.sampling import EpochBatches
+from drivetl.evaluation.results import save_results
+from drivetl.evaluation.store import match
 from drivetl.models.build import ModelSpec, architecture
 from drivetl.models.checkpoint import portable_state, save_model
 from drivetl.training.distributed import Group, wrap
@@ -31,6 +33,9 @@ from drivetl.training.validate import headline, validate
 
 SAVE_EVERY_S = 300.0
 """A kill costs at most this much work."""
+
+SOURCE_DETECTIONS, BEST_DETECTIONS = "eval/source.npz", "eval/best.npz"
+"""What was found on the validation images before the first step, and by the weights in checkpoints/best."""
 
 Batches = DataLoader[tuple[Tensor, dict[str, Tensor]]]
 Advance = Callable[[str], None]
@@ -147,18 +152,22 @@ class Trainer:
             Swapped(self.model, self.average),
             progress_line(self, "validating", len(self.judge), 0) as advance,
         ):
-            store = validate(
-                self.model, self.judge, self.val, self.device, self.precision, self.group, lambda: advance("")
+            found = validate(
+                self.model, self.judge, self.device, self.precision, self.group, lambda: advance("")
             )
-            row = {"epoch": epoch, "step": self.step, "seconds": round(seconds, 2)} | headline(store)
+            row = {"epoch": epoch, "step": self.step, "seconds": round(seconds, 2)}
+            row |= headline(match(self.val, found))
             row |= {f"train_{key}": value for key, value in self.means.means().items()}
             if not self.group.leads:
                 return
+            if epoch == 0:
+                save_results(self.run / SOURCE_DETECTIONS, found)
             if self.best is None or better(row["AP"], self.best["AP"]):
                 self.best = {key: row[key] for key in ("epoch", "step", "AP", "AP50")}
                 save_model(
                     self.run / "checkpoints" / "best", portable_state(self.model), self.spec, self.relation
                 )
+                save_results(self.run / BEST_DETECTIONS, found)
         self.log.append(row)
         what = "source" if epoch == 0 else f"epoch {epoch}/{self.config.optim.epochs}"
         loss = f"  loss {row['train_loss']:.3f}" if "train_loss" in row else ""

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from drivetl.coco.records import Dataset, Segmentation
+from drivetl.coco.records import Dataset
 from drivetl.data.dataset import DetectionDataset, Item, loader_options
 from drivetl.evaluation import coco_ap
-from drivetl.evaluation.results import Results, concatenate
-from drivetl.evaluation.store import MatchStore, match
-from drivetl.models.detector import Detections, detect
+from drivetl.evaluation.results import Results, concatenate, of_image
+from drivetl.evaluation.store import MatchStore
+from drivetl.models.detector import detect
 from drivetl.training.distributed import Group
 
 
@@ -39,37 +39,30 @@ def validation_loader(
     """Images without augmentation, in order, this process's share; decoded once when they fit into `cache_gb`."""
     data = DetectionDataset(dataset, cache_gb=cache_gb)
     batches = InOrder(len(data), batch_size, group)
-    return DataLoader(data, batch_sampler=batches, **loader_options(workers, device))
+    # a generator of its own: how often one looks at the validation set must not change what is learnt
+    own = torch.Generator().manual_seed(0)
+    return DataLoader(data, batch_sampler=batches, generator=own, **loader_options(workers, device))
 
 
 def validate(
     model: nn.Module,
     loader: DataLoader[tuple[torch.Tensor, dict[str, torch.Tensor]]],
-    dataset: Dataset,
     device: torch.device,
     precision: torch.dtype,
     group: Group,
     after_batch: Callable[[], None] = lambda: None,
-) -> MatchStore:
-    """Detect on the whole validation set and match to its objects; the same store on every process."""
+) -> Results:
+    """Detect on the whole validation set; the same columns on every process."""
     was_training = model.training
     model.eval()
     parts: list[Results] = []
     for images, targets in loader:
         found = detect(model, images, device, precision)
         ids = [int(target["image_id"]) for target in targets]
-        parts += [to_results(image_id, item) for image_id, item in zip(ids, found, strict=True)]
+        parts += [of_image(image_id, item) for image_id, item in zip(ids, found, strict=True)]
         after_batch()
     model.train(was_training)
-    return match(dataset, concatenate(group.gather(parts)))
-
-
-def to_results(image_id: int, found: Detections) -> Results:
-    """One image's detections as columns with xywh boxes."""
-    boxes = found.boxes.astype("float64")
-    boxes[:, 2:] -= boxes[:, :2]
-    masks: list[Segmentation | None] | None = None if found.masks is None else list(found.masks)
-    return Results.of([image_id] * len(found.scores), found.labels, boxes, found.scores, masks)
+    return concatenate(group.gather(parts))
 
 
 def headline(store: MatchStore) -> dict[str, Any]:
