@@ -3,7 +3,8 @@
     python tools/benchmark.py all                 every bench, a table each
     python tools/benchmark.py conditions --write  one bench, and its section of BENCHMARKS.md written anew
 
-A bench is a module of tools/bench with `TITLE`, `NOTE` and `run() -> list[dict]`, one dict a row.
+A bench is a module of tools/bench with `TITLE`, `NOTE` and `run() -> list[dict]`, one dict a row. A study (a module
+`study_NAME`) trains for many minutes and is run by its name alone, never by `all`.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from drivetl import console
 from drivetl.coco.files import write_atomically
 
 sys.path.insert(0, str(Path(__file__).parent))
-BENCHES = sorted(
-    path.stem for path in (Path(__file__).parent / "bench").glob("*.py") if path.stem != "__init__"
-)
+BENCHES = {
+    path.stem.removeprefix("study_"): path.stem
+    for path in sorted((Path(__file__).parent / "bench").glob("*.py"))
+    if path.stem != "__init__"
+}
 RESULTS = Path(__file__).parents[1] / "BENCHMARKS.md"
 
 
@@ -37,8 +40,9 @@ def main() -> int:
     parser.add_argument("bench", choices=["all", *BENCHES])
     parser.add_argument("--write", action="store_true", help="write the section of BENCHMARKS.md anew")
     args = parser.parse_args()
-    for name in BENCHES if args.bench == "all" else [args.bench]:
-        module = importlib.import_module(f"bench.{name}")
+    short = [name for name, module in BENCHES.items() if name == module]
+    for name in short if args.bench == "all" else [args.bench]:
+        module = importlib.import_module(f"bench.{BENCHES[name]}")
         rows = module.run()
         columns = list(rows[0])
         console.table(module.TITLE, columns, [[cell(row.get(key)) for key in columns] for row in rows])
