@@ -121,8 +121,8 @@ def _spots(scene: Scene) -> npt.NDArray[np.float32]:
     white *= 1 - ground * (depth < 40)  # lane markings are no lamps
     reddish = cv2.morphologyEx(np.clip(red - 2.2 * np.maximum(green, blue), 0, 1), cv2.MORPH_TOPHAT, disc)
     tail = np.clip((reddish - 0.10) / 0.2, 0, 0.5)
-    keep = _compact(np.asarray(white, np.float32), reach)
-    white, tail = white * keep, tail * _compact(np.asarray(tail, np.float32), 2 * reach)
+    keep = compact(np.asarray(white, np.float32), reach)
+    white, tail = white * keep, tail * compact(np.asarray(tail, np.float32), 2 * reach)
     colours = [
         white * HEADLIGHT[0] + tail,
         white * HEADLIGHT[1] + 0.06 * tail,
@@ -131,7 +131,7 @@ def _spots(scene: Scene) -> npt.NDArray[np.float32]:
     return np.asarray(np.stack(colours, axis=2), np.float32)
 
 
-def _compact(spots: Field, reach: int) -> Field:
+def compact(spots: Field, reach: int) -> Field:
     """1 on spots that may be lamps: no larger than `reach` either way, about as high as wide, in no crowd.
 
     More than four in a neighbourhood are the sky between leaves or the ribs of a fence.

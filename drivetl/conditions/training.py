@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from drivetl.conditions.catalog import Effect
 from drivetl.conditions.common_noise import to_bytes
+from drivetl.conditions.lighting import compact
 from drivetl.conditions.optics import Rgb, normal, smooth_noise, soften, uniform
 from drivetl.conditions.scene import Scene
 
@@ -39,59 +41,104 @@ def _draws(rng: np.random.Generator, count: int) -> list[float]:
     return [float(value) for value in uniform(rng, count)]
 
 
-def _pixels(scene: Scene) -> Floats:
-    return scene.image.astype(np.float32)
-
-
 def _rows(scene: Scene, horizon: float) -> Floats:
     """(H, 1) height below a horizon at a share of the picture's height, in picture heights."""
     rows = (np.arange(scene.height) + 0.5) / scene.height - horizon
     return np.asarray(rows[:, None], np.float32)
 
 
-def _blend(pixels: Floats, share: Floats, colour: Floats) -> Floats:
-    """pixels + share * (colour - pixels) in place; share (H, W), colour (3,) or (H, W, 3)."""
-    pixels += cv2.merge([share, share, share]) * (colour - pixels)
-    return pixels
+def _over(image: Rgb, share: npt.NDArray[Any], layer: npt.NDArray[Any]) -> Rgb:
+    """(1 - share) image + share layer; share (H, W), layer a colour (3,), one per row (H, 1, 3) or a picture."""
+    height, width = image.shape[:2]
+    paint = (
+        np.clip(np.rint(layer), 0, 255)
+        .astype(np.uint8)
+        .reshape(-1, 1 if layer.ndim == 1 else layer.shape[1], 3)
+    )
+    if paint.shape != image.shape:
+        paint = np.asarray(cv2.resize(paint, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+    part = np.asarray(share, np.float32)
+    return np.asarray(cv2.blendLinear(image, paint, 1 - part, part), np.uint8)
 
 
 def haze(scene: Scene, rng: np.random.Generator, *, density: float) -> Rgb:
-    """A grey layer that thins towards the bottom edge: share 1 - exp(-density p(row)), uneven, of any grey."""
-    horizon, level, warmth, spread = _draws(rng, 4)
+    """A layer that thins towards the bottom edge: share 1 - exp(-density p(row)), uneven, of any grey or pale tint.
+
+    Above the horizon p stays near 1, so that thick haze leaves nothing of what is far. The layer is up to 40 levels
+    brighter at the top than at the bottom.
+    """
+    horizon, level, warmth, green, spread, slope = _draws(rng, 6)
     below = _rows(scene, 0.38 + 0.14 * horizon)
-    profile = np.where(below > 0, np.exp(-below * (2 + 4 * spread)), 1 + 0.4 * below)
+    profile = np.where(below > 0, np.exp(-below * (2 + 5 * spread)), 1 + 0.1 * below)
     uneven = 1 + 0.12 * smooth_noise(rng, scene.height, scene.width, scene.width / 4)
     share = 1 - cv2.exp(np.asarray(-density * profile * uneven, np.float32))
-    grey = 130 + 95 * level
-    colour = np.array([grey + 10 * (warmth - 0.5), grey, grey - 10 * (warmth - 0.5)], np.float32)
-    return to_bytes(_blend(_pixels(scene), np.asarray(np.clip(share, 0, 1), np.float32), colour))
+    warm, pale = 24 * (warmth - 0.5), 10 * (green - 0.5)
+    colour = np.array([warm - pale, pale, -warm - pale], np.float32) + np.float32(85 + 130 * level)
+    layer = colour - 40 * np.float32(slope) * below[:, :, None]
+    return _over(scene.image, np.clip(share, 0, 1), layer)
 
 
 def darkness(scene: Scene, rng: np.random.Generator, *, gain: float) -> Rgb:
-    """A tone curve that darkens to `gain`, a colour cast, a pool of light, a few glowing spots, Gaussian noise."""
-    gamma, cast, pool_x, pool_y, pool, grain, lights = _draws(rng, 7)
-    tint = np.array([0.85 + 0.4 * cast, 0.95, 1.2 - 0.5 * cast], np.float32)
+    """A tone curve that darkens to `gain`, the top most, a cast, a pool of light, lit spots and the mist they make.
+
+    The camera either leaves Gaussian noise or smooths it away and faint texture with it (`_cored`): one or the other.
+    """
+    gamma, red, blue, pool_x, pool_y, pool, smooth, grain, mist, mist_x, sky = _draws(rng, 11)
+    tint = np.array([0.75 + 0.45 * red, 1, 0.75 + 0.5 * blue], np.float32)
     curve = 255 * gain * (np.arange(256, dtype=np.float32) / 255)[:, None] ** (1 + 0.5 * gamma) * tint
-    pixels = np.asarray(cv2.LUT(scene.image, curve.astype(np.float32)[:, None, :]), np.float32)
+    seen = _cored(scene.image, 6 + 44 * (smooth - 0.4)) if smooth > 0.4 else scene.image
+    pixels = np.asarray(cv2.LUT(seen, curve.astype(np.float32)[:, None, :]), np.float32)
     y, x = _rows(scene, 0.55 + 0.3 * pool_y), np.linspace(-0.5, 0.5, scene.width, dtype=np.float32)[None]
     light = cv2.exp(np.asarray(-(((x - 0.4 * (pool_x - 0.5)) / 0.3) ** 2) - (y / 0.22) ** 2, np.float32))
-    pixels *= (1 + pool * (0.7 / gain - 1) * np.asarray(light, np.float32))[..., None]
-    pixels += _glow(scene, rng, round(14 * lights))
-    pixels += normal(rng, *pixels.shape) * np.float32(1 + 9 * grain)
+    top = 0.75 * sky / (1 + np.exp(_rows(scene, 0.36) / 0.04))
+    factor = np.asarray(1 + pool * max(0.7 / gain - 1, 0) * light - top, np.float32)
+    beside, above = (x - 0.6 * (mist_x - 0.5)) / 0.6, _rows(scene, 0.4) / 0.6
+    air = 0.75 * mist**1.5 * np.asarray(cv2.exp(-beside * beside - above * above), np.float32)
+    pixels *= cv2.merge([factor * (1 - air)] * 3)
+    pixels += cv2.merge([air * (np.float32(90) * part) for part in tint])
+    pixels += _glow(scene, rng)
+    if smooth <= 0.4:
+        noise = normal(rng, *pixels.shape)
+        noise *= 1 + 9 * grain
+        pixels += noise
     return to_bytes(pixels)
 
 
-def _glow(scene: Scene, rng: np.random.Generator, count: int) -> Floats:
-    """(H, W, 3) spots of light with soft rims in the middle third of the rows, white, yellow or red."""
-    small_h, small_w = max(2, scene.height // 4), max(2, scene.width // 4)
-    layer = np.zeros((small_h, small_w, 3), np.float32)
+def _cored(image: Rgb, threshold: float) -> Rgb:
+    """Detail of less than `threshold` levels lost, stronger detail kept: what noise reduction does at high gain."""
+    base = cv2.GaussianBlur(image, (0, 0), 2.0)
+    levels = np.arange(256, dtype=np.float32) - 128
+    kept = np.copysign(np.maximum(np.abs(levels) - np.float32(threshold), 0), levels) + 128
+    detail = cv2.LUT(cv2.addWeighted(image, 1, base, -1, 128), kept.astype(np.uint8))
+    return np.asarray(cv2.addWeighted(base, 1, detail, 1, -128), np.uint8)
+
+
+def _glow(scene: Scene, rng: np.random.Generator) -> Floats:
+    """(H, W, 3) some of the picture's small bright or red spots, lit, with soft rims, and a few strewn at random."""
+    size = (max(2, scene.width // 2), max(2, scene.height // 2))
+    picture = cv2.resize(scene.image, size, interpolation=cv2.INTER_AREA)
+    reach = max(3, size[0] // 60 | 1)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    bright = cv2.morphologyEx(picture[..., 1], cv2.MORPH_TOPHAT, disc)
+    reddish = cv2.subtract(picture[..., 0], cv2.max(picture[..., 1], picture[..., 2]))
+    limit, chance, strength, strewn = _draws(rng, 4)
+    lit = smooth_noise(rng, size[1], size[0], size[0] / 16) < np.float32(2 * (chance - 0.4))
+    layer = np.zeros((size[1], size[0], 3), np.uint8)
+    for spots, colour in (
+        (bright > 40 + 50 * limit, (255, 245, 220)),
+        (reddish > 50 + 40 * limit, (255, 60, 45)),
+    ):
+        layer[compact((spots & lit).astype(np.float32), reach) > 0] = colour
     colours = ((255, 250, 235), (255, 205, 120), (255, 70, 50))
-    for x, y, size, kind in uniform(rng, count, 4):
-        centre = (int(x * small_w), int((0.25 + 0.45 * y) * small_h))
-        cv2.circle(layer, centre, max(1, round(float(size) ** 2 * small_w / 60)), colours[int(kind * 3)], -1)
-    halo = cv2.GaussianBlur(layer, (0, 0), max(small_w / 90, 0.5))
-    wide = cv2.GaussianBlur(layer, (0, 0), max(small_w / 25, 0.5))
-    return np.asarray(cv2.resize(halo + wide, (scene.width, scene.height)), np.float32)
+    for x, y, radius, kind in uniform(rng, round(5 * strewn), 4):
+        centre = (int(x * size[0]), int((0.15 + 0.45 * y) * size[1]))
+        cv2.circle(
+            layer, centre, max(1, round(float(radius) ** 3 * size[0] / 90)), colours[int(kind * 3)], -1
+        )
+    light = np.asarray(layer, np.float32)
+    near, far = soften(light, size[0] / 120), soften(light, size[0] / 35)
+    light = (cv2.GaussianBlur(light, (0, 0), 0.7) + 3 * near + 4 * far) * np.float32(0.4 + strength)
+    return np.asarray(cv2.resize(light, (scene.width, scene.height)), np.float32)
 
 
 def rain_lines(scene: Scene, rng: np.random.Generator, *, amount: float) -> Rgb:
@@ -107,26 +154,25 @@ def rain_lines(scene: Scene, rng: np.random.Generator, *, amount: float) -> Rgb:
     share = (
         cv2.resize(cv2.GaussianBlur(layer, (3, 3), 0.7), (scene.width, scene.height)).astype(np.float32) / 255
     )
-    pixels = _pixels(scene)
-    grey = pixels.mean(axis=2, keepdims=True)
-    pixels += (0.45 * amount) * (0.6 * grey + 55 - pixels)
-    return to_bytes(_blend(pixels, np.asarray(share, np.float32), np.array([215, 218, 222], np.float32)))
+    grey = cv2.cvtColor(cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    pale = 0.45 * amount
+    flat = np.asarray(cv2.addWeighted(scene.image, 1 - pale, grey, 0.6 * pale, 55 * pale), np.uint8)
+    return _over(flat, share, np.array([215, 218, 222]))
 
 
 def snow_discs(scene: Scene, rng: np.random.Generator, *, amount: float) -> Rgb:
     """Round white spots of three sizes, softer when larger, over a paler picture."""
-    pale = _draws(rng, 1)[0]
-    pixels = _pixels(scene)
-    pixels += (0.35 * amount * pale) * (215 - pixels)
+    pale = 0.35 * amount * _draws(rng, 1)[0]
+    picture = cv2.convertScaleAbs(scene.image, alpha=1 - pale, beta=215 * pale)
+    clear = np.ones((scene.height, scene.width), np.float32)
     for size, count in ((0.0012, 500), (0.0025, 160), (0.006, 25)):
-        layer = np.zeros((scene.height, scene.width), np.float32)
+        layer = np.zeros((scene.height, scene.width), np.uint8)
         radius = max(1.0, size * scene.width)
         spots = uniform(rng, max(1, round(count * amount)), 2) * (scene.width, scene.height)
         for x, y in spots:
-            cv2.circle(layer, (int(x), int(y)), round(radius), 1.0, -1, cv2.LINE_AA)
-        share = 0.85 * cv2.GaussianBlur(layer, (0, 0), 0.5 * radius)
-        _blend(pixels, np.asarray(share, np.float32), np.array([238, 240, 244], np.float32))
-    return to_bytes(pixels)
+            cv2.circle(layer, (int(x), int(y)), round(radius), 255, -1, cv2.LINE_AA)
+        clear *= 1 - np.float32(0.85 / 255) * cv2.GaussianBlur(layer, (0, 0), 0.5 * radius)
+    return _over(np.asarray(picture, np.uint8), 1 - clear, np.array([238, 240, 244]))
 
 
 def flare(scene: Scene, rng: np.random.Generator, *, strength: float) -> Rgb:
@@ -136,11 +182,7 @@ def flare(scene: Scene, rng: np.random.Generator, *, strength: float) -> Rgb:
     u = (np.arange(scene.width, dtype=np.float32)[None] + 0.5) / scene.width - x
     radius = cv2.sqrt(np.asarray(u * u + v * v, np.float32))
     share = strength * cv2.exp(np.asarray(radius * np.float32(-1 / (0.08 + 0.25 * size)), np.float32))
-    return to_bytes(
-        _blend(
-            _pixels(scene), np.asarray(share, np.float32), np.array([255, 250, 245 - 60 * warmth], np.float32)
-        )
-    )
+    return _over(scene.image, share, np.array([255, 250, 245 - 60 * warmth]))
 
 
 def blotches(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rgb:
@@ -150,22 +192,20 @@ def blotches(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rgb:
     threshold = float(np.quantile(noise[::4, ::4], 1 - coverage))
     share = np.asarray(np.clip((noise - threshold) / (0.15 + 0.8 * soft), 0, 0.92), np.float32)
     colour = np.array([20 + 130 * tone + 12 * hue, 20 + 125 * tone, 20 + 118 * tone], np.float32)
-    return to_bytes(_blend(_pixels(scene), share, colour))
+    return _over(scene.image, share, colour)
 
 
 def sheen(scene: Scene, rng: np.random.Generator, *, strength: float) -> Rgb:
-    """The upper half turned over, smeared vertically and mixed into a darkened lower half."""
+    """The upper half turned over, smeared vertically and mixed in patches into a darkened lower half."""
     horizon, dark = _draws(rng, 2)
     below = _rows(scene, 0.42 + 0.1 * horizon)
     small = cv2.resize(scene.image[::-1], (max(2, scene.width // 4), max(2, scene.height // 4)))
-    smeared = cv2.blur(small, (3, max(3, scene.height // 20))).astype(np.float32)
-    mirror = np.asarray(cv2.resize(smeared, (scene.width, scene.height)), np.float32)
-    share = np.broadcast_to(np.clip(below * 8, 0, 1) * strength, (scene.height, scene.width)).astype(
-        np.float32
-    )
-    pixels = _pixels(scene)
-    pixels *= (1 - 0.45 * dark * share)[..., None]
-    return to_bytes(_blend(pixels, np.asarray(share * 0.5, np.float32), mirror))
+    smeared = cv2.blur(small, (3, max(3, scene.height // 20)))
+    mirror = np.asarray(cv2.resize(smeared, (scene.width, scene.height)))
+    patches = smooth_noise(rng, scene.height, scene.width, scene.width / 8, octaves=2)
+    share = np.asarray(np.clip(below * 8, 0, 1) * strength * np.clip(0.8 + 0.3 * patches, 0, 1), np.float32)
+    darker = _over(scene.image, 0.45 * dark * share, np.zeros(3))
+    return _over(darker, 0.5 * share, mirror)
 
 
 def shade(scene: Scene, rng: np.random.Generator, *, strength: float) -> Rgb:
@@ -179,9 +219,7 @@ def shade(scene: Scene, rng: np.random.Generator, *, strength: float) -> Rgb:
         points = np.rint(corners[order] * (scene.width, scene.height)).astype(np.int32)
         cv2.fillPoly(layer, [points], 1.0)
     share = soften(layer, (0.002 + 0.01 * soft) * scene.width)
-    pixels = _pixels(scene)
-    pixels *= (1 - strength * share)[..., None]
-    return to_bytes(pixels)
+    return _over(scene.image, strength * share, np.zeros(3))
 
 
 def _recipe(
@@ -194,7 +232,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         item.name: item
         for item in (
-            _recipe("haze", "fog", "row_exponential_haze", "weather", haze, density=(0.2, 1.6)),
+            _recipe("haze", "fog", "row_exponential_haze", "weather", haze, density=(0.2, 3.0)),
             _recipe("rain_lines", "rain", "overlaid_lines", "weather", rain_lines, amount=(0.2, 1.0)),
             _recipe("snow_discs", "snow", "overlaid_discs", "weather", snow_discs, amount=(0.2, 1.0)),
             _recipe("sheen", "wet road", "flipped_overlay", "weather", sheen, strength=(0.2, 0.9)),
