@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from drivetl.adapters.kitti_format import LABELS, format_line, parse_line, parse_plain
@@ -12,6 +12,7 @@ from drivetl.coco.boxes import xywh_to_xyxy
 from drivetl.coco.build import Account
 from drivetl.coco.files import image_size, new_directory, read_text, require_directory
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord, SourceImage, SourceObject
+from drivetl.coco.workers import Frames
 from drivetl.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -25,41 +26,40 @@ def read_kitti(
     mapping: DriveMapping | None = None,
     image_size_wh: tuple[int, int] | None = None,
     on_error: str = "stop",
-) -> Iterator[SourceImage]:
+) -> Frames:
     """All frames in order of their ids; file names are relative to `root`.
 
     A frame without a label file is an image without objects (counted in `account.notes`). `image_size_wh` (px)
     stands in for images that are not there.
-    Raises DataError for a missing folder, a label without image, a broken line, an unreadable image; with
-    on_error="skip" the record is counted in `account.rejected` instead.
+    Raises DataError for a missing folder, and while the frames are read for a label without image, a broken line, an
+    unreadable image; with on_error="skip" the record is counted in `account.rejected` instead.
     """
     training = find_training(root)
     label_folder, image_folder = str(training / "label_2"), str(training / "image_2")
     labels = _files_by_id(label_folder, (".txt",))
     images = _image_names(image_folder, needed=image_size_wh is None)
     prefix = "image_2" if training == root else f"{training.name}/image_2"
-    without_label = 0
-    for frame in sorted(labels.keys() | images.keys()):
-        label_file = f"{label_folder}/{labels[frame]}" if frame in labels else None
-        objects = [] if label_file is None else read_labels(label_file, account, on_error)
-        without_label += label_file is None
-        try:
-            sequence, index = mapping.of(frame) if mapping is not None else ("", None)
-            if frame in images:
-                width, height = image_size(f"{image_folder}/{images[frame]}")
-            else:
-                width, height = _size_given(image_folder, frame, label_file, image_size_wh)
-                account.notes["images are not there; their size is the one of --image-size"] += 1
-        except DataError as error:
-            if on_error != "skip":
-                raise
-            account.reject(error, [item.label for item in objects])
-            account.notes["images skipped because they were broken"] += 1
-            continue
-        name = f"{prefix}/{images.get(frame, frame + '.png')}"
-        yield SourceImage(name, width, height, objects, sequence, index, label_file=label_file)
-    if without_label:
-        account.notes["images have no label file and became samples without objects"] = without_label
+
+    def read(frames: Sequence[str], account: Account) -> Iterator[SourceImage]:
+        for frame in frames:
+            label_file = f"{label_folder}/{labels[frame]}" if frame in labels else None
+            if label_file is None:
+                account.notes["images have no label file and became samples without objects"] += 1
+            objects = [] if label_file is None else read_labels(label_file, account, on_error)
+            try:
+                sequence, index = mapping.of(frame) if mapping is not None else ("", None)
+                if frame in images:
+                    width, height = image_size(f"{image_folder}/{images[frame]}")
+                else:
+                    width, height = _size_given(image_folder, frame, label_file, image_size_wh)
+                    account.notes["images are not there; their size is the one of --image-size"] += 1
+            except DataError as error:
+                account.reject_image(error, objects, on_error)
+                continue
+            name = f"{prefix}/{images.get(frame, frame + '.png')}"
+            yield SourceImage(name, width, height, objects, sequence, index, label_file=label_file)
+
+    return Frames(sorted(labels.keys() | images.keys()), read, account)
 
 
 def find_training(root: Path) -> Path:

@@ -70,11 +70,7 @@ def read_kitti_tracking(
                     width, height = _size_given(images_folder / sequence, frame, objects, image_size_wh)
                     account.notes["images are not there; their size is the one of --image-size"] += 1
             except DataError as error:
-                error.at(label_file)
-                if on_error != "skip":
-                    raise
-                account.reject(error, [item.label for item in objects])
-                account.notes["images skipped because they were broken"] += 1
+                account.reject_image(error.at(label_file), objects, on_error)
                 continue
             name = f"{prefix}/{sequence}/{images.get(frame, f'{frame:06d}.png')}"
             yield SourceImage(name, width, height, objects, sequence, frame, label_file=label_file)

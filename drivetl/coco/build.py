@@ -27,6 +27,7 @@ from drivetl.coco.taxonomy import Taxonomy
 from drivetl.errors import DataError
 
 MAX_NAMED_REJECTIONS = 200
+_COUNTERS = ("read", "kept", "ignored", "dropped", "rejected", "notes")
 _LIMIT = 1e9  # px
 
 
@@ -59,6 +60,13 @@ class Account:
         if len(self.rejections) < MAX_NAMED_REJECTIONS:
             self.rejections.append(str(error))
 
+    def reject_image(self, error: DataError, objects: Sequence[SourceObject], on_error: str) -> None:
+        """Count an image that `--on-error skip` leaves out with the objects it held. Raises the error else."""
+        if on_error != "skip":
+            raise error
+        self.reject(error, [item.label for item in objects])
+        self.notes["images skipped because they were broken"] += 1
+
     def balanced(self) -> bool:
         """The law: nothing was lost silently."""
         parts = (self.kept, self.ignored, self.dropped, self.rejected)
@@ -66,11 +74,17 @@ class Account:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain, sorted, ready for JSON."""
-        counters = ("read", "kept", "ignored", "dropped", "rejected", "notes")
-        return {name: dict(sorted(getattr(self, name).items())) for name in counters} | {
+        return {name: dict(sorted(getattr(self, name).items())) for name in _COUNTERS} | {
             "clipped": self.clipped,
             "rejections": self.rejections,
         }
+
+    def add(self, other: dict[str, Any]) -> None:
+        """Count what another account, given by its `as_dict`, has counted."""
+        for name in _COUNTERS:
+            getattr(self, name).update(other[name])
+        self.clipped += other["clipped"]
+        self.rejections = (self.rejections + other["rejections"])[:MAX_NAMED_REJECTIONS]
 
 
 def build_dataset(
@@ -82,8 +96,9 @@ def build_dataset(
     account: Account,
     on_error: str = "stop",
     finished: Callable[[ImageRecord], None] | None = None,
+    first_id: int = 1,
 ) -> Dataset:
-    """Convert source images, in the order given, to a dataset with ids 1..N.
+    """Convert source images, in the order given, to a dataset with ids 1..N, or from another first one on.
 
     Boxes are clipped to the image (counted; the original stays in `attributes.source_box_xyxy`), boxes with nothing
     left are dropped (counted), ignored labels become ignore regions.
@@ -96,12 +111,9 @@ def build_dataset(
     places = _Places(taxonomy)
     for image in images:
         try:
-            record = _image_record(image, len(records) + 1, seen)
+            record = _image_record(image, first_id + len(records), seen)
         except DataError as error:
-            if on_error != "skip":
-                raise
-            account.reject(error, [item.label for item in image.objects])
-            account.notes["images skipped because they were broken"] += 1
+            account.reject_image(error, image.objects, on_error)
             continue
         for item in image.objects:
             try:

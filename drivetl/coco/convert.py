@@ -6,6 +6,8 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ from drivetl.coco.build import Account, build_dataset
 from drivetl.coco.files import new_directory
 from drivetl.coco.leaks import LeakReport, leak_report
 from drivetl.coco.pause import no_garbage_collection
-from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord, SourceImage
+from drivetl.coco.records import Dataset, ImageRecord, SourceImage
 from drivetl.coco.split import Split, SplitOptions, split_images
 from drivetl.coco.taxonomy import Taxonomy
+from drivetl.coco.workers import convert_shared
 from drivetl.coco.writing import Lines, encode_datasets
 from drivetl.errors import DataError
 
@@ -58,37 +61,36 @@ def convert_and_write(
     split: SplitOptions,
     on_error: str = "stop",
     account: Account | None = None,
+    n_workers: int | None = None,
 ) -> Summary:
     """Convert source images and write `out`/{all,train,val}.json and summary.json, all of them or none.
 
     An adapter that skips broken records itself (`on_error="skip"`) counts them with `account.reject` and says
     what is worth saying once in `account.notes`, in the account it passes here.
+    Images that can be read in parts (`workers.Frames`) are shared among `n_workers` processes, by default as many as
+    help; the outcome is the same.
     A folder that holds exactly this conversion already is left as it is; any other content is refused.
     Raises DataError for what cannot be converted and when there is no image at all.
     """
     _refuse_early(out)
     account = Account() if account is None else account
-    lines = Lines(len(taxonomy.categories))
-    objects = [Annotation(number, (0.0, 0.0, 0.0, 0.0), 0.0) for number in lines.everything]
-    region = IgnoreRegion((0.0, 0.0, 0.0, 0.0), 0.0)
-
-    def encode(image: ImageRecord) -> None:
-        """While the objects are at hand; then only how many there are of each class is kept."""
-        lines.add(image)
-        image.annotations = [objects[item.category_id - 1] for item in image.annotations]
-        image.ignore_regions = [region] * len(image.ignore_regions)
-
     with no_garbage_collection():
-        outline = build_dataset(
-            images,
-            taxonomy,
-            images_root,
-            source=source,
-            account=account,
-            on_error=on_error,
-            finished=encode,
-        )
-        return _write(outline, lines, split, out, account)
+        shared = None
+        if on_error == "stop":
+            shared = convert_shared(images, taxonomy, images_root, source, account, n_workers)
+        if shared is None:
+            lines = Lines(len(taxonomy.categories))
+            outline = build_dataset(
+                console.track(images, "converting"),
+                taxonomy,
+                images_root,
+                source=source,
+                account=account,
+                on_error=on_error,
+                finished=lines.take,
+            )
+            shared = outline, lines
+        return _write(*shared, split, out, account)
 
 
 def write_split(
@@ -227,7 +229,8 @@ def summary_document(
 
 def count_classes(categories: tuple[str, ...], images: Iterable[ImageRecord]) -> dict[str, int]:
     """Annotations per class, ignore regions not counted, in category order."""
-    counts = Counter(item.category_id for image in images for item in image.annotations)
+    annotations = chain.from_iterable(map(attrgetter("annotations"), images))
+    counts = Counter(map(attrgetter("category_id"), annotations))
     return {name: counts[number] for number, name in enumerate(categories, 1)}
 
 

@@ -33,6 +33,9 @@ class Lines:
         self.number = 1
         self.of: dict[int, tuple[bytes, bytes]] = {}
         """image id -> (its line, its annotations' lines)"""
+        nowhere = (0.0, 0.0, 0.0, 0.0)
+        self._outlines = [Annotation(category_id, nowhere, 0.0) for category_id in (0, *self.everything)]
+        self._region = IgnoreRegion(nowhere, 0.0)
 
     def add(self, image: ImageRecord) -> None:
         """Encode one image. Raises DataError that names it for what JSON cannot hold."""
@@ -47,6 +50,21 @@ class Lines:
         except DataError as error:
             raise DataError(f"image {image.file_name!r}: {error.reason}", remedy=error.remedy) from None
         self.of[image.id] = line, b",\n".join(lines)
+
+    def count(self, image: ImageRecord) -> int:
+        """How many numbers `add` uses up."""
+        hidden = (len(region.category_ids or self.everything) for region in image.ignore_regions)
+        return len(image.annotations) + sum(hidden)
+
+    def take(self, image: ImageRecord) -> None:
+        """`add`, after which only how many objects of each class the image has is kept of them."""
+        self.add(image)
+        self.outline(image, [item.category_id for item in image.annotations], len(image.ignore_regions))
+
+    def outline(self, image: ImageRecord, category_ids: list[int], n_regions: int) -> None:
+        """Give an image annotations that share their memory, of these classes and of nothing else."""
+        image.annotations = [self._outlines[category_id] for category_id in category_ids]
+        image.ignore_regions = [self._region] * n_regions
 
 
 def encode_datasets(

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from drivetl import console
 from drivetl.adapters.footage import merge_attributes
 from drivetl.adapters.kitti import read_kitti
 from drivetl.adapters.kitti_mapping import find_mapping, standard_split
@@ -77,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
         merge_attributes(images, attributes)
     with no_garbage_collection():  # when it ends the records are gone, and none is looked at
         summary = convert_and_write(
-            console.track(images, "converting"),
+            images,
             taxonomy,
             args.root,
             args.out,
