@@ -134,11 +134,12 @@ def _spots(scene: Scene) -> npt.NDArray[np.float32]:
 def compact(spots: Field, reach: int) -> Field:
     """1 on spots that may be lamps: no larger than `reach` either way, about as high as wide, in no crowd.
 
-    More than four in a neighbourhood are the sky between leaves or the ribs of a fence.
+    Spots nearly in touch are one, such as letters or a painted ring. More than four in a neighbourhood are the sky
+    between leaves or the ribs of a fence.
     """
-    _, label, stats, centres = cv2.connectedComponentsWithStats(
-        (spots > 0.05).astype(np.uint8), connectivity=8
-    )
+    found = (spots > 0.05).astype(np.uint8)
+    joined = cv2.morphologyEx(found, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    _, label, stats, centres = cv2.connectedComponentsWithStats(joined, connectivity=8)
     wide, high = stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]
     good = (np.maximum(wide, high) <= reach) & (np.maximum(wide, high) <= 2.5 * np.minimum(wide, high) + 1)
     rows, columns = (centres[:, axis].astype(int) for axis in (1, 0))
@@ -148,7 +149,7 @@ def compact(spots: Field, reach: int) -> Field:
     crowd = cv2.boxFilter(marks, -1, (window, window), normalize=False, borderType=cv2.BORDER_CONSTANT)
     good &= crowd[rows, columns] <= 4.5
     good[0] = False
-    return np.asarray(good.astype(np.float32)[label], np.float32)
+    return np.asarray(good.astype(np.float32)[label] * found, np.float32)
 
 
 def sensor_noise(planes: Planes, rng: np.random.Generator, full_well: float, read: float) -> None:

@@ -13,71 +13,97 @@ from drivetl.conditions.scene import Scene
 def wet_ground(scene: Scene, planes: Planes, rng: np.random.Generator, wetness: float) -> Planes:
     """Wet the ground of linear planes; a new array. `wetness` 0..1: from damp to a closed film.
 
-    Pores filled with water scatter less light back: albedo falls to 1 - 0.3 wetness (Lekner & Dorf 1988). The
-    film mirrors with Fresnel's reflectance, Schlick's form with n = 1.33 at the ray's grazing angle; its roughness
-    smears the mirror image along the columns.
+    Pores filled with water scatter less light back: albedo falls to 1 - 0.5 wetness (Lekner & Dorf 1988). Where the
+    film closes over the grain of the asphalt it mirrors with Fresnel's reflectance, Schlick's form with n = 1.33 at
+    the ray's grazing angle; grain that stands out of the water, in the wheel tracks most, takes half of that away.
     """
     rows, columns = max(1, scene.height // 2), max(1, scene.width // 2)
     ground, below = (
         cv2.resize(part, (columns, rows)) for part in (paved(scene), scene.rows + np.zeros_like(scene.sky))
     )
-    puddles = smooth_noise(rng, rows, columns, columns / 12, octaves=2)
-    film = ground * np.clip(wetness * (1 + 0.3 * puddles), 0, 1)
+    film = ground * np.clip(wetness * (1 + 0.5 * _tracks(scene, rng, rows, columns)), 0, 1)
     grazing = np.clip(
         below / np.sqrt(below * below + np.float32(scene.view.focal_px**2)), 1e-3, 1
-    )  # sine of the dip
+    )  # sin(dip)
     fresnel = 0.02 + 0.98 * (1 - grazing) ** 5
-    weight = film * np.clip(fresnel * 0.75, 0, 0.6)
-    weight *= np.clip(below / (0.2 * scene.height), 0, 1)  # far away the ground is hidden by traffic
-    kept = (1 - weight) * (1 - 0.3 * film)
+    weight = film * np.clip(0.95 * fresnel, 0, 0.65)
     size = (scene.width, scene.height)
-    factor = cv2.resize(np.asarray(kept, np.float32), size)
+    factor = cv2.resize(np.asarray((1 - weight) * (1 - 0.5 * film), np.float32), size)
     result = np.empty_like(planes)
     for number, mirror in enumerate(mirrored(scene, planes)):
         np.multiply(planes[number], factor, out=result[number])
-        result[number] += cv2.resize(np.asarray(mirror * weight, np.float32), size)
+        result[number] += cv2.resize(cv2.resize(mirror, (columns, rows)) * weight, size)
     return result
 
 
+def _tracks(scene: Scene, rng: np.random.Generator, rows: int, columns: int) -> Field:
+    """(rows, columns) about -2..2: where water stands, in the road's own plan: bands along it and puddles.
+
+    Bands are half a metre wide across the road, puddles ten times as long as wide, so both run to the vanishing point.
+    """
+    per_m, length = 4, 256  # texels
+    plan = smooth_noise(rng, length, length, 3 * per_m, octaves=3)
+    plan += cv2.resize(smooth_noise(rng, 1, length, 0.6 * per_m, octaves=2), (length, length))
+    z = cv2.resize(np.repeat(scene.ground_m, 2, axis=1), (1, rows)).reshape(rows, 1)
+    u = (np.arange(columns, dtype=np.float32)[None] + 0.5) * scene.width / columns - scene.view.centre_px
+    across = np.asarray(u * z * np.float32(per_m / scene.view.focal_px) + length / 2, np.float32)
+    along = np.asarray(np.broadcast_to(z * np.float32(0.1 * per_m), across.shape), np.float32)
+    seen = cv2.remap(plan, across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(
+        seen * np.clip(40 / z, 0, 1) * np.float32(0.7), np.float32
+    )  # finer than a pixel far away
+
+
 def paved(scene: Scene) -> Field:
-    """(H, W) 0..1: ground that is grey enough to be road; grass and painted cars do not mirror."""
+    """(H, W) 0..1: ground that is grey and even enough to be road; grass, cars and what lies far on it do not mirror."""
     if "paved" not in scene.memo:
         small = cv2.resize(
             scene.image, (max(1, scene.width // 4), max(1, scene.height // 4)), interpolation=cv2.INTER_AREA
-        )
-        values = cv2.GaussianBlur(small, (0, 0), 2.0).astype(np.float32)
+        ).astype(np.float32)
+        light = cv2.log(small.mean(axis=2) + 8)
+        mean = cv2.blur(light, (3, 3))
+        uneven = cv2.blur(light * light, (3, 3)) - mean * mean
+        even = np.exp(-np.maximum(uneven, 0) / 0.15**2)
+        values = cv2.GaussianBlur(small, (0, 0), 2.0)
         low, high = values.min(axis=2), values.max(axis=2) + 8
         colourless = np.clip(2.2 - 6.5 * (1 - low / high), 0, 1)
-        light = np.log(values.mean(axis=2) + 8)
         usual = cv2.GaussianBlur(light, (0, 0), max(small.shape[1] / 12, 0.5))
         like_its_surroundings = np.exp(
-            -(((light - usual) / 0.55) ** 2)
+            -(((mean - usual) / 0.55) ** 2)
         )  # cars and kerbs stand out from the road
-        full = cv2.resize(
-            np.asarray(colourless * like_its_surroundings, np.float32), (scene.width, scene.height)
-        )
+        share = np.asarray(colourless * like_its_surroundings * even, np.float32)
+        full = cv2.resize(cv2.blur(share, (3, 3)), (scene.width, scene.height))
         scene.memo["paved"] = np.asarray(scene.ground * full, np.float32)
     return scene.memo["paved"]
 
 
 def mirrored(scene: Scene, planes: Planes) -> Planes:
-    """(3, H / 2, W / 2): what each ground pixel mirrors, the column above it turned over and smeared vertically.
+    """(3, H / 4, W / 4): what each ground pixel mirrors, smeared along the columns by the road's roughness.
 
-    A ground point at row v sees, for distant upright things, the row 2 v0 - v; what would lie above the picture is
-    taken from just below the top, where some cameras print the time.
+    An upright thing that stands on row c shows at row v what it has at row 2 c - v. So each ground pixel looks up its
+    column for the nearest thing that is no road; where that row is road again, it mirrors what is far, 2 v0 - v.
+    What would lie above the picture is taken from just below the top, where some cameras print the time.
     """
-    rows, columns = max(1, scene.height // 2), max(1, scene.width // 2)
-    source = 2 * scene.view.horizon_px * rows / scene.height - np.arange(rows) - 1
-    order = np.clip(np.rint(source), int(0.08 * rows), rows - 1).astype(np.intp)
-    length = max(3, round(rows / 9) | 1)
+    rows, columns = max(1, scene.height // 4), max(1, scene.width // 4)
+    upright = cv2.resize(paved(scene), (columns, rows), interpolation=cv2.INTER_AREA) < 0.3
+    row = np.arange(rows)[:, None]
+    contact = np.maximum.accumulate(np.where(upright, row, 0), axis=0)
+    first, last = int(0.08 * rows), rows - 1
+    source = np.clip(2 * contact - row, first, last)
+    far = np.clip(np.rint(2 * scene.view.horizon_px * rows / scene.height - row - 1), first, last).astype(
+        np.intp
+    )
+    source = np.where(np.take_along_axis(upright, source, axis=0), source, far)
+    length = max(3, round(rows / 12) | 1)
     result = np.empty((3, rows, columns), np.float32)
     for number, plane in enumerate(planes):
-        part = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_AREA)[order]
-        result[number] = cv2.blur(cv2.blur(part, (9, length)), (5, length))
+        small = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_AREA)
+        part = np.take_along_axis(small, source, axis=0)
+        result[number] = cv2.blur(cv2.blur(part, (5, length)), (3, length))
     return result
 
 
 def wet_road(scene: Scene, rng: np.random.Generator, *, wetness: float) -> Rgb:
     """After the rain: a covered sky and a wet road, dry air. `wet_ground` says how."""
-    planes = overcast(scene, 0.4 + 0.5 * wetness)
+    planes = overcast(scene, 0.3 + 0.4 * wetness)
     return to_display(wet_ground(scene, planes, rng, wetness))
