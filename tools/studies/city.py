@@ -1,0 +1,168 @@
+"""A city with few labels: what carrying knowledge over is worth, part by part.
+
+Source: five cities of Cityscapes (994 frames). Target: strasbourg; one of its two recordings is validation (144
+frames), the labelled frames come from the other: whole minutes of driving in a seeded order, nested in their number.
+"""
+
+from __future__ import annotations
+
+import shutil
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from studies import data
+from studies.runs import Job, Scores, finished, worded
+
+from drivetl.coco.io import read_dataset
+from drivetl.coco.records import ImageRecord
+from drivetl.coco.writing import write_dataset
+
+SEEDS = (0, 1, 2)
+BUDGETS = {25: 12, 50: 8, 100: 6, 200: 5}
+"""Labelled frames -> epochs: 84, 104, 150 and 250 steps of four."""
+VAL, POOL = "strasbourg_000000", "strasbourg_000001"
+
+Flags = dict[str, object]
+NAIVE: Flags = {"optim.lr": 3e-4, "optim.layer_decay": 1.0, "model.anchors": "keep"}
+"""What one does without thinking: all layers at one rate. Parts are added one by one."""
+FITTED = NAIVE | {"model.anchors": "fit"}
+GENTLE: Flags = {
+    "optim.lr": 1e-4,
+    "optim.layer_decay": 0.7,
+    "optim.frozen_stages": 2,
+    "optim.l2sp": 0.01,
+    "optim.ema": 0.98,
+    "model.anchors": "keep",
+}
+LINES: dict[str, tuple[str, str, Flags]] = {
+    "features alone": ("features", "regions", {"optim.lr": 1e-3}),
+    "heads only": ("cities", "regions", NAIVE | {"optim.frozen_stages": 5, "optim.lr": 1e-4}),
+    "full, reset head": ("reset", "deleted", NAIVE),
+    "+ surgery": ("cities", "deleted", NAIVE),
+    "+ fitted anchors": ("cities", "deleted", FITTED),
+    "+ ignore regions": ("cities", "regions", NAIVE),
+    "+ gradual unfreezing": (
+        "cities",
+        "regions",
+        NAIVE | {"optim.heads_only_epochs": 2, "optim.unfreeze_every": 1},
+    ),
+    "+ layer decay": ("cities", "regions", NAIVE | {"optim.layer_decay": 0.6}),
+    "full recipe": ("cities", "regions", GENTLE),
+}
+"""Line -> what it starts from, ignore regions honoured or deleted, the config's keys."""
+AT_EVERY_BUDGET = ("full recipe", "features alone")
+
+
+def source(shared: Path, out: Path) -> Job:
+    """The detector of the five cities, from the pretrained features."""
+    cities, folder = data.cities(shared, out / "data"), out / "data"
+    flags: Flags = {
+        "data.train": data.part(
+            cities, folder / "source.json", lambda all_: data.named(all_, "(?!strasbourg)")
+        ),
+        "data.val": data.part(cities, folder / "val.json", lambda all_: data.named(all_, VAL)),
+        "model.start": shared / "weights" / "mobilenet_v2_features.pt",
+    }
+    return Job("cities", flags, {"val": Path(str(flags["data.val"]))})
+
+
+def jobs(shared: Path, out: Path) -> list[Job]:
+    """The source; every line at 50 labels, seed by seed; the two headline lines at the other budgets."""
+    first = source(shared, out)
+    starts = {
+        "features": Path(str(first.flags["model.start"])),
+        "cities": out / "runs" / first.name,
+        "reset": out / "runs" / "cities_reset",
+    }
+    if (starts["cities"] / "README.md").is_file() and not starts["reset"].is_dir():
+        forget_head(starts["cities"], starts["reset"])
+    every = [first]
+    plan = [(line, 50) for line in LINES]
+    plan += [(line, labels) for labels in (25, 100, 200) for line in AT_EVERY_BUDGET]
+    for place in range(0, len(plan), len(LINES)):
+        for seed in SEEDS:
+            for line, labels in plan[place : place + len(LINES)]:
+                start, regions, flags = LINES[line]
+                own: Flags = {"model.start": starts[start], "seed": seed, "optim.epochs": BUDGETS[labels]}
+                own |= {"data.train": labelled(data.cities(shared, out / "data"), out, labels, seed, regions)}
+                own |= {"data.val": first.flags["data.val"], "eval.every": BUDGETS[labels]}
+                every.append(Job(name(line, labels, seed), own | flags, first.measured, needs=(first.name,)))
+    return every
+
+
+def name(line: str, labels: int, seed: int) -> str:
+    """A job's name: `city_50_layer-decay_0`."""
+    return f"city_{labels}_{line.replace('+ ', '').replace(', ', ' ').replace(' ', '-')}_{seed}"
+
+
+def labelled(whole: Path, out: Path, count: int, seed: int, regions: str) -> Path:
+    """The first `count` frames of the target's pool in this seed's order; ignore regions kept or deleted."""
+    target = out / "data" / f"target_{whole.parent.name}_{count}_{seed}_{regions}.json"
+    if target.is_file():
+        return target
+    dataset = read_dataset(whole)
+    pool = sorted(data.named(dataset.images, POOL), key=lambda image: image.file_name)
+    drives: list[list[ImageRecord]] = [
+        list(frames) for _, frames in groupby(pool, lambda image: image.sequence)
+    ]
+    order = np.random.default_rng(seed).permutation(len(drives))
+    chosen = [image for place in order for image in drives[place]][:count]
+    if regions == "deleted":
+        for image in chosen:
+            image.ignore_regions.clear()
+    write_dataset(dataset.subset(sorted(chosen, key=lambda image: image.id)), target)
+    return target
+
+
+def forget_head(run: Path, copy: Path) -> None:
+    """A copy of a run whose box predictor is as a new one: what loading all but the head gives elsewhere."""
+    shutil.copytree(run, copy.with_name("." + copy.name), dirs_exist_ok=True)
+    weights = copy.with_name("." + copy.name) / "checkpoints" / "best" / "model.safetensors"
+    state = load_file(weights)
+    torch.manual_seed(0)
+    for key in sorted(key for key in state if "box_predictor" in key and key.endswith(".weight")):
+        rows, columns = state[key].shape
+        fresh = torch.nn.Linear(columns, rows)
+        state[key] = fresh.weight.detach()
+        state[key.removesuffix("weight") + "bias"] = fresh.bias.detach()
+    save_file(state, weights)
+    copy.with_name("." + copy.name).rename(copy)
+
+
+def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[str, object]]]]:
+    """Every line at every budget: AP50 and AP, and what it gained over the source before adaptation."""
+    first = jobs[0]
+    if not finished(first, out):
+        return []
+    scores, done = Scores(first.measured["val"], out), {job.name for job in jobs if finished(job, out)}
+    before = {metric: scores.over_seeds([first.name], "val", metric) for metric in ("AP50", "AP")}
+    rows: list[dict[str, object]] = [
+        {"line": "the source, before adaptation", "labels": 0, "seeds": 1}
+        | {
+            key: value
+            for metric in before
+            for key, value in ((metric, worded(before[metric])), (f"{metric} gained", "-"))
+        }
+    ]
+    for line in LINES:
+        for labels in BUDGETS:
+            ours = [name(line, labels, seed) for seed in SEEDS if name(line, labels, seed) in done]
+            if not ours:
+                continue
+            row: dict[str, object] = {"line": line, "labels": labels, "seeds": len(ours)}
+            for metric in before:
+                row[metric] = worded(scores.over_seeds(ours, "val", metric))
+                gained = scores.over_seeds(ours, "val", metric, [first.name] * len(ours))
+                row[f"{metric} gained"] = worded(gained, signed=True)
+            rows.append(row)
+    note = (
+        "AP in percent on 144 frames of strasbourg in 37 blocks (minutes) of one recording, eight classes, mean over seeds, "
+        "95 % intervals over seeds and blocks; `gained`: over the source before adaptation, paired. Weights after the "
+        "last step, no choice by validation. Lines with + build on `full, reset head` (all layers, AdamW 3e-4): surgery, "
+        "then each other part on its own above it; from `+ ignore regions` on, regions are honoured. "
+        "Reproduce: `python tools/study.py city --shared DIR --write`."
+    )
+    return [("city", "A city with few labels: strasbourg from five other cities", note, rows)]

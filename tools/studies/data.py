@@ -1,0 +1,77 @@
+"""The studies' datasets, made once from the real material: cities, highway camera, fog photos, KITTI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from drivetl.cli import main
+from drivetl.coco.io import read_dataset
+from drivetl.coco.records import Dataset, ImageRecord
+from drivetl.coco.writing import write_dataset
+
+DATASETS = Path(__file__).parents[2] / "datasets"
+
+
+def cities(shared: Path, out: Path, taxonomy: Path = DATASETS / "cityscapes_yolo" / "taxonomy.yaml") -> Path:
+    """Six Cityscapes cities with visible masks; blocks of 1,000 frame numbers (a minute) of a recording are one drive."""
+    return _converted(
+        out / ("cities" if taxonomy.parent.parent == DATASETS else taxonomy.stem),
+        *("--format", "yolo", "--root", str(shared / "cityscapes_400"), "--visible-masks"),
+        *("--taxonomy", str(taxonomy)),
+        *("--sequence-from", r"^(\w+?_\d+_\d{3})", "--split", "sequence"),
+    )
+
+
+def highway(shared: Path, out: Path) -> Path:
+    """One motorway camera: a dry day, a wet day, a night."""
+    return _converted(
+        out / "highway",
+        *("--format", "yolo", "--root", str(shared / "highway_camera")),
+        *("--attributes", str(shared / "highway_camera" / "attributes.csv"), "--split", "sequence"),
+        *("--taxonomy", str(DATASETS / "highway_camera" / "taxonomy.yaml")),
+    )
+
+
+def fog(shared: Path, out: Path) -> Path:
+    """Photos of real fog, no two of one drive."""
+    return _converted(
+        out / "fog",
+        *("--format", "voc", "--root", str(shared / "dawn_fog"), "--split", "random"),
+        *("--taxonomy", str(DATASETS / "dawn" / "taxonomy.yaml")),
+    )
+
+
+def kitti(shared: Path, out: Path) -> Path:
+    """KITTI's frames."""
+    folder = out / "kitti"
+    if not (folder / "summary.json").is_file():
+        _run("convert-kitti", "--root", str(shared / "kitti"), "--out", str(folder), "--split", "random")
+    return folder / "all.json"
+
+
+def part(source: Path, target: Path, keep: Callable[[list[ImageRecord]], list[ImageRecord]]) -> Path:
+    """Write the images that `keep` returns, given all in the order of their names, as a dataset of their own."""
+    if not target.is_file():
+        dataset: Dataset = read_dataset(source)
+        images = sorted(dataset.images, key=lambda image: image.file_name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_dataset(dataset.subset(sorted(keep(images), key=lambda image: image.id)), target)
+    return target
+
+
+def named(images: list[ImageRecord], pattern: str) -> list[ImageRecord]:
+    """Those whose file name, without folders, matches from its start."""
+    return [image for image in images if re.match(pattern, Path(image.file_name).name)]
+
+
+def _converted(folder: Path, *words: str) -> Path:
+    if not (folder / "summary.json").is_file():
+        _run("convert-footage", *words, "--out", str(folder))
+    return folder / "all.json"
+
+
+def _run(*words: str) -> None:
+    if main(list(words)):
+        raise SystemExit(2)

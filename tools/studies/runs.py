@@ -1,0 +1,145 @@
+"""Trainings of a study: named, shared between processes, finished once; what they find is kept, so numbers are recomputed.
+
+Layout below the study's folder: `data/` datasets, `runs/NAME` run directories, `found/NAME/SET.npz` detections,
+`claims/NAME` the process that works on it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from drivetl import console
+from drivetl.coco.io import read_dataset
+from drivetl.config import load_config
+from drivetl.evaluation.ground_truth import Floats
+from drivetl.evaluation.learning_curve import class_draws, seed_multipliers
+from drivetl.evaluation.predict import predict
+from drivetl.evaluation.results import Results, concatenate, load_results, of_image, save_results
+from drivetl.evaluation.scored import interval
+from drivetl.evaluation.statistics import draw_weights
+from drivetl.evaluation.store import match
+from drivetl.models.checkpoint import load_detector
+from drivetl.training.finetune import finetune
+
+LITE = Path(__file__).parents[2] / "configs" / "finetune" / "mobilenet_v2_lite.yaml"
+DRAWS = 1000
+
+
+@dataclass
+class Job:
+    """One training and what its detector is run on."""
+
+    name: str
+    flags: dict[str, object]
+    """Dotted config keys over `configs/finetune/mobilenet_v2_lite.yaml`."""
+    measured: dict[str, Path]
+    """Set -> dataset json the finished detector is run on."""
+    needs: tuple[str, ...] = ()
+    """Jobs that must be finished before."""
+    which: str = "last"
+    """The checkpoint that is measured: `last` is what was trained, free of a choice on the validation set."""
+
+
+def work(jobs: list[Job], out: Path) -> None:
+    """Finish every job that no other living process holds, in order."""
+    for job in jobs:
+        if finished(job, out) or not all((out / "found" / name).is_dir() for name in job.needs):
+            continue
+        claim = out / "claims" / job.name
+        claim.parent.mkdir(parents=True, exist_ok=True)
+        if not _claimed(claim):
+            continue
+        console.say(f"--- {job.name}")
+        try:
+            _train_and_measure(job, out)
+        finally:
+            claim.unlink()
+
+
+def finished(job: Job, out: Path) -> bool:
+    """Whether all its sets are measured."""
+    return all(measured(out, job.name, name) for name in job.measured)
+
+
+def measured(out: Path, job: str, name: str) -> bool:
+    """Whether a job's detections on one set are there."""
+    return (out / "found" / job / f"{name}.npz").is_file()
+
+
+def _claimed(claim: Path) -> bool:
+    """Take the claim unless a living process has it."""
+    try:
+        with claim.open("x") as file:
+            file.write(str(os.getpid()))
+        return True
+    except FileExistsError:
+        holder = claim.read_text()
+        if holder and Path(f"/proc/{holder}").exists():
+            return False
+        claim.write_text(str(os.getpid()))
+        return True
+
+
+def _train_and_measure(job: Job, out: Path) -> None:
+    run = out / "runs" / job.name
+    if not (run / "README.md").is_file():  # the model card is written last
+        overrides = [word for key, value in job.flags.items() for word in (f"--{key}", str(value))]
+        resumable = (run / "checkpoints" / "last" / "state.safetensors").is_file()
+        if run.exists() and not resumable:
+            shutil.rmtree(run)
+        finetune(load_config(LITE, overrides), run, resume=resumable)
+    detector = load_detector(run, job.which)
+    for name, path in job.measured.items():
+        dataset = read_dataset(path)
+        found = predict(detector, dataset)
+        results = by_name(
+            concatenate([of_image(record.id, one) for record, one in found]),
+            detector.categories,
+            dataset.categories,
+        )
+        (out / "found" / job.name).mkdir(parents=True, exist_ok=True)
+        save_results(out / "found" / job.name / f"{name}.npz", results)
+
+
+def by_name(results: Results, detector: tuple[str, ...], dataset: tuple[str, ...]) -> Results:
+    """A detector's class numbers -> a dataset's, by name; classes the dataset does not have are left out."""
+    number = np.array([0, *(dataset.index(name) + 1 if name in dataset else 0 for name in detector)])
+    results.category_id = number[results.category_id]
+    return results.where(results.category_id > 0)
+
+
+class Scores:
+    """AP and AP50 of finished jobs on one dataset under draws that all jobs share: drives resampled, and seeds."""
+
+    def __init__(self, data: Path, out: Path):
+        self.data, self.out = read_dataset(data), out
+        self._known: dict[tuple[str, str], dict[str, Floats]] = {}
+
+    def of(self, job: str, name: str) -> dict[str, Floats]:
+        """Metric -> (1 + B, 1 + K): as measured, then under each draw; column 0 the mean over classes."""
+        key = (job, name)
+        if key not in self._known:
+            store = match(self.data, load_results(self.out / "found" / job / f"{name}.npz"))
+            self._known[key] = class_draws(store, draw_weights(store.units(), DRAWS))
+        return self._known[key]
+
+    def over_seeds(self, jobs: list[str], name: str, metric: str, minus: list[str] | None = None) -> Floats:
+        """(1 + B, 1 + K): the mean over seeds, less that of `minus` (paired by place), and its draws."""
+        each = np.stack([self.of(job, name)[metric] for job in jobs])
+        if minus is not None:
+            each = each - np.stack([self.of(job, name)[metric] for job in minus])
+        points, mean = each[:, 0], each.mean(axis=0)
+        spread = seed_multipliers(DRAWS, len(jobs)) @ (points - points.mean(axis=0))
+        return np.vstack([mean[:1], mean[1:] + spread])
+
+
+def worded(draws: Floats, column: int = 0, *, signed: bool = False, scale: float = 100.0) -> str:
+    """`31.2 [28.0, 34.1]` of one column of (1 + B, 1 + K)."""
+    found = interval(scale * draws[0, column], scale * draws[1:, column])
+    sign = "+" if signed else ""
+    return f"{found['point']:{sign}.1f} [{found['low']:{sign}.1f}, {found['high']:{sign}.1f}]"

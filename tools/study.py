@@ -1,0 +1,55 @@
+"""What a part of drivetl is worth on real data: trainings with seeds, and a table with intervals in BENCHMARKS.md.
+
+    python tools/study.py weather --shared DIR --out runs/study            train and measure; goes on after a kill
+    python tools/study.py weather --shared DIR --out runs/study --write    write the table of what is finished so far
+
+Several processes may work on one study: each takes the next training that nobody holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import benchmark
+from studies import runs
+
+from drivetl import console
+
+STUDIES = ("city", "relation", "weather")
+
+
+def main() -> int:
+    """Work on a study, or write its table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument(
+        "--shared", type=Path, required=True, help="folder of cityscapes_400, highway_camera, ..."
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/study"), help="datasets, runs and detections")
+    parser.add_argument("--only", default="", metavar="TEXT", help="trainings whose name contains this")
+    parser.add_argument(
+        "--write", action="store_true", help="write the tables of BENCHMARKS.md, train nothing"
+    )
+    args = parser.parse_args()
+    study = importlib.import_module(f"studies.{args.study}")
+    jobs = study.jobs(args.shared.resolve(), args.out.resolve())
+    if not args.write:
+        runs.work([job for job in jobs if args.only in job.name], args.out.resolve())
+    for name, title, note, rows in study.tables(jobs, args.out.resolve()):
+        columns = list(rows[0]) if rows else ["nothing finished yet"]
+        console.table(title, columns, [[benchmark.cell(row[key]) for key in columns] for row in rows])
+        if args.write and rows:
+            benchmark.write_section(name, benchmark.section(title, note, columns, rows))
+    if args.write:
+        console.wrote(benchmark.RESULTS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
