@@ -30,7 +30,7 @@ from drivetl.adapters.reading import (
 from drivetl.adapters.shapes import bezier_outline, box_of, checked_rle, flat, points_of
 from drivetl.coco import masks
 from drivetl.coco.io import load_json
-from drivetl.coco.records import Box, SourceImage, SourceObject
+from drivetl.coco.records import Box, JsonPlace, SourceImage, SourceObject
 from drivetl.errors import DataError
 
 BDD_SIZE = 1280, 720
@@ -51,27 +51,32 @@ def _all_images(reading: Reading, files: list[Path], images_root: Path) -> Itera
     index, sizes = ImageIndex(images_root), Sizes(images_root)
     for path in files:
         with reading.file(path):
-            frames, config = _frames(load_json(path))
+            frames, config, (place, key) = _frames(load_json(path))
             size = _config_size(config)
             for position, frame in enumerate(frames):
-                with reading.file(path, partial(_frame_labels, frame)):
-                    yield _image(reading, mapping(frame, f"[{position}]"), position, path, size, index, sizes)
+                at = (*place, position)
+                with reading.file(path, partial(_frame_labels, frame), at):
+                    image, labels = _image(
+                        reading, mapping(frame, f"[{position}]"), position, path, size, index, sizes
+                    )
+                    _add_objects(reading, image, labels, (*at, key))
+                    yield image
 
 
 def _frame_labels(frame: object) -> list[str]:
     return labels_of(frame.get("labels"), "category") if isinstance(frame, dict) else []
 
 
-def _frames(document: Any) -> tuple[list[Any], dict[str, Any]]:
-    """Frames in Scalabel's form and the file's config."""
+def _frames(document: Any) -> tuple[list[Any], dict[str, Any], tuple[JsonPlace, str]]:
+    """Frames in Scalabel's form, the file's config, and where in the file its frames and their labels stand."""
     if isinstance(document, list):
-        return document, {}
+        return document, {}, ((), "labels")
     record = mapping(document, "the file")
     frames = sequence(record.get("frames"), "frames")
     if frames and all(isinstance(frame, dict) and "objects" in frame for frame in frames):
-        return [_from_legacy(record, frame) for frame in frames], {}
+        return [_from_legacy(record, frame) for frame in frames], {}, (("frames",), "objects")
     config = record.get("config")
-    return frames, config if isinstance(config, dict) else {}
+    return frames, config if isinstance(config, dict) else {}, (("frames",), "labels")
 
 
 def _from_legacy(record: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +120,8 @@ def _image(
     config_size: tuple[int, int] | None,
     index: ImageIndex,
     sizes: Sizes,
-) -> SourceImage:
+) -> tuple[SourceImage, list[Any]]:
+    """The image of a frame and its labels."""
     written = text(frame.get("name"), f"name of frame [{position}]")
     labels = sequence(frame.get("labels"), f"labels of frame [{position}]")
     clip = text(frame.get("videoName") or frame.get("video_name") or "", "videoName")
@@ -134,14 +140,23 @@ def _image(
     image.attributes = {
         str(key): scalar(value) for key, value in mapping(frame.get("attributes") or {}, "attributes").items()
     }
-    for number_in_frame, label in enumerate(labels):
-        place = f"frame [{position}] label [{number_in_frame}]"
+    return image, labels
+
+
+def _add_objects(reading: Reading, image: SourceImage, labels: list[Any], place: JsonPlace) -> None:
+    """The objects of a frame's labels, which stand at a place of its file."""
+    assert image.label_file is not None
+    for position, label in enumerate(labels):
+        name = f"frame [{place[-2]}] label [{position}]"
         category = label.get("category") if isinstance(label, dict) else None
-        with reading.object(category if isinstance(category, str) and category else "(no label)", path):
-            item = _object(reading, mapping(label, place), place, size)
+        at = (*place, position)
+        with reading.object(
+            category if isinstance(category, str) and category else "(no label)", image.label_file, at
+        ):
+            item = _object(reading, mapping(label, name), name, (image.width, image.height))
             if item is not None:
+                item.line = at
                 image.objects.append(item)
-    return image
 
 
 def _object(

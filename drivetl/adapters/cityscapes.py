@@ -31,7 +31,7 @@ from drivetl.adapters.reading import (
 from drivetl.adapters.shapes import Points, encode_crop, points_of, visible
 from drivetl.coco.files import image_size
 from drivetl.coco.io import load_json
-from drivetl.coco.records import SourceImage, SourceObject
+from drivetl.coco.records import JsonPlace, SourceImage, SourceObject
 from drivetl.errors import DataError
 
 LABELS = (
@@ -118,28 +118,31 @@ def _polygons_image(reading: Reading, path: Path) -> SourceImage:
         )
     records = sequence(document.get("objects"), "objects")
     polygons: list[tuple[str, list[Points]]] = []
+    places: list[JsonPlace] = []
     for position, record in enumerate(records):
         place = f"objects[{position}]"
         label = record.get("label") if isinstance(record, dict) else None
-        with reading.object(label if isinstance(label, str) and label else "(no label)", path):
+        at: JsonPlace = ("objects", position)
+        with reading.object(label if isinstance(label, str) and label else "(no label)", path, at):
             polygon = _polygon(mapping(record, place), place)
             if record.get("deleted"):
                 reading.drop(text(label, "label"), "deleted in the source")
                 continue
             polygons.append((text(label, f"label of {place}"), [polygon]))
+            places.append(at)
     image = SourceImage("", *size, label_file=path)
     wanted = [reading.wants_mask(label) for label, _ in polygons]
-    for (label, rings), part, asked in zip(
-        polygons, visible(polygons, size, wanted, pixel_index=True), wanted, strict=True
-    ):
+    parts = visible(polygons, size, wanted, pixel_index=True)
+    for (label, rings), part, asked, at in zip(polygons, parts, wanted, places, strict=True):
         if part is not None:
             segmentation, box, area = part
-            image.objects.append(SourceObject(label, box, segmentation, area, ignore=label.endswith("group")))
+            crowd = label.endswith("group")
+            image.objects.append(SourceObject(label, box, segmentation, area, ignore=crowd, line=at))
         elif asked:
             reading.drop(label, "hidden completely behind later polygons")
         else:
             xs, ys = [x for x, _ in rings[0]], [y for _, y in rings[0]]
-            image.objects.append(SourceObject(label, (min(xs), min(ys), max(xs), max(ys))))
+            image.objects.append(SourceObject(label, (min(xs), min(ys), max(xs), max(ys)), line=at))
     return image
 
 

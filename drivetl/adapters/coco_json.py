@@ -122,7 +122,7 @@ def _by_image(
     grouped: Grouped = defaultdict(list)
     for position, record in enumerate(annotations):
         place = f"annotations[{position}]"
-        with reading.object(_label(record, names), path):
+        with reading.object(_label(record, names), path, ("annotations", position)):
             annotation = mapping(record, place)
             image_id = _key(annotation.get("image_id"), f"image_id of {place}")
             if image_id not in listed:
@@ -157,13 +157,17 @@ def _images(
                     f"image id {shown(image_id)} comes twice", remedy="give every image its own id"
                 )
         except DataError as error:
-            _reject_image(reading, error.at(path), record, grouped, names, seen)
+            reading.account.place(error, path, ("images", position), reading.on_error)
+            _reject_image(reading, error, record, grouped, names, seen)
             continue
         seen.add(image_id)
         for number_in_file, annotation in grouped.get(image_id, []):
             place = f"annotations[{number_in_file}]"
-            with reading.object(_label(annotation, names), path):
-                image.objects.append(_object(annotation, place, names, (image.width, image.height), ours))
+            at = ("annotations", number_in_file)
+            with reading.object(_label(annotation, names), path, at):
+                item = _object(annotation, place, names, (image.width, image.height), ours)
+                item.line = at
+                image.objects.append(item)
         yield image
 
 

@@ -156,10 +156,11 @@ def _size_given(
     folder: Path, frame: int, objects: list[SourceObject], given: tuple[int, int] | None
 ) -> tuple[int, int]:
     if given is None:
+        line = objects[0].line if objects else None
         raise DataError(
             f"label without image: {folder}/{frame:06d}.png is missing",
             remedy="add the image, remove the lines of this frame, or give --image-size WxH",
-            line=objects[0].line if objects else None,
+            line=line if isinstance(line, int) else None,
         )
     return given
 

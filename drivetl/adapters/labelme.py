@@ -118,7 +118,8 @@ def _objects(reading: Reading, shapes: list[Any], path: Path, size: tuple[int, i
     for position, shape in enumerate(shapes):
         place = f"shapes[{position}]"
         label = shape.get("label") if isinstance(shape, dict) else None
-        with reading.object(label if isinstance(label, str) and label else "(no label)", path):
+        at = ("shapes", position)
+        with reading.object(label if isinstance(label, str) and label else "(no label)", path, at):
             record = mapping(shape, place)
             kind = record.get("shape_type") or "polygon"
             if not isinstance(label, str) or not label:
@@ -131,6 +132,7 @@ def _objects(reading: Reading, shapes: list[Any], path: Path, size: tuple[int, i
             if item is None:
                 reading.drop(label, "an empty mask")
                 continue
+            item.line = at
             key = label, str(record.get("group_id"))
             if record.get("group_id") is not None and key in groups and _join(groups[key], item):
                 reading.drop(label, "a part of an object that several shapes make (group_id)")

@@ -28,6 +28,7 @@ from drivetl.adapters.reading import (
 from drivetl.adapters.shapes import checked_rle
 from drivetl.coco import masks
 from drivetl.coco.io import load_json
+from drivetl.coco.json_lines import line_in_file
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
 
@@ -60,6 +61,7 @@ def _table(folder: Path, name: str, *, required: bool = True) -> Table:
     if not required and not path.is_file():
         return {}
     table: Table = {}
+    position = None
     try:
         for position, record in enumerate(sequence(load_json(path), "the table")):
             row = mapping(record, f"[{position}]")
@@ -68,7 +70,7 @@ def _table(folder: Path, name: str, *, required: bool = True) -> Table:
                 raise DataError(f"token {token!r} comes twice", remedy="remove one record")
             table[token] = row
     except DataError as error:
-        raise error.at(path) from None
+        raise error.at(path, None if position is None else line_in_file(path, (position,))) from None
     return table
 
 
@@ -77,10 +79,10 @@ def _split_images(reading: Reading, folder: Path, index: ImageIndex) -> Iterator
     samples, logs = _table(folder, "sample", required=False), _table(folder, "log", required=False)
     shots = _table(folder, "sample_data")
     path = folder / "object_ann.json"
-    annotated: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
+    annotated: dict[str, list[tuple[int, str, dict[str, Any]]]] = defaultdict(list)
     for position, record in enumerate(_table(folder, "object_ann").values()):
         label = _name_of(categories, record.get("category_token"))
-        with reading.object(label or "(unknown category)", path):
+        with reading.object(label or "(unknown category)", path, (position,)):
             if label is None:
                 raise DataError(f"[{position}] has an unknown category_token", remedy="check category.json")
             shot = record.get("sample_data_token")
@@ -88,26 +90,26 @@ def _split_images(reading: Reading, folder: Path, index: ImageIndex) -> Iterator
                 raise DataError(
                     f"[{position}] has an unknown sample_data_token", remedy="check sample_data.json"
                 )
-            annotated[shot].append((label, record))
+            annotated[shot].append((position, label, record))
     for record in _table(folder, "surface_ann", required=False).values():
         reading.drop(
             _name_of(categories, record.get("category_token")) or "(unknown category)", "a surface, no object"
         )
-    for token, shot_record in shots.items():
+    for shot_position, (token, shot_record) in enumerate(shots.items()):
         if shot_record.get("is_key_frame") or token in annotated:
-            with reading.file(folder / "sample_data.json"):
+            with reading.file(folder / "sample_data.json", line=(shot_position,)):
                 image = _image(shot_record, samples, logs)
                 if image.file_name not in index:
                     reading.note("images that are not on disk; their sizes are taken from the labels")
                 image.label_file = path
-                for label, annotation in annotated.pop(token, []):
-                    with reading.object(label, path):
-                        image.objects.append(
-                            _object(label, annotation, attributes, (image.width, image.height))
-                        )
+                for position, label, annotation in annotated.pop(token, []):
+                    with reading.object(label, path, (position,)):
+                        item = _object(label, annotation, attributes, (image.width, image.height))
+                        item.line = (position,)
+                        image.objects.append(item)
                 yield image
     for left in annotated.values():  # annotations of images that could not be read
-        for label, _ in left:
+        for _, label, _ in left:
             reading.account.reject(DataError("its image cannot be read", file=path), [label])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from drivetl.coco.build import Account
 from drivetl.coco.files import IMAGE_SUFFIXES, image_size, list_images, safe_relative
-from drivetl.coco.records import SourceImage
+from drivetl.coco.records import JsonPlace, SourceImage
 from drivetl.coco.taxonomy import Taxonomy
 from drivetl.errors import DataError
 
@@ -92,18 +92,23 @@ class Reading:
         self._named.clear()
 
     @contextmanager
-    def object(self, label: str, file: Path | str, line: int | None = None) -> Iterator[None]:
+    def object(self, label: str, file: Path | str, line: int | JsonPlace | None = None) -> Iterator[None]:
         """Around the parsing of one object: an error gets its place, or the object is rejected."""
         try:
             yield
         except DataError as error:
-            error.at(file, line)
+            self.account.place(error, file, line, self.on_error)
             if self.on_error != "skip":
                 raise
             self.account.reject(error, [label])
 
     @contextmanager
-    def file(self, file: Path | str, labels: Callable[[], list[str]] | None = None) -> Iterator[None]:
+    def file(
+        self,
+        file: Path | str,
+        labels: Callable[[], list[str]] | None = None,
+        line: JsonPlace | None = None,
+    ) -> Iterator[None]:
         """Around a whole label file or image entry: an error gets its place, or the file is left out.
 
         labels: asked only then, for the labels of the objects that are lost with it. Whoever uses it parses what can
@@ -112,7 +117,7 @@ class Reading:
         try:
             yield
         except DataError as error:
-            error.at(file)
+            self.account.place(error, file, line, self.on_error)
             if self.on_error != "skip":
                 raise
             self.account.reject(error, _lost(labels))

@@ -14,12 +14,14 @@ from typing import Any
 
 from drivetl.coco.boxes import clip_xyxy
 from drivetl.coco.files import MAX_PIXELS, safe_relative
+from drivetl.coco.json_lines import line_in_file
 from drivetl.coco.records import (
     Annotation,
     Box,
     Dataset,
     IgnoreRegion,
     ImageRecord,
+    JsonPlace,
     SourceImage,
     SourceObject,
 )
@@ -66,6 +68,15 @@ class Account:
             raise error
         self.reject(error, [item.label for item in objects])
         self.notes["images skipped because they were broken"] += 1
+
+    def place(
+        self, error: DataError, file: Path | str, line: int | JsonPlace | None, on_error: str
+    ) -> DataError:
+        """The error with its place, which in a JSON file is looked for as long as errors are named."""
+        if isinstance(line, tuple):
+            named = on_error != "skip" or len(self.rejections) < MAX_NAMED_REJECTIONS
+            line = line_in_file(file, line) if named and error.line is None else None
+        return error.at(file, line)
 
     def balanced(self) -> bool:
         """The law: nothing was lost silently."""
@@ -119,7 +130,7 @@ def build_dataset(
             try:
                 _put(item, record, places[item.label], account)
             except DataError as error:
-                error.at(image.label_file or image.file_name, item.line)
+                account.place(error, image.label_file or image.file_name, item.line, on_error)
                 if on_error != "skip":
                     raise
                 account.reject(error, [item.label])

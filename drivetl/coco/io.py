@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from drivetl.coco.files import MAX_PIXELS, safe_relative
-from drivetl.coco.json_lines import record_line
+from drivetl.coco.json_lines import JsonText
 from drivetl.coco.pause import no_garbage_collection
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.coco.writing import SCHEMA_VERSION, encode_datasets, write_dataset
@@ -81,7 +81,7 @@ def _each(data: bytes, key: str, records: list[Any], read: Callable[[Any], None]
         for position, record in enumerate(records):  # noqa: B007 - the except clause needs it
             read(record)
     except DataError as error:
-        place, line = f"{key}[{position}]: {error.reason}", record_line(data, key, position)
+        place, line = f"{key}[{position}]: {error.reason}", JsonText(data).line((key, position))
         raise DataError(place, remedy=error.remedy, line=line) from None
 
 

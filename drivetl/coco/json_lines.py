@@ -4,32 +4,73 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
+from pathlib import Path
+
+from drivetl.coco.records import JsonPlace
 
 _SPACE = re.compile(r"[\s,:]*")
 _DECODER = json.JSONDecoder()
 
 
-def record_line(data: bytes, key: str, position: int) -> int | None:
-    """The line, from 1, on which record `position` of the top-level list `key` begins; None when there is none."""
-    text = data.decode("utf-8-sig", "replace")
+class JsonText:
+    """A JSON text that is searched for places; every list is walked through once."""
+
+    def __init__(self, data: bytes):
+        self.text = data.decode("utf-8-sig", "replace")
+        self._items: dict[int, list[int]] = {}
+        """Offset of a list's `[` -> those of its records."""
+
+    def line(self, place: JsonPlace) -> int | None:
+        """The line, from 1, on which the record at a place begins; None when there is none."""
+        try:
+            at = _skip(self.text, 0)
+            for step in place:
+                at = self._key(at, step) if isinstance(step, str) else self._item(at, step)
+            return self.text.count("\n", 0, at) + 1
+        except (ValueError, IndexError, RecursionError):
+            return None
+
+    def _key(self, at: int, key: str) -> int:
+        """The offset of a key's value in the object at `at`. Raises ValueError when it is not there."""
+        self._open("{", at)
+        at += 1
+        while True:
+            name, at = _DECODER.raw_decode(self.text, _skip(self.text, at))
+            at = _skip(self.text, at)
+            if name == key:
+                return at
+            _, at = _DECODER.raw_decode(self.text, at)
+
+    def _item(self, at: int, position: int) -> int:
+        """The offset of a record of the list at `at`. Raises ValueError or IndexError when it is not there."""
+        if at not in self._items:
+            self._open("[", at)
+            starts, end = [], _skip(self.text, at + 1)
+            while self.text[end : end + 1] != "]":
+                starts.append(end)
+                _, end = _DECODER.raw_decode(self.text, end)
+                end = _skip(self.text, end)
+            self._items[at] = starts
+        return self._items[at][position]
+
+    def _open(self, bracket: str, at: int) -> None:
+        if not self.text.startswith(bracket, at):
+            raise ValueError(f"no {bracket}")
+
+
+def line_in_file(path: Path | str, place: JsonPlace) -> int | None:
+    """The line of a JSON file on which the record at a place begins; None when it is not there any more."""
     try:
-        at = _list_start(text, key)
-        for _ in range(position):
-            _, at = _DECODER.raw_decode(text, _skip(text, at))
-        return text.count("\n", 0, _skip(text, at)) + 1
-    except (ValueError, RecursionError):
+        found = Path(path).stat()
+        return _opened(str(path), found.st_mtime_ns, found.st_size).line(place)
+    except OSError:
         return None
 
 
-def _list_start(text: str, key: str) -> int:
-    """The index after the `[` of a top-level key. Raises ValueError when it is not there."""
-    at = text.index("{") + 1
-    while True:
-        name, at = _DECODER.raw_decode(text, _skip(text, at))
-        at = _skip(text, at)
-        if name == key and text[at : at + 1] == "[":
-            return at + 1
-        _, at = _DECODER.raw_decode(text, at)
+@lru_cache(maxsize=1)  # errors come file by file
+def _opened(path: str, mtime_ns: int, size: int) -> JsonText:
+    return JsonText(Path(path).read_bytes())
 
 
 def _skip(text: str, at: int) -> int:

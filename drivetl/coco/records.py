@@ -12,6 +12,9 @@ Box = tuple[float, float, float, float]
 Segmentation = list[list[float]] | dict[str, Any]
 """Polygons [[x1, y1, x2, y2, ...], ...] in px, or a COCO RLE {"size": [h, w], "counts": str}."""
 
+JsonPlace = tuple[str | int, ...]
+"""The keys and positions that lead to a record in a JSON file: ("frames", 3, "labels", 0)."""
+
 
 @dataclass(slots=True)
 class Annotation:
@@ -96,7 +99,8 @@ class SourceObject:
     """The source itself says: do not count this one (a group, `difficult`, ...)."""
     attributes: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
-    line: int | None = None
+    line: int | JsonPlace | None = None
+    """Where it stands in its label file."""
 
 
 @dataclass(slots=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from pathlib import Path
 
+import cv2
 import footage_trees as trees
+import numpy as np
 import pytest
 from footage_trees import boxes, convert_tree, read_tree, write_tree
 
@@ -119,6 +123,41 @@ def test_labelme_joins_groups_and_counts_parts(tmp_path: Path) -> None:
     }
     (car,) = dataset.images[2].annotations
     assert car.area == pytest.approx(3.14159 * 25, rel=0.08)  # the circle, in pixels
+
+
+def test_labelme_masks_are_pictures_at_their_first_point(tmp_path: Path) -> None:
+    """What LabelMe's AI tools write: a box and, for its inside, a PNG in base64."""
+    files = trees.labelme()
+    document = json.loads(files["drive_1/a.json"])
+    crop = np.zeros((4, 5), np.uint8)
+    crop[1:3, 1:4] = 255
+
+    def shape(points: list[list[float]], mask: object) -> dict[str, object]:
+        return {"label": "car", "shape_type": "mask", "points": points, "mask": mask}
+
+    png = base64.b64encode(cv2.imencode(".png", crop)[1].tobytes()).decode()
+    empty = base64.b64encode(cv2.imencode(".png", crop * 0)[1].tobytes()).decode()
+    corners = [[10.0, 20.0], [14.0, 23.0]]
+    document["shapes"] = [shape(corners, png), shape(corners, empty)]
+    root = write_tree(tmp_path, {"a.json": json.dumps(document).encode(), "a.png": trees.picture()})
+    dataset, account = convert_tree("labelme", root)
+    (item,) = dataset.images[0].annotations
+    expected = np.zeros((30, 40), np.uint8)
+    expected[21:23, 11:14] = 1
+    assert np.array_equal(masks.decode(item.segmentation, 30, 40), expected)
+    assert (item.bbox_xywh, item.area) == ((11, 21, 3, 2), 6)
+    assert account.dropped == {"an empty mask": 1}
+    for points, mask, reason in [
+        ([[37.0, 20.0], [41.0, 23.0]], png, "mask of shapes[0] leaves the image"),
+        (corners, "iVBORw0KGgo=", "mask of shapes[0] is no picture"),
+        (corners, "", "mask of shapes[0] is no picture"),
+        (corners, "A", "mask of shapes[0] is not base64"),
+        (corners, None, "mask of shapes[0] is None, not a text"),
+    ]:
+        document["shapes"] = [shape(points, mask)]
+        (root / "a.json").write_text(json.dumps(document))
+        with pytest.raises(DataError, match=re.escape(reason)):
+            convert_tree("labelme", root)
 
 
 def test_labelme_finds_images_by_windows_paths_and_refuses_to_climb(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from coco_makers import CLASSES, dataset, record, three_images
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivetl.coco.io import load_json, read_dataset, write_dataset
-from drivetl.coco.json_lines import record_line
+from drivetl.coco.json_lines import JsonText, line_in_file
 from drivetl.coco.records import Annotation, IgnoreRegion, ImageRecord
 from drivetl.coco.writing import encode_datasets
 from drivetl.errors import DataError
@@ -174,7 +175,7 @@ def test_a_broken_record_is_named_with_file_and_line(tmp_path, change, reason):
     if (place := re.match(r"(images|annotations)\[(\d+)\]", reason)) is not None:
         key, position = place.groups()
         line = caught.value.line
-        assert line == record_line(path.read_bytes(), key, int(position))
+        assert line == JsonText(path.read_bytes()).line((key, int(position)))
         above = "\n".join(path.read_text().splitlines()[: line - 1])
         assert above.rstrip().endswith(("[", ",")) and f'"{key}": [' in above
 
@@ -230,5 +231,15 @@ def test_json_that_is_missing_nested_or_has_a_mark(tmp_path):
 
 def test_the_line_of_a_record_is_found_in_any_layout():
     text = b'{"a": {"images": [1]}, "n": -1e5,\n"images"\n: [\n{"x": "\\"]"},\n\n {"y": 2}\n, 7]}'
-    assert [record_line(text, "images", position) for position in range(3)] == [4, 6, 7]
-    assert record_line(text, "none", 0) is None
+    found = JsonText(text)
+    assert [found.line(("images", position)) for position in range(3)] == [4, 6, 7]
+    assert [found.line(place) for place in ((), ("n",), ("images", 0, "x"), ("a", "images", 0))] == [
+        1,
+        1,
+        4,
+        1,
+    ]
+    nowhere = [("none", 0), ("images", 3), ("images", "x"), ("a", 0), ("n", 0), (0,)]
+    assert [found.line(place) for place in nowhere] == [None] * len(nowhere)
+    assert [JsonText(b"\xef\xbb\xbf\n[[],\n[1,\n2]]").line((1, position)) for position in range(2)] == [3, 4]
+    assert line_in_file(Path("nowhere.json"), (0,)) is None
