@@ -1,12 +1,15 @@
 """The typed document behind a fine-tuning YAML. Plain types; a cross-check names the key to change.
 
 config = load_config(Path("configs/finetune/city.yaml"), ["--optim.epochs", "12"])
+
+Several files may be given: a later one wins, key by key, and flags win over files.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +18,20 @@ import jsonargparse
 import yaml
 
 from drivetl.errors import ConfigError
+
+AUTO = -1
+"""Stands in a loaded config for a number that `optim.recipe: auto` will choose; written as `auto`."""
+BY_RECIPE = (
+    "optim.epochs",
+    "optim.lr",
+    "optim.layer_decay",
+    "optim.heads_only_epochs",
+    "optim.frozen_stages",
+    "optim.l2sp",
+    "optim.ema",
+    "eval.every",
+)
+"""What the recipe chooses where it was not written."""
 
 
 @dataclass
@@ -67,6 +84,9 @@ class ModelConfig:
 class OptimConfig:
     """How to learn."""
 
+    recipe: Literal["as_written", "auto"] = "as_written"
+    """auto: what is not written here (epochs, lr, layer_decay, heads_only_epochs, frozen_stages, l2sp, ema and
+    eval.every) follows from the number of labelled images and the start; see drivetl.training.recipe."""
     epochs: int = 12
     """Passes over the training images."""
     lr: float = 0.0002
@@ -151,7 +171,7 @@ class FinetuneConfig:
             (o.clip_norm >= 0, "optim.clip_norm", o.clip_norm, "at least 0"),
             (o.l2sp >= 0, "optim.l2sp", o.l2sp, "at least 0"),
             (
-                0 <= o.heads_only_epochs < o.epochs,
+                o.heads_only_epochs >= 0 and (o.heads_only_epochs < o.epochs or o.epochs == AUTO),
                 "optim.heads_only_epochs",
                 o.heads_only_epochs,
                 "below optim.epochs",
@@ -172,36 +192,58 @@ class FinetuneConfig:
             (bool(self.data.val), "data.val", self.data.val, "the json to be judged on"),
         ]
         for holds, key, value, expected in rules:
-            if not holds:
+            if not holds and not (value == AUTO and key in BY_RECIPE):
                 raise ConfigError(f"{key} is {value!r}, it must be {expected} - set --{key} VALUE")
 
 
-def load_config(path: Path, overrides: list[str] | None = None) -> FinetuneConfig:
-    """Read a YAML, apply `--section.key value` overrides, check. Raises ConfigError with file and line."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}) - check --config") from None
-    _check_keys(text, path)
+def load_config(paths: Path | Sequence[Path], overrides: list[str] | None = None) -> FinetuneConfig:
+    """Read one or several YAMLs (later ones win), apply `--section.key value` overrides, check.
+
+    Under `optim.recipe: auto` what was not written is AUTO. Raises ConfigError with file and line.
+    """
+    files = [paths] if isinstance(paths, Path) else list(paths)
+    words: list[str] = []
+    for path in files:
+        document = yaml.safe_load(_read_checked(path)) or {}
+        words += [f"--{key}={value}" for key, value in _flatten(document)]
+    words += _checked_overrides(overrides or [])
+    named = " + ".join(map(str, files))
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(FinetuneConfig, as_group=False)
-    arguments = _checked_overrides(overrides or [])
     try:
-        namespace = parser.parse_args(
-            [f"--{key}={value}" for key, value in _flatten(yaml.safe_load(text) or {})] + arguments
-        )
+        namespace = parser.parse_args(_left_to_recipe(words))
         config = (
             parser.instantiate(namespace)
             if hasattr(parser, "instantiate")
             else parser.instantiate_classes(namespace)
         )
     except jsonargparse.ArgumentError as error:
-        raise ConfigError(f"{path}: {_first_sentence(error)} - mend the value") from None
+        raise ConfigError(f"{named}: {_first_sentence(error)} - mend the value") from None
     result = FinetuneConfig(
         **{item.name: getattr(config, item.name) for item in dataclasses.fields(FinetuneConfig)}
     )
     result.check()
     return result
+
+
+def _read_checked(path: Path) -> str:
+    """A YAML's text, all of whose keys are known."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}) - check --config") from None
+    _check_keys(text, path)
+    return text
+
+
+def _left_to_recipe(words: list[str]) -> list[str]:
+    """`--key=value` words, the last of a key wins; `auto`, or nothing under `optim.recipe: auto`, becomes AUTO."""
+    values = dict(word.removeprefix("--").split("=", 1) for word in words)
+    for key in BY_RECIPE:
+        unwritten = values.get("optim.recipe") == "auto" and key not in values
+        if unwritten or values.get(key) == "auto":
+            values[key] = str(AUTO)
+    return [f"--{key}={value}" for key, value in values.items()]
 
 
 def _flatten(document: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

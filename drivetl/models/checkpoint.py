@@ -22,6 +22,7 @@ from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models.build import ModelSpec, architecture, build_model
 from drivetl.models.detector import Detector
 from drivetl.models.precision import choose_device, choose_precision
+from drivetl.models.surgery import modern_keys
 
 State = dict[str, Tensor]
 
@@ -181,6 +182,25 @@ def read_source(start: str, arch: str) -> Source | None:
     if len(names) + 1 != len(scores):
         names = tuple(f"class {number}" for number in range(1, len(scores)))
     return Source(state, names, described=f"weights {path.name}")
+
+
+def load_source_detector(start: str, target: ModelSpec, device: str, precision: str) -> Detector:
+    """The detector that `model.start` names, as it was: a run with its own settings, published weights or a weights
+    file with the target's image size and limits. Raises CheckpointError or ConfigError."""
+    if Path(start).expanduser().is_dir():
+        return load_detector(Path(start).expanduser(), "best", device, precision)
+    source = read_source(start, target.arch)
+    if source is None or source.categories is None:
+        raise ConfigError(f"model.start {start} is no detector - name a run, coco, or a detector's weights")
+    spec = dataclasses.replace(
+        target, categories=source.categories, anchor_sizes=None, anchor_ratios=None, frozen_norm=True
+    )
+    model = build_model(spec)
+    load_strict(model, modern_keys(source.state), Path(start))
+    place = choose_device(device)
+    model.to(place).eval()
+    dtype, _ = choose_precision(precision, place)
+    return Detector(model, spec.categories, place, dtype, "")
 
 
 def _published(start: str, arch: str) -> Source:

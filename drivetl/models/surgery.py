@@ -173,10 +173,10 @@ def plan(
 
 def _sources(name: str, wanted: dict[str, float], ancestry: dict[str, dict[str, float]]) -> dict[str, float]:
     """Source class -> weight, not normalised; empty when nothing is related."""
-    known = {_fold(source): source for source in reversed(ancestry)}
+    known = {fold(source): source for source in reversed(ancestry)}
     own, direct = (
-        known.get(_fold(name)),
-        {known[_fold(parent)]: weight for parent, weight in wanted.items() if _fold(parent) in known},
+        known.get(fold(name)),
+        {known[fold(parent)]: weight for parent, weight in wanted.items() if fold(parent) in known},
     )
     if own is not None and own not in direct:
         return {own: 1.0}
@@ -191,8 +191,8 @@ def _sources(name: str, wanted: dict[str, float], ancestry: dict[str, dict[str, 
 
 def _shared(wanted: dict[str, float], parents: dict[str, float]) -> float:
     """How much of two ancestries is the same, 0..1."""
-    folded = {_fold(name): weight for name, weight in parents.items()}
-    return sum(min(weight, folded.get(_fold(name), 0.0)) for name, weight in wanted.items())
+    folded = {fold(name): weight for name, weight in parents.items()}
+    return sum(min(weight, folded.get(fold(name), 0.0)) for name, weight in wanted.items())
 
 
 def _class_row(name: str, sources: dict[str, float], names: tuple[str, ...]) -> ClassRow:
@@ -205,17 +205,17 @@ def _class_row(name: str, sources: dict[str, float], names: tuple[str, ...]) -> 
 
 
 def _check_known(name: str, wanted: dict[str, float], vocabulary: set[str]) -> None:
-    folded = {_fold(item): item for item in vocabulary}
+    folded = {fold(item): item for item in vocabulary}
     for parent in wanted:
-        if _fold(parent) not in folded and _fold(parent) != _fold(name):
-            near = difflib.get_close_matches(_fold(parent), folded, n=1)
+        if fold(parent) not in folded and fold(parent) != fold(name):
+            near = difflib.get_close_matches(fold(parent), folded, n=1)
             hint = f"did you mean {folded[near[0]]!r}?" if near else "name a class of the source"
             raise ConfigError(
                 f"class {name!r} grows out of {parent!r}, which neither the source nor COCO has - {hint}"
             )
 
 
-def _fold(name: str) -> str:
+def fold(name: str) -> str:
     """`Traffic_Light` and `traffic light` are one name."""
     return re.sub(r"[\s_-]+", " ", name.strip().casefold())
 

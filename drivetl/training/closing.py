@@ -12,6 +12,7 @@ from drivetl.config import FinetuneConfig
 from drivetl.evaluation.comparison import compare
 from drivetl.evaluation.results import load_results
 from drivetl.evaluation.store import match
+from drivetl.training import forgetting
 from drivetl.training.trainer import BEST_DETECTIONS, SOURCE_DETECTIONS
 
 HANDFUL = 6
@@ -69,6 +70,16 @@ def verdict(found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     return f"{word}: {change} ({delta['point']:+.3f}, {interval}, p {delta['p']:.3f})"
 
 
+def _forgotten(found: dict[str, Any]) -> list[str]:
+    table = [
+        "| source's class | objects | now | before | after | change (95 %) |",
+        "|---|---|---|---|---|---|",
+    ]
+    table += [f"| {' | '.join(row)} |" for row in forgetting.lines(found)]
+    about = f"What it forgot: AP on `{found['data']}`, {found['images']} images of {found['drives']} drives."
+    return [about, "", *table, ""]
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.3f}"
 
@@ -101,6 +112,8 @@ def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
         "AP is COCO's, on the validation drives, which also chose the epoch: other drives will say a little less.",
         "",
     ]
+    if facts["forgetting"] is not None:
+        lines += _forgotten(facts["forgetting"])
     lines += [
         "How it holds up in fog, rain and darkness:",
         "",

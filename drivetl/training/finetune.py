@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from drivetl import console
 from drivetl.coco.files import write_atomically
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
-from drivetl.config import FinetuneConfig, load_config
+from drivetl.config import AUTO, BY_RECIPE, FinetuneConfig, load_config
 from drivetl.data.dataset import DetectionDataset, loader_options
 from drivetl.data.sampling import EpochBatches
 from drivetl.errors import ConfigError
@@ -23,6 +24,7 @@ from drivetl.models.precision import choose_device, choose_precision
 from drivetl.training.closing import model_card, outcome
 from drivetl.training.distributed import Group, process_group
 from drivetl.training.ema import Average
+from drivetl.training.forgetting import OldDomain, measure, old_domain, show
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.prepare import Prepared, prepare
 from drivetl.training.rundir import MetricsLog, create_run, provenance, write_json
@@ -45,20 +47,27 @@ class Outcome:
     """outcome.json: best against row 0, with interval and verdict; empty on processes that do not lead."""
 
 
-def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False) -> Outcome:
+def finetune(
+    config: FinetuneConfig, out: Path, *, resume: bool = False, source_data: Path | None = None
+) -> Outcome:
     """Fine-tune as the config says into the run directory `out`.
 
+    source_data: a COCO json of the domain the source comes from; what was forgotten there is then measured.
     Raises ConfigError when `out` exists (unless resuming), DataError / CheckpointError for unusable input,
     DrivetlError when a loss stops being finite.
     """
     config.check()
-    _check_run(out, config, resume)
+    _check_run(out, resume)
+    if resume:
+        config = _continued(config, out)
     with process_group() as group:
         torch.manual_seed(config.seed + group.rank)
         device = choose_device(_local_device(config.runtime.device, group))
         precision, reason = choose_precision(config.runtime.precision, device)
         train, val = read_pair(config)
-        prepared = prepare(config, train, val, device, precision)
+        prepared = prepare(config, train, val, device, precision, group.world)
+        config = prepared.config
+        old = old_domain(source_data, prepared) if source_data is not None else None
         prepared.notes.append(f"{str(precision).removeprefix('torch.')} on {device}: {reason}")
         if group.leads:
             console.say("\n".join(prepared.notes))
@@ -75,31 +84,45 @@ def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False) -> Outc
             trainer.resume()
         trainer.learn(evaluate_start=prepared.source_maps)
         assert trainer.best is not None or not group.leads
-        found = _close(trainer, prepared) if group.leads else {}
+        found = _close(trainer, prepared, old) if group.leads else {}
         return Outcome(out, trainer.log.rows, trainer.best or {}, found)
 
 
-def _check_run(out: Path, config: FinetuneConfig, resume: bool) -> None:
-    """A new run needs a free name, a resumed one its state and the same configuration."""
+def _check_run(out: Path, resume: bool) -> None:
+    """A new run needs a free name, a resumed one its state."""
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if taken and not resume:
         raise ConfigError(f"{out}: exists already - choose another --out, or continue it with --resume")
-    if not resume:
-        return
-    if not (out / "checkpoints" / "last" / "state.safetensors").is_file():
+    if resume and not (out / "checkpoints" / "last" / "state.safetensors").is_file():
         raise ConfigError(
             f"{out}: nothing to resume (no checkpoints/last/state.safetensors) - start it without --resume"
         )
-    stored = load_config(out / "config.yaml").as_dict()
-    for section, values in config.as_dict().items():
+
+
+def _continued(config: FinetuneConfig, out: Path) -> FinetuneConfig:
+    """The config of a resumed run: what was left to the recipe is as it was chosen then, all else must be the same."""
+    stored, given = load_config(out / "config.yaml").as_dict(), config.as_dict()
+    for section, values in given.items():
         pairs = values.items() if isinstance(values, dict) else [("", values)]
         for key, value in pairs:
             before = stored[section][key] if key else stored[section]
+            name = f"{section}.{key}" if key else section
+            if name in BY_RECIPE and value == AUTO:
+                continue
             if before != value and (section, key) not in MAY_CHANGE:
-                name = f"{section}.{key}" if key else section
                 raise ConfigError(
                     f"{out}: {name} was {before!r}, now {value!r} - resume with the same value, or start another --out"
                 )
+
+    def kept(section: str) -> dict[str, Any]:
+        left = {key: value for key, value in given[section].items() if value == AUTO}
+        return {key: stored[section][key] for key in left if f"{section}.{key}" in BY_RECIPE}
+
+    return dataclasses.replace(
+        config,
+        optim=dataclasses.replace(config.optim, **kept("optim")),
+        eval=dataclasses.replace(config.eval, **kept("eval")),
+    )
 
 
 def _local_device(wanted: str, group: Group) -> str:
@@ -186,12 +209,16 @@ def _workers(wanted: int, device: torch.device) -> int:
     return min(8, max(0, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
 
 
-def _close(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
-    """outcome.json, the model card, the closing table, what adapting was worth, the next command."""
+def _close(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict[str, Any]:
+    """outcome.json, forgetting.json, the model card, the closing tables, the next command."""
     rows, best, config, run, val = trainer.log.rows, trainer.best, trainer.config, trainer.run, trainer.val
     assert best is not None
     found = outcome(run, rows, best, val)
     write_json(run / "outcome.json", found)
+    forgotten = None
+    if old is not None:
+        forgotten = measure(old, prepared, run, config.eval.batch_size, trainer.device)
+        write_json(run / "forgetting.json", forgotten)
     facts = {
         "start": prepared.described,
         "categories": trainer.spec.categories,
@@ -199,6 +226,7 @@ def _close(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
         "train_drives": len({image.sequence for image in prepared.train.images}),
         "augmentation": prepared.manifest.get("preset", "none"),
         "outcome": found,
+        "forgetting": forgotten,
         "path": run,
     }
     write_atomically(run / "README.md", model_card(run.name, config, facts))
@@ -206,6 +234,8 @@ def _close(trainer: Trainer, prepared: Prepared) -> dict[str, Any]:
     console.table(
         f"{run.name}: {config.model.arch}, {len(val.images)} validation images", columns, map(_line, rows)
     )
+    if forgotten is not None:
+        show(forgotten)
     if found["verdict"]:
         console.say(found["verdict"])
     console.wrote(run, f"drivetl eval-robustness --run {run} --data {config.data.val}")

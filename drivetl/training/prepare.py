@@ -22,6 +22,7 @@ from drivetl.models.anchors import expand_rpn, scaled_boxes, spec_of, strides_of
 from drivetl.models.build import ModelSpec, architecture, build_model
 from drivetl.models.checkpoint import Source, load_backbone, read_source
 from drivetl.models.norm import choose_norm
+from drivetl.training.recipe import settled, start_of
 
 Relation = dict[str, dict[str, float]]
 
@@ -30,6 +31,8 @@ Relation = dict[str, dict[str, float]]
 class Prepared:
     """Everything `finetune` needs to start learning, and what it tells the user first."""
 
+    config: FinetuneConfig
+    """The effective one: what was left to the recipe is filled in."""
     model: nn.Module
     spec: ModelSpec
     train: Dataset
@@ -50,7 +53,12 @@ class Prepared:
 
 
 def prepare(
-    config: FinetuneConfig, train: Dataset, val: Dataset, device: torch.device, precision: torch.dtype
+    config: FinetuneConfig,
+    train: Dataset,
+    val: Dataset,
+    device: torch.device,
+    precision: torch.dtype,
+    world: int = 1,
 ) -> Prepared:
     """Decide and build. Raises ConfigError, CheckpointError or DataError with the way out."""
     notes: list[str] = []
@@ -60,6 +68,8 @@ def prepare(
     taxonomy = train.info.get("taxonomy")
     taxonomy = parse_taxonomy(taxonomy) if taxonomy else own_labels(train.categories)
     source = read_source(config.model.start, config.model.arch)
+    config, chosen_by_recipe = settled(config, len(train.images), start_of(source), world)
+    notes += [chosen_by_recipe] if chosen_by_recipe else []
     frozen, reason = choose_norm(config.model.norm, config.model.start, config.optim.batch_size)
     notes.append(f"BatchNorm {'frozen' if frozen else 'trained'}: {reason}")
     spec = _spec(config, train.categories, frozen, source)
@@ -86,6 +96,7 @@ def prepare(
     layout = config.runtime.channels_last
     fast = precision == torch.bfloat16 or (device.type == "cpu" and arch.depthwise)
     return Prepared(
+        config=config,
         model=model,
         spec=spec,
         train=train,

@@ -1,5 +1,7 @@
 """A tiny true tree: coloured rectangles on grey, three drives, one image without objects, one of odd size."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from drivetl.coco.io import write_dataset
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.config import DataConfig, EvalConfig, FinetuneConfig, ModelConfig, OptimConfig, RuntimeConfig
+from drivetl.training.finetune import finetune
 
 
 def _picture(rng, width, height, n_objects):
@@ -54,10 +57,8 @@ def tree(tmp_path):
     return write_tree(tmp_path / "train"), write_tree(tmp_path / "val", n_images=4, first_drive=10, seed=1)
 
 
-@pytest.fixture
-def small_config(tree):
+def tiny_training(train, val):
     """A training of four steps that takes a second."""
-    train, val = tree
     return FinetuneConfig(
         data=DataConfig(str(train), str(val), augment="photometric", workers=0),
         model=ModelConfig(
@@ -74,3 +75,21 @@ def small_config(tree):
         eval=EvalConfig(batch_size=2),
         runtime=RuntimeConfig(device="cpu", precision="fp32"),
     )
+
+
+@pytest.fixture
+def small_config(tree):
+    """A training of four steps that takes a second."""
+    return tiny_training(*tree)
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory):
+    """(config, run) of a detector that found something, made once: not to be changed."""
+    root = tmp_path_factory.mktemp("source")
+    train = write_tree(root / "train")
+    val = write_tree(root / "val", n_images=4, first_drive=10, seed=1)
+    config = tiny_training(train, val)
+    config = replace(config, optim=replace(config.optim, epochs=6, lr=3e-3), eval=EvalConfig(6, 2))
+    finetune(config, root / "run")
+    return config, root / "run"

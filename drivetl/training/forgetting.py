@@ -1,0 +1,196 @@
+"""The forgetting ledger: what adapting cost on the old domain, class by class of the source.
+
+A class of the source lives on in the classes that surgery made from its rows alone (`kept`); a detection of any of
+them counts for it. A class that nothing was made from, or that was merged with others, is gone: it has no value
+after, which is not 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.ops import batched_nms
+
+from drivetl import console
+from drivetl.coco.io import read_dataset
+from drivetl.coco.records import Dataset
+from drivetl.errors import ConfigError
+from drivetl.evaluation import coco_ap
+from drivetl.evaluation.details import plain_values
+from drivetl.evaluation.ground_truth import Floats
+from drivetl.evaluation.results import Results
+from drivetl.evaluation.statistics import draw_weights, few_units, percentile_interval
+from drivetl.evaluation.store import match
+from drivetl.models.checkpoint import load_detector, load_source_detector
+from drivetl.models.detector import Detector
+from drivetl.models.surgery import fold
+from drivetl.training.distributed import Group
+from drivetl.training.prepare import Prepared
+from drivetl.training.validate import validate, validation_loader
+
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class OldDomain:
+    """Where the source came from, and which labels of the two detectors mean which of its classes."""
+
+    path: Path
+    dataset: Dataset
+    names: tuple[str, ...]
+    """The source's classes that the old data labels, in the data's order."""
+    left_out: tuple[str, ...]
+    """Classes of the old data that the source does not know."""
+    before: dict[int, int]
+    """Label of the source -> category id of the old data."""
+    after: dict[int, int]
+    """Label of the adapted detector -> category id of the old data."""
+
+
+def old_domain(path: Path, prepared: Prepared) -> OldDomain:
+    """Relate the old data to source and target by class names and the surgery's plan.
+
+    Raises ConfigError when the source is no detector or shares no class with the data.
+    """
+    dataset = read_dataset(path)
+    plan = prepared.surgery.get("classes")
+    if not plan:
+        raise ConfigError(
+            f"--source-data needs a source that detects, model.start is {prepared.described} - leave it out"
+        )
+    source = [fold(name) for name in prepared.surgery["source_classes"]]
+    before = {
+        source.index(fold(name)) + 1: number
+        for number, name in enumerate(dataset.categories, 1)
+        if fold(name) in source
+    }
+    if not before or not dataset.images:
+        raise ConfigError(
+            f"{path}: {len(dataset.images)} images with classes {', '.join(dataset.categories)}, none of which the "
+            f"source knows: {', '.join(prepared.surgery['source_classes'])} - give data of the source's own classes"
+        )
+    after = {
+        label: before[row["rows"][0]]
+        for label, row in enumerate(plan)
+        if label and row["status"] == "kept" and row["rows"][0] in before
+    }
+    known = set(before.values())
+    names = [(number in known, name) for number, name in enumerate(dataset.categories, 1)]
+    kept, left_out = (tuple(name for inside, name in names if inside is wanted) for wanted in (True, False))
+    return OldDomain(path, dataset, kept, left_out, before, after)
+
+
+def relabelled(found: Results, to: Mapping[int, int]) -> Results:
+    """Detections under the old data's category ids; of other classes left out.
+
+    Where several classes stand for one old class, a box that another of them found already (IoU above torchvision's
+    NMS threshold of 0.5) is left out: one object must not count twice.
+    """
+    kept = found.where(np.isin(found.category_id, list(to)))
+    labels = np.array([to[int(label)] for label in kept.category_id], np.int64)
+    merged = dataclasses.replace(kept, category_id=labels)
+    if len(set(to.values())) == len(to) or not len(merged):
+        return merged
+    boxes = torch.from_numpy(merged.boxes_xywh.copy())
+    boxes[:, 2:] += boxes[:, :2]
+    group = torch.from_numpy(merged.image_id * (max(to.values()) + 1) + labels)
+    return merged.where(batched_nms(boxes, torch.from_numpy(merged.scores), group, 0.5).numpy())
+
+
+def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[str]) -> dict[str, Any]:
+    """AP on the old domain before and after, per class of the source, with paired intervals over drives.
+
+    classes: of the adapted detector, in label order. Ready for JSON (forgetting.json): null is "not measured".
+    """
+    stores = [
+        match(old.dataset, relabelled(found, to)) for found, to in ((before, old.before), (after, old.after))
+    ]
+    units = stores[0].units()
+    weights = np.vstack([np.ones(len(units)), draw_weights(units, DRAWS)])
+    first, second = (coco_ap.class_ap(store, None, weights) for store in stores)  # (1 + B, K)
+    ids = [old.dataset.categories.index(name) for name in old.names]
+    gone = np.array([number + 1 not in old.after.values() for number in ids])
+    counts = stores[0].truth.counts()
+    rows = []
+    for name, number, lost in zip(old.names, ids, gone, strict=True):
+        then, now = first[:, number], np.full(len(weights), np.nan) if lost else second[:, number]
+        counterpart = [classes[label - 1] for label, to in old.after.items() if to == number + 1]
+        rows.append({"name": name, "n": int(counts[number]), "counterpart": counterpart} | _change(then, now))
+    kept = [number for number, lost in zip(ids, gone, strict=True) if not lost and counts[number]]
+    mean = _change(first[:, kept].mean(axis=1), second[:, kept].mean(axis=1)) if kept else None
+    document = {
+        "metric": "AP",
+        "data": str(old.path),
+        "images": len(old.dataset.images),
+        "drives": len(set(units)),
+        "draws": DRAWS,
+        "warning": few_units(units),
+        "classes": rows,
+        "mean": mean,
+        "left_out": list(old.left_out),
+    }
+    plain: dict[str, Any] = plain_values(document)
+    return plain
+
+
+def _change(before: Floats, after: Floats) -> dict[str, Any]:
+    """Columns whose first row is as measured, the others draws -> before, after and after minus before."""
+    columns = {"before": before, "after": after, "delta": after - before}
+    found = {name: percentile_interval(column[1:], float(column[0])) for name, column in columns.items()}
+    return {name: {"point": one.point, "low": one.low, "high": one.high} for name, one in found.items()}
+
+
+def measure(
+    old: OldDomain, prepared: Prepared, run: Path, batch_size: int, device: torch.device
+) -> dict[str, Any]:
+    """Run source and best checkpoint on the old domain. Raises CheckpointError when the source cannot be rebuilt."""
+    model, place = prepared.config.model, str(device)
+    precision = prepared.config.runtime.precision
+    source = load_source_detector(model.start, prepared.spec, place, precision)
+    adapted = load_detector(run, "best", place, precision)
+    found = [
+        _detect(one, old, batch_size, title) for one, title in ((source, "source"), (adapted, "adapted"))
+    ]
+    return ledger(old, found[0], found[1], adapted.categories)
+
+
+def _detect(detector: Detector, old: OldDomain, batch_size: int, who: str) -> Results:
+    loader = validation_loader(old.dataset, batch_size, 0, detector.device, Group(), 0.0)
+    with console.progress_bar() as bar:
+        task = bar.add_task(f"{who} on {old.path.name}", total=len(loader), note="")
+        return validate(
+            detector.model, loader, detector.device, detector.precision, Group(), lambda: bar.advance(task)
+        )
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the ledger."""
+    title = f"Forgetting: AP on {found['data']}, {found['images']} images of {found['drives']} drives"
+    console.table(title, ["class", "n", "now", "before", "after", "change (95 %)"], lines(found))
+
+
+def lines(found: dict[str, Any]) -> list[list[str]]:
+    """A row of text per class, and one for the mean over the classes that live on."""
+    rows = [
+        [row["name"], str(row["n"]), ", ".join(row["counterpart"]) or "gone", *_values(row)]
+        for row in found["classes"]
+    ]
+    return rows + ([["mean of those kept", "", "", *_values(found["mean"])]] if found["mean"] else [])
+
+
+def _values(row: dict[str, Any]) -> list[str]:
+    before, after, delta = row["before"], row["after"], row["delta"]
+    text = [_number(before["point"]), _number(after["point"]) if row.get("counterpart", True) else "gone"]
+    if delta["point"] is None or delta["low"] is None:
+        return [*text, "-"]
+    return [*text, f"{delta['point']:+.3f} ({delta['low']:+.3f} to {delta['high']:+.3f})"]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

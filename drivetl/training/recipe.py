@@ -1,0 +1,90 @@
+"""A recipe by the number of labels: what `optim.recipe: auto` fills in where the config says nothing.
+
+Few labels and a detector to start from: hold on to it. Low rates, lower stages frozen, weights pulled to the start
+(L2-SP) and averaged, so that a few hundred steps cannot undo what was learnt from many more images. Many labels: let
+it learn. Features alone know no box yet, so neck and heads need higher rates and more steps; random weights, most.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from drivetl.config import AUTO, FinetuneConfig
+from drivetl.models.checkpoint import Source
+
+Start = Literal["detector", "features", "none"]
+
+FEW = 200
+"""Up to so many labelled images count as few."""
+LOOKS = 10
+"""Evaluations over a training, about."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Values of `optim`, by their names there."""
+
+    epochs: int
+    lr: float
+    layer_decay: float
+    heads_only_epochs: int
+    frozen_stages: int
+    l2sp: float
+    ema: float
+
+
+def recipe(n_images: int, start: Start, batch_size: int) -> Recipe:
+    """The recipe for `n_images` labelled training images (empty ones count) at `batch_size` images per step.
+
+    With few labels the length is set in steps, 4 (detector), 8 (features) or 12 (random weights) per image within
+    bounds; with many in epochs.
+    """
+    few = n_images <= FEW
+
+    def epochs(per_image: int, least: int, most: int) -> int:
+        steps = min(most, max(least, per_image * n_images))
+        return math.ceil(steps / math.ceil(max(1, n_images) / batch_size))
+
+    if start == "detector":
+        if few:
+            return Recipe(epochs(4, 300, 800), 1e-4, 0.7, 0, 2, 0.01, 0.99)
+        return Recipe(12, 2e-4, 0.7, 1, 1, 0.0, 0.999)
+    if start == "features":
+        return Recipe(epochs(8, 600, 1600) if few else 8, 5e-4, 0.7, 0, 0, 0.0, 0.0)
+    return Recipe(epochs(12, 1500, 2400) if few else 24, 1e-3, 1.0, 0, 0, 0.0, 0.0)
+
+
+def start_of(source: Source | None) -> Start:
+    """What kind of start the weights of `model.start` are."""
+    return "none" if source is None else "features" if source.categories is None else "detector"
+
+
+def settled(
+    config: FinetuneConfig, n_images: int, start: Start, world: int = 1
+) -> tuple[FinetuneConfig, str]:
+    """The config with every value that was left to the recipe filled in, and one line saying so ('' when none was).
+
+    Values that were written win. Raises ConfigError where a written value does not go with the recipe's.
+    """
+    chosen = recipe(n_images, start, config.optim.batch_size * world)
+    names = [item.name for item in dataclasses.fields(Recipe) if getattr(config.optim, item.name) == AUTO]
+    optim = dataclasses.replace(config.optim, **{name: getattr(chosen, name) for name in names})
+    if "heads_only_epochs" in names:  # a written length may be shorter
+        optim = dataclasses.replace(
+            optim, heads_only_epochs=min(optim.heads_only_epochs, max(0, optim.epochs - 1))
+        )
+    every = config.eval.every
+    if every == AUTO:
+        every = max(1, optim.epochs // LOOKS)
+        names.append("eval.every")
+    if not names:
+        return config, ""
+    done = dataclasses.replace(config, optim=optim, eval=dataclasses.replace(config.eval, every=every))
+    done.check()
+    kinds = {"detector": "a detector", "features": "features alone", "none": "random weights"}
+    amount = f"{n_images} labelled images ({'few' if n_images <= FEW else 'many'})"
+    values = [f"{name} {every if '.' in name else getattr(optim, name):g}" for name in names]
+    return done, f"recipe for {amount} from {kinds[start]}: {', '.join(values)}"

@@ -1,0 +1,144 @@
+"""Laws of the recipe by the number of labels, of layered configs and of the shipped regimes."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from drivetl.config import AUTO, BY_RECIPE, dump_yaml, load_config
+from drivetl.errors import ConfigError
+from drivetl.models.checkpoint import read_weights
+from drivetl.training.finetune import finetune
+from drivetl.training.recipe import FEW, recipe, settled
+from drivetl.training.rundir import read_metrics
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "finetune"
+REGIMES = sorted(path.stem for path in (CONFIGS / "regimes").glob("*.yaml"))
+DATA = "data: {train: a.json, val: b.json}\n"
+
+
+def written(tmp_path, text, name="c.yaml"):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("start", ["detector", "features", "none"])
+@pytest.mark.parametrize("batch", [1, 4, 16])
+def test_law_few_labels_get_steps_within_bounds(start, batch):
+    least, most = {"detector": (300, 800), "features": (600, 1600), "none": (1500, 2400)}[start]
+    before = 0
+    for n in (1, 10, 25, 50, 100, FEW):
+        per_epoch = -(-n // batch)
+        steps = recipe(n, start, batch).epochs * per_epoch
+        assert least <= steps < most + per_epoch  # the last epoch is whole
+        assert steps >= before - per_epoch
+        before = steps
+
+
+def test_a_few_labels_hold_on_to_a_detector_and_many_let_it_learn():
+    few, many = recipe(50, "detector", 4), recipe(5000, "detector", 4)
+    assert few.lr < many.lr and few.frozen_stages > many.frozen_stages and few.l2sp > many.l2sp
+    assert recipe(50, "none", 4).frozen_stages == 0 == recipe(50, "none", 4).l2sp
+    assert recipe(50, "features", 4).lr > few.lr
+
+
+def test_what_is_not_written_is_left_to_the_recipe_and_what_is_written_wins(tmp_path):
+    path = written(tmp_path, DATA + "optim: {recipe: auto, lr: 0.5, epochs: auto}\n")
+    config = load_config(path, ["--optim.ema", "0.5"])
+    assert (config.optim.lr, config.optim.ema, config.optim.epochs, config.eval.every) == (
+        0.5,
+        0.5,
+        AUTO,
+        AUTO,
+    )
+    done, said = settled(config, 50, "detector")
+    assert (done.optim.lr, done.optim.ema) == (0.5, 0.5)
+    chosen = recipe(50, "detector", 4)
+    assert (done.optim.epochs, done.optim.frozen_stages) == (chosen.epochs, chosen.frozen_stages)
+    assert said.startswith("recipe for 50 labelled images (few) from a detector: epochs 24, layer_decay 0.7")
+    assert "lr" not in said and "ema" not in said
+    values = done.as_dict()
+    assert all(values[key.split(".")[0]][key.split(".")[1]] != AUTO for key in BY_RECIPE)
+    again = load_config(written(tmp_path, dump_yaml(done), "again.yaml"))
+    assert again == done and settled(again, 9000, "none") == (done, "")
+
+
+def test_as_written_leaves_nothing_to_the_recipe(tmp_path):
+    config = load_config(written(tmp_path, DATA + "optim: {lr: 0.5}\n"))
+    assert (config.optim.epochs, config.optim.frozen_stages, config.eval.every) == (12, 0, 1)
+    assert settled(config, 50, "detector") == (config, "")
+
+
+def test_a_short_written_training_shortens_what_the_recipe_keeps_frozen(tmp_path):
+    path = written(tmp_path, DATA + "optim: {recipe: auto, epochs: 1}\n")
+    assert settled(load_config(path), 5000, "detector")[0].optim.heads_only_epochs == 0
+    clash = written(tmp_path, DATA + "optim: {recipe: auto, heads_only_epochs: 90}\n", "clash.yaml")
+    with pytest.raises(ConfigError, match=r"optim\.heads_only_epochs is 90.*below optim\.epochs"):
+        settled(load_config(clash), 5000, "detector")
+
+
+def test_a_later_config_wins_and_flags_win_over_both(tmp_path):
+    first = written(tmp_path, DATA + "optim: {lr: 0.5, epochs: 7}\nseed: 3\n")
+    second = written(tmp_path, "optim: {lr: 0.25}\n", "d.yaml")
+    config = load_config([first, second], ["--optim.epochs", "9"])
+    assert (config.optim.lr, config.optim.epochs, config.seed) == (0.25, 9, 3)
+    with pytest.raises(ConfigError, match=r"d\.yaml:1: unknown key 'optim\.lrr'"):
+        load_config([first, written(tmp_path, "optim: {lrr: 1}\n", "d.yaml")])
+    with pytest.raises(ConfigError, match=r"c\.yaml \+ .*d\.yaml: .*optim\.lr"):
+        load_config([first, written(tmp_path, "optim: {lr: fast}\n", "d.yaml")])
+
+
+def test_the_effective_values_are_kept_and_resumed(source, tmp_path):
+    """The recipe's choice stands in config.yaml; resuming with the same `auto` config takes it from there."""
+    config, run = source
+    auto = {key.split(".")[1]: AUTO for key in BY_RECIPE if key.startswith("optim.")} | {"epochs": 1}
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, start=str(run)),
+        optim=dataclasses.replace(config.optim, recipe="auto", **auto),
+        eval=dataclasses.replace(config.eval, every=AUTO),
+    )
+    finetune(config, tmp_path / "run")
+    effective = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (effective["optim"]["lr"], effective["optim"]["frozen_stages"]) == (1e-4, 2)
+    assert effective["eval"]["every"] == 1
+    finetune(config, tmp_path / "run", resume=True)
+    with pytest.raises(ConfigError, match=r"optim\.batch_size was 4, now 2"):
+        other = dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=2))
+        finetune(other, tmp_path / "run", resume=True)
+
+
+STAGES = tuple(f"backbone.body.{number}." for number in range(5))
+HEADS = ("backbone.fpn.", "rpn.head.", "roi_heads.")
+MOVE = {
+    "heads_only": (1, HEADS),
+    "gradual_unfreezing": (3, (*HEADS, STAGES[4])),
+    "layer_decay": (1, (*HEADS, *STAGES)),
+    "l2sp": (1, (*HEADS, *STAGES)),
+    "from_scratch": (1, (*HEADS, *STAGES)),
+}
+"""Regime -> epochs of the test, what moves in them; all else must stay as it was, bit for bit."""
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_a_regime_moves_what_its_name_says(source, tmp_path, regime):
+    config, run = source
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, start=str(run)))
+    base, over = written(tmp_path, dump_yaml(config)), CONFIGS / "regimes" / f"{regime}.yaml"
+    assert f"--config configs/finetune/regimes/{regime}.yaml" in over.read_text()
+    epochs, moving = MOVE[regime]
+    layered = load_config([base, over], [f"--optim.epochs={epochs}", "--optim.lr=0.001"])
+    finetune(layered, tmp_path / "run")
+    before = read_weights(run / "checkpoints" / "best" / "model.safetensors")
+    after = read_weights(tmp_path / "run" / "checkpoints" / "last" / "model.safetensors")
+    for part in (*STAGES, *HEADS):
+        moved = [not torch.equal(after[key], before[key]) for key in before if key.startswith(part)]
+        assert any(moved) if part in moving else not any(moved), part
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert ("train_loss_l2sp" in rows[-1]) == (regime == "l2sp")
+    surgery = json.loads((tmp_path / "run" / "surgery.json").read_text())
+    assert (surgery["start"] == "none") == (regime == "from_scratch")
