@@ -14,16 +14,28 @@ import yaml
 from drivetl.coco.boxes import xywh_to_xyxy
 from drivetl.coco.files import new_directory
 from drivetl.coco.records import Annotation, Box, Dataset, ImageRecord
+from drivetl.errors import DataError
 
 VOC_FLAGS = ("pose", "truncated", "occluded")
 """Attributes that VOC has elements for."""
+
+
+def _new_file(path: Path, image: ImageRecord) -> Path:
+    """The path in a folder that exists. Raises DataError when another image has the same label file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        raise DataError(
+            f"image {image.file_name!r} and another one differ in their suffix alone, so they share a label file",
+            remedy="rename one of them",
+        )
+    return path
 
 
 def write_yolo(dataset: Dataset, folder: Path) -> Counter[str]:
     """Write folder/data.yaml and folder/labels/<image>.txt; the folder must not exist yet.
 
     An object whose segmentation is one polygon becomes a polygon row, any other a box row. Returns what YOLO cannot
-    hold, with counts. Raises DataError when the folder holds something.
+    hold, with counts. Raises DataError when the folder holds something, or two images share a label file.
     """
     lost: Counter[str] = Counter()
     with new_directory(folder) as work:
@@ -33,8 +45,7 @@ def write_yolo(dataset: Dataset, folder: Path) -> Counter[str]:
             if image.ignore_regions:
                 lost["ignore regions"] += len(image.ignore_regions)
             rows = [_yolo_row(item, image, lost) for item in image.annotations]
-            path = work / "labels" / PurePosixPath(image.file_name).with_suffix(".txt")
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path = _new_file(work / "labels" / PurePosixPath(image.file_name).with_suffix(".txt"), image)
             path.write_text("".join(row + "\n" for row in rows), "utf-8")
     return lost
 
@@ -55,13 +66,12 @@ def write_voc(dataset: Dataset, folder: Path) -> Counter[str]:
     """Write folder/Annotations/<image>.xml; the folder must not exist yet.
 
     An ignore region becomes one `difficult` object per class it hides. Returns what VOC cannot hold, with counts.
-    Raises DataError when the folder holds something.
+    Raises DataError when the folder holds something, or two images share a label file.
     """
     lost: Counter[str] = Counter()
     with new_directory(folder) as work:
         for image in dataset.images:
-            path = work / "Annotations" / PurePosixPath(image.file_name).with_suffix(".xml")
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path = _new_file(work / "Annotations" / PurePosixPath(image.file_name).with_suffix(".xml"), image)
             path.write_text(_voc_xml(image, dataset.categories, lost), "utf-8")
     return lost
 
