@@ -3,6 +3,7 @@
     python tools/bench/convert.py [IMAGES]
 
 datumaro is no dependency of drivetl: name a Python that has it (1.13) in DATUMARO_PYTHON, or its row stays empty.
+KITTI_LABELS may name a folder of label files (KITTI's label_2), which are then measured first.
 """
 
 from __future__ import annotations
@@ -16,24 +17,31 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 TITLE = "KITTI -> COCO json"
 NOTE = (
-    "Seconds of wall and processor time of a whole process, its start included, and its peak memory: the fastest of "
-    "three runs in turns, of one for 100,000 images. drivetl writes "
+    "Seconds of wall and processor time of a whole process, its start included (bytecode cached), and the peak memory "
+    "of the largest process: the run of least wall time, of runs in turns, five of each and two for 100,000 images. "
+    "`wall ratio` and `cpu ratio` are datumaro's time by this row's; `load` is the machine's load average before the "
+    "first run, in which each tool's own minute counts. drivetl writes "
     "all, train and val (each ignore region once per class) and every column; datumaro writes one json, occlusion "
-    "and truncation as yes or no, no ignore regions. `share` is the part of drivetl's time in each step. "
-    "What bounds drivetl: a quarter of a second to start (rich, yaml), which is a fifth of KITTI's size; then "
-    "about 11 microseconds an object in one process, shared by reading numbers, building records and encoding "
-    "json, each of them a Python object or two and one call of orjson; opening two files an image."
+    "and truncation as yes or no, no ignore regions. `share` is the part of one drivetl process's time in each step. "
+    "What bounds drivetl: about 11 microseconds of processor an object, shared by reading numbers, building records "
+    "and encoding json, each of them a Python object or two and one call of orjson, and opening two files an image; "
+    "that is divided among all processors. Not divided: the start (0.15 s), listing the folders, taking over the "
+    "workers' lines, splitting and writing."
 )
 ROOT = Path(__file__).parents[2]
 LABELS = ["Car"] * 11 + ["Pedestrian"] * 2 + ["Van", "Cyclist", "Truck", "DontCare", "DontCare"]
 SIZES = ((7_481, 7), (100_000, 15))
 """(images, objects an image): KITTI's own size, and a large city's."""
+
+TREE, OUT = "TREE", "OUT"
+"""In a command: where the images are, and the new folder."""
 
 DATUMARO = """
 import sys, datumaro
@@ -89,36 +97,63 @@ print(json.dumps(seconds))
 def run(sizes: tuple[tuple[int, int], ...] = SIZES) -> list[dict[str, Any]]:
     """One row a tool and size, and one for each step of ours."""
     rows: list[dict[str, Any]] = []
-    datumaro = os.environ.get("DATUMARO_PYTHON")
+    own = os.environ.get("KITTI_LABELS")
+    if own:
+        rows += measure(lambda root: write_tree_of(root, Path(own)))
     for n_images, per_image in sizes:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            n_objects = write_tree(folder / "kitti", n_images, per_image)
-            what = f"{n_images:,} images, {n_objects:,} objects"
-            convert = [sys.executable, str(ROOT / "tools" / "convert_kitti.py"), "--split", "random"]
-            commands = {"drivetl": [*convert, "--root", str(folder / "kitti"), "--out"]}
-            if datumaro:
-                commands["datumaro"] = [datumaro, "-c", DATUMARO, str(folder / "kitti")]
-            best = fastest(commands, folder, 3 if n_images < 50_000 else 1)
-            for tool, result in best.items():
-                ratio = result["cpu_s"] / best["drivetl"]["cpu_s"]
-                rows.append({"what": what, "tool": tool, **result, "times drivetl's": ratio})
-            if not datumaro:
-                rows.append({"what": what, "tool": "datumaro (not installed)"})
-            rows += steps(folder, what)
-    columns = ("what", "tool", "wall_s", "cpu_s", "peak_mb", "times drivetl's", "share")
+        rows += measure(partial(write_tree, n_images=n_images, per_image=per_image))
+    columns = ("what", "tool", "wall_s", "cpu_s", "peak_mb", "wall ratio", "cpu ratio", "load", "share")
     return [{key: row.get(key) for key in columns} for row in rows]
 
 
+def measure(write: Callable[[Path], int]) -> Iterator[dict[str, Any]]:
+    """The rows of one tree; `write` makes it and says how many objects it holds."""
+    datumaro = os.environ.get("DATUMARO_PYTHON")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        n_objects = write(folder / "kitti")
+        n_images = len(list((folder / "kitti" / "training" / "label_2").iterdir()))
+        what = f"{n_images:,} images, {n_objects:,} objects"
+        convert = [sys.executable, str(ROOT / "tools" / "convert_kitti.py"), "--split", "random"]
+        convert += ["--root", TREE, "--out", OUT]
+        commands = {"drivetl": ["all", *convert], "drivetl on one processor": ["one", *convert]}
+        if datumaro:
+            commands["datumaro"] = ["all", datumaro, "-c", DATUMARO, TREE, OUT]
+        load = os.getloadavg()[0]
+        best = fastest(commands, folder, 5 if n_images < 50_000 else 2)
+        for tool, result in best.items():
+            row = {"what": what, "tool": tool, **result, "load": load}
+            if datumaro:
+                row |= {
+                    f"{kind} ratio": best["datumaro"][f"{kind}_s"] / result[f"{kind}_s"]
+                    for kind in ("wall", "cpu")
+                }
+            yield row
+        if not datumaro:
+            yield {"what": what, "tool": "datumaro (not installed)"}
+        yield from steps(folder, what)
+
+
 def fastest(commands: dict[str, list[str]], folder: Path, repeats: int) -> dict[str, dict[str, float]]:
-    """Each tool's fastest of `repeats` runs, taken in turns; a new folder is the last argument of each."""
+    """Each tool's fastest of `repeats` runs, taken in turns, on `folder`/kitti.
+
+    A run on a tree of one image comes first, so that no run waits for Python to compile what it imports.
+    """
+    write_tree(folder / "warm", 1, 1)
+
+    def once(command: list[str], tree: str) -> dict[str, float]:
+        places = {TREE: str(folder / tree), OUT: str(folder / "out")}
+        result = timed([places.get(word, word) for word in command], folder)
+        shutil.rmtree(folder / "out")
+        return result
+
+    for command in commands.values():
+        once(command, "warm")
     found: dict[str, list[dict[str, float]]] = {tool: [] for tool in commands}
-    for number in range(repeats):
+    for _ in range(repeats):
         for tool, command in commands.items():
-            out = folder / f"{tool}{number}"
-            found[tool].append(timed([*command, str(out)]))
-            shutil.rmtree(out)
-    return {tool: min(results, key=lambda result: result["cpu_s"]) for tool, results in found.items()}
+            found[tool].append(once(command, "kitti"))
+    return {tool: min(results, key=lambda result: result["wall_s"]) for tool, results in found.items()}
 
 
 def steps(folder: Path, what: str) -> Iterator[dict[str, Any]]:
@@ -133,9 +168,11 @@ def steps(folder: Path, what: str) -> Iterator[dict[str, Any]]:
 
 
 WATCH = """
-import json, resource, subprocess, sys, time
+import json, os, resource, subprocess, sys, time
+if sys.argv[1] == "one" and hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
 start = time.perf_counter()
-done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+done = subprocess.run(sys.argv[2:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 wall_s = time.perf_counter() - start
 usage = resource.getrusage(resource.RUSAGE_CHILDREN)
 if done.returncode:
@@ -145,18 +182,41 @@ print(json.dumps({"wall_s": wall_s, "cpu_s": cpu_s, "peak_mb": usage.ru_maxrss /
 """
 
 
-def timed(command: list[str]) -> dict[str, float]:
-    """Wall and processor seconds and the peak memory of a process. Raises RuntimeError with its output if it fails.
+def timed(command: list[str], folder: Path) -> dict[str, float]:
+    """Wall and processor seconds and the peak memory of a process, on "one" or "all" processors, which is the first
+    word. Raises RuntimeError with its output if it fails.
 
-    A small process starts it: the peak of a child counts what its parent held, and this one may hold torch.
+    A small process starts it: the peak of a child counts what its parent held, and this one may hold torch. Compiled
+    Python is kept in `folder`.
     """
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
-        [sys.executable, "-c", WATCH, *command], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", WATCH, *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[:3])} failed: {done.stderr[-2000:]}")
     result: dict[str, float] = json.loads(done.stdout)
     return result
+
+
+def write_tree_of(root: Path, labels: Path) -> int:
+    """A folder in KITTI's layout with these label files; returns the objects in them."""
+    images, into = root / "training" / "image_2", root / "training" / "label_2"
+    images.mkdir(parents=True)
+    into.mkdir(parents=True)
+    total = 0
+    for path in sorted(labels.glob("*.txt")):
+        text = path.read_text()
+        (into / path.name).write_text(text)
+        (images / f"{path.stem}.png").write_bytes(tiny_png(1242, 375))
+        total += len(text.splitlines())
+    return total
 
 
 def write_tree(root: Path, n_images: int, per_image: int) -> int:
