@@ -11,21 +11,24 @@ from drivetl.coco.files import write_atomically
 from drivetl.coco.io import load_json
 from drivetl.evaluation.robustness import Swept
 from drivetl.report import texts
+from drivetl.report.forgetting import forgetting_sections, read_forgetting
 from drivetl.report.gallery import make_gallery
 from drivetl.report.html import build_report, check_schema
 
 
 def write_document(swept: Swept, results: dict[str, Any], folder: Path) -> None:
-    """Draw the gallery and write every file of the report into an empty folder; `results` gets its `gallery`."""
+    """Draw the gallery and write every file of the report into an empty folder; `results` gets `gallery` and `forgetting`."""
     pictures = folder / "pictures"
     pictures.mkdir()
     results["gallery"] = make_gallery(swept, results, pictures)
+    results["forgetting"] = read_forgetting(swept.detectors["run"].run)
     write_atomically(
         folder / "results.json", orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
     )
     write_atomically(folder / "cells.csv", texts.cells_csv(results))
     write_atomically(folder / "summary.md", texts.summary_md(results))
-    write_atomically(folder / "report.html", build_report(results, pictures=pictures))
+    page = build_report(results, pictures=pictures, extra_sections=forgetting_sections(results))
+    write_atomically(folder / "report.html", page)
 
 
 def read_results(folder: Path) -> dict[str, Any]:
