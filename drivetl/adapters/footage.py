@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from drivetl import console
 from drivetl.adapters.reading import Reader, Reading, is_below, scalar
 from drivetl.coco.files import image_size, read_text
-from drivetl.coco.records import SourceImage
+from drivetl.coco.records import ImageRecord, SourceImage
 from drivetl.coco.taxonomy import Taxonomy, own_labels
 from drivetl.errors import ConfigError, DataError
 
@@ -169,10 +169,13 @@ def derived_taxonomy(images: Iterable[SourceImage], declared: tuple[str, ...], *
     )
 
 
-def merge_attributes(images: Iterable[SourceImage], path: Path) -> None:
+def merge_attributes(
+    images: Iterable[SourceImage | ImageRecord], path: Path, *, a_part: bool = False
+) -> list[str]:
     """Merge a CSV (file_name, then sequence, frame_index, weather, ...) into images; empty cells say nothing.
 
-    A name may leave out its folder where only one image is called so.
+    A name may leave out its folder where only one image is called so. a_part: the images are some of those that the
+    CSV tells of, other rows are left alone. Returns the attributes the CSV has columns for.
 
     Raises DataError with the line for a row whose file is unknown or comes twice, or whose cells do not fit the head.
     """
@@ -182,9 +185,13 @@ def merge_attributes(images: Iterable[SourceImage], path: Path) -> None:
     by_name = {name: image for name, image in zip(short, records, strict=True) if times[name] == 1}
     by_name |= {image.file_name: image for image in records}
     merged: set[str] = set()
+    columns: list[str] = []
     for line, row in _csv_rows(path):
         name = row.pop("file_name")
+        columns = [column for column in row if column not in ("sequence", "frame_index")]
         image = by_name.get(name.replace("\\", "/").removeprefix("./"))
+        if image is None and a_part:
+            continue
         if image is None:
             raise DataError(
                 f"no image is called {name!r}",
@@ -211,6 +218,7 @@ def merge_attributes(images: Iterable[SourceImage], path: Path) -> None:
                 image.frame_index = int(value)
             else:
                 image.attributes[column] = scalar(value)
+    return columns
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

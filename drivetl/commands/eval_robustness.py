@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from drivetl import console
 from drivetl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from drivetl.coco.records import Dataset
+    from drivetl.evaluation.real import Pairs
     from drivetl.evaluation.robustness import Swept
     from drivetl.models.detector import Detector
 
@@ -41,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric", choices=("AP", "AP50"), default="AP", help="what the report is about (AP)"
     )
-    parser.add_argument(
-        "--slices", default="", metavar="NAME,NAME", help="image attributes to slice by, like weather"
-    )
+    _add_real_arguments(parser)
     parser.add_argument("--draws", type=int, default=400, help="bootstrap draws of the intervals (400)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (0)")
     parser.add_argument(
@@ -52,6 +53,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="pictures per forward pass (8)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.epilog = "Several GPUs or machines share the images: torchrun --nproc_per_node 4 -- tools/eval_robustness.py --run ..."
+
+
+def _add_real_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("real conditions (images that were taken in them)")
+    group.add_argument(
+        "--slices", default="", metavar="NAME,NAME|FILE.csv",
+        help="image attributes to slice by, like weather,timeofday; or a CSV of file_name and such columns. "
+        "Conditions are then applied to the clean slice alone",
+    )  # fmt: skip
+    group.add_argument(
+        "--clean", default="", metavar="NAME=VALUE,...",
+        help="which images are clean (default: dry, clear, day, daytime, ... where a value says so)",
+    )  # fmt: skip
+    group.add_argument(
+        "--pairs", default="", metavar="NAME=VALUE:CONDITION+CONDITION,...",
+        help="conditions to hold against a real slice (default: those of the same phenomenon)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -67,36 +85,53 @@ def run(args: argparse.Namespace) -> None:
         )
 
     from drivetl.coco.io import read_dataset
+    from drivetl.evaluation.clean_slice import choose_clean, clean_images, in_words
+    from drivetl.evaluation.ground_truth import from_dataset
     from drivetl.evaluation.heldout import choose_conditions, levels
+    from drivetl.evaluation.image_slices import slices_of
+    from drivetl.evaluation.real import check_pairs
     from drivetl.evaluation.robustness import run_sweep
     from drivetl.evaluation.shards import join
     from drivetl.models.checkpoint import load_detector
 
     dataset = read_dataset(args.data)
+    slices = _slices(args.slices, dataset)
+    clean = choose_clean(dataset.images, slices, parse_assignments(args.clean, "--clean"))
+    pairs = parse_pairs(args.pairs)
     shards, wait = join()
     device = shards.device(args.device)
     detector = load_detector(args.run_dir, device=device)
     baseline = load_detector(args.baseline, device=device) if args.baseline else None
     conditions = choose_conditions(args.conditions, detector.augmentation, severities)
+    check_pairs(pairs, slices_of(from_dataset(dataset), slices, clean), conditions)
     known = levels(detector.augmentation, conditions, severities)
     if shards.reports:
-        _announce(detector, len(dataset.images), known.of_condition, severities)
+        chosen = len(clean_images(dataset.images, clean))
+        _announce(detector, chosen, known.of_condition, severities)
+        if clean:
+            console.say(
+                f"clean slice ({in_words(clean)}): {chosen} of {len(dataset.images)} images; conditions are applied "
+                "to these, the others are seen as they are"
+            )
     swept = run_sweep(
-        detector, dataset, conditions, severities, baseline=baseline, budget_s=budget_s,
+        detector, dataset, conditions, severities, baseline=baseline, clean=clean, budget_s=budget_s,
         workers=args.workers, batch_size=args.batch_size, shard=(shards.rank, shards.world), wait=wait,
     )  # fmt: skip
     if shards.reports:
-        write_report(swept, out, args)
+        write_report(swept, out, args, slices, pairs)
 
 
-def write_report(swept: Swept, out: Path, args: argparse.Namespace) -> None:
+def write_report(
+    swept: Swept, out: Path, args: argparse.Namespace, slices: Sequence[str], pairs: Pairs
+) -> None:
     """Score the sweep and write everything; the folder appears whole or not at all."""
     from drivetl.coco.files import new_directory
     from drivetl.evaluation.analysis import analyse
     from drivetl.report.document import write_document
 
-    slices = [name for name in args.slices.split(",") if name]
-    results = analyse(swept, metric=args.metric, n_draws=args.draws, seed=args.seed, slices=slices)
+    results = analyse(
+        swept, metric=args.metric, n_draws=args.draws, seed=args.seed, slices=slices, pairs=pairs
+    )
     with new_directory(out, remedy="name another folder with --out") as folder:
         write_document(swept, results, folder)
     _print(results)
@@ -119,6 +154,42 @@ def parse_budget(text: str | None) -> float | None:
     if not found:
         raise ConfigError(f"--budget {text!r} is no time - write 90s, 10m or 1h")
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2][:1]]
+
+
+def _slices(text: str, dataset: Dataset) -> list[str]:
+    """Names of the attributes; those of a CSV are merged into the images first."""
+    if not text.lower().endswith(".csv"):
+        return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    from drivetl.adapters.footage import merge_attributes
+
+    names = merge_attributes(dataset.images, Path(text), a_part=True)
+    if not names:
+        raise DataError("no column to slice by", remedy="add one beside file_name, like weather", file=text)
+    return names
+
+
+def parse_assignments(text: str, flag: str) -> dict[str, str]:
+    """`weather=dry,timeofday=daytime` -> a dict. Raises ConfigError naming the flag."""
+    found = {}
+    for word in (part.strip() for part in text.split(",") if part.strip()):
+        name, sign, value = word.partition("=")
+        if not (name and sign and value):
+            raise ConfigError(f"{flag} {word!r} - write NAME=VALUE, like weather=dry")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def parse_pairs(text: str) -> dict[tuple[str, str], list[str]]:
+    """`timeofday=night:night+dusk` -> {("timeofday", "night"): ["night", "dusk"]}. Raises ConfigError."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for word in (part.strip() for part in text.split(",") if part.strip()):
+        real, _, names = word.rpartition(":")
+        known = parse_assignments(real, "--pairs")
+        conditions = [name.strip() for name in names.split("+") if name.strip()]
+        if not known or not conditions:
+            raise ConfigError(f"--pairs {word!r} - write NAME=VALUE:CONDITION, like timeofday=night:night")
+        found |= dict.fromkeys(known.items(), conditions)
+    return found
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -173,8 +244,12 @@ def _print(results: dict[str, Any]) -> None:
         )
     for sentence in texts.verdict(results):
         console.say(sentence)
-    if results["data"]["warning"]:
-        console.warn(results["data"]["warning"])
+    for line in texts.agreement_lines(results):
+        console.say(line)
+    real = results["real"] or {}
+    for warning in (results["data"]["warning"], real.get("note")):
+        if warning:
+            console.warn(warning)
     if results["timing"]["out_of_budget"]:
         console.say("the budget ended: the same command with another --out goes on from what is stored")
     console.say(texts.timing_line(results["timing"]))

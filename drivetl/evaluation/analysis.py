@@ -13,10 +13,11 @@ import numpy as np
 from drivetl.conditions import CATALOG, PROTOCOL_VERSION
 from drivetl.evaluation import aggregation, road
 from drivetl.evaluation.cells import CLEAN, Cell
+from drivetl.evaluation.clean_slice import in_words
 from drivetl.evaluation.details import plain_values
 from drivetl.evaluation.heldout import MEANING, levels
-from drivetl.evaluation.image_slices import attribute_slices
 from drivetl.evaluation.measures import ratio_interval
+from drivetl.evaluation.real import Pairs, real_conditions
 from drivetl.evaluation.robustness import Swept
 from drivetl.evaluation.scored import OPERATING_RULE, Document, Scored, interval, score
 from drivetl.evaluation.statistics import few_units
@@ -25,10 +26,12 @@ SCHEMA = "drivetl.robustness/1"
 
 
 def analyse(
-    swept: Swept, *, metric: str = "AP", n_draws: int = 400, seed: int = 0, slices: Sequence[str] = ()
-) -> Document:
-    """The whole document, JSON-ready: NaN is None."""
+    swept: Swept, *, metric: str = "AP", n_draws: int = 400, seed: int = 0, slices: Sequence[str] = (),
+    pairs: Pairs | None = None,
+) -> Document:  # fmt: skip
+    """The whole document, JSON-ready: NaN is None. slices: attributes of the images; pairs: see `real_conditions`."""
     scored = score(swept, metric, n_draws, seed)
+    slice_rows, real = real_conditions(scored, slices, n_draws, seed, pairs)
     held_out = scored.headline_conditions()
     document = {
         "schema": SCHEMA,
@@ -54,9 +57,8 @@ def analyse(
         "classes": _classes(scored, held_out),
         "operating": _operating(scored),
         "road": _road(scored, held_out),
-        "slices": attribute_slices(
-            swept.matched("run", CLEAN), scored.thresholds["run"], scored.weights, slices
-        ),
+        "slices": slice_rows,
+        "real": real,
         "timing": swept.timing.as_dict(),
     }
     plain: Document = plain_values(document)
@@ -85,8 +87,9 @@ def _data(swept: Swept) -> Document:
         "images": len(truth.image_ids),
         "images_requested": swept.n_images_requested,
         "objects": int((~truth.crowd).sum()),
-        "drives": len(set(truth.units())),
-        "warning": few_units(truth.units()),
+        "drives": len(set(truth.drives())),
+        "clean_slice": in_words(swept.clean) or None,
+        "warning": few_units(truth.units(), truth.drives()),
     }
 
 

@@ -150,7 +150,13 @@ def compare(
             coco_ap.ap(a, METRICS[metric], weights), coco_ap.ap(b, METRICS[metric], weights), of_a, of_b
         )
     return Comparison(
-        metric, _rows(measured, level), survivors, len(units), len(set(units)), n_draws, few_units(units)
+        metric,
+        _rows(measured, level),
+        survivors,
+        len(units),
+        len(set(units)),
+        n_draws,
+        few_units(units, a.truth.drives()),
     )
 
 

@@ -58,7 +58,12 @@ def _intervals(store: MatchStore, n_draws: int, seed: int) -> dict[str, Any]:
         name: asdict(cluster_bootstrap(partial(coco_ap.ap, store, iou), units, n_draws, seed))
         for name, iou in METRICS.items()
     }
-    return {"level": 0.95, "draws": n_draws, "units": len(set(units)), "warning": few_units(units)} | rows
+    return {
+        "level": 0.95,
+        "draws": n_draws,
+        "units": len(set(units)),
+        "warning": few_units(units, store.truth.drives()),
+    } | rows
 
 
 def _lrp(store: MatchStore) -> dict[str, Any]:

@@ -62,17 +62,37 @@ class GroundTruth:
             keys, np.arange(len(self.category_ids) * len(self.image_ids) + 1)
         ).astype(np.int64)
 
-    def units(self) -> tuple[str, ...]:
-        """(I,) what is resampled: the drive of each image, or the image itself where no drive is known."""
+    def drives(self) -> tuple[str, ...]:
+        """(I,) the drive of each image, or the image itself where no drive is known."""
         return tuple(
             name or f"image {number}" for name, number in zip(self.sequences, self.image_ids, strict=True)
         )
+
+    def units(self, groups: Sequence[Bools] = ()) -> tuple[str, ...]:
+        """(I,) what is resampled: the drive of each image.
+
+        A drive that is alone, in all images or in one of the groups ((I,) masks: slices), is cut into blocks of
+        consecutive images (by id): resampled whole it would never vary, and seem to be sure.
+        """
+        units = np.array(self.drives(), dtype=object)
+        everything = np.ones(len(units), bool)
+        alone = [set(units[group]) for group in (everything, *groups)]
+        for name in sorted({next(iter(one)) for one in alone if len(one) == 1}):
+            places = np.flatnonzero(units == name)
+            for part, block in enumerate(np.array_split(places, n_blocks(len(places)))):
+                units[block] = f"{name} / {part + 1}"
+        return tuple(units.tolist())
 
     def counts(self, weights: Floats | None = None) -> Floats:
         """(K,) objects per class, ignore regions left out."""
         real = ~self.crowd
         each = None if weights is None else weights[self.image[real]]
         return np.bincount(self.category[real], each, len(self.category_ids)).astype(np.float64)
+
+
+def n_blocks(n_images: int) -> int:
+    """Into how many blocks a lone drive is cut: of five images or more, at most 20 blocks."""
+    return min(max(n_images, 1), max(2, min(20, n_images // 5)))
 
 
 def from_dataset(dataset: Dataset) -> GroundTruth:

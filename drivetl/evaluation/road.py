@@ -26,28 +26,33 @@ def stopping_distance_m(speed_kmh: float) -> float:
 
 
 def half_recall(condition: str, clean: Floats, by_severity: Mapping[int, Floats]) -> dict[str, Any]:
-    """Where on the condition's axis recall falls to half of what it is on clean images.
+    """Where on the condition's axis recall falls to half of what it is on clean images; see `crossing`."""
+    return crossing(condition, clean / 2, by_severity)
 
-    clean: (1 + B,) recall, the point estimate first, then the bootstrap draws; the same for each severity. Linear in
-    recall between severities, logarithmic in the axis where it is positive. `state`: reached; before (already at the
+
+def crossing(condition: str, target: Floats, by_severity: Mapping[int, Floats]) -> dict[str, Any]:
+    """Where on the condition's axis a measure falls to a target.
+
+    target: (1 + B,), the point estimate first, then the bootstrap draws; the same for each severity. Linear in the
+    measure between severities, logarithmic in the axis where it is positive. `state`: reached; before (already at the
     mildest severity run) or beyond (not even at the strongest). `mild`, `strong`: the ends of the interval, the milder
     condition first; None where an end lies outside the severities run.
     """
     severities = sorted(by_severity)
     curve = np.stack([by_severity[severity] for severity in severities])  # (S, 1 + B)
     with np.errstate(invalid="ignore", divide="ignore"):
-        below = curve <= clean / 2
+        below = curve <= target
         first = np.where(below.any(axis=0), below.argmax(axis=0), len(severities))
         place = first.astype(np.float64)
         inner = (first > 0) & (first < len(severities))
         column = np.flatnonzero(inner)
         upper, lower = curve[first[inner] - 1, column], curve[first[inner], column]
-        place[inner] -= 1 - (upper - clean[inner] / 2) / (upper - lower)
+        place[inner] -= 1 - (upper - target[inner]) / (upper - lower)
     place[first == 0] = -1.0
-    usable = ~np.isnan(clean) & ~np.isnan(curve).any(axis=0)
+    usable = ~np.isnan(target) & ~np.isnan(curve).any(axis=0)
     known = place[1:][usable[1:]]
     unit = {"parameter": CATALOG[condition].unit[0], "unit": CATALOG[condition].unit[1]}
-    if not len(known) or not usable[0] or not clean[0]:
+    if not len(known) or not usable[0] or not target[0]:
         return unit | {"state": "unknown", "value": None, "mild": None, "strong": None}
     axis = np.array([CATALOG[condition].axis[severity - 1] for severity in severities])
     mild, strong = (_on_axis(float(end), axis) for end in np.percentile(known, [2.5, 97.5], method="nearest"))

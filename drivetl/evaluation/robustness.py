@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from drivetl.coco.records import Dataset
@@ -18,6 +18,7 @@ from drivetl.console import progress_bar
 from drivetl.errors import CheckpointError, ConfigError, DataError
 from drivetl.evaluation.aggregates import summarize
 from drivetl.evaluation.cells import CLEAN, Cell, CellStore, complete_images, dataset_hash, image_keys
+from drivetl.evaluation.clean_slice import clean_images
 from drivetl.evaluation.ground_truth import GroundTruth, from_dataset
 from drivetl.evaluation.store import MatchStore, match
 from drivetl.evaluation.sweep import Timing, default_workers, sweep
@@ -44,6 +45,10 @@ class Swept:
     truth: GroundTruth
     timing: Timing
     budget_s: float | None
+    clean: Mapping[str, str] = field(default_factory=dict)
+    """Condition attribute -> clean value: which images of the data the conditions were applied to."""
+    real: RealImages | None = None
+    """The clean images above and those in real conditions, as they are; None without a clean slice."""
 
     @property
     def cells(self) -> list[Cell]:
@@ -60,6 +65,21 @@ class Swept:
         ids = {key: image.id for key, image in zip(self.keys, self.dataset.images, strict=True)}
         return match(self.truth, self.stores[who].results(cell, ids))
 
+    def as_they_are(self, who: str) -> MatchStore:
+        """A detector's detections in all images as they are: the clean slice and the real conditions."""
+        if self.real is None:
+            return self.matched(who, CLEAN)
+        return match(self.real.truth, self.stores[who].results(CLEAN, self.real.ids))
+
+
+@dataclass
+class RealImages:
+    """The images of every slice, by id."""
+
+    ids: dict[str, int]
+    """Key -> image id."""
+    truth: GroundTruth
+
 
 def run_sweep(
     detector: Detector,
@@ -69,6 +89,7 @@ def run_sweep(
     *,
     baseline: Detector | None = None,
     cache: Path | None = None,
+    clean: Mapping[str, str] | None = None,
     budget_s: float | None = None,
     workers: int | None = None,
     batch_size: int = 8,
@@ -77,9 +98,10 @@ def run_sweep(
 ) -> Swept:
     """Detect on clean images and in every cell, with a progress bar; what was done before is not repeated.
 
-    cache: where detections are kept; default: `robustness/.cells` of each run. budget_s, shard: see `sweep`; `wait`
-    returns when all shards are done. Raises ConfigError when detector and data have different classes or the budget
-    is too small for one image, DataError for images that cannot be read.
+    cache: where detections are kept; default: `robustness/.cells` of each run. clean: `clean_slice.choose_clean`;
+    conditions are applied to those images alone, the others are seen as they are. budget_s, shard: see `sweep`;
+    `wait` returns when all shards are done. Raises ConfigError when detector and data have different classes or the
+    budget is too small for one image, DataError for images that cannot be read.
     """
     detectors = {"run": detector} | ({"baseline": baseline} if baseline is not None else {})
     for who, one in detectors.items():
@@ -87,28 +109,84 @@ def run_sweep(
     if not dataset.images:
         raise DataError("the dataset has no images", remedy="name another --data")
     stores = {who: CellStore(_cache_folder(one, cache), identity(one)) for who, one in detectors.items()}
-    keys = image_keys(dataset)
     cells = [CLEAN, *((name, severity) for name in conditions for severity in severities)]
-    with progress_bar() as bar:
-        task = bar.add_task("sweep", total=None, note=f"{len(cells)} cells of {len(keys)} images")
-        timing = sweep(
-            detectors, stores, dataset, keys, cells,
-            workers=default_workers(detector.device.type) if workers is None else workers,
-            batch_size=batch_size, budget_s=budget_s, shard=shard,
-            advance=lambda done, total: bar.update(task, completed=done, total=total),
+    parts = _parts(dataset, clean or {}, cells)
+    timing = Timing()
+    for part in parts:
+        share = _share(part, parts)
+        timing += _sweep_part(
+            detectors, stores, part, None if budget_s is None else share * budget_s,
+            default_workers(detector.device.type) if workers is None else workers, batch_size, shard,
         )  # fmt: skip
     wait()
     if shard[1] > 1:
         for store in stores.values():
             store.refresh()
-    places = sorted(complete_images(stores.values(), keys, cells), key=lambda place: dataset.images[place].id)
-    if not places:
+    seen = [part.seen(stores) for part in parts]
+    measured, keys = seen[-1]
+    if not measured.images:
         raise ConfigError("the budget ended before one image was seen in every cell - give a larger --budget")
-    measured = dataset.subset([dataset.images[place] for place in places])
     return Swept(
-        detectors, measured, len(keys), list(conditions), list(severities), stores,
-        [keys[place] for place in places], from_dataset(measured), timing, budget_s,
+        detectors, measured, len(parts[-1].keys), list(conditions), list(severities), stores, keys,
+        from_dataset(measured), timing, budget_s, dict(clean or {}), _real(seen) if clean else None,
     )  # fmt: skip
+
+
+@dataclass
+class _Part:
+    """Images that are all seen in the same cells."""
+
+    dataset: Dataset
+    keys: list[str]
+    cells: list[Cell]
+
+    def seen(self, stores: Mapping[str, CellStore]) -> tuple[Dataset, list[str]]:
+        """The images that every detector has seen in every cell, by id, and their keys."""
+        images = self.dataset.images
+        places = complete_images(stores.values(), self.keys, self.cells)
+        places.sort(key=lambda place: images[place].id)
+        return self.dataset.subset([images[place] for place in places]), [
+            self.keys[place] for place in places
+        ]
+
+
+def _parts(dataset: Dataset, clean: Mapping[str, str], cells: list[Cell]) -> list[_Part]:
+    """The images in real conditions, where there are some, then the clean ones."""
+    chosen = clean_images(dataset.images, clean)
+    taken = {one.id for one in chosen}
+    others = [one for one in dataset.images if one.id not in taken]
+    parts = [(others, [CLEAN])] if others else []
+    return [
+        _Part(part, image_keys(part), of_part)
+        for images, of_part in [*parts, (chosen, cells)]
+        if (part := dataset.subset(images))
+    ]
+
+
+def _share(part: _Part, parts: Sequence[_Part]) -> float:
+    """The part of the work, hence of the budget."""
+    return len(part.keys) * len(part.cells) / max(1, sum(len(one.keys) * len(one.cells) for one in parts))
+
+
+def _sweep_part(
+    detectors: Mapping[str, Detector], stores: Mapping[str, CellStore], part: _Part, budget_s: float | None,
+    workers: int, batch_size: int, shard: tuple[int, int],
+) -> Timing:  # fmt: skip
+    with progress_bar() as bar:
+        task = bar.add_task("sweep", total=None, note=f"{len(part.cells)} cells of {len(part.keys)} images")
+        return sweep(
+            detectors, stores, part.dataset, part.keys, part.cells, workers=workers, batch_size=batch_size,
+            budget_s=budget_s, shard=shard,
+            advance=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+
+
+def _real(seen: Sequence[tuple[Dataset, list[str]]]) -> RealImages:
+    images = [image for dataset, _ in seen for image in dataset.images]
+    keys = [key for _, keys in seen for key in keys]
+    together = seen[-1][0].subset(sorted(images, key=lambda image: image.id))
+    ids = {key: image.id for key, image in sorted(zip(keys, images, strict=True), key=lambda row: row[1].id)}
+    return RealImages(ids, from_dataset(together))
 
 
 def identity(detector: Detector) -> dict[str, str]:

@@ -133,8 +133,8 @@ def _recall_row(
     draws: Floats = np.full(len(weights), np.nan)
     np.divide(weights @ hits, weights @ total, out=draws, where=weights @ total > 0)
     recall = percentile_interval(draws, float(hits.sum()) / n_gt if n_gt else float("nan"))
-    units = store.units()
-    return SliceRow(name, label, n_gt, len({units[i] for i in np.flatnonzero(total)}), recall, ap)
+    drives = store.truth.drives()
+    return SliceRow(name, label, n_gt, len({drives[i] for i in np.flatnonzero(total)}), recall, ap)
 
 
 def _height_rows(store: MatchStore, found: npt.NDArray[np.bool_], weights: Floats) -> list[SliceRow]:

@@ -46,8 +46,16 @@ def draw_weights(units: Sequence[str], n_draws: int, seed: int = 0) -> Floats:
     return drawn[:, unit_of_image].astype(np.float64)
 
 
-def few_units(units: Sequence[str]) -> str | None:
-    """What to say about too few drives; None where there are enough."""
+def few_units(units: Sequence[str], drives: Sequence[str] | None = None) -> str | None:
+    """What to say about too few drives; None where there are enough.
+
+    drives: where they are not the units that were resampled, because a lone drive was cut into blocks.
+    """
+    if drives is not None and len(set(drives)) == 1 < len(set(units)):
+        return (
+            f"one drive only: the intervals resample {len(set(units))} blocks of its consecutive frames, so they show "
+            "the scatter within it and say nothing of other drives"
+        )
     count = len(set(units))
     if count >= FEW_UNITS:
         return None

@@ -71,6 +71,15 @@ class Timing:
             return "stored"
         return "corruption" if self.waiting_s > self.inference_s else "inference"
 
+    def __add__(self, other: Timing) -> Timing:
+        """One sweep after the other."""
+        return Timing(
+            self.wall_s + other.wall_s, self.inference_s + other.inference_s, self.waiting_s + other.waiting_s,
+            self.corruption_s + other.corruption_s, max(self.workers, other.workers),
+            self.pictures + other.pictures, self.inferences + other.inferences,
+            self.out_of_budget or other.out_of_budget,
+        )  # fmt: skip
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, `bound_by` included."""
         return asdict(self) | {"bound_by": self.bound_by}

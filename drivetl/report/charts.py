@@ -31,6 +31,14 @@ def tiles(results: Document) -> list[dict[str, str]]:
         {"label": "weakest", "value": texts.percent(head["worst"]), "span": "",
          "note": texts.plain_name(head["worst_condition"] or "-")},
     ]  # fmt: skip
+    real = [
+        row for row in results["slices"] if row["against_clean"] and not row["reference"] and not row["small"]
+    ]
+    known = [row for row in real if row["kept"]["point"] is not None]
+    if known:
+        row = min(known, key=lambda one: float(one["kept"]["point"]))
+        found.append({"label": f"real {texts.plain_name(row['value'])} (L4)", "value": f"{texts.percent(row['kept']['point'], 0)} %",
+                      "span": texts.span(row["kept"], 0), "note": f"of the clean value kept, {row['images']} images"})  # fmt: skip
     if head.get("delta"):
         found.append({"label": f"against {results['baseline']['name']}", "value": texts.signed(head["delta"]["point"]),
                       "span": texts.signed_span(head["delta"]),

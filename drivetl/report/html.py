@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from drivetl.errors import DataError
 from drivetl.evaluation.heldout import MEANING
-from drivetl.report import charts, texts
+from drivetl.report import agreement, charts, texts
 from drivetl.report.plots import Series, legend, line_chart, ticks
 
 
@@ -87,6 +87,13 @@ def _sections(results: Mapping[str, Any], pictures: Path | None) -> list[Section
                      "The difference of the means over severities on the same pictures. p is a paired permutation test "
                      "over drives, adjusted for the number of conditions (Holm).", forest=charts.forest(results))
         )  # fmt: skip
+    if results["slices"]:
+        found.append(
+            _section(results, "slices", "Real conditions (L4)",
+                     "Images as they were taken, by what the data says of them. Drops are measured at the class and "
+                     "size mix of the clean slice, so that other traffic counts for nothing. Grey: too small to "
+                     "decide on.", rows=results["slices"], real=agreement.real_rows(results))
+        )  # fmt: skip
     found.append(
         _section(results, "classes", "By class and by size",
                  "Clean, and the mean over the held-out cells.", rows=charts.class_rows(results))
@@ -96,12 +103,6 @@ def _sections(results: Mapping[str, Any], pictures: Path | None) -> list[Section
                  "Thresholds are frozen where F1 is best on clean images. Survival: of the objects found there, the "
                  "share still found.", road=charts.road_rows(results))
     )  # fmt: skip
-    if results["slices"]:
-        found.append(
-            _section(results, "slices", "Real slices (L4)",
-                     "The images as they are, by what the data says of them. Grey: too small to decide on. "
-                     "Standardised recall has the class and size mix of the largest slice.", rows=results["slices"])
-        )  # fmt: skip
     if gallery["conditions"]:
         found.append(
             _section(results, "gallery", "What it looks like",

@@ -30,6 +30,14 @@ def with_span(interval: Document, digits: int = 1) -> str:
     return percent(interval["point"], digits) + (f" ({inside})" if inside else "")
 
 
+def cost(interval: Document) -> str:
+    """What a condition takes away, which may be less than nothing: `10.7 (−13.0 to 15.4)`."""
+    inside = (
+        "" if interval.get("low") is None else f" ({percent(interval['low'])} to {percent(interval['high'])})"
+    )
+    return f"{percent(interval['point'])}{inside}".replace("-", "−") if interval["point"] is not None else "-"
+
+
 def signed(value: float | None, digits: int = 1) -> str:
     """`+1.2`, `−0.4`."""
     return "-" if value is None else f"{100 * value:+.{digits}f}".replace("-", "−")
@@ -99,6 +107,42 @@ def _weakest(results: Document) -> str:
     return text
 
 
+def agreement_lines(results: Document) -> list[str]:
+    """One sentence a pair of a real slice and a synthetic condition: both drops, their difference, what it means."""
+    real, metric = results.get("real"), results["metric"]
+    lines = []
+    for pair in real["pairs"] if real else []:
+        if pair["difference"]["point"] is None:
+            continue
+        difference = pair["difference"]
+        told = difference["low"] is not None and not difference["low"] <= 0 <= difference["high"]
+        meaning = (
+            "no difference can be told"
+            if not told
+            else "reality is harder"
+            if difference["point"] > 0
+            else "reality is milder"
+        )
+        severities = "/".join(str(row["severity"]) for row in pair["severities"])
+        lines.append(
+            f"Real {plain_name(pair['value'])} ({pair['images']} images) costs {cost(pair['real_drop'])} {metric}, "
+            f"synthetic {plain_name(pair['condition'])} {cost(pair['synthetic_drop'])} in the mean of severities "
+            f"{severities}: real - synthetic {signed(difference['point'])} ({signed_span(difference)}), {meaning}; "
+            f"{_matches(pair['matches_at'])}."
+        )
+    return lines
+
+
+def _matches(at: Document) -> str:
+    if at["state"] == "before":
+        return "it is milder than the mildest severity"
+    if at["state"] == "beyond":
+        return "it is harder than the strongest severity"
+    if at["state"] != "reached":
+        return "the severity it is like cannot be told"
+    return f"it is like {parameter(at)} {half_recall(at)}"
+
+
 def _comparison(results: Document) -> str:
     delta = results["headline"].get("delta")
     if delta is None:
@@ -157,7 +201,9 @@ def data_line(results: Document) -> str:
     """What was measured on, in one line."""
     data = results["data"]
     part = "" if data["images"] == data["images_requested"] else f" of {data['images_requested']:,}"
-    return f"{data['images']:,}{part} images, {data['objects']:,} objects, {data['drives']} drives"
+    drives = f"{data['drives']} drive" + ("" if data["drives"] == 1 else "s")
+    of = f" ({data['clean_slice']})" if data.get("clean_slice") else ""
+    return f"{data['images']:,}{part} images{of}, {data['objects']:,} objects, {drives}"
 
 
 def timing_line(timing: Document) -> str:
@@ -200,10 +246,32 @@ def summary_md(results: Document) -> str:
     for row in results["conditions"]:
         values = " | ".join(percent(cells[row["name"], one]["value"]["point"]) for one in severities)
         lines.append(f"| {plain_name(row['name'])} | {row['level']} | {values} | {with_span(row['mean'])} |")
+    lines += _real_lines(results)
     lines += ["", f"{data_line(results)}. 95 % intervals resample whole drives."]
     if results["data"]["warning"]:
         lines.append(f"**{results['data']['warning'][0].upper()}{results['data']['warning'][1:]}.**")
     return "\n".join(lines) + "\n"
+
+
+def _real_lines(results: Document) -> list[str]:
+    """The real slices as a table, and each pair in a sentence; nothing where none was asked for."""
+    rows = [row for row in results["slices"] if row["against_clean"]]
+    if not rows:
+        return []
+    lines = ["", f"| real slice (L4) | images | {results['metric']} | at the clean mix | drop | kept, % |"]
+    lines.append("|---|---|---|---|---|---|")
+    for row in rows:
+        name = f"{row['attribute']}={row['value']}" + (" (clean)" if row["reference"] else "")
+        name += " (too small)" if row["small"] else ""
+        drop, kept = ("-", "-") if row["reference"] else (cost(row["drop"]), with_span(row["kept"], 0))
+        mixed = with_span(row["performance_standardised"])
+        lines.append(
+            f"| {name} | {row['images']} | {with_span(row['performance'])} | {mixed} | {drop} | {kept} |"
+        )
+    sentences = agreement_lines(results)
+    lines += ["", *(f"- {line}" for line in sentences)] if sentences else []
+    note = results["real"]["note"]
+    return [*lines, "", f"**{note[0].upper()}{note[1:]}.**"] if note else lines
 
 
 def cells_csv(results: Document) -> str:

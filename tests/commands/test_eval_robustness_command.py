@@ -50,9 +50,35 @@ def test_a_report_appears_beside_the_run(run, data, capsys):
     }
     results = json.loads((folder / "results.json").read_text())
     assert [row["level"] for row in results["conditions"]] == ["L3", "L3"]
-    assert results["protocol"]["severities"] == [1, 3] and results["data"]["images"] == 4
+    assert results["protocol"]["severities"] == [1, 3] and results["data"]["images"] == 2
+    assert results["data"]["clean_slice"] == "weather=clear"
+    assert [row["value"] for row in results["slices"]] == ["clear", "rain"]
     said = capsys.readouterr().out
+    assert "clean slice (weather=clear): 2 of 4 images" in said
     assert "report.html" in said and "bound by" in said and "night" in said
+
+
+def test_slices_from_a_csv(run, data, tmp_path, capsys):
+    """The CSV may tell of more images than the dataset has; the report holds the pair and its sentence."""
+    rows = [f"{n:06d}.png,{'noon' if n < 2 else 'midnight'},{'day' if n < 2 else 'night'}" for n in range(9)]
+    table = tmp_path / "attributes.csv"
+    table.write_text("\n".join(["file_name,hour,light", *rows]))
+    out = tmp_path / "out"
+    words = ["--conditions", "night,contrast", "--slices", str(table), "--out", str(out)]
+    for wrong, message in (
+        (["--pairs", "light=dusk:night"], "--pairs light=dusk: no real slice is so - there are light=night"),
+        (["--pairs", "light=night:fog"], "--pairs light=night:fog: not run - name fog in --conditions"),
+        (["--clean", "hour=noon", "--pairs", "hour=midnight:night"], "no real slice is so - there are none"),
+    ):
+        assert evaluate(run, data, *words, *wrong) == 2
+        assert message in capsys.readouterr().err
+    assert not (run / "robustness").exists(), "refused before anything was inferred"
+    assert evaluate(run, data, *words) == 0
+    real = json.loads((out / "results.json").read_text())["real"]
+    assert real["clean"] == {"light": "day"}
+    assert [(one["value"], one["condition"]) for one in real["pairs"]] == [("night", "night")]
+    assert "Real conditions (L4)" in (out / "report.html").read_text()
+    assert "| light=night (too small) | 2 |" in (out / "summary.md").read_text()
 
 
 def test_again_from_what_is_stored_with_a_baseline(run, data, tmp_path, capsys):
@@ -113,6 +139,12 @@ def test_an_unverified_run_is_marked(tmp_path, data, capsys):
         (["--budget", "soon"], "--budget 'soon' is no time"),
         (["--baseline", "nowhere"], "nowhere: no such folder"),
         (["--slices", "colour", "--conditions", "contrast"], "no image has the attribute 'colour'"),
+        (["--slices", "weather", "--clean", "dry"], "--clean 'dry' - write NAME=VALUE"),
+        (
+            ["--slices", "weather", "--pairs", "weather=rain"],
+            "--pairs 'weather=rain' - write NAME=VALUE:CONDITION",
+        ),
+        (["--slices", "nowhere.csv"], "nowhere.csv"),
         (["--batch-size", "0"], "--batch-size is 0"),
         (["--conditions", "contrast", "--budget", "0"], "give a larger --budget"),
     ],
