@@ -102,8 +102,8 @@ def _files_by_id(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
     require_directory(Path(folder), _LAYOUT)
     found: dict[str, str] = {}
     for name in sorted(os.listdir(folder)):  # noqa: PTH208 - a Path per file costs more than the listing
-        stem, suffix = os.path.splitext(name)  # noqa: PTH122
-        if suffix.lower() not in suffixes or name.startswith("."):
+        stem, dot, suffix = name.rpartition(".")
+        if not dot or f".{suffix.lower()}" not in suffixes or name.startswith("."):
             continue
         if stem in found:
             raise DataError(
