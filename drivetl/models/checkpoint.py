@@ -22,7 +22,7 @@ from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models.build import ModelSpec, architecture, build_model
 from drivetl.models.detector import Detector
 from drivetl.models.precision import choose_device, choose_precision
-from drivetl.models.surgery import modern_keys
+from drivetl.models.surgery import and_more, modern_keys
 
 State = dict[str, Tensor]
 
@@ -144,16 +144,22 @@ def read_manifest(run: Path) -> dict[str, Any] | None:
 
 
 def load_strict(model: nn.Module, state: State, where: Path) -> None:
-    """Load every tensor; CheckpointError that names the first tensor that is missing, unknown or of another shape."""
+    """Load every tensor; CheckpointError that names the tensors that are missing, unknown or of another shape."""
     own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     state = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
-    for key in sorted(own.keys() | state.keys()):
-        expected = tuple(own[key].shape) if key in own else "nothing"
-        found = tuple(state[key].shape) if key in state else "nothing"
-        if expected != found:
-            raise CheckpointError(
-                f"{where}: tensor {key}: expected {expected}, found {found} - use weights of this architecture"
-            )
+    wrong = [
+        key
+        for key in sorted(own.keys() | state.keys())
+        if key not in own or key not in state or own[key].shape != state[key].shape
+    ]
+    if wrong:
+        expected, found = (
+            tuple(part[wrong[0]].shape) if wrong[0] in part else "nothing" for part in (own, state)
+        )
+        raise CheckpointError(
+            f"{where}: tensor {wrong[0]}: expected {expected}, found {found}{and_more(wrong)}"
+            " - use weights of this architecture"
+        )
     model.load_state_dict(state, strict=False)
 
 

@@ -262,28 +262,39 @@ def load(model: nn.Module, state: State, plan: Plan, may_differ: Sequence[str] =
 
     `may_differ`: prefixes of keys that may be missing or of another shape and then keep the model's own values; a
     mask branch that the source lacks always may. Raises CheckpointError, before anything is changed, that names the
-    first tensor that is missing or of another shape with what was expected and found.
+    tensors that are missing or of another shape: the first with what was expected and found.
     """
     own = _without_counters(model.state_dict())
     source = _without_counters(modern_keys(state))
     built = apply(source, plan)
-    lines, fitting = [], {}
+    lines, fitting, misfits = [], {}, []
     for key in sorted(own.keys() | source.keys()):
         shapes = (
             tuple(source[key].shape) if key in source else None,
             tuple(own[key].shape) if key in own else None,
         )
         status = _status(key, own.get(key), built.get(key), tuple(may_differ))
+        if status is None:
+            misfits.append(key)
+            continue
         lines.append(TensorLine(key, status, *shapes))
         if status in ("kept", "mapped"):
             fitting[key] = built[key]
+    if misfits:
+        first = misfits[0]
+        found = _shape(tuple(built[first].shape)) if first in built else "nothing"
+        raise CheckpointError(
+            f"tensor {first}: expected {_shape(tuple(own[first].shape))}, found {found}{and_more(misfits)}"
+            " - use weights of this architecture"
+        )
     model.load_state_dict(fitting, strict=False)
     return Report(plan, tuple(lines))
 
 
 def _status(
     key: str, own: Tensor | None, built: Tensor | None, may_differ: tuple[str, ...]
-) -> Literal["kept", "mapped", "reset", "mismatched", "unused"]:
+) -> Literal["kept", "mapped", "reset", "mismatched", "unused"] | None:
+    """None: it does not fit, and may not differ."""
     if own is None:
         return "unused"
     if built is not None and built.shape == own.shape:
@@ -292,10 +303,16 @@ def _status(
         return "reset"
     if built is not None and key.startswith(may_differ):
         return "mismatched"
-    found = "nothing" if built is None else _shape(tuple(built.shape))
-    raise CheckpointError(
-        f"tensor {key}: expected {_shape(tuple(own.shape))}, found {found} - use weights of this architecture"
-    )
+    return None
+
+
+def and_more(keys: Sequence[str]) -> str:
+    """What an error about the first of some tensors says of the others: their number, and the next few names."""
+    others = keys[1:4]
+    if not others:
+        return ""
+    dots = ", ..." if len(keys) > 4 else ""
+    return f" (and {len(keys) - 1} more that do not fit: {', '.join(others)}{dots})"
 
 
 def modern_keys(state: State) -> State:

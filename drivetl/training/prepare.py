@@ -15,7 +15,7 @@ from drivetl.coco.taxonomy import own_labels, parse_taxonomy
 from drivetl.config import FinetuneConfig
 from drivetl.data.dataset import Augment
 from drivetl.data.sampling import spread_over_drives
-from drivetl.errors import ConfigError
+from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models import surgery
 from drivetl.models.anchor_fit import Decision, fit
 from drivetl.models.anchors import expand_rpn, scaled_boxes, spec_of, strides_of
@@ -173,7 +173,10 @@ def _inherit(
             "summary": summary,
         }, kept
     operation = surgery.plan(source.categories, spec.categories, relation, source.relation)
-    report = surgery.load(model, source.state, operation)
+    try:
+        report = surgery.load(model, source.state, operation)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source.described}: {error}") from None
     report.show()
     kept = frozenset(line.key for line in report.tensors if line.status in ("kept", "mapped")) & names
     summary = f"weights: {len(kept)} of {len(names)} parameters from {source.described}"
