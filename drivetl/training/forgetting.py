@@ -111,7 +111,7 @@ def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[st
     stores = [
         match(old.dataset, relabelled(found, to)) for found, to in ((before, old.before), (after, old.after))
     ]
-    units = stores[0].units()
+    units, drives = stores[0].units(), stores[0].truth.drives()
     weights = np.vstack([np.ones(len(units)), draw_weights(units, DRAWS)])
     first, second = (coco_ap.class_ap(store, None, weights) for store in stores)  # (1 + B, K)
     ids = [old.dataset.categories.index(name) for name in old.names]
@@ -128,9 +128,9 @@ def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[st
         "metric": "AP",
         "data": str(old.path),
         "images": len(old.dataset.images),
-        "drives": len(set(units)),
+        "drives": len(set(drives)),
         "draws": DRAWS,
-        "warning": few_units(units),
+        "warning": few_units(units, drives),
         "classes": rows,
         "mean": mean,
         "left_out": list(old.left_out),
