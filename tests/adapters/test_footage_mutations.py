@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 from footage_trees import TREES, Files, convert_tree, cvat_video, write_tree
 from hypothesis import HealthCheck, given, settings
@@ -51,15 +55,78 @@ def mutations(draw: st.DrawFn, files: Files) -> Files:
     return files | {name: content}
 
 
+def listed(format_name: str, files: Files) -> int:
+    """The objects in label files, as far as their syntax is sound, counted without the readers."""
+    return sum(
+        COUNTS[format_name](content)
+        for name, content in files.items()
+        if name.endswith(LABELS[format_name]) and not name.endswith(("classes.txt", "data.yaml"))
+    )
+
+
+def lines_of(content: bytes) -> int:
+    try:
+        return sum(bool(line.strip()) for line in content.decode().split("\n"))
+    except UnicodeDecodeError:  # a file that is no text is one unreadable record
+        return 0
+
+
+def json_of(content: bytes) -> Any:
+    try:
+        return orjson.loads(content.removeprefix(b"\xef\xbb\xbf"))
+    except ValueError:
+        return None
+
+
+def length(value: object, key: str) -> int:
+    found = value.get(key) if isinstance(value, dict) else None
+    return len(found) if isinstance(found, list) else 0
+
+
+def frames_of(content: bytes) -> int:
+    document = json_of(content)
+    frames = document.get("frames") if isinstance(document, dict) else document
+    return sum(length(frame, "labels") for frame in frames) if isinstance(frames, list) else 0
+
+
+def elements_of(content: bytes, path: str) -> int:
+    try:
+        return len(ElementTree.fromstring(content).findall(path))
+    except (ElementTree.ParseError, ValueError, LookupError):
+        return 0
+
+
+COUNTS: dict[str, Callable[[bytes], int]] = {
+    "labelme": lambda content: length(json_of(content), "shapes"),
+    "bdd100k": frames_of,
+    "cityscapes": lambda content: length(json_of(content), "objects"),
+    "nuimages": lambda content: len(found) if isinstance(found := json_of(content), list) else 0,
+    "coco": lambda content: length(json_of(content), "annotations"),
+    "voc": lambda content: elements_of(content, "object"),
+    "cvat": lambda content: sum(
+        elements_of(content, f"image/{tag}") for tag in ("box", "polygon", "mask", "points")
+    ),
+    "yolo": lines_of,
+    "mot": lines_of,
+}
+LABELS = {
+    "nuimages": "object_ann.json", "voc": ".xml", "cvat": ".xml", "yolo": ".txt", "mot": "gt.txt",
+    "labelme": ".json", "bdd100k": ".json", "cityscapes": ".json", "coco": ".json",
+}  # fmt: skip
+"""Format -> how the names of its label files end."""
+
+
 def check(format_name: str, files: Files, on_error: str) -> bool:
-    """Convert; True when it went through. The account balances (convert_tree) and the output is sound."""
+    """Convert; True when it went through. The account balances (convert_tree), nothing that the files list is missing
+    from it, and the output is sound."""
     with tempfile.TemporaryDirectory() as name:
         root = write_tree(Path(name) / "in", files)
         try:
-            dataset, _ = convert_tree(format_name, root, on_error=on_error)
+            dataset, account = convert_tree(format_name, root, on_error=on_error)
         except DrivetlError as error:
             assert str(error)
             return False
+        assert sum(account.read.values()) >= listed(format_name, files), account.as_dict()
         path = Path(name) / "out.json"
         write_dataset(dataset, path)
         for image in read_dataset(path).images:

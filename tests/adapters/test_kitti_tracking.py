@@ -4,13 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kitti_trees import CAR, DONT_CARE, PEDESTRIAN, png
 
 from drivetl.adapters.kitti_tracking import parse_track_line, read_kitti_tracking, write_track_labels
 from drivetl.cli import main
-from drivetl.coco.build import Account
+from drivetl.coco.build import Account, build_dataset
 from drivetl.coco.io import read_dataset
+from drivetl.coco.taxonomy import load_taxonomy
 from drivetl.errors import DataError
+from drivetl.resources import shipped
+
+WORDS = ["nan", "-inf", "1e308", " ", "\n", "Car", "-1", "\x00", "é", "99999999999999999999", "1_0", "\t\n "]
 
 
 def write_sequences(root: Path, sequences: dict[str, dict[int, list[str]]]) -> Path:
@@ -122,3 +128,32 @@ def test_a_sequence_name_cannot_leave_the_folder(tmp_path):
         with pytest.raises(DataError):
             write_track_labels(data, tmp_path / "back")
     assert not (tmp_path / "back").exists()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 400), st.sampled_from(WORDS)), max_size=4),
+    st.integers(0, 500),
+)
+def test_mutated_files_lose_nothing_silently(tmp_path_factory, changes, cut):
+    """Objects in = kept + ignored + dropped + rejected, counted in the file itself; strict reading stops at the line."""
+    text = f"0 1 {CAR}\n0 -1 {DONT_CARE}\n2 2 {PEDESTRIAN}\n2 1 {CAR}\n"
+    for at, word in changes:
+        text = text[:at] + word + text[at + len(word) :]
+    text = text[: cut + 100]
+    root = write_sequences(tmp_path_factory.mktemp("k"), {"0000": {0: [], 1: [], 2: []}})
+    (root / "training" / "label_02" / "0000.txt").write_bytes(text.encode())
+    lines = sum(bool(line.strip()) for line in text.split("\n"))
+    account, strict = Account(), Account()
+    taxonomy = load_taxonomy(shipped("datasets/kitti_tracking/taxonomy.yaml"))
+    size = (400, 200)
+    images = read_kitti_tracking(root, account, image_size_wh=size, on_error="skip")
+    build_dataset(images, taxonomy, root, source="k", account=account, on_error="skip")
+    assert account.balanced() and sum(account.read.values()) == lines
+    try:
+        images = read_kitti_tracking(root, strict, image_size_wh=size)
+        build_dataset(images, taxonomy, root, source="k", account=strict)
+    except DataError as error:
+        assert error.line is not None and error.remedy and account.rejected
+    else:
+        assert not account.rejected and strict.read == account.read
