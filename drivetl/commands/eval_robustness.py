@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric", choices=("AP", "AP50"), default="AP", help="what the report is about (AP)"
     )
+    parser.add_argument(
+        "--iou-type",
+        choices=("bbox", "segm"),
+        default="bbox",
+        help="judge boxes, or the masks of a Mask R-CNN (bbox)",
+    )
     _add_real_arguments(parser)
     parser.add_argument("--draws", type=int, default=400, help="bootstrap draws of the intervals (400)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (0)")
@@ -115,7 +121,8 @@ def run(args: argparse.Namespace) -> None:
             )
     swept = run_sweep(
         detector, dataset, conditions, severities, baseline=baseline, clean=clean, budget_s=budget_s,
-        workers=args.workers, batch_size=args.batch_size, shard=(shards.rank, shards.world), wait=wait,
+        workers=args.workers, batch_size=args.batch_size, iou_type=args.iou_type,
+        shard=(shards.rank, shards.world), wait=wait,
     )  # fmt: skip
     if shards.reports:
         write_report(swept, out, args, slices, pairs)

@@ -12,9 +12,10 @@ import numpy as np
 
 from drivetl.conditions import CATALOG, PROTOCOL_VERSION
 from drivetl.evaluation import aggregation, road
-from drivetl.evaluation.cells import CLEAN, Cell
+from drivetl.evaluation.cells import CLEAN, Cell, cell_name
 from drivetl.evaluation.clean_slice import in_words
 from drivetl.evaluation.details import plain_values
+from drivetl.evaluation.diagnosis import diagnose, kitti_cells
 from drivetl.evaluation.heldout import MEANING, levels
 from drivetl.evaluation.measures import ratio_interval
 from drivetl.evaluation.real import Pairs, real_conditions
@@ -44,6 +45,7 @@ def analyse(
             "conditions": swept.conditions,
             "severities": swept.severities,
             "budget_s": swept.budget_s,
+            "iou_type": swept.iou_type,
             "draws": n_draws,
             "seed": seed,
             "levels": MEANING,
@@ -54,6 +56,8 @@ def analyse(
         "sets": aggregation.sets(scored),
         "conditions": aggregation.conditions(scored),
         "cells": [_cell(scored, cell) for cell in swept.cells],
+        "kitti": _kitti(scored, held_out),
+        "diagnosis": diagnose(swept, scored.thresholds["run"], _worst_cell(scored, held_out)),
         "classes": _classes(scored, held_out),
         "operating": _operating(scored),
         "road": _road(scored, held_out),
@@ -63,6 +67,36 @@ def analyse(
     }
     plain: Document = plain_values(document)
     return plain
+
+
+def _worst_cell(scored: Scored, held_out: Sequence[str]) -> Cell | None:
+    """The condition with the lowest mean over severities, at the severity that pictures are shown at."""
+    severities = scored.swept.severities
+    means = {
+        name: _mean([scored.point("run", (name, one)) for one in severities])
+        for name in held_out or scored.swept.conditions
+    }
+    known = {name: value for name, value in means.items() if not np.isnan(value)}
+    return (min(known, key=lambda name: known[name]), road.middle(severities)) if known else None
+
+
+def _kitti(scored: Scored, held_out: Sequence[str]) -> list[Document] | None:
+    """Per class and difficulty: clean, the mean over the held-out cells, and every cell; None without KITTI labels."""
+    cells = kitti_cells(scored.swept)
+    if cells is None:
+        return None
+    under = [(name, severity) for name in held_out for severity in scored.swept.severities]
+    return [
+        {
+            "class": name,
+            "difficulty": level,
+            "clean": cells[CLEAN][name][level],
+            "held_out": _mean([cells[cell][name][level] for cell in under]),
+            "cells": {cell_name(cell): cells[cell][name][level] for cell in scored.swept.cells},
+        }
+        for name in cells[CLEAN]
+        for level in cells[CLEAN][name]
+    ]
 
 
 def _who(scored: Scored, who: str) -> Document:

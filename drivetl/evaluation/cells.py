@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from drivetl.coco.files import write_atomically
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.conditions import PROTOCOL_VERSION
 from drivetl.console import warn
-from drivetl.errors import DataError
+from drivetl.errors import ConfigError, DataError
 from drivetl.evaluation.results import Results, concatenate, of_image
 from drivetl.models.detector import Detections
 
@@ -29,6 +30,8 @@ Cell = tuple[str, int]
 """(condition, severity 1..5), or CLEAN."""
 CLEAN: Cell = ("clean", 0)
 FORMAT = 1
+CELLS_FOLDER = Path("robustness", ".cells")
+"""Where a run directory keeps the cells of its detector."""
 
 
 def cell_name(cell: Cell) -> str:
@@ -71,11 +74,12 @@ class _Chunk:
 class CellStore:
     """One detector's detections of (image, cell) pairs, in memory and in a folder."""
 
-    def __init__(self, folder: Path, identity: Mapping[str, str]):
-        """identity: what the detections depend on beside the pixels: weights, settings, precision.
+    def __init__(self, folder: Path, identity: Mapping[str, str], masks: bool = False):
+        """identity: what the detections depend on beside the pixels: weights, settings, precision. masks: keep them.
 
         Raises DataError when the folder holds detections of another detector or protocol version.
         """
+        self.masks = masks
         about = {"format": FORMAT, "protocol_version": PROTOCOL_VERSION, **identity}
         digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=8).hexdigest()
         self.folder = folder / digest
@@ -94,7 +98,11 @@ class CellStore:
         return sorted(self._rows)
 
     def add(self, key: str, cell: Cell, found: Detections) -> None:
-        """Remember; `flush` writes."""
+        """Remember; `flush` writes. Raises ConfigError when masks are wanted and the detector gives none."""
+        if self.masks and found.masks is None:
+            raise ConfigError("the run gives boxes only, no masks - use --iou-type bbox")
+        if not self.masks:
+            found = Detections(found.boxes, found.scores, found.labels)
         self._rows.setdefault(cell, {})[key] = found
         self._pending.done.append((key, cell))
         self._pending.found.append(found)
@@ -103,7 +111,7 @@ class CellStore:
         """Write what was added since the last flush as one chunk, whole or not at all."""
         if not self._pending.done:
             return
-        data = _pack(self._pending)
+        data = _pack(self._pending, self.masks)
         name = hashlib.blake2b(data, digest_size=8).hexdigest()
         write_atomically(self.folder / f"{name}.npz", data)
         self._pending = _Chunk()
@@ -124,6 +132,7 @@ class CellStore:
                 arrays = {name: file[name] for name in file.files}
             keys, cells, ends = arrays["keys"], arrays["cells"], np.cumsum(arrays["counts"])
             boxes, scores, labels = arrays["boxes"], arrays["scores"], arrays["labels"]
+            rles = _unpack_masks(arrays) if self.masks else None
             if (
                 len(keys) != len(cells)
                 or len(keys) != len(ends)
@@ -138,11 +147,13 @@ class CellStore:
         ):
             condition, _, severity = name.rpartition("/")
             part = slice(int(start), int(end))
-            found = Detections(boxes[part], scores[part], labels[part].astype(np.int64))
+            found = Detections(
+                boxes[part], scores[part], labels[part].astype(np.int64), None if rles is None else rles[part]
+            )
             self._rows.setdefault((condition, int(severity)), {})[key] = found
 
 
-def _pack(chunk: _Chunk) -> bytes:
+def _pack(chunk: _Chunk, masks: bool) -> bytes:
     columns: dict[str, npt.NDArray[np.generic]] = {
         "keys": np.array([key for key, _ in chunk.done]),
         "cells": np.array([cell_name(cell) for _, cell in chunk.done]),
@@ -151,9 +162,22 @@ def _pack(chunk: _Chunk) -> bytes:
         "scores": np.concatenate([one.scores for one in chunk.found]).astype(np.float32),
         "labels": np.concatenate([one.labels for one in chunk.found]).astype(np.int16),
     }
+    if masks:
+        rles = [mask for one in chunk.found for mask in one.masks or ()]
+        columns["mask_counts"] = np.array([str(mask["counts"]).encode() for mask in rles], dtype=np.bytes_)
+        columns["mask_hw"] = np.array([mask["size"] for mask in rles], np.int32).reshape(-1, 2)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **columns)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def _unpack_masks(arrays: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, Any]]:
+    """Compressed COCO RLEs. Raises KeyError or ValueError for a chunk without one per box."""
+    rows = zip(arrays["mask_hw"].tolist(), arrays["mask_counts"].tolist(), strict=True)
+    rles = [{"size": size, "counts": counts.decode()} for size, counts in rows]
+    if len(rles) != len(arrays["boxes"]):
+        raise ValueError("masks and boxes differ in number")
+    return rles
 
 
 def _check_about(folder: Path, about: Mapping[str, object]) -> None:

@@ -17,9 +17,18 @@ from drivetl.coco.records import Dataset
 from drivetl.console import progress_bar
 from drivetl.errors import CheckpointError, ConfigError, DataError
 from drivetl.evaluation.aggregates import summarize
-from drivetl.evaluation.cells import CLEAN, Cell, CellStore, complete_images, dataset_hash, image_keys
+from drivetl.evaluation.cells import (
+    CELLS_FOLDER,
+    CLEAN,
+    Cell,
+    CellStore,
+    complete_images,
+    dataset_hash,
+    image_keys,
+)
 from drivetl.evaluation.clean_slice import clean_images
 from drivetl.evaluation.ground_truth import GroundTruth, from_dataset
+from drivetl.evaluation.results import Results
 from drivetl.evaluation.store import MatchStore, match
 from drivetl.evaluation.sweep import Timing, default_workers, sweep
 from drivetl.models.checkpoint import checkpoint_folder
@@ -49,6 +58,8 @@ class Swept:
     """Condition attribute -> clean value: which images of the data the conditions were applied to."""
     real: RealImages | None = None
     """The clean images above and those in real conditions, as they are; None without a clean slice."""
+    iou_type: str = "bbox"
+    """What is matched: bbox or segm."""
 
     @property
     def cells(self) -> list[Cell]:
@@ -60,16 +71,20 @@ class Swept:
         """16 hex digits of the images measured."""
         return dataset_hash(self.keys)
 
+    def results(self, who: str, cell: Cell) -> Results:
+        """A detector's detections in a cell."""
+        ids = {key: image.id for key, image in zip(self.keys, self.dataset.images, strict=True)}
+        return self.stores[who].results(cell, ids)
+
     def matched(self, who: str, cell: Cell) -> MatchStore:
         """A detector's detections in a cell, matched to the objects."""
-        ids = {key: image.id for key, image in zip(self.keys, self.dataset.images, strict=True)}
-        return match(self.truth, self.stores[who].results(cell, ids))
+        return match(self.truth, self.results(who, cell), self.iou_type)
 
     def as_they_are(self, who: str) -> MatchStore:
         """A detector's detections in all images as they are: the clean slice and the real conditions."""
         if self.real is None:
             return self.matched(who, CLEAN)
-        return match(self.real.truth, self.stores[who].results(CLEAN, self.real.ids))
+        return match(self.real.truth, self.stores[who].results(CLEAN, self.real.ids), self.iou_type)
 
 
 @dataclass
@@ -93,22 +108,30 @@ def run_sweep(
     budget_s: float | None = None,
     workers: int | None = None,
     batch_size: int = 8,
+    iou_type: str = "bbox",
     shard: tuple[int, int] = (0, 1),
     wait: Callable[[], None] = lambda: None,
 ) -> Swept:
     """Detect on clean images and in every cell, with a progress bar; what was done before is not repeated.
 
     cache: where detections are kept; default: `robustness/.cells` of each run. clean: `clean_slice.choose_clean`;
-    conditions are applied to those images alone, the others are seen as they are. budget_s, shard: see `sweep`;
+    conditions are applied to those images alone, the others are seen as they are. iou_type: bbox, or segm to keep and
+    match masks. budget_s, shard: see `sweep`;
     `wait` returns when all shards are done. Raises ConfigError when detector and data have different classes or the
     budget is too small for one image, DataError for images that cannot be read.
     """
     detectors = {"run": detector} | ({"baseline": baseline} if baseline is not None else {})
     for who, one in detectors.items():
         _check_classes(one, dataset, who)
+    if iou_type == "segm":
+        _check_masks(dataset)
     if not dataset.images:
         raise DataError("the dataset has no images", remedy="name another --data")
-    stores = {who: CellStore(_cache_folder(one, cache), identity(one)) for who, one in detectors.items()}
+    kept = {"masks": "kept"} if iou_type == "segm" else {}
+    stores = {
+        who: CellStore(_cache_folder(one, cache), identity(one) | kept, masks=bool(kept))
+        for who, one in detectors.items()
+    }
     cells = [CLEAN, *((name, severity) for name in conditions for severity in severities)]
     parts = _parts(dataset, clean or {}, cells)
     timing = Timing()
@@ -128,7 +151,7 @@ def run_sweep(
         raise ConfigError("the budget ended before one image was seen in every cell - give a larger --budget")
     return Swept(
         detectors, measured, len(parts[-1].keys), list(conditions), list(severities), stores, keys,
-        from_dataset(measured), timing, budget_s, dict(clean or {}), _real(seen) if clean else None,
+        from_dataset(measured), timing, budget_s, dict(clean or {}), _real(seen) if clean else None, iou_type,
     )  # fmt: skip
 
 
@@ -203,7 +226,17 @@ def _cache_folder(detector: Detector, cache: Path | None) -> Path:
         return cache
     if detector.run is None:
         raise CheckpointError("the detector belongs to no run directory - say where its cells are kept")
-    return detector.run / "robustness" / ".cells"
+    return detector.run / CELLS_FOLDER
+
+
+def _check_masks(dataset: Dataset) -> None:
+    for image in dataset.images:
+        for number, item in enumerate(image.annotations):
+            if item.segmentation is None:
+                raise DataError(
+                    f"{image.file_name}: object {number + 1} has no mask",
+                    remedy="use --iou-type bbox, or data whose every object has one",
+                )
 
 
 def _check_classes(detector: Detector, dataset: Dataset, who: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from drivetl.conditions import PROTOCOL_VERSION
 from drivetl.errors import DataError
-from drivetl.evaluation.cells import CellStore
+from drivetl.evaluation.cells import CELLS_FOLDER, CellStore
 
 _FIRST = "run eval-robustness on both runs and the same data first"
 
@@ -16,8 +16,9 @@ _FIRST = "run eval-robustness on both runs and the same data first"
 def stored_cells(run: Path) -> CellStore:
     """The cells of a run directory (or of a folder that holds a cache of cells).
 
-    Of several detectors in one cache the one that `results.json` names is taken. Raises DataError when there are no
-    cells, when they belong to another protocol version, or when it is not clear whose they are.
+    Of several detectors in one cache the one that the newest `results.json` names is taken; cells that keep masks are
+    left aside. Raises DataError when there are no cells, when they belong to another protocol version, or when it is
+    not clear whose they are.
     """
     about = _abouts(run)
     if not about:
@@ -47,10 +48,10 @@ def stored_cells(run: Path) -> CellStore:
 def _abouts(run: Path) -> dict[Path, dict[str, Any]]:
     """Folder of each detector's cells -> what it says about them."""
     found = {}
-    for cache in (run / "robustness" / "cache", run / "cache", run):
+    for cache in (run / CELLS_FOLDER, run):
         for path in sorted(cache.glob("*/about.json")):
             content = _json(path)
-            if isinstance(content, dict) and "weights" in content:
+            if isinstance(content, dict) and "weights" in content and "masks" not in content:
                 found[path.parent] = content
         if found:
             break
@@ -58,7 +59,10 @@ def _abouts(run: Path) -> dict[Path, dict[str, Any]]:
 
 
 def _reported_weights(run: Path) -> str | None:
-    for path in (run / "robustness" / "results.json", run / "results.json"):
+    reports = sorted(
+        run.glob("robustness/*/results.json"), key=lambda path: path.stat().st_mtime, reverse=True
+    )
+    for path in [*reports, run / "results.json"]:
         content = _json(path)
         if isinstance(content, dict) and isinstance(content.get("run"), dict):
             return str(content["run"].get("weights"))

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from drivetl.errors import DataError
 from drivetl.evaluation.heldout import MEANING
-from drivetl.report import agreement, charts, texts
+from drivetl.report import agreement, charts, diagnosis, texts
 from drivetl.report.plots import Series, legend, line_chart, ticks
 
 
@@ -103,6 +103,17 @@ def _sections(results: Mapping[str, Any], pictures: Path | None) -> list[Section
                  "Thresholds are frozen where F1 is best on clean images. Survival: of the objects found there, the "
                  "share still found.", road=charts.road_rows(results))
     )  # fmt: skip
+    found.append(
+        _section(results, "diagnosis", "Which mistakes, and how sure",
+                 "The clean images beside the worst held-out condition. An error's bar is what AP50 would gain if that "
+                 "kind alone were mended (TIDE).", diagnosis=diagnosis.diagnosis_rows(results))
+    )  # fmt: skip
+    if results.get("kitti"):
+        found.append(
+            _section(results, "kitti", "By KITTI's rules",
+                     "Official AP at 40 recall positions in percent; car at IoU 0.7, the others at 0.5.",
+                     rows=diagnosis.kitti_rows(results))
+        )  # fmt: skip
     if gallery["conditions"]:
         found.append(
             _section(results, "gallery", "What it looks like",

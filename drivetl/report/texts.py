@@ -247,6 +247,7 @@ def summary_md(results: Document) -> str:
         values = " | ".join(percent(cells[row["name"], one]["value"]["point"]) for one in severities)
         lines.append(f"| {plain_name(row['name'])} | {row['level']} | {values} | {with_span(row['mean'])} |")
     lines += _real_lines(results)
+    lines += _kitti_lines(results)
     lines += ["", f"{data_line(results)}. 95 % intervals resample whole drives."]
     if results["data"]["warning"]:
         lines.append(f"**{results['data']['warning'][0].upper()}{results['data']['warning'][1:]}.**")
@@ -272,6 +273,17 @@ def _real_lines(results: Document) -> list[str]:
     lines += ["", *(f"- {line}" for line in sentences)] if sentences else []
     note = results["real"]["note"]
     return [*lines, "", f"**{note[0].upper()}{note[1:]}.**"] if note else lines
+
+
+def _kitti_lines(results: Document) -> list[str]:
+    rows = results.get("kitti") or []
+    if not rows:
+        return []
+    lines = ["", "| KITTI AP40 | difficulty | clean | held out |", "|---|---|---|---|"]
+    return lines + [
+        f"| {row['class']} | {row['difficulty']} | {percent(row['clean'])} | {percent(row['held_out'])} |"
+        for row in rows
+    ]
 
 
 def cells_csv(results: Document) -> str:

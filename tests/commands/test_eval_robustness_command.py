@@ -95,6 +95,28 @@ def test_again_from_what_is_stored_with_a_baseline(run, data, tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_what_a_sweep_left_behind_can_be_compared(run, data, tmp_path, capsys):
+    """compare reads the cells of eval-robustness, without a model."""
+    other = write_run(tmp_path / "runs" / "other", NOTHING, seed=1)
+    for one in (run, other):
+        assert evaluate(one, data, "--conditions", "night") == 0
+    words = [
+        "compare",
+        str(run),
+        str(other),
+        "--data",
+        str(data),
+        "--draws",
+        "200",
+        "--out",
+        str(tmp_path / "c.json"),
+    ]
+    assert main(words) == 0
+    rows = [row["name"] for row in json.loads((tmp_path / "c.json").read_text())["rows"]]
+    assert rows[0] == "clean" and "night" in rows
+    capsys.readouterr()
+
+
 def test_the_same_cells_for_any_batch_size(run, data, tmp_path):
     """Of a real network: a batch holds one size only, so padding never changes what is found."""
     values = []

@@ -193,7 +193,7 @@ CLASSES = ("car",)
 def run_folder(root, name, dataset, wanted, skill, weights="0" * 16, version=None, seed=0):
     """A run directory with cells as a sweep leaves them."""
     identity = {"weights": weights, "settings": "", "precision": "torch.float32"}
-    store = cells.CellStore(root / name / "robustness" / "cache", identity)
+    store = cells.CellStore(root / name / cells.CELLS_FOLDER, identity)
     rng = np.random.default_rng(seed)
     for cell in wanted:
         for key in cells.image_keys(dataset):
@@ -255,5 +255,6 @@ def test_it_must_be_clear_whose_cells_they_are(tmp_path, street):
     run_folder(tmp_path, "run", street, [CLEAN, *FOG], 0.5, weights="2" * 16)
     with pytest.raises(DataError, match="cells of 2 detectors"):
         stored_cells(run)
-    (run / "robustness" / "results.json").write_text(json.dumps({"run": {"weights": "2" * 16}}))
+    (run / "robustness" / "val").mkdir()
+    (run / "robustness" / "val" / "results.json").write_text(json.dumps({"run": {"weights": "2" * 16}}))
     assert stored_cells(run).cells() == [CLEAN, *FOG]

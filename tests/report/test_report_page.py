@@ -67,6 +67,7 @@ def test_sections_stand_in_order(page):
         "slices",
         "classes",
         "road",
+        "diagnosis",
         "gallery",
         "worst",
         "heldout",
@@ -179,3 +180,20 @@ def test_pictures_count_what_they_show(report_folder):
             (report_folder / "pictures" / name).stat().st_size > 1000 for name in row["files"].values()
         )
     assert {row["severity"] for row in results["gallery"]["conditions"]} == {3}
+
+
+def test_mistakes_and_scores_are_shown_of_both_cells(report_folder, page):
+    results = read_results(report_folder)
+    clean, worst = results["diagnosis"]
+    name = f"{texts.plain_name(worst['condition'])}, severity {worst['severity']}"
+    assert page.count(name) > 3 and clean["condition"] == "clean"
+    for cell in (clean, worst):
+        assert f"D-ECE {texts.percent(cell['calibration']['d_ece'])}" in page
+    shown = page.split('<section id="diagnosis">')[1].split("</section>")[0]
+    assert f"<b>{texts.percent(worst['tide']['delta_ap']['Miss'])}</b>" in shown
+    assert 'id="kitti"' not in page
+    rows = [{"class": "car", "difficulty": level, "clean": 0.5, "held_out": 0.25, "cells": {}}
+            for level in ("easy", "moderate", "hard")]  # fmt: skip
+    with_kitti = build_report(results | {"kitti": rows})
+    assert with_kitti.count("50.0 <small>/ 25.0</small>") == 3
+    assert "| car | hard | 50.0 | 25.0 |" in texts.summary_md(results | {"kitti": rows})
