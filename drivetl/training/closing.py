@@ -46,6 +46,8 @@ def verdict(found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     before, best, delta, drives = found["before"], found["best"], found["delta"], found["drives"]
     if before is None:
         return ""
+    if before["AP"] is None:
+        return "adapting cannot be judged: the validation images hold no object"
     if delta is None:
         tried = [row for row in rows if row["epoch"] > 0 and row["AP"] is not None]
         after = max(tried, key=lambda row: float(row["AP"]), default=None)
@@ -55,8 +57,6 @@ def verdict(found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
             "checkpoints/best is the source as it was"
         )
     change = f"AP {_number(before['AP'])} -> {_number(best['AP'])}"
-    if delta["point"] is None:
-        return f"adapting cannot be judged: {change}"
     if drives < HANDFUL:
         return (
             f"adapting gained {delta['point']:+.3f} ({change}), but {drives} drives are too few to tell it from luck"

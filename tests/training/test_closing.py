@@ -83,6 +83,11 @@ def test_a_handful_of_drives_decides_nothing(tmp_path):
     assert "5 drives are too few to tell it from luck - validate on at least 6" in found["verdict"]
 
 
+def test_validation_without_objects_judges_nothing():
+    found = {"before": {"AP": None}, "best": {"epoch": 0, "AP": float("nan")}, "delta": None, "drives": 9}
+    assert verdict(found, []) == "adapting cannot be judged: the validation images hold no object"
+
+
 def test_without_a_source_there_is_no_verdict():
     metrics = rows(0.1, 0.2)[1:]
     found = {"before": None, "best": metrics[0], "delta": None, "drives": 9}

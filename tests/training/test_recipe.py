@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from drivetl.commands import dispatch
 from drivetl.config import AUTO, BY_RECIPE, dump_yaml, load_config
 from drivetl.errors import ConfigError
 from drivetl.models.checkpoint import read_weights
@@ -110,6 +111,21 @@ def test_the_effective_values_are_kept_and_resumed(source, tmp_path):
     with pytest.raises(ConfigError, match=r"optim\.batch_size was 4, now 2"):
         other = dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=2))
         finetune(other, tmp_path / "run", resume=True)
+
+
+def test_the_command_takes_several_configs_and_the_old_data(tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(
+        "drivetl.training.finetune.finetune", lambda *args, **options: called.append((args, options))
+    )
+    base = written(tmp_path, DATA + "optim: {lr: 0.5}\n", "city.yaml")
+    over = CONFIGS / "regimes" / "heads_only.yaml"
+    words = ["--config", str(base), "--config", str(over), "--source-data", "old.json", "--seed", "5"]
+    dispatch(["finetune", *words])
+    (config, out), options = called[0]
+    assert (config.optim.lr, config.optim.frozen_stages, config.seed) == (0.5, 99, 5)
+    assert out == Path("runs/city-heads_only")
+    assert options == {"resume": False, "source_data": Path("old.json")}
 
 
 STAGES = tuple(f"backbone.body.{number}." for number in range(5))
