@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -11,7 +12,6 @@ import pytest
 
 from drivetl.adapters.footage import FORMATS
 from drivetl.coco.taxonomy import load_taxonomy
-from drivetl.commands import convert_footage
 
 DATASETS = Path(__file__).parents[2] / "datasets"
 COCO = load_taxonomy(DATASETS / "coco" / "taxonomy.yaml")
@@ -29,15 +29,29 @@ def test_classes_grow_out_of_coco_classes(folder: str) -> None:
         assert item.labels and {name for name, _ in item.grows_from} <= COCO_NAMES
 
 
-@pytest.mark.parametrize("folder", sorted({*FORMATS, "cityscapes_yolo", "dawn", "highway_camera"}))
-def test_the_cards_commands_parse(folder: str) -> None:
+FOLDERS = sorted(path.parent.name for path in DATASETS.glob("*/README.md"))
+COMMAND = re.compile(r"^(?:    )?drivetl (?P<name>[a-z-]+) (?P<words>(?:.*\\\n)*.*)$", re.MULTILINE)
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    importlib.import_module(f"drivetl.commands.{command.replace('-', '_')}").add_arguments(parser)
+    return parser
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_cards_commands_are_the_commands_flags(folder: str) -> None:
     card = (DATASETS / folder / "README.md").read_text()
-    assert ("icence" in card and "Get it" in card) or folder in ("cityscapes_yolo", "highway_camera")
-    parser = argparse.ArgumentParser()
-    convert_footage.add_arguments(parser)
-    commands = re.findall(r"^drivetl convert-footage ((?:.*\\\n)*.*)$", card, re.MULTILINE)
-    assert commands
+    assert "icence" in card
+    commands = list(COMMAND.finditer(card))
+    assert any(command["name"].startswith("convert-") for command in commands)
+    flags: set[str] = set()
     for command in commands:
-        args = parser.parse_args(shlex.split(command.replace("\\\n", ""), comments=True))
-        if args.taxonomy and args.taxonomy.parts[0] == "datasets":
-            assert (DATASETS.parent / args.taxonomy).is_file()
+        parser = parser_of(command["name"])
+        words = shlex.split(command["words"].replace("\\\n", ""), comments=True)
+        args = parser.parse_args(words)  # exits where a flag or a choice is unknown
+        taxonomy = getattr(args, "taxonomy", None)
+        if taxonomy and taxonomy.parts[0] == "datasets":
+            assert (DATASETS.parent / taxonomy).is_file()
+        flags |= {flag for action in parser._actions for flag in action.option_strings}
+    assert set(re.findall(r"--[a-z][a-z-]+", card)) <= flags
