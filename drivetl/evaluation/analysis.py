@@ -14,6 +14,7 @@ from drivetl.conditions import CATALOG, PROTOCOL_VERSION
 from drivetl.evaluation import aggregation, road
 from drivetl.evaluation.cells import CLEAN, Cell, cell_name
 from drivetl.evaluation.clean_slice import in_words
+from drivetl.evaluation.depth import depth_path
 from drivetl.evaluation.details import plain_values
 from drivetl.evaluation.diagnosis import diagnose, kitti_cells
 from drivetl.evaluation.heldout import MEANING, levels
@@ -122,6 +123,9 @@ def _data(swept: Swept) -> Document:
         "images_requested": swept.n_images_requested,
         "objects": int((~truth.crowd).sum()),
         "drives": len(set(truth.drives())),
+        "depth_images": sum(
+            depth_path(image, swept.dataset.images_root) is not None for image in swept.dataset.images
+        ),
         "clean_slice": in_words(swept.clean) or None,
         "warning": few_units(truth.units(), truth.drives()),
     }

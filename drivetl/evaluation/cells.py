@@ -23,6 +23,7 @@ from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.conditions import PROTOCOL_VERSION
 from drivetl.console import warn
 from drivetl.errors import ConfigError, DataError
+from drivetl.evaluation.depth import depth_path
 from drivetl.evaluation.results import Results, concatenate, of_image
 from drivetl.models.detector import Detections
 
@@ -40,17 +41,24 @@ def cell_name(cell: Cell) -> str:
 
 
 def image_key(record: ImageRecord, root: Path) -> str:
-    """16 hex digits that change with the image's name, size, or the bytes its file has."""
+    """16 hex digits that change with the image's name, size, or the bytes its file and its depth map have."""
+    parts = [record.file_name, record.width, record.height, _n_bytes(root / record.file_name)]
+    depth = depth_path(record, root)
+    if depth is not None:
+        parts += ["depth", _n_bytes(depth)]
+    text = json.dumps(parts)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _n_bytes(path: Path) -> int:
     try:
-        size = (root / record.file_name).stat().st_size
+        return path.stat().st_size
     except OSError as error:
         raise DataError(
             f"cannot be read ({error.strerror or error})",
-            remedy="check that the image exists under the dataset's images root",
-            file=root / record.file_name,
+            remedy="check that it exists under the dataset's images root",
+            file=path,
         ) from None
-    text = json.dumps([record.file_name, record.width, record.height, size])
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def image_keys(dataset: Dataset) -> list[str]:

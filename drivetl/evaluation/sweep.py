@@ -24,6 +24,7 @@ from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.conditions import apply, pixel_seed
 from drivetl.data.dataset import read_image, single_threaded
 from drivetl.evaluation.cells import CLEAN, Cell, CellStore
+from drivetl.evaluation.depth import read_depth
 from drivetl.models.detector import Detections
 
 FLUSH_EVERY_S = 15.0
@@ -126,19 +127,24 @@ def _stacked(pictures: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
 def variants(task: Task, root: Path) -> Iterator[tuple[Cell, npt.NDArray[np.uint8]]]:
     """(cell, (H, W, 3) uint8 RGB) of each of a task's cells; the image is decoded once."""
     image = read_image(task.record, root)
+    depth = None if task.cells == (CLEAN,) else read_depth(task.record, root)
     scene: dict[str, Any] = {}
     for cell in task.cells:
-        yield cell, corrupted(image, task.record, cell, scene)
+        yield cell, corrupted(image, task.record, cell, depth, scene)
 
 
 def corrupted(
-    image: npt.NDArray[np.uint8], record: ImageRecord, cell: Cell, scene: dict[str, Any] | None = None
-) -> npt.NDArray[np.uint8]:
-    """The image in a cell, (H, W, 3) uint8 RGB: the very pixels that every report judges."""
+    image: npt.NDArray[np.uint8], record: ImageRecord, cell: Cell, depth: npt.NDArray[np.float32] | None,
+    scene: dict[str, Any] | None = None,
+) -> npt.NDArray[np.uint8]:  # fmt: skip
+    """The image in a cell, (H, W, 3) uint8 RGB: the very pixels that every report judges.
+
+    depth: `depth.read_depth`; scene: a dict kept for one image, which saves time and changes nothing.
+    """
     name, severity = cell
     if cell == CLEAN:
         return image
-    return apply(image, name, severity, pixel_seed(record.file_name, name, severity), cache=scene)
+    return apply(image, name, severity, pixel_seed(record.file_name, name, severity), depth, scene)
 
 
 @dataclass

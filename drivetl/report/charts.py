@@ -205,6 +205,15 @@ def road_rows(results: Document) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _depth_fact(data: Document) -> str:
+    known = data["depth_images"]
+    if not known:
+        return "estimated from each picture: the data has no depth maps"
+    return f"the data's own depth maps of {known} of {data['images']} images" + (
+        "" if known == data["images"] else ", estimated for the others"
+    )
+
+
 def provenance(results: Document) -> list[tuple[str, str]]:
     """Facts for someone who wants the same numbers."""
     run, base, data = results["run"], results["baseline"], results["data"]
@@ -214,12 +223,13 @@ def provenance(results: Document) -> list[tuple[str, str]]:
         ("trained with", run["augmentation"] or "unknown: no manifest"),
         ("baseline", f"{base['name']}, weights {base['weights']}" if base else "none"),
         ("data", f"{texts.data_line(results)}; images {data['hash']}"),
+        ("depth", _depth_fact(data)),
         ("conditions", f"protocol version {protocol['version']}, severities {', '.join(map(str, protocol['severities']))}"),
         ("statistics", f"{protocol['draws']} bootstrap draws over {data['drives']} drives, seed {protocol['seed']}"),
         ("time", texts.timing_line(timing)),
         ("schema", results["schema"]),
     ]  # fmt: skip
     if protocol["budget_s"] is not None:
-        facts.insert(5, ("budget", f"{protocol['budget_s']:.0f} s: {data['images']} of {data['images_requested']} images, "
+        facts.insert(6, ("budget", f"{protocol['budget_s']:.0f} s: {data['images']} of {data['images_requested']} images, "
                                    "spread over the drives, the same for all cells"))  # fmt: skip
     return facts

@@ -14,6 +14,7 @@ from drivetl.coco.files import Rgb
 from drivetl.console import track
 from drivetl.data.dataset import read_image
 from drivetl.evaluation.cells import CLEAN, Cell
+from drivetl.evaluation.depth import read_depth
 from drivetl.evaluation.ground_truth import Bools, Floats
 from drivetl.evaluation.robustness import Swept
 from drivetl.evaluation.store import MatchStore
@@ -80,8 +81,9 @@ class _Artist:
     def draw(self, shot: _Shot) -> dict[str, Any]:
         """Three pictures of a shot and its counts."""
         record = self.records[shot.image_id]
-        image = read_image(record, self.swept.dataset.images_root)
-        changed = corrupted(image, record, shot.cell)
+        root = self.swept.dataset.images_root
+        image = read_image(record, root)
+        changed = corrupted(image, record, shot.cell, read_depth(record, root))
         clean, _ = self._judged(image, shot.image_id, CLEAN)
         judged, counts = self._judged(changed, shot.image_id, shot.cell)
         name = f"{shot.cell[0]}-{shot.cell[1]}-{shot.image_id}"

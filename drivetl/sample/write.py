@@ -177,17 +177,20 @@ def _fill_town_a(root: Path, frames: int, options: Options, progress: Progress |
     (root / "mapping").mkdir()
     (root / "mapping" / "train_mapping.txt").write_text(mapping)
     (root / "mapping" / "train_rand.txt").write_text(rand)
-    _attributes_csv(root, rows, order.tolist(), ".jpg" if options.jpeg else ".png")
+    _attributes_csv(root, rows, order.tolist(), ".jpg" if options.jpeg else ".png", options.depth)
     return _summary("a", root, _run(jobs, options, progress), options)
 
 
-def _attributes_csv(root: Path, rows: Sequence[tuple[int, int]], order: Sequence[int], suffix: str) -> None:
-    lines = ["file_name,sequence,frame_index,timeofday,weather\n"]
+def _attributes_csv(
+    root: Path, rows: Sequence[tuple[int, int]], order: Sequence[int], suffix: str, depth: bool
+) -> None:
+    lines = [f"file_name,sequence,frame_index,timeofday,weather{',depth' if depth else ''}\n"]
     for number, line in enumerate(order):
         drive, frame = rows[line - 1]
         timeofday, weather = drive_conditions(drive)
         lines.append(
-            f"{number:06d}{suffix},{write_kitti.drive_name(drive)[1]},{frame},{timeofday},{weather}\n"
+            f"{number:06d}{suffix},{write_kitti.drive_name(drive)[1]},{frame},{timeofday},{weather}"
+            f"{f',depth/{number:06d}.png' if depth else ''}\n"
         )
     (root / "attributes.csv").write_text("".join(lines))
 

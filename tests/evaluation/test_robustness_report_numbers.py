@@ -58,7 +58,7 @@ def test_clean_is_clean(document):
     assert document["clean"]["recall"]["point"] == pytest.approx(1.0)
     assert document["data"] | {"hash": ""} == {
         "hash": "", "source": "planted", "categories": ["car", "pedestrian"], "images": 12, "images_requested": 12,
-        "objects": 44, "drives": 6, "clean_slice": None, "warning": document["data"]["warning"],
+        "objects": 44, "drives": 6, "clean_slice": None, "depth_images": 0, "warning": document["data"]["warning"],
     }  # fmt: skip
     assert "too few units: 6 drives" in document["data"]["warning"]
 

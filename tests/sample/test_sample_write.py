@@ -129,6 +129,7 @@ def test_the_mapping_leads_from_a_frame_to_its_drive(city):
         str(int(frame) // 5),
         shown.attributes["timeofday"],
         shown.attributes["weather"],
+        "depth/000007.png",
     ]
 
 
