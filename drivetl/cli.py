@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from drivetl import console
 from drivetl.commands import dispatch
-from drivetl.console import err, escape
 from drivetl.errors import DrivetlError
 
 
@@ -16,10 +16,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return dispatch(arguments)
     except DrivetlError as error:
-        err.print(f"[red]error:[/] {escape(str(error))}")
+        console.err.print(f"[red]error:[/] {console.escape(str(error))}")
         return 2
     except KeyboardInterrupt:
-        err.print("interrupted")
+        console.err.print("interrupted")
         return 130
 
 

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Sequence, Sized
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    out: Console
+    err: Console
 
 T = TypeVar("T")
 
-out = Console(highlight=False, emoji=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+@cache
+def _console(name: str) -> Console:
+    """rich is loaded when there is something to say: a fast command is at work by then."""
+    from rich.console import Console
+
+    return Console(stderr=name == "err", highlight=False, emoji=False, soft_wrap=True)
+
+
+def __getattr__(name: str) -> Console:
+    """`out` and `err`."""
+    if name not in ("out", "err"):
+        raise AttributeError(name)
+    return _console(name)
 
 
 def warn(message: str) -> None:
     """One line on stderr. Warnings never go to stdout, which scripts read."""
-    err.print(f"[yellow]warning:[/] {escape(message)}")
+    _console("err").print(f"[yellow]warning:[/] {escape(message)}")
 
 
 def say(message: str) -> None:
     """One line for a person, on stdout."""
-    out.print(escape(message))
+    _console("out").print(escape(message))
 
 
 def escape(text: str) -> str:
@@ -41,53 +48,15 @@ def escape(text: str) -> str:
     return text.replace("[", "\\[")
 
 
-PLAIN_EVERY_S = 10.0
-"""Between two progress lines where stderr is no terminal."""
-
-
 SHOWN_EVERY_S = 0.1
 """Between two updates of a bar by `track`."""
 
 
-class _Progress(Progress):
-    """A live bar in a terminal; elsewhere (a log file, CI) a plain line now and then."""
-
-    spoken_at = 0.0
-
-    def update(self, task_id: TaskID, **fields: Any) -> None:
-        super().update(task_id, **fields)
-        self._speak(task_id)
-
-    def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        super().advance(task_id, advance)
-        self._speak(task_id)
-
-    def _speak(self, task_id: TaskID) -> None:
-        if not self.disable or time.monotonic() - self.spoken_at < PLAIN_EVERY_S:
-            return
-        task = next(item for item in self.tasks if item.id == task_id)
-        if self.spoken_at or (task.elapsed or 0) >= PLAIN_EVERY_S:
-            self.spoken_at = time.monotonic()
-            left = f", about {task.time_remaining:.0f} s left" if task.time_remaining is not None else ""
-            total = "" if task.total is None else f"/{task.total:.0f}"
-            note = f"  {task.fields['note']}" if task.fields.get("note") else ""
-            err.print(escape(f"{task.description} {task.completed:.0f}{total}{left}{note}"))
-
-
 def progress_bar() -> Progress:
     """A bar on stderr with count, time spent and time left; give every task `note=""`."""
-    return _Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=err,
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
+    from drivetl.progress import bar
+
+    return bar(_console("err"))
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
@@ -108,16 +77,18 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; the first column is text, the others are right-aligned."""
+    from rich.table import Table
+
     grid = Table(title=escape(title), title_justify="left", title_style="bold")
     for number, name in enumerate(columns):
         grid.add_column(name, justify="left" if number == 0 else "right")
     for row in rows:
         grid.add_row(*(escape(str(cell)) for cell in row))
-    out.print(grid, soft_wrap=False)
+    _console("out").print(grid, soft_wrap=False)
 
 
 def wrote(path: Path, next_command: str = "") -> None:
     """Say what was written and, where there is one, the command a person would run next."""
-    out.print(f"wrote [bold]{escape(str(path))}[/]")
+    _console("out").print(f"wrote [bold]{escape(str(path))}[/]")
     if next_command:
-        out.print(f"next:  [cyan]{escape(next_command)}[/]")
+        _console("out").print(f"next:  [cyan]{escape(next_command)}[/]")

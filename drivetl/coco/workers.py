@@ -61,6 +61,8 @@ class _Worker:
     """File descriptor: here it is told the number of that chunk's first one."""
     spool: BinaryIO
     """Here it leaves its chunks."""
+    at: int = 0
+    """Where in it the next chunk begins that nobody has taken."""
     running: bool = True
 
 
@@ -100,11 +102,8 @@ def convert_shared(
         for number in range(n_workers):
             worker = _start(chunks[number::n_workers], build, Lines(len(taxonomy.categories)))
             workers.append(worker)
-        _number(workers, len(chunks))
         outline, lines = build(slice(0, 0), account), Lines(len(taxonomy.categories))
-        counted = [
-            _take(workers[turn % n_workers].spool, outline.images, lines) for turn in range(len(chunks))
-        ]
+        counted = list(_gather(workers, len(chunks), outline.images, lines))
     except (OSError, EOFError):
         return None
     finally:
@@ -137,26 +136,33 @@ def _start(chunks: list[slice], build: Callable[[slice, Account], Dataset], line
             for image in images:
                 lines.take(image)
             _put(spool, images, lines, account)
-        spool.flush()
         status = 0
     finally:
         os._exit(status)  # the child never comes back, and an error is for the parent to find
 
 
-def _number(workers: list[_Worker], n_chunks: int) -> None:
-    """Number the annotations, chunk by chunk in order, and wait for the end. Raises EOFError when a worker failed."""
+def _gather(
+    workers: list[_Worker], n_chunks: int, images: list[ImageRecord], lines: Lines
+) -> Iterator[dict[str, Any]]:
+    """Number the annotations, chunk by chunk in order, add images and lines, and yield the chunks' accounts.
+
+    Raises EOFError when a worker failed.
+    """
     number = 1
     for turn in console.track(range(n_chunks), f"converting, {CHUNK} images each"):
         worker = workers[turn % len(workers)]
         count = _receive(worker.counts)
         os.write(worker.numbers, number.to_bytes(_INT, "big"))
         number += count
-    for worker in workers:
+        if turn >= len(workers):  # whoever counts its next chunk has left the one before
+            yield _take(worker, images, lines)
+    for turn in range(max(0, n_chunks - len(workers)), n_chunks):
+        worker = workers[turn % len(workers)]
         _, status = os.waitpid(worker.pid, 0)
         worker.running = False
         if status:
             raise EOFError
-        worker.spool.seek(0)
+        yield _take(worker, images, lines)
 
 
 def _receive(pipe: int) -> int:
@@ -187,17 +193,28 @@ def _put(spool: BinaryIO, images: list[ImageRecord], lines: Lines, account: Acco
         for item in images
     ]
     head = orjson.dumps([outlines, account.as_dict()])
-    spool.write(len(head).to_bytes(_INT, "big") + head)
-    spool.writelines(line for item in images for line in lines.of[item.id])
+    body = b"".join(line for item in images for line in lines.of[item.id])
+    spool.write(b"".join(len(part).to_bytes(_INT, "big") for part in (head, body)) + head + body)
+    spool.flush()
 
 
-def _take(spool: BinaryIO, images: list[ImageRecord], lines: Lines) -> dict[str, Any]:
-    """Add the next chunk of a worker to the images and their lines; returns its account."""
-    outlines, account = orjson.loads(spool.read(int.from_bytes(spool.read(_INT), "big")))
-    for fields, category_ids, n_regions, (image_length, annotations_length) in outlines:
+def _take(worker: _Worker, images: list[ImageRecord], lines: Lines) -> dict[str, Any]:
+    """Add the next chunk of a worker to the images and their lines; returns its account.
+
+    The worker may be writing the next one: its file has one position for both, which is left alone.
+    """
+    sizes = os.pread(worker.spool.fileno(), 2 * _INT, worker.at)
+    head_size, body_size = int.from_bytes(sizes[:_INT], "big"), int.from_bytes(sizes[_INT:], "big")
+    head = os.pread(worker.spool.fileno(), head_size, worker.at + len(sizes))
+    body = os.pread(worker.spool.fileno(), body_size, worker.at + len(sizes) + head_size)
+    worker.at += len(sizes) + head_size + body_size
+    outlines, account = orjson.loads(head)
+    at = 0
+    for fields, category_ids, n_regions, (image_size, annotations_size) in outlines:
         image = ImageRecord(*fields)
         lines.outline(image, category_ids, n_regions)
-        lines.of[image.id] = spool.read(image_length), spool.read(annotations_length)
+        middle, end = at + image_size, at + image_size + annotations_size
+        lines.of[image.id], at = (body[at:middle], body[middle:end]), end
         images.append(image)
     return dict(account)
 

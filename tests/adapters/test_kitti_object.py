@@ -347,7 +347,7 @@ def test_a_file_read_in_one_go_is_its_lines_read_one_by_one(tmp_path_factory, li
             read_labels(path, Account())
 
 
-def test_kitti_converts_without_waiting_for_numpy(tmp_path):
+def test_kitti_converts_without_waiting_for_numpy_and_begins_without_rich(tmp_path):
     root, out = three_frames(tmp_path / "k"), tmp_path / "out"
     code = (
         f"import sys; from drivetl.cli import main\n"
@@ -356,6 +356,8 @@ def test_kitti_converts_without_waiting_for_numpy(tmp_path):
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
     assert (out / "all.json").is_file()
+    code = "import sys, drivetl.cli, drivetl.commands.convert_kitti; sys.exit('rich' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
 def test_writing_refuses_a_folder_that_exists_and_names_that_collide(tmp_path):
