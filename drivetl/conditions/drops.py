@@ -23,36 +23,33 @@ def lens_drops(planes: Planes, rng: np.random.Generator, count: int, largest: fl
     places = uniform(rng, count, 2) * (width, height)
     wobble = smooth_noise(rng, height, width, max(width / 70, 4.0))
     down = 4 if width >= 320 else 1
-    small = np.stack(
-        [
-            cv2.resize(p, (max(1, width // down), max(1, height // down)), interpolation=cv2.INTER_AREA)
-            for p in planes
-        ]
-    )
+    size = (max(1, width // down), max(1, height // down))
+    small = cv2.merge([cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes])
     result = planes.copy()
     for (x, y), radius in zip(places, radii, strict=True):
         _one_drop(result, small, wobble, float(x), float(y), float(radius))
     return result
 
 
-def _one_drop(result: Planes, small: Planes, wobble: np.ndarray, x: float, y: float, radius: float) -> None:
+def _one_drop(
+    result: Planes, small: np.ndarray, wobble: np.ndarray, x: float, y: float, radius: float
+) -> None:
     height, width = result.shape[1:]
     reach = int(radius * 1.6) + 3
     left, right = max(0, int(x) - reach), min(width, int(x) + reach + 1)
     top, bottom = max(0, int(y) - reach), min(height, int(y) + reach + 1)
     if left >= right or top >= bottom:
         return
-    v, u = np.mgrid[top:bottom, left:right].astype(np.float32)
-    dx, dy = (u - x) / radius, (v - y) / (1.15 * radius)
+    dx = (np.arange(left, right, dtype=np.float32)[None] - x) / radius
+    dy = (np.arange(top, bottom, dtype=np.float32)[:, None] - y) / (1.15 * radius)
     distance = np.sqrt(dx * dx + dy * dy) * (1 + 0.10 * wobble[top:bottom, left:right])
     edge = max(0.18, 2.0 / radius)
     alpha = np.clip((1 + edge / 2 - distance) / edge, 0, 1)
     bend = 6.0 * radius * np.minimum(distance, 1) ** 2  # inverted and minified: a fish-eye of the whole scene
-    rows, columns = small.shape[1:]
+    rows, columns = small.shape[:2]
     map_x = np.clip((x - bend * dx) * columns / width, 0, columns - 1).astype(np.float32)
     map_y = np.clip((y - bend * dy) * rows / height, 0, rows - 1).astype(np.float32)
     shade = (1 - 0.45 * np.clip(distance, 0, 1) ** 3) * (1 + 0.35 * np.clip(dy, -0.6, 1) * distance)
-    for number in range(3):
-        seen = cv2.remap(small[number], map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        patch = result[number, top:bottom, left:right]
-        patch += 0.92 * alpha * (seen * shade - patch)
+    seen = cv2.remap(small, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    patch = result[:, top:bottom, left:right]
+    patch += 0.92 * alpha * (seen.transpose(2, 0, 1) * shade - patch)

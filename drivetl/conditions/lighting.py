@@ -30,6 +30,8 @@ from drivetl.conditions.scene import Scene
 
 MOON = np.array([0.86, 0.95, 1.22], np.float32)
 """Tint of what light a night sky gives."""
+DISCHARGE = np.array([0.64, 1.1, 0.95], np.float32)
+"""Tint of old street lamps and of the haze they light."""
 HEADLIGHT = np.array([1.05, 1.0, 0.86], np.float32)
 """Halogen and warm white LED, relative to daylight white balance."""
 
@@ -40,32 +42,54 @@ def night(scene: Scene, rng: np.random.Generator, *, ambient: float) -> Rgb:
     The picture is first taken to a covered sky (no sun at night), the sky a quarter as bright as the rest.
     Headlights: a lobe exp(-(X / 4.5 m)^2) of the low beam, falling with (14 / z)^1.3, at most 1.6, cut off half
     a degree below the horizon. Lamps: what shone in the picture shines on, with the halo 1 / (1 + r^2) of
-    scattering in lens and air. The camera answers with gain ambient^-0.35 and the noise of the photons that are
-    left, var = g P / FWC + (g r)^2 (EMVA 1288), and softens it, colour more than luma.
+    scattering in lens and air. What
+    is left of ambient light is between moonlight and the green of discharge lamps, by the seed. The camera answers
+    with gain ambient^-0.33 and the noise of the photons that are left, var = g P / FWC + (g r)^2 (EMVA 1288), and
+    takes both away again with the texture that is no stronger (`denoise`).
     """
     gain = 0.8 * ambient**-0.33
     planes = overcast(scene, 0.8, colour=0.85)
     light = np.asarray(gain * ambient * (1 - 0.75 * scene.sky), np.float32)
+    tint = MOON + float(uniform(rng, 1)[0]) * (DISCHARGE - MOON)
     beam, glow = headlights(scene) * np.float32(0.34 * gain), lamps(scene, rng)
     glow *= np.float32(gain)
     for number in range(3):
-        lit = light * MOON[number]
+        lit = light * tint[number]
         lit += beam * HEADLIGHT[number]
         planes[number] *= lit
     planes += glow
-    sensor_noise(planes, rng, full_well=9000 * ambient**0.75, read=0.0007 * ambient**-0.6)
-    denoise(planes, 0.5 * ambient**-0.3)
+    full_well, read = 9000 * ambient**0.75, 0.0007 * ambient**-0.6
+    sensor_noise(planes, rng, full_well, read)
+    denoise(planes, 6.0, full_well, read)
     return to_display(soft_shoulder(planes, 0.75))
 
 
-def denoise(planes: Planes, sigma_px: float) -> None:
-    """What a camera does about noise, in place: luma softened a little, colour four times as much."""
-    light = planes.mean(axis=0)
-    soft = np.asarray(cv2.GaussianBlur(light, (0, 0), sigma_px), np.float32)
+def denoise(planes: Planes, strength: float, full_well: float, read: float) -> None:
+    """What a camera does about its noise, in place: Wiener's filter of luma's fine detail, smooth colour.
+
+    Of detail d finer than 3 px under noise of variance n = P / full_well + read^2, the share e / (e + strength n) is
+    kept, e the mean of d^2 over 5 x 5 pixels beyond n: edges stay, faint texture goes with the noise. Colour has half
+    the resolution and is averaged over 10 x 10 pixels.
+    """
+    light = planes[0] + planes[1]
+    light += planes[2]
+    light *= np.float32(1 / 3)
+    soft = np.asarray(cv2.GaussianBlur(light, (0, 0), 2.0), np.float32)
+    detail = light - soft
+    power = np.asarray(cv2.blur(detail * detail, (5, 5)), np.float32)
+    noise = np.maximum(soft, 0)
+    noise *= 1 / (3 * full_well)  # the mean of three colours
+    noise += read * read / 3
+    power -= noise
+    np.maximum(power, 0, out=power)
+    detail *= power / (power + strength * noise)
+    soft += detail
+    size = (light.shape[1], light.shape[0])
+    half = (max(1, size[0] // 2), max(1, size[1] // 2))
     for plane in planes:
         plane -= light
-        cv2.blur(cv2.blur(plane, (5, 5)), (5, 5), dst=plane)
-        plane += soft
+        colour = cv2.blur(cv2.resize(plane, half, interpolation=cv2.INTER_AREA), (5, 5))
+        np.add(cv2.resize(colour, size), soft, out=plane)
 
 
 def headlights(scene: Scene) -> Field:
@@ -89,17 +113,20 @@ def headlights(scene: Scene) -> Field:
 def lamps(scene: Scene, rng: np.random.Generator) -> Planes:
     """(3, H, W) light of lamps, a new array: small bright or red spots of the picture shine on, with halos.
 
-    The halo 1 / (1 + r^2) is a sum of three Gaussians, each at the resolution it needs.
+    The halo 1 / (1 + r^2) is a sum of Gaussians, each at the resolution it needs; the widest is the stray light of
+    dirty glass and damp air that veils the whole picture.
     """
     if "lamps" not in scene.memo:
         spots = _spots(scene)
         total = np.zeros((scene.height, scene.width, 3), np.float32)
-        for sigma, weight in ((1.2, 0.9), (4.0, 1.6), (14.0, 3.0)) if spots.any() else ():
+        for sigma, weight in ((1.2, 0.9), (4.0, 1.6), (14.0, 3.0), (110.0, 16.0)) if spots.any() else ():
             width_px = sigma * scene.width / 1242
             step = max(1, min(int(width_px), spots.shape[0] // 4, spots.shape[1] // 4))
             size = (max(1, spots.shape[1] // step), max(1, spots.shape[0] // step))
             small = cv2.resize(spots, size, interpolation=cv2.INTER_AREA)
             halo = cv2.GaussianBlur(small, (0, 0), max(width_px / (2 * step), 0.3))
+            if sigma > 100:
+                halo = halo.mean(axis=2, keepdims=True) * DISCHARGE
             total += np.float32(weight) * cv2.resize(halo, (scene.width, scene.height))
         scene.memo["lamps"] = np.ascontiguousarray(total.transpose(2, 0, 1))
     return scene.memo["lamps"] * np.float32(1 + 0.1 * float(normal(rng, 1)[0]))
@@ -263,11 +290,11 @@ def hard_shadows(scene: Scene, rng: np.random.Generator, *, sun_to_sky: float) -
 def tunnel_exit(scene: Scene, rng: np.random.Generator, *, stops: float) -> Rgb:
     """The last metres of a tunnel: outside `stops` f-stops brighter than inside, the exposure between the two.
 
-    The portal is an arch of 11 m by 6 m, 20 m ahead. Walls and ceiling before it get the tunnel's dim, yellowish
-    light and lose their colours; daylight reaches in over the road; what lies outside burns out by half of the
-    difference and blooms.
+    The portal is an arch of 11 m by 6 m, 11 m ahead, so that walls and ceiling are seen at the picture's sides only. They
+    get the tunnel's dim, yellowish light and lose their colours; daylight reaches in over the road and along the walls;
+    what lies outside burns out by half of the difference and blooms.
     """
-    distance, half_wide, top = 20.0, 5.5, 6.0
+    distance, half_wide, top = 11.0, 5.5, 6.0
     focal = scene.view.focal_px
     near = np.minimum(
         scene.ground_m, np.float32(distance)
@@ -279,12 +306,16 @@ def tunnel_exit(scene: Scene, rng: np.random.Generator, *, stops: float) -> Rgb:
         (1 - arch) / np.float32(max(0.06, 6 * distance / focal / half_wide)) + np.float32(0.5), 0, 1
     )
     reach = (
-        np.clip((scene.ground_m - 5) / (distance - 5), 0, 1) ** 2
+        np.clip((scene.ground_m - 3) / (distance - 3), 0, 1) ** 2
     )  # daylight on the road before the portal
     outside = np.asarray(inside * np.where(scene.rows > 0, reach, np.float32(1)), np.float32)
-    spill = soften(outside, scene.width / 18)
-    bright, dark = 2 ** (0.42 * stops), 2 ** (-0.58 * stops)
-    gain = np.float32(dark) + np.float32(bright - dark) * outside + np.float32(0.18) * spill * (1 - outside)
+    spill = soften(outside, scene.width / 12)
+    bright, dark = 2 ** (0.5 * stops), 2 ** (-0.5 * stops)
+    gain = (
+        np.float32(dark)
+        + np.float32(bright - dark) * outside
+        + np.float32(0.3) * spill * spill * (1 - outside)
+    )
     planes = desaturate(scale(scene.linear, gain), 0.75)
     for number, tint in enumerate((1.10, 1.0, 0.74)):
         planes[number] *= np.float32(tint) + outside * np.float32(1 - tint)

@@ -47,17 +47,12 @@ def to_linear(image: Rgb) -> Planes:
 
 
 def to_display(planes: Planes) -> Rgb:
-    """(3, H, W) linear light, clipped to 0..1 -> (H, W, 3) uint8, rounded. Uses `planes` as scratch."""
-    np.clip(planes, 0.0, 1.0, out=planes)
-    planes *= 65535.0
-    planes += 0.5
-    shown = _tables()[1].take(planes.astype(np.uint16))
-    return np.ascontiguousarray(cv2.merge([shown[0], shown[1], shown[2]]))
-
-
-def display_of(picture: npt.NDArray[np.uint16]) -> Rgb:
-    """(H, W, 3) linear light in 65,535 steps -> (H, W, 3) uint8."""
-    return _tables()[1].take(picture)
+    """(3, H, W) linear light, clipped to 0..1 -> (H, W, 3) uint8, rounded."""
+    table = _tables()[1]
+    steps = (
+        cv2.addWeighted(plane, 65535.0, plane, 0.0, 0.0, dtype=cv2.CV_16U) for plane in planes
+    )  # rounds and clips
+    return np.asarray(cv2.merge([table.take(part).reshape(planes.shape[1:]) for part in steps]), np.uint8)
 
 
 def luminance(planes: Planes) -> Field:
@@ -93,11 +88,13 @@ def desaturate(planes: Planes, keep: float) -> Planes:
 
 def soft_shoulder(planes: Planes, knee: float = 0.8) -> Planes:
     """Film-like roll-off in place: identity below `knee`, asymptotic to 1 above, slope 1 at the knee."""
-    over = np.maximum(planes - knee, 0.0)
-    over /= over + (1.0 - knee)
-    over *= 1.0 - knee
-    np.minimum(planes, knee, out=planes)
-    planes += over
+    for plane in planes:
+        over = np.maximum(plane, np.float32(knee))
+        over -= np.float32(knee)
+        over /= over + np.float32(1.0 - knee)
+        over *= np.float32(1.0 - knee)
+        np.minimum(plane, np.float32(knee), out=plane)
+        plane += over
     return planes
 
 

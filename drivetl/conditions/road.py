@@ -44,14 +44,20 @@ def _tracks(scene: Scene, rng: np.random.Generator, rows: int, columns: int) -> 
     per_m, length = 4, 256  # texels
     plan = smooth_noise(rng, length, length, 3 * per_m, octaves=3)
     plan += cv2.resize(smooth_noise(rng, 1, length, 0.6 * per_m, octaves=2), (length, length))
-    z = cv2.resize(np.repeat(scene.ground_m, 2, axis=1), (1, rows)).reshape(rows, 1)
-    u = (np.arange(columns, dtype=np.float32)[None] + 0.5) * scene.width / columns - scene.view.centre_px
-    across = np.asarray(u * z * np.float32(per_m / scene.view.focal_px) + length / 2, np.float32)
-    along = np.asarray(np.broadcast_to(z * np.float32(0.1 * per_m), across.shape), np.float32)
-    seen = cv2.remap(plan, across, along, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    across, along, z = plan_of(scene, rows, columns)
+    map_x, map_y = across * per_m + length // 2, along * (0.1 * per_m)
+    seen = cv2.remap(plan, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(
         seen * np.clip(40 / z, 0, 1) * np.float32(0.7), np.float32
     )  # finer than a pixel far away
+
+
+def plan_of(scene: Scene, rows: int, columns: int) -> tuple[Field, Field, Field]:
+    """Where each pixel of a smaller picture lies on the road: metres right of the axis, metres ahead, (rows, 1) ahead."""
+    z = np.asarray(cv2.resize(np.repeat(scene.ground_m, 2, axis=1), (1, rows)).reshape(rows, 1), np.float32)
+    u = (np.arange(columns, dtype=np.float32)[None] + 0.5) * scene.width / columns - scene.view.centre_px
+    across = np.asarray(u * z * np.float32(1 / scene.view.focal_px), np.float32)
+    return across, np.asarray(np.broadcast_to(z, across.shape), np.float32), z
 
 
 def paved(scene: Scene) -> Field:
@@ -85,6 +91,19 @@ def mirrored(scene: Scene, planes: Planes) -> Planes:
     What would lie above the picture is taken from just below the top, where some cameras print the time.
     """
     rows, columns = max(1, scene.height // 4), max(1, scene.width // 4)
+    if "mirror" not in scene.memo:
+        scene.memo["mirror"] = _mirror_rows(scene, rows, columns)
+    source = scene.memo["mirror"].astype(np.intp)
+    length = max(3, round(rows / 12) | 1)
+    result = np.empty((3, rows, columns), np.float32)
+    for number, plane in enumerate(planes):
+        part = np.take(cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_AREA), source)
+        result[number] = cv2.blur(cv2.blur(part, (5, length)), (3, length))
+    return result
+
+
+def _mirror_rows(scene: Scene, rows: int, columns: int) -> Field:
+    """(rows, columns): the flat index of the pixel that each one mirrors, exact in float32 up to 16 million pixels."""
     upright = cv2.resize(paved(scene), (columns, rows), interpolation=cv2.INTER_AREA) < 0.3
     row = np.arange(rows)[:, None]
     contact = np.maximum.accumulate(np.where(upright, row, 0), axis=0)
@@ -94,13 +113,7 @@ def mirrored(scene: Scene, planes: Planes) -> Planes:
         np.intp
     )
     source = np.where(np.take_along_axis(upright, source, axis=0), source, far)
-    length = max(3, round(rows / 12) | 1)
-    result = np.empty((3, rows, columns), np.float32)
-    for number, plane in enumerate(planes):
-        small = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_AREA)
-        part = np.take_along_axis(small, source, axis=0)
-        result[number] = cv2.blur(cv2.blur(part, (5, length)), (3, length))
-    return result
+    return np.asarray(source * columns + np.arange(columns), np.float32)
 
 
 def wet_road(scene: Scene, rng: np.random.Generator, *, wetness: float) -> Rgb:

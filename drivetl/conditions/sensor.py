@@ -1,7 +1,7 @@
 """Between the light and the file: motion, focus, noise, dirt, compression, broken rows.
 
-Every effect has the form `effect(scene, rng, **parameters) -> (H, W, 3) uint8 RGB`. None moves content: taps and
-kernels are centred.
+Every effect has the form `effect(scene, rng, **parameters) -> (H, W, 3) uint8 RGB`. None moves content (taps and
+kernels are centred), except `rolling_shutter`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from drivetl.conditions.optics import (
     Field,
     Rgb,
     disc_kernel,
-    display_of,
     smooth_noise,
     soften,
     to_display,
@@ -31,27 +30,23 @@ def ego_blur(scene: Scene, rng: np.random.Generator, *, path_m: float) -> Rgb:
     """Blur by the car's own motion over `path_m` metres (speed x exposure time, 20 m/s x 1/100 s = 0.2 m).
 
     A point at depth z moves by (u - u0, v - v0) path / z during the exposure: radially, near things most. Taps lie
-    at -1/2..+1/2 of the path, so the blur is centred. Averaged in linear light, 16 bits.
+    at -1/2..+1/2 of the path, so the blur is centred. Averaged in linear light.
     """
-    flow = np.minimum(np.float32(path_m) / scene.depth, np.float32(0.5))
-    flow_x, flow_y = scene.columns * flow, scene.rows * flow
-    rows = np.arange(scene.height, dtype=np.float32)[:, None]
-    columns = np.arange(scene.width, dtype=np.float32)[None]
-    picture = (cv2.merge(list(scene.linear)) * np.float32(65535)).astype(np.uint16)
+    share = np.minimum(np.float32(path_m) / scene.depth, np.float32(0.5))
+    flow_x, flow_y = scene.columns * share, scene.rows * share
+    rows, columns = np.indices(share.shape, np.float32)
+    picture = np.asarray(cv2.merge(list(scene.linear)), np.float32)
     longest = float(np.sqrt(np.max(flow_x * flow_x + flow_y * flow_y)))
-    reach = 0.25
-    while reach * longest > 0.5:  # each pass averages two shifted copies: 2, 4, 8, ... taps along the path
-        pair = []
+    reach = 1 / 3
+    while reach * longest > 0.5 and reach > 1 / 40:
+        total = picture.copy()  # a pass averages three copies: 3, 9, 27 taps along the path
         for offset in (-reach, reach):
-            map_x = np.asarray(columns + np.float32(offset) * flow_x, np.float32)
-            map_y = np.asarray(rows + np.float32(offset) * flow_y, np.float32)
-            moved = cv2.remap(picture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            pair.append(moved)
-        picture = np.asarray(cv2.addWeighted(pair[0], 0.5, pair[1], 0.5, 0), np.uint16)
-        reach /= 2
-        if reach < 1 / 40:
-            break
-    return display_of(picture)
+            map_x, map_y = cv2.scaleAdd(flow_x, offset, columns), cv2.scaleAdd(flow_y, offset, rows)
+            total += cv2.remap(picture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        total *= np.float32(1 / 3)
+        picture = total
+        reach /= 3
+    return to_display(np.ascontiguousarray(picture.transpose(2, 0, 1)))
 
 
 def defocus(scene: Scene, rng: np.random.Generator, *, radius_permille: float) -> Rgb:
@@ -69,7 +64,7 @@ def defocus(scene: Scene, rng: np.random.Generator, *, radius_permille: float) -
     picture = cv2.filter2D(picture, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
     if half:
         picture = cv2.resize(picture, (scene.width, scene.height), interpolation=cv2.INTER_LINEAR)
-    return display_of((np.clip(picture, 0, 1) * np.float32(65535) + np.float32(0.5)).astype(np.uint16))
+    return to_display(np.asarray(cv2.split(picture), np.float32))
 
 
 def iso_noise(scene: Scene, rng: np.random.Generator, *, iso: float) -> Rgb:
@@ -226,6 +221,24 @@ def _deblock(plane: npt.NDArray[np.float32], step: float) -> None:
     for offset, share in ((0, 0.375), (1, 0.22), (2, 0.08)):
         plane[:, 7 - offset : -1 : 8][:, : weak.shape[1]] += share * weak
         plane[:, 8 + offset :: 8][:, : weak.shape[1]] -= share * weak[:, : plane[:, 8 + offset :: 8].shape[1]]
+
+
+def rolling_shutter(scene: Scene, rng: np.random.Generator, *, turn_deg: float) -> Rgb:
+    """Rows read one after the other while the camera turns by `turn_deg` (yaw rate x readout time): a sheared picture.
+
+    The row at height v shows a view turned by turn_deg (v / H - 1/2), so content shifts by up to f turn / 2 px, one way
+    at the top and the other way at the bottom. Which way, the seed says. A curve at 20 degrees a second read in 1/50 s
+    turns by 0.4 degrees. It moves what labels mark: not label-safe.
+    """
+    shear = np.float32(scene.view.focal_px * np.deg2rad(turn_deg) / scene.height)
+    shear *= 1 if float(uniform(rng, 1)[0]) < 0.5 else -1
+    middle = (scene.height - 1) / 2
+    matrix = np.array([[1, shear, -shear * middle], [0, 1, 0]], np.float32)
+    size = (scene.width, scene.height)
+    return np.asarray(
+        cv2.warpAffine(scene.image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
+        np.uint8,
+    )
 
 
 def dead_rows(scene: Scene, rng: np.random.Generator, *, share: float) -> Rgb:

@@ -163,29 +163,30 @@ def flake_layer(scene: Scene, rng: np.random.Generator, visibility_m: float) -> 
 
 
 def spray(scene: Scene, rng: np.random.Generator, *, optical_depth: float) -> Rgb:
-    """Spray thrown up by the traffic ahead: a mist that hugs the road from 7 m on, torn by its own turbulence.
+    """Spray thrown up by the traffic ahead: a mist above the lanes from 10 m on, torn by its own turbulence.
 
-    Density falls with height over the road as exp(-h / 0.8 m). Along a ray that dips by s (m per m), h = hc - s z,
-    so its optical depth from z0 to z is tau / 15 m * (0.8 / s) [exp(-(hc - s z) / 0.8) - exp(-(hc - s z0) / 0.8)],
-    tau = `optical_depth` of 15 m at the road. Lateral extent: three lanes. The road is wet.
+    Density falls with height over the road as exp(-h / 1.5 m). Along a ray that dips by s (m per m), h = hc - s z,
+    so its optical depth from z0 to z is tau / 40 m * (1.5 / s) [exp(-(hc - s z) / 1.5) - exp(-(hc - s z0) / 1.5)],
+    tau = `optical_depth` of 40 m at the road. Lateral extent: two lanes, in plumes that rise behind the wheels. Lit
+    by the sky from above it is darker than the sky. The road is wet, and some of the mist settles on the glass.
     """
     planes = overcast(scene, 0.6)
     planes *= np.float32(0.85)
     planes = wet_ground(scene, planes, rng, 0.7)
-    scale_m, from_m, focal = 0.8, 7.0, scene.view.focal_px
+    scale_m, from_m, focal = 1.5, 10.0, scene.view.focal_px
     rows, columns = max(1, scene.height // 2), max(1, scene.width // 2)  # mist has no fine detail
-    to_m = np.clip(cv2.resize(scene.depth, (columns, rows), interpolation=cv2.INTER_AREA), from_m, 70)
+    to_m = np.clip(cv2.resize(scene.depth, (columns, rows), interpolation=cv2.INTER_AREA), from_m, 90)
     dip = cv2.resize(np.repeat(scene.rows, 2, axis=1), (1, rows)).reshape(rows, 1) / np.float32(focal)
     dip = np.where(np.abs(dip) < 1e-3, np.float32(1e-3), dip)
     height = np.maximum(scene.view.height_m - dip * to_m, 0)
     start = np.maximum(scene.view.height_m - dip * from_m, 0)
     column = (scale_m / dip) * (cv2.exp(height * np.float32(-1 / scale_m)) - np.exp(-start / scale_m))
     side = (np.arange(columns, dtype=np.float32)[None] + 0.5) * scene.width / columns - scene.view.centre_px
-    lane = np.exp(-((side * 15 / focal / 7.0) ** 2))
-    torn = smooth_noise(rng, rows, columns, columns / 10, octaves=4)
-    thickness = column * (lane * optical_depth / 15) * np.clip(1 + 0.35 * torn, 0.2, 2)
+    lane = np.exp(-((side * 20 / focal / 6.0) ** 2))
+    torn = cv2.resize(smooth_noise(rng, max(2, rows // 2), columns, columns / 16, octaves=4), (columns, rows))
+    thickness = column * (lane * optical_depth / 40) * np.clip(1 + 0.25 * torn, 0.3, 2)
     half = cv2.exp(np.asarray(-thickness, np.float32))
     share = np.asarray(cv2.resize(half, (scene.width, scene.height)), np.float32)
-    veil(planes, share, scene.airlight() * np.float32(0.9))
-    planes = lens_drops(planes, rng, round(8 * optical_depth), largest=0.006)
+    veil(planes, share, scene.airlight() * np.float32(0.75))
+    planes = lens_drops(planes, rng, round(18 * optical_depth), largest=0.005)
     return to_display(soft_shoulder(planes))

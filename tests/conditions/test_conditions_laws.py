@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from street_cases import local_shifts, street, textured
 
-from drivetl.conditions import CATALOG, PROTOCOL_VERSION, SETS, apply, get, pixel_seed, select
+from drivetl.conditions import CATALOG, PROTOCOL_VERSION, SETS, Camera, apply, get, pixel_seed, select
 from drivetl.errors import ConfigError, DataError
 
 NAMES = list(CATALOG)
@@ -150,12 +150,23 @@ def test_labels_hold_within_half_a_pixel(name: str) -> None:
 
 
 def test_what_moves_says_so() -> None:
-    assert {"motion_blur", "zoom_blur", "elastic_transform", "glass_blur"} == MOVING
+    assert {"motion_blur", "zoom_blur", "elastic_transform", "glass_blur", "rolling_shutter"} == MOVING
+    assert not MOVING & {*SETS["all"], *SETS["drive"], *SETS["common_aligned"]}
     image = textured()
     for name in ("motion_blur", "zoom_blur", "glass_blur"):
         shifts = local_shifts(image, apply(image, name, 3, 1))
         assert np.median(np.hypot(*shifts.T)) > 1.0
         assert CATALOG[name].shift_note
+
+
+def test_a_rolling_shutter_shears_about_the_middle_row_by_what_its_note_says() -> None:
+    image = np.zeros((375, 1242, 3), np.uint8)
+    image[:, 620:622] = 255
+    for severity, most in enumerate((0.3, 0.6, 1.3, 2.5, 5.0), start=1):
+        seen = apply(image, "rolling_shutter", severity, 1, camera=Camera(focal_px=721)).astype(float)[..., 0]
+        centre = (seen * np.arange(1242)).sum(axis=1) / seen.sum(axis=1) - 620.5
+        assert abs(centre[187]) < 0.05 and abs(centre[0] + centre[-1]) < 0.1
+        assert abs(abs(centre[0]) - most) < 0.1 + 0.02 * most
 
 
 def test_the_catalogue_is_complete() -> None:
@@ -189,7 +200,7 @@ def test_the_seed_of_a_pixel_depends_on_each_of_its_parts() -> None:
     seeds = {pixel_seed(k, c, s) for k in ("a", "b", 1) for c in ("fog", "rain") for s in (1, 2)}
     assert len(seeds) == 12 and all(0 <= seed < 2**63 for seed in seeds)
     assert pixel_seed("1", "fog", 1) == pixel_seed(1, "fog", 1)
-    assert pixel_seed("000042", "fog", 3) == 4647237267703538353
+    assert pixel_seed("000042", "fog", 3) == 8469471552028396297
 
 
 @pytest.mark.parametrize(
