@@ -150,7 +150,7 @@ def _note(store: MatchStore, compared: Sequence[Slice]) -> str | None:
         return None
     subject = f"{', '.join(lone[:-1])} and {lone[-1]} are" if len(lone) > 1 else f"{lone[0]} is"
     return (
-        f"{subject} one clip{' each' if len(lone) > 1 else ''}: intervals resample blocks of its consecutive frames. "
+        f"{subject} one clip{' each' if len(lone) > 1 else ''}: intervals resample blocks of consecutive frames. "
         "One clip per condition cannot separate the condition from the clip: its traffic, its hour, its camera settings"
     )
 

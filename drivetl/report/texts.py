@@ -14,7 +14,7 @@ DASH = "–"
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A fraction as 100ths without a sign: AP 0.314 is `31.4`; a dash for what was not measured."""
-    return "-" if value is None else f"{100 * value:.{digits}f}"
+    return "-" if value is None else f"{round(100 * value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus zero
 
 
 def span(interval: Document, digits: int = 1) -> str:

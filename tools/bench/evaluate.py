@@ -1,10 +1,14 @@
-"""COCO evaluation against pycocotools on the same truth and detections: time, memory, and that the numbers agree.
+"""COCO evaluation against pycocotools, and the sweep against the slower of its two halves, each in its own process.
 
-    python tools/bench/evaluate.py [IMAGES DETECTIONS]
+    python tools/benchmark.py evaluate                        both tables in one
+    python tools/bench/evaluate.py matching [IMAGES DETECTIONS]
+    python tools/bench/evaluate.py sweep [FRAMES]
 
-Each side runs in a process of its own, so that the peak of memory is its own: what it adds to the truth and the
-results list that both are given. Our time holds everything from that list to the numbers; pycocotools' time holds
-`evaluate` and `accumulate` alone, without building its index (`loadRes`).
+Matching: memory is what a side adds to the truth and the results list that both are given. Our time holds everything
+from that list to the numbers; pycocotools' time holds `evaluate` and `accumulate` alone, without its index (`loadRes`).
+Sweep: corruption alone is every variant made by the workers and thrown away, inference alone is the detector on
+variants that lie ready in memory. `ratio` is the wall time over that of the slower half; the row below it divides by
+what the processor time of both halves takes on all cores, which no schedule can beat where the device is the CPU.
 """
 
 from __future__ import annotations
@@ -12,9 +16,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,30 +28,141 @@ from typing import Any
 
 import numpy as np
 
+TITLE = "Evaluation: matching against pycocotools, the sweep against its slower half"
+NOTE = (
+    "`times`: pycocotools' seconds or memory over drivetl's; the sweep's seconds over those of its slower half (goal: at most "
+    "1.25), and over the processor time of both halves spread over all cores, the bound on a machine whose CPU is the "
+    "device. Numbers of both evaluators agree to 1e-12 in the same run."
+)
 N_CLASSES = 8
 OBJECTS_PER_IMAGE = 8
+SIDES = ("drivetl", "pycocotools")
+HALVES = ("corruption alone", "inference alone", "sweep")
 
 
-def run(n_images: int = 5000, n_detections: int = 500_000) -> list[dict[str, Any]]:
-    """One row per side, and one with the ratios. Raises AssertionError when the two do not agree."""
-    ours, theirs = (_in_own_process(side, n_images, n_detections) for side in ("ours", "pycocotools"))
+def run(n_images: int = 5000, n_detections: int = 500_000, frames: int = 6) -> list[dict[str, Any]]:
+    """Rows of both tables. Raises AssertionError when the two evaluators do not agree."""
+    return [*matching(n_images, n_detections), *sweep(frames)]
+
+
+def matching(n_images: int = 5000, n_detections: int = 500_000) -> list[dict[str, Any]]:
+    """Time and memory of both evaluators on the same truth and detections."""
+    ours, theirs = (_in_own_process("matching", side, str(n_images), str(n_detections)) for side in SIDES)
     np.testing.assert_allclose(ours.pop("stats"), theirs.pop("stats"), rtol=0, atol=1e-12)
-    return [
-        ours,
-        theirs,
+    what = f"COCO evaluation, {n_images:,} images, {n_detections:,} detections"
+    rows = [
         {
-            "what": "COCO evaluation: pycocotools / ours",
-            "time_ratio": round(theirs["seconds"] / ours["seconds"], 1),
-            "memory_ratio": round(theirs["peak_mb"] / max(ours["peak_mb"], 1.0), 2),
-        },
+            "what": what,
+            "side": side,
+            "wall_s": one["wall_s"],
+            "cpu_s": one["cpu_s"],
+            "peak_mb": one["peak_mb"],
+        }
+        for side, one in zip(SIDES, (ours, theirs), strict=True)
+    ]
+    return [
+        *(row | {"times": None} for row in rows),
+        {"what": what, "side": "seconds", "times": theirs["wall_s"] / ours["wall_s"]},
+        {"what": what, "side": "memory", "times": theirs["peak_mb"] / max(ours["peak_mb"], 1.0)},
     ]
 
 
-def _in_own_process(side: str, n_images: int, n_detections: int) -> dict[str, Any]:
-    command = [sys.executable, str(Path(__file__).resolve()), side, str(n_images), str(n_detections)]
+def sweep(frames: int = 6) -> list[dict[str, Any]]:
+    """The sweep and its two halves, one after the other."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = _sample(Path(folder), frames)
+        found = {side: _in_own_process("sweep", side, str(data)) for side in HALVES}
+    pictures = found["sweep"]["pictures"]
+    what = f"sweep, {pictures} pictures of 1242x375, bound by {found['sweep']['bound_by']}"
+    whole = found["sweep"]["wall_s"]
+    halves = [found[side] for side in HALVES[:2]]
+    busy = sum(one["cpu_s"] for one in halves) / (os.cpu_count() or 1)
+    return [
+        *({"what": what, "side": side, "wall_s": one["wall_s"], "cpu_s": one["cpu_s"], "peak_mb": one["peak_mb"]}
+          for side, one in found.items()),
+        {"what": what, "side": "over the slower half", "times": whole / max(one["wall_s"] for one in halves)},
+        {"what": what, "side": "over all cores' bound", "times": whole / busy},
+    ]  # fmt: skip
+
+
+def _in_own_process(*words: str) -> dict[str, Any]:
+    command = [sys.executable, str(Path(__file__).resolve()), "side", *words]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def _measured(work: Callable[[], Any]) -> tuple[Any, dict[str, Any]]:
+    """What the work returns; its wall time, its processor time (children's too), and the memory it added."""
+    before, started, spent = _peak_kb(), time.perf_counter(), _cpu_s()
+    found = work()
+    row = {"wall_s": time.perf_counter() - started, "cpu_s": _cpu_s() - spent}
+    return found, row | {"peak_mb": (_peak_kb() - before) / 1024}
+
+
+def _peak_kb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _cpu_s() -> float:
+    each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in each)
+
+
+def _sample(folder: Path, frames: int) -> Path:
+    """The sample city's frames as a dataset. Returns its json."""
+    from drivetl.cli import main
+    from drivetl.sample.write import write_town_a
+
+    write_town_a(folder / "town", frames, jpeg=True)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        main(["convert-kitti", "--root", str(folder / "town"), "--out", str(folder / "data")])
+    return folder / "data" / "all.json"
+
+
+def _sweep_side(side: str, data: str) -> dict[str, Any]:
+    """Measure the sweep or one of its halves: all physical conditions at severity 3 and the clean images."""
+    import torch
+
+    from drivetl.coco.io import read_dataset
+    from drivetl.conditions import SETS
+    from drivetl.evaluation.cells import CLEAN, CellStore, image_keys
+    from drivetl.evaluation.sweep import Task, default_workers, load
+    from drivetl.evaluation.sweep import sweep as whole_sweep
+    from drivetl.models.build import ModelSpec, build_model
+    from drivetl.models.detector import Detector
+    from drivetl.models.precision import choose_device, choose_precision
+
+    dataset = read_dataset(Path(data))
+    cells = [CLEAN, *((name, 3) for name in SETS["drive"])]
+    device = choose_device("auto")
+    arch = "fasterrcnn_mobilenet_v2_fpn"
+    spec = ModelSpec(arch, dataset.categories, 375, 1242, 500, 300, 128, 100, 0.05, frozen_norm=True)
+    torch.manual_seed(0)
+    model = build_model(spec).to(device)
+    detector = Detector(model, dataset.categories, device, choose_precision("auto", device)[0], "bench")
+    workers, size = default_workers(device.type), 8
+    tasks = [Task(place, image, tuple(cells)) for place, image in enumerate(dataset.images)]
+
+    def variants() -> Any:
+        return load(tasks, dataset.images_root, size, workers)
+
+    if side == HALVES[0]:
+        return _measured(lambda: sum(len(batch.items) for batch in variants()))[1]
+    if side == HALVES[1]:
+        ready = [[torch.from_numpy(one) for one in batch.pixels] for batch in variants()]
+        detector.infer(ready[0])
+        return _measured(lambda: [detector.infer(batch) for batch in ready])[1]
+    with tempfile.TemporaryDirectory() as folder:
+        store = CellStore(Path(folder), {"weights": "bench"})
+        detector.infer([torch.from_numpy(one) for one in next(iter(variants())).pixels])
+        timing, row = _measured(
+            lambda: whole_sweep(
+                {"run": detector}, {"run": store}, dataset, image_keys(dataset), cells, workers=workers,
+                batch_size=size,
+            )
+        )  # fmt: skip
+    return row | {"pictures": timing.pictures, "bound_by": timing.bound_by}
 
 
 def _street(n_images: int, n_detections: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -106,26 +223,24 @@ def _pycocotools(
     return measure, stats
 
 
-def _side(name: str, n_images: int, n_detections: int) -> None:
-    """Measure one side; print it as the last line, as JSON."""
+def _matching_side(side: str, n_images: int, n_detections: int) -> dict[str, Any]:
+    """Measure one evaluator."""
     truth, results = _street(n_images, n_detections)
     with contextlib.redirect_stdout(io.StringIO()):
-        measure, stats_of = {"ours": _ours, "pycocotools": _pycocotools}[name](truth, results)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        started = time.perf_counter()
-        found = measure()
-        seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        stats = stats_of(found)
-    row = {"what": f"COCO evaluation, {name}", "images": n_images, "detections": n_detections}
-    row |= {"seconds": round(seconds, 3), "peak_mb": round((peak - before) / 1024, 1)}
-    print(json.dumps(row | {"stats": [float(value) for value in stats]}))
+        measure, stats_of = {"drivetl": _ours, "pycocotools": _pycocotools}[side](truth, results)
+        found, row = _measured(measure)
+        return row | {"stats": [float(value) for value in stats_of(found)]}
 
 
 if __name__ == "__main__":
     words = sys.argv[1:]
-    if words and words[0] in ("ours", "pycocotools"):
-        _side(words[0], *map(int, words[1:]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    if words[:2] == ["side", "matching"]:
+        print(json.dumps(_matching_side(words[2], *map(int, words[3:]))))
+    elif words[:2] == ["side", "sweep"]:
+        print(json.dumps(_sweep_side(*words[2:])))
     else:
-        for line in run(*map(int, words)):
+        numbers = [int(word) for word in words[1:]]
+        rows = sweep(*numbers) if words[:1] == ["sweep"] else matching(*numbers) if words else run()
+        for line in rows:
             print(json.dumps(line))
