@@ -10,7 +10,6 @@ seeds, each with its own half. Runs are kept in `runs/study_ignore`; a killed st
 from __future__ import annotations
 
 import shutil
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -130,21 +129,31 @@ def _judge(run: Path) -> MatchStore:
 
 
 def _recall(store: MatchStore, score: Floats | float, weights: Floats) -> Floats:
+    """(B,) share of all objects found at IoU 0.5, in percent."""
     found, real = store.found_truth(score), ~store.truth.crowd
-    hits, total = (
-        np.bincount(store.truth.image[chosen], minlength=store.n_images).astype(np.float64)
-        for chosen in (found & real, real)
-    )
-    return ratio_draws(hits, total, weights)
+    return 100 * ratio_draws(_per_image(store, found & real), _per_image(store, real), weights)
+
+
+def _per_image(store: MatchStore, objects: npt.NDArray[np.bool_]) -> Floats:
+    return np.bincount(store.truth.image[objects], minlength=store.n_images).astype(np.float64)
+
+
+def _false_alarms(store: MatchStore, score: float, weights: Floats) -> Floats:
+    """(B,) detections an image that score enough, find nothing and lie in no ignore region."""
+    tp, ignored = store.tp_and_ignored()
+    alarms = store.image[(store.scores >= score) & ~tp & ~ignored]
+    counts = np.bincount(alarms, minlength=store.n_images).astype(np.float64)
+    return ratio_draws(counts, np.ones(store.n_images), weights)
 
 
 def _rows(scored: dict[tuple[str, int], MatchStore]) -> list[dict[str, object]]:
     first = next(iter(scored.values()))
     weights = np.vstack([np.ones(first.n_images), draw_weights(first.units(), DRAWS)])
     measures = {
-        "AP": partial(coco_ap.ap, iou=None),
-        "AP50": partial(coco_ap.ap, iou=0.5),
+        "AP": lambda store, weights: 100 * coco_ap.ap(store, None, weights),
+        "AP50": lambda store, weights: 100 * coco_ap.ap(store, 0.5, weights),
         "recall at score 0.5": lambda store, weights: _recall(store, 0.5, weights),
+        "false alarms an image at score 0.5": lambda store, weights: _false_alarms(store, 0.5, weights),
         "recall at 0.3 false alarms": lambda store, weights: _recall(
             store, thresholds(store, "fp_per_image", 0.3), weights
         ),
@@ -153,9 +162,7 @@ def _rows(scored: dict[tuple[str, int], MatchStore]) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = [{"labels of town A": text} for text in WAYS.values()]
     rows += [{"labels of town A": f"regions minus {way}"} for way in ("deleted", "full")]
     for name, measure in measures.items():
-        values = {
-            way: np.array([measure(scored[way, seed], weights=weights) for seed in SEEDS]) for way in WAYS
-        }
+        values = {way: np.array([measure(scored[way, seed], weights) for seed in SEEDS]) for way in WAYS}
         columns = [values[way] for way in WAYS]
         columns += [values["honoured"] - values["deleted"], values["honoured"] - values["full"]]
         for row, column in zip(rows, columns, strict=True):
@@ -171,5 +178,5 @@ def _over_seeds(values: Floats, picked: npt.NDArray[np.int64]) -> Interval:
 
 def _text(interval: Interval, signed: bool) -> str:
     one = "{:+.1f}" if signed else "{:.1f}"
-    point, low, high = (one.format(100 * value) for value in (interval.point, interval.low, interval.high))
+    point, low, high = (one.format(value) for value in (interval.point, interval.low, interval.high))
     return f"{point} [{low}, {high}]"
