@@ -30,7 +30,7 @@ from drivetl.conditions.scene import Scene
 
 MOON = np.array([0.86, 0.95, 1.22], np.float32)
 """Tint of what light a night sky gives."""
-DISCHARGE = np.array([0.64, 1.1, 0.95], np.float32)
+DISCHARGE = np.array([0.72, 1.08, 0.95], np.float32)
 """Tint of old street lamps and of the haze they light."""
 HEADLIGHT = np.array([1.05, 1.0, 0.86], np.float32)
 """Halogen and warm white LED, relative to daylight white balance."""
@@ -119,7 +119,7 @@ def lamps(scene: Scene, rng: np.random.Generator) -> Planes:
     if "lamps" not in scene.memo:
         spots = _spots(scene)
         total = np.zeros((scene.height, scene.width, 3), np.float32)
-        for sigma, weight in ((1.2, 0.9), (4.0, 1.6), (14.0, 3.0), (110.0, 16.0)) if spots.any() else ():
+        for sigma, weight in ((1.2, 0.9), (4.0, 1.6), (14.0, 3.0), (110.0, 12.0)) if spots.any() else ():
             width_px = sigma * scene.width / 1242
             step = max(1, min(int(width_px), spots.shape[0] // 4, spots.shape[1] // 4))
             size = (max(1, spots.shape[1] // step), max(1, spots.shape[0] // step))
@@ -316,6 +316,7 @@ def tunnel_exit(scene: Scene, rng: np.random.Generator, *, stops: float) -> Rgb:
         + np.float32(bright - dark) * outside
         + np.float32(0.3) * spill * spill * (1 - outside)
     )
+    gain *= 1 - np.float32(0.9) * scene.sky * (1 - outside)  # walls hide the sky
     planes = desaturate(scale(scene.linear, gain), 0.75)
     for number, tint in enumerate((1.10, 1.0, 0.74)):
         planes[number] *= np.float32(tint) + outside * np.float32(1 - tint)
