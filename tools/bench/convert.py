@@ -27,7 +27,7 @@ NOTE = (
     "Seconds of wall and processor time of a whole process, its start included (bytecode cached), and the peak memory "
     "of the largest process: the run of least wall time, of runs in turns, five of each and two for 100,000 images. "
     "`wall ratio` and `cpu ratio` are datumaro's time by this row's; `load` is the machine's load average before the "
-    "first run, in which each tool's own minute counts. drivetl writes "
+    "first run. drivetl writes "
     "all, train and val (each ignore region once per class) and every column; datumaro writes one json, occlusion "
     "and truncation as yes or no, no ignore regions. `share` is the part of one drivetl process's time in each step. "
     "What bounds drivetl: about 11 microseconds of processor an object, shared by reading numbers, building records "
