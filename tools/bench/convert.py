@@ -32,7 +32,7 @@ NOTE = (
     "and truncation as yes or no, no ignore regions. `share` is the part of one drivetl process's time in each step. "
     "What bounds drivetl: about 11 microseconds of processor an object, shared by reading numbers, building records "
     "and encoding json, each of them a Python object or two and one call of orjson, and opening two files an image; "
-    "that is divided among all processors. Not divided: the start (0.15 s), listing the folders, taking over the "
+    "that is divided among all processors. Not divided: the start (0.1 s), listing the folders, taking over the "
     "workers' lines, splitting and writing."
 )
 ROOT = Path(__file__).parents[2]
