@@ -22,6 +22,12 @@ class Series:
     points: Sequence[Point]
     band: Sequence[tuple[float, float, float]] = ()
     notes: Sequence[str] = ()
+    whiskers: Sequence[tuple[float, float, float]] = ()
+    """(x, low, high): the interval of a point, upright."""
+    fitted: Sequence[Point] | None = None
+    """The line to draw where it is not the one through the points; empty: none."""
+    beyond: Sequence[Point] = ()
+    """Where the line goes without a point to hold it, dashed."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,11 @@ def line_chart(
 
     reference: a dashed horizontal (value, name). Values that are NaN interrupt nothing: they are left out.
     """
-    xs = [x for one in series for x, _ in one.points] or [x for x, _ in x_ticks] or [0.0]
+    xs = (
+        [x for one in series for x, _ in (*one.points, *(one.fitted or ()), *one.beyond)]
+        or [x for x, _ in x_ticks]
+        or [0.0]
+    )
     frame = Frame(width, height, (min(xs), max(xs)), (0.0, y_max))
     parts = [_grid(frame, x_ticks, x_label)]
     if reference is not None and math.isfinite(reference[0]):
@@ -121,9 +131,17 @@ def _line(frame: Frame, series: Series, number: int) -> Markup:
         parts.append(
             Markup('<polygon class="band s{}" points="{}"/>').format(number, " ".join(upper + lower))
         )
-    if len(known) > 1:
-        path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in known)
-        parts.append(Markup('<polyline class="line s{}" points="{}"/>').format(number, path))
+    for kind, line in (
+        ("line", known if series.fitted is None else series.fitted),
+        ("line beyond", series.beyond),
+    ):
+        if len(line) > 1:
+            path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in line)
+            parts.append(Markup('<polyline class="{} s{}" points="{}"/>').format(kind, number, path))
+    for x, low, high in series.whiskers:
+        if math.isfinite(low) and math.isfinite(high):
+            parts.append(Markup('<line class="line s{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                number, frame.x(x), frame.x(x), frame.y(low), frame.y(high)))  # fmt: skip
     for x, y in known if len(known) <= 24 else known[-1:]:
         note = Markup("<title>{}</title>").format(notes[x]) if x in notes else Markup("")
         parts.append(Markup('<circle class="dot s{}" cx="{:.1f}" cy="{:.1f}" r="3">{}</circle>').format(

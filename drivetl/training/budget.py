@@ -1,0 +1,218 @@
+"""The runs behind `drivetl budget`: one training per (regime, label count, seed), and what they measured.
+
+What has finished stands in rows.jsonl and is never trained again; a killed training goes on from its saved state.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivetl import console
+from drivetl.coco.files import write_atomically
+from drivetl.coco.io import write_dataset
+from drivetl.coco.records import ImageRecord
+from drivetl.coco.split import group_images
+from drivetl.config import load_config
+from drivetl.errors import CheckpointError, DataError
+from drivetl.evaluation import coco_ap
+from drivetl.evaluation.ground_truth import Floats, GroundTruth, from_dataset
+from drivetl.evaluation.learning_curve import class_draws, gain_documents, regime_document, seed_multipliers
+from drivetl.evaluation.measures import METRICS
+from drivetl.evaluation.results import load_results
+from drivetl.evaluation.statistics import draw_weights, few_units
+from drivetl.evaluation.store import match
+from drivetl.training.budget_plan import Cell, Plan, compared, config_hash, label_order, objects
+from drivetl.training.finetune import finetune
+from drivetl.training.trainer import BEST_DETECTIONS
+
+Row = dict[str, Any]
+
+
+class Rows:
+    """rows.jsonl: one line per finished run."""
+
+    def __init__(self, plan: Plan):
+        """Read what is there. Raises DataError for a line that is none, or of other data or another configuration."""
+        self.plan, self.path = plan, plan.out / "rows.jsonl"
+        self.known: dict[Cell, Row] = {}
+        lines = self.path.read_text("utf-8").splitlines() if self.path.is_file() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                cell = (str(row["regime"]), int(row["frames"]), int(row["seed"]))
+                self._check(row, cell)
+            except DataError as error:
+                raise error.at(self.path, number) from None
+            except (ValueError, KeyError, TypeError):
+                raise DataError("not a row", remedy="remove the line", file=self.path, line=number) from None
+            self.known[cell] = row
+
+    def _check(self, row: Row, cell: Cell) -> None:
+        name, count, seed = cell
+        if row["data"] != self.plan.data_hash:
+            raise DataError(
+                "this run learnt from or was judged on another dataset", remedy="name another --out"
+            )
+        if name not in self.plan.regimes:
+            return
+        wanted = self.plan.config(cell)
+        if row["config"] != config_hash(wanted):
+            before, now = self.plan.out / row["run"] / "config.yaml", compared(wanted)
+            old = compared(load_config(before)) if before.is_file() else {}
+            keys = [
+                f"{key} was {old[key]!r}, now {now[key]!r}"
+                for key in now
+                if key in old and old[key] != now[key]
+            ]
+            raise DataError(
+                f"{name} with {count} frames, seed {seed}, had another configuration: {'; '.join(keys) or 'unknown'}",
+                remedy="name another --out, or go back (--steps says how many steps a run makes)",
+            )
+
+    def append(self, cell: Cell, row: Row) -> None:
+        """Add a run; the file is whole at any moment."""
+        self.known[cell] = row
+        write_atomically(
+            self.path, "".join(json.dumps(one, sort_keys=True) + "\n" for one in self.known.values())
+        )
+
+
+def run_all(plan: Plan) -> list[Row]:
+    """Train what has no row yet, with the time left; returns the rows of the plan's cells."""
+    rows, cells = Rows(plan), plan.cells()
+    finished = sum(cell in rows.known for cell in cells)
+    if finished:
+        console.say(f"{finished} of {len(cells)} runs were finished before")
+    for number, cell in enumerate(cells, 1):
+        if cell not in rows.known:
+            done = [rows.known[one] for one in cells if one in rows.known]
+            left = _time_left(done, [one for one in cells if one not in rows.known])
+            name, count, seed = cell
+            console.say(f"\n[{number}/{len(cells)}] {name}, {count} frames, seed {seed}{left}")
+            rows.append(cell, _train(plan, cell))
+        shutil.rmtree(plan.folder(cell) / "checkpoints" / "last", ignore_errors=True)
+    return [rows.known[cell] for cell in cells]
+
+
+def _time_left(done: Sequence[Row], missing: Sequence[Cell]) -> str:
+    """In words: every run of a regime makes the same number of steps, so its mean time is what the next will need."""
+    if not done:
+        return ""
+    overall = float(np.mean([row["seconds"] for row in done]))
+    total = 0.0
+    for name, _, _ in missing:
+        mine = [row["seconds"] for row in done if row["regime"] == name]
+        total += float(np.mean(mine)) if mine else overall
+    return f", about {total / 60:.0f} min left" if total >= 90 else f", about {total:.0f} s left"
+
+
+def _train(plan: Plan, cell: Cell) -> Row:
+    """One training, begun or continued, and its row."""
+    name, count, seed = cell
+    config, run, began = plan.config(cell), plan.folder(cell), time.monotonic()
+    chosen = sorted(label_order(plan.train.images, seed)[:count], key=lambda image: image.id)
+    write_dataset(plan.train.subset(chosen), Path(config.data.train))
+    resume = (run / "checkpoints" / "last" / "state.safetensors").is_file()
+    if run.exists() and not resume:
+        shutil.rmtree(run)  # killed before its first state was saved
+    outcome = finetune(config, run, resume=resume)
+    metrics = coco_ap.summarize(match(plan.val, load_results(run / BEST_DETECTIONS)))
+    source = outcome.rows[0] if outcome.rows[0]["epoch"] == 0 else None
+    return {
+        "regime": name, "frames": count, "seed": seed, "data": plan.data_hash, "config": config_hash(config),
+        "run": run.relative_to(plan.out).as_posix(),
+        "drives": len(group_images(chosen, ("sequence",))),
+        "objects": _by_class(plan.train.categories, chosen),
+        "epochs": config.optim.epochs, "steps": outcome.rows[-1]["step"], "best_step": outcome.best["step"],
+        "seconds": round(time.monotonic() - began, 1),
+        "AP": _known(metrics.named()["AP"]), "AP50": _known(metrics.named()["AP50"]),
+        "source_AP": source["AP"] if source else None,
+        "per_class": {kind: {key: _known(row[key]) for key in ("AP", "AP50")} for kind, row in metrics.per_class.items()},
+    }  # fmt: skip
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def analyse(
+    plan: Plan, rows: Sequence[Row], metric: str, target: float | None, n_draws: int = 500
+) -> dict[str, Any]:
+    """budget.json, schema `drivetl.budget/1`; every run's stored detections are judged under the same draws.
+
+    Raises CheckpointError when a run's stored detections are gone.
+    """
+    truth = from_dataset(plan.val)
+    units, drives = truth.units(), truth.drives()
+    values = _measured(plan, truth, draw_weights(units, n_draws))
+    multipliers = seed_multipliers(n_draws, len(plan.seeds))
+    over = "scratch" if "scratch" in plan.regimes else list(plan.regimes)[-1]
+    few = few_units(units, drives)
+    one_seed = (
+        "one seed: the intervals say nothing of other labels or another training - name more with --seeds"
+    )
+    covers = f"{len(set(drives))} validation drives" + (
+        f" and {len(plan.seeds)} seeds (labelled frames, training)"
+        if len(plan.seeds) > 1
+        else "; one seed, so not the training"
+    )
+    return {
+        "schema": "drivetl.budget/1",
+        "data": {
+            "hash": plan.data_hash, "categories": list(plan.train.categories),
+            "train_images": len(plan.train.images), "train_drives": len(group_images(plan.train.images, ("sequence",))),
+            "val_images": len(plan.val.images), "val_drives": len(set(drives)),
+            "objects": _by_class(plan.train.categories, plan.train.images),
+        },
+        "protocol": {
+            "metric": metric, "budgets": list(plan.counts), "seeds": list(plan.seeds), "draws": n_draws,
+            "intervals": f"95 %, {n_draws} draws over {covers}",
+            "regimes": {
+                name: {"arch": config.model.arch, "start": config.model.start, "steps": plan.steps[name]}
+                for name, config in plan.regimes.items()
+            },
+        },
+        "metrics": {
+            key: {
+                "regimes": {
+                    name: regime_document(plan.counts, plan.train.categories, one, multipliers, target if key == metric else None)
+                    for name, one in of_regime.items()
+                },
+                "gains": gain_documents(plan.counts, of_regime, over, multipliers),
+            }
+            for key, of_regime in values.items()
+        },
+        "runs": list(rows),
+        "warnings": ([one_seed] if len(plan.seeds) == 1 else []) + ([few] if few else []),
+    }  # fmt: skip
+
+
+def _measured(plan: Plan, truth: GroundTruth, weights: Floats) -> dict[str, dict[str, Floats]]:
+    """Metric -> regime -> (S, N, 1 + B, 1 + K)."""
+    of_cell = {}
+    for cell in console.track(plan.cells(), "judging"):
+        path = plan.folder(cell) / BEST_DETECTIONS
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path}: missing - remove the run's line from rows.jsonl, it is trained again"
+            )
+        of_cell[cell] = class_draws(match(truth, load_results(path)), weights)
+
+    def stacked(metric: str, name: str) -> Floats:
+        return np.array(
+            [[of_cell[name, count, seed][metric] for count in plan.counts] for seed in plan.seeds]
+        )
+
+    return {metric: {name: stacked(metric, name) for name in plan.regimes} for metric in METRICS}
+
+
+def _by_class(categories: Sequence[str], images: Sequence[ImageRecord]) -> dict[str, int]:
+    return dict(zip(categories, objects(images, range(1, len(categories) + 1)), strict=True))
