@@ -3,8 +3,8 @@
     python tools/bench/realism.py [--data ../shared/data] [--frames 12]
 
 One fixed motorway camera at day, on a wet road and at night (`highway_camera`), region by region of the same
-background; photographs of real fog (`dawn_fog`) against our fog on clear frames. Nothing is fitted here; what was adjusted
-by eye and by these figures was looked at on every second real frame.
+background; photographs of real fog (`dawn_fog`) against our fog on clear frames. No parameter is fitted here, but
+the conditions were adjusted by eye and by these very figures: read them as a description, not as a held-out test.
 """
 
 from __future__ import annotations
