@@ -28,7 +28,7 @@ def sweep(launcher, run, data, out):
     command = [*launcher, str(ROOT / "tools" / "eval_robustness.py"), "--run", str(run), "--data", str(data)]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, *WORDS, "--out", str(out)], capture_output=True, text=True, timeout=240, env=env
+        [*command, *WORDS, "--out", str(out)], capture_output=True, text=True, timeout=900, env=env
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads((out / "results.json").read_text()), done
