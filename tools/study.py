@@ -19,7 +19,7 @@ from studies import runs
 
 from drivetl import console
 
-STUDIES = ("city", "relation", "weather")
+STUDIES = ("city", "real", "relation", "weather")
 
 
 def main() -> int:

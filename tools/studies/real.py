@@ -1,0 +1,140 @@
+"""Does a synthetic night, wet road or fog predict the drop on the real one?
+
+Detectors that were trained on clear days alone: the motorway camera's dry day (three seeds of the study `weather`,
+preset none), and the five clear cities. Each is swept on its clean frames with our conditions, and on real night, wet
+road or fog as they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from studies import data, weather
+from studies.runs import Job
+
+from drivetl.cli import main
+from drivetl.coco.io import read_dataset
+from drivetl.coco.records import Dataset
+from drivetl.coco.writing import write_dataset
+
+SWEEPS = {
+    **{
+        f"highway_none_{seed}": ("highway_eval", "weather,timeofday", "night,wet_road")
+        for seed in weather.SEEDS
+    },
+    "cities": ("fog_eval", "weather", "fog"),
+}
+"""Run -> dataset, attributes that tell real conditions, synthetic conditions."""
+
+
+def jobs(shared: Path, out: Path) -> list[Job]:
+    """The runs that are swept; the sweeps go on where they were."""
+    known = weather.jobs(shared, out)
+    camera(out)
+    photos(shared, out)
+    return [job for job in known if job.name in SWEEPS]
+
+
+def camera(out: Path) -> Path:
+    """The frames the camera's detectors are judged on: 70 of the dry day, all of the night and the wet day."""
+    dry = {image.file_name for image in read_dataset(out / "data" / "highway_dry.json").images}
+    return data.part(
+        out / "data" / "highway" / "all.json",
+        out / "data" / "highway_eval.json",
+        lambda all_: [image for image in all_ if image.file_name in dry or image.sequence != "pagi_16112021"],
+    )
+
+
+def photos(shared: Path, out: Path) -> Path:
+    """The cities' validation frames as weather=clear and the photos as weather=fog, in the cities' classes."""
+    target = out / "data" / "fog_eval.json"
+    if target.is_file():
+        return target
+    clear, fog = read_dataset(out / "data" / "val.json"), read_dataset(data.fog(shared, out / "data"))
+    number = {old: clear.categories.index(name) + 1 for old, name in enumerate(fog.categories, 1)}
+    known = tuple(sorted(number.values()))
+    images = []
+    for dataset, word in ((clear, "clear"), (fog, "fog")):
+        folder = os.path.relpath(dataset.images_root, shared)
+        for image in dataset.images:
+            image.id, image.file_name = len(images) + 1, f"{folder}/{image.file_name}"
+            image.attributes["weather"] = word
+            image.labelled = known
+            image.sequence = image.sequence or Path(image.file_name).stem
+            if dataset is fog:
+                image.annotations = [
+                    dataclasses.replace(item, category_id=number[item.category_id])
+                    for item in image.annotations
+                ]
+            images.append(image)
+    for image in images:  # both sides are judged on the classes that both label
+        image.annotations = [item for item in image.annotations if item.category_id in known]
+    write_dataset(Dataset(clear.categories, images, shared, clear.info), target)
+    return target
+
+
+def sweep(run: str, out: Path) -> None:
+    """Run a sweep, or go on with it."""
+    dataset, slices, conditions = SWEEPS[run]
+    words = [
+        "eval-robustness",
+        "--run",
+        str(out / "runs" / run),
+        "--data",
+        str(out / "data" / f"{dataset}.json"),
+    ]
+    words += ["--slices", slices, "--conditions", conditions, "--severities", "1,2,3,4,5", "--metric", "AP50"]
+    if main([*words, "--out", str(out / "real" / run)]):
+        raise SystemExit(2)
+
+
+def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[str, object]]]]:
+    """Per run and pair: the real drop, the synthetic one, their difference."""
+    rows: list[dict[str, object]] = []
+    for run in (job.name for job in jobs):
+        path = out / "real" / run / "results.json"
+        if (out / "runs" / run).is_dir() and not path.is_file():
+            sweep(run, out)
+        if path.is_file():
+            rows += _rows(run, json.loads(path.read_text("utf-8")))
+    return [("real", "Real drops beside synthetic ones", NOTE, rows)]
+
+
+NOTE = (
+    "AP50 in percent, standardised to the real slice's mix of classes and sizes, with 95 % intervals (frames in blocks; one "
+    "clip per condition cannot separate the condition from the clip). `synthetic drop`: mean over severities 1 to 5 of the "
+    "condition on the clean frames; `least` and `most`: at the mildest and strongest. `synthetic - real` below 0: the "
+    "condition is milder than the real one. Reproduce: `python tools/study.py real --shared DIR --write`."
+)
+
+
+def _rows(run: str, results: dict[str, object]) -> list[dict[str, object]]:
+    agreement: Any = results["real"]
+    rows: list[dict[str, object]] = []
+    for pair in agreement["pairs"]:
+        drops = [step["drop"]["point"] for step in pair["severities"]]
+        rows.append(
+            {
+                "trained": run,
+                "real": f"{pair['attribute']}={pair['value']}",
+                "images": pair["images"],
+                "synthetic": pair["condition"],
+                "level": pair["level"],
+                "clean": _worded(pair["clean"]),
+                "real drop": _worded(pair["real_drop"]),
+                "synthetic drop": _worded(pair["synthetic_drop"]),
+                "least": 100 * min(drops),
+                "most": 100 * max(drops),
+                "synthetic - real": _worded(pair["difference"], -1.0),
+            }
+        )
+    return rows
+
+
+def _worded(found: dict[str, float], sign: float = 1.0) -> str:
+    low, high = sorted(100 * sign * found[side] for side in ("low", "high"))
+    return f"{100 * sign * found['point']:.1f} [{low:.1f}, {high:.1f}]"
