@@ -40,7 +40,10 @@ def main() -> int:
     study = importlib.import_module(f"studies.{args.study}")
     jobs = study.jobs(args.shared.resolve(), args.out.resolve())
     if not args.write:
-        runs.work([job for job in jobs if args.only in job.name], args.out.resolve())
+        chosen = [job for job in jobs if args.only in job.name]
+        runs.work(chosen, args.out.resolve())
+        if hasattr(study, "finish"):
+            study.finish(chosen, args.out.resolve())
     for name, title, note, rows in study.tables(jobs, args.out.resolve()):
         columns = list(rows[0]) if rows else ["nothing finished yet"]
         console.table(title, columns, [[benchmark.cell(row[key]) for key in columns] for row in rows])

@@ -32,7 +32,7 @@ from drivetl.training.rundir import file_hash
 LEAST_STEPS = 200
 """Floor of the default number of steps: fewer teach a detector nothing, however many labels there are."""
 _CANDIDATES = 4
-"""Drives that compete to be labelled next: few enough that seeds differ, enough that classes keep their shares."""
+"""Drives that compete to be labelled next, at most half of those left: seeds differ, classes keep their shares."""
 _NOT_COMPARED = MAY_CHANGE | {("data", "train"), ("data", "val"), ("runtime", "device")}
 
 Cell = tuple[str, int, int]
@@ -141,7 +141,7 @@ def label_order(images: Sequence[ImageRecord], seed: int) -> list[ImageRecord]:
     rng = np.random.default_rng(seed)
     left, taken, order = list(rng.permutation(len(drives))), np.zeros(shares.shape[1]), []
     while left:
-        after = taken + shares[left[:_CANDIDATES]]
+        after = taken + shares[left[: min(_CANDIDATES, (len(left) + 1) // 2)]]
         chosen = left.pop(int(((after[:, 1:] - after[:, :1]) ** 2).sum(axis=1).argmin()))
         taken = taken + shares[chosen]
         order += _spread(drives[chosen])

@@ -77,6 +77,13 @@ def photos(shared: Path, out: Path) -> Path:
     return target
 
 
+def finish(jobs: list[Job], out: Path) -> None:
+    """The sweeps of the runs that are finished; what is there of one is taken up."""
+    for job in jobs:
+        if (out / "runs" / job.name).is_dir() and not (out / "real" / job.name / "results.json").is_file():
+            sweep(job.name, out)
+
+
 def sweep(run: str, out: Path) -> None:
     """Run a sweep, or go on with it."""
     dataset, slices, conditions = SWEEPS[run]
@@ -97,8 +104,6 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
     rows: list[dict[str, object]] = []
     for run in (job.name for job in jobs):
         path = out / "real" / run / "results.json"
-        if (out / "runs" / run).is_dir() and not path.is_file():
-            sweep(run, out)
         if path.is_file():
             rows += _rows(run, json.loads(path.read_text("utf-8")))
     return [("real", "Real drops beside synthetic ones", NOTE, rows)]

@@ -1,0 +1,204 @@
+"""Laws of `drivetl budget`: nested subsets of whole drives, equal steps, resume, refusals, and one tiny study."""
+
+import dataclasses
+import itertools
+import json
+
+import pytest
+
+from drivetl.cli import main
+from drivetl.coco.io import read_dataset
+from drivetl.coco.records import Annotation, ImageRecord
+from drivetl.config import dump_yaml
+from drivetl.errors import ConfigError, DataError
+from drivetl.training import trainer
+from drivetl.training.budget import Rows, run_all
+from drivetl.training.budget_plan import label_order, make_plan, parse_budgets, parse_regimes, run_config
+from drivetl.training.finetune import finetune
+
+
+def frames(drives=((5, 1), (7, 2), (3, 1), (9, 2))):
+    """(length, class) of each drive -> images whose ids do not follow time."""
+    images = []
+    for drive, (length, kind) in enumerate(drives):
+        for index in range(length):
+            image = ImageRecord(1000 - len(images), f"{drive}/{index}.png", 10, 10, f"drive {drive}", index)
+            image.annotations = [Annotation(kind, (0.0, 0.0, 5.0, 5.0), 25.0)]
+            images.append(image)
+    return images
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_subsets_are_nested_and_whole_drives_but_the_last(seed):
+    images = frames()
+    order = label_order(images, seed)
+    assert sorted(image.id for image in order) == sorted(image.id for image in images)
+    lengths = {f"drive {drive}": length for drive, length in enumerate((5, 7, 3, 9))}
+    for count in range(1, len(images) + 1):  # prefixes of one order are nested
+        taken = [image.sequence for image in order[:count]]
+        cut = [name for name in dict.fromkeys(taken) if taken.count(name) < lengths[name]]
+        assert cut in ([], [taken[-1]])
+
+
+def test_seeds_differ_and_repeat_themselves():
+    orders = [[image.id for image in label_order(frames(), seed)] for seed in (0, 1, 2, 3, 0)]
+    assert orders[0] == orders[4] and len(set(map(tuple, orders))) > 1
+
+
+def test_a_drive_that_is_cut_is_cut_evenly_in_time():
+    places = [image.frame_index for image in label_order(frames([(64, 1)]), 0)]
+    for count in (4, 8, 16, 32):
+        kept = sorted(places[:count])
+        assert {b - a for a, b in itertools.pairwise(kept)} == {64 // count}
+
+
+def test_classes_keep_their_shares_as_well_as_drives_allow():
+    images = frames([(4, 1)] * 20 + [(4, 2)] * 20)
+    shares = []
+    for seed in range(20):
+        half = label_order(images, seed)[:80]
+        shares.append(sum(image.annotations[0].category_id == 1 for image in half) / 80)
+    assert all(0.4 <= share <= 0.6 for share in shares)
+
+
+def test_budgets_are_read_or_refused():
+    assert parse_budgets("2,4,all", 8) == (2, 4, 8)
+    for text, why in (
+        ("9", "has 8"), ("4,2", "must rise"), ("2,2", "must rise"), ("8,all", "must rise"), ("0,4", "'0'"),
+        ("", "no number"), ("two", "'two'"), ("-3", "'-3'"), ("all,4", "must rise"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=why):
+            parse_budgets(text, 8)
+
+
+@pytest.fixture
+def written(small_config, tmp_path):
+    """The config as a file: 8 frames to learn from, 4 to be judged on."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(dump_yaml(small_config))
+    return path
+
+
+def test_regimes_differ_in_start_and_recipe_alone(written, tmp_path):
+    start = ["--model.start", "runs/source", "--optim.frozen_stages", "2"]
+    found = parse_regimes("transfer,scratch", [written], start)
+    assert (found["transfer"].model.start, found["transfer"].optim.frozen_stages) == ("runs/source", 2)
+    assert (found["scratch"].model.start, found["scratch"].optim.frozen_stages) == ("none", 0)
+    assert found["scratch"].data == found["transfer"].data
+    faster = tmp_path / "faster.yaml"
+    faster.write_text("data:\n  train: elsewhere.json\noptim:\n  lr: 0.01\n")
+    found = parse_regimes(f"scratch,faster={faster}", [written], ["--optim.lr=0.5"])
+    assert found["faster"].optim.lr == 0.01 and found["scratch"].optim.lr == 0.5
+    assert found["faster"].data.train == found["scratch"].data.train
+
+
+@pytest.mark.parametrize("text, why", [
+    ("scrach", "did you mean 'scratch'"), ("transfer", "nothing to transfer"), ("scratch,scratch", "no new name"),
+    ("a/b=x.yaml", "no new name"), ("zzz", "known are transfer"),
+])  # fmt: skip
+def test_regimes_that_cannot_be_are_refused(written, text, why):
+    with pytest.raises(ConfigError, match=why):
+        parse_regimes(text, [written], [])
+
+
+def test_all_counts_make_the_same_steps_and_look_equally_often(small_config, tmp_path):
+    optim = dataclasses.replace(small_config.optim, epochs=6, heads_only_epochs=2, unfreeze_every=1)
+    config = dataclasses.replace(small_config, optim=optim)
+    for count in (4, 8, 16, 40):
+        found = run_config(config, 120, count, 3, tmp_path / "x.json")
+        per_epoch = -(-count // 4)
+        assert found.optim.epochs * per_epoch == 120
+        assert found.optim.heads_only_epochs == round(found.optim.epochs / 3)
+        assert found.optim.epochs / found.eval.every == pytest.approx(6, abs=0.5)
+        assert found.seed == 3
+        found.check()
+
+
+def plan(config, out, budgets="4,8", steps=4, seeds=(0,), **regimes):
+    return make_plan(out, {"scratch": config} | regimes, budgets, seeds, steps)
+
+
+def test_steps_and_frames_that_do_not_go_together_are_refused(small_config, tmp_path):
+    with pytest.raises(ConfigError, match="less than one pass"):
+        plan(small_config, tmp_path / "out", steps=1)
+    some = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, train_images=4))
+    with pytest.raises(ConfigError, match="train_images"):
+        plan(some, tmp_path / "out")
+    assert plan(small_config, tmp_path / "out", steps=None).steps == {"scratch": 200}
+    assert not (tmp_path / "out").exists()
+
+
+def without_time(rows):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def test_a_killed_study_goes_on_and_ends_with_the_same_rows(small_config, tmp_path, monkeypatch):
+    whole = run_all(plan(small_config, tmp_path / "whole"))
+    save, saved = trainer.Trainer.save, []
+
+    def save_and_die(self):
+        save(self)
+        saved.append(self.step)
+        if len(saved) == 5:  # the first run saves four times, the second is half done
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer.Trainer, "save", save_and_die)
+        run_all(plan(small_config, tmp_path / "killed"))
+    lines = (tmp_path / "killed" / "rows.jsonl").read_text().splitlines()
+    assert [json.loads(line)["frames"] for line in lines] == [4]
+    rows = run_all(plan(small_config, tmp_path / "killed"))
+    assert without_time(rows) == without_time(whole)
+    assert [row["steps"] for row in rows] == [4, 4]
+    assert not list((tmp_path / "killed").rglob("last"))
+
+
+def test_rows_of_another_dataset_or_configuration_are_refused_and_named(small_config, tmp_path):
+    run_all(plan(small_config, tmp_path / "out", budgets="4"))
+    faster = dataclasses.replace(small_config, optim=dataclasses.replace(small_config.optim, lr=0.5))
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: .*optim\.lr was 0\.001, now 0\.5"):
+        Rows(plan(faster, tmp_path / "out", budgets="4"))
+    data = dataclasses.replace(small_config.data, val=small_config.data.train)
+    with pytest.raises(DataError, match="another dataset"):
+        Rows(plan(dataclasses.replace(small_config, data=data), tmp_path / "out", budgets="4"))
+    (tmp_path / "out" / "rows.jsonl").write_text("nonsense\n")
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: not a row"):
+        Rows(plan(small_config, tmp_path / "out", budgets="4"))
+
+
+def test_the_command_from_flags_to_page(small_config, written, tmp_path, capsys):
+    source, out = tmp_path / "source", tmp_path / "study"
+    finetune(small_config, source)
+    again = ["budget", "--config", str(written), "--budgets", "4,all", "--seeds", "0", "--regimes", "transfer,scratch",
+             "--model.start", str(source), "--steps", "4", "--out", str(out)]  # fmt: skip
+    assert main(again) == 0
+    results = json.loads((out / "budget.json").read_text())
+    assert results["schema"] == "drivetl.budget/1"
+    assert results["protocol"]["budgets"] == [4, 8]
+    scratch = results["metrics"]["AP"]["regimes"]["scratch"]
+    mine = [row for row in results["runs"] if row["regime"] == "scratch"]
+    assert [row["AP"] for row in mine] == pytest.approx([one["value"]["point"] for one in scratch["points"]])
+    assert all((row["source_AP"] is None) == (row["regime"] == "scratch") for row in results["runs"])
+    gains = [(row["regime"], row["over"], row["frames"]) for row in results["metrics"]["AP"]["gains"]]
+    assert gains == [("transfer", "scratch", 4), ("transfer", "scratch", 8)]
+    assert scratch["curve"] is None and "at least 3" in scratch["why_not"]
+    page = (out / "report.html").read_text()
+    assert "How many labelled frames?" in page and "at least 3" in page and "http" not in page
+    small, large = (read_dataset(out / "frames" / f"s0-{count}.json") for count in (4, 8))
+    assert {image.id for image in small.images} < {image.id for image in large.images}
+    assert len(small.images) == 4
+    capsys.readouterr()
+    assert main(again) == 0  # nothing is trained again
+    assert "4 of 4 runs were finished before" in capsys.readouterr().out
+    assert json.loads((out / "budget.json").read_text()) == results
+
+
+@pytest.mark.parametrize("flags, why", [
+    (["--seeds", "0,0"], "comes twice"), (["--seeds", "x"], "write numbers"), (["--target", "40"], "between 0 and 1"),
+    (["--budgets", "4,99"], "has 8"),
+])  # fmt: skip
+def test_mistakes_are_one_line_and_exit_code_2(written, tmp_path, capsys, flags, why):
+    out = tmp_path / "none"
+    assert main(["budget", "--config", str(written), "--regimes", "scratch", "--out", str(out), *flags]) == 2
+    assert why in capsys.readouterr().err
+    assert not out.exists()
