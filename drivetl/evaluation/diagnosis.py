@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
-
-import numpy as np
 
 from drivetl.evaluation import kitti_ap, kitti_text
 from drivetl.evaluation.calibration import RULE, calibration
 from drivetl.evaluation.cells import CLEAN, Cell
 from drivetl.evaluation.ground_truth import Floats
 from drivetl.evaluation.lrp import mean_olrp, optimal_lrp
-from drivetl.evaluation.operating import at_threshold, operating_points, score_curve
+from drivetl.evaluation.operating import at_threshold, operating_points, score_curve, within_false_alarms
 from drivetl.evaluation.robustness import Swept
+from drivetl.evaluation.scored import Document
 from drivetl.evaluation.store import MatchStore
 from drivetl.evaluation.tide import tide
 
 CALIBRATION_BINS = 10
 FALSE_PER_IMAGE = (0.1, 0.3, 1.0)
 """Where the trade of misses against false alarms is read off."""
-
-Document = dict[str, Any]
 
 
 def diagnose(swept: Swept, thresholds: Floats, worst: Cell | None) -> list[Document]:
@@ -64,8 +60,7 @@ def _recall_at(store: MatchStore, rate: float) -> Document:
     classes = {}
     for k, name in enumerate(store.truth.categories):
         curve = score_curve(store, k)
-        within = np.flatnonzero(curve.fp <= rate * store.n_images)
-        threshold = float(curve.scores[within[-1]]) if len(within) else float("inf")
+        threshold = within_false_alarms(curve, store.n_images, rate)
         classes[name] = {
             "threshold": threshold,
             "recall": at_threshold(curve, threshold, store.n_images).recall,

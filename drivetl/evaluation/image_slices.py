@@ -82,9 +82,15 @@ def image_values(truth: GroundTruth, name: str) -> npt.NDArray[np.str_]:
 
 
 def slice_row(
-    store: MatchStore, part: Slice, thresholds: Floats, weights: Floats, iou: float | None
+    store: MatchStore,
+    part: Slice,
+    thresholds: Floats,
+    weights: Floats,
+    iou: float | None,
+    mixed: tuple[Floats, Floats],
 ) -> Document:
-    """What one slice measures. weights: (B, I) bootstrap draws; iou: None for COCO's ten (`measures.METRICS`)."""
+    """What one slice measures. weights: (B, I) bootstrap draws; iou: None for COCO's ten (`measures.METRICS`);
+    mixed: `slice_and_reference` of them."""
     truth, real = store.truth, ~store.truth.crowd
     found = store.found_truth(thresholds)
     mask = part.images.astype(np.float64)
@@ -106,8 +112,7 @@ def slice_row(
         "recall": {"point": recall.point, "low": recall.low, "high": recall.high},
         "recall_standardised": standardised(truth, found, part.images, part.reference),
     }
-    here = mixed_draws(store, part.images, part, weights, iou)
-    there = mixed_draws(store, part.reference, part, weights, iou)
+    here, there = mixed
     with np.errstate(invalid="ignore", divide="ignore"):
         row["performance_standardised"] = interval(*_point_and_draws(here))
         row["drop"] = interval(*_point_and_draws(there - here))
@@ -122,6 +127,14 @@ def _with_point(mask: Floats, weights: Floats) -> Floats:
 
 def _point_and_draws(values: Floats) -> tuple[float, Floats]:
     return float(values[0]), values[1:]
+
+
+def slice_and_reference(
+    store: MatchStore, part: Slice, weights: Floats, iou: float | None
+) -> tuple[Floats, Floats]:
+    """(1 + B,) AP of the slice and of what it is measured against, both at the slice's mix."""
+    here = mixed_draws(store, part.images, part, weights, iou)
+    return here, here if part.is_reference else mixed_draws(store, part.reference, part, weights, iou)
 
 
 def mixed_draws(store: MatchStore, images: Bools, part: Slice, weights: Floats, iou: float | None) -> Floats:

@@ -13,14 +13,13 @@ and regimes, so that errors that the counts share cancel in gains.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from drivetl.evaluation import coco_ap
 from drivetl.evaluation.ground_truth import Floats
 from drivetl.evaluation.measures import METRICS
-from drivetl.evaluation.scored import interval
+from drivetl.evaluation.scored import Document, interval
 from drivetl.evaluation.store import MatchStore
 
 REACH = 2.0
@@ -29,8 +28,6 @@ LEAST_COUNTS = 3
 """Fewer label counts than the curve has parameters support none."""
 EXPONENTS: Floats = np.geomspace(0.05, 3.0, 64)
 """The c that are tried; for each, a and b are linear least squares."""
-
-Document = dict[str, Any]
 
 
 def class_draws(store: MatchStore, weights: Floats) -> dict[str, Floats]:

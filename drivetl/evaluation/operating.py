@@ -64,14 +64,19 @@ def choose_threshold(curve: ScoreCurve, n_images: int, rule: str = "f1", value: 
         reached = np.flatnonzero(curve.tp >= value * curve.n_gt)
         return float(curve.scores[reached[0]]) if len(reached) else float("inf")
     if rule == "fp_per_image":
-        within = np.flatnonzero(curve.fp <= value * n_images)
-        return float(curve.scores[within[-1]]) if len(within) else float("inf")
+        return within_false_alarms(curve, n_images, value)
     if rule == "f1":
         return float(curve.scores[np.argmax(2 * curve.tp / (curve.tp + curve.fp + curve.n_gt))])
     if rule == "lrp":
         wrong = (curve.tp - curve.overlap) / 0.5 + curve.fp + curve.n_gt - curve.tp
         return float(curve.scores[np.argmin(wrong / (curve.n_gt + curve.fp))])
     raise ConfigError(f"operating rule {rule!r} is unknown - choose recall, fp_per_image, f1 or lrp")
+
+
+def within_false_alarms(curve: ScoreCurve, n_images: int, rate: float) -> float:
+    """The lowest threshold with at most `rate` false positives an image, whether or not there is an object to find."""
+    within = np.flatnonzero(curve.fp <= rate * n_images)
+    return float(curve.scores[within[-1]]) if len(within) else float("inf")
 
 
 def thresholds(store: MatchStore, rule: str = "f1", value: float = 0.0) -> Floats:

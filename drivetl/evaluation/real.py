@@ -21,6 +21,7 @@ from drivetl.evaluation.image_slices import (
     class_and_size_mix,
     mixed_ap,
     mixed_draws,
+    slice_and_reference,
     slice_row,
     slices_of,
 )
@@ -49,43 +50,39 @@ def real_conditions(
     units = store.truth.units([part.images for part in compared])
     weights = draw_weights(units, n_draws, seed)
     iou = METRICS[scored.metric]
-    rows = [slice_row(store, part, scored.thresholds["run"], weights, iou) for part in parts]
+    mixed = [slice_and_reference(store, part, weights, iou) for part in parts]
+    rows = [
+        slice_row(store, part, scored.thresholds["run"], weights, iou, ours)
+        for part, ours in zip(parts, mixed, strict=True)
+    ]
     if "baseline" in swept.detectors:
-        _add_baseline(rows, parts, swept.as_they_are("baseline"), scored, weights)
+        other = swept.as_they_are("baseline")
+        for row, part, (ours, _) in zip(rows, parts, mixed, strict=True):
+            theirs = mixed_draws(other, part.images, part, weights, iou)
+            row["baseline"], row["delta"] = _interval(theirs), _interval(ours - theirs)
     if swept.real is None:
         return rows, None
     agreement = _Agreement(scored, store, weights)
     of_slice = [
-        (part, name)
-        for part in compared
-        if not part.is_reference
+        (part, name, ours)
+        for part, ours in zip(parts, mixed, strict=True)
+        if part.against_clean and not part.is_reference
         for name in (pairs or {}).get((part.attribute, part.value), stand_ins(part.value, swept.conditions))
     ]
-    named = {(part.attribute, part.value) for part, _ in of_slice}
+    named = {(part.attribute, part.value) for part, _, _ in of_slice}
     return rows, {
         "clean": dict(swept.clean),
         "clean_images": len(swept.dataset.images),
         "left_out": store.n_images - int(np.any([part.images for part in compared], axis=0).sum()),
         "units": len(set(units)),
         "note": _note(store, compared),
-        "pairs": [agreement.of(part, name) for part, name in of_slice],
+        "pairs": [agreement.of(*pair) for pair in of_slice],
         "unpaired": [
             {"attribute": part.attribute, "value": part.value}
             for part in compared
             if not part.is_reference and part.value != UNKNOWN and (part.attribute, part.value) not in named
         ],
     }
-
-
-def _add_baseline(
-    rows: list[Document], parts: Sequence[Slice], other: MatchStore, scored: Scored, weights: Floats
-) -> None:
-    store, iou = scored.swept.as_they_are("run"), METRICS[scored.metric]
-    for row, part in zip(rows, parts, strict=True):
-        theirs = mixed_draws(other, part.images, part, weights, iou)
-        ours = mixed_draws(store, part.images, part, weights, iou)
-        row["baseline"] = interval(float(theirs[0]), theirs[1:])
-        row["delta"] = interval(float(ours[0] - theirs[0]), ours[1:] - theirs[1:])
 
 
 class _Agreement:
@@ -97,12 +94,14 @@ class _Agreement:
         self.of_clean: Bools = np.isin(store.truth.image_ids, clean_ids)
         self.cells: dict[Cell, MatchStore] = {}
 
-    def of(self, part: Slice, condition: str) -> Document:
-        """Both drops of one pair, by severity and in the mean, their difference, and where the curve meets reality."""
+    def of(self, part: Slice, condition: str, mixed: tuple[Floats, Floats]) -> Document:
+        """Both drops of one pair, by severity and in the mean, their difference, and where the curve meets reality.
+
+        mixed: `slice_and_reference` of the part under the shared draws.
+        """
         iou = METRICS[self.scored.metric]
         mix = class_and_size_mix(self.store, part)
-        real = mixed_draws(self.store, part.images, part, self.weights, iou)
-        clean = mixed_draws(self.store, part.reference, part, self.weights, iou)
+        real, clean = mixed
         weights = np.vstack([np.ones((1, int(self.of_clean.sum()))), self.weights[:, self.of_clean]])
         by_severity = {
             severity: mixed_ap(self._cell((condition, severity)), iou, weights, mix)

@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from drivetl.report.html import _read, _render
+from drivetl.evaluation.learning_curve import REACH
+from drivetl.report.html import read_template, render
 from drivetl.report.plots import Series, legend, line_chart
 from drivetl.report.texts import DASH, percent, signed, signed_span, span
 
@@ -121,7 +122,7 @@ def build_budget_report(results: Document) -> str:
     classes = _classes(results)
     sections = [("curve", "Curve"), ("table", "In numbers")]
     sections += [(f"class-{n}", f"By class: {part['regime']}") for n, part in enumerate(classes, 1)]
-    return _render(
+    return render(
         "budget",
         results=results,
         metric=metric,
@@ -133,7 +134,7 @@ def build_budget_report(results: Document) -> str:
         table=rows,
         classes=classes,
         facts=_facts(results),
-        style=Markup(_read("style.css")),  # noqa: S704 - a file of this package
+        style=Markup(read_template("style.css")),  # noqa: S704 - a file of this package
     )
 
 
@@ -147,7 +148,7 @@ def _plots(results: Document) -> Markup:
     ]
     tops = [value for one in series for _, low, high in (*one.whiskers, *one.band) for value in (low, high)]
     label = "; ".join(note for one in series for note in one.notes)
-    marks = [*counts, 2 * counts[-1]] if any(one.beyond for one in series) else counts
+    marks = [*counts, round(REACH * counts[-1])] if any(one.beyond for one in series) else counts
     return legend(list(regimes)) + Markup("").join(
         Markup('<div class="only-{}">{}</div>').format(
             kind,
@@ -199,5 +200,5 @@ def _facts(results: Document) -> list[tuple[str, str]]:
         curve = results["metrics"][metric]["regimes"][name]["curve"]
         if curve:
             facts.append((f"curve of {name}", f"{metric}(n) = {curve['a']:.3f} - {curve['b']:.3g} n^-{curve['c']:.3g}, off the "
-                          f"points by {percent(curve['largest_misfit'])} at most; not followed beyond {2 * protocol['budgets'][-1]:,} frames"))  # fmt: skip
+                          f"points by {percent(curve['largest_misfit'])} at most; not followed beyond {round(REACH * protocol['budgets'][-1]):,} frames"))  # fmt: skip
     return facts

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from drivetl.coco.io import load_json
 from drivetl.errors import DataError
-from drivetl.report.html import Section, _render
+from drivetl.report.html import Section, render
 
 _KEYS = {"metric", "data", "images", "drives", "warning", "classes", "mean", "left_out"}
 
@@ -31,7 +31,7 @@ def forgetting_sections(results: Mapping[str, Any]) -> list[Section]:
     found = results.get("forgetting")
     if found is None:
         return []
-    body = Markup(_render("section_forgetting", found=found))  # noqa: S704 - escaped by the template
+    body = Markup(render("section_forgetting", found=found))  # noqa: S704 - escaped by the template
     lead = (
         "What adapting cost where the source came from: its classes there, before the first step and now. A class "
         "that was dropped or merged is gone, which is not the same as 0."

@@ -49,14 +49,14 @@ def build_report(
     """
     check_schema(results)
     sections = [*extra_sections, *_sections(results, pictures)]
-    return _render(
+    return render(
         "page",
         title=title or f"{results['run']['name']}: robustness",
         results=results,
         verdict=texts.verdict(results),
         sections=sections,
         tiles=charts.tiles(results),
-        style=Markup(_read("style.css")),  # noqa: S704 - a file of this package
+        style=Markup(read_template("style.css")),  # noqa: S704 - a file of this package
     )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def _sections(results: Mapping[str, Any], pictures: Path | None) -> list[Section
 
 
 def _section(results: Mapping[str, Any], name: str, title: str, lead: str, **values: Any) -> Section:
-    body = Markup(_render(f"section_{name}", results=results, **values))  # noqa: S704 - escaped by the template
+    body = Markup(render(f"section_{name}", results=results, **values))  # noqa: S704 - escaped by the template
     return Section(name, title, lead, body)
 
 
@@ -195,14 +195,14 @@ def _data_uri(path: Path) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 
-def _read(name: str) -> str:
+def read_template(name: str) -> str:
     return resources.files("drivetl.report").joinpath("templates", name).read_text("utf-8")
 
 
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FunctionLoader(lambda name: _read(f"{name}.html.j2")),
+        loader=FunctionLoader(lambda name: read_template(f"{name}.html.j2")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -212,5 +212,5 @@ def _environment() -> Environment:
     return environment
 
 
-def _render(name: str, **values: Any) -> str:
+def render(name: str, **values: Any) -> str:
     return _environment().get_template(name).render(**values)

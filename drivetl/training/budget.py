@@ -30,7 +30,7 @@ from drivetl.evaluation.results import load_results
 from drivetl.evaluation.statistics import draw_weights, few_units
 from drivetl.evaluation.store import match
 from drivetl.training.budget_plan import Cell, Plan, compared, config_hash, label_order, objects
-from drivetl.training.finetune import finetune
+from drivetl.training.finetune import begin_or_continue
 from drivetl.training.trainer import BEST_DETECTIONS
 
 Row = dict[str, Any]
@@ -120,10 +120,7 @@ def _train(plan: Plan, cell: Cell) -> Row:
     config, run, began = plan.config(cell), plan.folder(cell), time.monotonic()
     chosen = sorted(label_order(plan.train.images, seed)[:count], key=lambda image: image.id)
     write_dataset(plan.train.subset(chosen), Path(config.data.train))
-    resume = (run / "checkpoints" / "last" / "state.safetensors").is_file()
-    if run.exists() and not resume:
-        shutil.rmtree(run)  # killed before its first state was saved
-    outcome = finetune(config, run, resume=resume)
+    outcome = begin_or_continue(config, run)
     metrics = coco_ap.summarize(match(plan.val, load_results(run / BEST_DETECTIONS)))
     source = outcome.rows[0] if outcome.rows[0]["epoch"] == 0 else None
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from drivetl.training.forgetting import OldDomain, measure, old_domain, show
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.prepare import Prepared, prepare
 from drivetl.training.rundir import MetricsLog, create_run, provenance, write_json
-from drivetl.training.trainer import Trainer
+from drivetl.training.trainer import STATE, Trainer
 from drivetl.training.validate import validation_loader
 
 MAY_CHANGE = {("data", "workers"), ("data", "cache_gb"), ("eval", "batch_size")}
@@ -88,15 +89,21 @@ def finetune(
         return Outcome(out, trainer.log.rows, trainer.best or {}, found)
 
 
+def begin_or_continue(config: FinetuneConfig, run: Path) -> Outcome:
+    """`finetune` for whoever makes many runs: a killed one goes on, one killed before its first state begins anew."""
+    resume = (run / STATE).is_file()
+    if run.exists() and not resume:
+        shutil.rmtree(run)
+    return finetune(config, run, resume=resume)
+
+
 def _check_run(out: Path, resume: bool) -> None:
     """A new run needs a free name, a resumed one its state."""
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     if taken and not resume:
         raise ConfigError(f"{out}: exists already - choose another --out, or continue it with --resume")
-    if resume and not (out / "checkpoints" / "last" / "state.safetensors").is_file():
-        raise ConfigError(
-            f"{out}: nothing to resume (no checkpoints/last/state.safetensors) - start it without --resume"
-        )
+    if resume and not (out / STATE).is_file():
+        raise ConfigError(f"{out}: nothing to resume (no {STATE}) - start it without --resume")
 
 
 def _continued(config: FinetuneConfig, out: Path) -> FinetuneConfig:

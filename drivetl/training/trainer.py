@@ -34,6 +34,8 @@ from drivetl.training.validate import headline, validate
 SAVE_EVERY_S = 300.0
 """A kill costs at most this much work."""
 
+STATE = "checkpoints/last/state.safetensors"
+"""What a killed training goes on from."""
 SOURCE_DETECTIONS, BEST_DETECTIONS = "eval/source.npz", "eval/best.npz"
 """What was found on the validation images before the first step, and by the weights in checkpoints/best."""
 
@@ -71,7 +73,7 @@ class Trainer:
     @property
     def state_path(self) -> Path:
         """The one file a training resumes from."""
-        return self.run / "checkpoints" / "last" / "state.safetensors"
+        return self.run / STATE
 
     @property
     def total_steps(self) -> int:

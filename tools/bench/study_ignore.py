@@ -9,7 +9,6 @@ seeds, each with its own half. Runs are kept in `runs/study_ignore`; a killed st
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from drivetl.evaluation.store import MatchStore, match
 from drivetl.models.checkpoint import load_detector
 from drivetl.resources import shipped
 from drivetl.training.distributed import Group
-from drivetl.training.finetune import finetune
+from drivetl.training.finetune import begin_or_continue
 from drivetl.training.validate import validate, validation_loader
 
 TITLE = "Ignore regions in the loss: half of the objects of a town hidden"
@@ -94,11 +93,8 @@ def _finetune(run: Path, overrides: list[str]) -> None:
     """Train unless it was done; go on with what was begun."""
     if (run / "README.md").exists():
         return
-    begun = (run / "checkpoints" / "last" / "state.safetensors").exists()
-    if run.exists() and not begun:
-        shutil.rmtree(run)
     tiny = shipped("configs/finetune/tiny.yaml")
-    finetune(load_config(tiny, [*overrides, "--runtime.device", "cpu"]), run, resume=begun)
+    begin_or_continue(load_config(tiny, [*overrides, "--runtime.device", "cpu"]), run)
 
 
 def hide_half(dataset: Dataset, seed: int, as_regions: bool) -> Dataset:

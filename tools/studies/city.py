@@ -119,8 +119,9 @@ def labelled(whole: Path, out: Path, count: int, seed: int, regions: str) -> Pat
 
 def forget_head(run: Path, copy: Path) -> None:
     """A copy of a run whose box predictor is as a new one: what loading all but the head gives elsewhere."""
-    shutil.copytree(run, copy.with_name("." + copy.name), dirs_exist_ok=True)
-    weights = copy.with_name("." + copy.name) / "checkpoints" / "best" / "model.safetensors"
+    work = copy.with_name("." + copy.name)
+    shutil.copytree(run, work, dirs_exist_ok=True)
+    weights = work / "checkpoints" / "best" / "model.safetensors"
     state = load_file(weights)
     torch.manual_seed(0)
     for key in sorted(key for key in state if "box_predictor" in key and key.endswith(".weight")):
@@ -129,7 +130,7 @@ def forget_head(run: Path, copy: Path) -> None:
         state[key] = fresh.weight.detach()
         state[key.removesuffix("weight") + "bias"] = fresh.bias.detach()
     save_file(state, weights)
-    copy.with_name("." + copy.name).rename(copy)
+    work.rename(copy)
 
 
 def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[str, object]]]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from studies import data, weather
-from studies.runs import Job
+from studies.runs import Job, written
 
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset
@@ -142,4 +142,4 @@ def _rows(run: str, results: dict[str, object]) -> list[dict[str, object]]:
 
 def _worded(found: dict[str, float], sign: float = 1.0) -> str:
     low, high = sorted(100 * sign * found[side] for side in ("low", "high"))
-    return f"{100 * sign * found['point']:.1f} [{low:.1f}, {high:.1f}]"
+    return written({"point": 100 * sign * found["point"], "low": low, "high": high})

@@ -7,7 +7,6 @@ Layout below the study's folder: `data/` datasets, `runs/NAME` run directories, 
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from drivetl.evaluation.scored import interval
 from drivetl.evaluation.statistics import draw_weights
 from drivetl.evaluation.store import match
 from drivetl.models.checkpoint import load_detector
-from drivetl.training.finetune import finetune
+from drivetl.training.finetune import begin_or_continue
 
 LITE = Path(__file__).parents[2] / "configs" / "finetune" / "mobilenet_v2_lite.yaml"
 DRAWS = 1000
@@ -41,8 +40,6 @@ class Job:
     """Set -> dataset json the finished detector is run on."""
     needs: tuple[str, ...] = ()
     """Jobs that must be finished before."""
-    which: str = "last"
-    """The checkpoint that is measured: `last` is what was trained, free of a choice on the validation set."""
 
 
 def work(jobs: list[Job], out: Path) -> None:
@@ -89,11 +86,8 @@ def _train_and_measure(job: Job, out: Path) -> None:
     run = out / "runs" / job.name
     if not (run / "README.md").is_file():  # the model card is written last
         overrides = [word for key, value in job.flags.items() for word in (f"--{key}", str(value))]
-        resumable = (run / "checkpoints" / "last" / "state.safetensors").is_file()
-        if run.exists() and not resumable:
-            shutil.rmtree(run)
-        finetune(load_config(LITE, overrides), run, resume=resumable)
-    detector = load_detector(run, job.which)
+        begin_or_continue(load_config(LITE, overrides), run)
+    detector = load_detector(run, "last")  # what was trained, free of a choice on the validation set
     for name, path in job.measured.items():
         dataset = read_dataset(path)
         found = predict(detector, dataset)
@@ -140,6 +134,9 @@ class Scores:
 
 def worded(draws: Floats, column: int = 0, *, signed: bool = False, scale: float = 100.0) -> str:
     """`31.2 [28.0, 34.1]` of one column of (1 + B, 1 + K)."""
-    found = interval(scale * draws[0, column], scale * draws[1:, column])
-    sign = "+" if signed else ""
+    return written(interval(scale * draws[0, column], scale * draws[1:, column]), "+" if signed else "")
+
+
+def written(found: dict[str, float], sign: str = "") -> str:
+    """An interval as text; sign: `+` for a difference."""
     return f"{found['point']:{sign}.1f} [{found['low']:{sign}.1f}, {found['high']:{sign}.1f}]"
