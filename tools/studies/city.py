@@ -166,8 +166,9 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
     note = (
         "AP in percent on 144 frames of strasbourg in 37 blocks (minutes) of one recording, eight classes, mean over seeds, "
         "95 % intervals over seeds and blocks; `gained`: over the source before adaptation, paired. Weights after the "
-        "last step, no choice by validation. Lines with + build on `full, reset head` (all layers, AdamW 3e-4): surgery, "
-        "then each other part on its own above it; from `+ ignore regions` on, regions are honoured. "
+        "last step, no choice by validation; two images a step, the two lowest stages frozen (torchvision's habit), AdamW "
+        "3e-4 (features alone 1e-3). Lines with + build on `full, reset head`: surgery, then each other part on its own "
+        "above it; from `+ ignore regions` on, regions are honoured. "
         "Reproduce: `python tools/study.py city --shared DIR --write`."
     )
     return [("city", "A city with few labels: strasbourg from five other cities", note, rows)]
