@@ -19,7 +19,7 @@ from studies import runs
 
 from drivetl import console
 
-STUDIES = ("city", "real", "relation", "weather")
+STUDIES = ("city", "convergence", "real", "relation", "weather")
 
 
 def main() -> int:
@@ -51,6 +51,8 @@ def main() -> int:
             benchmark.write_section(name, benchmark.section(title, note, columns, rows))
     if args.write:
         console.wrote(benchmark.RESULTS)
+        if hasattr(study, "picture"):
+            console.wrote(study.picture(jobs, args.out.resolve()))
     return 0
 
 

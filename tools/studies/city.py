@@ -21,8 +21,10 @@ from drivetl.coco.records import ImageRecord
 from drivetl.coco.writing import write_dataset
 
 SEEDS = (0, 1, 2)
-BUDGETS = {25: 6, 50: 4, 100: 3, 200: 2}
-"""Labelled frames -> epochs: 78, 100, 150 and 200 steps of two."""
+BUDGETS = {25: 6, 50: 4, 100: 3, 200: 3}
+"""Labelled frames -> epochs: 78, 100, 150 and 300 steps of two."""
+MOST = max(BUDGETS)
+"""Labelled frames of the trainings that are watched on their way: the study `convergence` reads their rows."""
 VAL, POOL = "strasbourg_000000", "strasbourg_000001"
 
 Flags = dict[str, object]
@@ -87,14 +89,18 @@ def jobs(shared: Path, out: Path) -> list[Job]:
                 start, regions, flags = LINES[line]
                 own: Flags = {"model.start": starts[start], "seed": seed, "optim.epochs": BUDGETS[labels]}
                 own |= {"data.train": labelled(data.cities(shared, out / "data"), out, labels, seed, regions)}
-                own |= {"data.val": glance(first, out), "eval.every": BUDGETS[labels]}
+                own |= {"data.val": glance(first, out, 12), "eval.every": BUDGETS[labels]}
+                if labels == MOST:
+                    own |= {"data.val": glance(first, out, 3), "eval.every": 1}
                 every.append(Job(name(line, labels, seed), own | flags, first.measured, needs=(first.name,)))
     return every
 
 
-def glance(source: Job, out: Path) -> Path:
-    """Every twelfth frame of the validation recording: the trainings' own look at themselves, which decides nothing."""
-    return data.part(source.measured["val"], out / "data" / "glance.json", lambda all_: all_[::12])
+def glance(source: Job, out: Path, every: int) -> Path:
+    """One of `every` frames of the validation recording: the trainings' look at themselves, which decides nothing."""
+    return data.part(
+        source.measured["val"], out / "data" / f"glance_{every}.json", lambda all_: all_[::every]
+    )
 
 
 def name(line: str, labels: int, seed: int) -> str:

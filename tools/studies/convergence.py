@@ -1,0 +1,131 @@
+"""AP against steps: how far a detector carried over is ahead of one from the pretrained features alone.
+
+Reads what the study `city` wrote down on the way of its trainings at the largest budget; one picture shows both.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from studies import city
+from studies.runs import DRAWS, Job, Scores, finished, worded
+
+from drivetl.coco.files import write_atomically
+from drivetl.evaluation.ground_truth import Floats
+from drivetl.evaluation.learning_curve import seed_multipliers
+
+PICTURE = Path(__file__).parents[2] / "docs" / "transfer.png"
+COLORS = {"full recipe": "#1f77b4", "features alone": "#d95f02"}
+
+
+def jobs(shared: Path, out: Path) -> list[Job]:
+    """The city's headline trainings."""
+    lines = tuple(city.name(line, labels, 0)[:-1] for line in city.AT_EVERY_BUDGET for labels in city.BUDGETS)
+    every = city.jobs(shared, out)
+    return [job for job in every if job is every[0] or job.name.startswith(lines)]
+
+
+def curve(line: str, out: Path) -> dict[int, Floats]:
+    """Step -> (1 + B,) AP50 at the largest budget: mean over seeds, and draws of it; step 0 is the source."""
+    runs = [out / "runs" / city.name(line, city.MOST, seed) for seed in city.SEEDS]
+    seeds = [_rows(run / "metrics.jsonl") for run in runs if (run / "README.md").is_file()]
+    found = {}
+    for step in sorted({row["step"] for rows in seeds for row in rows}):
+        values = np.array([row["AP50"] for rows in seeds for row in rows if row["step"] == step])
+        mean = values.mean()
+        found[step] = np.array([mean, *(mean + seed_multipliers(DRAWS, len(values)) @ (values - mean))])
+    return found
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def steps_to(curve: dict[int, Floats], wanted: float) -> str:
+    """The step at which the mean first reaches an AP50, linear between looks; `> N` where it never does."""
+    steps = list(curve)
+    means = [curve[step][0] for step in steps]
+    for place, mean in enumerate(means):
+        if mean >= wanted:
+            if place == 0:
+                return str(steps[0])
+            share = (wanted - means[place - 1]) / (mean - means[place - 1])
+            return f"{steps[place - 1] + share * (steps[place] - steps[place - 1]):.0f}"
+    return f"> {steps[-1]}"
+
+
+def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[str, object]]]]:
+    """One row per look: AP50 of both lines."""
+    curves = {line: curve(line, out) for line in city.AT_EVERY_BUDGET}
+    if not all(curves.values()):
+        return []
+    ours, alone = (curves[line] for line in city.AT_EVERY_BUDGET)
+    rows: list[dict[str, object]] = []
+    for step in sorted(set(ours) | set(alone)):
+        row: dict[str, object] = {"steps of two images": step}
+        for line, found in curves.items():
+            row[f"{line}, AP50"] = worded(found[step][:, None]) if step in found else "-"
+        if step in ours:
+            row["features alone need"] = steps_to(alone, float(ours[step][0]))
+        rows.append(row)
+    images = len(_first(jobs, out).data.images)
+    note = (
+        f"AP50 in percent on {len(range(0, images, 3))} frames of strasbourg while training on {city.MOST} labelled ones, "
+        "mean and 95 % interval over three seeds (not over frames). Step 0: before the first step. `features alone need`: "
+        "steps until the line from the pretrained features has the AP50 that the full recipe has in this row. "
+        "Reproduce: `python tools/study.py city ...`, then `python tools/study.py convergence --shared DIR --write`."
+    )
+    return [("convergence", "AP against steps: carried over, and from features alone", note, rows)]
+
+
+def _first(jobs: list[Job], out: Path) -> Scores:
+    return Scores(jobs[0].measured["val"], out)
+
+
+def picture(jobs: list[Job], out: Path) -> Path:
+    """Two panels: AP50 against labelled frames, and against steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True)
+    scores, done = _first(jobs, out), {job.name for job in jobs if finished(job, out)}
+    before = scores.over_seeds([jobs[0].name], "val", "AP50")
+    left.axhline(100 * before[0, 0], color="0.4", linestyle=":", label="the source, before adaptation")
+    for line, color in COLORS.items():
+        at = {}
+        for labels in city.BUDGETS:
+            names = [city.name(line, labels, seed) for seed in city.SEEDS]
+            if ours := [name for name in names if name in done]:
+                at[labels] = scores.over_seeds(ours, "val", "AP50")[:, 0]
+        _band(left, at, line, color)
+        _band(right, curve(line, out), line, color)
+    left.set(xlabel="labelled frames of the new city", ylabel="AP50, %", xscale="log")
+    left.set_xticks(list(city.BUDGETS), [str(labels) for labels in city.BUDGETS])
+    left.minorticks_off()
+    right.set(xlabel=f"steps of two images, {city.MOST} labelled frames", ylim=(0, None))
+    left.set_title("What labels buy", loc="left")
+    right.set_title("What steps buy", loc="left")
+    for axis in (left, right):
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    left.legend(frameon=False, loc="upper left")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    write_atomically(PICTURE, buffer.getvalue())
+    return PICTURE
+
+
+def _band(axis: Any, at: dict[int, Floats], label: str, color: str) -> None:
+    """A line of means with the 95 % band of their draws."""
+    if not at:
+        return
+    values = 100 * np.stack(list(at.values()))
+    low, high = np.quantile(values[:, 1:], [0.025, 0.975], axis=1)
+    axis.fill_between(list(at), low, high, color=color, alpha=0.18, linewidth=0)
+    axis.plot(list(at), values[:, 0], color=color, marker="o", label=label)
