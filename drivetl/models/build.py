@@ -14,7 +14,7 @@ from torchvision.models import MobileNet_V2_Weights, MobileNet_V3_Large_Weights,
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.mask_rcnn import MaskRCNN
+from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 
 from drivetl.errors import ConfigError
@@ -57,11 +57,8 @@ class Architecture:
     """torchvision's weights enum of the backbone; None: not published."""
     depthwise: bool = False
     """Depthwise convolutions gain from channels_last on a CPU even in fp32."""
-
-    @property
-    def masks(self) -> bool:
-        """Whether it is a Mask R-CNN."""
-        return self.build in _MASK_BUILDERS
+    masks: bool = False
+    """Whether it is a Mask R-CNN."""
 
 
 def _torchvision(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
@@ -73,13 +70,18 @@ def _torchvision(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
 
 
 def _slim(
-    backbone: BackboneWithFPN, num_classes: int, width: int, anchor_sizes: list[float], **arguments: Any
+    backbone: BackboneWithFPN,
+    num_classes: int,
+    width: int,
+    anchor_sizes: list[float],
+    kind: type[FasterRCNN] = FasterRCNN,
+    **arguments: Any,
 ) -> nn.Module:
-    """Faster R-CNN with one anchor size a level and a slim box head: the RoI branch is what a CPU waits for."""
+    """A detector with one anchor size a level and a slim box head: the RoI branch is what a CPU waits for."""
     anchors = AnchorGenerator(tuple((size,) for size in anchor_sizes), ((0.5, 1.0, 2.0),) * len(anchor_sizes))
     head = TwoMLPHead(backbone.out_channels * 7 * 7, width)
     predictor = FastRCNNPredictor(width, num_classes)
-    model: nn.Module = FasterRCNN(
+    model: nn.Module = kind(
         backbone, rpn_anchor_generator=anchors, box_head=head, box_predictor=predictor, **arguments
     )
     return model
@@ -89,28 +91,20 @@ def _mobilenet_v2(num_classes: int, *, channels: int = 128, **arguments: Any) ->
     return _slim(mobilenet_v2_fpn(channels), num_classes, 512, [16.0, 32.0, 64.0, 128.0, 256.0], **arguments)
 
 
-def _tiny(num_classes: int, **arguments: Any) -> nn.Module:
-    return _slim(tiny_fpn(), num_classes, 256, [12.0, 24.0, 48.0, 96.0], **arguments)
-
-
 def _mask_mobilenet_v2(num_classes: int, *, channels: int = 128, **arguments: Any) -> nn.Module:
-    backbone = mobilenet_v2_fpn(channels)
-    anchors = AnchorGenerator(
-        tuple((size,) for size in (16.0, 32.0, 64.0, 128.0, 256.0)), ((0.5, 1.0, 2.0),) * 5
-    )
-    head, predictor = TwoMLPHead(backbone.out_channels * 7 * 7, 512), FastRCNNPredictor(512, num_classes)
-    masks = detection.mask_rcnn.MaskRCNNHeads(channels, (channels, channels), 1)
-    mask_predictor = detection.mask_rcnn.MaskRCNNPredictor(channels, channels, num_classes)
-    model: nn.Module = MaskRCNN(
-        backbone,
-        rpn_anchor_generator=anchors,
-        box_head=head,
-        box_predictor=predictor,
-        mask_head=masks,
-        mask_predictor=mask_predictor,
+    """The same detector with a mask branch: two convolutions as wide as the pyramid, half of torchvision's four."""
+    return _mobilenet_v2(
+        num_classes,
+        channels=channels,
+        kind=MaskRCNN,
+        mask_head=MaskRCNNHeads(channels, (channels, channels), 1),
+        mask_predictor=MaskRCNNPredictor(channels, channels, num_classes),
         **arguments,
     )
-    return model
+
+
+def _tiny(num_classes: int, **arguments: Any) -> nn.Module:
+    return _slim(tiny_fpn(), num_classes, 256, [12.0, 24.0, 48.0, 96.0], **arguments)
 
 
 def _resnet(name: str) -> Callable[..., nn.Module]:
@@ -123,11 +117,6 @@ def _resnet(name: str) -> Callable[..., nn.Module]:
 
     return build
 
-
-_MASK_R50 = _torchvision(detection.maskrcnn_resnet50_fpn)
-_MASK_R50_V2 = _torchvision(detection.maskrcnn_resnet50_fpn_v2)
-_MASK_V2_LITE = partial(_mask_mobilenet_v2, channels=64)
-_MASK_BUILDERS = (_MASK_R50, _MASK_R50_V2, _mask_mobilenet_v2, _MASK_V2_LITE)
 
 ARCHITECTURES: dict[str, Architecture] = {
     "fasterrcnn_resnet50_fpn_v2": Architecture(
@@ -160,16 +149,26 @@ ARCHITECTURES: dict[str, Architecture] = {
         _mobilenet_v2, _MOBILENET_V2, None, MobileNet_V2_Weights.IMAGENET1K_V2, depthwise=True
     ),
     "maskrcnn_resnet50_fpn": Architecture(
-        _MASK_R50, _RESNET, detection.MaskRCNN_ResNet50_FPN_Weights.COCO_V1, ResNet50_Weights.IMAGENET1K_V1
+        _torchvision(detection.maskrcnn_resnet50_fpn),
+        _RESNET,
+        detection.MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
+        ResNet50_Weights.IMAGENET1K_V1,
+        masks=True,
     ),
     "maskrcnn_resnet50_fpn_v2": Architecture(
-        _MASK_R50_V2,
+        _torchvision(detection.maskrcnn_resnet50_fpn_v2),
         _RESNET,
         detection.MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
         ResNet50_Weights.IMAGENET1K_V2,
+        masks=True,
     ),
     "maskrcnn_mobilenet_v2_fpn": Architecture(
-        _mask_mobilenet_v2, _MOBILENET_V2, None, MobileNet_V2_Weights.IMAGENET1K_V2, depthwise=True
+        _mask_mobilenet_v2,
+        _MOBILENET_V2,
+        None,
+        MobileNet_V2_Weights.IMAGENET1K_V2,
+        depthwise=True,
+        masks=True,
     ),
     "fasterrcnn_mobilenet_v2_lite_fpn": Architecture(
         partial(_mobilenet_v2, channels=64),
@@ -179,7 +178,12 @@ ARCHITECTURES: dict[str, Architecture] = {
         depthwise=True,
     ),
     "maskrcnn_mobilenet_v2_lite_fpn": Architecture(
-        _MASK_V2_LITE, _MOBILENET_V2, None, MobileNet_V2_Weights.IMAGENET1K_V2, depthwise=True
+        partial(_mask_mobilenet_v2, channels=64),
+        _MOBILENET_V2,
+        None,
+        MobileNet_V2_Weights.IMAGENET1K_V2,
+        depthwise=True,
+        masks=True,
     ),
     "fasterrcnn_resnet18_fpn": Architecture(_resnet("resnet18"), _RESNET),
     "fasterrcnn_resnet101_fpn": Architecture(_resnet("resnet101"), _RESNET),
@@ -214,6 +218,11 @@ def architecture(name: str) -> Architecture:
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(ARCHITECTURES)}"
         raise ConfigError(f"model.arch {name!r} is unknown - {hint}")
     return ARCHITECTURES[name]
+
+
+def box_architecture(name: str) -> str:
+    """The Faster R-CNN that a Mask R-CNN is when its mask branch is left out; a Faster R-CNN is its own."""
+    return name.replace("maskrcnn_", "fasterrcnn_", 1)
 
 
 def build_model(spec: ModelSpec) -> nn.Module:

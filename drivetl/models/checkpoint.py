@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from drivetl.coco.files import write_atomically
 from drivetl.errors import CheckpointError, ConfigError
-from drivetl.models.build import ModelSpec, architecture, build_model
+from drivetl.models.build import ModelSpec, architecture, box_architecture, build_model
 from drivetl.models.detector import Detector
 from drivetl.models.precision import choose_device, choose_precision
-from drivetl.models.surgery import and_more, modern_keys
+from drivetl.models.surgery import MASK_BRANCH, and_more, modern_keys
 
 State = dict[str, Tensor]
 
@@ -192,17 +192,24 @@ def read_source(start: str, arch: str) -> Source | None:
 
 def load_source_detector(start: str, target: ModelSpec, device: str, precision: str) -> Detector:
     """The detector that `model.start` names, as it was: a run with its own settings, published weights or a weights
-    file with the target's image size and limits. Raises CheckpointError or ConfigError."""
+    file with the target's image size and limits, without masks: a file may lack that branch. Raises CheckpointError or
+    ConfigError."""
     if Path(start).expanduser().is_dir():
         return load_detector(Path(start).expanduser(), "best", device, precision)
     source = read_source(start, target.arch)
     if source is None or source.categories is None:
         raise ConfigError(f"model.start {start} is no detector - name a run, coco, or a detector's weights")
     spec = dataclasses.replace(
-        target, categories=source.categories, anchor_sizes=None, anchor_ratios=None, frozen_norm=True
+        target,
+        arch=box_architecture(target.arch),
+        categories=source.categories,
+        anchor_sizes=None,
+        anchor_ratios=None,
+        frozen_norm=True,
     )
     model = build_model(spec)
-    load_strict(model, modern_keys(source.state), Path(start))
+    state = {key: value for key, value in modern_keys(source.state).items() if not MASK_BRANCH.search(key)}
+    load_strict(model, state, Path(start))
     place = choose_device(device)
     model.to(place).eval()
     dtype, _ = choose_precision(precision, place)
@@ -237,15 +244,9 @@ def published_manifest(start: str) -> dict[str, Any]:
     (references/classification, recipe of IMAGENET1K_V2, Vryniotis 2021): crops, flips, erasing and TrivialAugment,
     whose photometric operations are listed without ranges, so that they count as seen at any strength.
     """
-    geometric = [("flip", "mirroring"), ("scale_jitter", "framing")]
-    photometric = [
-        ("brightness", "exposure"),
-        ("contrast", "low contrast"),
-        ("color", "colour"),
-        ("sharpness", "defocus"),
-    ]
-    found = [(name, phenomenon, "geometric") for name, phenomenon in geometric]
-    found += [(name, phenomenon, "photometric") for name, phenomenon in photometric]
+    geometric = {"flip": "mirroring", "scale_jitter": "framing"}
+    looks = {"brightness": "exposure", "contrast": "low contrast", "color": "colour", "sharpness": "defocus"}
+    families = {"geometric": geometric, "photometric": looks}
     transforms = [
         {
             "name": name,
@@ -255,7 +256,8 @@ def published_manifest(start: str) -> dict[str, Any]:
             "range": {},
             "p": 0.5,
         }
-        for name, phenomenon, family in found
+        for family, members in families.items()
+        for name, phenomenon in members.items()
     ]
     return {
         "version": 1,

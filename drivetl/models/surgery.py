@@ -32,6 +32,7 @@ Relation = Mapping[str, Mapping[str, float]]
 """Class -> {class it grows out of: weight}."""
 State = dict[str, Tensor]
 Status = Literal["kept", "mapped", "reset"]
+Fate = Literal["kept", "mapped", "reset", "mismatched", "unused"]
 
 BACKGROUND = "__background__"
 _NO_CLASS = "N/A"
@@ -40,8 +41,8 @@ _NO_CLASS = "N/A"
 _HEAD = re.compile(
     r"(^|\.)(box_predictor\.(.*\.)?(cls_score|bbox_pred)|mask_predictor\.(.*\.)?mask_fcn_logits)\."
 )
-_OPTIONAL = re.compile(r"(^|\.)roi_heads\.mask_")
-"""A source without a mask branch may start a Mask R-CNN: that branch is then new, and said to be."""
+MASK_BRANCH = re.compile(r"(^|\.)roi_heads\.mask_")
+"""A source without a mask branch may start a Mask R-CNN, and one with it a Faster R-CNN: said of every tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,12 @@ class TensorLine:
     """What became of one tensor."""
 
     key: str
-    status: Literal["kept", "mapped", "reset", "mismatched", "unused"]
+    status: Fate
     """kept: copied whole; mapped: built by the plan; reset, mismatched: the model's own initial values; unused: only
     the source has it."""
     source_shape: tuple[int, ...] | None
     target_shape: tuple[int, ...] | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +119,11 @@ class Report:
         self.plan.show()
         changed = [line for line in self.tensors if line.status != "kept"]
         rows = [
-            (line.key, line.status, _shape(line.source_shape), _shape(line.target_shape)) for line in changed
+            (line.key, line.status, _shape(line.source_shape), _shape(line.target_shape), line.reason)
+            for line in changed
         ]
         title = f"Tensors: {self.counts().get('kept', 0)} copied whole, and"
-        console.table(title, ("tensor", "what", "source", "target"), rows)
+        console.table(title, ("tensor", "what", "source", "target", "why"), rows)
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON: the plan, and what became of every tensor."""
@@ -273,11 +276,12 @@ def load(model: nn.Module, state: State, plan: Plan, may_differ: Sequence[str] =
             tuple(source[key].shape) if key in source else None,
             tuple(own[key].shape) if key in own else None,
         )
-        status = _status(key, own.get(key), built.get(key), tuple(may_differ))
-        if status is None:
+        fate = _fate(key, own.get(key), built.get(key), tuple(may_differ))
+        if fate is None:
             misfits.append(key)
             continue
-        lines.append(TensorLine(key, status, *shapes))
+        status, reason = fate
+        lines.append(TensorLine(key, status, *shapes, reason))
         if status in ("kept", "mapped"):
             fitting[key] = built[key]
     if misfits:
@@ -291,18 +295,19 @@ def load(model: nn.Module, state: State, plan: Plan, may_differ: Sequence[str] =
     return Report(plan, tuple(lines))
 
 
-def _status(
+def _fate(
     key: str, own: Tensor | None, built: Tensor | None, may_differ: tuple[str, ...]
-) -> Literal["kept", "mapped", "reset", "mismatched", "unused"] | None:
-    """None: it does not fit, and may not differ."""
+) -> tuple[Fate, str] | None:
+    """What becomes of a tensor, and why; None: it does not fit, and may not differ."""
+    what = "mask branch" if MASK_BRANCH.search(key) else "such tensor"
     if own is None:
-        return "unused"
+        return "unused", f"dropped: the model has no {what}"
     if built is not None and built.shape == own.shape:
-        return "mapped" if _HEAD.search(key) else "kept"
-    if built is None and (_OPTIONAL.search(key) or key.startswith(may_differ)):
-        return "reset"
+        return ("mapped", "rows by class") if _HEAD.search(key) else ("kept", "same shape")
+    if built is None and (MASK_BRANCH.search(key) or key.startswith(may_differ)):
+        return "reset", f"new: the source has no {what}"
     if built is not None and key.startswith(may_differ):
-        return "mismatched"
+        return "mismatched", "new: the source's shape is another"
     return None
 
 

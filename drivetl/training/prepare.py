@@ -19,7 +19,7 @@ from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models import surgery
 from drivetl.models.anchor_fit import Decision, fit
 from drivetl.models.anchors import expand_rpn, scaled_boxes, spec_of, strides_of
-from drivetl.models.build import ModelSpec, architecture, build_model
+from drivetl.models.build import ModelSpec, architecture, box_architecture, build_model
 from drivetl.models.checkpoint import Source, load_backbone, read_source
 from drivetl.models.norm import choose_norm
 from drivetl.training.recipe import settled, start_of
@@ -120,10 +120,10 @@ def prepare(
 def _spec(
     config: FinetuneConfig, categories: tuple[str, ...], frozen: bool, source: Source | None
 ) -> ModelSpec:
-    """The model to build; a source run's anchors come with its weights."""
+    """The model to build; a source run's anchors come with its weights. It may lack a mask branch, or have one too many."""
     m = config.model
     inherited = source.spec if source is not None and source.spec is not None else None
-    if inherited is not None and inherited.arch != m.arch:
+    if inherited is not None and box_architecture(inherited.arch) != box_architecture(m.arch):
         raise ConfigError(
             f"model.start is a {inherited.arch}, model.arch is {m.arch} - set --model.arch {inherited.arch}"
         )

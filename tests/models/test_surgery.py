@@ -162,6 +162,7 @@ def test_every_tensor_is_accounted_for_and_saved(source, tmp_path, capsys):
         "status": "mapped",
         "source_shape": [91, 1024],
         "target_shape": [7, 1024],
+        "reason": "rows by class",
     }
     report.show()
     printed = capsys.readouterr().out
