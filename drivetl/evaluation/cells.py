@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,7 @@ from drivetl.conditions import PROTOCOL_VERSION
 from drivetl.console import warn
 from drivetl.errors import ConfigError, DataError
 from drivetl.evaluation.depth import depth_path
-from drivetl.evaluation.results import Results, concatenate, of_image
+from drivetl.evaluation.results import Results, concatenate, mask_columns, masks_of_columns, of_image
 from drivetl.models.detector import Detections
 
 Cell = tuple[str, int]
@@ -140,7 +139,7 @@ class CellStore:
                 arrays = {name: file[name] for name in file.files}
             keys, cells, ends = arrays["keys"], arrays["cells"], np.cumsum(arrays["counts"])
             boxes, scores, labels = arrays["boxes"], arrays["scores"], arrays["labels"]
-            rles = _unpack_masks(arrays) if self.masks else None
+            rles = masks_of_columns(arrays, len(boxes)) if self.masks else None
             if (
                 len(keys) != len(cells)
                 or len(keys) != len(ends)
@@ -171,21 +170,10 @@ def _pack(chunk: _Chunk, masks: bool) -> bytes:
         "labels": np.concatenate([one.labels for one in chunk.found]).astype(np.int16),
     }
     if masks:
-        rles = [mask for one in chunk.found for mask in one.masks or ()]
-        columns["mask_counts"] = np.array([str(mask["counts"]).encode() for mask in rles], dtype=np.bytes_)
-        columns["mask_hw"] = np.array([mask["size"] for mask in rles], np.int32).reshape(-1, 2)
+        columns |= mask_columns(mask for one in chunk.found for mask in one.masks or ())
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **columns)  # type: ignore[arg-type]
     return buffer.getvalue()
-
-
-def _unpack_masks(arrays: Mapping[str, npt.NDArray[Any]]) -> list[dict[str, Any]]:
-    """Compressed COCO RLEs. Raises KeyError or ValueError for a chunk without one per box."""
-    rows = zip(arrays["mask_hw"].tolist(), arrays["mask_counts"].tolist(), strict=True)
-    rles = [{"size": size, "counts": counts.decode()} for size, counts in rows]
-    if len(rles) != len(arrays["boxes"]):
-        raise ValueError("masks and boxes differ in number")
-    return rles
 
 
 def _check_about(folder: Path, about: Mapping[str, object]) -> None:

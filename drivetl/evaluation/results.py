@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from pycocotools import mask as rle_tools
 
 from drivetl.coco import masks
-from drivetl.coco.files import write_atomically
+from drivetl.coco.files import MAX_PIXELS, write_atomically
 from drivetl.coco.io import load_json
 from drivetl.coco.records import Dataset, Segmentation
 from drivetl.errors import DataError
@@ -94,24 +95,73 @@ def of_image(image_id: int, found: Detections) -> Results:
 
 
 _COLUMNS = ("image_id", "category_id", "boxes_xywh", "scores")
+_MOST_BYTES = 1 << 31
+"""A file of stored detections is not unpacked when its columns would be larger."""
 
 
 def save_results(path: Path, results: Results) -> None:
-    """Keep boxes, classes and scores exactly, in a compressed file without pickle; masks are left out."""
+    """Keep boxes, classes, scores and masks exactly, in a compressed file without pickle.
+
+    Raises DataError for a mask that is a polygon: it does not say how large its image is.
+    """
+    kept: dict[str, npt.NDArray[Any]] = {name: getattr(results, name) for name in _COLUMNS}
+    if results.segmentations is not None:
+        kept |= mask_columns(results.segmentations)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: getattr(results, name) for name in _COLUMNS})
+    np.savez_compressed(buffer, **kept)  # type: ignore[arg-type]
     write_atomically(path, buffer.getvalue())
 
 
 def load_results(path: Path) -> Results:
-    """What `save_results` kept. Raises DataError when the file is missing or damaged."""
+    """What `save_results` kept. Raises DataError when the file is missing, damaged, or unpacks to over 2 GiB."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            return Results.of(*(file[name] for name in _COLUMNS))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        data = io.BytesIO(path.read_bytes())
+        with zipfile.ZipFile(data) as packed:
+            if sum(item.file_size for item in packed.infolist()) > _MOST_BYTES:
+                raise ValueError("larger than any detections")
+        with np.load(data, allow_pickle=False) as file:
+            image, category, boxes, scores = (file[name] for name in _COLUMNS)
+            if len({len(column) for column in (image, category, boxes, scores)}) != 1:
+                raise ValueError("columns differ in length")
+            rles = masks_of_columns(file, len(image)) if "mask_hw" in file else None
+            return Results.of(image, category, boxes, scores, rles)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(
             f"stored detections cannot be read ({error})", remedy="detect again", file=path
         ) from None
+
+
+def mask_columns(segmentations: Iterable[Segmentation | None]) -> dict[str, npt.NDArray[Any]]:
+    """N RLEs as columns: `mask_hw` (N, 2), `mask_counts` (N,) bytes; no mask is 0 x 0. Raises DataError for polygons."""
+    sizes, counts = [], []
+    for position, one in enumerate(segmentations):
+        if isinstance(one, list):
+            raise DataError(f"[{position}] is a polygon", remedy="give its mask as an RLE, which has a size")
+        rle = None if one is None else masks.to_rle(one, *one["size"])
+        sizes.append([0, 0] if rle is None else rle["size"])
+        counts.append(b"" if rle is None else rle["counts"])
+    return {
+        "mask_hw": np.array(sizes, np.int32).reshape(-1, 2),
+        "mask_counts": np.array(counts, dtype=np.bytes_),
+    }
+
+
+def masks_of_columns(arrays: Mapping[str, npt.NDArray[Any]], n_detections: int) -> list[Any]:
+    """RLEs with text counts, or None, of `mask_columns`. Raises KeyError or ValueError where they are not one good mask a box."""
+    sizes, counts = arrays["mask_hw"], arrays["mask_counts"]
+    if sizes.shape != (n_detections, 2) or counts.shape != (n_detections,) or counts.dtype.kind != "S":
+        raise ValueError("masks and boxes differ in number")
+    found: list[Any] = []
+    for (height, width), text in zip(sizes.tolist(), counts.tolist(), strict=True):
+        if not height and not width and not text:
+            found.append(None)
+            continue
+        rle = {"size": [height, width], "counts": text.decode("ascii")}
+        wrong = masks.problem(rle, height, width)
+        if wrong or not 0 < height * width <= MAX_PIXELS:
+            raise ValueError(wrong or f"a mask of {height} x {width} px")
+        found.append(rle)
+    return found
 
 
 def columns(records: Sequence[Mapping[str, Any]]) -> Results:

@@ -1,0 +1,72 @@
+"""A run without masks starts one with masks, and the other way round; every other architecture is still refused."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from drivetl.coco.io import read_dataset, write_dataset
+from drivetl.evaluation.results import load_results
+from drivetl.evaluation.store import match
+from drivetl.models.checkpoint import load_detector
+from drivetl.training.finetune import finetune, read_pair
+from drivetl.training.prepare import prepare
+from drivetl.training.trainer import BEST_DETECTIONS
+
+BOXES, MASKS = "fasterrcnn_mobilenet_v2_lite_fpn", "maskrcnn_mobilenet_v2_lite_fpn"
+
+
+def changed(config, part, **values):
+    return replace(config, **{part: replace(getattr(config, part), **values)})
+
+
+def with_masks(path, every=1):
+    """Each `every`-th object gets its box as a mask."""
+    dataset = read_dataset(path)
+    for image in dataset.images:
+        for item in image.annotations[::every]:
+            x, y, w, h = item.bbox_xywh
+            item.segmentation = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    path.unlink()
+    write_dataset(dataset, path)
+
+
+@pytest.fixture
+def runs(small_config, tree, tmp_path):
+    """(config, box run, mask run started from it); half of the training objects have masks."""
+    with_masks(tree[0], every=2)
+    with_masks(tree[1])
+    config = changed(changed(small_config, "model", arch=BOXES), "optim", epochs=1)
+    finetune(config, tmp_path / "boxes")
+    onward = changed(config, "model", arch=MASKS, start=str(tmp_path / "boxes"))
+    finetune(onward, tmp_path / "masks")
+    return config, tmp_path / "boxes", tmp_path / "masks"
+
+
+def test_there_and_back(runs, tree):
+    config, boxes, masks = runs
+    told = json.loads((masks / "surgery.json").read_text())
+    new = [line for line in told["tensors"] if line["status"] == "reset"]
+    assert new and all(line["reason"] == "new: the source has no mask branch" for line in new)
+
+    source = load_detector(boxes, device="cpu").model
+    onward = changed(config, "model", arch=MASKS, start=str(boxes))
+    prepared = prepare(onward, *read_pair(onward), torch.device("cpu"), torch.float32)
+    assert prepared.source_maps and not any(".mask_" in name for name in prepared.inherited)
+    own, theirs = prepared.model.state_dict(), source.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in theirs.items() if "tracked" not in key)
+
+    # box by box, the row before the first step is the source's
+    rows = [json.loads(line) for line in (masks / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["epoch"] == 0 and rows[0]["AP"] >= 0
+    found = load_results(masks / BEST_DETECTIONS)
+    assert match(read_dataset(tree[1]), found, "segm").iou_type == "segm"
+
+    back = changed(config, "model", start=str(masks))
+    prepared = prepare(back, *read_pair(back), torch.device("cpu"), torch.float32)
+    lost = [line for line in prepared.surgery["tensors"] if line["status"] == "unused"]
+    assert {line["key"] for line in lost} == {line["key"] for line in new}
+    learnt = load_detector(masks, device="cpu").model.state_dict()
+    kept = prepared.model.state_dict()
+    assert all(torch.equal(value, learnt[key]) for key, value in kept.items() if "tracked" not in key)
