@@ -19,7 +19,7 @@ from studies import runs
 
 from drivetl import console
 
-STUDIES = ("city", "convergence", "real", "relation", "weather")
+STUDIES = ("city", "convergence", "masks", "real", "relation", "weather")
 
 
 def main() -> int:

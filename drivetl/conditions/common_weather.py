@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from drivetl.conditions.common_blur import motion_kernel
+from drivetl.conditions.common_blur import along_line, motion_kernel
 from drivetl.conditions.common_noise import to_bytes
 from drivetl.conditions.optics import Rgb, normal, smooth_noise, uniform
 from drivetl.conditions.scene import Scene
@@ -23,37 +23,51 @@ Floats = npt.NDArray[np.float32]
 
 def plasma_fog(scene: Scene, rng: np.random.Generator, *, amount: float, decay: float) -> Rgb:
     """(x + amount * plasma) * max / (max + amount): the published `fog`, blind to depth; black stays black."""
-    side = 2 ** math.ceil(math.log2(max(scene.height, scene.width, 4)))
-    cloud = plasma(rng, side, decay)[: scene.height, : scene.width]
     brightest = float(scene.image.max()) / 255
-    factor = np.float32(brightest / (brightest + amount))
-    cloud = cloud * (factor * np.float32(255 * amount))
-    values = scene.image.astype(np.float32)
-    values *= factor
-    values += cloud[..., None]
-    return to_bytes(values)
+    factor = brightest / (brightest + amount)
+    cloud = plasma(rng, scene.height, scene.width, decay)
+    layer = cv2.cvtColor(cv2.convertScaleAbs(cloud, alpha=factor * 255 * amount), cv2.COLOR_GRAY2RGB)
+    return np.asarray(cv2.addWeighted(scene.image, factor, layer, 1, 0), np.uint8)
 
 
-def plasma(rng: np.random.Generator, side: int, decay: float) -> Floats:
-    """(side, side) 0..1 by diamond-square on a torus; `side` a power of two.
+def plasma(rng: np.random.Generator, height: int, width: int, decay: float) -> Floats:
+    """(H, W) of a square of 2^n px that spans 0..1, by diamond-square on a torus.
 
     Each level's noise is 1 / decay^2 of the level above (the published code multiplies its amplitude twice). The
     two finest levels, below 0.5 % of the range, are interpolated.
     """
-    grid, amplitude, coarse = np.zeros((1, 1), np.float32), 1.0, max(1, side // 4)
-    while len(grid) < coarse:
+    side = 2 ** math.ceil(math.log2(max(height, width, 4)))
+    grid, amplitude = np.zeros((1, 1), np.float32), 1.0
+    while len(grid) < side // 4:
         n = len(grid)
-        noise = (2 * uniform(rng, 3, n, n) - 1) * np.float32(amplitude)
-        right, below = np.roll(grid, -1, 1), np.roll(grid, -1, 0)
-        centre = (grid + right + below + np.roll(right, -1, 0)) / 4 + noise[0]
+        noise = uniform(rng, 3, n, n)
+        noise -= np.float32(0.5)
+        noise *= np.float32(2 * amplitude)
+        around = cv2.copyMakeBorder(grid, 0, 1, 0, 1, cv2.BORDER_WRAP)  # and one more at the right and below
+        right, below = around[:-1, 1:], around[1:, :-1]
+        centre = grid + right
+        centre += below
+        centre += around[1:, 1:]
+        centre *= np.float32(0.25)
+        centre += noise[0]
+        around = cv2.copyMakeBorder(centre, 1, 0, 1, 0, cv2.BORDER_WRAP)
         finer = np.empty((2 * n, 2 * n), np.float32)
         finer[::2, ::2], finer[1::2, 1::2] = grid, centre
-        finer[::2, 1::2] = (grid + right + centre + np.roll(centre, 1, 0)) / 4 + noise[1]
-        finer[1::2, ::2] = (grid + below + centre + np.roll(centre, 1, 1)) / 4 + noise[2]
+        for part, near, beside, shift in (
+            (finer[::2, 1::2], right, around[:-1, 1:], noise[1]),
+            (finer[1::2, ::2], below, around[1:, :-1], noise[2]),
+        ):
+            mean = grid + near
+            mean += centre
+            mean += beside
+            mean *= np.float32(0.25)
+            np.add(mean, shift, out=part)
         grid, amplitude = finer, amplitude / decay**2
-    full = cv2.resize(grid, (side, side), interpolation=cv2.INTER_LINEAR)
-    full -= full.min()
-    return np.asarray(full / max(float(full.max()), 1e-6), np.float32)
+    low, high = float(grid.min()), float(grid.max())
+    rows, columns = math.ceil(height / 4) + 1, math.ceil(width / 4) + 1
+    part = (grid[:rows, :columns] - np.float32(low)) * np.float32(1 / max(high - low, 1e-6))
+    size = (4 * part.shape[1], 4 * part.shape[0])
+    return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)[:height, :width], np.float32)
 
 
 def snow(
@@ -70,23 +84,22 @@ def snow(
 ) -> Rgb:
     """Thresholded, zoomed, motion-blurred noise added to a bleached picture, once more turned by 180 degrees."""
     size = (math.ceil(scene.height / zoom) + 1, math.ceil(scene.width / zoom) + 1)
-    noise = np.asarray(mean + std * normal(rng, *size), np.float32)
+    noise = normal(rng, *size)
+    noise *= np.float32(std)
+    noise += np.float32(mean)
     full = (math.ceil(size[1] * zoom), math.ceil(size[0] * zoom))
     flakes = cv2.resize(noise, full)[: scene.height, : scene.width]
-    flakes = np.where(flakes < threshold, 0, np.clip(flakes, 0, 1))
+    flakes = cv2.threshold(flakes, threshold, 0, cv2.THRESH_TOZERO)[1]
+    layer = cv2.convertScaleAbs(flakes, alpha=255)  # none is below 0 any more
     angle = float(uniform(rng, 1)[0]) * 90 - 135
-    kernel = motion_kernel(int(radius_px), sigma_px, angle, aligned=False)
-    layer = cv2.filter2D(np.rint(flakes * 255).astype(np.uint8), -1, kernel, borderType=cv2.BORDER_REPLICATE)
-    values = scene.image.astype(np.float32)
-    grey = cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY).astype(np.float32) * np.float32(1.5) + np.float32(
-        127.5
-    )
-    bleached = np.maximum(values, grey[..., None])
-    values *= keep
-    bleached *= 1 - keep
-    values += bleached
-    values += (layer.astype(np.float32) + layer[::-1, ::-1])[..., None]
-    return to_bytes(values)
+    layer = along_line(layer, motion_kernel(int(radius_px), sigma_px, angle, aligned=False))
+    grey = cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY)
+    grey = cv2.convertScaleAbs(grey, alpha=1.5 * (1 - keep), beta=127.5 * (1 - keep))
+    part = cv2.convertScaleAbs(scene.image, alpha=1 - keep)
+    bleached = cv2.max(part, cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB))
+    values = cv2.addWeighted(scene.image, keep, bleached, 1, 0)
+    snowing = cv2.cvtColor(cv2.add(layer, cv2.flip(layer, -1)), cv2.COLOR_GRAY2RGB)
+    return np.asarray(cv2.add(values, snowing), np.uint8)
 
 
 def frost(scene: Scene, rng: np.random.Generator, *, keep: float, amount: float) -> Rgb:
@@ -157,25 +170,25 @@ def spatter(
     mud: float,
 ) -> Rgb:
     """Drops of water (turquoise highlights along their rims) or, with `mud` = 1, brown splashes."""
-    liquid = np.asarray(mean + std * normal(rng, scene.height, scene.width), np.float32)
+    liquid = normal(rng, scene.height, scene.width)
     size = 2 * int(4 * sigma_px + 0.5) + 1
-    liquid = np.asarray(
-        cv2.GaussianBlur(liquid, (size, size), sigma_px, borderType=cv2.BORDER_REPLICATE), np.float32
-    )
-    values = scene.image.astype(np.float32)
+    cv2.GaussianBlur(liquid, (size, size), sigma_px, dst=liquid, borderType=cv2.BORDER_REPLICATE)
+    liquid *= np.float32(std)
+    liquid += np.float32(mean)
     if mud:
         cover = (liquid > threshold).astype(np.float32)
         size = 2 * int(4 * strength + 0.5) + 1
         soft = cv2.GaussianBlur(cover, (size, size), strength, borderType=cv2.BORDER_REPLICATE)
-        cover = np.where(soft < 0.8, 0, soft)[..., None].astype(np.float32)
-        values += cover * (np.array([63, 42, 20], np.float32) - values)
-        return to_bytes(values)
-    drops = (np.where(liquid < threshold, 0, np.clip(liquid, 0, 1)) * 255).astype(np.uint8)
+        cover = cv2.threshold(soft, 0.8, 0, cv2.THRESH_TOZERO)[1]
+        brown = np.empty_like(scene.image)
+        brown[:] = 63, 42, 20
+        return np.asarray(cv2.blendLinear(scene.image, brown, 1 - cover, cover), np.uint8)
+    drops = np.minimum(cv2.threshold(liquid, threshold, 0, cv2.THRESH_TOZERO)[1] * 255, 255).astype(np.uint8)
     distance = cv2.distanceTransform(255 - cv2.Canny(drops, 50, 150), cv2.DIST_L2, 5)
     near = cv2.equalizeHist(cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8))
     relief = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], np.float32)
-    near = cv2.blur(cv2.filter2D(near, cv2.CV_8U, relief), (3, 3)).astype(np.float32)
-    gloss = drops * near
-    gloss *= strength / max(float(gloss.max()), 1e-6)
-    values += gloss[..., None] * np.array([175, 238, 238], np.float32)
-    return to_bytes(values)
+    near = cv2.blur(cv2.filter2D(near, cv2.CV_8U, relief), (3, 3))
+    gloss = cv2.multiply(drops, near, dtype=cv2.CV_32F)
+    gloss *= np.float32(strength / max(float(gloss.max()), 1e-6))
+    shine = cv2.merge([cv2.convertScaleAbs(gloss, alpha=part) for part in (175, 238, 238)])
+    return np.asarray(cv2.add(scene.image, shine), np.uint8)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from statistics import NormalDist
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,21 +47,46 @@ def to_linear(image: Rgb) -> Planes:
     return planes
 
 
-def to_display(planes: Planes) -> Rgb:
-    """(3, H, W) linear light, clipped to 0..1 -> (H, W, 3) uint8, rounded."""
-    table = _tables()[1]
-    steps = (
-        cv2.addWeighted(plane, 65535.0, plane, 0.0, 0.0, dtype=cv2.CV_16U) for plane in planes
-    )  # rounds and clips
-    return np.asarray(cv2.merge([table.take(part).reshape(planes.shape[1:]) for part in steps]), np.uint8)
+def to_display(planes: Planes, knee: float = 1.0) -> Rgb:
+    """(3, H, W) linear light -> (H, W, 3) uint8, rounded; what is above `knee` rolls off as `soft_shoulder` says.
+
+    Without a knee light is clipped to 0..1 and taken in 65,536 steps, with one it is clipped to 0..4.
+    """
+    table = _tables()[1] if knee >= 1 else _shoulder_table(knee)
+    steps_a_unit = 65535.0 if knee >= 1 else 65535.0 / 4
+    shown = []
+    for plane in planes:
+        steps = cv2.addWeighted(plane, steps_a_unit, plane, 0.0, 0.0, dtype=cv2.CV_16U)  # rounds and clips
+        shown.append(_look_up(table, steps.reshape(plane.shape)))
+    return np.asarray(cv2.merge(shown), np.uint8)
+
+
+@lru_cache(8)
+def _shoulder_table(knee: float) -> npt.NDArray[np.uint8]:
+    """65,536 linear steps from 0 to 4 -> display values."""
+    light = soft_shoulder(np.linspace(0, 4, 65536, dtype=np.float32).reshape(1, 1, -1), knee).ravel()
+    return np.asarray(_tables()[1][np.rint(65535 * light).astype(np.intp)])
+
+
+def _look_up(table: npt.NDArray[Any], index: npt.NDArray[np.uint16]) -> npt.NDArray[Any]:
+    """table[index] for 65,536 entries; OpenCV knows such tables from version 5 on, and is twice as fast."""
+    return np.asarray(cv2.LUT(index, table)) if index.size and _wide_tables() else table.take(index)
+
+
+@lru_cache(1)
+def _wide_tables() -> bool:
+    try:
+        cv2.LUT(np.zeros((1, 1), np.uint16), np.zeros(65536, np.float32))
+    except cv2.error:
+        return False
+    return True
 
 
 def luminance(planes: Planes) -> Field:
     """(3, H, W) -> (H, W) linear luminance."""
-    result: Field = np.multiply(planes[0], REC709[0], dtype=np.float32)
-    result += planes[1] * REC709[1]
-    result += planes[2] * REC709[2]
-    return result
+    red, green, blue = (float(weight) for weight in REC709)
+    result = cv2.addWeighted(planes[0], red, planes[1], green, 0)
+    return np.asarray(cv2.scaleAdd(planes[2], blue, result), np.float32)
 
 
 def scale(planes: Planes, gain: Field | float) -> Planes:
@@ -80,9 +106,8 @@ def veil(planes: Planes, transmission: Field, light: npt.NDArray[np.float32]) ->
 def desaturate(planes: Planes, keep: float) -> Planes:
     """Move each pixel towards its luminance in place; `keep` = 1 changes nothing, 0 makes it grey."""
     grey = luminance(planes)
-    grey *= 1.0 - keep
-    planes *= keep
-    planes += grey
+    for plane in planes:
+        cv2.addWeighted(plane, keep, grey, 1 - keep, 0, dst=plane)
     return planes
 
 
@@ -117,7 +142,8 @@ def _normal_table() -> npt.NDArray[np.float32]:
 
 def normal(rng: np.random.Generator, *shape: int) -> npt.NDArray[np.float32]:
     """Standard normal noise of the given shape, by table lookup."""
-    return _normal_table().take(words16(rng, math.prod(shape))).reshape(shape)
+    words = words16(rng, math.prod(shape))
+    return np.asarray(_look_up(_normal_table(), words.reshape(1, -1)).reshape(shape), np.float32)
 
 
 def uniform(rng: np.random.Generator, *shape: int) -> npt.NDArray[np.float32]:

@@ -21,6 +21,7 @@ from drivetl.data.dataset import DetectionDataset, loader_options
 from drivetl.data.sampling import EpochBatches
 from drivetl.errors import ConfigError
 from drivetl.models.build import architecture
+from drivetl.models.memory import keep_memory
 from drivetl.models.precision import choose_device, choose_precision
 from drivetl.training.closing import model_card, outcome
 from drivetl.training.distributed import Group, process_group
@@ -64,6 +65,8 @@ def finetune(
     with process_group() as group:
         torch.manual_seed(config.seed + group.rank)
         device = choose_device(_local_device(config.runtime.device, group))
+        if device.type == "cpu":
+            keep_memory()
         precision, reason = choose_precision(config.runtime.precision, device)
         train, val = read_pair(config)
         prepared = prepare(config, train, val, device, precision, group.world)

@@ -93,9 +93,25 @@ def test_glass_blur_moves_down_and_right_as_the_published_one() -> None:
 
 
 def test_plasma_spans_its_range_and_wraps() -> None:
-    cloud = plasma(np.random.default_rng(3), 256, 2.0)
-    assert cloud.shape == (256, 256) and cloud.min() == 0 and cloud.max() == pytest.approx(1)
+    cloud = plasma(np.random.default_rng(3), 256, 256, 2.0)
+    assert cloud.shape == (256, 256) and 0 <= cloud.min() < 0.02 and 0.98 < cloud.max() <= 1
     assert np.abs(cloud[:, 0] - cloud[:, -1]).mean() < 3 * np.abs(np.diff(cloud, axis=1)).mean() + 0.05
+    part = plasma(np.random.default_rng(3), 100, 250, 2.0)  # the same square, cut
+    assert np.array_equal(part, cloud[:100, :250])
+
+
+@pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
+def test_defocus_blur_is_the_published_disc(severity: int) -> None:
+    """Their kernel applied as it is, away from the border; wide ones are computed at half the resolution."""
+    image, step = textured(), CATALOG["defocus_blur"].ladder[severity - 1]
+    radius, reach = step["radius_px"], max(8, int(step["radius_px"]))
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    disc = (x**2 + y**2 <= radius**2).astype(np.float64)
+    size = (3, 3) if radius <= 8 else (5, 5)
+    kernel = cv2.GaussianBlur(disc / disc.sum(), size, step["soften_px"])
+    exact = cv2.filter2D(image.astype(np.float64), -1, kernel)
+    difference = np.abs(apply(image, "defocus_blur", severity, 0) - exact)[12:-12, 12:-12]
+    assert difference.mean() < 0.6 and difference.max() < 6
 
 
 def test_ice_textures_have_the_tones_of_the_photographs() -> None:

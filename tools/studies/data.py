@@ -8,6 +8,7 @@ from pathlib import Path
 
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset
+from drivetl.coco.merge import Source, merge_datasets
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.coco.writing import write_dataset
 
@@ -43,12 +44,20 @@ def fog(shared: Path, out: Path) -> Path:
     )
 
 
-def kitti(shared: Path, out: Path) -> Path:
-    """KITTI's frames."""
-    folder = out / "kitti"
+def kitti(shared: Path, out: Path, taxonomy: Path = DATASETS / "kitti" / "taxonomy.yaml") -> Path:
+    """KITTI's frames: boxes, no masks."""
+    folder = out / ("kitti" if taxonomy.parent.parent == DATASETS else taxonomy.stem)
     if not (folder / "summary.json").is_file():
-        _run("convert-kitti", "--root", str(shared / "kitti"), "--out", str(folder), "--split", "random")
+        words = ("--root", str(shared / "kitti"), "--taxonomy", str(taxonomy), "--split", "random")
+        _run("convert-kitti", *words, "--out", str(folder))
     return folder / "all.json"
+
+
+def joined(parts: list[Path], target: Path) -> Path:
+    """Several datasets as one, as `drivetl merge` does it: what a part does not label stays unknown in its images."""
+    if not target.is_file():
+        write_dataset(merge_datasets([Source(path, read_dataset(path)) for path in parts]), target)
+    return target
 
 
 def part(source: Path, target: Path, keep: Callable[[list[ImageRecord]], list[ImageRecord]]) -> Path:

@@ -110,15 +110,17 @@ def by_name(results: Results, detector: tuple[str, ...], dataset: tuple[str, ...
 class Scores:
     """AP and AP50 of finished jobs on one dataset under draws that all jobs share: drives resampled, and seeds."""
 
-    def __init__(self, data: Path, out: Path):
-        self.data, self.out = read_dataset(data), out
+    def __init__(self, data: Path, out: Path, iou_type: str = "bbox"):
+        """iou_type: bbox, or segm for the AP of masks."""
+        self.data, self.out, self.iou_type = read_dataset(data), out, iou_type
         self._known: dict[tuple[str, str], dict[str, Floats]] = {}
 
     def of(self, job: str, name: str) -> dict[str, Floats]:
         """Metric -> (1 + B, 1 + K): as measured, then under each draw; column 0 the mean over classes."""
         key = (job, name)
         if key not in self._known:
-            store = match(self.data, load_results(self.out / "found" / job / f"{name}.npz"))
+            found = load_results(self.out / "found" / job / f"{name}.npz")
+            store = match(self.data, found, self.iou_type)
             self._known[key] = class_draws(store, draw_weights(store.units(), DRAWS))
         return self._known[key]
 
