@@ -59,8 +59,11 @@ def _half_size_disc(image: Rgb, radius_px: float, gain: float) -> Rgb:
     half = (even.shape[1] // 2, even.shape[0] // 2)
     small = cv2.resize(even, half, interpolation=cv2.INTER_AREA).astype(np.float32)
     blurred = cv2.filter2D(small, -1, disc_kernel(math.sqrt(radius_px**2 - 3) / 2))
-    small = cv2.convertScaleAbs(blurred, alpha=gain)
-    full = cv2.resize(small, (even.shape[1], even.shape[0]), interpolation=cv2.INTER_LINEAR)
+    full = cv2.resize(
+        cv2.convertScaleAbs(blurred, alpha=gain),
+        (even.shape[1], even.shape[0]),
+        interpolation=cv2.INTER_LINEAR,
+    )
     return np.ascontiguousarray(full[:height, :width], np.uint8)
 
 
@@ -94,10 +97,9 @@ def glass_blur_aligned(
 def _shuffled(scene: Scene, rng: np.random.Generator, sigma_px: float, tile: npt.NDArray[np.int16]) -> Rgb:
     """The picture tiled with displacements, from a random corner on, blurred before and after."""
     reach = int(np.abs(tile).max())
-    rim = min(reach, scene.height, scene.width)  # OpenCV reflects once
-    image = cv2.copyMakeBorder(_blurred(scene.image, sigma_px), *[rim] * 4, cv2.BORDER_REFLECT)
-    if rim < reach:
-        image = cv2.copyMakeBorder(image, *[reach - rim] * 4, cv2.BORDER_REPLICATE)
+    image = cv2.copyMakeBorder(
+        _blurred(scene.image, sigma_px), reach, reach, reach, reach, cv2.BORDER_REFLECT
+    )
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0]  # one number each: moved at once
     stride = pixels.shape[1]
     steps = tile[..., 1].astype(np.int32) * stride + tile[..., 0]

@@ -90,7 +90,7 @@ def snow(
     full = (math.ceil(size[1] * zoom), math.ceil(size[0] * zoom))
     flakes = cv2.resize(noise, full)[: scene.height, : scene.width]
     flakes = cv2.threshold(flakes, threshold, 0, cv2.THRESH_TOZERO)[1]
-    layer = cv2.convertScaleAbs(flakes, alpha=255)  # none is below 0 any more
+    layer = np.asarray(cv2.convertScaleAbs(flakes, alpha=255), np.uint8)  # none is below 0 any more
     angle = float(uniform(rng, 1)[0]) * 90 - 135
     layer = along_line(layer, motion_kernel(int(radius_px), sigma_px, angle, aligned=False))
     grey = cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY)
@@ -179,7 +179,7 @@ def spatter(
         cover = (liquid > threshold).astype(np.float32)
         size = 2 * int(4 * strength + 0.5) + 1
         soft = cv2.GaussianBlur(cover, (size, size), strength, borderType=cv2.BORDER_REPLICATE)
-        cover = cv2.threshold(soft, 0.8, 0, cv2.THRESH_TOZERO)[1]
+        cover = np.asarray(cv2.threshold(soft, 0.8, 0, cv2.THRESH_TOZERO)[1], np.float32)
         brown = np.empty_like(scene.image)
         brown[:] = 63, 42, 20
         return np.asarray(cv2.blendLinear(scene.image, brown, 1 - cover, cover), np.uint8)
@@ -188,7 +188,7 @@ def spatter(
     near = cv2.equalizeHist(cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8))
     relief = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], np.float32)
     near = cv2.blur(cv2.filter2D(near, cv2.CV_8U, relief), (3, 3))
-    gloss = cv2.multiply(drops, near, dtype=cv2.CV_32F)
+    gloss = np.asarray(cv2.multiply(drops, near, dtype=cv2.CV_32F), np.float32)
     gloss *= np.float32(strength / max(float(gloss.max()), 1e-6))
     shine = cv2.merge([cv2.convertScaleAbs(gloss, alpha=part) for part in (175, 238, 238)])
     return np.asarray(cv2.add(scene.image, shine), np.uint8)

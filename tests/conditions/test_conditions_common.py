@@ -111,7 +111,7 @@ def test_defocus_blur_is_the_published_disc(severity: int) -> None:
     kernel = cv2.GaussianBlur(disc / disc.sum(), size, step["soften_px"])
     exact = cv2.filter2D(image.astype(np.float64), -1, kernel)
     difference = np.abs(apply(image, "defocus_blur", severity, 0) - exact)[12:-12, 12:-12]
-    assert difference.mean() < 0.6 and difference.max() < 6
+    assert difference.mean() < 0.7 and difference.max() < 6
 
 
 def test_ice_textures_have_the_tones_of_the_photographs() -> None:
