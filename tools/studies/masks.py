@@ -1,0 +1,107 @@
+"""Masks: what a Mask R-CNN makes of a detector of boxes, of a new city, and of frames that have boxes alone.
+
+It starts from the box detector of the five cities, so its mask branch is all that is new. Measured on every second
+frame of strasbourg's validation recording: AP of boxes and of masks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from studies import city, data
+from studies.runs import Job, Scores, measured, worded
+
+from drivetl.data.sampling import spread_over_drives
+
+LABELS, FRAMES = 50, 120
+AS_CITY = Path(__file__).parent / "kitti_as_city.yaml"
+START: city.Flags = {
+    "model.arch": "maskrcnn_mobilenet_v2_lite_fpn",
+    "model.anchors": "keep",
+    "optim.lr": 5e-4,
+    "optim.epochs": 1,
+    "optim.batch_size": 2,
+    "optim.frozen_stages": 2,
+    "eval.every": 1,
+}
+"""One epoch from the detector of boxes."""
+SOURCE = "cities_masks"
+LINES = ("adapted", "masks alone", "masks + KITTI boxes")
+AGAINST = {"adapted": SOURCE, "masks + KITTI boxes": "masks alone"}
+"""Line -> the line it is compared with."""
+COLUMNS = (("segm", "mask AP50", "AP50"), ("segm", "mask AP", "AP"), ("bbox", "box AP50", "AP50"))
+"""What is matched, its name in the table, the metric."""
+
+
+def jobs(shared: Path, out: Path) -> list[Job]:
+    """The box detector, the Mask R-CNN made of it, then every line seed by seed."""
+    first, folder = city.source(shared, out), out / "data"
+    whole, cities = data.cities(shared, folder), Path(str(first.flags["data.train"]))
+    half = data.part(first.measured["val"], folder / "val_half.json", lambda all_: all_[::2])
+    start = START | {"model.start": out / "runs" / first.name, "data.val": city.glance(first, out, 12)}
+    source = Job(
+        SOURCE,
+        start | {"data.train": cities, "data.train_images": 240},
+        {"half": half},
+        needs=(first.name,),
+    )
+    every = [first, source]
+    boxes = data.kitti(shared, folder, AS_CITY)
+    for seed in city.SEEDS:
+        adapted = start | city.NAIVE | {"optim.epochs": city.BUDGETS[LABELS]}
+        # what was measured as the source: `best` goes by boxes, and may be the weights before the first step
+        adapted |= {"model.start": out / "runs" / SOURCE / "checkpoints" / "last", "seed": seed}
+        adapted |= {"eval.every": city.BUDGETS[LABELS]}
+        adapted |= {"data.train": city.labelled(whole, out, LABELS, seed, "regions")}
+        every.append(Job(name("adapted", seed), adapted, source.measured, needs=(SOURCE,)))
+        masked = data.part(
+            cities,
+            folder / f"masks_{FRAMES}_{seed}.json",
+            lambda all_, s=seed: spread_over_drives(all_, FRAMES, s),
+        )
+        both = data.joined([masked, boxes], folder / f"masks_{FRAMES}_{seed}_kitti.json")
+        for line, train in (("masks alone", masked), ("masks + KITTI boxes", both)):
+            own = start | {"data.train": train, "seed": seed}
+            every.append(Job(name(line, seed), own, source.measured, needs=(first.name,)))
+    return every
+
+
+def name(line: str, seed: int) -> str:
+    """A job's name; the source has one seed."""
+    return (
+        SOURCE
+        if line == SOURCE
+        else f"masks_{line.replace('masks ', '').replace('+ ', '').replace(' ', '-')}_{seed}"
+    )
+
+
+def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[str, object]]]]:
+    """Every line: AP of masks and boxes, and their difference to the line it is compared with."""
+    half = jobs[1].measured["half"]
+    scores = {iou_type: Scores(half, out, iou_type) for iou_type in ("segm", "bbox")}
+    rows: list[dict[str, object]] = []
+    for line in (SOURCE, *LINES):
+        other = AGAINST.get(line)
+        pairs = [[name(one, seed) for one in (line, other or line)] for seed in city.SEEDS]
+        pairs = [pair for pair in pairs if all(measured(out, job, "half") for job in pair)]
+        if line == SOURCE:
+            pairs = pairs[:1]
+        if not pairs:
+            continue
+        ours, theirs = map(list, zip(*pairs, strict=True))
+        row: dict[str, object] = {"line": line, "compared with": other or "-", "seeds": len(ours)}
+        for iou_type, title, metric in COLUMNS:
+            row[title] = worded(scores[iou_type].over_seeds(ours, "half", metric))
+            gained = scores[iou_type].over_seeds(ours, "half", metric, theirs)
+            row[f"{title} gained"] = worded(gained, signed=True) if other else "-"
+        rows.append(row)
+    note = (
+        "AP in percent on 72 frames of strasbourg (every second one of the validation recording), eight classes, mean over "
+        "seeds, 95 % intervals over seeds and minutes of driving; `gained`: over the line it is compared with, paired. "
+        f"`{SOURCE}`: from the cities' detector of boxes, whose mask branch is new, one epoch of 240 of their frames with "
+        "masks; `adapted`: from there, 50 labelled frames of strasbourg, four epochs. `masks alone`: from the detector of "
+        "boxes, one epoch of 120 frames of the cities; `+ KITTI boxes`: the same frames as often, and KITTI's 66 between "
+        "them, which have boxes of four of the classes and no masks: 93 steps for 60. "
+        "Reproduce: `python tools/study.py masks --shared DIR --write`."
+    )
+    return [("masks", "Masks: a new branch, a new city, frames with boxes alone", note, rows)]
