@@ -14,7 +14,7 @@ from drivetl.models.memory import keep_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
+    for _ in range(40):
         torch.zeros(8 << 20).add_(1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
