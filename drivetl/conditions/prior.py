@@ -33,7 +33,9 @@ def vanishing_point(image: Rgb) -> tuple[float, float]:
     """(column, row) px where the street's lines meet, by voting of edge pixels; a prior decides where none agree.
 
     Edge pixels of a picture 320 px wide vote for the points of a grid that lie on their line; horizontals,
-    verticals and weak edges have no vote. The prior is a horizon at 0.47 H and the middle column: cameras on cars.
+    verticals and weak edges have no vote. The prior is a horizon at 0.47 H and the middle column: cameras on cars. It
+    gives way to a point that more than a tenth of the edges agree on, 1.25 times as many as on any that the prior likes:
+    a camera on a mast looks down.
     """
     height, width = image.shape[:2]
     step = 320 / width
@@ -46,9 +48,8 @@ def vanishing_point(image: Rgb) -> tuple[float, float]:
     ys, xs = np.nonzero(slanted)
     grid_x, grid_y = np.linspace(0.25, 0.75, 21) * 320, np.linspace(0.2, 0.65, 28) * small.shape[0]
     px, py = np.meshgrid(grid_x.astype(np.float32), grid_y.astype(np.float32))
-    prior = np.exp(
-        -0.5 * ((px / 320 - 0.5) / 0.1) ** 2 - 0.5 * ((py / small.shape[0] - 0.47) / 0.09) ** 2
-    ).ravel()
+    across, down = (px / 320 - 0.5).ravel(), (py / small.shape[0] - 0.47).ravel()
+    prior = np.exp(-0.5 * (across / 0.1) ** 2 - 0.5 * (down / 0.09) ** 2)
     score = 0.02 * prior
     if len(ys) >= 50:
         chosen = np.linspace(0, len(ys) - 1, min(len(ys), 700)).astype(int)
@@ -58,8 +59,12 @@ def vanishing_point(image: Rgb) -> tuple[float, float]:
         nx, ny = nx / norm, ny / norm
         offset = np.abs(np.outer(nx, px) + np.outer(ny, py) - (nx * x + ny * y)[:, None])
         away = np.hypot(px.ravel()[None] - x[:, None], py.ravel()[None] - y[:, None])
-        votes = (offset < 2.0 + 0.03 * away) & (away > 12)
-        score = (votes.mean(axis=0) ** 2 + 0.02) * prior
+        votes = ((offset < 2.0 + 0.03 * away) & (away > 12)).mean(axis=0)
+        usual = float(votes[(np.abs(across) < 0.1) & (np.abs(down) < 0.09)].max())
+        best = int(np.argmax(votes * np.exp(-0.5 * (across / 0.15) ** 2)))
+        if votes[best] > max(0.1, 1.25 * usual):
+            prior = np.exp(-0.5 * ((across - across[best]) ** 2 + (down - down[best]) ** 2) / 0.05**2)
+        score = (votes**2 + 0.02) * prior
     weight = score**4
     weight /= weight.sum()
     return float(weight @ px.ravel() / step), float(weight @ py.ravel() * height / small.shape[0])
@@ -106,11 +111,20 @@ def sky_mask(image: Rgb, horizon_px: float) -> Field:
     ]  # walls of one colour reach the top too, but are warmer or darker
     level, spread = float(light[main].mean()), float(light[main].std()) + 0.06
     gaps = candidate & (np.abs(light - level) < 1.5 * spread)  # sky between branches has the sky's colour
-    big_gap = ((area >= 8) & like_the_sky)[label] & (label > 0)
-    mask = (main | (gaps & big_gap)).astype(np.uint8)
+    gaps &= ((area >= 8) & like_the_sky)[label] & (label > 0)
+    mask = _joined(main, gaps).astype(np.uint8)
     share = _matte(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8), mask)
     fade = np.clip((horizon_px - np.arange(height, dtype=np.float32)[:, None]) / (0.03 * height), 0, 1)
     return np.asarray(share * fade, np.float32)
+
+
+def _joined(main: npt.NDArray[np.bool_], gaps: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The main sky and those gaps that few pixels part from it or from one another: a bright window is no sky."""
+    both = (main | gaps).astype(np.uint8)
+    _, group = cv2.connectedComponents(cv2.dilate(both, np.ones((9, 9), np.uint8)), connectivity=4)
+    known = np.zeros(int(group.max()) + 1, np.bool_)
+    known[group[main]] = True
+    return np.asarray(known[group] & (both > 0), np.bool_)
 
 
 def _matte(grey: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> Field:

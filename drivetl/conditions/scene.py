@@ -26,8 +26,8 @@ class Camera:
     """Row of the horizon, 0 = top edge."""
     centre_px: float | None = None
     """Column of the vanishing point of the road."""
-    height_m: float = 1.65
-    """Above the road; 1.65 m is KITTI's."""
+    height_m: float | None = None
+    """Above the road."""
     canyon_m: float = 10.0
     """Distance from the camera's axis to the walls on both sides."""
 
@@ -61,18 +61,16 @@ class Scene:
     def view(self) -> View:
         """The camera; what is not given follows from the picture's shape and its vanishing point.
 
-        Focal length 1.8 H within 0.5..1.2 W: KITTI has 1.92 H, Cityscapes 2.2 H, nuScenes 1.4 H.
+        Focal length 1.8 H within 0.5..1.2 W: KITTI has 1.92 H, Cityscapes 2.2 H, nuScenes 1.4 H. Height 1.65 m, KITTI's;
+        8 m where the horizon lies in the upper third: such a camera looks down from a mast.
         """
         given = self.camera
         focal = given.focal_px or min(max(1.8 * self.height, 0.5 * self.width), 1.2 * self.width)
         column, row = vanishing_point(self.image)
-        return View(
-            focal,
-            given.horizon_px if given.horizon_px is not None else row,
-            given.centre_px if given.centre_px is not None else column,
-            given.height_m,
-            given.canyon_m,
-        )
+        horizon = given.horizon_px if given.horizon_px is not None else row
+        centre = given.centre_px if given.centre_px is not None else column
+        height_m = given.height_m or (8.0 if horizon < 0.33 * self.height else 1.65)
+        return View(focal, horizon, centre, height_m, given.canyon_m)
 
     @cached_property
     def rows(self) -> Field:
@@ -85,6 +83,14 @@ class Scene:
         """(1, W) column right of the vanishing point in px."""
         right = np.arange(self.width, dtype=np.float32)[None, :] + 0.5
         return right - np.float32(self.view.centre_px)
+
+    @cached_property
+    def half_grid(self) -> tuple[Field, Field]:
+        """`rows` and `columns` at half the resolution, in px of the whole picture: (H / 2, 1) and (1, W / 2)."""
+        rows, columns = max(1, self.height // 2), max(1, self.width // 2)
+        v = (np.arange(rows, dtype=np.float32)[:, None] + np.float32(0.5)) * np.float32(self.height / rows)
+        u = (np.arange(columns, dtype=np.float32)[None] + np.float32(0.5)) * np.float32(self.width / columns)
+        return v - np.float32(self.view.horizon_px), u - np.float32(self.view.centre_px)
 
     @cached_property
     def sky(self) -> Field:

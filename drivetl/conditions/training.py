@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from drivetl.conditions.catalog import Effect
 from drivetl.conditions.common_noise import to_bytes
-from drivetl.conditions.lighting import compact
+from drivetl.conditions.lamps import compact
 from drivetl.conditions.optics import Rgb, normal, smooth_noise, soften, uniform
 from drivetl.conditions.scene import Scene
 

@@ -19,7 +19,6 @@ from drivetl.conditions.optics import (
     Rgb,
     normal,
     smooth_noise,
-    soft_shoulder,
     to_display,
     uniform,
     veil,
@@ -58,26 +57,24 @@ def rain(scene: Scene, rng: np.random.Generator, *, rate_mm_h: float) -> Rgb:
     streaks = streak_layer(scene, rng, rate_mm_h)
     for plane, light in zip(planes, air, strict=True):
         plane += streaks * (light * np.float32(1.4) - plane)
-    count = round(11 * math.log1p(rate_mm_h / 4))
-    planes = lens_drops(planes, rng, count)
-    return to_display(planes)
+    return lens_drops(to_display(planes), rng, round(11 * math.log1p(rate_mm_h / 4)))
 
 
 def streak_layer(scene: Scene, rng: np.random.Generator, rate_mm_h: float) -> Field:
     """(H, W) opacity 0..1 of falling drops between 0.5 and 12 m; farther ones are the veil's.
 
     Drawn on eight depth shells; a streak's opacity is the share of the exposure during which the drop covers a
-    point, D / (v T), times its width where that is below a pixel.
+    point, D / (v T), times its width where that is below a pixel. At most MOST a shell are drawn.
     """
     exposure_s, focal = 0.008, scene.view.focal_px
-    layer = np.zeros((scene.height, scene.width), np.float32)
+    layer = np.zeros((scene.height, scene.width), np.uint8)
     slope = 4.1 * rate_mm_h**-0.21
     lean = float(0.12 * normal(rng, 1)[0])
     for near, far in pairwise(np.geomspace(0.5, 12.0, 9)):
         depth = math.sqrt(near * far)
         shortest_mm = max(0.8, 250 * depth / focal)  # thinner than a quarter pixel: invisible
         per_m3 = 8000 / slope * math.exp(-slope * shortest_mm)
-        count = min(1500, round(per_m3 * _volume_m3(scene, near, far)))
+        count = min(MOST, round(per_m3 * _volume_m3(scene, near, far)))
         if count == 0:
             continue
         spots = uniform(rng, count, 3)
@@ -88,7 +85,18 @@ def streak_layer(scene: Scene, rng: np.random.Generator, rate_mm_h: float) -> Fi
         start = spots[:, :2] * (scene.width, scene.height + long.mean()) - (0, long.mean())
         end = start + np.stack([lean * long, long], axis=1)
         _draw_lines(layer, start, end, wide, np.minimum(1.5 * opacity, 0.6))
-    return np.minimum(np.asarray(cv2.GaussianBlur(layer, (0, 0), 0.7), np.float32), np.float32(0.5))
+    return _as_share(layer, 0.5)
+
+
+MOST = 1000
+"""Lines of one depth shell: more of them are finer than what they add to the veil."""
+
+
+def _as_share(layer: npt.NDArray[np.uint8], most: float) -> Field:
+    """Opacity 0..`most` of drawn lines, a little out of focus."""
+    soft = cv2.GaussianBlur(layer, (5, 5), 0.7).astype(np.float32)
+    soft *= np.float32(1 / 255)
+    return np.asarray(np.minimum(soft, np.float32(most), out=soft), np.float32)
 
 
 def _volume_m3(scene: Scene, near_m: float, far_m: float) -> float:
@@ -98,22 +106,24 @@ def _volume_m3(scene: Scene, near_m: float, far_m: float) -> float:
 
 
 def _draw_lines(
-    layer: Field,
+    layer: npt.NDArray[np.uint8],
     start: npt.NDArray[np.float64],
     end: npt.NDArray[np.float64],
     width_px: npt.NDArray[np.float32],
     opacity: npt.NDArray[np.float32],
 ) -> None:
-    """Anti-aliased lines of (N, 2) ends, in four classes of opacity, each in one call."""
+    """Lines of (N, 2) ends in 255ths of opacity, in four classes of it, each in one call."""
     if len(start) == 0:
         return
     points = np.rint(np.stack([start, end], axis=1) * 16).astype(np.int32)  # (N, 2, 2)
     order = np.argsort(opacity, kind="stable")
     for part in np.array_split(order, min(4, len(order))):
         thickness = max(1, round(float(width_px[part].mean())))
-        cv2.polylines(
-            layer, list(points[part]), False, float(opacity[part].mean()), thickness, cv2.LINE_AA, 4
-        )
+        value = round(255 * float(opacity[part].mean()))
+        kind = (
+            cv2.LINE_AA if thickness == 1 else cv2.LINE_8
+        )  # thick ones are slow to smooth, and blurred anyway
+        cv2.polylines(layer, list(points[part]), False, value, thickness, kind, 4)
 
 
 def snowfall(scene: Scene, rng: np.random.Generator, *, visibility_m: float) -> Rgb:
@@ -141,52 +151,83 @@ def flake_layer(scene: Scene, rng: np.random.Generator, visibility_m: float) -> 
     """
     focal, exposure_s, speed = scene.view.focal_px, 1 / 300, 10.0
     per_m3 = KOSCHMIEDER / visibility_m / (2 * math.pi * 0.0018**2)
-    layer = np.zeros((scene.height, scene.width), np.float32)
+    layer = np.zeros((scene.height, scene.width), np.uint8)
     centre = np.array([scene.view.centre_px, scene.view.horizon_px])
     for near, far in pairwise(np.geomspace(1.0, 15.0, 8)):
         depth = math.sqrt(near * far)
-        count = min(2500, round(per_m3 * _volume_m3(scene, near, far)))
+        count = min(MOST, round(per_m3 * _volume_m3(scene, near, far)))
         spots = uniform(rng, count, 3)
         radius = focal * (0.001 + 0.003 * spots[:, 2] ** 3) / depth
         blur = 0.3 + 0.0006 * focal / depth
         places = spots[:, :2] * (scene.width, scene.height)
-        shift = (places - centre) * (speed * exposure_s / depth) + np.array(
-            [0.3, 1.2]
-        ) * focal * exposure_s / depth
+        shift = (places - centre) * (speed * exposure_s / depth)
+        shift += np.array([0.3, 1.2]) * focal * exposure_s / depth
         path = np.hypot(shift[:, 0], shift[:, 1])
         share = 2 * (radius + blur) / (2 * (radius + blur) + path)
         opacity = np.minimum(1, (radius / (radius + blur)) ** 2) * share
-        _draw_lines(
-            layer, places - shift / 2, places + shift / 2, 2 * radius + blur, opacity.astype(np.float32)
-        )
-    return np.clip(np.asarray(cv2.GaussianBlur(layer, (0, 0), 0.7), np.float32), 0, 0.9)
+        ends = (places - shift / 2, places + shift / 2)
+        _draw_lines(layer, *ends, 2 * radius + blur, opacity.astype(np.float32))
+    return _as_share(layer, 0.9)
 
 
 def spray(scene: Scene, rng: np.random.Generator, *, optical_depth: float) -> Rgb:
-    """Spray thrown up by the traffic ahead: a mist above the lanes from 10 m on, torn by its own turbulence.
+    """Spray thrown up by the traffic ahead: wakes of mist behind its wheels over a wet road, droplets on the glass.
 
-    Density falls with height over the road as exp(-h / 1.5 m). Along a ray that dips by s (m per m), h = hc - s z,
-    so its optical depth from z0 to z is tau / 40 m * (1.5 / s) [exp(-(hc - s z) / 1.5) - exp(-(hc - s z0) / 1.5)],
-    tau = `optical_depth` of 40 m at the road. Lateral extent: two lanes, in plumes that rise behind the wheels. Lit
-    by the sky from above it is darker than the sky. The road is wet, and some of the mist settles on the glass.
+    `mist` gives the optical depth of the wakes, `optical_depth` at the wheels all along one. Lit by the sky from above,
+    mist is a little darker than the air of a fog.
     """
     planes = overcast(scene, 0.6)
     planes *= np.float32(0.85)
     planes = wet_ground(scene, planes, rng, 0.7)
-    scale_m, from_m, focal = 1.5, 10.0, scene.view.focal_px
-    rows, columns = max(1, scene.height // 2), max(1, scene.width // 2)  # mist has no fine detail
-    to_m = np.clip(cv2.resize(scene.depth, (columns, rows), interpolation=cv2.INTER_AREA), from_m, 90)
-    dip = cv2.resize(np.repeat(scene.rows, 2, axis=1), (1, rows)).reshape(rows, 1) / np.float32(focal)
-    dip = np.where(np.abs(dip) < 1e-3, np.float32(1e-3), dip)
-    height = np.maximum(scene.view.height_m - dip * to_m, 0)
-    start = np.maximum(scene.view.height_m - dip * from_m, 0)
-    column = (scale_m / dip) * (cv2.exp(height * np.float32(-1 / scale_m)) - np.exp(-start / scale_m))
-    side = (np.arange(columns, dtype=np.float32)[None] + 0.5) * scene.width / columns - scene.view.centre_px
-    lane = np.exp(-((side * 20 / focal / 6.0) ** 2))
-    torn = cv2.resize(smooth_noise(rng, max(2, rows // 2), columns, columns / 16, octaves=4), (columns, rows))
-    thickness = column * (lane * optical_depth / 40) * np.clip(1 + 0.25 * torn, 0.3, 2)
-    half = cv2.exp(np.asarray(-thickness, np.float32))
-    share = np.asarray(cv2.resize(half, (scene.width, scene.height)), np.float32)
-    veil(planes, share, scene.airlight() * np.float32(0.75))
-    planes = lens_drops(planes, rng, round(18 * optical_depth), largest=0.005)
-    return to_display(soft_shoulder(planes))
+    share = cv2.exp(mist(scene, rng) * np.float32(-optical_depth))
+    share = np.asarray(cv2.resize(share, (scene.width, scene.height)), np.float32)
+    veil(planes, share, scene.airlight() * np.float32(0.8))
+    return lens_drops(to_display(planes, 0.8), rng, round(18 * optical_depth), largest=0.005)
+
+
+def mist(scene: Scene, rng: np.random.Generator) -> Field:
+    """(H / 4, W / 4) optical depth of the wakes of one vehicle in each of four lanes, 1 at the wheels all along one.
+
+    A vehicle at z0, drawn by the seed, leaves two plumes, 1.5 m apart, that thin out over 14 m behind it, spread from
+    0.35 m by 6 cm a metre and rise from 0.4 m by 8 cm a metre to 1.6 m, torn by turbulence. Added up over seven slabs
+    across the view, each as far as nothing stands before it.
+    """
+    rows, columns = max(1, scene.height // 4), max(1, scene.width // 4)
+    depth = cv2.resize(scene.depth, (columns, rows), interpolation=cv2.INTER_NEAREST)
+    focal, per_m, length_m = scene.view.focal_px, 12.0, 14.0  # texels
+    v = (
+        np.arange(rows, dtype=np.float32)[:, None] + np.float32(0.5)
+    ) * scene.height / rows - scene.view.horizon_px
+    u = (
+        np.arange(columns, dtype=np.float32)[None] + np.float32(0.5)
+    ) * scene.width / columns - scene.view.centre_px
+    lanes = [(0.0, 11.0, 22.0), (-3.5, 9.0, 30.0), (3.5, 9.0, 30.0), (-7.0, 12.0, 30.0)]
+    ahead = [
+        first + reach * float(part) for (_, first, reach), part in zip(lanes, uniform(rng, 4), strict=True)
+    ]
+    torn = np.asarray(
+        cv2.exp(np.float32(0.6) * smooth_noise(rng, 128, 256, 1.2 * per_m, octaves=4)), np.float32
+    )
+    total = np.zeros((rows, columns), np.float32)
+    edges = np.geomspace(4.0, max(ahead) + 0.1, 8)
+    for (near, far), offset in zip(pairwise(edges), uniform(rng, 7), strict=True):
+        z = math.sqrt(near * far)
+        x, height = u * np.float32(z / focal), np.maximum(scene.view.height_m - v * np.float32(z / focal), 0)
+        layer = np.zeros((rows, columns), np.float32)
+        for (middle, _, _), vehicle in zip(lanes, ahead, strict=True):
+            behind = vehicle - z
+            if behind <= 0:
+                continue
+            spread, scale = 0.35 + 0.06 * behind, min(0.4 + 0.08 * behind, 1.6)
+            plumes = sum(np.exp(-(((x - middle - side) / spread) ** 2)) for side in (-0.75, 0.75))
+            part = (min(far, vehicle) - near) / length_m * math.exp(-behind / length_m)
+            layer += np.exp(-height / np.float32(scale)) * plumes * np.float32(part)
+        step = scene.width / columns * z / focal * per_m  # texels a pixel
+        where = np.array(
+            [[step, 0, 128 + float(offset) * 128], [0, step, 64 + float(offset) * 64]], np.float64
+        )
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        layer *= cv2.warpAffine(torn, where, (columns, rows), flags=flags, borderMode=cv2.BORDER_REFLECT)
+        layer *= np.clip((depth - np.float32(z)) * np.float32(4 / z) + np.float32(0.5), 0, 1)
+        total += layer
+    return np.asarray(cv2.blur(total, (3, 3)), np.float32)

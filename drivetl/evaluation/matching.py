@@ -146,6 +146,11 @@ def detection_rles(
     return found
 
 
+def mask_areas(rles: Sequence[object]) -> Floats:
+    """(D,) px^2. One by one: pycocotools 2.0 counts a list's masks in 8 bits, which numpy 2 refuses beyond 255."""
+    return np.array([float(rle_tools.area(rle)) for rle in rles], np.float64)
+
+
 def _safe_rle(segmentation: Segmentation, height: int, width: int) -> object:
     if isinstance(segmentation, dict) or any(len(polygon) >= 6 for polygon in segmentation):
         return masks.to_rle(segmentation, height, width)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as rle_tools
 
 from drivetl.coco.records import Dataset
 from drivetl.errors import ConfigError
@@ -210,8 +209,7 @@ def _overlaps(
         return boxes[:, 2] * boxes[:, 3], pairs
     rles = matching.detection_rles(found.where(kept).segmentations, truth, image)
     pairs = matching.mask_pairs(rles, starts, ends, matching.truth_rles(truth), truth.crowd, least)
-    area = np.asarray(rle_tools.area(rles), np.float64) if rles else np.zeros(0)
-    return area, pairs
+    return matching.mask_areas(rles), pairs
 
 
 def _area_views(truth: GroundTruth, area: Floats) -> list[View]:

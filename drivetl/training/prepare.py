@@ -46,7 +46,7 @@ class Prepared:
     inherited: frozenset[str]
     """Names of parameters that came from the source: what L2-SP pulls to."""
     source_maps: bool
-    """The source has a head for some of our classes: it is judged before the first step."""
+    """The source has heads for some of our classes: it is judged before the first step, and may be the best."""
     channels_last: bool
     described: str
     notes: list[str]
@@ -110,7 +110,7 @@ def prepare(
         surgery=operation,
         manifest=manifest,
         inherited=inherited,
-        source_maps=bool(operation.get("grounded")),
+        source_maps=bool(operation.get("grounded")) and not operation["new_branch"],
         channels_last=layout == "on" or (layout == "auto" and fast),
         described=source.described if source else "random weights",
         notes=notes,
@@ -159,6 +159,7 @@ def _inherit(
         return {
             "start": "none",
             "grounded": [],
+            "new_branch": False,
             "summary": "weights: random, everything is learnt",
         }, frozenset()
     names = {name for name, _ in model.named_parameters()}
@@ -169,6 +170,7 @@ def _inherit(
         return {
             "start": source.described,
             "grounded": [],
+            "new_branch": False,
             "backbone_tensors": loaded,
             "summary": summary,
         }, kept
@@ -180,5 +182,10 @@ def _inherit(
     report.show()
     kept = frozenset(line.key for line in report.tensors if line.status in ("kept", "mapped")) & names
     summary = f"weights: {len(kept)} of {len(names)} parameters from {source.described}"
-    grounded = list(operation.grounded)
-    return report.as_dict() | {"start": source.described, "grounded": grounded, "summary": summary}, kept
+    new_branch = "reset" in report.counts()
+    if new_branch:
+        summary += (
+            "; its masks are learnt anew, so it is not judged before the first step and cannot be the best"
+        )
+    said = {"start": source.described, "grounded": list(operation.grounded), "new_branch": new_branch}
+    return report.as_dict() | said | {"summary": summary}, kept

@@ -9,7 +9,8 @@ from street_cases import CAMERA_M, CAR, FOCAL, HEIGHT, HORIZON, WIDTH, depth, ed
 
 from drivetl.conditions import CATALOG, SETS, Camera, apply, scene_of
 from drivetl.conditions.air import KOSCHMIEDER, transmission
-from drivetl.conditions.lighting import headlights, sensor_noise
+from drivetl.conditions.lamps import headlights
+from drivetl.conditions.lighting import sensor_noise
 from drivetl.conditions.optics import normal, smooth_noise, soften, to_display, to_linear, uniform
 from drivetl.conditions.prior import sky_mask, vanishing_point
 from drivetl.errors import ConfigError, DataError

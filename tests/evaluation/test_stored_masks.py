@@ -73,6 +73,14 @@ def test_law_mask_ap_under_draws_is_that_of_the_detections_themselves(tmp_path):
     assert 0 < expected["AP"][0, 0] < of_boxes["AP"][0, 0]
 
 
+def test_more_than_255_masks_have_their_areas():
+    dataset, found = world(5, 150)
+    assert len(found) > 255
+    store = match(dataset, found, "segm")
+    drawn = [masks.area(found.segmentations[row], HEIGHT, WIDTH) for row in store.source]
+    assert np.array_equal(store.area, drawn)
+
+
 def test_boxes_alone_and_single_missing_masks_stay_what_they_are(tmp_path):
     _, found = world(1)
     found.segmentations[1] = None

@@ -25,6 +25,7 @@ BUDGETS = {25: 6, 50: 4, 100: 3, 200: 3}
 """Labelled frames -> epochs: 78, 100, 150 and 300 steps of two."""
 MOST = max(BUDGETS)
 """Labelled frames of the trainings that are watched on their way: the study `convergence` reads their rows."""
+SCORES_FROM = 0.005
 VAL, POOL = "strasbourg_000000", "strasbourg_000001"
 
 Flags = dict[str, object]
@@ -67,7 +68,7 @@ def source(shared: Path, out: Path) -> Job:
         "data.val": data.part(cities, folder / "val.json", lambda all_: data.named(all_, VAL)),
         "model.start": shared / "weights" / "mobilenet_v2_features.pt",
     }
-    return Job("cities", flags, {"val": Path(str(flags["data.val"]))})
+    return Job("cities", flags, {"val": Path(str(flags["data.val"]))}, score_threshold=SCORES_FROM)
 
 
 def jobs(shared: Path, out: Path) -> list[Job]:
@@ -92,7 +93,9 @@ def jobs(shared: Path, out: Path) -> list[Job]:
                 own |= {"data.val": glance(first, out, 12), "eval.every": BUDGETS[labels]}
                 if labels == MOST:
                     own |= {"data.val": glance(first, out, 3), "eval.every": 1}
-                every.append(Job(name(line, labels, seed), own | flags, first.measured, needs=(first.name,)))
+                every.append(
+                    Job(name(line, labels, seed), own | flags, first.measured, (first.name,), SCORES_FROM)
+                )
     return every
 
 

@@ -30,6 +30,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
         | {"data.val": data.part(frames, out / "data" / "kitti_glance.json", lambda all_: all_[::12])}
         | {"optim.epochs": 8, "eval.every": 8},
         first.measured,
+        score_threshold=city.SCORES_FROM,
     )
     sets = {
         "val": data.cities(shared, out / "data"),
@@ -49,7 +50,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
             own |= {"data.val": data.part(val[labels], glance, lambda all_: all_[::12])}
             own |= {"eval.every": city.BUDGETS[LABELS]}
             needs = ("kitti" if start == "kitti" else first.name,)
-            every.append(Job(name(line, seed), own | flags, {labels: val[labels]}, needs=needs))
+            every.append(Job(name(line, seed), own | flags, {labels: val[labels]}, needs, city.SCORES_FROM))
     return every
 
 
