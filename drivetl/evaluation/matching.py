@@ -8,7 +8,7 @@ another, so one vectorised step serves them all; only pairs that overlap enough 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
