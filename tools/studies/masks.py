@@ -43,7 +43,8 @@ def jobs(shared: Path, out: Path) -> list[Job]:
         SOURCE,
         start | {"data.train": cities, "data.train_images": 240},
         {"half": half},
-        needs=(first.name,),
+        (first.name,),
+        city.SCORES_FROM,
     )
     every = [first, source]
     boxes = data.kitti(shared, folder, AS_CITY)
@@ -53,7 +54,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
         adapted |= {"model.start": out / "runs" / SOURCE / "checkpoints" / "last", "seed": seed}
         adapted |= {"eval.every": city.BUDGETS[LABELS]}
         adapted |= {"data.train": city.labelled(whole, out, LABELS, seed, "regions")}
-        every.append(Job(name("adapted", seed), adapted, source.measured, needs=(SOURCE,)))
+        every.append(Job(name("adapted", seed), adapted, source.measured, (SOURCE,), city.SCORES_FROM))
         masked = data.part(
             cities,
             folder / f"masks_{FRAMES}_{seed}.json",
@@ -62,7 +63,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
         both = data.joined([masked, boxes], folder / f"masks_{FRAMES}_{seed}_kitti.json")
         for line, train in (("masks alone", masked), ("masks + KITTI boxes", both)):
             own = start | {"data.train": train, "seed": seed}
-            every.append(Job(name(line, seed), own, source.measured, needs=(first.name,)))
+            every.append(Job(name(line, seed), own, source.measured, (first.name,), city.SCORES_FROM))
     return every
 
 
