@@ -7,6 +7,7 @@ Every effect has the form `effect(scene, rng, **parameters) -> (H, W, 3) uint8 R
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import cv2
@@ -190,43 +191,50 @@ def motion_blur_aligned(scene: Scene, rng: np.random.Generator, *, radius_px: fl
     return _motion(scene, rng, radius_px, sigma_px, aligned=True)
 
 
-def _zooms(image: Rgb, factors: npt.NDArray[np.float64], *, aligned: bool) -> Rgb:
-    """The mean of the picture and its zooms about the centre."""
-    wide = image.astype(np.uint16)  # adds up without overflow, and OpenCV zooms it faster than bytes
-    total = wide.copy()
-    zoom = _zoomed if aligned else _cropped_zoom
-    for factor in factors:
-        total += zoom(wide, float(factor))
-    return np.asarray(cv2.convertScaleAbs(total, alpha=1 / (len(factors) + 1)), np.uint8)
+def _mean(image: Rgb, zooms: Iterable[Wide]) -> Rgb:
+    """Of the picture and its zooms; 16 bit hold the sum of 257 bytes."""
+    total, count = image.astype(np.uint16), 1
+    for zoom in zooms:
+        total += zoom
+        count += 1
+    return np.asarray(cv2.convertScaleAbs(total, alpha=1 / count), np.uint8)
 
 
-def _cropped_zoom(image: Wide, factor: float) -> Wide:
+def _cropped_zooms(image: Rgb, factors: npt.NDArray[np.float64]) -> Iterator[Wide]:
     """As published: the middle 1 / factor in whole pixels, enlarged by `factor`, cut at the right and bottom edge."""
     height, width = image.shape[:2]
-    rows, columns = math.ceil(height / factor), math.ceil(width / factor)
-    top, left = (height - rows) // 2, (width - columns) // 2
-    size = (max(width, round(columns * factor)), max(height, round(rows * factor)))
-    large = cv2.resize(image[top : top + rows, left : left + columns], size, interpolation=cv2.INTER_LINEAR)
-    return np.asarray(large[:height, :width], np.uint16)
+    wide = image.astype(np.uint16)  # OpenCV zooms it faster than bytes
+    room = np.empty(
+        (height + 4, width + 4, 3), np.uint16
+    )  # the same memory for all: new memory costs as much
+    for factor in factors:
+        rows, columns = math.ceil(height / factor), math.ceil(width / factor)
+        top, left = (height - rows) // 2, (width - columns) // 2
+        size = (max(width, round(columns * factor)), max(height, round(rows * factor)))
+        large = room[: size[1], : size[0]]
+        cv2.resize(wide[top : top + rows, left : left + columns], size, large, interpolation=cv2.INTER_LINEAR)
+        yield large[:height, :width]
 
 
-def _zoomed(image: Wide, factor: float) -> Wide:
-    """Zoom by a crop (or, below 1, a mirrored border) that is the same on opposite sides: the centre stays exactly."""
+def _centred_zooms(image: Rgb, factors: npt.NDArray[np.float64]) -> Iterator[Wide]:
+    """Zooms by crops (below 1 with a mirrored border) that are the same on opposite sides: the centre stays exactly."""
     height, width = image.shape[:2]
-    rows, columns = (round(side / 2 * (1 - 1 / factor)) for side in (height, width))
-    if factor < 1:
-        part = cv2.copyMakeBorder(image, -rows, -rows, -columns, -columns, cv2.BORDER_REFLECT_101)
-    else:
-        part = image[rows : height - rows, columns : width - columns]
-    return np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR), np.uint16)
+    cuts = [[round(side / 2 * (1 - 1 / factor)) for side in (height, width)] for factor in factors]
+    rim = max(0, -min(min(cut) for cut in cuts))
+    wide = cv2.copyMakeBorder(image, rim, rim, rim, rim, cv2.BORDER_REFLECT_101).astype(np.uint16)
+    room = np.empty((height, width, 3), np.uint16)
+    for rows, columns in cuts:
+        part = wide[rim + rows : rim + height - rows, rim + columns : rim + width - columns]
+        cv2.resize(part, (width, height), room, interpolation=cv2.INTER_LINEAR)
+        yield room
 
 
 def zoom_blur(scene: Scene, rng: np.random.Generator, *, largest: float, step: float) -> Rgb:
     """The mean of zooms 1, 1 + step, ... below `largest`: content moves outwards by half the range; labels do not."""
-    return _zooms(scene.image, np.arange(1, largest, step), aligned=False)
+    return _mean(scene.image, _cropped_zooms(scene.image, np.arange(1, largest, step)))
 
 
 def zoom_blur_aligned(scene: Scene, rng: np.random.Generator, *, largest: float, step: float) -> Rgb:
     """`zoom_blur` with its range of zooms centred on 1: the same smear, content stays."""
     factors = np.arange(1, largest, step)
-    return _zooms(scene.image, factors - factors.mean() + 1, aligned=True)
+    return _mean(scene.image, _centred_zooms(scene.image, factors - factors.mean() + 1))

@@ -31,15 +31,16 @@ def lens_drops(image: Rgb, rng: np.random.Generator, count: int, largest: float 
     dy = (py.astype(np.float32) - y[owner]) / (np.float32(1.15) * radius)[owner]
     squared = dx * dx + dy * dy
     near = np.flatnonzero(squared < 2.6)
-    owner, px, py, dx, dy, squared = (part[near] for part in (owner, px, py, dx, dy, squared))
+    owner, px, py = owner[near], px[near], py[near]
+    dx, dy, squared = dx[near], dy[near], squared[near]
     distance = np.sqrt(squared) * (1 + _unevenness(draws, owner, dx, dy, squared))
     edge = np.maximum(np.float32(0.25), np.float32(2.5) / radius)[owner]
     alpha = np.clip((1 + edge / 2 - distance) / edge, 0, 1)
     seen = np.flatnonzero(alpha)
     if len(seen) == 0:
         return image
-    owner, px, py, dx, dy = (part[seen] for part in (owner, px, py, dx, dy))
-    distance = np.minimum(distance[seen], 1)
+    owner, px, py = owner[seen], px[seen], py[seen]
+    dx, dy, distance = dx[seen], dy[seen], np.minimum(distance[seen], 1)
     bend = (6 * radius)[owner] * distance**2  # inverted and minified: a fish-eye of the whole scene
     inside = _looked_up(image, x[owner] - bend * dx, y[owner] - bend * dy)
     inside *= (1 - np.float32(0.35) * distance**3) * (1 + np.float32(0.35) * np.clip(dy, -0.6, 1) * distance)

@@ -25,7 +25,7 @@ from drivetl.conditions.optics import (
 )
 from drivetl.conditions.scene import Scene
 
-WIDE_PX = 4.0
+WIDE_PX = 2.5
 """Longer motion blurs are computed at half the resolution."""
 
 
@@ -33,7 +33,7 @@ def ego_blur(scene: Scene, rng: np.random.Generator, *, path_m: float) -> Rgb:
     """Blur by the car's own motion over `path_m` metres (speed x exposure time, 20 m/s x 1/100 s = 0.2 m).
 
     A point at depth z moves by (u - u0, v - v0) path / z during the exposure: radially, near things most. Taps lie
-    at -1/2..+1/2 of the path, so the blur is centred. Averaged in linear light; from 3 to 5 px on at half the
+    at -1/2..+1/2 of the path, so the blur is centred. Averaged in linear light; from 1.5 to 3.5 px on at half the
     resolution, in passes of three taps: 3, 9, 27 along the path.
     """
     share = np.minimum(np.float32(path_m) / scene.depth, np.float32(0.5))
@@ -113,7 +113,7 @@ def iso_noise(scene: Scene, rng: np.random.Generator, *, iso: float) -> Rgb:
 
     A pixel of 12,000 electrons full well at ISO 100 has 12,000 * 100 / ISO left at saturation; read noise 3 e-
     (EMVA 1288: var = P / FWC + r^2, P the mean of the pixel's colours). Luma is the mean of three colours, so its
-    variance is a third. Of chroma the camera's filters leave blotches of some 5 px and a third of its deviation.
+    variance is a third. Of chroma the camera's filters leave blotches of some 5 px and a fifth of its deviation.
     """
     electrons = 12000 * 100 / iso
     planes = scene.linear.copy()
@@ -127,7 +127,7 @@ def iso_noise(scene: Scene, rng: np.random.Generator, *, iso: float) -> Rgb:
         cv2.blur(normal(rng, size[1], size[0], 3), (3, 3)), np.float32
     )  # a deviation of a third
     blotches -= (blotches @ np.full(3, 1 / 3, np.float32))[..., None]
-    blotches *= (cv2.resize(spread, size) * np.float32(3**0.5))[..., None]
+    blotches *= cv2.resize(spread, size)[..., None]
     spread *= normal(rng, scene.height, scene.width)
     for plane, colour in zip(planes, cv2.split(blotches), strict=True):
         plane += spread
@@ -206,7 +206,7 @@ def water_film(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rg
     """Water running over the glass: rivulets and a film that bend what lies behind, over `coverage` of the picture.
 
     The thickness h is smooth noise drawn out along the vertical; a ray is bent by (n - 1) grad h (thin prism), here
-    below 0.6 % of the width and as often one way as the other. Two rays through the lens, 0.5 % of the width apart on
+    below 0.8 % of the width and as often one way as the other. Two rays through the lens, 0.5 % of the width apart on
     the glass, are bent differently where h is curved: there the picture is blurred, elsewhere bent but sharp. On display
     values: what is averaged lies near together.
     """
@@ -217,9 +217,9 @@ def water_film(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rg
     thick = np.clip((film - upper_quantile(np.asarray(film, np.float32), coverage)) / 0.6, 0, 1)
     thick *= 1 + np.float32(0.25) * smooth_noise(rng, rows, columns, columns / 50)
     thick = cv2.GaussianBlur(thick, (0, 0), max(columns / 300, 0.3))
-    limit, reach = np.float32(0.006 * width), max(1, round(0.0025 * columns))
+    limit, reach = np.float32(0.008 * width), max(1, round(0.0025 * columns))
     bends = [
-        np.clip(cv2.Sobel(thick, cv2.CV_32F, *axis) * np.float32(0.0016 * width), -limit, limit)
+        np.clip(cv2.Sobel(thick, cv2.CV_32F, *axis) * np.float32(0.0026 * width), -limit, limit)
         for axis in ((1, 0), (0, 1))
     ]
     rays = []
@@ -230,9 +230,9 @@ def water_film(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rg
         rays.append(cv2.remap(scene.image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
     picture = cv2.addWeighted(rays[0], 0.5, rays[1], 0.5, 0)
     curved = sum(np.abs(np.roll(bend, reach, (0, 1)) - np.roll(bend, -reach, (0, 1))) for bend in bends)
-    curved = cv2.blur(np.clip(curved * np.float32(900 / width), 0, 1), (2 * reach + 1, 2 * reach + 1))
+    curved = cv2.blur(np.clip(curved * np.float32(260 / width), 0, 0.8), (2 * reach + 1, 2 * reach + 1))
     share = np.asarray(cv2.resize(np.asarray(curved, np.float32), (width, height)), np.float32)
-    soft = cv2.GaussianBlur(cv2.resize(picture, (columns, rows)), (0, 0), max(width / 750, 0.3))
+    soft = cv2.GaussianBlur(cv2.resize(picture, (columns, rows)), (0, 0), max(width / 1000, 0.3))
     soft = cv2.resize(soft, (width, height))
     mixed = np.asarray(cv2.blendLinear(picture, soft, 1 - share, share), np.uint8)
     return lens_drops(mixed, rng, round(30 * coverage), largest=0.008)

@@ -179,9 +179,9 @@ def spray(scene: Scene, rng: np.random.Generator, *, optical_depth: float) -> Rg
     planes = overcast(scene, 0.6)
     planes *= np.float32(0.85)
     planes = wet_ground(scene, planes, rng, 0.7)
-    share = cv2.exp(mist(scene, rng) * np.float32(-optical_depth))
-    share = np.asarray(cv2.resize(share, (scene.width, scene.height)), np.float32)
-    veil(planes, share, scene.airlight() * np.float32(0.8))
+    clear = cv2.exp(mist(scene, rng) * np.float32(-optical_depth))
+    share = np.asarray(cv2.resize(clear, (scene.width, scene.height)), np.float32)
+    veil(planes, share, np.asarray(scene.airlight() * np.float32(0.8), np.float32))
     return lens_drops(to_display(planes, 0.8), rng, round(18 * optical_depth), largest=0.005)
 
 
@@ -206,7 +206,7 @@ def mist(scene: Scene, rng: np.random.Generator) -> Field:
         first + reach * float(part) for (_, first, reach), part in zip(lanes, uniform(rng, 4), strict=True)
     ]
     torn = np.asarray(
-        cv2.exp(np.float32(0.6) * smooth_noise(rng, 128, 256, 1.2 * per_m, octaves=4)), np.float32
+        cv2.exp(np.float32(0.5) * smooth_noise(rng, 128, 256, 1.2 * per_m, octaves=4)), np.float32
     )
     total = np.zeros((rows, columns), np.float32)
     edges = np.geomspace(4.0, max(ahead) + 0.1, 8)
