@@ -29,6 +29,7 @@ BY_RECIPE = (
     "optim.frozen_stages",
     "optim.l2sp",
     "optim.ema",
+    "optim.source_share",
     "eval.every",
 )
 """What the recipe chooses where it was not written."""
@@ -85,8 +86,8 @@ class OptimConfig:
     """How to learn."""
 
     recipe: Literal["as_written", "auto"] = "as_written"
-    """auto: what is not written here (epochs, lr, layer_decay, heads_only_epochs, frozen_stages, l2sp, ema and
-    eval.every) follows from the number of labelled images and the start; see drivetl.training.recipe."""
+    """auto: what is not written here (epochs, lr, layer_decay, heads_only_epochs, frozen_stages, l2sp, ema,
+    source_share and eval.every) follows from the number of labelled images and the start; see drivetl.training.recipe."""
     epochs: int = 12
     """Passes over the training images."""
     lr: float = 0.0002
@@ -115,6 +116,8 @@ class OptimConfig:
     """Pull towards the starting weights (Li et al. 2018): loss + l2sp / 2 * ||w - w0||^2."""
     ema: float = 0.0
     """Decay of the averaged weights that are evaluated and saved; 0: none."""
+    source_share: float = 0.0
+    """Share of the starting weights in those that are evaluated and saved (WiSE-FT, Wortsman et al. 2022); 0: none."""
 
 
 @dataclass
@@ -167,6 +170,7 @@ class FinetuneConfig:
             (0 < o.layer_decay <= 1, "optim.layer_decay", o.layer_decay, "in (0, 1]"),
             (0 <= o.warmup_fraction < 1, "optim.warmup_fraction", o.warmup_fraction, "in [0, 1)"),
             (0 <= o.ema < 1, "optim.ema", o.ema, "in [0, 1)"),
+            (0 <= o.source_share < 1, "optim.source_share", o.source_share, "in [0, 1)"),
             (o.weight_decay >= 0, "optim.weight_decay", o.weight_decay, "at least 0"),
             (o.clip_norm >= 0, "optim.clip_norm", o.clip_norm, "at least 0"),
             (o.l2sp >= 0, "optim.l2sp", o.l2sp, "at least 0"),

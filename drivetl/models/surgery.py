@@ -238,8 +238,18 @@ def apply(state: State, plan: Plan) -> State:
     return {key: _rebuild(key, value, plan) if _HEAD.search(key) else value for key, value in state.items()}
 
 
+def row_classes(key: str, n_rows: int) -> list[int] | None:
+    """Per row of a head's tensor its class, 0 the background; None for a tensor that is no head's."""
+    per_class = _per_class(key)
+    return [row // per_class for row in range(n_rows)] if _HEAD.search(key) else None
+
+
+def _per_class(key: str) -> int:
+    return 4 if ".bbox_pred." in key else 1
+
+
 def _rebuild(key: str, value: Tensor, plan: Plan) -> Tensor:
-    per_class = 4 if ".bbox_pred." in key else 1
+    per_class = _per_class(key)
     expected = per_class * (len(plan.source_classes) + 1)
     if value.ndim == 0 or len(value) != expected:
         raise CheckpointError(

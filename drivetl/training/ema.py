@@ -1,9 +1,37 @@
-"""Averaged weights: smoother than the last step's, and what is evaluated and saved when switched on."""
+"""The weights that are judged and saved: an average over steps, and between what was learnt and the start."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
+
+from drivetl.models.surgery import row_classes
+
+
+@dataclass
+class Held:
+    """A share of the starting weights in those that are judged: WiSE-FT (Wortsman et al. 2022, "Robust fine-tuning of
+    zero-shot models"). On the straight line between both, what few labels taught and what they never showed stay."""
+
+    start: dict[str, Tensor]
+    """Parameters as they came from the source."""
+    share: dict[str, Tensor]
+    """Per parameter the start's share: a number, or one per row of a head, 0 for a class that came from nothing."""
+
+    @classmethod
+    def of(cls, start: dict[str, Tensor], share: float, new_classes: Collection[int]) -> Held:
+        """new_classes: label indices whose rows no class of the source stands behind."""
+        shares = {}
+        for name, value in start.items():
+            shares[name] = torch.tensor(share, dtype=value.dtype, device=value.device)
+            classes = row_classes(name, len(value)) if new_classes and value.ndim else None
+            if classes is not None:
+                known = torch.tensor([number not in new_classes for number in classes], device=value.device)
+                shares[name] = (share * known.to(value.dtype)).view(-1, *[1] * (value.ndim - 1))
+        return cls(start, shares)
 
 
 class Average:
@@ -31,19 +59,29 @@ class Average:
 
 
 class Swapped:
-    """`with Swapped(model, average):` the model holds the averaged weights inside the block, its own outside."""
+    """`with Swapped(model, average, held):` the model holds the weights that are judged and saved, outside its own.
 
-    def __init__(self, model: nn.Module, average: Average | None):
-        self.model, self.average = model, average
+    These are the averaged ones where there is an average, drawn to the start where there is a share of it.
+    """
+
+    def __init__(self, model: nn.Module, average: Average | None, held: Held | None = None):
+        self.model, self.average, self.held = model, average, held
         self.kept: dict[str, Tensor] = {}
 
     def __enter__(self) -> nn.Module:
-        if self.average is not None:
-            state = self.model.state_dict()
-            self.kept = {key: state[key].clone() for key in self.average.state}
-            self.model.load_state_dict(self.average.state, strict=False)
+        if self.average is None and self.held is None:
+            return self.model
+        state = self.model.state_dict()
+        judged = dict(self.average.state) if self.average is not None else {}
+        if self.held is not None:
+            judged |= {
+                name: torch.lerp(judged.get(name, state[name]), start, self.held.share[name])
+                for name, start in self.held.start.items()
+            }
+        self.kept = {key: state[key].clone() for key in judged}
+        self.model.load_state_dict(judged, strict=False)
         return self.model
 
     def __exit__(self, *_: object) -> None:
-        if self.average is not None:
+        if self.kept:
             self.model.load_state_dict(self.kept, strict=False)

@@ -25,7 +25,7 @@ from drivetl.models.memory import keep_memory
 from drivetl.models.precision import choose_device, choose_precision
 from drivetl.training.closing import model_card, outcome
 from drivetl.training.distributed import Group, process_group
-from drivetl.training.ema import Average
+from drivetl.training.ema import Average, Held
 from drivetl.training.forgetting import OldDomain, measure, old_domain, show
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.prepare import Prepared, prepare
@@ -200,6 +200,9 @@ def assemble(
         optimizer=build_optimizer(model, config.model.arch, optim),
         average=Average(model, optim.ema) if optim.ema else None,
         anchor=start if optim.l2sp else None,
+        held=Held.of(start, optim.source_share, prepared.new_classes)
+        if optim.source_share and start
+        else None,
         device=device,
         precision=precision,
         group=group,

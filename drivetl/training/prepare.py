@@ -45,6 +45,8 @@ class Prepared:
     manifest: dict[str, Any]
     inherited: frozenset[str]
     """Names of parameters that came from the source: what L2-SP pulls to."""
+    new_classes: frozenset[int]
+    """Label indices of classes that no class of the source stands behind."""
     source_maps: bool
     """The source has heads for some of our classes: it is judged before the first step, and may be the best."""
     channels_last: bool
@@ -110,6 +112,9 @@ def prepare(
         surgery=operation,
         manifest=manifest,
         inherited=inherited,
+        new_classes=frozenset(
+            number for number, name in enumerate(train.categories, 1) if name not in operation["grounded"]
+        ),
         source_maps=bool(operation.get("grounded")) and not operation["new_branch"],
         channels_last=layout == "on" or (layout == "auto" and fast),
         described=source.described if source else "random weights",

@@ -34,6 +34,7 @@ class Recipe:
     frozen_stages: int
     l2sp: float
     ema: float
+    source_share: float
 
 
 def recipe(n_images: int, start: Start, batch_size: int) -> Recipe:
@@ -50,11 +51,11 @@ def recipe(n_images: int, start: Start, batch_size: int) -> Recipe:
 
     if start == "detector":
         if few:
-            return Recipe(epochs(4, 300, 800), 1e-4, 0.7, 0, 2, 0.01, 0.99)
-        return Recipe(12, 2e-4, 0.7, 1, 1, 0.0, 0.999)
+            return Recipe(epochs(4, 300, 800), 1e-4, 0.7, 0, 2, 0.01, 0.99, 0.5)
+        return Recipe(12, 2e-4, 0.7, 1, 1, 0.0, 0.999, 0.0)
     if start == "features":
-        return Recipe(epochs(8, 600, 1600) if few else 8, 5e-4, 0.7, 0, 0, 0.0, 0.0)
-    return Recipe(epochs(12, 1500, 2400) if few else 24, 1e-3, 1.0, 0, 0, 0.0, 0.0)
+        return Recipe(epochs(8, 600, 1600) if few else 8, 5e-4, 0.7, 0, 0, 0.0, 0.0, 0.0)
+    return Recipe(epochs(12, 1500, 2400) if few else 24, 1e-3, 1.0, 0, 0, 0.0, 0.0, 0.0)
 
 
 def start_of(source: Source | None) -> Start:

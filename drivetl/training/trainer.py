@@ -24,7 +24,7 @@ from drivetl.evaluation.store import match
 from drivetl.models.build import ModelSpec, architecture
 from drivetl.models.checkpoint import portable_state, save_model
 from drivetl.training.distributed import Group, wrap
-from drivetl.training.ema import Average, Swapped
+from drivetl.training.ema import Average, Held, Swapped
 from drivetl.training.loop import Means, train_epoch
 from drivetl.training.optimizer import set_trainable, trainable_stages
 from drivetl.training.rundir import MetricsLog
@@ -56,6 +56,8 @@ class Trainer:
     average: Average | None
     anchor: dict[str, Tensor] | None
     """The starting weights that L2-SP pulls to."""
+    held: Held | None
+    """The starting weights that those which are judged and saved are drawn to."""
     device: torch.device
     precision: torch.dtype
     group: Group
@@ -114,7 +116,7 @@ class Trainer:
                 self.means = Means()
                 self.save()
         if self.group.leads:
-            with Swapped(self.model, self.average):
+            with Swapped(self.model, self.average, self.held):
                 save_model(
                     self.run / "checkpoints" / "last", portable_state(self.model), self.spec, self.relation
                 )
@@ -149,9 +151,9 @@ class Trainer:
         )
 
     def evaluate(self, epoch: int, seconds: float) -> None:
-        """Judge the (averaged) weights, add the row, keep them when they are the best so far."""
+        """Judge the (averaged, drawn to the start) weights, add the row, keep them when they are the best so far."""
         with (
-            Swapped(self.model, self.average),
+            Swapped(self.model, self.average, self.held),
             progress_line(self, "validating", len(self.judge), 0) as advance,
         ):
             found = validate(
