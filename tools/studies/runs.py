@@ -7,6 +7,7 @@ Layout below the study's folder: `data/` datasets, `runs/NAME` run directories, 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from drivetl.training.finetune import begin_or_continue
 
 LITE = Path(__file__).parents[2] / "configs" / "finetune" / "mobilenet_v2_lite.yaml"
 DRAWS = 1000
+FREQUENT = 30
+"""Objects of a class from which its AP is more than luck."""
 
 
 @dataclass
@@ -120,16 +123,25 @@ class Scores:
         self._known: dict[tuple[str, str], dict[str, Floats]] = {}
 
     def of(self, job: str, name: str) -> dict[str, Floats]:
-        """Metric -> (1 + B, 1 + K): as measured, then under each draw; column 0 the mean over classes."""
+        """Metric -> (1 + B, K + 2): as measured, then under each draw; column 0 the mean over classes, the last one the
+        mean over those with FREQUENT objects or more."""
         key = (job, name)
         if key not in self._known:
             found = load_results(self.out / "found" / job / f"{name}.npz")
             store = match(self.data, found, self.iou_type)
-            self._known[key] = class_draws(store, draw_weights(store.units(), DRAWS))
+            draws = class_draws(store, draw_weights(store.units(), DRAWS))
+            counts = Counter(item.category_id for image in self.data.images for item in image.annotations)
+            often = [
+                number for number in range(1, len(self.data.categories) + 1) if counts[number] >= FREQUENT
+            ]
+            self._known[key] = {
+                metric: np.column_stack([values, values[:, often].mean(axis=1)])
+                for metric, values in draws.items()
+            }
         return self._known[key]
 
     def over_seeds(self, jobs: list[str], name: str, metric: str, minus: list[str] | None = None) -> Floats:
-        """(1 + B, 1 + K): the mean over seeds, less that of `minus` (paired by place), and its draws."""
+        """(1 + B, K + 2): the mean over seeds, less that of `minus` (paired by place), and its draws."""
         each = np.stack([self.of(job, name)[metric] for job in jobs])
         if minus is not None:
             each = each - np.stack([self.of(job, name)[metric] for job in minus])
