@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 
 from drivetl.conditions.optics import (
-    Field,
     Planes,
     Rgb,
     luminance,
@@ -143,7 +142,7 @@ def tunnel_exit(scene: Scene, rng: np.random.Generator, *, stops: float) -> Rgb:
     spread = np.maximum(below / foot, 1)  # nearer than the portal, walls follow the road's edge
     x, y = np.abs(right) / (reach * spread), np.maximum(-below, 0) / crown
     arch = np.square(np.square(x)) + np.power(y, np.float32(2.5))
-    inside = np.clip((1 - arch) * np.float32(4) + np.float32(0.5), 0, 1)
+    inside = np.clip((1 - arch) * np.float32(12) + np.float32(0.5), 0, 1)
     lit = (
         np.clip((np.float32(1.9) - below / foot) / np.float32(0.9), 0, 1) ** 2
     )  # daylight on the road's last metres

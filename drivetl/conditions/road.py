@@ -5,34 +5,43 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from drivetl.conditions.air import overcast
+from drivetl.conditions.air import overcast, sunlight, transmission
 from drivetl.conditions.optics import Field, Planes, Rgb, smooth_noise, to_display
 from drivetl.conditions.scene import Scene
 
 
-def wet_ground(scene: Scene, planes: Planes, rng: np.random.Generator, wetness: float) -> Planes:
+def wet_ground(
+    scene: Scene, planes: Planes, rng: np.random.Generator, wetness: float, visibility_m: float = np.inf
+) -> Planes:
     """Wet the ground of linear planes; a new array. `wetness` 0..1: from damp to a closed film.
 
     Pores filled with water scatter less light back: albedo falls to 1 - 0.5 wetness (Lekner & Dorf 1988). Where the
     film closes over the grain of the asphalt it mirrors with Fresnel's reflectance, Schlick's form with n = 1.33 at
-    the ray's grazing angle; grain that stands out of the water, in the wheel tracks most, takes half of that away.
+    the ray's grazing angle; grain that stands out of the water, in the wheel tracks most, takes part of that away.
+    visibility_m: of the mist over all of it, Koschmieder's law; it has no fine detail.
     """
     rows, columns = max(1, scene.height // 2), max(1, scene.width // 2)
-    ground, below = (
-        cv2.resize(part, (columns, rows)) for part in (paved(scene), scene.rows + np.zeros_like(scene.sky))
-    )
-    film = ground * np.clip(wetness * (1 + 0.5 * _tracks(scene, rng, rows, columns)), 0, 1)
+    below, _ = scene.half_grid
+    streaks = _tracks(scene, rng, rows, columns)
+    film = cv2.resize(paved(scene), (columns, rows)) * np.clip(wetness * (1 + 0.4 * streaks), 0, 1)
     grazing = np.clip(
         below / np.sqrt(below * below + np.float32(scene.view.focal_px**2)), 1e-3, 1
     )  # sin(dip)
-    fresnel = 0.02 + 0.98 * (1 - grazing) ** 5
-    weight = film * np.clip(0.95 * fresnel, 0, 0.65)
+    fresnel = np.clip(0.02 + 0.98 * (1 - grazing) ** 5, 0, 0.7)
+    weight = np.asarray(film * fresnel * np.clip(1 + 0.2 * streaks, 0.5, 1.35), np.float32)
+    factor = np.asarray((1 - weight) * (1 - 0.5 * film), np.float32)
+    mist = np.zeros((), np.float32)
+    if np.isfinite(visibility_m):
+        clear = transmission(np.asarray(cv2.resize(scene.depth, (columns, rows)), np.float32), visibility_m)
+        factor, weight, mist = factor * clear, weight * clear, 1 - clear
     size = (scene.width, scene.height)
-    factor = cv2.resize(np.asarray((1 - weight) * (1 - 0.5 * film), np.float32), size)
+    factor = np.asarray(cv2.resize(factor, size), np.float32)
     result = np.empty_like(planes)
+    air = scene.airlight() * np.float32(0.85)
     for number, mirror in enumerate(mirrored(scene, planes)):
+        added = cv2.resize(mirror, (columns, rows)) * weight + air[number] * mist
         np.multiply(planes[number], factor, out=result[number])
-        result[number] += cv2.resize(cv2.resize(mirror, (columns, rows)) * weight, size)
+        result[number] += cv2.resize(added, size)
     return result
 
 
@@ -61,18 +70,22 @@ def plan_of(scene: Scene, rows: int, columns: int) -> tuple[Field, Field, Field]
 
 
 def paved(scene: Scene) -> Field:
-    """(H, W) 0..1: ground that is grey and even enough to be road; grass, cars and what lies far on it do not mirror."""
+    """(H, W) 0..1: ground that is grey and even enough to be road; grass, cars and what lies far on it do not mirror.
+
+    Shadows count half, and their blue not as colour: road in the shade of trees is road.
+    """
     if "paved" not in scene.memo:
-        small = cv2.resize(
-            scene.image, (max(1, scene.width // 4), max(1, scene.height // 4)), interpolation=cv2.INTER_AREA
-        ).astype(np.float32)
+        size = (max(1, scene.width // 4), max(1, scene.height // 4))
+        small = cv2.resize(scene.image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
         light = cv2.log(small.mean(axis=2) + 8)
+        light -= np.float32(0.2) * cv2.resize(sunlight(scene), size, interpolation=cv2.INTER_AREA)
         mean = cv2.blur(light, (3, 3))
         uneven = cv2.blur(light * light, (3, 3)) - mean * mean
         even = np.exp(-np.maximum(uneven, 0) / 0.15**2)
-        values = cv2.GaussianBlur(small, (0, 0), 2.0)
-        low, high = values.min(axis=2), values.max(axis=2) + 8
-        colourless = np.clip(2.2 - 6.5 * (1 - low / high), 0, 1)
+        red, green, blue = (cv2.GaussianBlur(part, (0, 0), 2.0) for part in cv2.split(small))
+        blue = np.minimum(blue, green + 0.3 * np.maximum(blue - green, 0))
+        low, high = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
+        colourless = np.clip(2.2 - 6.5 * (high - low) / (high + 16), 0, 1)
         usual = cv2.GaussianBlur(light, (0, 0), max(small.shape[1] / 12, 0.5))
         like_its_surroundings = np.exp(
             -(((mean - usual) / 0.55) ** 2)
@@ -88,16 +101,23 @@ def mirrored(scene: Scene, planes: Planes) -> Planes:
 
     An upright thing that stands on row c shows at row v what it has at row 2 c - v. So each ground pixel looks up its
     column for the nearest thing that is no road; where that row is road again, it mirrors what is far, 2 v0 - v.
-    What would lie above the picture is taken from just below the top, where some cameras print the time.
+    What would lie above the picture is taken from just below the top, where some cameras print the time. The sky counts
+    1.4 times: a picture clips it.
     """
     rows, columns = max(1, scene.height // 4), max(1, scene.width // 4)
     if "mirror" not in scene.memo:
         scene.memo["mirror"] = _mirror_rows(scene, rows, columns)
     source = scene.memo["mirror"].astype(np.intp)
     length = max(3, round(rows / 12) | 1)
+    half = (
+        max(1, scene.width // 2),
+        max(1, scene.height // 2),
+    )  # by halves: every pixel counts, and it is fast
+    brighter = 1 + np.float32(0.4) * cv2.resize(cv2.resize(scene.sky, half), (columns, rows))
     result = np.empty((3, rows, columns), np.float32)
     for number, plane in enumerate(planes):
-        part = np.take(cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_AREA), source)
+        small = cv2.resize(cv2.resize(plane, half), (columns, rows))
+        part = np.take(small * brighter, source)
         result[number] = cv2.blur(cv2.blur(part, (5, length)), (3, length))
     return result
 
@@ -117,6 +137,14 @@ def _mirror_rows(scene: Scene, rows: int, columns: int) -> Field:
 
 
 def wet_road(scene: Scene, rng: np.random.Generator, *, wetness: float) -> Rgb:
-    """After the rain: a covered sky and a wet road, dry air. `wet_ground` says how."""
-    planes = overcast(scene, 0.3 + 0.4 * wetness)
-    return to_display(wet_ground(scene, planes, rng, wetness))
+    """After the rain: a covered, uneven sky, a wet road, and the spray of the traffic as a mist that thickens with distance.
+
+    `wet_ground` says how the road looks. The mist's visibility is 800 m / wetness^1.5: 9 km on a damp road, 800 m on a
+    flooded one, by the contrast that trees at 75 m keep on a motorway camera's wet frames (three quarters of the dry).
+    """
+    planes = overcast(scene, 0.5 + 0.5 * wetness)
+    end = int(np.clip(np.ceil(scene.view.horizon_px), 1, scene.height))
+    clouds = smooth_noise(rng, max(1, end // 4), max(1, scene.width // 4), scene.width / 12, octaves=3)
+    clouds = np.clip(np.float32(0.12) + np.float32(0.10) * clouds, 0, 0.5) * np.float32(wetness)
+    planes[:, :end] *= 1 - scene.sky[:end] * cv2.resize(clouds, (scene.width, end))
+    return to_display(wet_ground(scene, planes, rng, wetness, 800 / wetness**1.5))

@@ -28,7 +28,7 @@ class Camera:
     """Column of the vanishing point of the road."""
     height_m: float | None = None
     """Above the road."""
-    canyon_m: float = 10.0
+    canyon_m: float | None = None
     """Distance from the camera's axis to the walls on both sides."""
 
 
@@ -61,16 +61,16 @@ class Scene:
     def view(self) -> View:
         """The camera; what is not given follows from the picture's shape and its vanishing point.
 
-        Focal length 1.8 H within 0.5..1.2 W: KITTI has 1.92 H, Cityscapes 2.2 H, nuScenes 1.4 H. Height 1.65 m, KITTI's;
-        8 m where the horizon lies in the upper third: such a camera looks down from a mast.
+        Focal length 1.8 H within 0.5..1.2 W: KITTI has 1.92 H, Cityscapes 2.2 H, nuScenes 1.4 H. Height 1.65 m, KITTI's, in
+        a canyon of 10 m; where the horizon lies in the upper third, a mast's 8 m above a road 25 m wide to both sides.
         """
         given = self.camera
         focal = given.focal_px or min(max(1.8 * self.height, 0.5 * self.width), 1.2 * self.width)
         column, row = vanishing_point(self.image)
         horizon = given.horizon_px if given.horizon_px is not None else row
         centre = given.centre_px if given.centre_px is not None else column
-        height_m = given.height_m or (8.0 if horizon < 0.33 * self.height else 1.65)
-        return View(focal, horizon, centre, height_m, given.canyon_m)
+        height_m, canyon_m = (8.0, 25.0) if horizon < 0.33 * self.height else (1.65, 10.0)
+        return View(focal, horizon, centre, given.height_m or height_m, given.canyon_m or canyon_m)
 
     @cached_property
     def rows(self) -> Field:
