@@ -51,7 +51,7 @@ def recipe(n_images: int, start: Start, batch_size: int) -> Recipe:
 
     if start == "detector":
         if few:
-            return Recipe(epochs(4, 300, 800), 1e-4, 0.7, 0, 2, 0.01, 0.99, 0.5)
+            return Recipe(epochs(4, 300, 800), 1e-4, 0.7, 0, 2, 0.01, 0.99, 0.3)
         return Recipe(12, 2e-4, 0.7, 1, 1, 0.0, 0.999, 0.0)
     if start == "features":
         return Recipe(epochs(8, 600, 1600) if few else 8, 5e-4, 0.7, 0, 0, 0.0, 0.0, 0.0)

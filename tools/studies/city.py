@@ -38,7 +38,7 @@ NAIVE: Flags = {
 }
 """What one does without thinking: all but the two lowest stages (torchvision's habit) at one rate, AdamW."""
 FITTED = NAIVE | {"model.anchors": "fit"}
-GENTLE = NAIVE | {"optim.layer_decay": 0.7, "optim.ema": 0.98, "optim.source_share": 0.5}
+GENTLE = NAIVE | {"optim.layer_decay": 0.7, "optim.ema": 0.98, "optim.source_share": 0.3}
 LINES: dict[str, tuple[str, str, Flags]] = {
     "features alone": ("features", "regions", NAIVE | {"optim.lr": 1e-3, "model.anchors": "fit"}),
     "heads only": ("cities", "regions", NAIVE | {"optim.frozen_stages": 9}),
@@ -52,7 +52,7 @@ LINES: dict[str, tuple[str, str, Flags]] = {
         NAIVE | {"optim.heads_only_epochs": 1, "optim.unfreeze_every": 1},
     ),
     "+ layer decay": ("cities", "regions", NAIVE | {"optim.layer_decay": 0.6}),
-    "+ source share": ("cities", "regions", NAIVE | {"optim.source_share": 0.5}),
+    "+ source share": ("cities", "regions", NAIVE | {"optim.source_share": 0.3}),
     "full recipe": ("cities", "regions", GENTLE),
 }
 """Line -> what it starts from, ignore regions honoured or deleted, the config's keys."""
