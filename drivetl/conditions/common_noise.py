@@ -158,6 +158,6 @@ def _elastic_field(scene: Scene, rng: np.random.Generator, alpha: float, *, loca
 def _moved(scene: Scene, dx: Floats, dy: Floats) -> Rgb:
     dx += np.arange(scene.width, dtype=np.float32)[None]
     dy += np.arange(scene.height, dtype=np.float32)[:, None]
-    return np.asarray(
-        cv2.remap(scene.image, dx, dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), np.uint8
-    )
+    four = cv2.cvtColor(scene.image, cv2.COLOR_RGB2RGBA)  # OpenCV moves four channels faster than three
+    moved = cv2.remap(four, dx, dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB), np.uint8)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from drivetl.conditions.drops import lens_drops
 from drivetl.conditions.optics import (
     Field,
+    Planes,
     Rgb,
     disc_kernel,
     normal,
@@ -40,7 +41,9 @@ def ego_blur(scene: Scene, rng: np.random.Generator, *, path_m: float) -> Rgb:
     flow = np.stack([scene.columns * share, scene.rows * share])
     length = np.asarray(cv2.magnitude(flow[0], flow[1]), np.float32)
     longest = float(length.max())
-    picture = np.asarray(cv2.merge(list(scene.linear)), np.float32)
+    picture = np.asarray(
+        cv2.merge([*scene.linear, scene.linear[0]]), np.float32
+    )  # OpenCV moves four faster than three
     window = _window(length < WIDE_PX + 1)
     sharp = _three_taps(picture, flow, 1 / 3, window)
     if longest > WIDE_PX:
@@ -52,12 +55,20 @@ def ego_blur(scene: Scene, rng: np.random.Generator, *, path_m: float) -> Rgb:
             small = _three_taps(small, shorter, reach, (slice(0, size[1]), slice(0, size[0])))
             reach /= 3
         picture = np.asarray(cv2.resize(small, (scene.width, scene.height)), np.float32)
-        share = np.clip((length[window] - np.float32(WIDE_PX - 1)) / 2, 0, 1)
-        if sharp.size:
-            picture[window] = cv2.blendLinear(sharp, picture[window], 1 - share, share)
+        little = np.clip(np.float32(0.5 * WIDE_PX + 0.5) - np.float32(0.5) * length[window], 0, 1)
+        sharp -= picture[window]
+        sharp *= cv2.merge([little] * 4) if little.size else 0
+        picture[window] += sharp
     else:
         picture = sharp
-    return to_display(np.asarray(cv2.split(picture), np.float32))
+    return to_display(_planes(picture))
+
+
+def _planes(picture: npt.NDArray[np.float32]) -> Planes:
+    """(H, W, 3 or more) -> (3, H, W)."""
+    planes = np.empty((3, *picture.shape[:2]), np.float32)
+    cv2.mixChannels([picture], list(planes), [0, 0, 1, 1, 2, 2])
+    return planes
 
 
 def _window(where: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -73,7 +84,7 @@ def _three_taps(
     reach: float,
     window: tuple[slice, slice],
 ) -> npt.NDArray[np.float32]:
-    """The mean of an (H, W, 3) picture at -reach, 0 and +reach of each pixel's (2, H, W) flow, inside a window."""
+    """The mean of an (H, W, C) picture at -reach, 0 and +reach of each pixel's (2, H, W) flow, inside a window."""
     rows, columns = window
     total = picture[window].copy()
     across = np.arange(columns.start, columns.stop, dtype=np.float32)[None]
@@ -105,7 +116,7 @@ def defocus(scene: Scene, rng: np.random.Generator, *, radius_permille: float) -
     picture = cv2.filter2D(picture, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
     if half:
         picture = cv2.resize(picture, (scene.width, scene.height), interpolation=cv2.INTER_LINEAR)
-    return to_display(np.asarray(cv2.split(picture), np.float32))
+    return to_display(_planes(np.asarray(picture, np.float32)))
 
 
 def iso_noise(scene: Scene, rng: np.random.Generator, *, iso: float) -> Rgb:
@@ -222,13 +233,13 @@ def water_film(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rg
         np.clip(cv2.Sobel(thick, cv2.CV_32F, *axis) * np.float32(0.0026 * width), -limit, limit)
         for axis in ((1, 0), (0, 1))
     ]
-    rays = []
+    rays, four = [], cv2.cvtColor(scene.image, cv2.COLOR_RGB2RGBA)  # OpenCV moves four faster than three
     for offset in (-reach, reach):
         map_x, map_y = (cv2.resize(np.roll(bend, offset, (0, 1)), (width, height)) for bend in bends)
         map_x += np.arange(width, dtype=np.float32)
         map_y += np.arange(height, dtype=np.float32)[:, None]
-        rays.append(cv2.remap(scene.image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
-    picture = cv2.addWeighted(rays[0], 0.5, rays[1], 0.5, 0)
+        rays.append(cv2.remap(four, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
+    picture = cv2.cvtColor(cv2.addWeighted(rays[0], 0.5, rays[1], 0.5, 0), cv2.COLOR_RGBA2RGB)
     curved = sum(np.abs(np.roll(bend, reach, (0, 1)) - np.roll(bend, -reach, (0, 1))) for bend in bends)
     curved = cv2.blur(np.clip(curved * np.float32(260 / width), 0, 0.8), (2 * reach + 1, 2 * reach + 1))
     share = np.asarray(cv2.resize(np.asarray(curved, np.float32), (width, height)), np.float32)
