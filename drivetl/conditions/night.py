@@ -42,20 +42,20 @@ def night(scene: Scene, rng: np.random.Generator, *, ambient: float) -> Rgb:
 
     There is no sun: its pattern (`sunlight`) is taken out, the sky is a quarter as bright as the rest. What ambient light
     is left is between moonlight and the green of discharge lamps, by the seed. Headlights: `headlights`, a
-    fifth of the day's exposure at 14 m, times the gain. Lamps: `lamps`. Stray light of dirty glass and damp air lifts the black by 0.3 % of saturation, times
-    the gain. The camera answers with gain ambient^-0.22 and the noise of the photons that are left,
+    quarter of the day's exposure at 14 m, times the gain. Lamps: `lamps`. Stray light of dirty glass and damp air lifts the black by 0.5 % of saturation, times
+    the gain. The camera answers with gain 1.1 ambient^-0.15 (its exposure is bounded, things move) and the noise of the photons that are left,
     var = g P / FWC + (g r)^2 (EMVA 1288), and takes both away again with the texture that is no stronger (`denoise`).
     """
-    gain = ambient**-0.22
+    gain = 1.1 * ambient**-0.15
     tint = MOON + float(uniform(rng, 1)[0]) * (DISCHARGE - MOON)
     beam = headlights(scene)
     light = np.empty((3, *beam.shape), np.float32)
     glow = lamps(scene, rng)
     for number in range(3):
-        np.multiply(beam, np.float32(0.2 * gain * HEADLIGHT[number]), out=light[number])
+        np.multiply(beam, np.float32(0.25 * gain * HEADLIGHT[number]), out=light[number])
         light[number] += np.float32(gain * ambient * tint[number])
         glow[number] *= np.float32(gain)
-        glow[number] += np.float32(0.003 * gain * DISCHARGE[number])
+        glow[number] += np.float32(0.005 * gain * DISCHARGE[number])
     exposure = Exposure(light, glow, 9000 * ambient**0.75, 0.0007 * ambient**-0.6, 8.0)
     return relit(scene, rng, exposure, sun_left=0.1, colour=0.75, sky=0.25, knee=0.75)
 
