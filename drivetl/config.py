@@ -141,7 +141,7 @@ class RuntimeConfig:
     channels_last: Literal["auto", "on", "off"] = "auto"
     """Memory layout of convolutions; auto: with bf16, and for depthwise backbones on a CPU."""
     compile: bool = False
-    """torch.compile the backbone; falls back with a warning where there is no compiler."""
+    """torch.compile the backbone; where there is no compiler, training goes on without and says so."""
 
 
 @dataclass

@@ -21,6 +21,7 @@ from drivetl.data.dataset import DetectionDataset, loader_options
 from drivetl.data.sampling import EpochBatches
 from drivetl.errors import ConfigError
 from drivetl.models.build import architecture
+from drivetl.models.compiled import compile_backbone
 from drivetl.models.memory import keep_memory
 from drivetl.models.precision import choose_device, choose_precision
 from drivetl.training.closing import model_card, outcome
@@ -72,6 +73,8 @@ def finetune(
         prepared = prepare(config, train, val, device, precision, group.world)
         config = prepared.config
         old = old_domain(source_data, prepared) if source_data is not None else None
+        if config.runtime.compile:
+            prepared.notes.append(compile_backbone(prepared.model))
         prepared.notes.append(f"{str(precision).removeprefix('torch.')} on {device}: {reason}")
         if group.leads:
             console.say("\n".join(prepared.notes))
