@@ -100,7 +100,7 @@ def _drive() -> list[Condition]:
         row("snowfall", "snow", "koschmieder_flakes", "weather", weather.snowfall, "m", visibility_m=(1500, 700, 350, 180, 90)),
         row("snow_cover", "snow", "albedo_on_ground_plan", "weather", snow.snow_cover, "share", coverage=(0.2, 0.4, 0.6, 0.8, 1.0)),
         row("spray", "spray", "turbulent_plume", "weather", weather.spray, "optical depth", optical_depth=(0.4, 0.8, 1.4, 2.2, 3.2)),
-        row("night", "darkness", "headlights_linear_noise", "lighting", night.night, "of daylight", ambient=(0.15, 0.08, 0.04, 0.022, 0.012)),
+        row("night", "darkness", "headlights_linear_noise", "lighting", night.night, "of daylight", ambient=(0.16, 0.10, 0.06, 0.04, 0.026)),
         row("dusk", "darkness", "twilight_decades", "lighting", night.dusk, "deg", sun_deg=(4, 1, -2, -4, -6)),
         row("low_sun", "glare", "cie_veiling_glare", "lighting", lighting.low_sun, "k", glare=(0.6, 1.2, 2.4, 4, 7)),
         row("hard_shadows", "shadows", "ground_projected_shadow", "lighting", lighting.hard_shadows, "sun / sky", sun_to_sky=(0.6, 1.2, 2.4, 4.5, 8)),
