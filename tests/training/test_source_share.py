@@ -44,7 +44,9 @@ def test_law_saved_weights_lie_between_the_source_and_what_was_learnt(source, tm
 def test_law_a_class_that_came_from_nothing_keeps_all_it_learnt(source, tmp_path):
     config, start = source
     train = write_tree(tmp_path / "new", categories=("car", "tractor"))
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(train), val=str(train)))
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, train=str(train), val=str(train))
+    )
     for share in (0.0, 0.5):
         finetune(with_share(config, share, start), tmp_path / str(share))
     learnt, held = weights(tmp_path / "0.0"), weights(tmp_path / "0.5")
