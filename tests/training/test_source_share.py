@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import tiny_training, write_tree
+from conftest import write_tree
 
 from drivetl.config import FinetuneConfig
 from drivetl.errors import ConfigError
