@@ -29,7 +29,7 @@ from drivetl.conditions import CATALOG, SETS, apply, scene_of
 
 TITLE = "Conditions: milliseconds per image and core"
 NOTE = (
-    "One thread, processor time, on a machine busy with other work (load 3 to 4 on two cores), best of five, mean over severities 1, 3, 5. Goals at 1242x375: median at most 12 ms,"
+    "One thread, processor time, best of five, mean over severities 1, 3, 5. Goals at 1242x375: median at most 12 ms,"
     " none over 40 ms, the published 15 together at most 250 ms per severity."
 )
 SIZES = {"ms_1242x375": (375, 1242), "ms_1280x720": (720, 1280)}
