@@ -26,6 +26,8 @@ BUDGETS = {25: 6, 50: 4, 100: 3, 200: 3}
 MOST = max(BUDGETS)
 """Labelled frames of the trainings that are watched on their way: the study `convergence` reads their rows."""
 SCORES_FROM = 0.005
+GLANCE = 12
+"""One of so many validation frames is a training's look at itself, which decides nothing."""
 VAL, POOL = "strasbourg_000000", "strasbourg_000001"
 
 Flags = dict[str, object]
@@ -85,6 +87,7 @@ def source(shared: Path, out: Path) -> Job:
 def jobs(shared: Path, out: Path) -> list[Job]:
     """The source; every line at 50 labels, seed by seed; the two headline lines at the other budgets."""
     first = source(shared, out)
+    val = first.measured["val"]
     starts = {
         "features": Path(str(first.flags["model.start"])),
         "cities": out / "runs" / first.name,
@@ -101,20 +104,13 @@ def jobs(shared: Path, out: Path) -> list[Job]:
                 start, regions, flags = LINES[line]
                 own: Flags = {"model.start": starts[start], "seed": seed, "optim.epochs": BUDGETS[labels]}
                 own |= {"data.train": labelled(data.cities(shared, out / "data"), out, labels, seed, regions)}
-                own |= {"data.val": glance(first, out, 12), "eval.every": BUDGETS[labels]}
+                own |= {"data.val": data.thinned(val, GLANCE), "eval.every": BUDGETS[labels]}
                 if labels == MOST:
-                    own |= {"data.val": glance(first, out, 3), "eval.every": 1}
+                    own |= {"data.val": data.thinned(val, 3), "eval.every": 1}
                 every.append(
                     Job(name(line, labels, seed), own | flags, first.measured, (first.name,), SCORES_FROM)
                 )
     return every
-
-
-def glance(source: Job, out: Path, every: int) -> Path:
-    """One of `every` frames of the validation recording: the trainings' look at themselves, which decides nothing."""
-    return data.part(
-        source.measured["val"], out / "data" / f"glance_{every}.json", lambda all_: all_[::every]
-    )
 
 
 def name(line: str, labels: int, seed: int) -> str:

@@ -70,6 +70,11 @@ def part(source: Path, target: Path, keep: Callable[[list[ImageRecord]], list[Im
     return target
 
 
+def thinned(source: Path, every: int) -> Path:
+    """One of `every` images in the order of their names, written beside the dataset."""
+    return part(source, source.with_name(f"{source.stem}_every_{every}.json"), lambda all_: all_[::every])
+
+
 def named(images: list[ImageRecord], pattern: str) -> list[ImageRecord]:
     """Those whose file name, without folders, matches from its start."""
     return [image for image in images if re.match(pattern, Path(image.file_name).name)]

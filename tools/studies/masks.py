@@ -37,8 +37,11 @@ def jobs(shared: Path, out: Path) -> list[Job]:
     """The box detector, the Mask R-CNN made of it, then every line seed by seed."""
     first, folder = city.source(shared, out), out / "data"
     whole, cities = data.cities(shared, folder), Path(str(first.flags["data.train"]))
-    half = data.part(first.measured["val"], folder / "val_half.json", lambda all_: all_[::2])
-    start = START | {"model.start": out / "runs" / first.name, "data.val": city.glance(first, out, 12)}
+    half = data.thinned(first.measured["val"], 2)
+    start = START | {
+        "model.start": out / "runs" / first.name,
+        "data.val": data.thinned(first.measured["val"], city.GLANCE),
+    }
     source = Job(
         SOURCE,
         start | {"data.train": cities, "data.train_images": 240},

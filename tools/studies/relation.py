@@ -27,7 +27,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
         "kitti",
         city.LINES["features alone"][2]
         | {"data.train": frames, "model.start": first.flags["model.start"]}
-        | {"data.val": data.part(frames, out / "data" / "kitti_glance.json", lambda all_: all_[::12])}
+        | {"data.val": data.thinned(frames, city.GLANCE)}
         | {"optim.epochs": 8, "eval.every": 8},
         first.measured,
         score_threshold=city.SCORES_FROM,
@@ -46,8 +46,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
             run = out / "runs" / ("cities_reset" if start == "reset" else start)
             own: city.Flags = {"model.start": run, "seed": seed, "optim.epochs": city.BUDGETS[LABELS]}
             own |= {"data.train": city.labelled(sets[labels], out, LABELS, seed, "regions")}
-            glance = out / "data" / f"glance_{labels}.json"
-            own |= {"data.val": data.part(val[labels], glance, lambda all_: all_[::12])}
+            own |= {"data.val": data.thinned(val[labels], city.GLANCE)}
             own |= {"eval.every": city.BUDGETS[LABELS]}
             needs = ("kitti" if start == "kitti" else first.name,)
             every.append(Job(name(line, seed), own | flags, {labels: val[labels]}, needs, city.SCORES_FROM))

@@ -45,7 +45,10 @@ def jobs(shared: Path, out: Path) -> list[Job]:
     fog["clear"] = Path(str(source.flags["data.val"]))
     dry = {"data.train": camera.pop("train"), "data.val": camera["dry"]}
     dry |= {"model.min_size": 360, "model.max_size": 640, "optim.epochs": 3, "eval.every": 3}
-    clear = {"data.train": source.flags["data.train"], "data.val": city.glance(source, out, 12)}
+    clear = {
+        "data.train": source.flags["data.train"],
+        "data.val": data.thinned(source.measured["val"], city.GLANCE),
+    }
     clear |= {"data.train_images": 240, "optim.epochs": 1, "optim.batch_size": 2, "optim.frozen_stages": 2}
     every = [source]
     for presets in (PRESETS[:2], PRESETS[2:]):
