@@ -22,7 +22,8 @@ from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models.build import ModelSpec, architecture, box_architecture, build_model
 from drivetl.models.detector import Detector
 from drivetl.models.precision import choose_device, choose_precision
-from drivetl.models.surgery import MASK_BRANCH, and_more, modern_keys
+from drivetl.models.state_keys import modern_keys
+from drivetl.models.surgery import MASK_BRANCH, and_more
 
 State = dict[str, Tensor]
 

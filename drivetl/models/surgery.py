@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from drivetl import console
 from drivetl.coco.files import write_atomically
 from drivetl.errors import CheckpointError, ConfigError
+from drivetl.models.state_keys import State, modern_keys, without_counters
 
 Relation = Mapping[str, Mapping[str, float]]
 """Class -> {class it grows out of: weight}."""
-State = dict[str, Tensor]
 Status = Literal["kept", "mapped", "reset"]
 Fate = Literal["kept", "mapped", "reset", "mismatched", "unused"]
 
@@ -277,8 +277,8 @@ def load(model: nn.Module, state: State, plan: Plan, may_differ: Sequence[str] =
     mask branch that the source lacks always may. Raises CheckpointError, before anything is changed, that names the
     tensors that are missing or of another shape: the first with what was expected and found.
     """
-    own = _without_counters(model.state_dict())
-    source = _without_counters(modern_keys(state))
+    own = without_counters(model.state_dict())
+    source = without_counters(modern_keys(state))
     built = apply(source, plan)
     lines, fitting, misfits = [], {}, []
     for key in sorted(own.keys() | source.keys()):
@@ -328,31 +328,6 @@ def and_more(keys: Sequence[str]) -> str:
         return ""
     dots = ", ..." if len(keys) > 4 else ""
     return f" (and {len(keys) - 1} more that do not fit: {', '.join(others)}{dots})"
-
-
-def modern_keys(state: State) -> State:
-    """The state under the keys of today's torchvision: wrappers' prefixes gone, single convolutions as blocks of one.
-
-    torchvision renames `fpn.inner_blocks.0.weight`, `rpn.head.conv.weight` and `mask_fcn1.weight` of its older
-    checkpoints while loading; here it must happen before, or the tensors would count as missing.
-    """
-    for prefix in ("module.", "_orig_mod.", "model."):
-        if state and all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return {_modern(key): value for key, value in state.items()}
-
-
-def _modern(key: str) -> str:
-    key = re.sub(r"(\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2", key)
-    key = re.sub(r"(^|\.)(rpn\.head\.conv)\.(weight|bias)$", r"\1\2.0.0.\3", key)
-    return re.sub(
-        r"(\.mask_head)\.mask_fcn(\d+)\.(weight|bias)$", lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}", key
-    )
-
-
-def _without_counters(state: Mapping[str, Tensor]) -> State:
-    """Frozen BatchNorm has no batch counter, and a trained one's counter is not used with a fixed momentum."""
-    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
