@@ -117,7 +117,8 @@ class OptimConfig:
     ema: float = 0.0
     """Decay of the averaged weights that are evaluated and saved; 0: none."""
     source_share: float = 0.0
-    """Share of the starting weights in those that are evaluated and saved (WiSE-FT, Wortsman et al. 2022); 0: none."""
+    """Share of the starting weights in those that are evaluated and saved (WiSE-FT, Wortsman et al. 2022); more in the
+    rows of classes with few labelled objects, see drivetl.training.ema; 0: none."""
 
 
 @dataclass

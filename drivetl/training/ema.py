@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from drivetl.models.surgery import row_classes
+
+HALFWAY = 20
+"""Labelled objects of a class from which its rows are half the start's, half what was learnt."""
+
+
+def source_share_of_class(share: float, objects: int) -> float:
+    """The start's share in a class's rows: more than `share` where the labels say little of the class.
+
+    HALFWAY / (HALFWAY + objects), as in shrinkage towards a prior, and never less than `share`: a class without one
+    object keeps the source's rows, one with nine hardly leaves them, a frequent one is treated as all other weights.
+    """
+    return max(share, HALFWAY / (HALFWAY + objects))
 
 
 @dataclass
@@ -19,18 +31,24 @@ class Held:
     start: dict[str, Tensor]
     """Parameters as they came from the source."""
     share: dict[str, Tensor]
-    """Per parameter the start's share: a number, or one per row of a head, 0 for a class that came from nothing."""
+    """Per parameter the start's share: a number, or one per row of a head."""
 
     @classmethod
-    def of(cls, start: dict[str, Tensor], share: float, new_classes: Collection[int]) -> Held:
-        """new_classes: label indices whose rows no class of the source stands behind."""
+    def of(cls, start: dict[str, Tensor], share: float, objects: Mapping[int, int | None]) -> Held:
+        """objects: label index -> its labelled objects in training, None where no class of the source stands behind
+        it (its rows are what was learnt). The background's rows have the common share.
+        """
+        of_class = {
+            number: 0.0 if count is None else source_share_of_class(share, count)
+            for number, count in objects.items()
+        }
         shares = {}
         for name, value in start.items():
-            shares[name] = torch.tensor(share, dtype=value.dtype, device=value.device)
-            classes = row_classes(name, len(value)) if new_classes and value.ndim else None
+            classes = row_classes(name, len(value)) if value.ndim else None
+            rows = share if classes is None else [of_class.get(number, share) for number in classes]
+            shares[name] = torch.tensor(rows, dtype=value.dtype, device=value.device)
             if classes is not None:
-                known = torch.tensor([number not in new_classes for number in classes], device=value.device)
-                shares[name] = (share * known.to(value.dtype)).view(-1, *[1] * (value.ndim - 1))
+                shares[name] = shares[name].view(-1, *[1] * (value.ndim - 1))
         return cls(start, shares)
 
 

@@ -203,9 +203,7 @@ def assemble(
         optimizer=build_optimizer(model, config.model.arch, optim),
         average=Average(model, optim.ema) if optim.ema else None,
         anchor=start if optim.l2sp else None,
-        held=Held.of(start, optim.source_share, prepared.new_classes)
-        if optim.source_share and start
-        else None,
+        held=Held.of(start, optim.source_share, prepared.objects) if optim.source_share and start else None,
         device=device,
         precision=precision,
         group=group,

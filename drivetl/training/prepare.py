@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +46,8 @@ class Prepared:
     manifest: dict[str, Any]
     inherited: frozenset[str]
     """Names of parameters that came from the source: what L2-SP pulls to."""
-    new_classes: frozenset[int]
-    """Label indices of classes that no class of the source stands behind."""
+    objects: dict[int, int | None]
+    """Label index -> its objects in training; None where no class of the source stands behind it."""
     source_maps: bool
     """The source has heads for some of our classes: it is judged before the first step, and may be the best."""
     channels_last: bool
@@ -95,6 +96,7 @@ def prepare(
         # a source without a manifest stays in the list as null: what it saw is unknown, and so are the levels
         "ancestors": [source.augmentation] if source else []
     }
+    counts = Counter(item.category_id for image in train.images for item in image.annotations)
     layout = config.runtime.channels_last
     fast = precision == torch.bfloat16 or (device.type == "cpu" and arch.depthwise)
     return Prepared(
@@ -112,9 +114,10 @@ def prepare(
         surgery=operation,
         manifest=manifest,
         inherited=inherited,
-        new_classes=frozenset(
-            number for number, name in enumerate(train.categories, 1) if name not in operation["grounded"]
-        ),
+        objects={
+            number: counts[number] if name in operation["grounded"] else None
+            for number, name in enumerate(train.categories, 1)
+        },
         source_maps=bool(operation.get("grounded")) and not operation["new_branch"],
         channels_last=layout == "on" or (layout == "auto" and fast),
         described=source.described if source else "random weights",

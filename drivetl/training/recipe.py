@@ -1,8 +1,9 @@
 """A recipe by the number of labels: what `optim.recipe: auto` fills in where the config says nothing.
 
-Few labels and a detector to start from: hold on to it. Low rates, lower stages frozen, weights pulled to the start
-(L2-SP) and averaged, so that a few hundred steps cannot undo what was learnt from many more images. Many labels: let
-it learn. Features alone know no box yet, so neck and heads need higher rates and more steps; random weights, most.
+Few labels and a detector to start from: hold on to it. A short training with the lowest stages frozen, and a share of
+the start in the weights that are judged and saved, larger where a class has few examples: section `city` of
+BENCHMARKS.md has what each part of it is worth. Many labels: let it learn. Features alone know no box yet, so neck and
+heads need higher rates and more steps; random weights, most.
 """
 
 from __future__ import annotations
@@ -40,18 +41,18 @@ class Recipe:
 def recipe(n_images: int, start: Start, batch_size: int) -> Recipe:
     """The recipe for `n_images` labelled training images (empty ones count) at `batch_size` images per step.
 
-    With few labels the length is set in steps, 4 (detector), 8 (features) or 12 (random weights) per image within
+    With few labels the length is set in steps, 1.5 (detector), 8 (features) or 12 (random weights) per image within
     bounds; with many in epochs.
     """
     few = n_images <= FEW
 
-    def epochs(per_image: int, least: int, most: int) -> int:
-        steps = min(most, max(least, per_image * n_images))
+    def epochs(per_image: float, least: int, most: int) -> int:
+        steps = min(float(most), max(float(least), per_image * n_images))
         return math.ceil(steps / math.ceil(max(1, n_images) / batch_size))
 
     if start == "detector":
         if few:
-            return Recipe(epochs(4, 300, 800), 1e-4, 0.7, 0, 2, 0.01, 0.99, 0.3)
+            return Recipe(epochs(1.5, 90, 300), 3e-4, 1.0, 0, 2, 0.0, 0.0, 0.3)
         return Recipe(12, 2e-4, 0.7, 1, 1, 0.0, 0.999, 0.0)
     if start == "features":
         return Recipe(epochs(8, 600, 1600) if few else 8, 5e-4, 0.7, 0, 0, 0.0, 0.0, 0.0)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import write_tree
 
+from drivetl.coco.io import read_dataset
+from drivetl.coco.writing import write_dataset
 from drivetl.config import FinetuneConfig
 from drivetl.errors import ConfigError
 from drivetl.models.checkpoint import read_weights
-from drivetl.training.ema import Average, Held, Swapped
+from drivetl.training.ema import Average, Held, Swapped, source_share_of_class
 from drivetl.training.finetune import finetune
 
 
@@ -27,6 +31,20 @@ def with_share(config: FinetuneConfig, share: float, start) -> FinetuneConfig:
     )
 
 
+def start_objects(config: FinetuneConfig) -> list[int]:
+    """Labelled objects per class in training, classes in order."""
+    train = read_dataset(Path(config.data.train))
+    counts = Counter(item.category_id for image in train.images for item in image.annotations)
+    return [counts[number] for number in range(1, len(train.categories) + 1)]
+
+
+def rows(key: str, share: float, objects: list[int], value: torch.Tensor) -> torch.Tensor:
+    """The start's share per row of the box predictor, background first, written out from the definition."""
+    each = [share, *(max(share, 20 / (20 + count)) for count in objects)]
+    shares = torch.tensor(each).repeat_interleave(4 if "bbox_pred" in key else 1)
+    return shares.view(-1, *[1] * (value.ndim - 1))
+
+
 @pytest.mark.parametrize("share", [0.25, 0.5])
 def test_law_saved_weights_lie_between_the_source_and_what_was_learnt(source, tmp_path, share):
     """The training itself is untouched, so two runs differ by the last step alone: the line between both ends."""
@@ -36,7 +54,10 @@ def test_law_saved_weights_lie_between_the_source_and_what_was_learnt(source, tm
     before, learnt, held = weights(start, "best"), weights(tmp_path / "learnt"), weights(tmp_path / "held")
     moved = 0
     for key, value in held.items():
-        assert torch.equal(value, torch.lerp(learnt[key], before[key], share)), key
+        shares = torch.tensor(share)
+        if ".box_predictor." in key:
+            shares = rows(key, share, start_objects(config), value)
+        assert torch.equal(value, torch.lerp(learnt[key], before[key], shares)), key
         moved += not torch.equal(learnt[key], before[key])
     assert moved
 
@@ -58,10 +79,29 @@ def test_law_a_class_that_came_from_nothing_keeps_all_it_learnt(source, tmp_path
     assert not torch.equal(held[key][4:8], learnt[key][4:8])
 
 
+def test_law_a_class_without_one_object_keeps_the_rows_of_the_source(source, tmp_path):
+    """And the more objects a class has, the nearer its rows end to what was learnt."""
+    config, start = source
+    train = read_dataset(Path(config.data.train))
+    for image in train.images:
+        image.annotations = [item for item in image.annotations if item.category_id != 2]
+    write_dataset(train, tmp_path / "without.json")
+    held = with_share(config, 0.3, start)
+    held = dataclasses.replace(
+        held, data=dataclasses.replace(held.data, train=str(tmp_path / "without.json"))
+    )
+    finetune(held, tmp_path / "run")
+    before, after = weights(start, "best"), weights(tmp_path / "run")
+    key = "roi_heads.box_predictor.cls_score.weight"
+    assert torch.equal(after[key][2], before[key][2])
+    assert not torch.equal(after[key][1], before[key][1])
+    assert [source_share_of_class(0.3, count) for count in (0, 20, 47, 10_000)] == [1.0, 0.5, 0.3, 0.3]
+
+
 def test_the_model_itself_trains_on_with_its_own_weights():
     model = torch.nn.Linear(3, 2)
     own = {key: value.clone() for key, value in model.state_dict().items()}
-    held = Held.of({"weight": torch.zeros(2, 3)}, 0.5, ())
+    held = Held.of({"weight": torch.zeros(2, 3)}, 0.5, {})
     average = Average(model, 0.9)
     for average_ in (None, average):
         with Swapped(model, average_, held):
