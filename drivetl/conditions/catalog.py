@@ -22,12 +22,13 @@ from drivetl.conditions import (
 )
 from drivetl.conditions.optics import Rgb
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 """Of ladders, seeds and effects together: results of different versions are not comparable.
 
 2: night denoised as cameras do and veiled by its lamps, wet roads mirror about the contact row and leave far traffic
 sharp, spray and tunnel exit without a stage, lying snow and rolling shutter added, after comparison with real pictures.
 3: the light of a covered sky is even, nights and wet roads are as strong as real ones, a tunnel exit has its portal.
+4: wet ground is told from grass and trees by the road's own colour, mirrors sharper and no markings, in clear air.
 """
 
 Effect = Callable[..., Rgb]

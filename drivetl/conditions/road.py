@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from drivetl.conditions.air import overcast, sunlight, transmission
+from drivetl.conditions.air import overcast, sunlight
 from drivetl.conditions.optics import Field, Planes, Rgb, smooth_noise, to_display
 from drivetl.conditions.scene import Scene
 
 
-def wet_ground(
-    scene: Scene, planes: Planes, rng: np.random.Generator, wetness: float, visibility_m: float = np.inf
-) -> Planes:
+def wet_ground(scene: Scene, planes: Planes, rng: np.random.Generator, wetness: float) -> Planes:
     """Wet the ground of linear planes; a new array. `wetness` 0..1: from damp to a closed film.
 
     Pores filled with water scatter less light back: albedo falls to 1 - 0.5 wetness (Lekner & Dorf 1988). Where the
     film closes over the grain of the asphalt it mirrors with Fresnel's reflectance, Schlick's form with n = 1.33 at
     the ray's grazing angle; grain that stands out of the water, in the wheel tracks most, takes part of that away.
-    visibility_m: of the mist over all of it, Koschmieder's law; it has no fine detail.
     """
     rows, columns = max(1, scene.height // 2), max(1, scene.width // 2)
     below, _ = scene.half_grid
@@ -28,18 +26,13 @@ def wet_ground(
         below / np.sqrt(below * below + np.float32(scene.view.focal_px**2)), 1e-3, 1
     )  # sin(dip)
     fresnel = np.clip(0.02 + 0.98 * (1 - grazing) ** 5, 0, 0.7)
-    weight = np.asarray(film * fresnel * np.clip(1 + 0.2 * streaks, 0.5, 1.35), np.float32)
+    weight = np.asarray(film * fresnel * np.clip(1 + 0.3 * streaks, 0.4, 1.6), np.float32)
     factor = np.asarray((1 - weight) * (1 - 0.5 * film), np.float32)
-    mist = np.zeros((), np.float32)
-    if np.isfinite(visibility_m):
-        clear = transmission(np.asarray(cv2.resize(scene.depth, (columns, rows)), np.float32), visibility_m)
-        factor, weight, mist = factor * clear, weight * clear, 1 - clear
     size = (scene.width, scene.height)
     factor = np.asarray(cv2.resize(factor, size), np.float32)
     result = np.empty_like(planes)
-    air = scene.airlight() * np.float32(0.85)
     for number, mirror in enumerate(mirrored(scene, planes)):
-        added = cv2.resize(mirror, (columns, rows)) * weight + air[number] * mist
+        added = cv2.resize(mirror, (columns, rows)) * weight
         np.multiply(planes[number], factor, out=result[number])
         result[number] += cv2.resize(added, size)
     return result
@@ -83,9 +76,8 @@ def paved(scene: Scene) -> Field:
         uneven = cv2.blur(light * light, (3, 3)) - mean * mean
         even = np.exp(-np.maximum(uneven, 0) / 0.15**2)
         red, green, blue = (cv2.GaussianBlur(part, (0, 0), 2.0) for part in cv2.split(small))
-        blue = np.minimum(blue, green + 0.3 * np.maximum(blue - green, 0))
-        low, high = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
-        colourless = np.clip(2.2 - 6.5 * (high - low) / (high + 16), 0, 1)
+        ground = cv2.resize(scene.ground, size, interpolation=cv2.INTER_AREA)
+        colourless = _as_grey_as_the_road(red, green, blue, ground)
         usual = cv2.GaussianBlur(light, (0, 0), max(small.shape[1] / 12, 0.5))
         like_its_surroundings = np.exp(
             -(((mean - usual) / 0.55) ** 2)
@@ -94,6 +86,18 @@ def paved(scene: Scene) -> Field:
         full = cv2.resize(cv2.blur(share, (3, 3)), (scene.width, scene.height))
         scene.memo["paved"] = np.asarray(scene.ground * full, np.float32)
     return scene.memo["paved"]
+
+
+def _as_grey_as_the_road(red: Field, green: Field, blue: Field, ground: Field) -> Field:
+    """0..1: opponent colours (red - green, their mean - blue, over brightness) within 0.14 of the road's, which is the
+    median of the ground; more blue counts half, as the shade's light is blue. Trees in haze are grey, but greener."""
+    bright = (red + green + blue) / 3 + 16
+    first, second = (red - green) / bright, ((red + green) / 2 - blue) / bright
+    road = ground > 0.8
+    if road.any():
+        first, second = first - np.median(first[road]), second - np.median(second[road])
+    second = np.where(second < 0, 0.5 * second, second)
+    return np.asarray(np.exp(-(first * first + second * second) / 0.14**2), np.float32)
 
 
 def mirrored(scene: Scene, planes: Planes) -> Planes:
@@ -108,7 +112,7 @@ def mirrored(scene: Scene, planes: Planes) -> Planes:
     if "mirror" not in scene.memo:
         scene.memo["mirror"] = _mirror_rows(scene, rows, columns)
     source = scene.memo["mirror"].astype(np.intp)
-    length = max(3, round(rows / 12) | 1)
+    length = max(3, round(rows / 24) | 1)
     half = (
         max(1, scene.width // 2),
         max(1, scene.height // 2),
@@ -125,6 +129,7 @@ def mirrored(scene: Scene, planes: Planes) -> Planes:
 def _mirror_rows(scene: Scene, rows: int, columns: int) -> Field:
     """(rows, columns): the flat index of the pixel that each one mirrors, exact in float32 up to 16 million pixels."""
     upright = cv2.resize(paved(scene), (columns, rows), interpolation=cv2.INTER_AREA) < 0.3
+    upright &= _widths(upright) > _marking_px(scene, rows, columns)
     row = np.arange(rows)[:, None]
     contact = np.maximum.accumulate(np.where(upright, row, 0), axis=0)
     first, last = int(0.08 * rows), rows - 1
@@ -136,15 +141,29 @@ def _mirror_rows(scene: Scene, rows: int, columns: int) -> Field:
     return np.asarray(source * columns + np.arange(columns), np.float32)
 
 
-def wet_road(scene: Scene, rng: np.random.Generator, *, wetness: float) -> Rgb:
-    """After the rain: a covered, uneven sky, a wet road, and the spray of the traffic as a mist that thickens with distance.
+def _marking_px(scene: Scene, rows: int, columns: int) -> Field:
+    """(rows, 1): how wide a thing must look that is no marking: 0.8 m, and the 3 px by which `paved` widens; 0 above."""
+    *_, z = plan_of(scene, rows, columns)
+    width = 3 + 0.8 * scene.view.focal_px * columns / scene.width / z
+    below = (np.arange(rows)[:, None] + 0.5) * scene.height / rows > scene.view.horizon_px
+    return np.asarray(np.where(below, width, 0), np.float32)
 
-    `wet_ground` says how the road looks. The mist's visibility is 1.5 km / wetness^1.5, what meteorologists call mist at
-    its strongest (1 to 5 km, WMO-No. 8): a motorway camera's trees lose a quarter of their edges on wet days.
+
+def _widths(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """(H, W): the length of the run of set pixels in its row that a pixel belongs to, 0 where it is not set."""
+    column = np.arange(mask.shape[1])
+    before = np.maximum.accumulate(np.where(mask, -1, column), axis=1)
+    after = np.minimum.accumulate(np.where(mask, mask.shape[1], column)[:, ::-1], axis=1)[:, ::-1]
+    return np.where(mask, after - before - 1, 0)
+
+
+def wet_road(scene: Scene, rng: np.random.Generator, *, wetness: float) -> Rgb:
+    """After the rain: a covered, uneven sky over a wet road. The air is clear, as on a motorway camera's wet days, whose
+    trees keep their colours; `wet_ground` says how the road looks, and `spray` what the traffic throws up from it.
     """
     planes = overcast(scene, 0.5 + 0.5 * wetness)
     end = int(np.clip(np.ceil(scene.view.horizon_px), 1, scene.height))
     clouds = smooth_noise(rng, max(1, end // 4), max(1, scene.width // 4), scene.width / 12, octaves=3)
     clouds = np.clip(np.float32(0.12) + np.float32(0.10) * clouds, 0, 0.5) * np.float32(wetness)
     planes[:, :end] *= 1 - scene.sky[:end] * cv2.resize(clouds, (scene.width, end))
-    return to_display(wet_ground(scene, planes, rng, wetness, 1500 / wetness**1.5))
+    return to_display(wet_ground(scene, planes, rng, wetness))

@@ -13,6 +13,7 @@ from drivetl.conditions.lamps import headlights
 from drivetl.conditions.lighting import sensor_noise
 from drivetl.conditions.optics import normal, smooth_noise, soften, to_display, to_linear, uniform
 from drivetl.conditions.prior import sky_mask, vanishing_point
+from drivetl.conditions.road import mirrored
 from drivetl.errors import ConfigError, DataError
 
 CAMERA = Camera(FOCAL, HORIZON, WIDTH / 2, CAMERA_M)
@@ -124,6 +125,32 @@ def test_grey_stays_nearly_grey(name: str) -> None:
     grey = np.full((96, 192, 3), 120, np.uint8)
     result = apply(grey, name, 3, 1).reshape(-1, 3).astype(float)
     assert np.ptp(np.median(result, axis=0)) < 22
+
+
+def test_a_wet_road_mirrors_what_stands_on_it() -> None:
+    below = (slice(CAR[0].stop + 3, CAR[0].stop + 25), CAR[1])
+    beside = (below[0], slice(CAR[1].start - 80, CAR[1].start - 20))
+    wet = apply(street(), "wet_road", 5, 3, camera=CAMERA).astype(float)
+    redness = [(wet[part][..., 0] - wet[part][..., 1]).mean() for part in (below, beside)]
+    assert redness[0] > redness[1] + 2
+
+
+def test_a_wet_road_does_not_mirror_its_markings() -> None:
+    plain = np.full((192, 480, 3), 105, np.uint8)
+    plain[:HORIZON] = 215
+    marked = plain.copy()
+    marked[128:134, 230:244] = 230
+    scenes = [scene_of(picture, camera=CAMERA) for picture in (plain, marked)]
+    without, with_ = (mirrored(scene, scene.linear)[:, 136 // 4 :] for scene in scenes)
+    assert np.allclose(without, with_, atol=0.02)
+
+
+def test_a_wet_road_leaves_trees_beside_it_as_they_are() -> None:
+    picture = street()
+    slope = (slice(HORIZON + 20, HORIZON + 70), slice(400, 480))
+    picture[slope] = np.array([64, 79, 72]) + (picture[slope] // 16)
+    wet = apply(picture, "wet_road", 5, 3, camera=CAMERA)
+    assert np.abs(wet[slope].astype(float) - picture[slope]).mean() < 6
 
 
 def test_ego_motion_blurs_the_near_and_not_the_vanishing_point() -> None:

@@ -32,7 +32,8 @@ NOTE = (
     "Medians over frames. luma: mean, 5 % and 95 % quantile; saturation: HSV, 0 to 255; edges: mean slope; noise:"
     " robust deviation of what a median filter removes; contrast: local contrast in the upper, middle and lower third"
     " of the whole picture. The wet frames' camera points a little lower than the day's: its sky region holds trees,"
-    " and its far road more traffic."
+    " and its far road more traffic. without traffic: of per-pixel medians over a quarter of a clip's frames, so noise and"
+    " most of the traffic are gone (a standing queue stays)."
 )
 Image = npt.NDArray[np.uint8]
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -78,22 +79,35 @@ def compare_highway(root: Path, frames: int) -> list[dict[str, Any]]:
     with (root / "attributes.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     kinds = {"day": ("dry", "daytime"), "night": ("dry", "night"), "wet_road": ("wet_road", "daytime")}
-    pictures = {}
+    pictures, empty = {}, {}
     for kind, where in kinds.items():
         names = [row["file_name"] for row in rows if (row["weather"], row["timeofday"]) == where]
         pictures[kind] = [read_rgb(root / "images" / name) for name in spread(names, frames)]
+        empty[kind] = emptied([root / "images" / name for name in names])
     result = []
     for kind in ("night", "wet_road"):
-        groups = {"real day": pictures["day"], f"real {kind}": pictures[kind]}
-        for severity in (1, 3, 5):
-            day = list(enumerate(pictures["day"]))
-            groups[f"{kind} {severity} from day"] = [
-                apply(image, kind, severity, pixel_seed(number, kind, severity), camera=MAST)
-                for number, image in track(day, f"{kind} {severity}")
-            ]
-        for name in REGIONS:
-            result += summary(f"{kind}: {name}", groups, partial(region, name=name))
+        for ending, taken, regions in (
+            ("", pictures, [*REGIONS]),
+            (" without traffic", empty, ["far road", "road"]),
+        ):
+            groups = {"real day": taken["day"], f"real {kind}": taken[kind]}
+            for severity in (1, 3, 5):
+                day = list(enumerate(taken["day"]))
+                groups[f"{kind} {severity} from day"] = [
+                    apply(image, kind, severity, pixel_seed(number, kind, severity), camera=MAST)
+                    for number, image in track(day, f"{kind} {severity}")
+                ]
+            for name in regions:
+                result += summary(f"{kind}: {name}{ending}", groups, partial(region, name=name))
     return result
+
+
+def emptied(paths: list[Path], count: int = 4) -> list[Image]:
+    """The fixed camera's view without traffic: per-pixel medians of `count` interleaved sets of frames."""
+    return [
+        np.median([read_rgb(path) for path in paths[first::count]], axis=0).astype(np.uint8)
+        for first in range(count)
+    ]
 
 
 def compare_fog(data: Path, frames: int) -> list[dict[str, Any]]:
