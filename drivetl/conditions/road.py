@@ -75,9 +75,9 @@ def paved(scene: Scene) -> Field:
         mean = cv2.blur(light, (3, 3))
         uneven = cv2.blur(light * light, (3, 3)) - mean * mean
         even = np.exp(-np.maximum(uneven, 0) / 0.15**2)
-        red, green, blue = (cv2.GaussianBlur(part, (0, 0), 2.0) for part in cv2.split(small))
-        ground = cv2.resize(scene.ground, size, interpolation=cv2.INTER_AREA)
-        colourless = _as_grey_as_the_road(red, green, blue, ground)
+        colours = np.asarray(cv2.GaussianBlur(small, (0, 0), 2.0), np.float32)
+        ground = np.asarray(cv2.resize(scene.ground, size, interpolation=cv2.INTER_AREA), np.float32)
+        colourless = _as_grey_as_the_road(colours, ground)
         usual = cv2.GaussianBlur(light, (0, 0), max(small.shape[1] / 12, 0.5))
         like_its_surroundings = np.exp(
             -(((mean - usual) / 0.55) ** 2)
@@ -88,9 +88,10 @@ def paved(scene: Scene) -> Field:
     return scene.memo["paved"]
 
 
-def _as_grey_as_the_road(red: Field, green: Field, blue: Field, ground: Field) -> Field:
-    """0..1: opponent colours (red - green, their mean - blue, over brightness) within 0.14 of the road's, which is the
+def _as_grey_as_the_road(colours: Field, ground: Field) -> Field:
+    """(H, W, 3) -> (H, W) 0..1: opponent colours (red - green, their mean - blue, over brightness) within 0.14 of the road's, which is the
     median of the ground; more blue counts half, as the shade's light is blue. Trees in haze are grey, but greener."""
+    red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
     bright = (red + green + blue) / 3 + 16
     first, second = (red - green) / bright, ((red + green) / 2 - blue) / bright
     road = ground > 0.8
