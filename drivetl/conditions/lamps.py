@@ -80,10 +80,11 @@ def _spots(scene: Scene) -> npt.NDArray[np.float32]:
     white *= 1 - ground * (depth < 24 * scene.view.height_m)  # lane markings are no lamps
     top = int(np.clip(scene.view.horizon_px - 0.05 * scene.view.focal_px, 0, scene.height) / 2)
     white[:top] = 0
-    reddish = cv2.morphologyEx(np.clip(red - 2.2 * np.maximum(green, blue), 0, 1), cv2.MORPH_TOPHAT, disc)
-    tail = np.clip((reddish - 0.10) / 0.2, 0, 0.5)
-    keep = compact(np.asarray(white, np.float32), reach)
-    white, tail = white * keep, tail * compact(np.asarray(tail, np.float32), 2 * reach)
+    reddish = np.asarray(np.clip(red - 2.2 * np.maximum(green, blue), 0, 1), np.float32)
+    tail = np.clip((cv2.morphologyEx(reddish, cv2.MORPH_TOPHAT, disc) - 0.10) / 0.2, 0, 0.5)
+    white *= compact(np.asarray(white, np.float32), reach)
+    tail *= compact(np.asarray(tail, np.float32), 2 * reach)
+    tail *= compact(reddish, 2 * reach)  # no part of a red ring or of a red van
     colours = [
         white * HEADLIGHT[0] + tail,
         white * HEADLIGHT[1] + 0.06 * tail,

@@ -89,8 +89,11 @@ def paved(scene: Scene) -> Field:
 
 
 def _as_grey_as_the_road(colours: Field, ground: Field) -> Field:
-    """(H, W, 3) -> (H, W) 0..1: opponent colours (red - green, their mean - blue, over brightness) within 0.14 of the road's, which is the
-    median of the ground; more blue counts half, as the shade's light is blue. Trees in haze are grey, but greener."""
+    """(H, W, 3) -> (H, W) 0..1: how close the opponent colours are to the road's, which are the median of the ground's.
+
+    Red - green and their mean - blue, over brightness, within about 0.14; more blue counts half, as the shade's light is
+    blue. Trees in haze are grey, but greener.
+    """
     red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
     bright = (red + green + blue) / 3 + 16
     first, second = (red - green) / bright, ((red + green) / 2 - blue) / bright

@@ -58,6 +58,7 @@ LINES: dict[str, tuple[str, str, Flags]] = {
     "+ layer decay": ("cities", "regions", NAIVE | {"optim.layer_decay": 0.6}),
     "+ source share": ("cities", "regions", NAIVE | {"optim.source_share": 0.3}),
     "full recipe": ("cities", "regions", DEFAULT),
+    "features alone, own recipe": ("features", "regions", DEFAULT),
 }
 """Line -> what it starts from, ignore regions honoured or deleted, the config's keys."""
 BASE = {
@@ -71,6 +72,8 @@ BASE = {
 }
 """Line -> the line it adds its part to."""
 AT_EVERY_BUDGET = ("full recipe", "features alone")
+LONG = "features alone, own recipe"
+"""Eight steps an image: what a user gets who has no detector to start from."""
 
 
 def source(shared: Path, out: Path) -> Job:
@@ -99,7 +102,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
         forget_head(starts["cities"], starts["reset"])
     every = [first]
     plan = [(line, 50) for line in LINES]
-    plan += [(line, labels) for labels in (25, 100, 200) for line in AT_EVERY_BUDGET]
+    plan += [(line, labels) for labels in (25, 100, MOST) for line in AT_EVERY_BUDGET] + [(LONG, MOST)]
     for place in range(0, len(plan), len(LINES)):
         for seed in SEEDS:
             for line, labels in plan[place : place + len(LINES)]:
@@ -197,8 +200,9 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
         "last step, no choice by validation; detections from score 0.005; frequent: classes of 30 objects or more in these "
         "frames (person, rider, car, motorcycle, bicycle); two images a step, the two lowest stages frozen (torchvision's "
         "habit), AdamW 3e-4 (features alone 1e-3). `full recipe`: `recipe: auto` and fitted anchors, what a user gets without a "
-        "word; its source share was chosen at 50 labels on these frames, 25, 100 and 200 were not looked at before. `over that`: paired with the line it builds on. From "
-        "`+ ignore regions` on, ignore regions are honoured, before it what they hide is deleted. "
+        "word; its source share was chosen at 50 labels on these frames, 25, 100 and 200 were not looked at before. "
+        "`features alone`: about as many steps; `own recipe`: those of `recipe: auto`, eight an image and 600 at least. "
+        "`over that`: paired with the line it builds on. From `+ ignore regions` on, ignore regions are honoured, before it what they hide is deleted. "
         "Reproduce: `python tools/study.py city --shared DIR --write`."
     )
     return [("city", "A city with few labels: strasbourg from five other cities", note, rows)]

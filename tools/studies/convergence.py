@@ -19,12 +19,12 @@ from drivetl.evaluation.ground_truth import Floats
 from drivetl.evaluation.learning_curve import seed_multipliers
 
 PICTURE = Path(__file__).parents[2] / "docs" / "transfer.png"
-COLORS = {"full recipe": "#1f77b4", "features alone": "#d95f02"}
+COLORS = {"full recipe": "#1f77b4", "features alone": "#d95f02", city.LONG: "#7570b3"}
 
 
 def jobs(shared: Path, out: Path) -> list[Job]:
     """The city's headline trainings."""
-    lines = tuple(city.name(line, labels, 0)[:-1] for line in city.AT_EVERY_BUDGET for labels in city.BUDGETS)
+    lines = tuple(city.name(line, labels, 0)[:-1] for line in COLORS for labels in city.BUDGETS)
     every = city.jobs(shared, out)
     return [job for job in every if job is every[0] or job.name.startswith(lines)]
 
@@ -60,23 +60,23 @@ def steps_to(curve: dict[int, Floats], wanted: float) -> str:
 
 def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[str, object]]]]:
     """One row per look: AP50 of both lines."""
-    curves = {line: curve(line, out) for line in city.AT_EVERY_BUDGET}
+    curves = {line: curve(line, out) for line in COLORS}
     if not all(curves.values()):
         return []
-    ours, alone = (curves[line] for line in city.AT_EVERY_BUDGET)
+    ours, alone = curves["full recipe"], curves[city.LONG]
     rows: list[dict[str, object]] = []
     for step in sorted(set(ours) | set(alone)):
         row: dict[str, object] = {"steps of two images": step}
         for line, found in curves.items():
             row[f"{line}, AP50"] = worded(found[step][:, None]) if step in found else "-"
         if step in ours:
-            row["features alone need"] = steps_to(alone, float(ours[step][0]))
+            row["from features needs"] = steps_to(alone, float(ours[step][0]))
         rows.append(row)
     images = len(_first(jobs, out).data.images)
     note = (
         f"AP50 in percent on {len(range(0, images, 3))} frames of strasbourg while training on {city.MOST} labelled ones, "
-        "mean and 95 % interval over three seeds (not over frames). Step 0: before the first step. `features alone need`: "
-        "steps until the line from the pretrained features has the AP50 that the full recipe has in this row. "
+        "mean and 95 % interval over three seeds (not over frames). Step 0: before the first step. `from features needs`: "
+        f"steps until `{city.LONG}` has the AP50 that the full recipe has in this row. "
         "Reproduce: `python tools/study.py city ...`, then `python tools/study.py convergence --shared DIR --write`."
     )
     return [("convergence", "AP against steps: carried over, and from features alone", note, rows)]
