@@ -24,8 +24,9 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/uv
 demo: $(READY)
 	$(BIN)/drivetl demo --out runs/demo
 
+# The tests' tensors are tiny: a second thread would wait for the first, and for every other process of the machine.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

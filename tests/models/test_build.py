@@ -49,7 +49,7 @@ def test_a_saved_detector_comes_back_bit_for_bit(tmp_path, frozen):
         TINY, frozen_norm=frozen, anchor_sizes=((8.0, 12.0),) * 4, anchor_ratios=((0.5, 2.0),) * 4
     )
     model = tiny_run(tmp_path, spec)
-    detector = load_detector(tmp_path, device="cpu")
+    detector = load_detector(tmp_path, device="cpu", precision="fp32")
     image = torch.randint(0, 255, (3, 60, 100), dtype=torch.uint8)
     with torch.inference_mode():
         before = model([image / 255.0])[0]

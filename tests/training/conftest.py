@@ -90,6 +90,6 @@ def source(tmp_path_factory):
     train = write_tree(root / "train")
     val = write_tree(root / "val", n_images=4, first_drive=10, seed=1)
     config = tiny_training(train, val)
-    config = replace(config, optim=replace(config.optim, epochs=6, lr=3e-3), eval=EvalConfig(6, 2))
+    config = replace(config, optim=replace(config.optim, epochs=20, lr=2e-3), eval=EvalConfig(20, 2))
     finetune(config, root / "run")
     return config, root / "run"
