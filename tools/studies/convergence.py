@@ -69,8 +69,7 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
         row: dict[str, object] = {"steps of two images": step}
         for line, found in curves.items():
             row[f"{line}, AP50"] = worded(found[step][:, None]) if step in found else "-"
-        if step in ours:
-            row["from features needs"] = steps_to(alone, float(ours[step][0]))
+        row["from features needs"] = steps_to(alone, float(ours[step][0])) if step in ours else "-"
         rows.append(row)
     images = len(_first(jobs, out).data.images)
     note = (
