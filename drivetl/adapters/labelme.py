@@ -121,14 +121,14 @@ def _objects(reading: Reading, shapes: list[Any], path: Path, size: tuple[int, i
         at = ("shapes", position)
         with reading.object(label if isinstance(label, str) and label else "(no label)", path, at):
             record = mapping(shape, place)
-            kind = record.get("shape_type") or "polygon"
+            kind = text(record.get("shape_type") or "polygon", f"shape_type of {place}")
             if not isinstance(label, str) or not label:
                 reading.drop("(no label)", "without a label", path)
                 continue
             if kind in NO_REGIONS:
                 reading.drop(label, NO_REGIONS[kind])
                 continue
-            item = _shape(record, str(kind), label, place, size)
+            item = _shape(record, kind, label, place, size)
             if item is None:
                 reading.drop(label, "an empty mask")
                 continue

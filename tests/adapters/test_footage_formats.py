@@ -160,6 +160,14 @@ def test_labelme_masks_are_pictures_at_their_first_point(tmp_path: Path) -> None
             convert_tree("labelme", root)
 
 
+def test_labelme_shape_types_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    document = json.loads(trees.labelme()["drive_1/a.json"])
+    document["shapes"][0]["shape_type"] = [[]]
+    root = write_tree(tmp_path, {"a.json": json.dumps(document).encode(), "a.png": trees.picture()})
+    with pytest.raises(DataError, match=re.escape("shape_type of shapes[0] is [[]], not a text")):
+        convert_tree("labelme", root)
+
+
 def test_labelme_finds_images_by_windows_paths_and_refuses_to_climb(tmp_path: Path) -> None:
     files = trees.labelme()
     files["labels/a.json"] = files.pop("drive_1/a.json").replace(b'"a.png"', b'"..\\\\drive_1\\\\a.png"')
