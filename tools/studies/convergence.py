@@ -107,12 +107,13 @@ def picture(jobs: list[Job], out: Path) -> Path:
     left.set(xlabel="labelled frames of the new city", ylabel="AP50, %", xscale="log")
     left.set_xticks(list(city.BUDGETS), [str(labels) for labels in city.BUDGETS])
     left.minorticks_off()
-    right.set(xlabel=f"steps of two images, {city.MOST} labelled frames", ylim=(0, None))
+    right.set(xlabel=f"steps of two images, {city.MOST} labelled frames")
     left.set_title("What labels buy", loc="left")
     right.set_title("What steps buy", loc="left")
     for axis in (left, right):
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
+    left.set_ylim(0, 1.3 * left.get_ylim()[1])  # shared; room for the legend
     left.legend(frameon=False, loc="upper left")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
