@@ -58,6 +58,7 @@ LINES: dict[str, tuple[str, str, Flags]] = {
     "+ layer decay": ("cities", "regions", NAIVE | {"optim.layer_decay": 0.6}),
     "+ source share": ("cities", "regions", NAIVE | {"optim.source_share": 0.3}),
     "full recipe": ("cities", "regions", DEFAULT),
+    "full recipe, 8 epochs": ("cities", "regions", DEFAULT | {"optim.epochs": 8}),
     "features alone, own recipe": ("features", "regions", DEFAULT),
 }
 """Line -> what it starts from, ignore regions honoured or deleted, the config's keys."""
@@ -69,9 +70,12 @@ BASE = {
     "+ layer decay": "+ ignore regions",
     "+ source share": "+ ignore regions",
     "full recipe": "+ ignore regions",
+    "full recipe, 8 epochs": "full recipe",
 }
 """Line -> the line it adds its part to."""
 AT_EVERY_BUDGET = ("full recipe", "features alone")
+LONGER = "full recipe, 8 epochs"
+"""Whether more steps would pay: the recipe takes 4 epochs of 50 frames, 3 of 100 and 200."""
 LONG = "features alone, own recipe"
 """Eight steps an image: what a user gets who has no detector to start from."""
 
@@ -102,7 +106,8 @@ def jobs(shared: Path, out: Path) -> list[Job]:
         forget_head(starts["cities"], starts["reset"])
     every = [first]
     plan = [(line, 50) for line in LINES]
-    plan += [(line, labels) for labels in (25, 100, MOST) for line in AT_EVERY_BUDGET] + [(LONG, MOST)]
+    plan += [(line, labels) for labels in (25, 100, MOST) for line in AT_EVERY_BUDGET]
+    plan += [(LONGER, 100), (LONGER, MOST), (LONG, MOST)]
     for place in range(0, len(plan), len(LINES)):
         for seed in SEEDS:
             for line, labels in plan[place : place + len(LINES)]:
