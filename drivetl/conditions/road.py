@@ -56,16 +56,22 @@ def _tracks(scene: Scene, rng: np.random.Generator, rows: int, columns: int) -> 
 
 def plan_of(scene: Scene, rows: int, columns: int) -> tuple[Field, Field, Field]:
     """Where each pixel of a smaller picture lies on the road: metres right of the axis, metres ahead, (rows, 1) ahead."""
-    z = np.asarray(cv2.resize(np.repeat(scene.ground_m, 2, axis=1), (1, rows)).reshape(rows, 1), np.float32)
+    z = _ahead(scene, rows)
     u = (np.arange(columns, dtype=np.float32)[None] + 0.5) * scene.width / columns - scene.view.centre_px
     across = np.asarray(u * z * np.float32(1 / scene.view.focal_px), np.float32)
     return across, np.asarray(np.broadcast_to(z, across.shape), np.float32), z
 
 
+def _ahead(scene: Scene, rows: int) -> Field:
+    """(rows, 1): how far ahead the road lies at each row of a smaller picture, m."""
+    z = cv2.resize(np.repeat(scene.ground_m, 2, axis=1), (1, rows))
+    return np.asarray(z.reshape(rows, 1), np.float32)
+
+
 def paved(scene: Scene) -> Field:
     """(H, W) 0..1: ground that is grey and even enough to be road; grass, cars and what lies far on it do not mirror.
 
-    Shadows count half, and their blue not as colour: road in the shade of trees is road.
+    Shadows and their blue count half: road in the shade of trees is road.
     """
     if "paved" not in scene.memo:
         size = (max(1, scene.width // 4), max(1, scene.height // 4))
@@ -147,8 +153,7 @@ def _mirror_rows(scene: Scene, rows: int, columns: int) -> Field:
 
 def _marking_px(scene: Scene, rows: int, columns: int) -> Field:
     """(rows, 1): how wide a thing must look that is no marking: 0.8 m, and the 3 px by which `paved` widens; 0 above."""
-    *_, z = plan_of(scene, rows, columns)
-    width = 3 + 0.8 * scene.view.focal_px * columns / scene.width / z
+    width = 3 + 0.8 * scene.view.focal_px * columns / scene.width / _ahead(scene, rows)
     below = (np.arange(rows)[:, None] + 0.5) * scene.height / rows > scene.view.horizon_px
     return np.asarray(np.where(below, width, 0), np.float32)
 

@@ -86,20 +86,26 @@ def compare_highway(root: Path, frames: int) -> list[dict[str, Any]]:
         empty[kind] = emptied([root / "images" / name for name in names])
     result = []
     for kind in ("night", "wet_road"):
-        for ending, taken, regions in (
-            ("", pictures, [*REGIONS]),
-            (" without traffic", empty, ["far road", "road"]),
-        ):
-            groups = {"real day": taken["day"], f"real {kind}": taken[kind]}
-            for severity in (1, 3, 5):
-                day = list(enumerate(taken["day"]))
-                groups[f"{kind} {severity} from day"] = [
-                    apply(image, kind, severity, pixel_seed(number, kind, severity), camera=MAST)
-                    for number, image in track(day, f"{kind} {severity}")
-                ]
-            for name in regions:
-                result += summary(f"{kind}: {name}{ending}", groups, partial(region, name=name))
+        result += beside_real(kind, pictures, [*REGIONS])
+        result += beside_real(kind, empty, ["far road", "road"], " without traffic")
     return result
+
+
+def beside_real(
+    kind: str, pictures: dict[str, list[Image]], regions: list[str], ending: str = ""
+) -> list[dict[str, Any]]:
+    """Rows of one condition: real day, the real condition, and ours made of the day at three severities."""
+    groups = {"real day": pictures["day"], f"real {kind}": pictures[kind]}
+    for severity in (1, 3, 5):
+        groups[f"{kind} {severity} from day"] = [
+            apply(image, kind, severity, pixel_seed(number, kind, severity), camera=MAST)
+            for number, image in track(list(enumerate(pictures["day"])), f"{kind} {severity}")
+        ]
+    return [
+        row
+        for name in regions
+        for row in summary(f"{kind}: {name}{ending}", groups, partial(region, name=name))
+    ]
 
 
 def emptied(paths: list[Path], count: int = 4) -> list[Image]:

@@ -43,6 +43,10 @@ FITTED = NAIVE | {"model.anchors": "fit"}
 LEFT = ("epochs", "lr", "layer_decay", "heads_only_epochs", "frozen_stages", "l2sp", "ema", "source_share")
 DEFAULT: Flags = {"optim.recipe": "auto", "optim.batch_size": 2} | {f"optim.{key}": "auto" for key in LEFT}
 """What a user gets who writes none of these: drivetl/training/recipe.py, anchors fitted."""
+LONGER = "full recipe, 8 epochs"
+"""Whether more steps would pay: the recipe takes 4 epochs of 50 frames, 3 of 100 and 200."""
+LONG = "features alone, own recipe"
+"""Eight steps an image: what a user gets who has no detector to start from."""
 LINES: dict[str, tuple[str, str, Flags]] = {
     "features alone": ("features", "regions", NAIVE | {"optim.lr": 1e-3, "model.anchors": "fit"}),
     "heads only": ("cities", "regions", NAIVE | {"optim.frozen_stages": 9}),
@@ -58,8 +62,8 @@ LINES: dict[str, tuple[str, str, Flags]] = {
     "+ layer decay": ("cities", "regions", NAIVE | {"optim.layer_decay": 0.6}),
     "+ source share": ("cities", "regions", NAIVE | {"optim.source_share": 0.3}),
     "full recipe": ("cities", "regions", DEFAULT),
-    "full recipe, 8 epochs": ("cities", "regions", DEFAULT | {"optim.epochs": 8}),
-    "features alone, own recipe": ("features", "regions", DEFAULT),
+    LONGER: ("cities", "regions", DEFAULT | {"optim.epochs": 8}),
+    LONG: ("features", "regions", DEFAULT),
 }
 """Line -> what it starts from, ignore regions honoured or deleted, the config's keys."""
 BASE = {
@@ -70,14 +74,10 @@ BASE = {
     "+ layer decay": "+ ignore regions",
     "+ source share": "+ ignore regions",
     "full recipe": "+ ignore regions",
-    "full recipe, 8 epochs": "full recipe",
+    LONGER: "full recipe",
 }
 """Line -> the line it adds its part to."""
 AT_EVERY_BUDGET = ("full recipe", "features alone")
-LONGER = "full recipe, 8 epochs"
-"""Whether more steps would pay: the recipe takes 4 epochs of 50 frames, 3 of 100 and 200."""
-LONG = "features alone, own recipe"
-"""Eight steps an image: what a user gets who has no detector to start from."""
 
 
 def source(shared: Path, out: Path) -> Job:

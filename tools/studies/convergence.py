@@ -59,7 +59,7 @@ def steps_to(curve: dict[int, Floats], wanted: float) -> str:
 
 
 def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[str, object]]]]:
-    """One row per look: AP50 of both lines."""
+    """One row per look: AP50 of every line."""
     curves = {line: curve(line, out) for line in COLORS}
     if not all(curves.values()):
         return []

@@ -20,9 +20,10 @@ from studies.runs import Job, written
 
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset
-from drivetl.coco.records import Dataset
+from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.coco.writing import write_dataset
-from drivetl.evaluation.results import load_results
+from drivetl.evaluation.ground_truth import Floats
+from drivetl.evaluation.results import Results, load_results
 
 SWEEPS = {
     **{
@@ -139,29 +140,31 @@ def _label_rows(out: Path) -> list[dict[str, object]]:
         found = [out / "found" / f"highway_none_{seed}" / f"{name}.npz" for seed in weather.SEEDS]
         if not dataset.is_file() or not all(path.is_file() for path in found):
             continue
+        images = read_dataset(dataset).images
         best, of_label = [], []
         for results in map(load_results, found):
             sure = results.where(results.scores >= 0.5)
-            for image in read_dataset(dataset).images:
-                here = sure.where(sure.image_id == image.id)
-                boxes = np.array([item.bbox_xywh for item in image.annotations]).reshape(-1, 4)
-                if not len(boxes):
-                    continue
-                if not len(here.scores):
-                    of_label.append(np.zeros(len(boxes)))
-                    continue
-                overlap = mask_api.iou(here.boxes_xywh, boxes, [0] * len(boxes))
-                overlap *= here.category_id[:, None] == [item.category_id for item in image.annotations]
-                best.append(overlap.max(axis=1))
-                of_label.append(overlap.max(axis=0))
+            for image in images:
+                overlap = _overlaps(sure.where(sure.image_id == image.id), image)
+                best.append(overlap.max(axis=1, initial=0))
+                of_label.append(overlap.max(axis=0, initial=0))
         fit, reached = np.concatenate(best), np.concatenate(of_label)
         low, middle, high = np.quantile(fit[fit > 0.1], (0.25, 0.5, 0.75))
-        labels, images = len(reached) // len(found), len(read_dataset(dataset).images)
-        row: dict[str, object] = {"clip": name, "labels": labels, "an image": labels / images}
+        labels = len(reached) // len(found)
+        row: dict[str, object] = {"clip": name, "labels": labels, "an image": labels / len(images)}
         row |= {"IoU, lower quartile": float(low), "median": float(middle), "upper quartile": float(high)}
         row |= {f"recall at {least}": float((reached >= least).mean()) for least in (0.3, 0.5)}
         rows.append(row)
     return rows
+
+
+def _overlaps(found: Results, image: ImageRecord) -> Floats:
+    """(detections, labels) of one image: their IoU, 0 between classes."""
+    if not len(found) or not image.annotations:  # for which pycocotools has no matrix
+        return np.zeros((len(found), len(image.annotations)))
+    boxes = np.array([item.bbox_xywh for item in image.annotations])
+    same = found.category_id[:, None] == [item.category_id for item in image.annotations]
+    return np.asarray(mask_api.iou(found.boxes_xywh, boxes, [0] * len(boxes)) * same)
 
 
 def _rows(run: str, results: dict[str, object]) -> list[dict[str, object]]:
