@@ -23,7 +23,7 @@ from drivetl.coco.split import group_images
 from drivetl.config import FinetuneConfig, load_config
 from drivetl.errors import ConfigError
 from drivetl.evaluation.sweep import stratified_order
-from drivetl.models.checkpoint import read_source
+from drivetl.models.source import read_source
 from drivetl.resources import shipped
 from drivetl.training.finetune import MAY_CHANGE, read_pair
 from drivetl.training.recipe import Start, settled, start_of

@@ -27,8 +27,9 @@ from drivetl.evaluation.ground_truth import Floats
 from drivetl.evaluation.results import Results
 from drivetl.evaluation.statistics import draw_weights, few_units, percentile_interval
 from drivetl.evaluation.store import match
-from drivetl.models.checkpoint import load_detector, load_source_detector
+from drivetl.models.checkpoint import load_detector
 from drivetl.models.detector import Detector
+from drivetl.models.source import load_source_detector
 from drivetl.models.surgery import fold
 from drivetl.training.distributed import Group
 from drivetl.training.prepare import Prepared

@@ -21,8 +21,9 @@ from drivetl.models import surgery
 from drivetl.models.anchor_fit import Decision, fit
 from drivetl.models.anchors import expand_rpn, scaled_boxes, spec_of, strides_of
 from drivetl.models.build import ModelSpec, architecture, box_architecture, build_model
-from drivetl.models.checkpoint import Source, load_backbone, read_source
 from drivetl.models.norm import choose_norm
+from drivetl.models.source import Source, read_source
+from drivetl.models.weights import load_backbone
 from drivetl.training.recipe import settled, start_of
 
 Relation = dict[str, dict[str, float]]

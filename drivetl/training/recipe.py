@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from drivetl.config import AUTO, FinetuneConfig
-from drivetl.models.checkpoint import Source
+from drivetl.models.source import Source
 
 Start = Literal["detector", "features", "none"]
 

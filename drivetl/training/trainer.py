@@ -22,7 +22,8 @@ from drivetl.data.sampling import EpochBatches
 from drivetl.evaluation.results import save_results
 from drivetl.evaluation.store import match
 from drivetl.models.build import ModelSpec, architecture
-from drivetl.models.checkpoint import portable_state, save_model
+from drivetl.models.checkpoint import save_model
+from drivetl.models.weights import portable_state
 from drivetl.training.distributed import Group, wrap
 from drivetl.training.ema import Average, Held, Swapped
 from drivetl.training.loop import Means, train_epoch

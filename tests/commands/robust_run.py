@@ -5,7 +5,8 @@ import json
 import torch
 
 from drivetl.models.build import ModelSpec, build_model
-from drivetl.models.checkpoint import portable_state, save_model
+from drivetl.models.checkpoint import save_model
+from drivetl.models.weights import portable_state
 
 SPEC = ModelSpec(
     "fasterrcnn_tiny_fpn", ("car", "pedestrian"), 96, 256, 50, 30, 64, 20, 0.05, frozen_norm=False

@@ -10,7 +10,8 @@ from drivetl.cli import main
 from drivetl.errors import ConfigError
 from drivetl.export import onnx as export_onnx
 from drivetl.models.build import ModelSpec, build_model
-from drivetl.models.checkpoint import load_detector, portable_state, save_model
+from drivetl.models.checkpoint import load_detector, save_model
+from drivetl.models.weights import portable_state
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

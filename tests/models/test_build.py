@@ -8,15 +8,10 @@ import torch
 
 from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models.build import ARCHITECTURES, ModelSpec, build_model, set_anchors, stage_parameters
-from drivetl.models.checkpoint import (
-    load_backbone,
-    load_detector,
-    portable_state,
-    read_source,
-    read_weights,
-    save_model,
-)
+from drivetl.models.checkpoint import load_detector, save_model
 from drivetl.models.norm import FusedFrozenBatchNorm2d
+from drivetl.models.source import read_source
+from drivetl.models.weights import load_backbone, portable_state, read_weights
 
 TINY = ModelSpec("fasterrcnn_tiny_fpn", ("car", "tram"), 64, 128, 20, 20, 16, 10, 0.05, frozen_norm=False)
 

@@ -8,7 +8,7 @@ import torch
 
 from drivetl.models import surgery
 from drivetl.models.build import ARCHITECTURES, ModelSpec, architecture, box_architecture, build_model
-from drivetl.models.checkpoint import load_source_detector
+from drivetl.models.source import load_source_detector
 from drivetl.models.surgery import MASK_BRANCH
 
 BOXES, MASKS = "fasterrcnn_mobilenet_v2_lite_fpn", "maskrcnn_mobilenet_v2_lite_fpn"

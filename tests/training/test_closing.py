@@ -13,8 +13,8 @@ from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Annotation, Dataset, ImageRecord
 from drivetl.errors import DataError
 from drivetl.evaluation.results import Results, load_results, of_image, save_results
-from drivetl.models.checkpoint import read_weights
 from drivetl.models.detector import Detections
+from drivetl.models.weights import read_weights
 from drivetl.training.closing import outcome, verdict
 from drivetl.training.finetune import finetune
 from drivetl.training.trainer import BEST_DETECTIONS, SOURCE_DETECTIONS

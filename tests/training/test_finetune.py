@@ -14,7 +14,8 @@ import yaml
 from drivetl.config import dump_yaml, load_config
 from drivetl.errors import CheckpointError, ConfigError, DrivetlError
 from drivetl.evaluation.heldout import levels
-from drivetl.models.checkpoint import load_detector, read_manifest, read_weights
+from drivetl.models.checkpoint import load_detector, read_manifest
+from drivetl.models.weights import read_weights
 from drivetl.training import loop, trainer
 from drivetl.training.finetune import finetune
 from drivetl.training.rundir import read_metrics

@@ -11,7 +11,7 @@ import yaml
 from drivetl.commands import dispatch
 from drivetl.config import AUTO, BY_RECIPE, dump_yaml, load_config
 from drivetl.errors import ConfigError
-from drivetl.models.checkpoint import read_weights
+from drivetl.models.weights import read_weights
 from drivetl.training.finetune import finetune
 from drivetl.training.recipe import FEW, recipe, settled
 from drivetl.training.rundir import read_metrics

@@ -14,7 +14,7 @@ from drivetl.coco.io import read_dataset
 from drivetl.coco.writing import write_dataset
 from drivetl.config import FinetuneConfig
 from drivetl.errors import ConfigError
-from drivetl.models.checkpoint import read_weights
+from drivetl.models.weights import read_weights
 from drivetl.training.ema import Average, Held, Swapped, source_share_of_class
 from drivetl.training.finetune import finetune
 
