@@ -80,6 +80,21 @@ class IgnoreAwareRPN(RegionProposalNetwork):  # type: ignore[misc]
         ]
         return spared, matched
 
+    def compute_loss(
+        self,
+        objectness: Tensor,
+        pred_bbox_deltas: Tensor,
+        labels: list[Tensor],
+        regression_targets: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """torchvision's losses; 0 where an ignore region hides every anchor of the batch (a mean over none is NaN)."""
+        if not any(bool((label >= BACKGROUND).any()) for label in labels):
+            return nothing_learnt(objectness, pred_bbox_deltas)
+        losses: tuple[Tensor, Tensor] = super().compute_loss(
+            objectness, pred_bbox_deltas, labels, regression_targets
+        )
+        return losses
+
 
 class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
     """RoI heads whose losses leave out what nobody knows."""
@@ -203,12 +218,20 @@ def roi_loss(
     class_logits (R, K + 1), box_deltas (R, 4 (K + 1)), labels and regression_targets per image (R_i,), (R_i, 4);
     known (R, K + 1) bool as from `known_classes`. A class that is not known stays out of the RoI's softmax: its
     logit gets gradient exactly 0, in the spirit of the partial-label losses of Zhao et al. 2020, "Object detection
-    with a unified label space from multiple datasets". With `known` None this is torchvision's `fastrcnn_loss`.
+    with a unified label space from multiple datasets". With `known` None this is torchvision's `fastrcnn_loss`; with no
+    RoI (ignore regions hide all) both are 0.
     """
+    if not len(class_logits):
+        return nothing_learnt(class_logits, box_deltas)
     if known is not None:
         class_logits = class_logits.masked_fill(~known, float("-inf"))
     losses: tuple[Tensor, Tensor] = fastrcnn_loss(class_logits, box_deltas, labels, regression_targets)
     return losses
+
+
+def nothing_learnt(scores: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
+    """Two losses of 0 that every prediction is part of: its gradient is 0, and a group of processes waits for nobody."""
+    return scores.sum() * 0, deltas.sum() * 0
 
 
 _OURS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {

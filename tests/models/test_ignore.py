@@ -228,6 +228,21 @@ def test_images_without_objects_or_with_a_region_over_everything_are_learnt_from
     assert all(torch.isfinite(value) for value in losses.values())
 
 
+@pytest.mark.parametrize("region", [[0.0, 0, 160, 96], [-500.0, -500, 800, 800]])
+def test_law_a_batch_that_is_hidden_as_a_whole_teaches_the_heads_nothing(images, region):
+    """Frames of an empty car park under one region: the mean over no RoI, and no anchor, is 0 and not NaN."""
+    model = masked_model()
+    hidden = target([], []) | {"ignore_boxes": torch.tensor([region])}
+    losses = losses_of(model, images[:1], [hidden])
+    assert losses["loss_classifier"] == 0 == losses["loss_box_reg"]
+    assert all(torch.isfinite(value) for value in losses.values())
+    sum(losses.values()).backward()
+    assert all(value.grad is not None and not value.grad.any() for value in model.roi_heads.parameters())
+    if region[0] < 0:  # no anchor looks out of it either
+        assert losses["loss_objectness"] == 0 == losses["loss_rpn_box_reg"]
+        assert not any(value.grad.any() for value in model.rpn.parameters())
+
+
 def test_model_keeps_its_keys_and_inference():
     model = tiny().eval()
     state, image = {key: value.clone() for key, value in model.state_dict().items()}, torch.rand(3, 96, 160)
