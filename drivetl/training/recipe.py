@@ -1,9 +1,9 @@
 """A recipe by the number of labels: what `optim.recipe: auto` fills in where the config says nothing.
 
-Few labels and a detector to start from: hold on to it. A short training with the lowest stages frozen, and a share of
-the start in the weights that are judged and saved, larger where a class has few examples: section `city` of
-BENCHMARKS.md has what each part of it is worth. Many labels: let it learn. Features alone know no box yet, so neck and
-heads need higher rates and more steps; random weights, most.
+Few labels and a detector to start from: hold on to it. The fewer, the shorter the training; the lowest stages are
+frozen, and the weights that are judged and saved keep a share of the start, larger where a class has few examples:
+section `city` of BENCHMARKS.md has what each part of it is worth. Many labels: let it learn. Features alone know no box
+yet, so neck and heads need higher rates and more steps; random weights, most.
 """
 
 from __future__ import annotations
@@ -41,22 +41,25 @@ class Recipe:
 def recipe(n_images: int, start: Start, batch_size: int) -> Recipe:
     """The recipe for `n_images` labelled training images (empty ones count) at `batch_size` images per step.
 
-    With few labels the length is set in steps, 1.5 (detector), 8 (features) or 12 (random weights) per image within
-    bounds; with many in epochs.
+    With few labels the length is set in steps within bounds, 8 (features) or 12 (random weights) per image; a detector
+    takes n / 25, 4 at most: the fewer the labels, the less often each may be seen before it is learnt by heart. With
+    many labels it is set in epochs, and never in fewer steps than with few.
     """
     few = n_images <= FEW
 
-    def epochs(per_image: float, least: int, most: int) -> int:
+    def epochs(per_image: float, least: int, most: int, if_many: int) -> int:
         steps = min(float(most), max(float(least), per_image * n_images))
-        return math.ceil(steps / math.ceil(max(1, n_images) / batch_size))
+        needed = math.ceil(steps / math.ceil(max(1, n_images) / batch_size))
+        return needed if few else max(if_many, needed)
 
     if start == "detector":
+        length = epochs(min(4.0, n_images / 25), 90, 800, 12)
         if few:
-            return Recipe(epochs(1.5, 90, 300), 3e-4, 1.0, 0, 2, 0.0, 0.0, 0.3)
-        return Recipe(12, 2e-4, 0.7, 1, 1, 0.0, 0.999, 0.0)
+            return Recipe(length, 3e-4, 1.0, 0, 2, 0.0, 0.0, 0.3)
+        return Recipe(length, 2e-4, 0.7, 1, 1, 0.0, 0.999, 0.0)
     if start == "features":
-        return Recipe(epochs(8, 600, 1600) if few else 8, 5e-4, 0.7, 0, 0, 0.0, 0.0, 0.0)
-    return Recipe(epochs(12, 1500, 2400) if few else 24, 1e-3, 1.0, 0, 0, 0.0, 0.0, 0.0)
+        return Recipe(epochs(8, 600, 1600, 8), 5e-4, 0.7, 0, 0, 0.0, 0.0, 0.0)
+    return Recipe(epochs(12, 1500, 2400, 24), 1e-3, 1.0, 0, 0, 0.0, 0.0, 0.0)
 
 
 def start_of(source: Source | None) -> Start:

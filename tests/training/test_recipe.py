@@ -30,7 +30,7 @@ def written(tmp_path, text, name="c.yaml"):
 @pytest.mark.parametrize("start", ["detector", "features", "none"])
 @pytest.mark.parametrize("batch", [1, 4, 16])
 def test_law_few_labels_get_steps_within_bounds(start, batch):
-    least, most = {"detector": (90, 300), "features": (600, 1600), "none": (1500, 2400)}[start]
+    least, most = {"detector": (90, 800), "features": (600, 1600), "none": (1500, 2400)}[start]
     before = 0
     for n in (1, 10, 25, 50, 100, FEW):
         per_epoch = -(-n // batch)
@@ -40,10 +40,21 @@ def test_law_few_labels_get_steps_within_bounds(start, batch):
         before = steps
 
 
+@pytest.mark.parametrize("start", ["detector", "features", "none"])
+@pytest.mark.parametrize("batch", [1, 4, 16, 64])
+def test_law_more_labels_never_mean_fewer_steps(start, batch):
+    per_epoch = [-(-n // batch) for n in range(1, 2 * FEW)]
+    steps = [recipe(n, start, batch).epochs * each for n, each in enumerate(per_epoch, 1)]
+    assert all(
+        after > before - each for before, after, each in zip(steps, steps[1:], per_epoch, strict=False)
+    )
+
+
 def test_a_few_labels_hold_on_to_a_detector_and_many_let_it_learn():
     few, many = recipe(50, "detector", 4), recipe(5000, "detector", 4)
     assert few.frozen_stages > many.frozen_stages and few.source_share > many.source_share
     assert few.epochs * 13 < many.epochs * 1250  # steps
+    assert few.epochs < recipe(FEW, "detector", 4).epochs  # fewer labels are seen less often
     assert recipe(50, "none", 4).frozen_stages == 0 == recipe(50, "none", 4).l2sp
     assert recipe(50, "features", 4).lr > few.lr
 
@@ -61,7 +72,7 @@ def test_what_is_not_written_is_left_to_the_recipe_and_what_is_written_wins(tmp_
     assert (done.optim.lr, done.optim.ema) == (0.5, 0.5)
     chosen = recipe(50, "detector", 4)
     assert (done.optim.epochs, done.optim.frozen_stages) == (chosen.epochs, chosen.frozen_stages)
-    assert said.startswith("recipe for 50 labelled images (few) from a detector: epochs 7, layer_decay 1")
+    assert said.startswith("recipe for 50 labelled images (few) from a detector: epochs 8, layer_decay 1")
     assert "lr" not in said and "ema" not in said
     values = done.as_dict()
     assert all(values[key.split(".")[0]][key.split(".")[1]] != AUTO for key in BY_RECIPE)
