@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -245,6 +246,8 @@ def _left_to_recipe(words: list[str]) -> list[str]:
     """`--key=value` words, the last of a key wins; `auto`, or nothing under `optim.recipe: auto`, becomes AUTO."""
     values = dict(word.removeprefix("--").split("=", 1) for word in words)
     for key in BY_RECIPE:
+        if re.fullmatch(rf"{AUTO}(\.0*)?", values.get(key, "")):
+            raise ConfigError(f"{key} is {values[key]} - write a value, or auto to leave it to the recipe")
         unwritten = values.get("optim.recipe") == "auto" and key not in values
         if unwritten or values.get(key) == "auto":
             values[key] = str(AUTO)

@@ -80,6 +80,13 @@ def test_what_is_not_written_is_left_to_the_recipe_and_what_is_written_wins(tmp_
     assert again == done and settled(again, 9000, "none") == (done, "")
 
 
+@pytest.mark.parametrize("text", ["optim: {lr: -1}", "optim: {recipe: auto, epochs: -1}"])
+def test_law_no_number_that_was_written_is_taken_for_auto(tmp_path, text):
+    key = "lr" if "lr" in text else "epochs"
+    with pytest.raises(ConfigError, match=rf"optim\.{key} is -1 - write a value, or auto"):
+        load_config(written(tmp_path, DATA + text))
+
+
 def test_as_written_leaves_nothing_to_the_recipe(tmp_path):
     config = load_config(written(tmp_path, DATA + "optim: {lr: 0.5}\n"))
     assert (config.optim.epochs, config.optim.frozen_stages, config.eval.every) == (12, 0, 1)
