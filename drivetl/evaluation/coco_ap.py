@@ -131,7 +131,11 @@ def ap(store: MatchStore, iou: float | None = None, weights: Floats | None = Non
     iou: one of 0.5, 0.55, ..., 0.95, or None for their mean; weights: (B, I) in the store's image order, None for ones.
     Returns (B,), NaN where a draw holds no object. Weights of one give the point estimate.
     """
-    each = class_ap(store, iou, weights, view)
+    return over_present(class_ap(store, iou, weights, view))
+
+
+def over_present(each: Floats) -> Floats:
+    """(B, K) -> (B,): the mean over the classes that a draw holds; NaN where it holds none."""
     known = ~np.isnan(each)
     total = np.where(known, each, 0.0).sum(axis=1)
     mean: Floats = np.full(len(each), np.nan)

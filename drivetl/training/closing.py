@@ -27,7 +27,7 @@ def outcome(run: Path, rows: list[dict[str, Any]], best: dict[str, Any], val: Da
     """
     before = rows[0] if rows and rows[0]["epoch"] == 0 else None
     found: dict[str, Any] = {"metric": "AP", "before": before, "best": best, "delta": None}
-    found["drives"] = len({image.sequence or f"image {image.id}" for image in val.images})
+    found["drives"] = drives(val)
     found["images"] = len(val.images)
     if before is not None and best["epoch"] > 0:
         stores = {
@@ -39,6 +39,11 @@ def outcome(run: Path, rows: list[dict[str, Any]], best: dict[str, Any], val: Da
         found["delta"] = {"point" if key == "delta" else key: compared["rows"][0][key] for key in keys}
         found |= {"draws": compared["draws"], "warning": compared["warning"]}
     return found | {"verdict": verdict(found, rows)}
+
+
+def drives(data: Dataset) -> int:
+    """How many drives; an image whose drive is not known is one of its own."""
+    return len({image.sequence or f"image {image.id}" for image in data.images})
 
 
 def verdict(found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
@@ -77,7 +82,13 @@ def _forgotten(found: dict[str, Any]) -> list[str]:
     ]
     table += [f"| {' | '.join(row)} |" for row in forgetting.lines(found)]
     about = f"What it forgot: AP on `{found['data']}`, {found['images']} images of {found['drives']} drives."
-    return [about, "", *table, ""]
+    return [
+        about,
+        "",
+        *table,
+        "",
+        *(f"{remark[:1].upper()}{remark[1:]}.\n" for remark in forgetting.remarks(found)),
+    ]
 
 
 def _number(value: float | None) -> str:

@@ -24,13 +24,20 @@ from drivetl.models.build import architecture
 from drivetl.models.compiled import compile_backbone
 from drivetl.models.memory import keep_memory
 from drivetl.models.precision import choose_device, choose_precision
-from drivetl.training.closing import model_card, outcome
+from drivetl.training.closing import drives, model_card, outcome
 from drivetl.training.distributed import Group, process_group
 from drivetl.training.ema import Average, Held
 from drivetl.training.forgetting import OldDomain, measure, old_domain, show
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.prepare import Prepared, prepare
-from drivetl.training.rundir import MetricsLog, create_run, provenance, write_json
+from drivetl.training.rundir import (
+    MetricsLog,
+    check_inputs,
+    create_run,
+    provenance,
+    read_provenance,
+    write_json,
+)
 from drivetl.training.trainer import STATE, Trainer
 from drivetl.training.validate import validation_loader
 
@@ -55,7 +62,8 @@ def finetune(
 ) -> Outcome:
     """Fine-tune as the config says into the run directory `out`.
 
-    source_data: a COCO json of the domain the source comes from; what was forgotten there is then measured.
+    source_data: a COCO json of the domain the source comes from; what was forgotten there is then measured. A resumed
+    run remembers it.
     Raises ConfigError when `out` exists (unless resuming), DataError / CheckpointError for unusable input,
     DrivetlError when a loss stops being finite.
     """
@@ -63,6 +71,10 @@ def finetune(
     _check_run(out, resume)
     if resume:
         config = _continued(config, out)
+        known = read_provenance(out)
+        check_inputs(known, config)
+        if source_data is None and known.get("source_data"):
+            source_data = Path(known["source_data"])
     with process_group() as group:
         torch.manual_seed(config.seed + group.rank)
         device = choose_device(_local_device(config.runtime.device, group))
@@ -84,7 +96,8 @@ def finetune(
                 write_json(
                     out / f"{'augmentation' if name == 'manifest' else name}.json", getattr(prepared, name)
                 )
-            write_json(out / "provenance.json", provenance(config, device, f"{precision}: {reason}"))
+            facts = provenance(config, device, f"{precision}: {reason}", source_data)
+            write_json(out / "provenance.json", facts)
         group.barrier()
         trainer = assemble(config, prepared, device, precision, group, out)
         if resume:
@@ -106,9 +119,15 @@ def begin_or_continue(config: FinetuneConfig, run: Path) -> Outcome:
 def _check_run(out: Path, resume: bool) -> None:
     """A new run needs a free name, a resumed one its state."""
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    has_state = (out / STATE).is_file()
+    if (out / "config.yaml").is_file() and not has_state:
+        raise ConfigError(
+            f"{out}: stopped before its first step, there is nothing to go on from - remove it and start without --resume"
+        )
     if taken and not resume:
-        raise ConfigError(f"{out}: exists already - choose another --out, or continue it with --resume")
-    if resume and not (out / STATE).is_file():
+        way = ", or continue it with --resume" if has_state else ""
+        raise ConfigError(f"{out}: exists already - choose another --out{way}")
+    if resume and not has_state:
         raise ConfigError(f"{out}: nothing to resume (no {STATE}) - start it without --resume")
 
 
@@ -237,7 +256,7 @@ def _close(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict[
         "start": prepared.described,
         "categories": trainer.spec.categories,
         "train_images": len(prepared.train.images),
-        "train_drives": len({image.sequence for image in prepared.train.images}),
+        "train_drives": drives(prepared.train),
         "augmentation": prepared.manifest.get("preset", "none"),
         "outcome": found,
         "forgetting": forgotten,

@@ -20,7 +20,7 @@ from torchvision.ops import batched_nms
 from drivetl import console
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, DataError
 from drivetl.evaluation import coco_ap
 from drivetl.evaluation.details import plain_values
 from drivetl.evaluation.ground_truth import Floats
@@ -55,11 +55,19 @@ class OldDomain:
 
 
 def old_domain(path: Path, prepared: Prepared) -> OldDomain:
-    """Relate the old data to source and target by class names and the surgery's plan.
+    """Relate the old data to source and target by class names and the surgery's plan, before anything is learnt.
 
-    Raises ConfigError when the source is no detector or shares no class with the data.
+    Raises ConfigError when the source is no detector or shares no class with the data, CheckpointError when it cannot
+    be rebuilt, DataError when the data has no image or one is not there.
     """
     dataset = read_dataset(path)
+    if not dataset.images:
+        raise DataError("no images in it", remedy="give data of the source's own domain", file=path)
+    missing = next(
+        (image for image in dataset.images if not (dataset.images_root / image.file_name).is_file()), None
+    )
+    if missing is not None:
+        raise DataError(f"{missing.file_name} is not there", remedy="restore it, or leave it out", file=path)
     plan = prepared.surgery.get("classes")
     if not plan:
         raise ConfigError(
@@ -71,11 +79,13 @@ def old_domain(path: Path, prepared: Prepared) -> OldDomain:
         for number, name in enumerate(dataset.categories, 1)
         if fold(name) in source
     }
-    if not before or not dataset.images:
+    if not before:
         raise ConfigError(
             f"{path}: {len(dataset.images)} images with classes {', '.join(dataset.categories)}, none of which the "
             f"source knows: {', '.join(prepared.surgery['source_classes'])} - give data of the source's own classes"
         )
+    model = prepared.config.model
+    load_source_detector(model.start, prepared.spec, "cpu", prepared.config.runtime.precision)
     after = {
         label: before[row["rows"][0]]
         for label, row in enumerate(plan)
@@ -124,7 +134,8 @@ def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[st
         counterpart = [classes[label - 1] for label, to in old.after.items() if to == number + 1]
         rows.append({"name": name, "n": int(counts[number]), "counterpart": counterpart} | _change(then, now))
     kept = [number for number, lost in zip(ids, gone, strict=True) if not lost and counts[number]]
-    mean = _change(first[:, kept].mean(axis=1), second[:, kept].mean(axis=1)) if kept else None
+    means = [coco_ap.over_present(each[:, kept]) for each in (first, second)]
+    mean = _change(means[0], means[1]) if kept else None
     document = {
         "metric": "AP",
         "data": str(old.path),
@@ -150,7 +161,7 @@ def _change(before: Floats, after: Floats) -> dict[str, Any]:
 def measure(
     old: OldDomain, prepared: Prepared, run: Path, batch_size: int, device: torch.device
 ) -> dict[str, Any]:
-    """Run source and best checkpoint on the old domain. Raises CheckpointError when the source cannot be rebuilt."""
+    """Run source and best checkpoint on the old domain."""
     model, place = prepared.config.model, str(device)
     precision = prepared.config.runtime.precision
     source = load_source_detector(model.start, prepared.spec, place, precision)
@@ -174,6 +185,15 @@ def show(found: dict[str, Any]) -> None:
     """Print the ledger."""
     title = f"Forgetting: AP on {found['data']}, {found['images']} images of {found['drives']} drives"
     console.table(title, ["class", "n", "now", "before", "after", "change (95 %)"], lines(found))
+    for remark in remarks(found):
+        console.say(remark)
+
+
+def remarks(found: dict[str, Any]) -> list[str]:
+    """What must be said beside the numbers: classes left out, intervals that are too narrow."""
+    left_out = ", ".join(found["left_out"])
+    said = [f"labelled there and unknown to the source: {left_out}"] if left_out else []
+    return said + ([found["warning"]] if found["warning"] else [])
 
 
 def lines(found: dict[str, Any]) -> list[list[str]]:

@@ -16,7 +16,7 @@ from drivetl.coco.taxonomy import own_labels, parse_taxonomy
 from drivetl.config import FinetuneConfig
 from drivetl.data.dataset import Augment
 from drivetl.data.sampling import spread_over_drives
-from drivetl.errors import CheckpointError, ConfigError
+from drivetl.errors import CheckpointError, ConfigError, DataError
 from drivetl.models import surgery
 from drivetl.models.anchor_fit import Decision, fit
 from drivetl.models.anchors import expand_rpn, scaled_boxes, spec_of, strides_of
@@ -70,10 +70,17 @@ def prepare(
     if config.data.train_images:
         train = train.subset(spread_over_drives(train.images, config.data.train_images, config.seed))
     taxonomy = train.info.get("taxonomy")
-    taxonomy = parse_taxonomy(taxonomy) if taxonomy else own_labels(train.categories)
+    try:
+        taxonomy = parse_taxonomy(taxonomy) if taxonomy else own_labels(train.categories)
+    except DataError as error:
+        raise error.at(config.data.train) from None
     source = read_source(config.model.start, config.model.arch)
     config, chosen_by_recipe = settled(config, len(train.images), start_of(source), world)
     notes += [chosen_by_recipe] if chosen_by_recipe else []
+    if arch.masks and not any(item.segmentation for image in train.images for item in image.annotations):
+        notes.append(
+            f"no object of data.train has a mask: the mask head of {config.model.arch} learns nothing"
+        )
     frozen, reason = choose_norm(config.model.norm, config.model.start, config.optim.batch_size)
     notes.append(f"BatchNorm {'frozen' if frozen else 'trained'}: {reason}")
     spec = _spec(config, train.categories, frozen, source)

@@ -17,6 +17,7 @@ from drivetl import __version__
 from drivetl.coco.files import write_atomically
 from drivetl.config import FinetuneConfig, dump_yaml
 from drivetl.errors import CheckpointError, ConfigError
+from drivetl.models.checkpoint import checkpoint_folder
 
 
 def create_run(path: Path, config: FinetuneConfig, taxonomy: dict[str, Any]) -> None:
@@ -43,8 +44,10 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def provenance(config: FinetuneConfig, device: torch.device, precision: str) -> dict[str, Any]:
-    """What someone else needs to get the same weights: data hashes, versions, device, seed."""
+def provenance(
+    config: FinetuneConfig, device: torch.device, precision: str, source_data: Path | None = None
+) -> dict[str, Any]:
+    """What someone else needs to get the same weights: hashes of what goes in, versions, device, seed."""
     return {
         "drivetl": __version__,
         "python": platform.python_version(),
@@ -57,9 +60,42 @@ def provenance(config: FinetuneConfig, device: torch.device, precision: str) -> 
         else f"cpu, {torch.get_num_threads()} threads",
         "precision": precision,
         "seed": config.seed,
-        "train_sha256": file_hash(Path(config.data.train)),
-        "val_sha256": file_hash(Path(config.data.val)),
-    }
+        "source_data": str(source_data) if source_data is not None else None,
+    } | {key: hashed for key, (_, hashed) in input_hashes(config).items()}
+
+
+def input_hashes(config: FinetuneConfig) -> dict[str, tuple[str, str]]:
+    """Key in provenance.json -> (key of the config, sha256) of every file that goes into a training."""
+    files = {"train_sha256": ("data.train", config.data.train), "val_sha256": ("data.val", config.data.val)}
+    start = Path(config.model.start).expanduser()
+    if start.is_dir():
+        start = checkpoint_folder(start, "best") / "model.safetensors"
+    if start.is_file():
+        files["start_sha256"] = ("model.start", str(start))
+    return {key: (name, file_hash(Path(path))) for key, (name, path) in files.items()}
+
+
+def check_inputs(known: dict[str, Any], config: FinetuneConfig) -> None:
+    """Raises ConfigError when a resumed run would go on from, or with, something else than it began with."""
+    for key, (name, hashed) in input_hashes(config).items():
+        if known.get(key, hashed) != hashed:
+            raise ConfigError(
+                f"{name}: the file is not what this run began with ({key} was {str(known[key])[:12]}, "
+                f"now {hashed[:12]}) - restore it, or start another --out"
+            )
+
+
+def read_provenance(run: Path) -> dict[str, Any]:
+    """provenance.json of a run. Raises CheckpointError when it cannot be read."""
+    path = run / "provenance.json"
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        if isinstance(found, dict):
+            return found
+        reason = "not an object"
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        reason = str(error)
+    raise CheckpointError(f"{path}: cannot be read ({reason}) - restore it, or start another --out")
 
 
 def file_hash(path: Path) -> str:

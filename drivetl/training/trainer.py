@@ -105,8 +105,10 @@ class Trainer:
     def learn(self, evaluate_start: bool) -> None:
         """All epochs from the current step on; `evaluate_start` makes row 0 of the metrics."""
         epochs, per_epoch = self.config.optim.epochs, len(self.batches)
-        if self.step == 0 and evaluate_start:
-            self.evaluate(0, 0.0)
+        if self.step == 0 and not self.log.rows:
+            if evaluate_start:
+                self.evaluate(0, 0.0)
+            self.save()  # from here on a kill costs no more than the time since the last state
         with progress_line(self, "training", self.total_steps, self.step) as advance:
             for epoch in range(self.step // per_epoch, epochs):
                 began = time.monotonic()

@@ -9,6 +9,7 @@ import pytest
 from drivetl.coco.io import write_dataset
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.config import DataConfig, EvalConfig, FinetuneConfig, ModelConfig, OptimConfig, RuntimeConfig
+from drivetl.training import trainer
 from drivetl.training.finetune import finetune
 
 
@@ -55,6 +56,18 @@ def write_tree(folder, n_images=8, categories=("car", "pedestrian"), first_drive
 def tree(tmp_path):
     """(train json, val json) with different drives."""
     return write_tree(tmp_path / "train"), write_tree(tmp_path / "val", n_images=4, first_drive=10, seed=1)
+
+
+def kill_after(patch, steps):
+    """Let training die right after the state of step number `steps` was saved."""
+    save = trainer.Trainer.save
+
+    def save_and_die(self):
+        save(self)
+        if self.step >= steps:
+            raise KeyboardInterrupt
+
+    patch.setattr(trainer.Trainer, "save", save_and_die)
 
 
 def tiny_training(train, val):

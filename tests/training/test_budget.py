@@ -139,7 +139,7 @@ def test_a_killed_study_goes_on_and_ends_with_the_same_rows(small_config, tmp_pa
     def save_and_die(self):
         save(self)
         saved.append(self.step)
-        if len(saved) == 5:  # the first run saves four times, the second is half done
+        if len(saved) == 7:  # the first run saves five times, the second is half done
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

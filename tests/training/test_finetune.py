@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from conftest import kill_after, write_tree
 
 from drivetl.config import dump_yaml, load_config
 from drivetl.errors import CheckpointError, ConfigError, DrivetlError
@@ -21,18 +23,6 @@ from drivetl.training.finetune import finetune
 from drivetl.training.rundir import read_metrics
 
 ROOT = Path(__file__).parents[2]
-
-
-def kill_after(patch, steps):
-    """Let training die right after the state of step number `steps` was saved."""
-    save = trainer.Trainer.save
-
-    def save_and_die(self):
-        save(self)
-        if self.step >= steps:
-            raise KeyboardInterrupt
-
-    patch.setattr(trainer.Trainer, "save", save_and_die)
 
 
 def weights(run, which="last"):
@@ -83,7 +73,7 @@ def test_workers_do_not_change_the_weights(small_config, tmp_path):
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
 def test_resume_after_a_kill_is_bit_exact(small_config, tmp_path, monkeypatch, steps):
     config = changed(small_config, "optim", ema=0.9, name="sgd" if steps == 2 else "adamw")
     finetune(config, tmp_path / "whole")
@@ -104,6 +94,30 @@ def test_resume_needs_the_same_configuration(small_config, tmp_path):
     finetune(small_config, tmp_path / "run")
     with pytest.raises(ConfigError, match=r"optim\.lr"):
         finetune(changed(small_config, "optim", lr=0.5), tmp_path / "run", resume=True)
+
+
+def test_a_kill_before_the_first_state_is_said_with_the_way_out(small_config, tmp_path):
+    finetune(small_config, tmp_path / "run")
+    (tmp_path / "run" / trainer.STATE).unlink()
+    for resume in (False, True):
+        with pytest.raises(ConfigError, match=r"stopped before its first step.*remove it and start without"):
+            finetune(small_config, tmp_path / "run", resume=resume)
+
+
+@pytest.mark.parametrize("key", ["data.train", "data.val", "model.start"])
+def test_resume_goes_on_with_what_the_run_began_with_or_not_at_all(source, tmp_path, key):
+    config, _ = source
+    run = tmp_path / "source"
+    shutil.copytree(source[1], run)
+    train, val = write_tree(tmp_path / "train"), write_tree(tmp_path / "val", n_images=4, first_drive=10)
+    config = changed(changed(config, "model", start=str(run)), "optim", epochs=1)
+    config = changed(config, "data", train=str(train), val=str(val))
+    finetune(config, tmp_path / "run")
+    best = run / "checkpoints" / "best" / "model.safetensors"
+    file = {"data.train": train, "data.val": val, "model.start": best}[key]
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(ConfigError, match=rf"{key}: the file is not what this run began with.*restore it"):
+        finetune(config, tmp_path / "run", resume=True)
 
 
 def test_a_run_is_never_overwritten_and_nothing_is_resumed_from_nothing(small_config, tmp_path):

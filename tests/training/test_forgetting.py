@@ -7,14 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_tree
+from conftest import kill_after, write_tree
 
-from drivetl.coco.io import read_dataset
-from drivetl.errors import ConfigError
+from drivetl.coco.io import read_dataset, write_dataset
+from drivetl.errors import DrivetlError
+from drivetl.evaluation import coco_ap
 from drivetl.evaluation.results import Results
+from drivetl.evaluation.statistics import draw_weights
+from drivetl.evaluation.store import match
 from drivetl.models.build import ModelSpec, build_model
 from drivetl.training.finetune import finetune
-from drivetl.training.forgetting import OldDomain, ledger, lines, relabelled
+from drivetl.training.forgetting import DRAWS, OldDomain, ledger, lines, relabelled
+from drivetl.training.rundir import read_metrics
 
 
 def target(source, tmp_path, categories, relation=None, **optim):
@@ -92,6 +96,42 @@ def test_what_got_worse_is_said_with_its_interval(tmp_path):
     assert lines(ledger(old, before, after, ("car", "pedestrian")))[0][3] == "1.000"
 
 
+def test_law_the_mean_over_kept_classes_is_over_those_that_a_draw_holds(tmp_path):
+    """A class of one drive is missing in every third draw; the interval is of all draws, as that of AP itself."""
+    data = read_dataset(write_tree(tmp_path / "old", n_images=24))
+    for image in data.images:
+        image.annotations = [
+            item for item in image.annotations if item.category_id == 1 or image.sequence == "drive 0"
+        ]
+    whole = [
+        (image.id, item.category_id, item.bbox_xywh) for image in data.images for item in image.annotations
+    ]
+    ids, classes, places = zip(*whole, strict=True)
+    perfect = Results.of(ids, classes, places, np.ones(len(ids)))
+    half = perfect.where((perfect.category_id != 1) | (perfect.image_id % 2 == 0))
+    old = OldDomain(tmp_path, data, ("car", "pedestrian"), (), {1: 1, 2: 2}, {1: 1, 2: 2})
+    mean = ledger(old, perfect, half, ("car", "pedestrian"))["mean"]["delta"]
+    store = match(data, half)
+    draws = coco_ap.ap(store, None, draw_weights(store.units(), DRAWS)) - 1.0
+    low, high = np.quantile(draws, [0.025, 0.975])
+    assert mean["low"] == pytest.approx(low) and mean["high"] == pytest.approx(high)
+
+
+def test_a_killed_run_remembers_its_old_data_and_says_what_it_left_out(source, tmp_path, monkeypatch, capsys):
+    config = target(source, tmp_path, ("car", "pedestrian"), epochs=1)
+    old = write_tree(tmp_path / "old", n_images=4, categories=("car", "boat"), first_drive=10, seed=1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_after(patch, 0)
+        finetune(config, tmp_path / "run", source_data=old)
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["epoch"] == 0
+    finetune(config, tmp_path / "run", resume=True)
+    assert [row["epoch"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [0, 1]
+    assert json.loads((tmp_path / "run" / "forgetting.json").read_text())["left_out"] == ["boat"]
+    remark = "abelled there and unknown to the source: boat"
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert remark in capsys.readouterr().out and remark in card and "oo few units" in card
+
+
 def test_a_weights_file_is_rebuilt_as_the_detector_it_was(small_config, tmp_path):
     """Random weights of 91 classes stand for a published file: names are `class N`, and the data must say so."""
     torch.manual_seed(0)
@@ -122,16 +162,23 @@ def test_a_weights_file_is_rebuilt_as_the_detector_it_was(small_config, tmp_path
     assert all(row["after"]["point"] is None for row in found["classes"]) and found["mean"] is None
 
 
-@pytest.mark.parametrize("case", ["no detector", "other classes"])
+@pytest.mark.parametrize("case", ["no detector", "other classes", "no images", "a lost picture"])
 def test_old_data_that_tells_nothing_is_refused_before_anything_is_written(source, tmp_path, case):
     config = source[0]
     old = write_tree(tmp_path / "old", categories=("boat", "plane"))
-    if case == "other classes":
+    if case != "no detector":
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, start=str(source[1])))
     message = {
         "no detector": r"--source-data needs a source that detects, model\.start is random weights",
+        "no images": r"old/data\.json: no images in it - give data of the source's own domain",
+        "a lost picture": r"old/data\.json: 000002\.png is not there - restore it",
         "other classes": r"boat, plane, none of which the source knows: car, pedestrian - give data of",
     }[case]
-    with pytest.raises(ConfigError, match=message):
+    if case == "no images":
+        dataset = read_dataset(old)
+        write_dataset(dataset.subset([]), old)
+    if case == "a lost picture":
+        (tmp_path / "old" / "000002.png").unlink()
+    with pytest.raises(DrivetlError, match=message):
         finetune(config, tmp_path / "run", source_data=old)
     assert not (tmp_path / "run").exists()
