@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=int,
-        help="optimiser steps of every run (default: optim.epochs passes over the largest budget, at least 200)",
+        help="optimiser steps of every run (default: those of the recipe for each budget; where optim.epochs is written, "
+        "so many passes over the largest budget, at least 200)",
     )
     parser.add_argument("--metric", choices=("AP", "AP50"), default="AP", help="what the page is about (AP)")
     parser.add_argument(
@@ -43,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/budget"), help="folder (runs/budget)")
     parser.epilog = (
-        "Every run of a regime makes the same number of steps, so that more labels are not also more steps. "
+        "With --steps, or where the config writes optim.epochs, every run of a regime makes the same number of steps; else "
+        "each makes as many as `optim.recipe: auto` gives its number of frames. "
         "The same command goes on where a killed one stopped; finished runs are kept."
     )
 
@@ -83,12 +85,14 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def _announce(plan: Plan) -> None:
+    from drivetl.report.budget import at_each
+
     console.say(
         f"{len(plan.cells())} runs: {', '.join(plan.regimes)} x {', '.join(map(str, plan.counts))} frames x "
         f"{len(plan.seeds)} seeds"
     )
     for name, steps in plan.steps.items():
-        console.say(f"{name}: from {plan.regimes[name].model.start}, {steps} steps at every label count")
+        console.say(f"{name}: from {plan.regimes[name].model.start}, {at_each(steps)}")
 
 
 def _print(results: dict[str, Any]) -> None:

@@ -183,6 +183,13 @@ def _hundred(value: float | None) -> float:
     return math.nan if value is None else 100 * value
 
 
+def at_each(steps: Sequence[int]) -> str:
+    """In words: the optimiser steps of a regime's runs at each label count."""
+    if len(set(steps)) == 1:
+        return f"{steps[0]:,} optimiser steps at every count"
+    return f"{', '.join(f'{one:,}' for one in steps)} optimiser steps, by its recipe for each count"
+
+
 def _facts(results: Document) -> list[tuple[str, str]]:
     data, protocol, metric = results["data"], results["protocol"], results["protocol"]["metric"]
     facts = [
@@ -194,9 +201,7 @@ def _facts(results: Document) -> list[tuple[str, str]]:
                         "the best epoch is chosen on the same validation drives, with equally many looks at every count"),
     ]  # fmt: skip
     for name, one in protocol["regimes"].items():
-        facts.append(
-            (name, f"{one['arch']} from {one['start']}, {one['steps']:,} optimiser steps at every count")
-        )
+        facts.append((name, f"{one['arch']} from {one['start']}, {at_each(one['steps'])}"))
         curve = results["metrics"][metric]["regimes"][name]["curve"]
         if curve:
             facts.append((f"curve of {name}", f"{metric}(n) = {curve['a']:.3f} - {curve['b']:.3g} n^-{curve['c']:.3g}, off the "

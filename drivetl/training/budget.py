@@ -94,7 +94,7 @@ def run_all(plan: Plan) -> list[Row]:
     for number, cell in enumerate(cells, 1):
         if cell not in rows.known:
             done = [rows.known[one] for one in cells if one in rows.known]
-            left = _time_left(done, [one for one in cells if one not in rows.known])
+            left = _time_left(plan, done, [one for one in cells if one not in rows.known])
             name, count, seed = cell
             console.say(f"\n[{number}/{len(cells)}] {name}, {count} frames, seed {seed}{left}")
             rows.append(cell, _train(plan, cell))
@@ -102,15 +102,15 @@ def run_all(plan: Plan) -> list[Row]:
     return [rows.known[cell] for cell in cells]
 
 
-def _time_left(done: Sequence[Row], missing: Sequence[Cell]) -> str:
-    """In words: every run of a regime makes the same number of steps, so its mean time is what the next will need."""
+def _time_left(plan: Plan, done: Sequence[Row], missing: Sequence[Cell]) -> str:
+    """In words: what a step of the regime (of all, where it has no run yet) took, times the steps still to be made."""
     if not done:
         return ""
-    overall = float(np.mean([row["seconds"] for row in done]))
     total = 0.0
-    for name, _, _ in missing:
-        mine = [row["seconds"] for row in done if row["regime"] == name]
-        total += float(np.mean(mine)) if mine else overall
+    for name, count, _ in missing:
+        like = [row for row in done if row["regime"] == name] or done
+        a_step = sum(row["seconds"] for row in like) / sum(row["steps"] for row in like)
+        total += a_step * plan.steps[name][plan.counts.index(count)]
     return f", about {total / 60:.0f} min left" if total >= 90 else f", about {total:.0f} s left"
 
 
@@ -173,7 +173,7 @@ def analyse(
             "metric": metric, "budgets": list(plan.counts), "seeds": list(plan.seeds), "draws": n_draws,
             "intervals": f"95 %, {n_draws} draws over {covers}",
             "regimes": {
-                name: {"arch": config.model.arch, "start": config.model.start, "steps": plan.steps[name]}
+                name: {"arch": config.model.arch, "start": config.model.start, "steps": list(plan.steps[name])}
                 for name, config in plan.regimes.items()
             },
         },

@@ -1,4 +1,4 @@
-"""What `drivetl budget` runs: nested subsets of whole drives, regimes, equal steps. Everything is checked here."""
+"""What `drivetl budget` runs: nested subsets of whole drives, regimes, steps. Everything is checked here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import numpy as np
 from drivetl.coco.files import load_yaml
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.coco.split import group_images
-from drivetl.config import FinetuneConfig, load_config
+from drivetl.config import AUTO, FinetuneConfig, load_config
 from drivetl.errors import ConfigError
 from drivetl.evaluation.sweep import stratified_order
 from drivetl.models.source import read_source
@@ -47,8 +47,8 @@ class Plan:
     regimes: Mapping[str, FinetuneConfig]
     starts: Mapping[str, Start]
     """What kind of weights each regime starts from: what is left to `optim.recipe: auto` follows from it."""
-    steps: Mapping[str, int]
-    """Optimiser steps of every run of a regime, the same for all label counts."""
+    steps: Mapping[str, tuple[int, ...]]
+    """Optimiser steps of a regime's runs at each label count."""
     counts: tuple[int, ...]
     seeds: tuple[int, ...]
     train: Dataset
@@ -69,7 +69,7 @@ class Plan:
         name, count, seed = cell
         frames = self.out / "frames" / f"s{seed}-{count}.json"
         chosen, _ = settled(self.regimes[name], count, self.starts[name])
-        return run_config(chosen, self.steps[name], count, seed, frames)
+        return run_config(chosen, self.steps[name][self.counts.index(count)], count, seed, frames)
 
 
 def make_plan(
@@ -87,8 +87,7 @@ def make_plan(
     train, val = read_pair(first)
     counts = parse_budgets(budgets, len(train.images))
     starts = {name: start_of(read_source(one.model.start, one.model.arch)) for name, one in regimes.items()}
-    at_most = {name: settled(config, counts[-1], starts[name])[0] for name, config in regimes.items()}
-    of_each = {name: _steps(name, config, counts[-1], steps) for name, config in at_most.items()}
+    of_each = {name: _steps(name, config, starts[name], counts, steps) for name, config in regimes.items()}
     hashes = file_hash(Path(first.data.train)) + file_hash(Path(first.data.val))
     data_hash = hashlib.sha256(hashes.encode()).hexdigest()[:16]
     return Plan(out, regimes, starts, of_each, counts, tuple(seeds), train, val, data_hash)
@@ -116,16 +115,20 @@ def parse_budgets(text: str, available: int) -> tuple[int, ...]:
     return counts
 
 
-def _steps(name: str, config: FinetuneConfig, largest: int, asked: int | None) -> int:
-    """Steps of every run of a regime: as asked, else the config's epochs over the largest count, at least a floor."""
-    one_pass = math.ceil(largest / config.optim.batch_size)
-    if asked is None:
-        return max(LEAST_STEPS, config.optim.epochs * one_pass)
-    if asked < one_pass:
+def _steps(
+    name: str, config: FinetuneConfig, start: Start, counts: Sequence[int], asked: int | None
+) -> tuple[int, ...]:
+    """Steps of a regime's runs at each label count: as asked at all of them; where the epochs are left to the recipe, as
+    many as it gives each count; else the config's epochs over the largest count, at least a floor, at all of them."""
+    passes = [math.ceil(count / config.optim.batch_size) for count in counts]
+    if asked is not None and asked < passes[-1]:
         raise ConfigError(
-            f"--steps {asked} is less than one pass of {name} over {largest} frames - name at least {one_pass}"
+            f"--steps {asked} is less than one pass of {name} over {counts[-1]} frames - name at least {passes[-1]}"
         )
-    return asked
+    if asked is None and config.optim.epochs == AUTO:
+        epochs = [settled(config, count, start)[0].optim.epochs for count in counts]
+        return tuple(times * steps for times, steps in zip(epochs, passes, strict=True))
+    return (asked or max(LEAST_STEPS, config.optim.epochs * passes[-1]),) * len(counts)
 
 
 def label_order(images: Sequence[ImageRecord], seed: int) -> list[ImageRecord]:

@@ -1,4 +1,4 @@
-"""Laws of `drivetl budget`: nested subsets of whole drives, equal steps, resume, refusals, and one tiny study."""
+"""Laws of `drivetl budget`: nested subsets of whole drives, steps, resume, refusals, and one tiny study."""
 
 import dataclasses
 import itertools
@@ -9,12 +9,13 @@ import pytest
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Annotation, ImageRecord
-from drivetl.config import dump_yaml
+from drivetl.config import AUTO, BY_RECIPE, dump_yaml
 from drivetl.errors import ConfigError, DataError
 from drivetl.training import trainer
 from drivetl.training.budget import Rows, run_all
 from drivetl.training.budget_plan import label_order, make_plan, parse_budgets, parse_regimes, run_config
 from drivetl.training.finetune import finetune
+from drivetl.training.recipe import recipe
 
 
 def frames(drives=((5, 1), (7, 2), (3, 1), (9, 2))):
@@ -124,7 +125,15 @@ def test_steps_and_frames_that_do_not_go_together_are_refused(small_config, tmp_
     some = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, train_images=4))
     with pytest.raises(ConfigError, match="train_images"):
         plan(some, tmp_path / "out")
-    assert plan(small_config, tmp_path / "out", steps=None).steps == {"scratch": 200}
+    assert plan(small_config, tmp_path / "out", steps=None).steps == {"scratch": (200, 200)}
+    left = {key.split(".")[1]: AUTO for key in BY_RECIPE if key.startswith("optim.")}
+    auto = dataclasses.replace(
+        small_config, optim=dataclasses.replace(small_config.optim, recipe="auto", **left)
+    )
+    own = plan(auto, tmp_path / "out", steps=None)  # what a user with so many labels would get
+    for cell in own.cells():
+        count = cell[1]
+        assert own.config(cell).optim.epochs == recipe(count, "none", auto.optim.batch_size).epochs
     assert not (tmp_path / "out").exists()
 
 
