@@ -18,6 +18,16 @@ from drivetl.models.detector import Detector
 from drivetl.models.precision import choose_device, choose_precision
 from drivetl.models.weights import State, load_strict, parse_safetensors, read_bytes
 
+_COUNTS = (
+    "min_size",
+    "max_size",
+    "proposals_train",
+    "proposals_test",
+    "rois_per_image",
+    "detections_per_image",
+)
+"""Fields of ModelSpec that count something, or are a length in px."""
+
 
 def save_model(
     folder: Path, state: State, spec: ModelSpec, relation: Mapping[str, Mapping[str, float]]
@@ -33,7 +43,10 @@ def save_model(
 
 
 def load_detector(run: Path, which: str = "best", device: str = "auto", precision: str = "auto") -> Detector:
-    """The trained detector of a run directory (or of one checkpoint folder). Raises CheckpointError."""
+    """The trained detector of a run directory (or of one checkpoint folder).
+
+    Raises CheckpointError, and ConfigError for anchors that do not fit the pyramid.
+    """
     folder = checkpoint_folder(run, which)
     spec, relation = read_spec(folder)
     data = read_bytes(folder / "model.safetensors")
@@ -43,7 +56,7 @@ def load_detector(run: Path, which: str = "best", device: str = "auto", precisio
     model.to(place).eval()
     dtype, _ = choose_precision(precision, place)
     digest = hashlib.sha256(data).hexdigest()[:16]
-    root = folder.parent.parent if folder.parent.name == "checkpoints" else folder
+    root = run_root(folder)
     return Detector(model, spec.categories, place, dtype, digest, read_manifest(root), root, relation)
 
 
@@ -60,28 +73,17 @@ def checkpoint_folder(run: Path, which: str) -> Path:
     raise CheckpointError(f"{run}: {what} - name a run directory that finetune wrote")
 
 
+def run_root(folder: Path) -> Path:
+    """The run that a checkpoint folder is part of; a folder that stands alone is its own."""
+    return folder.parent.parent if folder.parent.name == "checkpoints" else folder
+
+
 def read_spec(folder: Path) -> tuple[ModelSpec, dict[str, dict[str, float]]]:
     """(how to rebuild the model, what its classes grew out of) from model.json. Raises CheckpointError."""
     path = folder / "model.json"
     try:
         about = json.loads(read_bytes(path))
-        values = dict(about["spec"])
-        for key in ("anchor_sizes", "anchor_ratios"):
-            values[key] = (
-                None
-                if values[key] is None
-                else tuple(tuple(float(x) for x in level) for level in values[key])
-            )
-        spec = ModelSpec(**(values | {"categories": tuple(map(str, values["categories"]))}))
-        relation = {
-            str(key): {str(k): float(v) for k, v in value.items()} for key, value in about["relation"].items()
-        }
-        sizes = (spec.min_size, spec.max_size, spec.proposals_train, spec.proposals_test, spec.rois_per_image)
-        if (
-            not all(isinstance(size, int) and 0 < size <= 100_000 for size in sizes)
-            or not 1 <= len(spec.categories) <= 10_000
-        ):
-            raise ValueError("a size is out of range")
+        spec, relation = _spec_of(dict(about["spec"])), _relation_of(about["relation"])
         architecture(spec.arch)
     except (
         json.JSONDecodeError,
@@ -96,6 +98,46 @@ def read_spec(folder: Path) -> tuple[ModelSpec, dict[str, dict[str, float]]]:
             f"{path}: does not describe a model ({error}) - use a run that finetune wrote"
         ) from None
     return spec, relation
+
+
+def _spec_of(values: dict[str, Any]) -> ModelSpec:
+    """ValueError that names the first field without a value that a run of ours could have."""
+    for key in ("anchor_sizes", "anchor_ratios"):
+        if values[key] is not None:
+            values[key] = tuple(tuple(_positive(key, value) for value in level) for level in values[key])
+            if not all(values[key]):
+                raise ValueError(f"{key}: a level is empty")
+    names = values["categories"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("categories: not a list of names")
+    if not 1 <= len(names) <= 10_000 or len(set(names)) < len(names):
+        raise ValueError("categories: none, too many, or one of them twice")
+    spec = ModelSpec(**(values | {"categories": tuple(names)}))
+    for key in _COUNTS:
+        value = values[key]
+        if type(value) is not int or not 1 <= value <= 100_000:
+            raise ValueError(f"{key}: {value!r} is not a whole number from 1 to 100000")
+    if type(spec.frozen_norm) is not bool:
+        raise ValueError(f"frozen_norm: {spec.frozen_norm!r} is neither true nor false")
+    if spec.score_threshold != 0 and _positive("score_threshold", spec.score_threshold) >= 1:
+        raise ValueError(f"score_threshold: {spec.score_threshold!r} is not below 1")
+    return spec
+
+
+def _relation_of(values: Any) -> dict[str, dict[str, float]]:
+    return {
+        str(name): {
+            str(parent): _positive(f"relation of {name}", weight) for parent, weight in parents.items()
+        }
+        for name, parents in values.items()
+    }
+
+
+def _positive(where: str, value: Any) -> float:
+    """The number, when it is one above 0 and below a million, which is also never NaN. Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+        raise ValueError(f"{where}: {value!r} is not a positive number")
+    return float(value)
 
 
 def read_manifest(run: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import Any
 
 import torch
 
+from drivetl import console
 from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models.build import ModelSpec, architecture, box_architecture, build_model
-from drivetl.models.checkpoint import checkpoint_folder, load_detector, read_manifest, read_spec
+from drivetl.models.checkpoint import checkpoint_folder, load_detector, read_manifest, read_spec, run_root
 from drivetl.models.detector import Detector
 from drivetl.models.precision import choose_device, choose_precision
 from drivetl.models.state_keys import modern_keys
-from drivetl.models.surgery import MASK_BRANCH
-from drivetl.models.weights import State, load_strict, read_weights
+from drivetl.models.surgery import BACKGROUND, NO_CLASS
+from drivetl.models.weights import State, load_strict, read_bytes, read_weights
 
 
 @dataclass
@@ -36,38 +38,88 @@ class Source:
 
 
 def read_source(start: str, arch: str) -> Source | None:
-    """The weights that `model.start` names; None for `none`. Raises CheckpointError or ConfigError with the way out."""
+    """The weights that `model.start` names, under the names of today's torchvision; None for `none`.
+
+    A run, a checkpoint folder of it and the model.safetensors in that folder are one and the same source. Any other
+    file holds a detector, or a backbone alone. What a detector's classes are called is said by `<file>.classes.txt`
+    (city.pth.classes.txt beside city.pth): one name per line in label order, the background left out. Without it a
+    head of COCO's size has COCO's classes, and any other has classes without names: a warning says so.
+    Raises CheckpointError or ConfigError with the way out.
+    """
     if start == "none":
         return None
     if start in ("coco", "imagenet"):
         return _published(start, arch)
-    path = Path(start).expanduser()
-    if path.is_dir():
-        folder = checkpoint_folder(path, "best")
+    folder = _own_checkpoint(start)
+    if folder is not None:
         spec, relation = read_spec(folder)
-        state = read_weights(folder / "model.safetensors")
-        return Source(state, spec.categories, relation, spec, read_manifest(path), f"run {path.name}")
+        state, root = read_weights(folder / "model.safetensors"), run_root(folder.absolute())
+        return Source(state, spec.categories, relation, spec, read_manifest(root), f"run {root.name}")
+    path = Path(start).expanduser()
     if not path.is_file():
         raise CheckpointError(
             f"{path}: no such file or run - model.start is coco, imagenet, none, a weights file or a run"
         )
-    state = read_weights(path)
+    state = modern_keys(read_weights(path))
     scores = state.get("roi_heads.box_predictor.cls_score.weight")
     if scores is None:
         return Source(state, None, described=f"backbone {path.name}")
+    return Source(state, _classes_of(path, len(scores) - 1, arch), described=f"weights {path.name}")
+
+
+def _own_checkpoint(start: str) -> Path | None:
+    """The checkpoint folder of ours that a path names: by its run, itself, or the weights in it. Raises CheckpointError."""
+    path = Path(start).expanduser()
+    if path.name == "model.safetensors" and (path.parent / "model.json").is_file():
+        path = path.parent
+    return checkpoint_folder(path, "best") if path.is_dir() else None
+
+
+def _classes_of(weights: Path, count: int, arch: str) -> tuple[str, ...]:
+    """What the `count` classes of a weights file are called: as the file beside it says, else COCO's, else numbers."""
+    beside = weights.with_name(weights.name + ".classes.txt")
+    if beside.is_file():
+        return _read_names(beside, count)
     enum = architecture(arch).coco
     names = _category_names(enum) if enum is not None else ()
-    if len(names) + 1 != len(scores):
-        names = tuple(f"class {number}" for number in range(1, len(scores)))
-    return Source(state, names, described=f"weights {path.name}")
+    if len(names) != count:
+        console.warn(
+            f"{weights}: its {count} classes have no names, so every class starts from the mean of all"
+            f" - name them in {beside.name} beside it, one a line in label order without the background"
+        )
+        names = tuple(f"class {number}" for number in range(1, count + 1))
+    return names
+
+
+def _read_names(path: Path, count: int) -> tuple[str, ...]:
+    """The lines of a text file, when they can name `count` classes. Raises CheckpointError."""
+    way_out = "write one name per line in label order, the background left out"
+    if path.stat().st_size > 1_000_000:
+        raise CheckpointError(f"{path}: more than a megabyte of names - {way_out}")
+    try:
+        names = tuple(line.strip() for line in read_bytes(path).decode("utf-8-sig").strip().splitlines())
+    except UnicodeDecodeError:
+        raise CheckpointError(f"{path}: not UTF-8 text - {way_out}") from None
+    twice = [name for name, times in Counter(names).items() if times > 1 and name != NO_CLASS]
+    problems = {
+        f"{len(names)} names, the head has {count} classes": len(names) != count,
+        "an empty line": "" in names,
+        f"{BACKGROUND} is no class": BACKGROUND in names,
+        f"{', '.join(twice)} more than once": bool(twice),
+    }
+    for problem, found in problems.items():
+        if found:
+            raise CheckpointError(f"{path}: {problem} - {way_out}")
+    return names
 
 
 def load_source_detector(start: str, target: ModelSpec, device: str, precision: str) -> Detector:
     """The detector that `model.start` names, as it was: a run with its own settings, published weights or a weights
-    file with the target's image size and limits, without masks: a file may lack that branch. Raises CheckpointError or
-    ConfigError."""
-    if Path(start).expanduser().is_dir():
-        return load_detector(Path(start).expanduser(), "best", device, precision)
+    file with the target's image size and limits, without masks: a file may lack that branch. Tensors that the model
+    does not know are left out, as surgery does. Raises CheckpointError or ConfigError."""
+    folder = None if start in ("none", "coco", "imagenet") else _own_checkpoint(start)
+    if folder is not None:
+        return load_detector(folder, "best", device, precision)
     source = read_source(start, target.arch)
     if source is None or source.categories is None:
         raise ConfigError(f"model.start {start} is no detector - name a run, coco, or a detector's weights")
@@ -80,8 +132,8 @@ def load_source_detector(start: str, target: ModelSpec, device: str, precision: 
         frozen_norm=True,
     )
     model = build_model(spec)
-    state = {key: value for key, value in modern_keys(source.state).items() if not MASK_BRANCH.search(key)}
-    load_strict(model, state, Path(start))
+    known = model.state_dict().keys()
+    load_strict(model, {key: value for key, value in source.state.items() if key in known}, Path(start))
     place = choose_device(device)
     model.to(place).eval()
     dtype, _ = choose_precision(precision, place)
@@ -106,7 +158,8 @@ def _published(start: str, arch: str) -> Source:
     except RuntimeError as error:
         raise CheckpointError(f"{file}: {error} - remove the damaged file and fetch it again") from None
     names = _category_names(enum) if start == "coco" else None
-    return Source(state, names, augmentation=published_manifest(start), described=f"{start} weights")
+    manifest = published_manifest(start)
+    return Source(modern_keys(state), names, augmentation=manifest, described=f"{start} weights")
 
 
 def published_manifest(start: str) -> dict[str, Any]:

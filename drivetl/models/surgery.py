@@ -35,7 +35,7 @@ Status = Literal["kept", "mapped", "reset"]
 Fate = Literal["kept", "mapped", "reset", "mismatched", "unused"]
 
 BACKGROUND = "__background__"
-_NO_CLASS = "N/A"
+NO_CLASS = "N/A"
 """How torchvision fills the ten unused slots of COCO's 91: rows that were only ever taught to stay silent."""
 
 _HEAD = re.compile(
@@ -158,12 +158,12 @@ def plan(
     names = tuple(source_classes[1:] if list(source_classes[:1]) == [BACKGROUND] else source_classes)
     if not target_classes:
         raise ConfigError("the target has no classes - convert a dataset with at least one")
-    if not any(name != _NO_CLASS for name in names):
+    if not any(name != NO_CLASS for name in names):
         raise CheckpointError(
             "the source has no classes - start from a detector, or use model.start imagenet"
         )
     ancestry = {
-        name: dict((source_relation or {}).get(name) or {name: 1.0}) for name in names if name != _NO_CLASS
+        name: dict((source_relation or {}).get(name) or {name: 1.0}) for name in names if name != NO_CLASS
     }
     vocabulary = set(ancestry) | {item for parents in ancestry.values() for item in parents} | _coco_names()
     rows = [ClassRow(BACKGROUND, "kept", (0,), (1.0,), (BACKGROUND,))]
@@ -226,7 +226,7 @@ def fold(name: str) -> str:
 def _coco_names() -> set[str]:
     from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
-    return set(FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]) - {BACKGROUND, _NO_CLASS}
+    return set(FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]) - {BACKGROUND, NO_CLASS}
 
 
 def apply(state: State, plan: Plan) -> State:
@@ -252,12 +252,21 @@ def _rebuild(key: str, value: Tensor, plan: Plan) -> Tensor:
     per_class = _per_class(key)
     expected = per_class * (len(plan.source_classes) + 1)
     if value.ndim == 0 or len(value) != expected:
+        found = _shape(tuple(value.shape))
+        way_out = (
+            "use weights whose heads agree, and name their classes, one a line, in <weights file>.classes.txt"
+        )
+        if per_class == 4 and value.ndim and len(value) == 4:
+            found += ", one box for all classes"
+            way_out = (
+                f"repeat the 4 rows {expected // 4} times, which detects the same, and save the weights again"
+            )
         raise CheckpointError(
             f"tensor {key}: expected {expected} rows for {len(plan.source_classes)} classes and background, "
-            f"found {_shape(tuple(value.shape))} - name the classes this source was trained on"
+            f"found {found} - {way_out}"
         )
     grouped = value.reshape(-1, per_class, *value.shape[1:])
-    spoken = [number for number, name in enumerate(plan.source_classes, 1) if name != _NO_CLASS]
+    spoken = [number for number, name in enumerate(plan.source_classes, 1) if name != NO_CLASS]
     rows = []
     for item in plan.classes:
         if item.status == "kept":
@@ -274,19 +283,20 @@ def load(model: nn.Module, state: State, plan: Plan, may_differ: Sequence[str] =
     """Load a source's weights into a model of the target's classes, and account for every tensor on both sides.
 
     `may_differ`: prefixes of keys that may be missing or of another shape and then keep the model's own values; a
-    mask branch that the source lacks always may. Raises CheckpointError, before anything is changed, that names the
-    tensors that are missing or of another shape: the first with what was expected and found.
+    mask branch of which the source has nothing may be missing too. Raises CheckpointError, before anything is
+    changed, that names the tensors that are missing or of another shape: the first with what was expected and found.
     """
     own = without_counters(model.state_dict())
     source = without_counters(modern_keys(state))
-    built = apply(source, plan)
+    built = apply({key: value for key, value in source.items() if key in own}, plan)
+    without_masks = not any(MASK_BRANCH.search(key) for key in source)
     lines, fitting, misfits = [], {}, []
     for key in sorted(own.keys() | source.keys()):
         shapes = (
             tuple(source[key].shape) if key in source else None,
             tuple(own[key].shape) if key in own else None,
         )
-        fate = _fate(key, own.get(key), built.get(key), tuple(may_differ))
+        fate = _fate(key, own.get(key), built.get(key), tuple(may_differ), without_masks)
         if fate is None:
             misfits.append(key)
             continue
@@ -306,16 +316,18 @@ def load(model: nn.Module, state: State, plan: Plan, may_differ: Sequence[str] =
 
 
 def _fate(
-    key: str, own: Tensor | None, built: Tensor | None, may_differ: tuple[str, ...]
+    key: str, own: Tensor | None, built: Tensor | None, may_differ: tuple[str, ...], without_masks: bool
 ) -> tuple[Fate, str] | None:
     """What becomes of a tensor, and why; None: it does not fit, and may not differ."""
-    what = "mask branch" if MASK_BRANCH.search(key) else "such tensor"
+    masks = MASK_BRANCH.search(key) is not None
     if own is None:
-        return "unused", f"dropped: the model has no {what}"
+        return "unused", f"dropped: the model has no {'mask branch' if masks else 'such tensor'}"
     if built is not None and built.shape == own.shape:
         return ("mapped", "rows by class") if _HEAD.search(key) else ("kept", "same shape")
-    if built is None and (MASK_BRANCH.search(key) or key.startswith(may_differ)):
-        return "reset", f"new: the source has no {what}"
+    if built is None and masks and without_masks:
+        return "reset", "new: the source has no mask branch"
+    if built is None and key.startswith(may_differ):
+        return "reset", "new: the source has no such tensor"
     if built is not None and key.startswith(may_differ):
         return "mismatched", "new: the source's shape is another"
     return None

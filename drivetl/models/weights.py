@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from drivetl.errors import CheckpointError
 from drivetl.models.surgery import and_more
 
 State = dict[str, Tensor]
+_DETECTOR = re.compile(r"(^|\.)(roi_heads|rpn|fpn)\.")
 
 
 def portable_state(model: nn.Module) -> State:
@@ -28,44 +29,72 @@ def portable_state(model: nn.Module) -> State:
 
 
 def read_weights(path: Path) -> State:
-    """A flat dict of tensors from .safetensors or a torch file, never executing code. Raises CheckpointError."""
+    """A flat dict of finite floating-point tensors from .safetensors or a torch file, never executing code.
+
+    Raises CheckpointError that names the file, and the tensor where one is to blame.
+    """
     if path.suffix == ".safetensors":
         return parse_safetensors(read_bytes(path), path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        KeyError,
-        ValueError,
-        AttributeError,
-        IndexError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{path}: not a file of plain weights ({reason}) - it is damaged, or holds code, which is never run"
-        ) from None
+    except Exception as error:  # bytes of anybody's: torch raises whatever it stumbles over
+        raise CheckpointError(f"{path}: {_unreadable(error)}") from None
     for key in ("model", "state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    if (
-        not isinstance(loaded, dict)
-        or not loaded
-        or not all(isinstance(value, Tensor) for value in loaded.values())
-    ):
+    if not isinstance(loaded, dict) or not loaded:
         raise CheckpointError(
             f"{path}: expected a dict of tensors, found {type(loaded).__name__} - save model.state_dict()"
         )
-    return {str(key): value for key, value in loaded.items()}
+    for key, value in loaded.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"{path}: expected a dict of tensors, {key!r} is of type {type(value).__name__}"
+                " - save model.state_dict()"
+            )
+    return _checked({str(key): value for key, value in loaded.items()}, path)
+
+
+def _unreadable(error: Exception) -> str:
+    """What is wrong with a torch file, in the first sentence of torch's own reason, and the way out."""
+    text = str(error).split("WeightsUnpickler error:")[-1].strip()
+    code = re.search(r"GLOBAL (\S+)", text)
+    if code:
+        return (
+            f"holds code (a pickled {code[1]}), which is never run"
+            " - save model.state_dict() alone, or a safetensors file"
+        )
+    reason = re.split(r"[.:]?\s*\n|\. ", text)[0] or type(error).__name__
+    return f"not a file of plain weights ({reason}) - it is damaged: fetch or save it again"
 
 
 def parse_safetensors(data: bytes, path: Path) -> State:
+    """The finite floating-point tensors of a safetensors file's bytes. Raises CheckpointError."""
     try:
-        return dict(load_safetensors(data))
+        state = dict(load_safetensors(data))
     except (SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: not a safetensors file ({error}) - it may be cut off") from None
+    return _checked(state, path)
+
+
+def _checked(state: State, path: Path) -> State:
+    """The state, when all of it can be a model's weights. Raises CheckpointError that names the first tensor that cannot."""
+    for key, value in state.items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        if not value.is_floating_point() or value.layout is not torch.strided or value.is_meta:
+            kind = f"{value.dtype}, {value.layout}, {value.device}".replace("torch.", "")
+            raise CheckpointError(
+                f"{path}: tensor {key}: expected dense floating-point numbers, found {kind}"
+                " - save the weights as they were trained"
+            )
+        if value.ndim == 0 and _DETECTOR.search(key):
+            raise CheckpointError(f"{path}: tensor {key}: a single number - use weights of this architecture")
+        if not bool(value.float().isfinite().all()):
+            raise CheckpointError(
+                f"{path}: tensor {key}: holds numbers that are not finite - use weights from before they broke"
+            )
+    return state
 
 
 def read_bytes(path: Path) -> bytes:
@@ -100,7 +129,8 @@ def load_strict(model: nn.Module, state: State, where: Path) -> None:
 def load_backbone(model: nn.Module, state: State, described: str) -> int:
     """Load a classifier's features into `backbone.body`, by name, or in order when only the names differ.
 
-    Returns the number of tensors loaded. Raises CheckpointError that names the first tensor that does not fit.
+    Returns the number of tensors loaded. Raises CheckpointError that names the first tensor that does not fit, or
+    that belongs to a detector whose names are not torchvision's: its order means nothing here.
     """
     body: Any = model.backbone.body  # type: ignore[union-attr]
     own = {key: value for key, value in body.state_dict().items() if not key.endswith("num_batches_tracked")}
@@ -110,6 +140,12 @@ def load_backbone(model: nn.Module, state: State, described: str) -> int:
         if not key.endswith("num_batches_tracked")
     }
     if not own.keys() <= state.keys():
+        alien = next((key for key in state if _DETECTOR.search(key)), None)
+        if alien is not None:
+            raise CheckpointError(
+                f"{described}: tensor {alien}: a detector's, but roi_heads.box_predictor.cls_score.weight is not there"
+                " - save a detector under torchvision's names, or its backbone's body alone"
+            )
         if len(state) < len(own):
             raise CheckpointError(
                 f"{described}: {len(state)} tensors found, the backbone has {len(own)} - use weights of this architecture"

@@ -104,6 +104,22 @@ def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path, name, how):
         ("min_size", "big"),
         ("anchor_sizes", [["x"]]),
         ("nonsense", 1),
+        ("min_size", True),
+        ("detections_per_image", "x"),
+        ("detections_per_image", -1),
+        ("categories", ["car", "car"]),
+        ("categories", ["car", 7]),
+        ("categories", "ab"),
+        ("score_threshold", "x"),
+        ("score_threshold", float("nan")),
+        ("score_threshold", 1),
+        ("frozen_norm", "no"),
+        ("anchor_sizes", [[-8.0], [16.0], [32.0], [64.0]]),
+        ("anchor_sizes", [[8.0], [16.0], [32.0], []]),
+        ("anchor_sizes", [[8.0], [16.0], [32.0], ["64"]]),
+        ("anchor_sizes", [[8.0], [16.0], [32.0], [10**400]]),
+        ("anchor_ratios", [[0.5, 0, 2.0]] * 4),
+        ("anchor_ratios", [[float("inf")]] * 4),
     ],
 )
 def test_a_model_json_that_describes_no_model_is_refused(tmp_path, key, value):
@@ -112,7 +128,20 @@ def test_a_model_json_that_describes_no_model_is_refused(tmp_path, key, value):
     about = json.loads(path.read_text())
     about["spec"][key] = value
     path.write_text(json.dumps(about))
-    with pytest.raises(CheckpointError, match=r"model\.json"):
+    with pytest.raises(CheckpointError, match=rf"model\.json: does not describe a model .*({key}|resnet)"):
+        load_detector(tmp_path)
+
+
+@pytest.mark.parametrize("weight", [float("nan"), 0, -1.0, "0.5", None, True])
+def test_a_relation_of_other_than_positive_numbers_is_refused(tmp_path, weight):
+    tiny_run(tmp_path)
+    path = tmp_path / "checkpoints" / "best" / "model.json"
+    about = json.loads(path.read_text())
+    about["relation"]["tram"] = {"train": weight}
+    path.write_text(json.dumps(about))
+    with pytest.raises(
+        CheckpointError, match=r"model\.json: .*relation of tram: .* is not a positive number"
+    ):
         load_detector(tmp_path)
 
 
@@ -161,6 +190,9 @@ def test_a_torch_file_may_wrap_its_weights(tmp_path):
     state = {"a": torch.arange(3.0)}
     torch.save({"model": state, "epoch": 3}, tmp_path / "wrapped.pth")
     assert torch.equal(read_weights(tmp_path / "wrapped.pth")["a"], state["a"])
+    torch.save({"net": state, "epoch": 3}, tmp_path / "otherwise.pth")
+    with pytest.raises(CheckpointError, match=r"expected a dict of tensors, 'net' is of type dict - save"):
+        read_weights(tmp_path / "otherwise.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="expected a dict of tensors, found list"):
         read_weights(tmp_path / "list.pth")

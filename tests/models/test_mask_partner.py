@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 
+from drivetl.errors import CheckpointError
 from drivetl.models import surgery
 from drivetl.models.build import ARCHITECTURES, ModelSpec, architecture, box_architecture, build_model
 from drivetl.models.source import load_source_detector
@@ -103,6 +104,20 @@ def test_a_new_mask_branch_is_named_with_its_shapes_and_the_reason(tmp_path):
     for line in new.values():
         assert line["status"] == "reset" and line["source_shape"] is None
         assert line["reason"] == "new: the source has no mask branch"
+
+
+def test_a_hole_in_a_mask_branch_is_not_its_absence():
+    state = model_of(MASKS, OLD, 0).state_dict()
+    holes = [key for key in state if MASK_BRANCH.search(key)][1:3]
+    model = model_of(MASKS, NEW, 1)
+    with pytest.raises(
+        CheckpointError, match=rf"tensor {min(holes)}: expected .*, found nothing \(and 1 more"
+    ):
+        surgery.load(
+            model,
+            {key: value for key, value in state.items() if key not in holes},
+            surgery.plan(OLD, NEW, RELATION),
+        )
 
 
 def test_a_dropped_mask_branch_is_named_with_its_shapes_and_the_reason(capsys):

@@ -191,8 +191,29 @@ def test_a_missing_tensor_is_an_error_unless_listed(source):
 
 
 def test_head_rows_must_fit_the_named_classes(source):
-    with pytest.raises(CheckpointError, match="expected 3 rows for 2 classes and background, found 91"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"expected 3 rows for 2 classes and background, found 91.* in <weights file>\.classes\.txt",
+    ):
         surgery.apply(source.state_dict(), surgery.plan(["car", "person"], ["car"], RELATION))
+
+
+def test_a_box_head_that_does_not_tell_classes_apart_is_said_to_be_one(source):
+    state, head = source.state_dict(), "roi_heads.box_predictor.bbox_pred"
+    plan = surgery.plan(COCO, ("car",), RELATION)
+    one_box = state | {f"{head}.{kind}": state[f"{head}.{kind}"][:4] for kind in ("weight", "bias")}
+    with pytest.raises(
+        CheckpointError, match=r"found 4x1024, one box for all classes - repeat the 4 rows 91 times"
+    ):
+        surgery.apply(one_box, plan)
+    as_told = {f"{head}.weight": one_box[f"{head}.weight"].repeat(91, 1)}
+    assert torch.equal(surgery.apply(as_told, plan)[f"{head}.weight"][4:], one_box[f"{head}.weight"])
+
+
+def test_a_head_that_the_model_does_not_have_is_dropped_whatever_its_rows(source):
+    state = source.state_dict() | {"auxiliary.box_predictor.cls_score.weight": torch.zeros(7, 3)}
+    report = surgery.load(build_model(spec(("car",))), state, surgery.plan(COCO, ("car",), RELATION))
+    assert [line.key for line in report.tensors if line.status == "unused"] == list(state)[-1:]
 
 
 def test_a_detector_without_masks_starts_one_with_masks(capsys):

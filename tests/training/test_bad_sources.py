@@ -92,7 +92,7 @@ def test_a_truncated_file(small_config, source, tmp_path, name):
     (tmp_path / name).write_bytes(whole.read_bytes()[:5000])
     with pytest.raises(
         CheckpointError,
-        match=rf"{name}: not a (file of plain weights|safetensors file) \(.+\) - it (is damaged|may be)",
+        match=rf"{name}: not a (file of plain weights|safetensors file) \(.+\) - it (is damaged: fetch|may be)",
     ):
         finetune(starting_from(small_config, tmp_path / name), tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -102,11 +102,32 @@ def test_a_truncated_file(small_config, source, tmp_path, name):
 def test_a_pickle_with_code_in_it_is_never_run(small_config, tmp_path, legacy):
     state = {"weight": Code(tmp_path / "made")}
     torch.save(state, tmp_path / "evil.pth", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(
-        CheckpointError, match=r"evil\.pth: not a file of plain weights .*or holds code, which is never run"
-    ):
-        finetune(starting_from(small_config, tmp_path / "evil.pth"), tmp_path / "out")
-    assert not (tmp_path / "made").exists() and not (tmp_path / "out").exists()
+    refused(
+        starting_from(small_config, tmp_path / "evil.pth"), tmp_path, CheckpointError,
+        "TMP/evil.pth: holds code (a pickled posix.mkdir), which is never run"
+        " - save model.state_dict() alone, or a safetensors file",
+    )  # fmt: skip
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_pickled_model_is_refused_in_one_plain_line(small_config, tmp_path):
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "whole.pth")
+    refused(
+        starting_from(small_config, tmp_path / "whole.pth"), tmp_path, CheckpointError,
+        "TMP/whole.pth: holds code (a pickled torch.nn.modules.linear.Linear), which is never run"
+        " - save model.state_dict() alone, or a safetensors file",
+    )  # fmt: skip
+
+
+def test_weights_that_are_not_finite(small_config, tmp_path):
+    state = build_model(spec()).state_dict()
+    state["roi_heads.box_head.fc6.bias"][3] = torch.nan
+    torch.save(state, tmp_path / "broken.pth")
+    refused(
+        starting_from(small_config, tmp_path / "broken.pth"), tmp_path, CheckpointError,
+        "TMP/broken.pth: tensor roi_heads.box_head.fc6.bias: holds numbers that are not finite"
+        " - use weights from before they broke",
+    )  # fmt: skip
 
 
 def test_a_class_map_naming_a_class_that_does_not_exist(small_config, source, tmp_path):
