@@ -159,7 +159,8 @@ def test_starting_from_a_run_judges_the_source_first_and_inherits_its_manifest(s
 def test_a_source_without_a_manifest_makes_the_levels_unverified(small_config, tmp_path):
     finetune(small_config, tmp_path / "source")
     start = tmp_path / "source" / "checkpoints" / "best" / "model.safetensors"
-    finetune(changed(small_config, "model", start=str(start)), tmp_path / "target")
+    bare = start.rename(tmp_path / "bare.safetensors")
+    finetune(changed(small_config, "model", start=str(bare)), tmp_path / "target")
     manifest = read_manifest(tmp_path / "target")
     assert manifest["ancestors"] == [None]
     assert levels(manifest, ["fog"], [1]).of_condition == {"fog": "UNVERIFIED"}
