@@ -194,6 +194,7 @@ class FinetuneConfig:
             (self.eval.every >= 1, "eval.every", self.eval.every, "at least 1"),
             (self.eval.batch_size >= 1, "eval.batch_size", self.eval.batch_size, "at least 1"),
             (self.data.train_images >= 0, "data.train_images", self.data.train_images, "at least 0"),
+            (0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to below 2^63"),
             (bool(self.data.train), "data.train", self.data.train, "the json to learn from"),
             (bool(self.data.val), "data.val", self.data.val, "the json to be judged on"),
         ]
@@ -212,8 +213,8 @@ def load_config(paths: Path | Sequence[Path], overrides: list[str] | None = None
     for path in files:
         document = yaml.safe_load(_read_checked(path)) or {}
         words += [f"--{key}={value}" for key, value in _flatten(document)]
-    words += _checked_overrides(overrides or [])
-    named = " + ".join(map(str, files))
+    flags = _checked_overrides(overrides or [])
+    words += flags
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(FinetuneConfig, as_group=False)
     try:
@@ -224,7 +225,9 @@ def load_config(paths: Path | Sequence[Path], overrides: list[str] | None = None
             else parser.instantiate_classes(namespace)
         )
     except jsonargparse.ArgumentError as error:
-        raise ConfigError(f"{named}: {_first_sentence(error)} - mend the value") from None
+        named = " + ".join(map(str, files))
+        place = next((flag for flag in flags if f'"{flag[2:].partition("=")[0]}"' in str(error)), named)
+        raise ConfigError(f"{place}: {_first_sentence(error)} - mend the value") from None
     result = FinetuneConfig(
         **{item.name: getattr(config, item.name) for item in dataclasses.fields(FinetuneConfig)}
     )

@@ -111,7 +111,7 @@ def finetune(
 def begin_or_continue(config: FinetuneConfig, run: Path) -> Outcome:
     """`finetune` for whoever makes many runs: a killed one goes on, one killed before its first state begins anew."""
     resume = (run / STATE).is_file()
-    if run.exists() and not resume:
+    if (run / "config.yaml").is_file() and not resume:
         shutil.rmtree(run)
     return finetune(config, run, resume=resume)
 

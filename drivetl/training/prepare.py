@@ -67,6 +67,10 @@ def prepare(
     """Decide and build. Raises ConfigError, CheckpointError or DataError with the way out."""
     notes: list[str] = []
     arch = architecture(config.model.arch)
+    if config.data.train_images > len(train.images):
+        notes.append(
+            f"data.train_images is {config.data.train_images}, there are {len(train.images)}: all are taken"
+        )
     if config.data.train_images:
         train = train.subset(spread_over_drives(train.images, config.data.train_images, config.seed))
     taxonomy = train.info.get("taxonomy")

@@ -20,6 +20,8 @@ Start = Literal["detector", "features", "none"]
 
 FEW = 200
 """Up to so many labelled images count as few."""
+MOST_PASSES = 32
+"""From a detector, no image is seen more often, however large the batch is: so far it was measured (section `city`)."""
 LOOKS = 10
 """Evaluations over a training, about."""
 
@@ -43,7 +45,8 @@ def recipe(n_images: int, start: Start, batch_size: int) -> Recipe:
 
     With few labels the length is set in steps within bounds, 8 (features) or 12 (random weights) per image; a detector
     takes n / 25, 4 at most: the fewer the labels, the less often each may be seen before it is learnt by heart. With
-    many labels it is set in epochs, and never in fewer steps than with few.
+    many labels it is set in epochs, and never in fewer steps than with few. A large batch makes steps dear: from a
+    detector an image is seen MOST_PASSES times at the most.
     """
     few = n_images <= FEW
 
@@ -53,7 +56,7 @@ def recipe(n_images: int, start: Start, batch_size: int) -> Recipe:
         return needed if few else max(if_many, needed)
 
     if start == "detector":
-        length = epochs(min(4.0, n_images / 25), 90, 800, 12)
+        length = min(MOST_PASSES, epochs(min(4.0, n_images / 25), 90, 800, 12))
         if few:
             return Recipe(length, 3e-4, 1.0, 0, 2, 0.0, 0.0, 0.3)
         return Recipe(length, 2e-4, 0.7, 1, 1, 0.0, 0.999, 0.0)

@@ -19,6 +19,7 @@ from drivetl import console
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig
 from drivetl.data.sampling import EpochBatches
+from drivetl.errors import ConfigError
 from drivetl.evaluation.results import save_results
 from drivetl.evaluation.store import match
 from drivetl.models.build import ModelSpec, architecture
@@ -86,6 +87,11 @@ class Trainer:
     def resume(self) -> None:
         """Go back to the last saved moment; rows of metrics.jsonl that came after it are dropped."""
         progress = load_state(self.state_path, self.model, self.optimizer, self.average)
+        if progress.get("world", self.group.world) != self.group.world:
+            raise ConfigError(
+                f"{self.run}: began on {progress['world']} processes, now {self.group.world}: its steps would be others"
+                " - resume on as many, or start another --out"
+            )
         self.step, self.best = int(progress["step"]), progress["best"]
         self.means = Means(dict(progress["sums"]), int(progress["steps"]))
         self.log = MetricsLog(self.log.path, known_step=self.step)
@@ -96,6 +102,7 @@ class Trainer:
         if self.group.leads:
             progress = {
                 "step": self.step,
+                "world": self.group.world,
                 "best": self.best,
                 "sums": self.means.sums,
                 "steps": self.means.steps,

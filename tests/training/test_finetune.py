@@ -19,7 +19,7 @@ from drivetl.evaluation.heldout import levels
 from drivetl.models.checkpoint import load_detector, read_manifest
 from drivetl.models.weights import read_weights
 from drivetl.training import loop, trainer
-from drivetl.training.finetune import finetune
+from drivetl.training.finetune import begin_or_continue, finetune
 from drivetl.training.rundir import read_metrics
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +128,9 @@ def test_a_run_is_never_overwritten_and_nothing_is_resumed_from_nothing(small_co
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes.txt"]
     with pytest.raises(ConfigError, match="nothing to resume"):
         finetune(small_config, tmp_path / "new", resume=True)
+    with pytest.raises(ConfigError, match="exists already"):
+        begin_or_continue(small_config, tmp_path / "run")
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_images(small_config, tmp_path, monkeypatch):
@@ -248,4 +251,7 @@ def test_two_processes_learn_together(small_config, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [2, 4]
+    with pytest.raises(ConfigError, match=r"began on 2 processes, now 1: its steps would be others"):
+        finetune(changed(small_config, "optim", batch_size=2), tmp_path / "run", resume=True)
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl") == rows
     assert load_detector(tmp_path / "run", device="cpu").categories == ("car", "pedestrian")

@@ -13,7 +13,7 @@ from drivetl.config import AUTO, BY_RECIPE, dump_yaml, load_config
 from drivetl.errors import ConfigError
 from drivetl.models.weights import read_weights
 from drivetl.training.finetune import finetune
-from drivetl.training.recipe import FEW, recipe, settled
+from drivetl.training.recipe import FEW, MOST_PASSES, recipe, settled
 from drivetl.training.rundir import read_metrics
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "finetune"
@@ -34,8 +34,10 @@ def test_law_few_labels_get_steps_within_bounds(start, batch):
     before = 0
     for n in (1, 10, 25, 50, 100, FEW):
         per_epoch = -(-n // batch)
-        steps = recipe(n, start, batch).epochs * per_epoch
-        assert least <= steps < most + per_epoch  # the last epoch is whole
+        epochs = recipe(n, start, batch).epochs
+        steps = epochs * per_epoch
+        assert steps < most + per_epoch  # the last epoch is whole
+        assert steps >= least or (start == "detector" and epochs == MOST_PASSES)
         assert steps >= before - per_epoch
         before = steps
 
@@ -44,7 +46,9 @@ def test_law_few_labels_get_steps_within_bounds(start, batch):
 @pytest.mark.parametrize("batch", [1, 4, 16, 64])
 def test_law_more_labels_never_mean_fewer_steps(start, batch):
     per_epoch = [-(-n // batch) for n in range(1, 2 * FEW)]
-    steps = [recipe(n, start, batch).epochs * each for n, each in enumerate(per_epoch, 1)]
+    epochs = [recipe(n, start, batch).epochs for n in range(1, 2 * FEW)]
+    assert start != "detector" or max(epochs) <= MOST_PASSES
+    steps = [times * each for times, each in zip(epochs, per_epoch, strict=True)]
     assert all(
         after > before - each for before, after, each in zip(steps, steps[1:], per_epoch, strict=False)
     )
@@ -85,6 +89,17 @@ def test_law_no_number_that_was_written_is_taken_for_auto(tmp_path, text):
     key = "lr" if "lr" in text else "epochs"
     with pytest.raises(ConfigError, match=rf"optim\.{key} is -1 - write a value, or auto"):
         load_config(written(tmp_path, DATA + text))
+
+
+def test_a_wrong_value_is_blamed_on_what_holds_it(tmp_path):
+    path = written(tmp_path, DATA + "optim: {lr: 0.5}\n")
+    with pytest.raises(ConfigError, match=r"^--optim\.epochs=autoo: "):
+        load_config(path, ["--optim.epochs", "autoo"])
+    with pytest.raises(ConfigError, match=r"d\.yaml: .*optim\.epochs"):
+        load_config(written(tmp_path, DATA + "optim: {epochs: autoo}\n", "d.yaml"), ["--optim.lr", "0.1"])
+    for seed in ("-1", str(2**63)):
+        with pytest.raises(ConfigError, match=rf"seed is {seed}, it must be a whole number from 0"):
+            load_config(path, ["--seed", seed])
 
 
 def test_as_written_leaves_nothing_to_the_recipe(tmp_path):
