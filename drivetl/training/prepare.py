@@ -87,7 +87,7 @@ def prepare(
         )
     frozen, reason = choose_norm(config.model.norm, config.model.start, config.optim.batch_size)
     notes.append(f"BatchNorm {'frozen' if frozen else 'trained'}: {reason}")
-    spec = _spec(config, train.categories, frozen, source)
+    spec = model_spec(config, train.categories, frozen, source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # fresh layers are the same on every process of a group
         model = build_model(spec)
@@ -137,7 +137,7 @@ def prepare(
     )
 
 
-def _spec(
+def model_spec(
     config: FinetuneConfig, categories: tuple[str, ...], frozen: bool, source: Source | None
 ) -> ModelSpec:
     """The model to build; a source run's anchors come with its weights. It may lack a mask branch, or have one too many."""
