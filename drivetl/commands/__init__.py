@@ -35,12 +35,15 @@ COMMANDS = {
 
 def dispatch(arguments: list[str]) -> int:
     """Parse and run one command; errors rise to the caller."""
-    parser = argparse.ArgumentParser(prog="drivetl", description="Fine-tune detectors for driving scenes.")
+    parser = argparse.ArgumentParser(
+        prog="drivetl", description="Fine-tune detectors for driving scenes.", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"drivetl {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     wanted = next((word for word in arguments if not word.startswith("-")), "")
     for name, summary in COMMANDS.items():
-        sub = commands.add_parser(name, help=summary, description=summary)
+        # abbreviations would take --seed, a key of the config, for --seeds
+        sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if name == wanted:
             module = importlib.import_module(f"drivetl.commands.{name.replace('-', '_')}")
             module.add_arguments(sub)

@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="YAML, see configs/finetune; later ones win",
     )
-    parser.add_argument("--budgets", default="25,50,100,all", help="label counts, rising (25,50,100,all)")
+    parser.add_argument(
+        "--budgets", help="label counts, rising (25,50,100,all: as far as data.train has so many)"
+    )
     parser.add_argument("--seeds", default="0,1,2", help="each draws another order of drives (0,1,2)")
     parser.add_argument(
         "--regimes",
@@ -35,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=int,
-        help="optimiser steps of every run (default: those of the recipe for each budget; where optim.epochs is written, "
+        help="optimiser steps of every run, as nearly as whole epochs can (default: those of the recipe for each budget; where optim.epochs is written, "
         "so many passes over the largest budget, at least 200)",
     )
     parser.add_argument("--metric", choices=("AP", "AP50"), default="AP", help="what the page is about (AP)")
@@ -44,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/budget"), help="folder (runs/budget)")
     parser.epilog = (
-        "With --steps, or where the config writes optim.epochs, every run of a regime makes the same number of steps; else "
-        "each makes as many as `optim.recipe: auto` gives its number of frames. "
+        "With --steps, or where the config writes optim.epochs, every run of a regime makes that number of steps, as "
+        "nearly as whole epochs can; else each makes as many as `optim.recipe: auto` gives its number of frames. "
         "The same command goes on where a killed one stopped; finished runs are kept."
     )
 
@@ -53,12 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Plan, train what is missing, fit, write budget.json and report.html."""
     seeds = parse_seeds(args.seeds)
+    if any(word.partition("=")[0] == "--seed" for word in args.rest):
+        raise ConfigError(
+            "--seed: a study has several, one for each order of drives - write --seeds, for example --seeds 5"
+        )
     if args.target is not None and not 0 < args.target < 1:
         raise ConfigError(f"--target {args.target:g} is not between 0 and 1 - for example 0.35")
     from drivetl.coco.files import write_atomically
     from drivetl.report.budget import build_budget_report, sentences
     from drivetl.training.budget import analyse, run_all
-    from drivetl.training.budget_plan import make_plan, parse_regimes
+    from drivetl.training.budget_plan import make_plan
+    from drivetl.training.budget_regimes import parse_regimes
     from drivetl.training.rundir import write_json
 
     regimes = parse_regimes(args.regimes, args.config, args.rest)
@@ -78,6 +85,9 @@ def parse_seeds(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words or not all(word.isdecimal() for word in words):
         raise ConfigError(f"--seeds {text!r} - write numbers, for example 0,1,2")
+    beyond = next((word for word in words if len(word) > 19 or int(word) >= 2**63), None)
+    if beyond is not None:
+        raise ConfigError(f"--seeds: {beyond[:24]} is too large - write whole numbers below 2^63")
     twice = [word for place, word in enumerate(words) if int(word) in map(int, words[:place])]
     if twice:
         raise ConfigError(f"--seeds {text!r}: {twice[0]} comes twice - name each seed once")
@@ -92,7 +102,7 @@ def _announce(plan: Plan) -> None:
         f"{len(plan.seeds)} seeds"
     )
     for name, steps in plan.steps.items():
-        console.say(f"{name}: from {plan.regimes[name].model.start}, {at_each(steps)}")
+        console.say(f"{name}: from {plan.regimes[name].model.start}, {at_each(steps, plan.wanted[name])}")
 
 
 def _print(results: dict[str, Any]) -> None:

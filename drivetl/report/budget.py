@@ -183,11 +183,17 @@ def _hundred(value: float | None) -> float:
     return math.nan if value is None else 100 * value
 
 
-def at_each(steps: Sequence[int]) -> str:
-    """In words: the optimiser steps of a regime's runs at each label count."""
-    if len(set(steps)) == 1:
-        return f"{steps[0]:,} optimiser steps at every count"
-    return f"{', '.join(f'{one:,}' for one in steps)} optimiser steps, by its recipe for each count"
+def at_each(steps: Sequence[int], wanted: int | None) -> str:
+    """In words: the optimiser steps that a regime's runs make at each label count, and where they come from."""
+    same = len(set(steps)) == 1
+    made = (
+        f"{steps[0]:,} optimiser steps at every count"
+        if same
+        else f"{', '.join(f'{one:,}' for one in steps)} optimiser steps"
+    )
+    if wanted is None:
+        return made if same else f"{made}, by its recipe for each count"
+    return made if set(steps) == {wanted} else f"{made}: the whole epochs nearest to {wanted:,}"
 
 
 def _facts(results: Document) -> list[tuple[str, str]]:
@@ -201,7 +207,9 @@ def _facts(results: Document) -> list[tuple[str, str]]:
                         "the best epoch is chosen on the same validation drives, with equally many looks at every count"),
     ]  # fmt: skip
     for name, one in protocol["regimes"].items():
-        facts.append((name, f"{one['arch']} from {one['start']}, {at_each(one['steps'])}"))
+        facts.append(
+            (name, f"{one['arch']} from {one['start']}, {at_each(one['steps'], one['steps_wanted'])}")
+        )
         curve = results["metrics"][metric]["regimes"][name]["curve"]
         if curve:
             facts.append((f"curve of {name}", f"{metric}(n) = {curve['a']:.3f} - {curve['b']:.3g} n^-{curve['c']:.3g}, off the "

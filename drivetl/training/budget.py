@@ -29,7 +29,7 @@ from drivetl.evaluation.measures import METRICS
 from drivetl.evaluation.results import load_results
 from drivetl.evaluation.statistics import draw_weights, few_units
 from drivetl.evaluation.store import match
-from drivetl.training.budget_plan import Cell, Plan, compared, config_hash, label_order, objects
+from drivetl.training.budget_plan import ROWS, Cell, Plan, compared, config_hash, label_order, objects
 from drivetl.training.finetune import begin_or_continue
 from drivetl.training.trainer import BEST_DETECTIONS
 
@@ -41,27 +41,25 @@ class Rows:
 
     def __init__(self, plan: Plan):
         """Read what is there. Raises DataError for a line that is none, or of other data or another configuration."""
-        self.plan, self.path = plan, plan.out / "rows.jsonl"
+        self.plan, self.path = plan, plan.out / ROWS
         self.known: dict[Cell, Row] = {}
         lines = self.path.read_text("utf-8").splitlines() if self.path.is_file() else []
         for number, line in enumerate(lines, 1):
             try:
-                row = json.loads(line)
-                cell = (str(row["regime"]), int(row["frames"]), int(row["seed"]))
+                cell, row = _parsed(line)
                 self._check(row, cell)
             except DataError as error:
                 raise error.at(self.path, number) from None
-            except (ValueError, KeyError, TypeError):
-                raise DataError("not a row", remedy="remove the line", file=self.path, line=number) from None
             self.known[cell] = row
 
     def _check(self, row: Row, cell: Cell) -> None:
+        """What the plan does not ask for may have been made in any way, of the same data."""
         name, count, seed = cell
         if row["data"] != self.plan.data_hash:
             raise DataError(
                 "this run learnt from or was judged on another dataset", remedy="name another --out"
             )
-        if name not in self.plan.regimes:
+        if cell not in self.plan.cells():
             return
         wanted = self.plan.config(cell)
         if row["config"] != config_hash(wanted):
@@ -76,18 +74,42 @@ class Rows:
                 f"{name} with {count} frames, seed {seed}, had another configuration: {'; '.join(keys) or 'unknown'}",
                 remedy="name another --out, or go back (--steps says how many steps a run makes)",
             )
+        for key, hashed in self.plan.inputs[name].items():
+            if row.get("inputs", {}).get(key, hashed) != hashed:
+                raise DataError(
+                    f"{name} with {count} frames, seed {seed}, learnt from another content of {key}",
+                    remedy="restore the file, or name another --out",
+                )
 
     def append(self, cell: Cell, row: Row) -> None:
-        """Add a run; the file is whole at any moment."""
+        """Add a run."""
         self.known[cell] = row
+        self.save()
+
+    def save(self) -> None:
+        """The file is whole at any moment."""
         write_atomically(
             self.path, "".join(json.dumps(one, sort_keys=True) + "\n" for one in self.known.values())
         )
 
 
+def _parsed(line: str) -> tuple[Cell, Row]:
+    """A line of rows.jsonl. Raises DataError for one that is none."""
+    try:
+        row = json.loads(line)
+        cell = (str(row["regime"]), int(row["frames"]), int(row["seed"]))
+        missing = {"data", "config", "run", "steps", "seconds"} - row.keys()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        missing = {"anything of one"}
+    if missing:
+        raise DataError(f"not a row: it lacks {', '.join(sorted(missing))}", remedy="remove the line")
+    return cell, row
+
+
 def run_all(plan: Plan) -> list[Row]:
     """Train what has no row yet, with the time left; returns the rows of the plan's cells."""
     rows, cells = Rows(plan), plan.cells()
+    rows.save()  # from now on the folder is known as ours
     finished = sum(cell in rows.known for cell in cells)
     if finished:
         console.say(f"{finished} of {len(cells)} runs were finished before")
@@ -125,7 +147,7 @@ def _train(plan: Plan, cell: Cell) -> Row:
     source = outcome.rows[0] if outcome.rows[0]["epoch"] == 0 else None
     return {
         "regime": name, "frames": count, "seed": seed, "data": plan.data_hash, "config": config_hash(config),
-        "run": run.relative_to(plan.out).as_posix(),
+        "inputs": dict(plan.inputs[name]), "run": run.relative_to(plan.out).as_posix(),
         "drives": len(group_images(chosen, ("sequence",))),
         "objects": _by_class(plan.train.categories, chosen),
         "epochs": config.optim.epochs, "steps": outcome.rows[-1]["step"], "best_step": outcome.best["step"],
@@ -173,7 +195,8 @@ def analyse(
             "metric": metric, "budgets": list(plan.counts), "seeds": list(plan.seeds), "draws": n_draws,
             "intervals": f"95 %, {n_draws} draws over {covers}",
             "regimes": {
-                name: {"arch": config.model.arch, "start": config.model.start, "steps": list(plan.steps[name])}
+                name: {"arch": config.model.arch, "start": config.model.start, "steps": list(plan.steps[name]),
+                       "steps_wanted": plan.wanted[name]}
                 for name, config in plan.regimes.items()
             },
         },

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -17,18 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from drivetl.coco.files import load_yaml
+from drivetl import console
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.coco.split import group_images
-from drivetl.config import AUTO, FinetuneConfig, load_config
+from drivetl.config import AUTO, FinetuneConfig
+from drivetl.data.augment import load_preset
 from drivetl.errors import ConfigError
 from drivetl.evaluation.sweep import stratified_order
 from drivetl.models.source import read_source
-from drivetl.resources import shipped
 from drivetl.training.finetune import MAY_CHANGE, read_pair
 from drivetl.training.recipe import Start, settled, start_of
-from drivetl.training.rundir import file_hash
+from drivetl.training.rundir import file_hash, input_hashes
 
+ROWS = "rows.jsonl"
+"""The finished runs; written empty before the first training, it marks a folder as one of `drivetl budget`."""
+DEFAULT_BUDGETS = (25, 50, 100)
+"""Label counts where none are named, beside all there are."""
 LEAST_STEPS = 200
 """Floor of the default number of steps: fewer teach a detector nothing, however many labels there are."""
 _CANDIDATES = 4
@@ -47,8 +50,12 @@ class Plan:
     regimes: Mapping[str, FinetuneConfig]
     starts: Mapping[str, Start]
     """What kind of weights each regime starts from: what is left to `optim.recipe: auto` follows from it."""
+    inputs: Mapping[str, Mapping[str, str]]
+    """Of each regime, config key -> hash of what stands in the file that the key names and decides the weights."""
     steps: Mapping[str, tuple[int, ...]]
-    """Optimiser steps of a regime's runs at each label count."""
+    """Optimiser steps that a regime's runs make at each label count: whole epochs."""
+    wanted: Mapping[str, int | None]
+    """The steps they come as near to as whole epochs can; None where the recipe gives each count its own."""
     counts: tuple[int, ...]
     seeds: tuple[int, ...]
     train: Dataset
@@ -73,30 +80,111 @@ class Plan:
 
 
 def make_plan(
-    out: Path, regimes: Mapping[str, FinetuneConfig], budgets: str, seeds: Sequence[int], steps: int | None
+    out: Path,
+    regimes: Mapping[str, FinetuneConfig],
+    budgets: str | None,
+    seeds: Sequence[int],
+    steps: int | None,
 ) -> Plan:
-    """Read the data and check everything before the first step.
+    """Read the data and check everything before the first step; without `budgets` those of DEFAULT_BUDGETS that there are.
 
-    Raises ConfigError for budgets or steps that this data cannot serve, DataError for data that cannot be read.
+    Raises ConfigError for a folder of something else, for budgets or steps that this data cannot serve and for regimes
+    that are the same or cannot be trained, DataError for data that cannot be read.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("budget makes many small trainings in one process - start it without torchrun")
+    _check_out(out)
     first = next(iter(regimes.values()))
     if any(config.data.train_images for config in regimes.values()):
         raise ConfigError("data.train_images is set, but --budgets says how many frames - leave it at 0")
     train, val = read_pair(first)
-    counts = parse_budgets(budgets, len(train.images))
-    starts = {name: start_of(read_source(one.model.start, one.model.arch)) for name, one in regimes.items()}
-    of_each = {name: _steps(name, config, starts[name], counts, steps) for name, config in regimes.items()}
+    counts = (
+        default_budgets(len(train.images)) if budgets is None else parse_budgets(budgets, len(train.images))
+    )
+    known = {name: _start_and_inputs(config) for name, config in regimes.items()}
+    starts = {name: start for name, (start, _) in known.items()}
+    wanted = {name: _wanted(name, config, counts, steps) for name, config in regimes.items()}
     hashes = file_hash(Path(first.data.train)) + file_hash(Path(first.data.val))
-    data_hash = hashlib.sha256(hashes.encode()).hexdigest()[:16]
-    return Plan(out, regimes, starts, of_each, counts, tuple(seeds), train, val, data_hash)
+    plan = Plan(
+        out=out,
+        regimes=regimes,
+        starts=starts,
+        inputs={name: inputs for name, (_, inputs) in known.items()},
+        steps={name: _steps(config, starts[name], counts, wanted[name]) for name, config in regimes.items()},
+        wanted=wanted,
+        counts=counts,
+        seeds=tuple(seeds),
+        train=train,
+        val=val,
+        data_hash=hashlib.sha256(hashes.encode()).hexdigest()[:16],
+    )
+    _check_runs(plan)
+    return plan
+
+
+def _check_out(out: Path) -> None:
+    """Nothing of anybody else's is written over. Raises ConfigError naming --out."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: is a file - name a new folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / ROWS).is_file():
+        raise ConfigError(f"--out {out}: holds something else than a budget (no {ROWS}) - name a new folder")
+
+
+def _start_and_inputs(config: FinetuneConfig) -> tuple[Start, dict[str, str]]:
+    """What kind of weights a regime starts from, and hashes of its files that decide where it ends."""
+    source = read_source(config.model.start, config.model.arch)
+    _, weights = input_hashes(config).get("start_sha256", ("", ""))
+    classes = [source.categories, source.relation] if source else None
+    preset = dataclasses.asdict(load_preset(config.data.augment))
+    return start_of(source), {"model.start": _digest([weights, classes]), "data.augment": _digest(preset)}
+
+
+def _check_runs(plan: Plan) -> None:
+    """Every run's config is checked, and no two regimes are one. Raises ConfigError naming the regimes."""
+    of_regime: dict[str, list[dict[str, Any]]] = {}
+    for name in plan.regimes:
+        configs = []
+        for count in plan.counts:
+            try:
+                config = plan.config((name, count, plan.seeds[0]))
+                config.check()
+            except ConfigError as error:
+                raise ConfigError(f"{name} with {count} frames: {error}") from None
+            configs.append(_effective(config))
+        twin = next((other for other, known in of_regime.items() if known == configs), None)
+        if twin is not None:
+            raise ConfigError(
+                f"--regimes: {twin} and {name} would be the same training - leave one out, or let their configs differ"
+            )
+        of_regime[name] = configs
+
+
+def _effective(config: FinetuneConfig) -> dict[str, Any]:
+    """What decides a run's weights: without a start, nothing can be pulled towards it or kept of it."""
+    if config.model.start == "none":
+        config = dataclasses.replace(
+            config, optim=dataclasses.replace(config.optim, l2sp=0.0, source_share=0.0)
+        )
+    return compared(config)
+
+
+def default_budgets(available: int) -> tuple[int, ...]:
+    """DEFAULT_BUDGETS as far as there are so many frames, and all; says what was left out."""
+    counts = (*(count for count in DEFAULT_BUDGETS if count < available), available)
+    if len(counts) <= len(DEFAULT_BUDGETS):
+        named = ",".join(map(str, DEFAULT_BUDGETS))
+        console.say(
+            f"data.train has {available} frames: of the label counts {named},all this leaves {','.join(map(str, counts))}"
+        )
+    return counts
 
 
 def parse_budgets(text: str, available: int) -> tuple[int, ...]:
     """`25,50,100,all` -> rising label counts. Raises ConfigError naming --budgets."""
     words = [word.strip() for word in text.split(",") if word.strip()]
-    wrong = next((word for word in words if word != "all" and not (word.isdecimal() and int(word) > 0)), None)
+    wrong = next(
+        (word for word in words if word != "all" and not re.fullmatch("0*[1-9][0-9]{0,8}", word)), None
+    )
     if not words or wrong is not None:
         raise ConfigError(
             f"--budgets {text!r}: {wrong or 'nothing'!r} is no number of frames - for example 25,50,100,all"
@@ -115,20 +203,29 @@ def parse_budgets(text: str, available: int) -> tuple[int, ...]:
     return counts
 
 
-def _steps(
-    name: str, config: FinetuneConfig, start: Start, counts: Sequence[int], asked: int | None
-) -> tuple[int, ...]:
-    """Steps of a regime's runs at each label count: as asked at all of them; where the epochs are left to the recipe, as
-    many as it gives each count; else the config's epochs over the largest count, at least a floor, at all of them."""
-    passes = [math.ceil(count / config.optim.batch_size) for count in counts]
-    if asked is not None and asked < passes[-1]:
+def _wanted(name: str, config: FinetuneConfig, counts: Sequence[int], asked: int | None) -> int | None:
+    """The steps that a regime's runs shall make at every count: those asked for, else the config's epochs over the
+    largest count, at least a floor. None where the epochs are left to the recipe. Raises ConfigError naming --steps."""
+    passes = math.ceil(counts[-1] / config.optim.batch_size)
+    if asked is not None and asked < passes:
         raise ConfigError(
-            f"--steps {asked} is less than one pass of {name} over {counts[-1]} frames - name at least {passes[-1]}"
+            f"--steps {asked} is less than one pass of {name} over {counts[-1]} frames - name at least {passes}"
         )
     if asked is None and config.optim.epochs == AUTO:
-        epochs = [settled(config, count, start)[0].optim.epochs for count in counts]
-        return tuple(times * steps for times, steps in zip(epochs, passes, strict=True))
-    return (asked or max(LEAST_STEPS, config.optim.epochs * passes[-1]),) * len(counts)
+        return None
+    return asked or max(LEAST_STEPS, config.optim.epochs * passes)
+
+
+def _steps(
+    config: FinetuneConfig, start: Start, counts: Sequence[int], wanted: int | None
+) -> tuple[int, ...]:
+    """Steps of a regime's runs at each label count: the whole epochs nearest to those wanted, or the recipe's."""
+    found = []
+    for count in counts:
+        passes = math.ceil(count / config.optim.batch_size)
+        epochs = settled(config, count, start)[0].optim.epochs if wanted is None else round(wanted / passes)
+        found.append(epochs * passes)
+    return tuple(found)
 
 
 def label_order(images: Sequence[ImageRecord], seed: int) -> list[ImageRecord]:
@@ -162,66 +259,10 @@ def _spread(drive: Sequence[ImageRecord]) -> list[ImageRecord]:
     return [by_time[place] for place in stratified_order([""] * len(by_time))]
 
 
-def parse_regimes(text: str, paths: Sequence[Path], overrides: list[str]) -> dict[str, FinetuneConfig]:
-    """`transfer,scratch,other=FILE.yaml` -> configs that differ in start and recipe and share their data.
-
-    transfer is the config as it is; NAME is configs/finetune/regimes/NAME.yaml laid over it (scratch: from_scratch),
-    NAME=FILE.yaml that file. Raises ConfigError naming --regimes.
-    """
-    base = load_config(paths, overrides)
-    folder = shipped("configs/finetune/regimes")
-    known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-    known = {"scratch": known["from_scratch"]} | known
-    regimes: dict[str, FinetuneConfig] = {}
-    for word in (part.strip() for part in text.split(",")):
-        name, has_path, file = word.partition("=")
-        if not re.fullmatch(r"[\w-]+", name) or name in regimes:
-            raise ConfigError(
-                f"--regimes {text!r}: {name!r} is no new name - write transfer,scratch,NAME=FILE.yaml"
-            )
-        if name == "transfer" and not has_path:
-            if base.model.start == "none":
-                raise ConfigError(
-                    "--regimes transfer: model.start is none, there is nothing to transfer - set --model.start"
-                )
-            regimes[name] = base
-            continue
-        if not has_path and name not in known:
-            raise ConfigError(_unknown_regime(name, ["transfer", *known]))
-        path = Path(file) if has_path else known[name]
-        other = load_config([*paths, path], _without_keys_of(path, overrides))
-        data = dataclasses.replace(other.data, train=base.data.train, val=base.data.val)
-        regimes[name] = dataclasses.replace(other, data=data)
-    return regimes
-
-
-def _without_keys_of(path: Path, overrides: list[str]) -> list[str]:
-    """The `--key value` flags that a regime's file does not decide: scratch is scratch, whatever --model.start says."""
-    document = load_yaml(path) if path.is_file() else None
-    decided = {
-        f"--{section}.{key}"
-        for section, values in (document.items() if isinstance(document, dict) else ())
-        for key in (values if isinstance(values, dict) else ())
-    }
-    kept, words = [], list(overrides)
-    while words:
-        flag = [words.pop(0)]
-        if "=" not in flag[0] and words:
-            flag.append(words.pop(0))
-        kept += flag if flag[0].partition("=")[0] not in decided else []
-    return kept
-
-
-def _unknown_regime(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}; or {name}=FILE.yaml"
-    return f"--regimes: unknown regime {name!r} - {hint}"
-
-
 def run_config(config: FinetuneConfig, steps: int, count: int, seed: int, train: Path) -> FinetuneConfig:
-    """The config of one run: so many epochs that it makes `steps`, as many looks at the validation set as before."""
+    """The config of one run: as many epochs as make `steps`, as many looks at the validation set as before."""
     optim, every = config.optim, config.eval.every
-    epochs = max(1, round(steps / math.ceil(count / optim.batch_size)))
+    epochs = steps // math.ceil(count / optim.batch_size)
     longer = epochs / optim.epochs
 
     def scaled(value: int) -> int:
@@ -243,8 +284,12 @@ def run_config(config: FinetuneConfig, steps: int, count: int, seed: int, train:
 
 
 def config_hash(config: FinetuneConfig) -> str:
-    """16 hex digits of everything that decides the weights beside the data's content."""
-    return hashlib.sha256(json.dumps(compared(config), sort_keys=True).encode()).hexdigest()[:16]
+    """16 hex digits of all values that decide the weights; what stands in files is hashed apart."""
+    return _digest(compared(config))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def compared(config: FinetuneConfig) -> dict[str, Any]:

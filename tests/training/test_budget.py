@@ -3,17 +3,30 @@
 import dataclasses
 import itertools
 import json
+import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Annotation, ImageRecord
 from drivetl.config import AUTO, BY_RECIPE, dump_yaml
 from drivetl.errors import ConfigError, DataError
+from drivetl.models.checkpoint import checkpoint_folder
+from drivetl.report.budget import at_each
+from drivetl.resources import shipped
 from drivetl.training import trainer
 from drivetl.training.budget import Rows, run_all
-from drivetl.training.budget_plan import label_order, make_plan, parse_budgets, parse_regimes, run_config
+from drivetl.training.budget_plan import (
+    _steps,
+    default_budgets,
+    label_order,
+    make_plan,
+    parse_budgets,
+    run_config,
+)
+from drivetl.training.budget_regimes import parse_regimes
 from drivetl.training.finetune import finetune
 from drivetl.training.recipe import recipe
 
@@ -70,6 +83,16 @@ def test_budgets_are_read_or_refused():
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=why):
             parse_budgets(text, 8)
+    with pytest.raises(ConfigError, match="no number"):
+        parse_budgets("9" * 5000, 8)
+
+
+@pytest.mark.parametrize("available, counts", [
+    (8, (8,)), (25, (25,)), (60, (25, 50, 60)), (100, (25, 50, 100)), (101, (25, 50, 100, 101)),
+])  # fmt: skip
+def test_without_budgets_the_usual_counts_are_taken_as_far_as_there_are_frames(available, counts, capsys):
+    assert default_budgets(available) == counts
+    assert (f"has {available} frames" in capsys.readouterr().out) == (available <= 100)
 
 
 @pytest.fixture
@@ -137,6 +160,68 @@ def test_steps_and_frames_that_do_not_go_together_are_refused(small_config, tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_the_steps_named_are_the_steps_made(small_config, tmp_path):
+    odd = plan(small_config, tmp_path / "out", steps=5)  # an epoch of 8 frames has two steps
+    assert odd.steps == {"scratch": (5, 4)} and odd.wanted == {"scratch": 5}
+    assert "5, 4 optimiser steps" in at_each((5, 4), 5) and "nearest to 5" in at_each((5, 4), 5)
+    assert at_each((6, 6), 6) == "6 optimiser steps at every count"
+    assert "nearest to 5" in at_each((4, 4), 5)
+    assert "recipe" in at_each((90, 120), None)
+    assert [row["steps"] for row in run_all(odd)] == [5, 4]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 8, 40, 100])
+@pytest.mark.parametrize("wanted", [37, 200, 201])
+def test_steps_are_whole_epochs_and_never_half_an_epoch_off(small_config, count, wanted):
+    an_epoch = -(-count // small_config.optim.batch_size)
+    (made,) = _steps(small_config, "none", [count], wanted)
+    assert made % an_epoch == 0 and abs(made - wanted) <= an_epoch / 2
+
+
+def test_every_run_is_checked_before_the_first_training(small_config, tmp_path):
+    left = {key.split(".")[1]: AUTO for key in BY_RECIPE if key.startswith("optim.")}
+    optim = dataclasses.replace(small_config.optim, recipe="auto", **{**left, "heads_only_epochs": 800})
+    long = dataclasses.replace(small_config, optim=optim)  # 1500 epochs at 4 frames, 750 at 8
+    with pytest.raises(ConfigError, match=r"scratch with 8 frames: optim\.heads_only_epochs is 800"):
+        plan(long, tmp_path / "out", steps=4)
+    missing = dataclasses.replace(small_config.data, augment=str(tmp_path / "gone.yaml"))
+    with pytest.raises(ConfigError, match=r"gone\.yaml"):
+        plan(dataclasses.replace(small_config, data=missing), tmp_path / "out")
+
+
+def test_regimes_that_would_be_the_same_training_are_refused(small_config, tmp_path):
+    leash = dataclasses.replace(small_config, optim=dataclasses.replace(small_config.optim, l2sp=0.1))
+    for twin in (small_config, leash):  # without a start there is nothing to be pulled back to
+        with pytest.raises(ConfigError, match="scratch and other would be the same"):
+            plan(small_config, tmp_path / "out", other=twin)
+    faster = dataclasses.replace(small_config, optim=dataclasses.replace(small_config.optim, lr=0.5))
+    plan(small_config, tmp_path / "out", other=faster)
+
+
+def test_a_folder_of_something_else_is_left_alone(small_config, tmp_path):
+    out = tmp_path / "thesis"
+    out.mkdir()
+    plan(small_config, out)  # empty: fine
+    (out / "report.html").write_text("mine")
+    with pytest.raises(ConfigError, match="thesis: holds something else"):
+        plan(small_config, out)
+    with pytest.raises(ConfigError, match="html: is a file"):
+        plan(small_config, out / "report.html")
+    assert [path.name for path in out.iterdir()] == ["report.html"]
+
+
+def test_a_study_killed_before_its_first_row_goes_on(small_config, tmp_path, monkeypatch):
+    def die(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer.Trainer, "save", die)
+        run_all(plan(small_config, tmp_path / "out", budgets="4", steps=1))
+    assert [row["steps"] for row in run_all(plan(small_config, tmp_path / "out", budgets="4", steps=1))] == [
+        1
+    ]
+
+
 def without_time(rows):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
@@ -170,9 +255,51 @@ def test_rows_of_another_dataset_or_configuration_are_refused_and_named(small_co
     data = dataclasses.replace(small_config.data, val=small_config.data.train)
     with pytest.raises(DataError, match="another dataset"):
         Rows(plan(dataclasses.replace(small_config, data=data), tmp_path / "out", budgets="4"))
-    (tmp_path / "out" / "rows.jsonl").write_text("nonsense\n")
-    with pytest.raises(DataError, match=r"rows\.jsonl:1: not a row"):
-        Rows(plan(small_config, tmp_path / "out", budgets="4"))
+    for line in ("nonsense", "[]", '{"regime": "scratch", "frames": 4, "seed": 0}'):
+        (tmp_path / "out" / "rows.jsonl").write_text(f"{line}\n")
+        with pytest.raises(DataError, match=r"rows\.jsonl:1: not a row"):
+            Rows(plan(small_config, tmp_path / "out", budgets="4"))
+
+
+def test_a_smaller_or_another_list_of_counts_keeps_what_has_finished(small_config, tmp_path):
+    rows = run_all(plan(small_config, tmp_path / "out"))
+    for budgets in ("4", "8"):
+        (kept,) = run_all(plan(small_config, tmp_path / "out", budgets=budgets))
+        assert kept in rows
+    run_all(plan(small_config, tmp_path / "out", budgets="2"))
+    assert run_all(plan(small_config, tmp_path / "out")) == rows
+    other = dataclasses.replace(small_config.data, val=small_config.data.train)
+    with pytest.raises(DataError, match="another dataset"):
+        Rows(plan(dataclasses.replace(small_config, data=other), tmp_path / "out", budgets="3"))
+
+
+def test_rows_that_learnt_from_other_weights_or_another_augmentation_are_refused(
+    source, small_config, tmp_path
+):
+    start, preset = tmp_path / "start", tmp_path / "mild.yaml"
+    shutil.copytree(source[1], start)
+    shutil.copy(shipped("configs/weather/photometric.yaml"), preset)
+    config = dataclasses.replace(
+        small_config,
+        data=dataclasses.replace(small_config.data, augment=str(preset)),
+        model=dataclasses.replace(small_config.model, start=str(start)),
+    )
+
+    def again():
+        return make_plan(tmp_path / "out", {"transfer": config}, "4", [0], 1)
+
+    run_all(again())
+    text = preset.read_text()
+    preset.write_text("# a remark changes nothing\n" + text)
+    Rows(again())
+    preset.write_text(shipped("configs/weather/none.yaml").read_text())
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: .*another content of data\.augment"):
+        Rows(again())
+    preset.write_text(text)
+    weights = checkpoint_folder(start, "best") / "model.safetensors"
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: .*another content of model\.start"):
+        Rows(again())
 
 
 def test_the_command_from_flags_to_page(small_config, written, tmp_path, capsys):
@@ -204,7 +331,8 @@ def test_the_command_from_flags_to_page(small_config, written, tmp_path, capsys)
 
 @pytest.mark.parametrize("flags, why", [
     (["--seeds", "0,0"], "comes twice"), (["--seeds", "x"], "write numbers"), (["--target", "40"], "between 0 and 1"),
-    (["--budgets", "4,99"], "has 8"),
+    (["--budgets", "4,99"], "has 8"), (["--seeds", str(2**63)], "too large"), (["--seeds", "9" * 5000], "too large"),
+    (["--seed", "5"], "write --seeds"), (["--seed=5"], "write --seeds"), (["--targ", "0.5"], "unknown flag --targ"),
 ])  # fmt: skip
 def test_mistakes_are_one_line_and_exit_code_2(written, tmp_path, capsys, flags, why):
     out = tmp_path / "none"
