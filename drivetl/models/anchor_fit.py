@@ -3,9 +3,9 @@
     decision = anchor_fit.fit(scaled_boxes(dataset, 800, 1333), spec_of(model), strides_of(model))
     decision.show(); decision.chosen
 
-Two kinds of proposal: as many anchors per location as before, which keeps every RPN weight, and more of them, whose
-RPN rows are copied from the nearest old anchor (`anchors.expand_rpn`). Sizes stay within a factor of two of the old
-ones: the features of a level were trained for objects of about that size.
+Two kinds of proposal: as many anchors per location as before, each of which starts from an RPN row of its own, and
+more of them, which start from the nearest (`anchors.expand_rpn`). Sizes stay within a factor of two of the old ones:
+the features of a level were trained for objects of about that size.
 """
 
 from __future__ import annotations

@@ -19,12 +19,15 @@ from torch import Tensor, nn
 
 from drivetl.coco.records import Dataset
 from drivetl.errors import CheckpointError, ConfigError
+from drivetl.models.assignment import one_to_one
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 POSITIVE_IOU = 0.7
 """torchvision's `rpn_fg_iou_thresh`: below it an object gets its best anchor only by the low-quality rule."""
+FLOAT32 = 1e-6
+"""IoUs this close, relatively, and places this close, in strides, are the same to torchvision, which computes in float32."""
 MIN_SIDE_PX = 1.0
 """Thinner boxes are not learnt from, so they need no anchor."""
 
@@ -171,8 +174,9 @@ class Coverage:
     level: Ints
     """(N,) pyramid level of the best anchor."""
     positives: Ints
-    """(N,) anchors that become positive: those at POSITIVE_IOU or above, else the best one alone. Objects are taken
-    one by one: in a crowd the RPN gives a shared anchor to one of them only."""
+    """(N,) anchors that torchvision's Matcher makes positive for an object alone in its image: those at POSITIVE_IOU or
+    above; where there are none, every anchor tied at the best IoU (a large box holds an anchor whole at many places,
+    levels may repeat a shape). In a crowd the RPN gives an anchor that several objects share to one of them only."""
 
     def share(self, iou: float) -> float:
         """Share of the boxes with an anchor at that IoU or above; nan for no boxes."""
@@ -191,14 +195,18 @@ class Coverage:
 def coverage(boxes: ScaledBoxes, spec: AnchorSpec, strides: Sequence[int]) -> Coverage:
     """The best anchor of every box, and how many anchors it makes positive. Raises ConfigError on a level mismatch."""
     ious = level_ious(boxes, spec, strides)
-    per_level = ious.max(axis=2) if len(boxes) else np.zeros((0, len(strides)))
+    per_level = ious.max(axis=2)
+    best_iou = per_level.max(axis=1)
+    low = best_iou < POSITIVE_IOU
     counts = np.zeros(len(boxes), np.int64)
-    for level in range(len(strides)):
+    for level, stride in enumerate(strides):
         for number, shape in enumerate(spec.shapes(level)):
-            good = np.flatnonzero(ious[:, level, number] >= POSITIVE_IOU)
-            counts[good] += _count_positives(boxes.take(good), shape, strides[level])
-    best = per_level.max(axis=1) if len(boxes) else np.zeros(0)
-    return Coverage(best, per_level.argmax(axis=1).astype(np.int64), np.maximum(counts, 1))
+            iou = ious[:, level, number]
+            good = np.flatnonzero(iou >= POSITIVE_IOU)
+            counts[good] += _count_positives(boxes.take(good), shape, stride)
+            tied = np.flatnonzero(low & (iou >= best_iou * (1 - FLOAT32)))
+            counts[tied] += _count_best(boxes.take(tied), iou[tied], shape, stride)
+    return Coverage(best_iou, per_level.argmax(axis=1).astype(np.int64), counts)
 
 
 def level_ious(boxes: ScaledBoxes, spec: AnchorSpec, strides: Sequence[int]) -> Floats:
@@ -263,11 +271,31 @@ def _count_positives(boxes: ScaledBoxes, shape: Floats, stride: int, chunk: int 
     return counts
 
 
+def _count_best(boxes: ScaledBoxes, iou: Floats, shape: Floats, stride: int) -> Ints:
+    """(N,) lattice places at which one shape has its best IoU, which is `iou` (N,).
+
+    Along an axis the overlap is the shorter side as long as the centres are at most half the difference of the sides
+    apart, and falls beyond it: the best places are those within it, or else the nearest. At IoU 0 all are alike.
+    """
+    step, cells = _lattice(boxes, stride)
+    centres, sides = (boxes.boxes[:, :2] + boxes.boxes[:, 2:]) / 2, boxes.boxes[:, 2:] - boxes.boxes[:, :2]
+    reach = np.maximum(np.abs(sides - shape) / 2, np.abs(_offsets(boxes, stride)))
+    reach[iou == 0] = np.inf
+    first = np.ceil((centres - reach) / step - FLOAT32).clip(min=0)
+    last = np.floor((centres + reach) / step + FLOAT32).clip(max=cells - 1)
+    return np.asarray((last - first + 1).prod(axis=1), np.int64)
+
+
 def nearest_rows(old: AnchorSpec, new: AnchorSpec) -> list[int]:
-    """For every new anchor the old one most like it: highest IoU of the shapes, mean over the levels."""
+    """For every new anchor the old one to start from, by IoU of the shapes, mean over the levels.
+
+    As many new ones as old: each old one once, so that every row of the RPN lives on, with the highest sum. (1 - IoU is
+    a metric: giving an unchanged anchor its own row never lowers the sum.) Else the most alike, however often.
+    """
     levels = range(len(old.sizes))
     similar = np.mean([_shape_iou(new.shapes(level), old.shapes(level)) for level in levels], axis=0)
-    return [int(row) for row in similar.argmax(axis=1)]
+    rows = one_to_one(similar) if old.per_location == new.per_location else similar.argmax(axis=1)
+    return [int(row) for row in rows]
 
 
 def _shape_iou(a: Floats, b: Floats) -> Floats:
@@ -277,7 +305,7 @@ def _shape_iou(a: Floats, b: Floats) -> Floats:
 
 
 def expand_rpn(state: dict[str, Tensor], old: AnchorSpec, new: AnchorSpec) -> dict[str, Tensor]:
-    """The state with the RPN's rows for new anchors: each a copy of the nearest old anchor's.
+    """The state with the RPN's rows for new anchors: each a copy of an old anchor's, see `nearest_rows`.
 
     Objectness rows are copied as they are. Box rows are rewritten so that the new anchor predicts the box that the
     old one predicted: with dx = (x - xa) / wa and dw = log(w / wa), dx scales by wa_old / wa_new and dw gains the log
