@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from drivetl.coco.records import Dataset
+    from drivetl.config import FinetuneConfig
+    from drivetl.models.build import ModelSpec
 
 HELP = "how well anchors cover a dataset's boxes, and better ones"
 TAKES_OVERRIDES = True
@@ -11,14 +18,15 @@ TAKES_OVERRIDES = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """DATA.json, --config, --out; `--model.min_size 600` and the like override the config."""
-    parser.add_argument("data", type=Path, help="COCO dataset json")
+    parser.add_argument("data", type=Path, help="COCO dataset json to learn from")
     parser.add_argument(
-        "--config", type=Path, required=True, help="YAML, see configs/finetune: model and image scale"
-    )
+        "--config", type=Path, required=True, action="append",
+        help="YAML, see configs/finetune; give it again to lay one over another: later keys win",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder for anchors.json and anchors.png")
-    parser.add_argument("--seed", type=int, default=0, help="which drives are held out (default 0)")
     parser.epilog = (
-        "Every key of the config is a flag: --section.key VALUE, for example --model.min_size 600."
+        "The config is that of finetune, and so is the decision. Every key of it is a flag, after the dataset: "
+        "--section.key VALUE, for example --model.min_size 600, or --seed 1 to hold out other drives."
     )
 
 
@@ -28,45 +36,76 @@ def run(args: argparse.Namespace) -> None:
     from drivetl.coco.files import new_directory
     from drivetl.coco.io import read_dataset
     from drivetl.config import load_config
-    from drivetl.errors import DataError
+    from drivetl.errors import ConfigError, DataError
 
-    data = ["--data.train", str(args.data), "--data.val", str(args.data)]
-    config = load_config(args.config, data + args.rest)
+    config = load_config(
+        args.config, ["--data.train", str(args.data), "--data.val", str(args.data), *args.rest]
+    )
+    if config.data.train != str(args.data):
+        raise ConfigError(
+            f"--data.train is {config.data.train}, the dataset to measure is {args.data} - leave the flag out"
+        )
     dataset = read_dataset(args.data)
 
     from drivetl.models import anchor_fit, anchors
     from drivetl.models.anchor_plot import plot
-    from drivetl.models.build import architecture
+    from drivetl.models.build import build_model
 
     m = config.model
-    model = architecture(m.arch).build(num_classes=len(dataset.categories) + 1)
+    dataset, spec, whose = _as_finetune_would(config, dataset)
+    model = build_model(spec)
     boxes = anchors.scaled_boxes(dataset, m.min_size, m.max_size)
     if not len(boxes):
         raise DataError(
             "no boxes to measure anchors on", remedy="name a dataset with objects", file=args.data
         )
-    spec, strides = anchors.spec_of(model), anchors.strides_of(model)
-    cover = anchors.coverage(boxes, spec, strides)
+    before, strides = anchors.spec_of(model), anchors.strides_of(model)
+    cover = anchors.coverage(boxes, before, strides)
     scale = f"shorter side {m.min_size} px, longer at most {m.max_size} px"
-    title = f"Anchors of {m.arch} on {args.data.name} ({scale})"
+    title = f"Anchors of {whose} on {len(dataset.images)} images of {args.data.name} ({scale})"
     console.table(title, ("", "boxes", *anchor_fit.COLUMNS), anchor_fit.breakdown(boxes, cover))
-    console.say(f"now: {spec.describe()}; levels at strides {', '.join(map(str, strides))} px")
-    decision = anchor_fit.fit(boxes, spec, strides, args.seed)
+    console.say(f"now: {before.describe()}; levels at strides {', '.join(map(str, strides))} px")
+    decision = anchor_fit.fit(boxes, before, strides, config.seed)
     decision.show()
-    specs, covers = {"now": spec}, {"now": cover}
+    specs, covers = {"now": before}, {"now": cover}
     if decision.changed:
         specs["chosen"] = decision.chosen
         covers["chosen"] = anchors.coverage(boxes, decision.chosen, strides)
         rows = anchor_fit.breakdown(boxes, covers["chosen"])
         console.table("With the chosen anchors", ("", "boxes", *anchor_fit.COLUMNS), rows)
+    if m.anchors == "keep":
+        console.say(f"model.anchors is keep: finetune leaves those of {whose}; fit decides as above")
     if args.out:
         with new_directory(args.out) as folder:
             decision.save(folder / "anchors.json")
             plot(boxes, specs, covers, folder / "anchors.png")
-        console.wrote(
-            args.out, f"drivetl finetune --config {args.config} --data.train {args.data} --data.val VAL.json"
-        )
-    else:
-        console.say(
-            "finetune fits them by default (model.anchors: fit); --out DIR writes the table and a plot"
-        )
+        console.wrote(args.out, _next_command(args))
+    elif m.anchors == "fit":
+        console.say("finetune decides the same (model.anchors: fit); --out DIR writes the table and a plot")
+
+
+def _as_finetune_would(config: FinetuneConfig, train: Dataset) -> tuple[Dataset, ModelSpec, str]:
+    """(the images it learns from, the model it builds, whose anchors that has). Raises ConfigError, CheckpointError.
+
+    Published weights are not fetched: they have the architecture's own anchors.
+    """
+    from drivetl.data.sampling import spread_over_drives
+    from drivetl.models.source import read_source
+    from drivetl.training.prepare import model_spec
+
+    m = config.model
+    if config.data.train_images:
+        train = train.subset(spread_over_drives(train.images, config.data.train_images, config.seed))
+    source = None if m.start in ("coco", "imagenet", "none") else read_source(m.start, m.arch)
+    spec = model_spec(config, train.categories, frozen=False, source=source)
+    inherited = source is not None and source.spec is not None
+    return train, spec, source.described if inherited and source else m.arch
+
+
+def _next_command(args: argparse.Namespace) -> str:
+    """`drivetl finetune` with the configs and flags of this call."""
+    words = [word for path in args.config for word in ("--config", str(path))]
+    given = {word.partition("=")[0] for word in args.rest}
+    for flag, value in (("--data.train", str(args.data)), ("--data.val", "VAL.json")):
+        words += [] if flag in given else [flag, value]
+    return "drivetl finetune " + shlex.join([*words, *args.rest])
