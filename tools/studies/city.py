@@ -21,8 +21,8 @@ from drivetl.coco.records import ImageRecord
 from drivetl.coco.writing import write_dataset
 
 SEEDS = (0, 1, 2)
-BUDGETS = {25: 6, 50: 4, 100: 3, 200: 3}
-"""Labelled frames -> epochs: 78, 100, 150 and 300 steps of two."""
+BUDGETS = {25: 7, 50: 4, 100: 8, 200: 8}
+"""Labelled frames -> epochs: 91, 100, 400 and 800 steps of two, as many as `recipe: auto` takes from a detector."""
 MOST = max(BUDGETS)
 """Labelled frames of the trainings that are watched on their way: the study `convergence` reads their rows."""
 SCORES_FROM = 0.005
@@ -43,8 +43,10 @@ FITTED = NAIVE | {"model.anchors": "fit"}
 LEFT = ("epochs", "lr", "layer_decay", "heads_only_epochs", "frozen_stages", "l2sp", "ema", "source_share")
 DEFAULT: Flags = {"optim.recipe": "auto", "optim.batch_size": 2} | {f"optim.{key}": "auto" for key in LEFT}
 """What a user gets who writes none of these: drivetl/training/recipe.py, anchors fitted."""
-LONGER = "full recipe, 8 epochs"
-"""Whether more steps would pay: the recipe takes 4 epochs of 50 frames, 3 of 100 and 200."""
+LONGER, SHORTER = "full recipe, 8 epochs", "full recipe, 3 epochs"
+"""Whether another length would pay."""
+WIDE, WIDE_EPOCHS = "full recipe, 8 images a step", "full recipe, 8 images a step, as many epochs"
+"""Whether the length is one of steps or of epochs: as many steps with four times the images, or every image as often."""
 LONG = "features alone, own recipe"
 """Eight steps an image: what a user gets who has no detector to start from."""
 LINES: dict[str, tuple[str, str, Flags]] = {
@@ -63,6 +65,13 @@ LINES: dict[str, tuple[str, str, Flags]] = {
     "+ source share": ("cities", "regions", NAIVE | {"optim.source_share": 0.3}),
     "full recipe": ("cities", "regions", DEFAULT),
     LONGER: ("cities", "regions", DEFAULT | {"optim.epochs": 8}),
+    SHORTER: ("cities", "regions", DEFAULT | {"optim.epochs": 3}),
+    WIDE: ("cities", "regions", DEFAULT | {"optim.batch_size": 8}),
+    WIDE_EPOCHS: (
+        "cities",
+        "regions",
+        {key: value for key, value in DEFAULT.items() if key != "optim.epochs"} | {"optim.batch_size": 8},
+    ),
     LONG: ("features", "regions", DEFAULT),
 }
 """Line -> what it starts from, ignore regions honoured or deleted, the config's keys."""
@@ -75,6 +84,9 @@ BASE = {
     "+ source share": "+ ignore regions",
     "full recipe": "+ ignore regions",
     LONGER: "full recipe",
+    SHORTER: "full recipe",
+    WIDE: "full recipe",
+    WIDE_EPOCHS: "full recipe",
 }
 """Line -> the line it adds its part to."""
 AT_EVERY_BUDGET = ("full recipe", "features alone")
@@ -107,7 +119,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
     every = [first]
     plan = [(line, 50) for line in LINES]
     plan += [(line, labels) for labels in (25, 100, MOST) for line in AT_EVERY_BUDGET]
-    plan += [(LONGER, 100), (LONGER, MOST), (LONG, MOST)]
+    plan += [(SHORTER, 100), (SHORTER, MOST), (WIDE, 100), (WIDE_EPOCHS, 100), (LONG, MOST)]
     for place in range(0, len(plan), len(LINES)):
         for seed in SEEDS:
             for line, labels in plan[place : place + len(LINES)]:
@@ -205,8 +217,9 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
         "last step, no choice by validation; detections from score 0.005; frequent: classes of 30 objects or more in these "
         "frames (person, rider, car, motorcycle, bicycle); two images a step, the two lowest stages frozen (torchvision's "
         "habit), AdamW 3e-4 (features alone 1e-3). `full recipe`: `recipe: auto` and fitted anchors, what a user gets without a "
-        "word; its source share was chosen at 50 labels on these frames, 25, 100 and 200 were not looked at before. "
-        "`features alone`: about as many steps; `own recipe`: those of `recipe: auto`, eight an image and 600 at least. "
+        "word; its source share was chosen at 50 labels on these frames, its length at 50, 100 and 200 (lines `3 epochs`, `8 epochs`; "
+        "the recipe's are 7, 4, 8, 8); at 25 nothing was chosen. `8 images a step`: as many steps, four times the images. "
+        "`features alone`: as many steps as the full recipe; `own recipe`: those of `recipe: auto`, eight an image and 600 at least. "
         "`over that`: paired with the line it builds on. From `+ ignore regions` on, ignore regions are honoured, before it what they hide is deleted. "
         "Reproduce: `python tools/study.py city --shared DIR --write`."
     )

@@ -29,13 +29,22 @@ def jobs(shared: Path, out: Path) -> list[Job]:
     return [job for job in every if job is every[0] or job.name.startswith(lines)]
 
 
-def curve(line: str, out: Path) -> dict[int, Floats]:
-    """Step -> (1 + B,) AP50 at the largest budget: mean over seeds, and draws of it; step 0 is the source."""
+def curve(line: str, out: Path, classes: list[str] | None = None) -> dict[int, Floats]:
+    """Step -> (1 + B,) AP50 at the largest budget: mean over seeds, and draws of it; step 0 is the source.
+
+    classes: the mean over these alone; None: over all that the watched frames show.
+    """
     runs = [out / "runs" / city.name(line, city.MOST, seed) for seed in city.SEEDS]
     seeds = [_rows(run / "metrics.jsonl") for run in runs if (run / "README.md").is_file()]
     found = {}
     for step in sorted({row["step"] for rows in seeds for row in rows}):
-        values = np.array([row["AP50"] for rows in seeds for row in rows if row["step"] == step])
+        here = [row for rows in seeds for row in rows if row["step"] == step]
+        each = [row["AP50_per_class"] for row in here]
+        values = np.array(
+            [row["AP50"] for row in here]
+            if classes is None
+            else [np.mean([one[name] for name in classes]) for one in each]
+        )
         mean = values.mean()
         found[step] = np.array([mean, *(mean + seed_multipliers(DRAWS, len(values)) @ (values - mean))])
     return found
@@ -60,20 +69,24 @@ def steps_to(curve: dict[int, Floats], wanted: float) -> str:
 
 def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[str, object]]]]:
     """One row per look: AP50 of every line."""
-    curves = {line: curve(line, out) for line in COLORS}
+    scores = _first(jobs, out)
+    curves = {line: curve(line, out, scores.frequent()) for line in COLORS}
     if not all(curves.values()):
         return []
+    of_all = {line: curve(line, out) for line in COLORS}
     ours, alone = curves["full recipe"], curves[city.LONG]
     rows: list[dict[str, object]] = []
     for step in sorted(set(ours) | set(alone)):
         row: dict[str, object] = {"steps of two images": step}
         for line, found in curves.items():
-            row[f"{line}, AP50"] = worded(found[step][:, None]) if step in found else "-"
+            row[line] = worded(found[step][:, None]) if step in found else "-"
+        for line, found in of_all.items():
+            row[f"{line}, all classes"] = worded(found[step][:, None]) if step in found else "-"
         row["from features needs"] = steps_to(alone, float(ours[step][0])) if step in ours else "-"
         rows.append(row)
-    images = len(_first(jobs, out).data.images)
+    images = len(scores.data.images)
     note = (
-        f"AP50 in percent on {len(range(0, images, 3))} frames of strasbourg while training on {city.MOST} labelled ones, "
+        f"AP50 in percent of the frequent classes ({', '.join(scores.frequent())}) and of all on {len(range(0, images, 3))} frames of strasbourg while training on {city.MOST} labelled ones, "
         "mean and 95 % interval over three seeds (not over frames). Step 0: before the first step. `from features needs`: "
         f"steps until `{city.LONG}` has the AP50 that the full recipe has in this row. "
         "Reproduce: `python tools/study.py city ...`, then `python tools/study.py convergence --shared DIR --write`."
@@ -94,17 +107,22 @@ def picture(jobs: list[Job], out: Path) -> Path:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
     scores, done = _first(jobs, out), {job.name for job in jobs if finished(job, out)}
+    frequent = scores.frequent()
     before = scores.over_seeds([jobs[0].name], "val", "AP50")
-    left.axhline(100 * before[0, 0], color="0.4", linestyle=":", label="the source, before adaptation")
+    left.axhline(100 * before[0, -1], color="0.4", linestyle=":", label="the source, before adaptation")
     for line, color in COLORS.items():
         at = {}
         for labels in city.BUDGETS:
             names = [city.name(line, labels, seed) for seed in city.SEEDS]
             if ours := [name for name in names if name in done]:
-                at[labels] = scores.over_seeds(ours, "val", "AP50")[:, 0]
+                at[labels] = scores.over_seeds(ours, "val", "AP50")[:, -1]
         _band(left, at, line, color)
-        _band(right, curve(line, out), line, color)
-    left.set(xlabel="labelled frames of the new city", ylabel="AP50, %", xscale="log")
+        _band(right, curve(line, out, frequent), line, color)
+    left.set(
+        xlabel="labelled frames of the new city",
+        ylabel=f"AP50 of the {len(frequent)} frequent classes, %",
+        xscale="log",
+    )
     left.set_xticks(list(city.BUDGETS), [str(labels) for labels in city.BUDGETS])
     left.minorticks_off()
     right.set(xlabel=f"steps of two images, {city.MOST} labelled frames")

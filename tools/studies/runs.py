@@ -130,15 +130,17 @@ class Scores:
             found = load_results(self.out / "found" / job / f"{name}.npz")
             store = match(self.data, found, self.iou_type)
             draws = class_draws(store, draw_weights(store.units(), DRAWS))
-            counts = Counter(item.category_id for image in self.data.images for item in image.annotations)
-            often = [
-                number for number in range(1, len(self.data.categories) + 1) if counts[number] >= FREQUENT
-            ]
+            often = [self.data.categories.index(name) + 1 for name in self.frequent()]
             self._known[key] = {
                 metric: np.column_stack([values, values[:, often].mean(axis=1)])
                 for metric, values in draws.items()
             }
         return self._known[key]
+
+    def frequent(self) -> list[str]:
+        """The classes of FREQUENT objects or more: in those below, one object moves the mean over classes by points."""
+        counts = Counter(item.category_id for image in self.data.images for item in image.annotations)
+        return [name for number, name in enumerate(self.data.categories, 1) if counts[number] >= FREQUENT]
 
     def over_seeds(self, jobs: list[str], name: str, metric: str, minus: list[str] | None = None) -> Floats:
         """(1 + B, K + 2): the mean over seeds, less that of `minus` (paired by place), and its draws."""
