@@ -8,6 +8,9 @@ training turns out), on drives like the validation drives. A draw resamples whol
 every run, and shifts the mean over seeds by Student's t with S - 1 degrees of freedom: three seeds say little about
 their own spread, and a plain bootstrap over three would be a third too sure. A seed is one unit over all label counts
 and regimes, so that errors that the counts share cancel in gains.
+
+A curve is drawn only where the points bear it: one that misses a point by more than draws explain is refused. What it
+misses within that counts as noise of the points, and a draw may rise ever faster: few points cannot rule that out.
 """
 
 from __future__ import annotations
@@ -28,6 +31,10 @@ LEAST_COUNTS = 3
 """Fewer label counts than the curve has parameters support none."""
 EXPONENTS: Floats = np.geomspace(0.05, 3.0, 64)
 """The c that are tried; for each, a and b are linear least squares."""
+RISING: Floats = np.concatenate([-np.geomspace(0.05, 1.0, 20)[::-1], EXPONENTS])
+"""The same with curves that do not saturate, up to a straight line (c = -1): what draws may be."""
+LEAST_MISFIT = 0.005
+"""Half a point of AP: a curve that misses by less is good enough, however exact the points are."""
 
 
 def class_draws(store: MatchStore, weights: Floats) -> dict[str, Floats]:
@@ -77,16 +84,16 @@ def precision_weights(at_seeds: Floats) -> Floats:
         return np.ones(at_seeds.shape[1])
     own = at_seeds.var(axis=0, ddof=1)
     spread = (own + own.mean()) / 2
-    return np.asarray(own.mean() / spread) if own.mean() > 0 else np.ones(len(own))
+    return np.asarray(own.mean() / spread) if own.mean() > 1e-12 else np.ones(len(own))
 
 
-def fit(labels: Floats, values: Floats, weights: Floats) -> Floats:
-    """Weighted least squares of a - b * n^-c with 0 <= a <= 1, b >= 0, c of EXPONENTS; for many draws at once.
+def fit(labels: Floats, values: Floats, weights: Floats, exponents: Floats = EXPONENTS) -> Floats:
+    """Weighted least squares of a rising a - b * n^-c with 0 <= a <= 1 where c > 0; for many draws at once.
 
-    labels (N,), values (B, N) in 0..1, weights (N,) -> (B, 3) of a, b, c; NaN where a value is.
+    labels (N,), values (B, N) in 0..1, weights (N,), exponents (E,) to try -> (B, 3) of a, b, c; NaN where a value is.
     """
-    scale, y = float(labels.max()), np.clip(values, 0.0, 1.0)
-    x = (labels / scale)[None, :] ** -EXPONENTS[:, None]  # (E, N)
+    scale, y, sign = float(labels.max()), np.clip(values, 0.0, 1.0), np.sign(exponents)
+    x = sign[:, None] * (labels / scale)[None, :] ** -exponents[:, None]  # (E, N), falling with n
     w = weights / weights.sum()
     x_mean, y_mean = x @ w, y @ w
     deviation = (x - x_mean[:, None]) * w
@@ -94,11 +101,12 @@ def fit(labels: Floats, values: Floats, weights: Floats) -> Floats:
         0.0, -(y @ deviation.T) / (deviation * x).sum(axis=1)
     )  # (B, E): b, at first free of a <= 1
     top = y_mean[:, None] + slope * x_mean
-    slope = np.where(top > 1, ((1 - y) @ (x * w).T) / (x**2 @ w), slope)
-    top = np.minimum(top, 1.0)
+    above = (top > 1) & (sign > 0)
+    slope = np.where(above, ((1 - y) @ (x * w).T) / (x**2 @ w), slope)
+    top = np.where(above, 1.0, top)
     error = ((top[..., None] - slope[..., None] * x - y[:, None, :]) ** 2) @ w
     best, rows = error.argmin(axis=1), np.arange(len(y))
-    a, b, c = top[rows, best], slope[rows, best], EXPONENTS[best]
+    a, b, c = top[rows, best], (sign * slope)[rows, best], exponents[best]
     return np.column_stack([a, b * scale**c, c])
 
 
@@ -111,8 +119,8 @@ def labels_needed(curves: Floats, target: float) -> Floats:
     """(B, 3) curves -> (B,) label counts at which they reach a target; infinite where they never do."""
     a, b, c = curves.T
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        count = (np.maximum(a - target, 0.0) / b) ** (-1 / c)
-    return np.where(b > 0, count, np.where(a >= target, 0.0, np.inf))
+        count = np.maximum((a - target) / b, 0.0) ** (-1 / c)
+    return np.where(b != 0, count, np.where(a >= target, 0.0, np.inf))
 
 
 def next_frames(largest: int) -> int:
@@ -153,10 +161,10 @@ def regime_document(
         "points": [
             {
                 "frames": count,
-                "value": interval(float(points[n, 0]), bounded[:, n, 0]),
+                "value": _interval(float(points[n, 0]), bounded[:, n, 0]),
                 "seeds": values[:, n, 0, 0].tolist(),
                 "per_class": {
-                    name: interval(float(points[n, k]), bounded[:, n, k]) for k, name in enumerate(names, 1)
+                    name: _interval(float(points[n, k]), bounded[:, n, k]) for k, name in enumerate(names, 1)
                 },
             }
             for n, count in enumerate(labels)
@@ -164,18 +172,68 @@ def regime_document(
         "curve": None, "next": None, "target": None, "why_not": no_curve(labels, points[:, 0]),
     }  # fmt: skip
     if found["why_not"] is None:
-        curves = [
-            _curves(labels, points[:, k], draws[..., k], values[:, :, 0, k]) for k in range(len(names) + 1)
+        fitted = [
+            fit_draws(labels, points[:, k], draws[..., k], values[:, :, 0, k]) for k in range(len(names) + 1)
         ]
+        found["why_not"] = fitted[0][1]
+    if found["why_not"] is None:
+        curves = [np.full_like(one, np.nan) if why_not else one for one, why_not in fitted]
         found["curve"] = _curve_document(labels, points[:, 0], curves[0])
         found["next"] = _next_document(labels, names, curves)
         found["target"] = None if target is None else _target_document(labels, curves[0], target)
     return found
 
 
-def _curves(labels: Sequence[int], points: Floats, draws: Floats, at_seeds: Floats) -> Floats:
-    """(1 + B, 3): the curve of the means, then of every draw."""
-    return fit(np.asarray(labels, float), np.vstack([points, draws]), precision_weights(at_seeds))
+def fit_draws(
+    labels: Sequence[int], points: Floats, draws: Floats, at_seeds: Floats
+) -> tuple[Floats, str | None]:
+    """(1 + B, 3): the curve of the (N,) means, then of their (B, N) draws; and why the points do not bear it, or None."""
+    counts, weights = np.asarray(labels, float), precision_weights(at_seeds)
+    best = fit(counts, points[None], weights)
+    missed = predict(best, counts)[0] - points
+    freedom = len(labels) - LEAST_COUNTS
+    noise = np.sqrt((weights * missed**2).sum() / freedom / weights) if freedom else np.zeros(len(labels))
+    shaken = draws + noise * np.random.default_rng(len(labels)).standard_normal(draws.shape)
+    curves = np.vstack([best, fit(counts, shaken, weights, RISING)])
+    of_draws = predict(fit(counts, draws, weights), counts) - np.clip(draws, 0.0, 1.0)
+    return curves, _misfit(labels, points, missed, of_draws) or _behind(labels, points, draws, curves)
+
+
+def _misfit(labels: Sequence[int], points: Floats, missed: Floats, of_draws: Floats) -> str | None:
+    """Which point a curve misses by more than the (B, N) misses of draws explain: 95 % over all points together."""
+    if np.isnan(points).any():
+        return None
+    tail = 2.5 / len(labels)
+    low, high = np.nanpercentile(of_draws, [tail, 100 - tail], axis=0)
+    told = (np.abs(missed) > LEAST_MISFIT) & ((low > 0) | (high < 0))
+    if not told.any():
+        return None
+    worst = int(np.where(told, np.abs(missed), 0.0).argmax())
+    return (
+        f"the points do not follow a saturating curve (off by {100 * abs(missed[worst]):.1f} at {labels[worst]:,}), "
+        "so nothing is predicted"
+    )
+
+
+def _behind(labels: Sequence[int], points: Floats, draws: Floats, curves: Floats) -> str | None:
+    """Whether a curve ends below what was measured already, or below nearly all curves that may rise ever faster."""
+    ahead = labels[-1] + next_frames(labels[-1])
+    there = predict(curves, np.array([ahead], float))[:, 0]
+    if np.isnan(points).any():
+        return None
+    if there[0] < np.nanpercentile(draws[:, -1], 2.5):
+        return (
+            f"a saturating curve would give less at {ahead:,} ({100 * there[0]:.1f}) than was measured at "
+            f"{labels[-1]:,} ({100 * points[-1]:.1f}), so nothing is predicted"
+        )
+    if there[0] + LEAST_MISFIT < np.nanpercentile(there[1:], 2.5):
+        return "the points rise faster than a saturating curve, so nothing is predicted"
+    return None
+
+
+def _interval(point: float, draws: Floats) -> Document:
+    """As everywhere, and null where nothing is known."""
+    return {key: None if np.isnan(value) else value for key, value in interval(point, draws).items()}
 
 
 def _curve_document(labels: Sequence[int], points: Floats, curves: Floats) -> Document:
@@ -194,7 +252,7 @@ def _next_document(labels: Sequence[int], names: Sequence[str], curves: Sequence
     """What the next frames buy, overall and per class, and the class that gains most where that can be told."""
     step, last = next_frames(labels[-1]), labels[-1]
     ends = np.array([last, last + step], float)
-    at_end = [predict(one, ends) for one in curves]
+    at_end = [np.clip(predict(one, ends), 0.0, 1.0) for one in curves]
     gains = [one[:, 1] - one[:, 0] for one in at_end]
     by_class = np.where(np.isnan(gains[1:]), -np.inf, gains[1:])  # (K, 1 + B)
     first = int(by_class[:, 0].argmax())
@@ -204,24 +262,28 @@ def _next_document(labels: Sequence[int], names: Sequence[str], curves: Sequence
     return {
         "frames": step,
         "from": last,
-        "value": interval(float(at_end[0][0, 1]), at_end[0][1:, 1]),
-        "gain": interval(float(gains[0][0]), gains[0][1:]),
+        "value": _interval(float(at_end[0][0, 1]), at_end[0][1:, 1]),
+        "gain": _interval(float(gains[0][0]), gains[0][1:]),
         "per_class": {
-            name: interval(float(one[0]), one[1:]) for name, one in zip(names, gains[1:], strict=True)
+            name: _interval(float(one[0]), one[1:]) for name, one in zip(names, gains[1:], strict=True)
         },
         "mostly": names[first] if told else None,
     }
 
 
 def _target_document(labels: Sequence[int], curves: Floats, target: float) -> Document:
-    """How many frames reach the target; null where that is beyond what the curve is followed to."""
+    """How many frames reach the target, at least the fewest tried; null where beyond what the curve is followed to."""
     needed = labels_needed(curves, target)
     low, high = np.percentile(needed[1:], [2.5, 97.5], method="nearest")
     most = REACH * labels[-1]
-    shown = [None if not value <= most else float(np.ceil(value)) for value in (needed[0], low, high)]
+    shown = [
+        None if not value <= most else max(float(labels[0]), float(np.ceil(value)))
+        for value in (needed[0], low, high)
+    ]
     return {
         "value": target,
         "frames": dict(zip(("point", "low", "high"), shown, strict=True)),
+        "least": labels[0],
         "most": int(most),
     }
 
@@ -237,7 +299,7 @@ def gain_documents(
             points, draws = combine(mine[..., :1], multipliers)
             rows += [
                 {"regime": name, "over": over, "frames": count,
-                 "gain": interval(float(points[n, 0] - base[n, 0]), draws[:, n, 0] - base_draws[:, n, 0])}
+                 "gain": _interval(float(points[n, 0] - base[n, 0]), draws[:, n, 0] - base_draws[:, n, 0])}
                 for n, count in enumerate(labels)
             ]  # fmt: skip
     return rows

@@ -58,10 +58,16 @@ def _gains(gains: Sequence[Document], metric: str) -> list[str]:
 
 
 def _target(target: Document) -> str:
-    frames, most = target["frames"], f"more than {target['most']:,}"
-    low, high = (f"{frames[end]:,.0f}" if frames[end] is not None else most for end in ("low", "high"))
+    frames, most, least = target["frames"], f"more than {target['most']:,}", target["least"]
+    low, high = (
+        most if count is None else f"{least:,} or fewer" if count <= least else f"{count:,.0f}"
+        for count in (frames["low"], frames["high"])
+    )
     if frames["point"] is None:
         return f"{most} frames" + ("" if frames["low"] is None else f" (95 %: from {low})")
+    if frames["point"] <= least:
+        reach = "" if frames["high"] == frames["point"] else f"; 95 %: up to {high}"
+        return f"at most {least:,} frames (the smallest count tried{reach})"
     return f"about {frames['point']:,.0f} frames (95 %: {low} to {high})"
 
 
@@ -109,7 +115,9 @@ def _classes(results: Document) -> list[dict[str, Any]]:
         lead = f"{metric} in percent. Objects are those of all {results['data']['train_images']:,} frames."
         if step:
             columns.append(f"next {step['frames']:,}")
-            lead += " The last column is read off a curve of each class's own."
+            lead += (
+                " The last column is read off a curve of each class's own; a dash: its points follow none."
+            )
         parts.append({"regime": name, "lead": lead, "columns": columns, "rows": rows})
     return parts
 
