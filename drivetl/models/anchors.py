@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from drivetl.coco.records import Dataset
 from drivetl.errors import CheckpointError, ConfigError
-from drivetl.models.assignment import one_to_one
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -294,7 +294,10 @@ def nearest_rows(old: AnchorSpec, new: AnchorSpec) -> list[int]:
     """
     levels = range(len(old.sizes))
     similar = np.mean([_shape_iou(new.shapes(level), old.shapes(level)) for level in levels], axis=0)
-    rows = one_to_one(similar) if old.per_location == new.per_location else similar.argmax(axis=1)
+    if old.per_location == new.per_location:
+        rows = linear_sum_assignment(similar, maximize=True)[1]
+    else:
+        rows = similar.argmax(axis=1)
     return [int(row) for row in rows]
 
 
