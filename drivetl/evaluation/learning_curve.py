@@ -133,7 +133,8 @@ def next_frames(largest: int) -> int:
 def no_curve(labels: Sequence[int], points: Floats) -> str | None:
     """Why (N,) mean values support no curve; None where they do."""
     if len(labels) < LEAST_COUNTS:
-        return f"{len(labels)} label counts support no curve: it takes at least {LEAST_COUNTS}"
+        few = "1 label count supports" if len(labels) == 1 else f"{len(labels)} label counts support"
+        return f"{few} no curve: it takes at least {LEAST_COUNTS}"
     if np.isnan(points).any():
         return "not measured at every label count"
     if (
