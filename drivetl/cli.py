@@ -16,11 +16,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return dispatch(arguments)
     except DrivetlError as error:
-        console.err.print(f"[red]error:[/] {console.escape(str(error))}")
+        console.err.print(f"[red]error:[/] {console.escape(in_words(error))}")
         return 2
     except KeyboardInterrupt:
         console.err.print("interrupted")
         return 130
+
+
+def in_words(error: DrivetlError) -> str:
+    """What an error says. From a loader's process torch hands it on as text, the traceback before it: that is left out."""
+    text = str(error)
+    return text.rpartition(f"{type(error).__name__}: ")[2].strip() if text.startswith("Caught ") else text
 
 
 if __name__ == "__main__":

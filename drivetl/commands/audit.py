@@ -14,6 +14,7 @@ from drivetl.coco.audit import Audit, audit
 from drivetl.coco.audit_findings import Severity
 from drivetl.coco.audit_page import amount, html_page
 from drivetl.coco.files import new_directory
+from drivetl.commands.flags import seed
 from drivetl.errors import ConfigError
 
 _PAINTS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-size", type=float, default=1333, metavar="PX", help="the network's longest side (1333)"
     )
     parser.add_argument("--quick", action="store_true", help="do not open the image files to check them")
-    parser.add_argument("--seed", type=int, default=0, help="chooses the pictures of the gallery (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="chooses the pictures of the gallery (0)")
 
 
 def run(args: argparse.Namespace) -> None:

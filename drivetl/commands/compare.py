@@ -10,6 +10,7 @@ from typing import Any
 from drivetl.coco.files import load_yaml
 from drivetl.coco.io import load_json, read_dataset
 from drivetl.commands.evaluate import number, write_numbers
+from drivetl.commands.flags import seed
 from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
 from drivetl.evaluation.comparison import CLEAN, Cell, Comparison, compare
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draws", type=int, default=1000, help="bootstrap and permutation draws (default 1000)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the draws (default 0)")
     parser.add_argument("--out", type=Path, help="json for the table and the verdicts")
 
 
@@ -148,8 +149,8 @@ def _print(found: Comparison) -> None:
         "",
         ["", "A", "B", "A - B", "interval", "p", "p (Holm)", "detectable"],
         [
-            (row.name, number(row.a), number(row.b), f"{row.delta.point:+.3f}",
-             f"{row.delta.low:+.3f} .. {row.delta.high:+.3f}", number(row.p), number(row.p_holm),
+            (row.name, number(row.a), number(row.b), _signed(row.delta.point),
+             f"{_signed(row.delta.low)} .. {_signed(row.delta.high)}", number(row.p), number(row.p_holm),
              number(row.minimum_detectable))
             for row in found.rows
         ],
@@ -162,6 +163,10 @@ def _print(found: Comparison) -> None:
     say("detectable: the smallest true difference this data would show in 80 % of cases")
     if found.warning:
         warn(found.warning)
+
+
+def _signed(value: float) -> str:
+    return "-" if value != value else f"{value:+.3f}"
 
 
 def _print_verdicts(gate: Gate, verdicts: list[Verdict]) -> None:

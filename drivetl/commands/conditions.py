@@ -12,6 +12,7 @@ from typing import Any
 from drivetl import console
 from drivetl.coco.draw import contact_sheet, png, resize_to_width
 from drivetl.coco.files import Rgb, read_rgb, write_atomically
+from drivetl.commands.flags import seed
 from drivetl.errors import ConfigError, DataError
 
 HELP = "a contact sheet of weather, lighting and camera conditions"
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=int, default=1, metavar="N", help="of a dataset: how many images (1)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the pictures' noise, and of the choice (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the pictures' noise, and of the choice (0)")
     parser.add_argument("--tile-width", type=int, default=420, metavar="PX", help="of one picture (420)")
     parser.add_argument("--list", action="store_true", help="print every condition with its ladder instead")
 

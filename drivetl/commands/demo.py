@@ -7,6 +7,8 @@ import shlex
 import time
 from pathlib import Path
 
+from drivetl.commands.flags import seed
+
 HELP = "from nothing to a robustness report in minutes, on a CPU"
 
 LABELS = 64
@@ -22,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/demo"), help="folder of everything the demo makes"
     )
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other towns")
+    parser.add_argument("--seed", type=seed, default=0, help="another seed, other towns")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl import console
+from drivetl.commands.flags import seed
 from drivetl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_real_arguments(parser)
     parser.add_argument("--draws", type=int, default=400, help="bootstrap draws of the intervals (400)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the draws (0)")
     parser.add_argument(
         "--workers", type=int, help="processes that make the pictures (default: one per core)"
     )

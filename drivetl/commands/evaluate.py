@@ -10,6 +10,7 @@ import orjson
 
 from drivetl.coco.files import read_text, write_atomically
 from drivetl.coco.io import load_json, read_dataset
+from drivetl.commands.flags import seed
 from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
 from drivetl.evaluation import coco_ap, kitti_ap, kitti_text
@@ -61,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold-value",
         type=float,
-        default=0.0,
-        help="details: the recall or false positives per image wanted",
+        help="details: the recall (0 to 1), or the false positives per image, that is wanted",
     )
     parser.add_argument(
         "--slices",
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="details: further attributes to slice by, like weather",
     )
     parser.add_argument("--draws", type=int, default=1000, help="details: bootstrap draws (default 1000)")
-    parser.add_argument("--seed", type=int, default=0, help="details: seed of the bootstrap (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="details: seed of the bootstrap (default 0)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -93,6 +93,9 @@ def write_numbers(numbers: dict[str, Any], path: Path) -> None:
 def _coco(args: argparse.Namespace) -> dict[str, Any]:
     if args.draws < 2:
         raise ConfigError(f"--draws {args.draws} gives no interval - use 1000")
+    if args.slices and not args.details:
+        raise ConfigError("--slices is for --details - add it, or leave it out")
+    wanted_rate = _threshold_value(args.threshold_rule, args.threshold_value)
     truth = from_coco(load_json(args.gt), args.gt)
     results = read_coco_results(args.predictions, truth)
     silent = len(set(truth.image_ids.tolist()) - set(results.image_id.tolist()))
@@ -114,11 +117,39 @@ def _coco(args: argparse.Namespace) -> dict[str, Any]:
     numbers = metrics.as_dict() | {"iou_type": args.iou_type, "images": store.n_images}
     if args.details:
         say("")
-        wanted = [name for name in args.slices.split(",") if name]
-        extra = details(store, args.threshold_rule, args.threshold_value, wanted, args.draws, args.seed)
+        wanted = _slices(args.slices, store)
+        extra = details(store, args.threshold_rule, wanted_rate, wanted, args.draws, args.seed)
         _print_details(extra)
         numbers["details"] = extra
     return numbers
+
+
+def _threshold_value(rule: str, value: float | None) -> float:
+    """--threshold-value, when its rule takes it. Raises ConfigError."""
+    if rule not in ("recall", "fp_per_image"):
+        if value is not None:
+            raise ConfigError(
+                f"--threshold-value goes with recall or fp_per_image, not {rule} - leave it out"
+            )
+        return 0.0
+    if value is None or not 0 < value <= (1 if rule == "recall" else float("inf")):
+        said = "missing" if value is None else f"{value:g}"
+        example = "0.8" if rule == "recall" else "0.1"
+        raise ConfigError(f"--threshold-value of {rule} is {said} - name one, for example {example}")
+    return value
+
+
+def _slices(text: str, store: MatchStore) -> list[str]:
+    """Attribute names that somebody gave to an object or its image. Raises ConfigError with those there are."""
+    wanted = [name for name in text.split(",") if name]
+    said = [*store.truth.attributes, *store.truth.image_attributes]
+    known = sorted({name for one in said for name in one})
+    unknown = next((name for name in wanted if name not in known), None)
+    if unknown is not None:
+        raise ConfigError(
+            f"--slices: neither object nor image says {unknown!r} - known are {', '.join(known) or 'none: leave it out'}"
+        )
+    return wanted
 
 
 def _print_coco(store: MatchStore, metrics: coco_ap.CocoMetrics, iou_type: str) -> None:
@@ -191,6 +222,8 @@ def _print_details(extra: dict[str, Any]) -> None:
 
 
 def _kitti(args: argparse.Namespace) -> dict[str, Any]:
+    if args.details or args.iou_type == "segm":
+        raise ConfigError("--details and --iou-type segm go with --protocol coco - leave them out")
     truth, found = _kitti_files(args) if args.gt.is_file() else _kitti_folders(args)
     results = kitti_ap.evaluate(truth, found)
     rows = [

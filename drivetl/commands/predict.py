@@ -146,6 +146,10 @@ def _next(args: argparse.Namespace) -> None:
         console.wrote(args.out / "data", command)
     elif args.data:
         command = f"drivetl evaluate --gt {args.data} --predictions {args.out / 'results.json'}"
+        if args.score > 0:
+            console.say(
+                f"detections below {args.score:g} are left out: AP and its like need them all (--score 0)"
+            )
         console.wrote(args.out / "results.json", command)
     else:
         console.wrote(args.out / "results.json")

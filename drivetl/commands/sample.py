@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from drivetl import console
+from drivetl.commands.flags import seed
 from drivetl.errors import ConfigError
 
 HELP = "write the sample city: two towns with exact boxes, masks and depth"
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames-b", type=int, default=400, metavar="N", help="frames of town B (default 400)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="another seed is another city (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="another seed is another city (default 0)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         "--scale",

@@ -12,6 +12,7 @@ from drivetl.coco.files import Rgb, new_directory, read_rgb, write_atomically
 from drivetl.coco.gallery import Detections, choose, draw_record, sheet_of
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, ImageRecord
+from drivetl.commands.flags import seed
 from drivetl.errors import ConfigError, DataError
 
 HELP = "pictures of a dataset with its boxes drawn"
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="FILE.png: a contact sheet; otherwise a new folder with sheet.png and single pictures",
     )
     parser.add_argument("--images", type=int, default=24, metavar="N", help="how many (24)")
-    parser.add_argument("--seed", type=int, default=0, help="chooses the images (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="chooses the images (0)")
     parser.add_argument(
         "--predictions", type=Path, metavar="RESULTS.json", help="COCO results: drawn solid, labels dashed"
     )

@@ -104,7 +104,8 @@ def compact(spots: Field, reach: int) -> Field:
     _, label, stats, centres = cv2.connectedComponentsWithStats(joined, connectivity=8)
     wide, high = stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]
     good = (np.maximum(wide, high) <= reach) & (np.maximum(wide, high) <= 2.5 * np.minimum(wide, high) + 1)
-    rows, columns = (centres[:, axis].astype(int) for axis in (1, 0))
+    # where no background is left, its centre is nowhere
+    rows, columns = (np.nan_to_num(centres[:, axis]).astype(int) for axis in (1, 0))
     marks = np.zeros(spots.shape, np.float32)
     np.add.at(marks, (rows[1:], columns[1:]), 1)
     window = max(3, spots.shape[1] // 14)

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from drivetl.coco.files import write_atomically
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.conditions import PROTOCOL_VERSION
-from drivetl.console import warn
+from drivetl.console import track, warn
 from drivetl.errors import ConfigError, DataError
 from drivetl.evaluation.depth import depth_path
 from drivetl.evaluation.results import Results, concatenate, mask_columns, masks_of_columns, of_image
@@ -40,18 +41,20 @@ def cell_name(cell: Cell) -> str:
 
 
 def image_key(record: ImageRecord, root: Path) -> str:
-    """16 hex digits that change with the image's name, size, or the bytes its file and its depth map have."""
-    parts = [record.file_name, record.width, record.height, _n_bytes(root / record.file_name)]
+    """16 hex digits that change with the image's name, its size, or the content of its file or its depth map."""
+    parts = [record.file_name, record.width, record.height, _content(root / record.file_name)]
     depth = depth_path(record, root)
     if depth is not None:
-        parts += ["depth", _n_bytes(depth)]
+        parts += ["depth", _content(depth)]
     text = json.dumps(parts)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _n_bytes(path: Path) -> int:
+def _content(path: Path) -> str:
+    """A hash of a file's bytes: uncompressed pictures of one size all have the same number of them."""
     try:
-        return path.stat().st_size
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()
     except OSError as error:
         raise DataError(
             f"cannot be read ({error.strerror or error})",
@@ -62,7 +65,7 @@ def _n_bytes(path: Path) -> int:
 
 def image_keys(dataset: Dataset) -> list[str]:
     """The key of each image, in the dataset's order."""
-    return [image_key(record, dataset.images_root) for record in dataset.images]
+    return [image_key(record, dataset.images_root) for record in track(dataset.images, "reading")]
 
 
 def dataset_hash(keys: Iterable[str]) -> str:
@@ -146,7 +149,15 @@ class CellStore:
                 or len(boxes) != (ends[-1] if len(ends) else 0)
             ):
                 raise ValueError("columns differ in length")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            EOFError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             warn(f"{path}: damaged ({error}), its cells are computed again")
             return
         for key, name, start, end in zip(

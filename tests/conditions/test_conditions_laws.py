@@ -240,3 +240,12 @@ def test_opencv_threads_do_not_change_a_pixel() -> None:
     finally:
         cv2.setNumThreads(threads)
     assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("name", ["night", "dusk"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1)])
+def test_a_picture_that_is_one_lamp_survives(name: str, size: tuple[int, int]) -> None:
+    """A bright spot over all of it leaves no background to have a centre."""
+    image = np.full((*size, 3), (255, 168, 78), np.uint8)
+    for severity in range(1, 6):
+        assert apply(image, name, severity, 85).shape == image.shape

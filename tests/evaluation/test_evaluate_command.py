@@ -53,6 +53,23 @@ def test_details_are_json_without_nan(files, tmp_path, capsys):
     assert "too few units" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--details", "--threshold-rule", "recall"], "--threshold-value of recall is missing"),
+        (["--details", "--threshold-rule", "recall", "--threshold-value", "2"], "of recall is 2"),
+        (["--details", "--threshold-rule", "fp_per_image", "--threshold-value", "-1"], "fp_per_image is -1"),
+        (["--details", "--threshold-value", "0.5"], "goes with recall or fp_per_image, not f1"),
+        (["--details", "--slices", "nope"], "neither object nor image says 'nope' - known are"),
+        (["--slices", "weather"], "--slices is for --details"),
+        (["--protocol", "kitti", "--details"], "go with --protocol coco"),
+    ],
+)
+def test_flags_that_would_be_ignored_or_lie_are_refused(files, capsys, flags, message):
+    assert main(["evaluate", "--gt", files[2], "--predictions", files[3], *flags]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_coco_ids_with_gaps(tmp_path):
     """Any detector's COCO files work, also where categories are not 1..K."""
     truth, results = random_case(6)

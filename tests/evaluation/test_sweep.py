@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from planted import PlantedDetector, planted_dataset, read_planted
 
+from drivetl.cli import in_words
 from drivetl.coco.io import read_dataset
 from drivetl.errors import DataError
 from drivetl.evaluation import sweep as sweeping
@@ -90,6 +91,38 @@ def test_a_damaged_chunk_is_computed_again(tmp_path, data, capsys):
     swept(tmp_path / "a", data, detector=detector)
     assert detector.pictures_seen == 6 * len(CELLS)
     assert "damaged" in capsys.readouterr().err
+
+
+def test_no_broken_byte_of_a_chunk_ends_a_run(tmp_path, data):
+    store, _, _ = swept(tmp_path / "a", data)
+    (chunk,) = store.folder.glob("*.npz")
+    whole = chunk.read_bytes()
+    for place in range(0, len(whole), max(1, len(whole) // 400)):
+        broken = bytearray(whole)
+        broken[place] ^= 0xFF
+        chunk.write_bytes(bytes(broken))
+        CellStore(tmp_path / "a", IDENTITY)
+
+
+def test_law_other_pixels_are_another_image_whatever_the_file_size(tmp_path, data):
+    """Pictures without compression all have the same number of bytes."""
+    path = data.images_root / data.images[0].file_name
+    before = image_keys(data)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    after = image_keys(data)
+    assert before[0] != after[0] and before[1:] == after[1:]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_picture_is_said_in_one_line_by_any_worker(tmp_path, data, workers):
+    path = data.images_root / data.images[0].file_name
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError) as caught:
+        swept(tmp_path / "a", data, workers=workers)
+    said = in_words(caught.value)
+    assert said.startswith(str(path)) and "\n" not in said and "Traceback" not in said
 
 
 def test_reports_share_cells(tmp_path, data):
