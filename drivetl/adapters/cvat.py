@@ -28,7 +28,9 @@ from drivetl.errors import DataError
 
 def read(reading: Reading) -> Footage:
     """CVAT footage: all XML files of a folder, or one file. Several exports side by side keep their folder names."""
-    files = [path for path in label_files(reading.root, ".xml") if path == reading.root or _is_cvat(path)]
+    files = [
+        path for path in label_files(reading.root, ".xml") if path == reading.root or not _is_foreign(path)
+    ]
     if not files:
         raise DataError(
             "no CVAT file in it (root element <annotations>)", remedy="check --root", file=reading.root
@@ -39,8 +41,9 @@ def read(reading: Reading) -> Footage:
     return Footage(images_root, _all_images(reading, files, folder, images_root))
 
 
-def _is_cvat(path: Path) -> bool:
-    return root_tag(path) == "annotations"
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is XML of another kind; one that cannot be read is not passed over, its error is told later."""
+    return root_tag(path) not in ("annotations", "")
 
 
 def _all_images(

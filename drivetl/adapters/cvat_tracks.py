@@ -1,7 +1,7 @@
 """CVAT's video export: tracks -> frames.
 
 Between two shapes of a track the frames that the file leaves out are interpolated (boxes and polygons of equal length
-linearly, other shapes held), unless the first of the two is `outside`. A track ends at its last shape. Where some of the
+linearly, other shapes held), unless the first of the two is `outside`; a rotated box turns the short way round. A track ends at its last shape. Where some of the
 clip's frames are on disk, only those become images.
 """
 
@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from drivetl.adapters.cvat_shapes import NO_REGIONS, REGIONS, Meta, Task, parse_shape, say
-from drivetl.adapters.reading import ImageIndex, Reading, whole
-from drivetl.adapters.shapes import box_of, pairs
+from drivetl.adapters.reading import ImageIndex, Reading, folder_sequence, whole
+from drivetl.adapters.shapes import box_of, pairs, rotated_box
 from drivetl.adapters.xml import Node
 from drivetl.coco.files import image_size
-from drivetl.coco.records import SourceImage, SourceObject
+from drivetl.coco.records import Box, SourceImage, SourceObject
 from drivetl.errors import DataError
 
 MAX_FRAMES = 5_000_000
@@ -82,8 +82,13 @@ def video_images(
         name = clip or PurePosixPath(meta.source).stem or task.name or path.stem
         if only is None:
             name = task.name or f"task_{task_id}"
-        frames = _Frames(index, prefix, name)
+        aliases = [
+            name,
+            task.name,
+            *([PurePosixPath(meta.source).stem, path.stem] if only is not None else []),
+        ]
         with reading.file(path, partial(visible_labels, own)):
+            frames = _Frames(index, prefix, aliases)
             numbers, size = _frame_numbers(own, task), _video_size(own, task, frames)
             places = {frame: frames.of(frame) for frame in {*numbers, *_touched(own)}}
             for image in _task_images(reading, own, numbers, size, meta, path, places):
@@ -102,17 +107,11 @@ def video_images(
 class _Frames:
     """The image of a frame: the one whose file name ends in the frame's number, in the clip's folder if there is one."""
 
-    def __init__(self, index: ImageIndex, prefix: str, clip: str):
+    def __init__(self, index: ImageIndex, prefix: str, aliases: list[str]):
         self.index = index
-        self.folder = re.sub(r"[^\w.\- ]", "_", clip) or "clip"
-        if prefix:
-            self.folder = prefix
-        self.clip = clip
-        names = [name for name in index.names if prefix == "" or name.startswith(prefix + "/")]
-        inside = [name for name in names if self.folder in PurePosixPath(name).parent.parts]
-        self.names = inside or names
+        self.folder = prefix or _folder_name(aliases[0]) or "clip"
         self.by_number: dict[int, list[str]] = {}
-        for name in self.names:
+        for name in _names_of_clip(index, prefix, aliases):
             digits = re.search(r"(\d{1,15})$", PurePosixPath(name).stem)
             if digits:
                 self.by_number.setdefault(int(digits[1]), []).append(name)
@@ -126,6 +125,32 @@ class _Frames:
                 remedy="name the clip's folder with --images",
             )
         return (found[0], True) if found else (f"{self.folder}/{frame:06d}.jpg", False)
+
+
+def _folder_name(clip: str) -> str:
+    return re.sub(r"[^\w.\- ]", "_", clip)
+
+
+def _names_of_clip(index: ImageIndex, prefix: str, aliases: list[str]) -> list[str]:
+    """The images of one clip: below its export's folder, in a folder that is called like it, or loose in the root.
+
+    aliases: what the clip may be called. Raises DataError when all images lie in folders of other clips.
+    """
+    if prefix:
+        return [name for name in index.names if name.startswith(prefix + "/")]
+    for alias in filter(None, aliases):
+        called = {alias, _folder_name(alias)}
+        if inside := [name for name in index.names if called & set(PurePosixPath(name).parent.parts)]:
+            return inside
+    loose = [name for name in index.names if not folder_sequence(name)]
+    if index.names and not loose:
+        folders = sorted({folder_sequence(name) for name in index.names})
+        more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
+        raise DataError(
+            f"no folder holds frames of the clip {aliases[0]!r}, found are {', '.join(map(repr, folders[:3]))}{more}",
+            remedy="rename the clip's folder, or name it with --images",
+        )
+    return loose
 
 
 def _task_images(
@@ -234,11 +259,10 @@ def interpolated(first: SourceObject, second: SourceObject, share: float) -> Sou
 
     Everything else is held as it was in the first shape, attributes included.
     """
-    box = tuple(a + (b - a) * share for a, b in zip(first.box_xyxy, second.box_xyxy, strict=True))
     item = replace(first, attributes=first.attributes | {"interpolated": True}, line=first.line)
     old, new = first.segmentation, second.segmentation
     if old is None and new is None:
-        item.box_xyxy = box[0], box[1], box[2], box[3]
+        _turn_and_move(item, _upright(first), _upright(second), share)
     elif (
         isinstance(old, list)
         and isinstance(new, list)
@@ -250,3 +274,24 @@ def interpolated(first: SourceObject, second: SourceObject, share: float) -> Sou
         ]
         item.segmentation, item.box_xyxy = rings, box_of(pairs([value for ring in rings for value in ring]))
     return item
+
+
+def _upright(item: SourceObject) -> tuple[Box, float]:
+    """A box before its rotation, and that in degrees."""
+    if "unrotated_box_xyxy" not in item.attributes:
+        return item.box_xyxy, 0.0
+    x1, y1, x2, y2 = item.attributes["unrotated_box_xyxy"]
+    return (x1, y1, x2, y2), item.attributes["rotation"]
+
+
+def _turn_and_move(
+    item: SourceObject, first: tuple[Box, float], second: tuple[Box, float], share: float
+) -> None:
+    """Give an item the box `share` of the way between two (box, degrees), turned the short way round."""
+    x1, y1, x2, y2 = (a + (b - a) * share for a, b in zip(first[0], second[0], strict=True))
+    turn = (second[1] - first[1] + 180) % 360 - 180
+    degrees = (first[1] + turn * share) % 360
+    item.box_xyxy = x1, y1, x2, y2
+    if first[1] or second[1]:
+        item.attributes |= {"rotation": degrees, "unrotated_box_xyxy": [x1, y1, x2, y2]}
+        item.box_xyxy = rotated_box(item.box_xyxy, degrees)

@@ -147,7 +147,9 @@ def test_several_tasks_of_a_project_are_clips(tmp_path: Path) -> None:
         (b"<annotations>\n<image id='0' name='a.png' width='4'/></annotations>", "no attribute 'height'", 2),
         (b"<other/>", "no CVAT file", None),
         (b"<annotations>" + b"<a>" * 90, "nested deeper", 1),
-        (b"\xff\xfe\x00", "no CVAT file", None),
+        (b"\xff\xfe\x00", "not valid XML", 1),
+        (b"", "not valid XML", 1),
+        (b"<!DOCTYPE l [<!ENTITY a 'b'>]><annotations>&a;</annotations>", "declares entities", 1),
     ],
 )
 def test_errors_name_file_and_line(content: bytes, message: str, line: int | None, tmp_path: Path) -> None:
@@ -173,3 +175,59 @@ def test_only_extracted_frames_become_images(tmp_path: Path) -> None:
     assert [image.file_name for image in dataset.images] == ["clip/000002.png"]
     assert boxes(dataset, "clip/000002.png") == [("car", (4, 2, 10, 6))]  # between two labelled frames
     assert account.dropped == {"on a frame that was not extracted": 4}
+
+
+@pytest.mark.parametrize("broken", [b"", b"<?xml version='1.0'?>\n&\n<annotations/>"])
+def test_a_broken_file_beside_a_good_one_is_told(broken: bytes, tmp_path: Path) -> None:
+    good = b"<annotations><image id='0' name='a.png' width='40' height='30'/></annotations>"
+    root = write_tree(tmp_path, {"good.xml": good, "other.xml": b"<log/>", "z.xml": broken})
+    with pytest.raises(DataError, match="not valid XML") as caught:
+        read_tree("cvat", root)
+    assert caught.value.file == root / "z.xml"
+    dataset, account = convert_tree("cvat", root, on_error="skip")
+    assert [image.file_name for image in dataset.images] == ["a.png"]
+    assert account.notes["label files or images left out because they cannot be read"] == 1
+
+
+def test_frames_of_another_clip_are_not_taken(tmp_path: Path) -> None:
+    root = video(tmp_path, box(0, 0), "<size>2</size><source>v.mp4</source>")
+    write_tree(tmp_path, {"images/other/000000.png": trees.picture()})
+    with pytest.raises(DataError, match=r"clip 'v', found are 'other'") as caught:
+        read_tree("cvat", root)
+    assert caught.value.file == root / "annotations.xml"
+    _, account = read_tree("cvat", root, images=root / "images" / "other")  # loose there: named by the user
+    assert not account.notes.keys() - {"labelled frames that were not extracted, left out with their objects"}
+
+
+@pytest.mark.parametrize("folder", ["v", "clip", "annotations", "train"])
+def test_a_clips_folder_may_be_called_like_its_video_task_or_file(folder: str, tmp_path: Path) -> None:
+    root = video(tmp_path, box(0, 0), "<size>1</size><source>v.mp4</source>")
+    source, _ = read_tree("cvat", write_tree(root, {f"images/{folder}/000000.png": trees.picture()}))
+    assert [(image.file_name, image.sequence) for image in source.images] == [(f"{folder}/000000.png", "v")]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "middle", "degrees"),
+    [
+        (0, 90, (84.853, 84.853), 45),
+        (350, 10, (100, 20), 0),
+        (10, 350, (100, 20), 0),
+        (90, 90, (20, 100), 90),
+    ],
+)
+def test_a_rotated_box_turns_the_short_way(
+    first: float, last: float, middle: tuple[float, float], degrees: float, tmp_path: Path
+) -> None:
+    shape = "<box frame='{}' outside='0' xtl='50' ytl='90' xbr='150' ybr='110' rotation='{}'/>"
+    root = video(tmp_path, shape.format(0, first) + shape.format(2, last), "<size>3</size>")
+    path = root / "annotations.xml"
+    path.write_text(
+        path.read_text().replace(
+            "<width>40</width><height>30</height>", "<width>200</width><height>200</height>"
+        )
+    )
+    dataset, _ = convert_tree("cvat", root)
+    item = dataset.images[1].annotations[0]
+    assert item.bbox_xywh[2:] == pytest.approx(middle, abs=1e-3)
+    assert item.attributes["rotation"] == pytest.approx(degrees)
+    assert item.attributes["unrotated_box_xyxy"] == [50, 90, 150, 110]
