@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drivetl import console
-from drivetl.coco.files import image_size, write_atomically
+from drivetl.coco.files import image_size, read_text, write_atomically
 from drivetl.coco.io import write_dataset
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.errors import ConfigError, DataError
@@ -74,7 +74,7 @@ def extract_videos(path: Path, out: Path, *, fps: float | None, keep_duplicates:
     """Extract all videos of a path into out/images and list all frames in out/frames.json.
 
     fps: frames a second; None takes every frame. Raises DataError for a video that cannot be opened, or frames that
-    were extracted with other settings; ConfigError for two videos of one name.
+    were extracted with other settings, or files that are not drivetl's own in their place; ConfigError for two videos of one name.
     """
     if fps is not None and not 0 < fps <= 1000:
         raise ConfigError(f"--fps {fps:g} is no frame rate - for example 2, or all")
@@ -83,11 +83,28 @@ def extract_videos(path: Path, out: Path, *, fps: float | None, keep_duplicates:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ConfigError(f"two videos are called {twice!r} - extract their folders one by one")
+    _refuse_foreign_list(out / "frames.json")
     clips = [
         extract_clip(video, out / "images", fps=fps, keep_duplicates=keep_duplicates) for video in videos
     ]
     write_dataset(frame_list(clips, out / "images"), out / "frames.json")
     return clips
+
+
+def _refuse_foreign_list(path: Path) -> None:
+    """Raises DataError for a list of frames that no extraction wrote."""
+    if not path.exists():
+        return
+    try:
+        source = json.loads(read_text(path))["info"]["drivetl"]["source"]
+    except (DataError, ValueError, KeyError, TypeError, RecursionError):
+        source = None
+    if source != "video":
+        raise DataError(
+            "is not a list of extracted frames and is never overwritten",
+            remedy="name another folder with --out",
+            file=path,
+        )
 
 
 def frame_list(clips: list[Clip], images_root: Path) -> Dataset:
@@ -119,11 +136,12 @@ def extract_clip(video: Path, images_root: Path, *, fps: float | None, keep_dupl
         "fps": fps,
         "keep_duplicates": keep_duplicates,
     }
+    _refuse_foreign_frames(journal)
     _replay(journal, settings, clip)
     if clip.done:
         return clip
     with _opened(video) as capture, console.progress_bar() as bar:
-        journal.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(journal.parent)
         clip.expected = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         task = bar.add_task(f"extracting {clip.name}", total=clip.expected or None, note="")
         with journal.open("a", encoding="utf-8") as log:
@@ -138,6 +156,28 @@ def extract_clip(video: Path, images_root: Path, *, fps: float | None, keep_dupl
     if clip.seen == 0:
         raise DataError("holds no frame that can be decoded", remedy="replace or remove it", file=video)
     return clip
+
+
+def _refuse_foreign_frames(journal: Path) -> None:
+    """Raises DataError for a clip's folder with files, but without the journal of an extraction."""
+    folder = journal.parent
+    if not journal.is_file() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(
+            "exists already, not as frames of an extraction, and is never overwritten",
+            remedy="name another folder with --out",
+            file=folder,
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # a file in a folder's place
+        raise DataError(
+            f"cannot be made ({error.strerror or error})",
+            remedy="name another folder with --out",
+            file=folder,
+        ) from None
 
 
 def _replay(journal: Path, settings: dict[str, Any], clip: Clip) -> None:

@@ -121,6 +121,32 @@ def test_what_is_no_video_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixt
         video.extract_videos(bad, tmp_path / "out", fps=0)
 
 
+def test_files_that_are_not_of_an_extraction_are_never_overwritten(tmp_path: Path) -> None:
+    path, out = film(tmp_path / "drive.avi", [street(10 * n) for n in range(3)]), tmp_path / "out"
+    theirs = out / "images" / "drive" / "000000.jpg"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"theirs")
+    with pytest.raises(DataError, match="never overwritten") as caught:
+        video.extract_videos(path, out, fps=None)
+    assert caught.value.file == theirs.parent and theirs.read_bytes() == b"theirs"
+    theirs.unlink()
+    (out / "frames.json").write_text('{"mine": 1}')
+    with pytest.raises(DataError, match="not a list of extracted frames") as caught:
+        video.extract_videos(path, out, fps=None)
+    assert caught.value.file == out / "frames.json" and not names(out)
+    (out / "frames.json").unlink()
+    for _ in range(2):  # what it wrote itself is no obstacle
+        (clip,) = video.extract_videos(path, out, fps=None)
+        assert len(clip.frames) == 3
+
+
+def test_a_file_in_the_place_of_the_images_is_an_error(tmp_path: Path) -> None:
+    path = film(tmp_path / "drive.avi", [street()])
+    (tmp_path / "images").write_bytes(b"")
+    with pytest.raises(DataError, match="name another folder with --out"):
+        video.extract_videos(path, tmp_path, fps=None)
+
+
 def _empty(tmp_path: Path) -> Path:
     (tmp_path / "empty").mkdir()
     return tmp_path / "empty"
