@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from drivetl import console
 from drivetl.adapters.reading import Reader, Reading, is_below, scalar
 from drivetl.coco.files import image_size, read_text
-from drivetl.coco.records import ImageRecord, SourceImage
+from drivetl.coco.records import ImageRecord, SourceImage, SourceObject
 from drivetl.coco.taxonomy import Taxonomy, own_labels
 from drivetl.errors import ConfigError, DataError
 
@@ -30,6 +30,10 @@ FORMATS = {
     "coco": "coco_json",
 }
 """--format -> module of this package with `read(reading) -> Footage`."""
+
+CROPPED_BELOW = 0.05
+"""A picture that differs so little from the labelled size is not taken for a scaled one: KITTI's 1242 x 375 and
+1224 x 370 have the same proportions, and boxes are off by 10 px when one is taken for the other."""
 
 
 @dataclass(slots=True)
@@ -82,25 +86,89 @@ def read_footage(
 
 
 def true_sizes(reading: Reading, images: Iterable[SourceImage], root: Path) -> Iterator[SourceImage]:
-    """The images with the sizes their files have; where the labels say otherwise, that is counted and named.
+    """The images with the sizes their files have; where the labels give another one, their shapes are scaled to it,
+    counted and named.
 
-    A picture that cannot be read is an error, or rejected with its objects. Pictures that are not there keep the size
-    that their labels give.
+    A picture that cannot be read or that has other proportions than its labels is an error, or rejected with its
+    objects. Pictures that are not there keep the size that their labels give.
     """
     for image in images:
         path = root / image.file_name
+        given = image.width, image.height
         try:
-            size = image_size(path) if is_below(image.file_name) and path.is_file() else None
+            size = image_size(path) if is_below(image.file_name) and _is_file(path) else given
+            if size != given:
+                _fit(image, size, path)
         except DataError as error:
             if reading.on_error != "skip":
                 raise
             reading.account.reject(error, [item.label for item in image.objects])
             reading.note("label files or images left out because they cannot be read")
             continue
-        if size is not None and size != (image.width, image.height):
-            reading.name("labels that give another size than the picture has, which is taken", path)
-            image.width, image.height = size
+        if size != given and min(given) > 0:
+            reading.name("labels made for another size than the picture has, scaled to it", path)
+        elif size != given:
+            reading.name("labels without a usable size, the picture's is taken", path)
         yield image
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise DataError(
+            f"cannot be looked up ({error.strerror or error})", remedy="mend the file name", file=path
+        ) from None
+
+
+def _fit(image: SourceImage, size: tuple[int, int], path: Path) -> None:
+    """Scale an image's shapes to the (width, height) of its picture.
+
+    Raises DataError when the picture is not the labelled one made smaller or larger: its proportions differ by more
+    than a pixel, or its size by so little that it may as well be cropped.
+    """
+    given = image.width, image.height
+    image.width, image.height = size
+    if min(given) <= 0:
+        return
+    off_x, off_y = size[1] * given[0] / given[1] - size[0], size[0] * given[1] / given[0] - size[1]
+    by_px = max(abs(new - old) for new, old in zip(size, given, strict=True))
+    cropped = all(abs(new / old - 1) < CROPPED_BELOW for new, old in zip(size, given, strict=True))
+    if by_px > 1 and (cropped or min(abs(off_x), abs(off_y)) > 1):
+        raise DataError(
+            f"the picture is {size[0]} x {size[1]}, its labels were made for {given[0]} x {given[1]}",
+            remedy="mend the size in the labels, or put back the picture that was labelled (turned ones: upright)",
+            file=path,
+        )
+    if any("keypoints" in item.extra for item in image.objects):
+        raise DataError(
+            "has keypoints that were made for another size", remedy="put back the labelled picture", file=path
+        )
+    for item in image.objects:
+        _scale(item, given, size)
+
+
+def _scale(item: SourceObject, given: tuple[int, int], size: tuple[int, int]) -> None:
+    across, down = size[0] / given[0], size[1] / given[1]
+    x1, y1, x2, y2 = item.box_xyxy
+    item.box_xyxy = x1 * across, y1 * down, x2 * across, y2 * down
+    if item.area is not None:
+        item.area *= across * down
+    if isinstance(item.segmentation, list):
+        item.segmentation = [
+            [value * (down if index % 2 else across) for index, value in enumerate(ring)]
+            for ring in item.segmentation
+        ]
+    elif item.segmentation is not None:
+        import cv2  # KITTI's converter comes by here and waits for neither
+
+        from drivetl.coco import masks
+
+        mask = masks.decode(item.segmentation, given[1], given[0])
+        item.segmentation = masks.encode(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST))
+    if "unrotated_box_xyxy" in item.attributes:
+        x1, y1, x2, y2 = item.attributes["unrotated_box_xyxy"]
+        item.attributes["unrotated_box_xyxy"] = [x1 * across, y1 * down, x2 * across, y2 * down]
 
 
 def _compiled(expression: str) -> re.Pattern[str]:

@@ -335,17 +335,6 @@ def test_yolo_without_names_counts_on_numbers(tmp_path: Path) -> None:
     assert any("no class names" in note for note in account.notes)
 
 
-def test_the_pictures_own_size_wins_and_is_named(tmp_path: Path) -> None:
-    files = trees.voc() | {"JPEGImages/c.png": trees.picture((30, 8))}
-    dataset, account = convert_tree("voc", write_tree(tmp_path, files))
-    assert (dataset.images[2].width, dataset.images[2].height) == (30, 8)
-    assert boxes(dataset, "c.png") == [("car", (0, 4, 30, 4))]
-    assert (
-        account.notes["labels that give another size than the picture has, which is taken: JPEGImages/c.png"]
-        == 1
-    )
-
-
 def test_a_damaged_picture_is_an_error_or_rejected_with_its_objects(tmp_path: Path) -> None:
     root = write_tree(tmp_path, trees.voc() | {"JPEGImages/c.png": b"no picture"})
     with pytest.raises(DataError, match=r"not a readable image|cannot be read"):
