@@ -77,7 +77,7 @@ def _sequence_images(reading: Reading, path: Path, index: ImageIndex, sizes: Siz
     prefix = folder.relative_to(reading.root).as_posix()
     prefix = f"{prefix}/{info.folder}" if prefix != "." else info.folder
     own = [name for name in index.names if name.startswith(prefix + "/")]
-    numbered = {int(Path(name).stem): name for name in own if Path(name).stem.isdecimal()}
+    numbered = _numbered(own, folder)
     size = info.size or (sizes.of(own[0]) if own else None)
     if size is None:
         raise DataError("the images' size is unknown", remedy="add seqinfo.ini or the images", file=folder)
@@ -87,14 +87,39 @@ def _sequence_images(reading: Reading, path: Path, index: ImageIndex, sizes: Siz
     objects: dict[int, list[SourceObject]] = {}
     for frame, item in parse(reading, content, names, path):
         objects.setdefault(frame, []).append(item)
-    last = max([info.length or 0, *objects, *numbered])
-    for frame in range(1, last + 1):
+    last = max([info.length or 0, *numbered]) or max(objects, default=0)
+    for frame in sorted({*range(1, last + 1), *objects}):
+        if frame not in numbered and numbered:
+            reading.note("labelled frames that were not extracted, left out with their objects")
+            for item in objects.get(frame, []):
+                reading.drop(item.label, "on a frame that was not extracted")
+            continue
         if frame not in numbered:
             reading.note("frames that are not on disk; their size is taken from seqinfo.ini")
         name = numbered.get(frame, f"{prefix}/{frame:06d}{info.suffix}")
         yield SourceImage(
             name, *size, objects.get(frame, []), sequence=info.name, frame_index=frame, label_file=path
         )
+
+
+def _numbered(names: list[str], folder: Path) -> dict[int, str]:
+    """Frame number -> image. Raises DataError for a frame 0 and for two images of one number."""
+    found: dict[int, str] = {}
+    for name in names:
+        stem = Path(name).stem
+        if not stem.isdecimal():
+            continue
+        frame = int(stem)
+        if frame == 0:
+            raise DataError(
+                f"{name!r} is frame 0", remedy="MOT counts frames from 1: rename or remove it", file=folder
+            )
+        if frame in found:
+            raise DataError(
+                f"frame {frame} could be {found[frame]!r} or {name!r}", remedy="remove one", file=folder
+            )
+        found[frame] = name
+    return found
 
 
 def read_info(folder: Path) -> SequenceInfo:
