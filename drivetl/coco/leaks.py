@@ -129,20 +129,20 @@ def _compare_pictures(
     import numpy as np
 
     images = [*train, *val]
-    names: list[tuple[str, int]] = []
+    compared: list[int] = []
     prints = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding runs beside Python
         found = pool.map(fingerprint_of_file, [root / image.file_name for image in images])
-        for image, value in zip(images, console.track(found, "comparing pictures", len(images)), strict=True):
+        for number, value in enumerate(console.track(found, "comparing pictures", len(images))):
             if value is None:
-                report.unreadable.append(image.file_name)
+                report.unreadable.append(images[number].file_name)
             else:
                 prints.append(value)
-                names.append((image.file_name, len(names)))
-    in_train = {image.file_name for image in train}
-    report.images_compared = len(names)
-    left = [number for name, number in names if name in in_train]
-    right = [number for name, number in names if name not in in_train]
+                compared.append(number)
+    report.images_compared = len(compared)
+    names = [images[number].file_name for number in compared]
+    left = [row for row, number in enumerate(compared) if number < len(train)]
+    right = [row for row, number in enumerate(compared) if number >= len(train)]
     if not left or not right:
         return
     bits = np.array(prints, np.float32)
@@ -153,7 +153,7 @@ def _compare_pictures(
         for row, column in enumerate(nearest):
             distance = int(differing[row, column])
             if distance <= NEAR_BITS:
-                report.near_duplicates.append((names[left[column]][0], names[part[row]][0], distance))
+                report.near_duplicates.append((names[left[column]], names[part[row]], distance))
     report.near_duplicates.sort(key=lambda pair: (pair[2], pair[1]))
 
 

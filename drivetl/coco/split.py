@@ -8,15 +8,14 @@ sequence, random that applies. Everything is fixed by the seed and free of the p
 from __future__ import annotations
 
 import argparse
-import difflib
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from drivetl.coco.files import read_text
-from drivetl.coco.io import load_json
 from drivetl.coco.records import ImageRecord
+from drivetl.coco.split_file import read_split_file, sides_of
 from drivetl.errors import ConfigError, DataError
 
 METHODS = ("auto", "standard", "sequence", "random")
@@ -55,6 +54,8 @@ class SplitOptions:
             raise ConfigError(
                 f"--val-fraction {self.val_fraction:g} is not between 0 and 1 - for example 0.2"
             )
+        if not -(2**63) <= self.seed < 2**63:
+            raise ConfigError(f"--seed {self.seed} has more than 64 bits - for example 0")
 
 
 @dataclass(slots=True)
@@ -106,8 +107,10 @@ def split_options(args: argparse.Namespace, standard: StandardSplit | None = Non
 def split_images(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
     """Divide images into train and val.
 
-    Raises ConfigError for a method that cannot be used, DataError for a split file that names nothing.
+    Raises ConfigError for a method that cannot be used, DataError for a split file that names nothing and for two
+    images of one file.
     """
+    _refuse_twice(images)
     method = options.method
     if method == "auto":
         result = _auto(images, options)
@@ -123,6 +126,17 @@ def split_images(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
         if not records:
             result.warnings.append(f"{side} is empty: {len(images)} images could not be divided further")
     return result
+
+
+def _refuse_twice(images: Iterable[ImageRecord]) -> None:
+    """Raises DataError when two images are one file: they could stand on both sides."""
+    first: dict[str, int] = {}
+    for image in images:
+        if first.setdefault(image.file_name, image.id) != image.id:
+            raise DataError(
+                f"images {first[image.file_name]} and {image.id} have the same file_name {image.file_name!r}",
+                remedy="keep one of them, or write their folders into file_name",
+            )
 
 
 def _auto(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
@@ -198,9 +212,11 @@ def group_images(images: Iterable[ImageRecord], by: Sequence[str]) -> dict[str, 
     """What must stay together: images that share a value of any name in `by`, or a sequence, directly or through
     others. An image that says nothing is its own group. The key is the smallest file name of the group.
 
-    Raises ConfigError when a name is neither `sequence` nor an attribute of any image.
+    Raises ConfigError when a name is neither `sequence` nor an attribute of any image, DataError for two images of
+    one file.
     """
     records = list(images)
+    _refuse_twice(records)
     for name in by:
         if name != "sequence" and records and not any(name in image.attributes for image in records):
             known = sorted({key for image in records for key in image.attributes})
@@ -275,34 +291,12 @@ def _shuffle_key(seed: int, name: str) -> bytes:
 
 
 def _from_file(images: Sequence[ImageRecord], path: Path) -> Split:
-    if not path.is_file():
-        raise ConfigError(f"--split {path}: neither one of {', '.join(METHODS)} nor a file that exists")
-    lists = _read_split_file(path)
-    places: dict[str, list[ImageRecord]] = {}
-    for image in images:
-        for name in {image.file_name, PurePosixPath(image.file_name).name, _stem(image), image.sequence} - {
-            ""
-        }:
-            places.setdefault(name, []).append(image)
-    side: dict[int, str] = {}
-    for name, entries in lists.items():
-        for line, entry in entries:
-            if entry not in places:
-                near = difflib.get_close_matches(entry, places, n=1)
-                raise DataError(
-                    f"{entry!r} is no image and no sequence of this dataset",
-                    remedy=f"did you mean {near[0]!r}?" if near else "write file names, ids or sequences",
-                    file=path,
-                    line=line,
-                )
-            for image in places[entry]:
-                if side.setdefault(image.id, name) != name:
-                    raise DataError(
-                        f"image {image.file_name!r} is in val and in train",
-                        remedy="keep it on one side",
-                        file=path,
-                        line=line,
-                    )
+    if not os.path.isfile(path):  # noqa: PTH113 - a name too long for a file is no file
+        raise ConfigError(
+            f"--split {str(path)[:200]}: neither one of {', '.join(METHODS)} nor a file that exists"
+        )
+    lists = read_split_file(path)
+    side = sides_of(images, lists, path)
     rest = "left out" if "train" in lists else "train"
     at = {image.id: side.get(image.id, rest) for image in images}
     train, val, left_out = (
@@ -316,24 +310,6 @@ def _from_file(images: Sequence[ImageRecord], path: Path) -> Split:
             "frames leak, the val score will be too good"
         )
     return result
-
-
-def _read_split_file(path: Path) -> dict[str, list[tuple[int | None, str]]]:
-    """{"val": [(line, name), ...]} and "train" where a json gives it."""
-    if path.suffix.lower() != ".json":
-        lines = enumerate(read_text(path).splitlines(), 1)
-        entries = [(number, line.split("#")[0].strip()) for number, line in lines]
-        return {"val": [(number, name) for number, name in entries if name]}
-    document = load_json(path)
-    if isinstance(document, list):
-        document = {"val": document}
-    if not isinstance(document, dict) or not isinstance(document.get("val"), list):
-        raise DataError("no split file: it needs a list `val`", remedy='{"val": ["name", ...]}', file=path)
-    chosen = {name: document[name] for name in ("val", "train") if name in document}
-    for name, names in chosen.items():
-        if not isinstance(names, list) or not all(isinstance(item, str) for item in names):
-            raise DataError(f"`{name}` must be a list of names", remedy="write each as text", file=path)
-    return {name: [(None, item) for item in names] for name, names in chosen.items()}
 
 
 def _stem(image: ImageRecord) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from drivetl.coco.convert import print_summary, write_split
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.coco.split import add_split_arguments, split_options
+from drivetl.errors import DataError
 
 HELP = "split a COCO dataset without leaking a drive"
 
@@ -31,9 +33,12 @@ def run(args: argparse.Namespace) -> None:
     """Split, print the summary. Pictures are compared where the images are there."""
     dataset = read_dataset(args.data)
     options = split_options(args)
-    there = all((dataset.images_root / image.file_name).is_file() for image in dataset.images[:1])
+    there = all(os.path.isfile(dataset.images_root / image.file_name) for image in dataset.images[:1])  # noqa: PTH113
     options = replace(options, check_images=not args.no_check_images and there)
-    summary = write_split(dataset, options, args.out, account_of(dataset))
+    try:
+        summary = write_split(dataset, options, args.out, account_of(dataset))
+    except DataError as error:
+        raise error.at(args.data) from None
     print_summary(summary, f"drivetl audit {args.out}/all.json")
 
 

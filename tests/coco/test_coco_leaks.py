@@ -85,6 +85,13 @@ def test_planted_duplicates_are_found_and_nothing_else(tmp_path):
     assert "5 val images have a near-duplicate in train" in report.warnings()[0]
 
 
+def test_the_same_file_on_both_sides_is_a_duplicate(tmp_path):
+    for number in (1, 2):
+        save(tmp_path / f"{number:05d}.png", street(number))
+    report = leak_report([record(1)], [record(2), record(1)], tmp_path)
+    assert report.near_duplicates == [("00001.png", "00001.png", 0)] and report.images_compared == 3
+
+
 def test_unreadable_pictures_are_named_not_fatal(tmp_path):
     save(tmp_path / "00001.png", street(1))
     (tmp_path / "00002.png").write_text("no image")

@@ -195,3 +195,61 @@ def test_splitting_keeps_everything_of_the_dataset(tmp_path):
     write_dataset(data, tmp_path / "data.json")
     assert main(["split", str(tmp_path / "data.json"), "--out", str(tmp_path / "out")]) == 0
     assert read_dataset(tmp_path / "out" / "all.json").images == read_dataset(tmp_path / "data.json").images
+
+
+def drives() -> list:
+    images = [record(3 * drive + frame, f"{drive:04d}", frame) for drive in range(1, 4) for frame in range(3)]
+    for image in images:
+        image.file_name = f"{image.sequence}/{image.frame_index:04d}.jpg"
+    return images
+
+
+def test_an_entry_is_a_file_then_a_sequence_then_a_stem_of_one_image(tmp_path):
+    images = drives()
+    images[8].file_name = "0003/odd.jpg"
+    file = tmp_path / "val.txt"
+
+    def val(text: str) -> list[str]:
+        file.write_text(text)
+        return [image.file_name for image in split_images(images, SplitOptions(str(file))).val]
+
+    assert val("0001\n") == ["0001/0000.jpg", "0001/0001.jpg", "0001/0002.jpg"]
+    assert val("0002/0001.jpg\n") == ["0002/0001.jpg"]
+    assert val("odd\n") == val("odd.jpg\n") == ["0003/odd.jpg"]
+    images[0].file_name = "0001"
+    assert val("0001\n") == ["0001"]
+
+
+@pytest.mark.parametrize("entry", ["0000", "0000.jpg"])
+def test_an_entry_that_may_be_several_images_is_an_error(tmp_path, entry):
+    (tmp_path / "val.txt").write_text(f"0001\n{entry}\n")
+    with pytest.raises(DataError) as caught:
+        split_images(drives(), SplitOptions(str(tmp_path / "val.txt")))
+    said = f"val.txt:2: {entry!r} may be '0001/0000.jpg' or '0002/0000.jpg' - write the file name"
+    assert said in str(caught.value)
+
+
+def test_two_images_of_one_file_are_refused(tmp_path, capsys):
+    images = [record(n, f"d{n % 2}", n, "c") for n in range(1, 7)]
+    images[3].file_name = images[0].file_name
+    for options in (SplitOptions(), SplitOptions("random")):
+        with pytest.raises(DataError, match=r"images 1 and 4 have the same file_name '00001.png'"):
+            split_images(images, options)
+    with pytest.raises(DataError, match="same file_name"):
+        group_images(images, ("sequence",))
+    write_dataset(dataset(images, tmp_path), tmp_path / "data.json")
+    assert main(["split", str(tmp_path / "data.json"), "--out", str(tmp_path / "out")]) == 2
+    assert "data.json: images 1 and 4 have the same file_name" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_long_names_and_huge_seeds_are_no_tracebacks(tmp_path, capsys):
+    images = [record(n, f"d{n}", n, "c") for n in range(1, 5)]
+    images[0].file_name = "x" * 300 + ".png"
+    write_dataset(dataset(images, tmp_path), tmp_path / "data.json")
+    words = ["split", str(tmp_path / "data.json"), "--out"]
+    assert main([*words, str(tmp_path / "a"), "--seed", str(2**64)]) == 2
+    assert "has more than 64 bits" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "a"), "--split", "y" * 300]) == 2
+    assert "nor a file that exists" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "a"), "--seed", str(2**63 - 1)]) == 0
