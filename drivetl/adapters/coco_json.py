@@ -23,6 +23,7 @@ from drivetl.adapters.shapes import box_of, checked_rle, flat, pairs, points_of
 from drivetl.coco import masks
 from drivetl.coco.io import load_json
 from drivetl.coco.records import Box, Segmentation, SourceImage, SourceObject
+from drivetl.coco.taxonomy import Taxonomy
 from drivetl.errors import DataError
 
 IMAGE_KEYS = {"id", "file_name", "width", "height", "sequence", "frame_index", "attributes", "labelled"}
@@ -82,7 +83,7 @@ def _images_root(document: dict[str, Any], path: Path) -> Path:
     """Where drivetl's own jsons say, else `images` beside the json or beside its folder, else the json's folder."""
     info = document.get("info")
     own = info.get("drivetl") if isinstance(info, dict) else None
-    if isinstance(own, dict) and isinstance(own.get("images_root"), str):
+    if isinstance(own, dict) and isinstance(own.get("images_root"), str) and "\0" not in own["images_root"]:
         return path.parent / str(own["images_root"])
     for folder in (path.parent / "images", path.parent.parent / "images"):
         if folder.is_dir():
@@ -151,7 +152,10 @@ def _images(
     seen: set[int | str] = set()
     for position, record in enumerate(records):
         try:
-            image, image_id = _image(record, f"images[{position}]", path, ours)
+            place = f"images[{position}]"
+            image, image_id = _image(record, place, path, ours)
+            if isinstance(record.get("labelled"), list):
+                _carry_labelled(image, record["labelled"], place, names, reading.taxonomy)
             if image_id in seen:
                 raise DataError(
                     f"image id {shown(image_id)} comes twice", remedy="give every image its own id"
@@ -208,6 +212,34 @@ def _image(record: object, place: str, path: Path, ours: bool) -> tuple[SourceIm
     return image, image_id
 
 
+def _carry_labelled(
+    image: SourceImage, labelled: list[Any], place: str, names: Names, taxonomy: Taxonomy | None
+) -> None:
+    """Say in `extra` which classes this image is labelled for: other classes are unknown in it, not absent.
+
+    Raises DataError for an id that is no category, and for a class that is made of labelled and unlabelled ones.
+    """
+    given = {_key(item, f"labelled of {place}") for item in labelled}
+    stranger = next((item for item in labelled if item not in names), None)
+    if stranger is not None:
+        raise DataError(f"{place}: labelled {shown(stranger)} is no category", remedy="use category ids")
+    classes = tuple(dict.fromkeys(names.values())) if taxonomy is None else taxonomy.categories
+    says: dict[int, set[bool]] = defaultdict(set)
+    for category_id, name in names.items():
+        target = classes.index(name) + 1 if taxonomy is None else taxonomy.category_id(name)
+        if target is not None:
+            says[target].add(category_id in given)
+    torn = next((target for target in says if len(says[target]) > 1), None)
+    if torn is not None:
+        raise DataError(
+            f"{place}: class {classes[torn - 1]!r} is made of categories that are labelled and some that are not",
+            remedy="keep them apart in the taxonomy",
+        )
+    kept = sorted(target for target in says if True in says[target])
+    if len(kept) < len(classes):
+        image.extra["labelled"] = kept
+
+
 def _object(
     annotation: dict[str, Any], place: str, names: Names, size: tuple[int, int], ours: bool
 ) -> SourceObject:
@@ -219,7 +251,8 @@ def _object(
     segmentation = _segmentation(annotation.get("segmentation"), place, size)
     box = _box(annotation.get("bbox"), segmentation, place, size)
     attributes = dict(mapping(annotation.get("attributes") or {}, f"attributes of {place}"))
-    attributes.pop("ignore_region", None)
+    if not (ours and annotation.get("iscrowd")):  # the writer joins the categories of a region by its number
+        attributes.pop("ignore_region", None)
     item = SourceObject(names[category_id], box, segmentation, ignore=bool(annotation.get("iscrowd")))
     if annotation.get("area") is not None:
         item.area = number(annotation["area"], f"area of {place}")

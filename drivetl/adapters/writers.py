@@ -54,9 +54,15 @@ def _yolo_row(item: Annotation, image: ImageRecord, lost: Counter[str]) -> str:
     x, y, w, h = item.bbox_xywh
     values = [(x + w / 2) / image.width, (y + h / 2) / image.height, w / image.width, h / image.height]
     if item.segmentation is not None:
-        if isinstance(item.segmentation, list) and len(item.segmentation) == 1:
+        from drivetl.coco import masks  # numpy comes with it
+
+        wrong = masks.problem(item.segmentation, image.height, image.width)
+        if wrong is not None:
+            raise DataError(f"image {image.file_name!r}: {wrong}", remedy="mend or remove the segmentation")
+        rings = item.segmentation if isinstance(item.segmentation, list) else []
+        if len(rings) == 1 and len(rings[0]) >= 6:  # two points would read as a box
             sides = image.width, image.height
-            values = [value / sides[index % 2] for index, value in enumerate(item.segmentation[0])]
+            values = [value / sides[index % 2] for index, value in enumerate(rings[0])]
         else:
             lost["masks that are no single polygon, written as boxes"] += 1
     return " ".join([str(item.category_id - 1), *(f"{value:.10g}" for value in values)])

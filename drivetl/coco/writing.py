@@ -42,7 +42,8 @@ class Lines:
         try:
             lines = [_encode_annotations(image, self.number)] if image.annotations else []
             self.number += len(image.annotations)
-            for index, region in enumerate(image.ignore_regions):
+            indices = _region_indices(image)
+            for index, region in zip(indices, image.ignore_regions, strict=True):
                 ids = region.category_ids or self.everything
                 lines += _encode_region(region, index, image.id, ids, self.number)
                 self.number += len(ids)
@@ -153,6 +154,17 @@ def _encode_annotations(image: ImageRecord, number: int) -> bytes:
             for count, item in enumerate(image.annotations, number)
         ]
     )
+
+
+def _region_indices(image: ImageRecord) -> list[int]:
+    """The number that each ignore region is written under: regions read as parts of one share theirs."""
+    places: dict[object, int] = {}
+    indices = []
+    for index, region in enumerate(image.ignore_regions):
+        part = region.attributes.get("ignore_region")
+        key = (part, region.bbox_xywh) if isinstance(part, int) else f"alone {index}"
+        indices.append(places.setdefault(key, len(places)))
+    return indices
 
 
 def _encode_region(

@@ -14,6 +14,7 @@ from drivetl.coco.convert import count_classes
 from drivetl.coco.files import new_directory
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
+from drivetl.errors import DataError
 
 HELP = "a COCO dataset -> the label files of another tool: KITTI, YOLO or VOC"
 
@@ -56,7 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the labels, say how many objects of each class there are and what could not be kept."""
     dataset = read_dataset(args.data, args.images)
-    lost = WRITERS[args.format](dataset, args.out)
+    try:
+        lost = WRITERS[args.format](dataset, args.out)
+    except DataError as error:
+        raise error.at(args.data) from None
+    partly = sum(image.labelled is not None for image in dataset.images)
+    if partly:
+        lost["lists of the classes that an image is labelled for"] = partly
     counts: dict[str, int] = {
         "images": len(dataset.images),
         **count_classes(dataset.categories, dataset.images),
