@@ -69,7 +69,8 @@ def _read(path: Path, images_root: Path | None) -> Dataset:
     except DataError as error:
         raise error.at(path) from None
     _fold_regions(regions, images, count)
-    root = images_root or (path.parent / info.get("images_root", "."))
+    # the writer counts from where the folder truly is: `..` behind a link leads elsewhere
+    root = images_root or (path.parent.resolve() / info.get("images_root", "."))
     info = {key: value for key, value in info.items() if key not in ("schema", "images_root", "version")}
     return Dataset(categories, list(images.values()), Path(os.path.normpath(root)), info)
 
@@ -90,7 +91,8 @@ def _read_info(document: dict[str, Any]) -> dict[str, Any]:
     own = info.get("drivetl") if isinstance(info, dict) else None
     if own is None:
         return {}
-    if not isinstance(own, dict) or not isinstance(own.get("images_root", "."), str):
+    root = own.get("images_root", ".") if isinstance(own, dict) else None
+    if not isinstance(own, dict) or not isinstance(root, str) or "\0" in root:
         raise DataError("info.drivetl is not what drivetl writes", remedy="convert the dataset again")
     return own
 

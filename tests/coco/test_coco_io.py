@@ -119,6 +119,15 @@ def test_what_json_cannot_hold_is_refused_and_named_and_nothing_is_written(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dataset_behind_a_link_finds_its_images(tmp_path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "er")
+    write_dataset(dataset([record(1)], tmp_path / "images"), tmp_path / "link" / "d.json")
+    for path in (tmp_path / "link" / "d.json", tmp_path / "deep" / "er" / "d.json"):
+        assert read_dataset(path).images_root == (tmp_path / "images").resolve()
+
+
 def test_a_null_that_is_meant_survives(tmp_path):
     image = record(1, odd=None, words="null")
     write_dataset(dataset([image], tmp_path), tmp_path / "d.json")
@@ -159,6 +168,7 @@ FAULTS = [
     (lambda document: document.update(annotations={}), "needs lists"),
     (lambda document: document.update(info={"drivetl": 3}), "info.drivetl is not"),
     (lambda document: document.update(info={"drivetl": {"images_root": 3}}), "info.drivetl is not"),
+    (lambda document: document.update(info={"drivetl": {"images_root": "a\0"}}), "info.drivetl is not"),
 ]
 
 
