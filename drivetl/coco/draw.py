@@ -104,7 +104,7 @@ def draw_objects(
         _outline(canvas, boxes[number], paints[number], thickness, dashed)
     if show_labels:
         texts = [name if scores is None else f"{name} {scores[i]:.2f}" for i, name in enumerate(names)]
-        _write_labels(canvas, [(boxes[i], texts[i], paints[i]) for i in usable])
+        _write_labels(canvas, [(boxes[i], _one_line(texts[i]), paints[i]) for i in usable])
     return canvas
 
 
@@ -146,7 +146,7 @@ def contact_sheet(tiles: Sequence[tuple[str, Rgb]], columns: int, tile_width: in
 def legend(names: Sequence[str], width: int) -> Rgb:
     """A strip of the given width in px that names each class beside its colour, and the hatching."""
     font, line = _font(14), 26
-    entries = [(name, colour_of(name)) for name in names] + [("ignored", _IGNORED)]
+    entries = [(_one_line(name), colour_of(name)) for name in names] + [("ignored", _IGNORED)]
     places, left, top = [], 10, 6
     for name, _ in entries:
         needed = int(font.getlength(name)) + 40
@@ -188,6 +188,11 @@ def _name(label: int | str, categories: Sequence[str]) -> str:
     if isinstance(label, str):
         return label
     return categories[int(label) - 1] if 1 <= int(label) <= len(categories) else f"class {int(label)}"
+
+
+def _one_line(text: str) -> str:
+    """The text as Pillow can measure it: line breaks and other control characters become spaces."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _as_boxes(boxes: npt.ArrayLike | None) -> npt.NDArray[np.float64]:
@@ -295,6 +300,7 @@ def _write_labels(canvas: Rgb, entries: list[tuple[npt.NDArray[np.float64], str,
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """The text, its beginning left out where it is too long: the end of a file name tells more."""
+    text = _one_line(text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength("…" + text) > width:

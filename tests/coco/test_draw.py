@@ -167,3 +167,12 @@ def test_a_record_is_drawn_with_its_regions_and_detections_over_dashed_labels() 
     assert 0 < (both[20:50, 10] == colour_of("car")).all(axis=1).mean() < 0.8  # the label is dashed
     sheet = sheet_of([("a", labelled), ("b", both)], data.categories, 150)
     assert sheet.shape[1] >= 150
+
+
+def test_a_line_break_in_a_name_is_drawn_as_a_space() -> None:
+    odd, plain = (
+        draw_objects(GREY, [[10, 50, 90, 90]], [name], colours=[FORKLIFT]) for name in ("a\nb", "a b")
+    )
+    assert (odd == plain).all()
+    assert legend(["traffic\nlight\t\0"], 300).shape == legend(["traffic light"], 300).shape
+    assert contact_sheet([("a\n" * 90, GREY)], 1, 200).shape == contact_sheet([("a", GREY)], 1, 200).shape
