@@ -31,9 +31,9 @@ FORMATS = {
 }
 """--format -> module of this package with `read(reading) -> Footage`."""
 
-CROPPED_BELOW = 0.05
-"""A picture that differs so little from the labelled size is not taken for a scaled one: KITTI's 1242 x 375 and
-1224 x 370 have the same proportions, and boxes are off by 10 px when one is taken for the other."""
+SLOPPY_BELOW = 0.05
+"""A picture that differs so little from the size in its labels is not a scaled one, the labels name another camera's or
+day's size: of KITTI as others converted it, 1242 x 375 stands over pictures of 1224 x 370, and boxes fit as they are."""
 
 
 @dataclass(slots=True)
@@ -86,8 +86,8 @@ def read_footage(
 
 
 def true_sizes(reading: Reading, images: Iterable[SourceImage], root: Path) -> Iterator[SourceImage]:
-    """The images with the sizes their files have; where the labels give another one, their shapes are scaled to it,
-    counted and named.
+    """The images with the sizes their files have; where the labels give another one, that is counted and named, and
+    shapes are scaled unless the difference is as small as SLOPPY_BELOW.
 
     A picture that cannot be read or that has other proportions than its labels is an error, or rejected with its
     objects. Pictures that are not there keep the size that their labels give.
@@ -97,18 +97,17 @@ def true_sizes(reading: Reading, images: Iterable[SourceImage], root: Path) -> I
         given = image.width, image.height
         try:
             size = image_size(path) if is_below(image.file_name) and _is_file(path) else given
-            if size != given:
-                _fit(image, size, path)
+            scaled = size != given and _fit(image, size, path)
         except DataError as error:
             if reading.on_error != "skip":
                 raise
             reading.account.reject(error, [item.label for item in image.objects])
             reading.note("label files or images left out because they cannot be read")
             continue
-        if size != given and min(given) > 0:
+        if scaled:
             reading.name("labels made for another size than the picture has, scaled to it", path)
         elif size != given:
-            reading.name("labels without a usable size, the picture's is taken", path)
+            reading.name("labels that give another size than the picture has, which is taken", path)
         yield image
 
 
@@ -121,20 +120,21 @@ def _is_file(path: Path) -> bool:
         ) from None
 
 
-def _fit(image: SourceImage, size: tuple[int, int], path: Path) -> None:
-    """Scale an image's shapes to the (width, height) of its picture.
+def _fit(image: SourceImage, size: tuple[int, int], path: Path) -> bool:
+    """Take the (width, height) of its picture for an image; True where its shapes had to be scaled to it.
 
     Raises DataError when the picture is not the labelled one made smaller or larger: its proportions differ by more
-    than a pixel, or its size by so little that it may as well be cropped.
+    than a pixel.
     """
     given = image.width, image.height
     image.width, image.height = size
-    if min(given) <= 0:
-        return
+    sloppy = min(given) <= 0 or all(
+        abs(new / old - 1) < SLOPPY_BELOW for new, old in zip(size, given, strict=True)
+    )
+    if sloppy and not any(isinstance(item.segmentation, dict) for item in image.objects):
+        return False
     off_x, off_y = size[1] * given[0] / given[1] - size[0], size[0] * given[1] / given[0] - size[1]
-    by_px = max(abs(new - old) for new, old in zip(size, given, strict=True))
-    cropped = all(abs(new / old - 1) < CROPPED_BELOW for new, old in zip(size, given, strict=True))
-    if by_px > 1 and (cropped or min(abs(off_x), abs(off_y)) > 1):
+    if sloppy or min(abs(off_x), abs(off_y)) > 1:
         raise DataError(
             f"the picture is {size[0]} x {size[1]}, its labels were made for {given[0]} x {given[1]}",
             remedy="mend the size in the labels, or put back the picture that was labelled (turned ones: upright)",
@@ -146,6 +146,7 @@ def _fit(image: SourceImage, size: tuple[int, int], path: Path) -> None:
         )
     for item in image.objects:
         _scale(item, given, size)
+    return True
 
 
 def _scale(item: SourceObject, given: tuple[int, int], size: tuple[int, int]) -> None:

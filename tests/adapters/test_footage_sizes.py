@@ -49,11 +49,18 @@ def test_a_given_area_is_scaled(tmp_path: Path) -> None:
     assert car.bbox_xywh == (5, 6, 20, 12) and car.area == 240
 
 
-def test_a_crop_of_the_same_proportions_is_not_scaled(tmp_path: Path) -> None:
-    xml = b"<annotations><image id='0' name='a.png' width='1242' height='375'/></annotations>"
-    root = write_tree(tmp_path, {"a.xml": xml, "images/a.png": trees.picture((1224, 370))})
-    with pytest.raises(DataError, match="1224 x 370, its labels were made for 1242 x 375"):
-        read_tree("cvat", root)
+@pytest.mark.parametrize("size", [(39, 30), (41, 30), (41, 31)])
+def test_a_size_that_is_nearly_right_is_a_sloppy_one_and_shapes_stay(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    """As in conversions of KITTI that give one size for all frames; 41 x 31 has the same proportions, too."""
+    files = trees.voc() | {"JPEGImages/a.png": trees.picture(size)}
+    dataset, account = convert_tree("voc", write_tree(tmp_path, files))
+    before, _ = convert_tree("voc", write_tree(tmp_path / "right", trees.voc()))
+    assert (dataset.images[0].width, dataset.images[0].height) == size
+    assert boxes(dataset, "a.png") == boxes(before, "a.png")
+    note = "labels that give another size than the picture has, which is taken: JPEGImages/a.png"
+    assert account.notes[note] == 1
 
 
 def test_keypoints_are_not_scaled(tmp_path: Path) -> None:
@@ -63,7 +70,7 @@ def test_keypoints_are_not_scaled(tmp_path: Path) -> None:
         read_tree("coco", write_tree(tmp_path, files))
 
 
-@pytest.mark.parametrize("size", [(39, 30), (41, 30), (20, 15), (21, 15)])
+@pytest.mark.parametrize("size", [(80, 60), (20, 15), (21, 15)])
 def test_proportions_agree_within_a_pixel(size: tuple[int, int], tmp_path: Path) -> None:
     files = trees.voc() | {"JPEGImages/a.png": trees.picture(size)}
     dataset, _ = convert_tree("voc", write_tree(tmp_path, files))

@@ -127,8 +127,6 @@ def test_consumers_load_it_and_the_truth_scores_one(
 ) -> None:
     format_name, folder = EXPORTS[name]
     images = ("--images", SHARED / "kitti" / "training" / "image_2") if "kitti" in name else ()
-    if name == "kitti as voc":  # half of its pictures are cropped on disk
-        images += ("--on-error", "skip")
     account = convert(tmp_path / "out", "--format", format_name, "--root", SAMPLES / folder, *images)[
         "account"
     ]
