@@ -7,7 +7,6 @@ so that objects read = kept + ignored + dropped + rejected holds from the first 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from drivetl.coco.build import Account
-from drivetl.coco.files import IMAGE_SUFFIXES, image_size, list_images, safe_relative
+from drivetl.coco.files import IMAGE_SUFFIXES, files_below, image_size, list_images, safe_relative
 from drivetl.coco.records import JsonPlace, SourceImage
 from drivetl.coco.taxonomy import Taxonomy
 from drivetl.errors import DataError
@@ -43,6 +42,8 @@ _SPLIT_WORDS = {
     "obj_test_data",
     "leftimg8bit",
 }
+
+_KIND_WORDS = {"images", "image", "img", "jpegimages", "labels", "label", "annotations", "json", "xml"}
 
 
 @dataclass
@@ -269,7 +270,7 @@ class ImageIndex:
     def find(self, *candidates: str) -> str | None:
         """The first candidate that is there: as it stands, with another suffix, or by its file stem alone.
 
-        A stem that several images share is no answer.
+        A stem that several images share is no answer, nor is one in another folder than the first candidate's.
         """
         if (found := self.exact(*candidates)) is not None:
             return found
@@ -281,18 +282,19 @@ class ImageIndex:
         for name in candidates:
             pure = PurePosixPath(name)
             same = self._by_stem.get(pure.stem if name.lower().endswith(IMAGE_SUFFIXES) else pure.name, [])
-            if len(same) == 1:
+            if len(same) == 1 and _folders_agree(candidates[0], same[0]):
                 return same[0]
         return None
 
 
-def files_below(folder: Path, suffix: str) -> list[str]:
-    """Full names of all files below a folder with this suffix, hidden ones left out, sorted; links are not followed."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [f"{place}/{name}" for name in names if name.endswith(suffix) and not name.startswith(".")]
-    return sorted(found)
+def _folders_agree(one: str, other: str) -> bool:
+    """Whether one name's folders are the last ones of the other's; `images` and `labels` are no folder to tell by."""
+    first, second = (
+        [part for part in PurePosixPath(name).parent.parts if part.lower() not in _KIND_WORDS]
+        for name in (one, other)
+    )
+    shared = min(len(first), len(second))
+    return first[len(first) - shared :] == second[len(second) - shared :]
 
 
 def first_folder(root: Path, *names: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
@@ -76,23 +77,29 @@ def _umask() -> int:
 def new_directory(path: Path, remedy: str = "name another folder with --out") -> Iterator[Path]:
     """Fill a folder that must not exist yet; it appears whole at the end, or not at all.
 
-    Yields a temporary folder beside `path`. Raises DataError when `path` exists and is not empty, or cannot be
-    written to.
+    Yields a temporary folder beside `path`, or beside what a link of that name points to. Raises DataError when
+    `path` exists and is not empty, is the working directory, or cannot be written to.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise DataError("exists already and is never overwritten", remedy=remedy, file=path)
+    target = Path(os.path.realpath(path))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        holder = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise DataError("exists already and is never overwritten", remedy=remedy, file=path)
+        if target == Path.cwd():
+            raise DataError("is the working directory, which cannot be replaced", remedy=remedy, file=path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        holder = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
         raise _unwritable(path, error) from None
     with holder as name:
-        work = Path(name) / path.name
+        work = Path(name) / target.name
         work.mkdir()
         yield work
-        if path.exists():
-            path.rmdir()
-        os.replace(work, path)  # noqa: PTH105
+        try:
+            if target.exists():
+                target.rmdir()
+            os.replace(work, target)  # noqa: PTH105
+        except OSError as error:
+            raise _unwritable(path, error) from None
 
 
 def safe_relative(name: str) -> str:
@@ -178,22 +185,32 @@ def image_size(path: Path | str) -> tuple[int, int]:
         raise DataError(
             f"cannot be read ({reason})", remedy="check that the image exists", file=path
         ) from None
-    width, height = size if size is not None else _library_size(path)
+    return _bounded(size if size is not None else _library_size(path, path), path)
+
+
+def encoded_size(data: bytes, name: Path | str) -> tuple[int, int]:
+    """What `image_size` gives, from the bytes of an image file; `name` is for the error."""
+    size = size_of_head(data[:HEAD_BYTES])
+    return _bounded(size if size is not None else _library_size(io.BytesIO(data), name), name)
+
+
+def _bounded(size: tuple[int, int], path: Path | str) -> tuple[int, int]:
+    width, height = size
     if width * height > MAX_PIXELS:
         raise DataError(
             f"{width} x {height} is larger than 200 megapixels", remedy="scale it down", file=path
         )
-    return width, height
+    return size
 
 
-def _library_size(path: Path | str) -> tuple[int, int]:
+def _library_size(source: Path | str | io.BytesIO, path: Path | str) -> tuple[int, int]:
     """(width, height) in px as Pillow and OpenCV agree on it."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with Image.open(source) as image:
                 width, height = image.size
                 # Pillow has turned a TIFF already; OpenCV turns these three.
                 turned = image.format in ("JPEG", "PNG", "WEBP") and image.getexif().get(0x0112, 1) in TURNED
@@ -237,5 +254,36 @@ def decode_rgb(data: bytes, name: Path) -> Rgb:
 
 def list_images(folder: Path) -> list[str]:
     """Names of all image files below a folder, relative to it, with forward slashes, sorted."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+    found = (name for name in files_below(folder, *IMAGE_SUFFIXES) if os.path.isfile(name))  # noqa: PTH113
+    return sorted(os.path.relpath(name, folder).replace(os.sep, "/") for name in found)
+
+
+def files_below(folder: Path, *suffixes: str) -> list[str]:
+    """Full names of all files below a folder with such a suffix in any case, sorted, without hidden and __MACOSX.
+
+    A link to a folder is followed, unless what it points to is read anyway or holds the folder itself.
+    """
+    root = os.path.realpath(folder)
+    seen = {root}
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if _is_new(f"{place}/{name}", root, seen)]
+        found += [f"{place}/{name}" for name in names if _is_shown(name) and name.lower().endswith(suffixes)]
+    return sorted(found)
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def _is_new(folder: str, root: str, seen: set[str]) -> bool:
+    """Whether to walk into a folder below the root; `seen` learns where it really lies."""
+    real = os.path.realpath(folder)
+    if real in seen or not _is_shown(os.path.basename(folder)):  # noqa: PTH119
+        return False
+    if os.path.islink(folder):  # noqa: PTH114
+        inside = Path(real).is_relative_to(root) and all(map(_is_shown, Path(real).relative_to(root).parts))
+        if inside or Path(root).is_relative_to(real):
+            return False
+    seen.add(real)
+    return True

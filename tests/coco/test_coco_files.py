@@ -4,7 +4,7 @@ import io
 import os
 import struct
 import zlib
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -146,6 +146,26 @@ def test_a_new_directory_appears_whole_or_not_at_all(tmp_path):
         pass
 
 
+def test_a_new_directory_may_stand_behind_a_link(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "none"):
+        link = tmp_path / f"to_{name}"
+        link.symlink_to(name)
+        with new_directory(link) as folder:
+            (folder / "whole").write_text("x")
+        assert link.is_symlink() and (tmp_path / name / "whole").read_text() == "x"
+
+
+def test_a_new_directory_that_cannot_be_made_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="is the working directory"), new_directory(Path()):
+        pass
+    Path("round").symlink_to("round")
+    with pytest.raises(DataError, match="round: cannot be written"), new_directory(Path("round")):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["round"]
+
+
 def test_a_place_that_cannot_be_written_to_is_an_error_of_the_user(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder" / "inner").mkdir(parents=True)
@@ -163,6 +183,25 @@ def test_images_are_listed_sorted_at_any_depth(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert list_images(tmp_path) == ["a.png", "b/1.jpeg", "b/2.JPG"]
+
+
+def test_hidden_and_junk_images_are_not_listed_and_linked_ones_are_once(tmp_path):
+    names = ("in/a.png", "in/.b/a.png", "in/._a.png", "in/__MACOSX/a.png", "out/c.png", "in/d/e.png")
+    for name in (*names, "in/folder.png/x.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    for link, target in {
+        "in/l": "out",
+        "in/m": "out",
+        "out/n": "in",
+        "in/b": "in/d",
+        "in/x.png": "none",
+    }.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
+    assert list_images(tmp_path / "in") == ["a.png", "d/e.png", "l/c.png"]
+    assert list_images(tmp_path / "in" / "b") == ["e.png"]
+    (tmp_path / "in" / "shown").symlink_to(tmp_path / "in" / ".b")
+    assert "shown/a.png" in list_images(tmp_path / "in")
 
 
 @given(st.text("ab.-_/\\: é\n\0", max_size=12))
