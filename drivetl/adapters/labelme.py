@@ -32,7 +32,7 @@ from drivetl.adapters.reading import (
     whole,
 )
 from drivetl.adapters.shapes import Points, box_of, encode_crop, flat, points_of
-from drivetl.coco.files import decode_rgb, safe_relative, write_atomically
+from drivetl.coco.files import decode_rgb, encoded_size, safe_relative, write_atomically
 from drivetl.coco.io import load_json
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
@@ -107,8 +107,10 @@ def _size(document: dict[str, Any], name: str, sizes: Sizes) -> tuple[int, int]:
 
 def _embedded_size(document: dict[str, Any], path: Path) -> tuple[int, int]:
     """(width, height) of an embedded picture, which is decoded to be sure of it."""
-    height, width, _ = decode_rgb(_decoded(document["imageData"], "imageData"), path).shape
-    return width, height
+    data = _decoded(document["imageData"], "imageData")
+    size = encoded_size(data, path)
+    decode_rgb(data, path)
+    return size
 
 
 def _objects(reading: Reading, shapes: list[Any], path: Path, size: tuple[int, int]) -> list[SourceObject]:
@@ -189,14 +191,19 @@ def _mask(
     left, top = round(points[0][0]), round(points[0][1])
     data = _decoded(record.get("mask"), f"mask of {place}")
     try:
+        width, height = encoded_size(data, place)
+    except DataError as error:
+        raise DataError(
+            f"mask of {place} is no picture to use ({error.reason})", remedy="mend or remove the shape"
+        ) from None
+    if left < 0 or top < 0 or left + width > size[0] or top + height > size[1]:
+        raise DataError(f"mask of {place} leaves the image", remedy="check imageWidth and imageHeight")
+    try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     except cv2.error:
         picture = None
-    if picture is None:
+    if picture is None or picture.shape != (height, width):
         raise DataError(f"mask of {place} is no picture", remedy="mend or remove the shape")
-    height, width = picture.shape
-    if left < 0 or top < 0 or left + width > size[0] or top + height > size[1]:
-        raise DataError(f"mask of {place} leaves the image", remedy="check imageWidth and imageHeight")
     return encode_crop(picture > 0, left, top, size)
 
 
