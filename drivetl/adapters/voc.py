@@ -1,11 +1,12 @@
 """Pascal VOC: one XML per image. Boxes are read as written, in continuous pixels.
 
-`difficult` objects are ignore regions, as in VOC's own evaluation. Where SegmentationObject/<stem>.png exists, its
-n-th colour index is the mask of the n-th object.
+`difficult` objects are ignore regions, as in VOC's own evaluation. Where SegmentationObject/<stem>.png exists, with the
+XML's folders or, for a stem that no other XML has, without, its n-th colour index is the mask of the n-th object.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PureWindowsPath
@@ -52,6 +53,7 @@ def _images(
 ) -> Iterator[SourceImage]:
     index, sizes = ImageIndex(images_root), Sizes(images_root)
     described: set[str] = set()
+    stems = Counter(path.stem for path in files)
     for path in files:
         root = Node("annotation", {}, 1)
         with reading.file(path, partial(_labels, root)):
@@ -60,7 +62,7 @@ def _images(
             name = _file_name(root, relative, index)
             described.add(name)
             size = _size(root, name, sizes)
-            instances = _instances(reading.root, path.stem, size)
+            instances = _instances(reading, relative, size, alone=stems[path.stem] == 1)
             if name not in index:
                 reading.note("images that are not on disk; their sizes are taken from the labels")
             image = SourceImage(name, *size, sequence=folder_sequence(name), label_file=path)
@@ -155,11 +157,19 @@ def _attributes(node: Node) -> dict[str, Any]:
     return found
 
 
-def _instances(root: Path, stem: str, size: tuple[int, int]) -> npt.NDArray[np.uint8] | None:
-    """(H, W) instance numbers of SegmentationObject/<stem>.png; None where there is no such file."""
-    path = root / "SegmentationObject" / f"{stem}.png"
+def _instances(
+    reading: Reading, relative: Path, size: tuple[int, int], *, alone: bool
+) -> npt.NDArray[np.uint8] | None:
+    """(H, W) instance numbers of a label file's mask, which stands in its folder or, with `alone`, above; or None."""
+    folder = reading.root / "SegmentationObject"
+    path, above = folder / relative.with_suffix(".png"), folder / f"{relative.stem}.png"
     if not path.is_file():
-        return None
+        if not above.is_file():
+            return None
+        if not alone:
+            reading.note("XML files whose mask could be another's of that name, read without")
+            return None
+        path = above
     if image_size(path) != size:
         raise DataError(
             f"is not {size[0]} x {size[1]} like its image", remedy="replace or remove it", file=path
