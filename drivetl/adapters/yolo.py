@@ -6,6 +6,7 @@ without a label file is an image without objects: that is the format's own rule.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,20 +16,19 @@ from drivetl.adapters.reading import (
     Footage,
     Reading,
     Sizes,
-    files_below,
     folder_sequence,
     number,
     shown,
     whole,
 )
 from drivetl.adapters.shapes import Points, box_of, flat, visible
-from drivetl.coco.files import list_images, load_yaml, read_text
+from drivetl.coco.files import files_below, list_images, load_yaml, read_text
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
 
 NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "obj.names", "classes.txt", "labels.txt")
 NO_LABELS = {"classes", "labels", "train", "val", "valid", "test", "readme", "obj"}
-"""Text files that stand beside labels and are none."""
+"""Text files that stand beside labels and are none, unless a picture is called like that."""
 
 ROUNDING = 2e-6
 """What centre and half size, each written with six decimals, can be off by together."""
@@ -185,24 +185,43 @@ def images_of(
 ) -> Iterator[SourceImage]:
     """The named images with their rows; with `orphans`, label files of no named image are errors."""
     sizes = Sizes(images_root)
-    labels = _label_files(reading.root, images_root)
     folders = [f"{reading.root}/{folder}" for folder in _label_folders(reading.root)]
-    used: set[str] = set()
-    for name in image_names:
-        found = _label_of(name, str(images_root), str(reading.root), folders, labels)
+    labels = _label_files(reading.root, images_root, *map(Path, folders))
+    places = {
+        name: _label_of(name, str(images_root), str(reading.root), folders, labels) for name in image_names
+    }
+    owners: dict[str, list[str]] = {}
+    for name, found in places.items():
+        owners.setdefault(found or "", []).append(name)
+    for name, found in places.items():
         if found is None:
             reading.note("images without a label file, taken as images without objects")
-        else:
-            used.add(found)
         path = Path(found) if found else None
         with reading.file(path or images_root / name, partial(_row_labels, path, names)):
+            if found and len(owners[found]) > 1:
+                raise DataError(
+                    f"is the label file of both {' and '.join(owners[found])}",
+                    remedy="give each image a name of its own",
+                )
             size = sizes.of(name)
             rows = list(parse(read_text(path), names, reading, path)) if path else []
             image = SourceImage(name, *size, sequence=folder_sequence(name), label_file=path)
             image.objects = _objects(reading, rows, size, path)
             yield image
-    for found in sorted(labels - used) if orphans else ():
+    for found in _unused(labels, owners) if orphans else ():
         _orphan(reading, names, Path(found))
+
+
+def _unused(labels: dict[str, str], owners: dict[str, list[str]]) -> list[str]:
+    """Label files of no image; one that is reached by a link too counts as one."""
+    left = [
+        name
+        for name in labels.values()
+        if name not in owners and PurePosixPath(name).stem.lower() not in NO_LABELS
+    ]
+    used = {os.path.realpath(name) for name in owners if name} if left else set()
+    really = {os.path.realpath(name): name for name in left}
+    return sorted(name for real, name in really.items() if real not in used)
 
 
 def _row_labels(path: Path | None, names: list[str]) -> list[str]:
@@ -211,13 +230,15 @@ def _row_labels(path: Path | None, names: list[str]) -> list[str]:
     return [label_of(fields[0], names) or fields[0] for fields in rows if fields]
 
 
-def _label_files(root: Path, images_root: Path) -> set[str]:
-    """Full names of the label files below both roots."""
-    found = {*files_below(root, ".txt"), *files_below(images_root, ".txt")}
-    return {name for name in found if PurePosixPath(name).stem.lower() not in NO_LABELS}
+def _label_files(*places: Path) -> dict[str, str]:
+    """Full names of the text files below all places, by the name with its suffix in lower case."""
+    found = sorted({name for place in places for name in files_below(place, ".txt")})
+    return {os.path.normpath(name)[: -len(".txt")] + ".txt": name for name in found}
 
 
-def _label_of(name: str, images_root: str, root: str, folders: list[str], labels: set[str]) -> str | None:
+def _label_of(
+    name: str, images_root: str, root: str, folders: list[str], labels: dict[str, str]
+) -> str | None:
     """Where an image's labels stand: beside it, with `images` turned to `labels`, or in a label folder of the root."""
     stem = name.rpartition(".")[0]
     turned = "/".join("labels" if part == "images" else part for part in stem.split("/"))
@@ -225,7 +246,8 @@ def _label_of(name: str, images_root: str, root: str, folders: list[str], labels
     candidates = [f"{place}/{stem}.txt" for place in places] + [
         f"{place}/{turned}.txt" for place in [root, *folders]
     ]
-    return next((candidate for candidate in candidates if candidate in labels), None)
+    normal = map(os.path.normpath, candidates)  # a root of "." stands before some names only
+    return next((labels[candidate] for candidate in normal if candidate in labels), None)
 
 
 def _label_folders(root: Path) -> list[str]:
