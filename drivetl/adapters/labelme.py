@@ -59,7 +59,8 @@ def read(reading: Reading) -> Footage:
 
 
 def _images(reading: Reading, files: list[Path], folder: Path, images_root: Path) -> Iterator[SourceImage]:
-    index, sizes = ImageIndex(images_root), Sizes(images_root)
+    index = ImageIndex(images_root, (path.relative_to(folder).as_posix() for path in files))
+    sizes = Sizes(images_root)
     for path in files:
         document: dict[str, Any] = {}
         with reading.file(path, partial(_labels, document)):
@@ -247,9 +248,10 @@ def gather_embedded(root: Path, images_root: Path, names: list[str], into: Path)
 
 def _embedded(root: Path, images_root: Path, missing: set[str]) -> dict[str, Path]:
     """Image name -> the JSON that holds it."""
-    index, folder = ImageIndex(images_root), root if root.is_dir() else root.parent
+    files, folder = label_files(root, ".json"), root if root.is_dir() else root.parent
+    index = ImageIndex(images_root, (path.relative_to(folder).as_posix() for path in files))
     inside: dict[str, Path] = {}
-    for path in label_files(root, ".json"):
+    for path in files:
         try:
             document = mapping(load_json(path), "the file")
             name = file_name(document, path.relative_to(folder).as_posix(), index)

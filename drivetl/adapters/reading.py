@@ -7,7 +7,7 @@ so that objects read = kept + ignored + dropped + rejected holds from the first 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -43,7 +43,11 @@ _SPLIT_WORDS = {
     "leftimg8bit",
 }
 
-_KIND_WORDS = {"images", "image", "img", "jpegimages", "labels", "label", "annotations", "json", "xml"}
+_KIND_WORDS = {
+    "images", "image", "img", "jpegimages", "labels", "label", "annotations", "json", "xml",
+    "train", "training", "val", "valid", "validation", "test", "testing",
+}  # fmt: skip
+"""Folders that say what is in them, not which drive it is of."""
 
 
 @dataclass
@@ -252,8 +256,10 @@ class Sizes:
 class ImageIndex:
     """All images under a folder, found by name, by stem or by frame number."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, label_files: Iterable[str] | None = None):
+        """label_files: names of the label files, where their folders may be called anything (`jsons` beside `frames`)."""
         self.root = root
+        self._label_folders = None if label_files is None else {_drive(name) for name in label_files}
         self.names = list_images(root) if root.is_dir() else []
         self._names = set(self.names)
         self._by_stem: dict[str, list[str]] = {}
@@ -282,19 +288,25 @@ class ImageIndex:
         for name in candidates:
             pure = PurePosixPath(name)
             same = self._by_stem.get(pure.stem if name.lower().endswith(IMAGE_SUFFIXES) else pure.name, [])
-            if len(same) == 1 and _folders_agree(candidates[0], same[0]):
+            if len(same) == 1 and self._may_be_of_one_drive(candidates[0], same[0]):
                 return same[0]
         return None
 
+    def _may_be_of_one_drive(self, wanted: str, there: str) -> bool:
+        """Whether the last folders of two names, which may be of any kind where none stands on both sides, agree."""
+        ours, theirs = _drive(wanted), _drive(there)
+        if ours == theirs or not ours or not theirs:
+            return True
+        nested = any("/" in str(PurePosixPath(name).parent) for name in (wanted, there))
+        if self._label_folders is None or nested:
+            return False
+        return theirs not in self._label_folders and ours not in map(_drive, self.names)
 
-def _folders_agree(one: str, other: str) -> bool:
-    """Whether one name's folders are the last ones of the other's; `images` and `labels` are no folder to tell by."""
-    first, second = (
-        [part for part in PurePosixPath(name).parent.parts if part.lower() not in _KIND_WORDS]
-        for name in (one, other)
-    )
-    shared = min(len(first), len(second))
-    return first[len(first) - shared :] == second[len(second) - shared :]
+
+def _drive(name: str) -> str:
+    """The last folder of a name that is not one of _KIND_WORDS, or ''."""
+    folders = [part for part in PurePosixPath(name).parent.parts if part.lower() not in _KIND_WORDS]
+    return folders[-1] if folders else ""
 
 
 def first_folder(root: Path, *names: str) -> Path:

@@ -51,7 +51,11 @@ def read(reading: Reading) -> Footage:
 def _images(
     reading: Reading, files: list[Path], labels_root: Path, images_root: Path
 ) -> Iterator[SourceImage]:
-    index, sizes = ImageIndex(images_root), Sizes(images_root)
+    # in `Annotations` folders are drives; elsewhere they may be called anything
+    names = (
+        None if labels_root != reading.root else [path.relative_to(labels_root).as_posix() for path in files]
+    )
+    index, sizes = ImageIndex(images_root, names), Sizes(images_root)
     described: set[str] = set()
     stems = Counter(path.stem for path in files)
     for path in files:

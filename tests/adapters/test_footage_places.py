@@ -79,7 +79,6 @@ def bdd_file(name: str, **more: str) -> bytes:
     ("format_name", "label", "content", "picture"),
     [
         ("voc", "Annotations/a/1.xml", voc_file("1.png"), "JPEGImages/b/1.png"),
-        ("labelme", "a/1.json", labelme_file("1.png"), "b/1.png"),
         ("bdd100k", "labels/x.json", bdd_file("a/1.png"), "images/b/1.png"),
         ("bdd100k", "labels/x.json", bdd_file("1.png", videoName="a"), "images/b/1.png"),
     ],
@@ -100,6 +99,10 @@ def test_labels_of_one_drive_never_move_to_anothers_picture(
         ("labelme", "labels/1.json", labelme_file("1.png"), "images/1.png", "images/1.png"),
         ("bdd100k", "labels/x.json", bdd_file("a/1.jpg"), "images/train/a/1.png", "train/a/1.png"),
         ("bdd100k", "labels/x.json", bdd_file("1.jpg"), "images/b/1.png", "b/1.png"),
+        ("bdd100k", "labels/x.json", bdd_file("1.png", videoName="a"), "images/train/1.png", "train/1.png"),
+        ("labelme", "jsons/1.json", labelme_file("1.png"), "frames/1.png", "frames/1.png"),
+        ("labelme", "jsons/a/1.json", labelme_file("1.png"), "frames/a/1.png", "frames/a/1.png"),
+        ("voc", "boxes/1.xml", voc_file("1.png"), "frames/1.png", "frames/1.png"),
     ],
 )
 def test_a_name_is_found_in_folders_that_do_not_disagree(
@@ -107,6 +110,16 @@ def test_a_name_is_found_in_folders_that_do_not_disagree(
 ) -> None:
     source, account = read_tree(format_name, write_tree(tmp_path, {label: content, picture: trees.picture()}))
     assert [image.file_name for image in source.images] == [found] and not account.notes[ELSEWHERE]
+
+
+def test_a_folder_that_stands_on_both_sides_is_a_drive(tmp_path: Path) -> None:
+    pairs = {"b/2.json": labelme_file("2.png"), "b/2.png": trees.picture()}
+    root = write_tree(
+        tmp_path, pairs | {"a/1.json": labelme_file("1.png"), "b/1.png": trees.picture((30, 40))}
+    )
+    source, account = read_tree("labelme", root)
+    assert {image.file_name for image in source.images} == {"a/1.png", "b/2.png"}
+    assert account.notes[ELSEWHERE] == 1
 
 
 def test_hidden_and_junk_pictures_are_no_images(tmp_path: Path) -> None:
