@@ -17,6 +17,8 @@ from drivetl.errors import DataError
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+FAR_PX = 1e100
+"""No coordinate reaches it: from the square root of the largest float on, a box's area overflows."""
 
 
 @dataclass(slots=True)
@@ -128,6 +130,13 @@ def from_dataset(dataset: Dataset) -> GroundTruth:
     )
 
 
+def whole_number(value: object) -> int:
+    """An id as an int. Raises ValueError for anything else, 1.7 and text among it, and what needs over 64 bits."""
+    if isinstance(value, int | float | np.integer) and int(value) == value and abs(int(value)) < 1 << 63:
+        return int(value)
+    raise ValueError(f"{value!r} is no whole number of 64 bits")
+
+
 def from_coco(document: Mapping[str, Any], file: Path | str | None = None) -> GroundTruth:
     """Columns of a COCO ground-truth document, whatever its category ids are (1..90 with gaps included).
 
@@ -139,6 +148,9 @@ def from_coco(document: Mapping[str, Any], file: Path | str | None = None) -> Gr
         raise error.at(file) if file is not None else error from None
 
 
+_ATTRIBUTES = "write an object of names and values, or leave it out"
+
+
 def _from_coco(document: Mapping[str, Any]) -> GroundTruth:
     for key in ("images", "annotations", "categories"):
         if not isinstance(document, Mapping) or not isinstance(document.get(key), list):
@@ -147,22 +159,26 @@ def _from_coco(document: Mapping[str, Any]) -> GroundTruth:
                 remedy="--gt wants images, annotations and categories",
             )
     try:
-        categories = sorted((int(item["id"]), str(item["name"])) for item in document["categories"])
-        images = sorted(document["images"], key=lambda item: int(item["id"]))
-        ids = [int(item["id"]) for item in images]
+        categories = sorted((whole_number(item["id"]), str(item["name"])) for item in document["categories"])
+        images = sorted(document["images"], key=lambda item: whole_number(item["id"]))
+        ids = [whole_number(item["id"]) for item in images]
         hw = [(int(item.get("height") or 0), int(item.get("width") or 0)) for item in images]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
             f"an image or category without a usable id or name ({error!r})",
             remedy="every image needs id, width, height; every category id and name",
         ) from None
-    if len(set(ids)) < len(ids):
-        twice = next(one for one, other in itertools.pairwise(ids) if one == other)
-        raise DataError(f"image id {twice} comes twice", remedy="give every image its own id")
+    for what, given in (("image", ids), ("category", [number for number, _ in categories])):
+        if len(set(given)) < len(given):
+            twice = next(one for one, other in itertools.pairwise(given) if one == other)
+            raise DataError(f"{what} id {twice} comes twice", remedy=f"give every {what} its own id")
+    for number, item in zip(ids, images, strict=True):
+        if not isinstance(item.get("attributes") or {}, dict):
+            raise DataError(f"image {number}: attributes {item['attributes']!r} are no names with values",
+                            remedy=_ATTRIBUTES)  # fmt: skip
     image_index = {number: index for index, number in enumerate(ids)}
     category_index = {number: index for index, (number, _) in enumerate(categories)}
     annotations = document["annotations"]
-    image, category, boxes, area = _annotation_columns(annotations, image_index, category_index)
     return _columns(
         tuple(name for _, name in categories),
         np.asarray([number for number, _ in categories], np.int64),
@@ -173,12 +189,7 @@ def _from_coco(document: Mapping[str, Any]) -> GroundTruth:
             "attributes": [dict(item.get("attributes") or {}) for item in images],
             "names": [str(item.get("file_name") or "") for item in images],
         },
-        image=image,
-        category=category,
-        boxes=boxes,
-        area=area,
-        crowd=[bool(item.get("iscrowd")) for item in annotations],
-        attributes=[item.get("attributes") or {} for item in annotations],
+        **_annotation_columns(annotations, image_index, category_index),
         segmentations=[item.get("segmentation") or None for item in annotations],
         unlabelled=_unlabelled(images, category_index),
     )
@@ -186,22 +197,36 @@ def _from_coco(document: Mapping[str, Any]) -> GroundTruth:
 
 def _annotation_columns(
     annotations: Sequence[Any], images: Mapping[int, int], categories: Mapping[int, int]
-) -> tuple[list[int], list[int], Floats, list[float]]:
-    """Image and category indices, (G, 4) boxes and areas. Raises DataError naming the first record that is broken."""
+) -> dict[str, Any]:
+    """What `_columns` wants of the objects: image and category indices, boxes, areas, crowds and attributes.
+
+    Raises DataError naming the first record that is broken.
+    """
     try:
         image = [images[item["image_id"]] for item in annotations]
         category = [categories[item["category_id"]] for item in annotations]
         boxes = np.asarray([item["bbox"] for item in annotations], np.float64).reshape(-1, 4)
+        crowd = [item.get("iscrowd") for item in annotations]
         area = [
             float(item["area"]) if item.get("area") is not None else float(item["bbox"][2] * item["bbox"][3])
             for item in annotations
         ]
-        sound = len(boxes) == len(annotations) and np.isfinite(boxes).all() and np.isfinite(area).all()
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        finite = (np.abs(boxes) < FAR_PX).all() and np.isfinite(area).all()
+        attributes = [item.get("attributes") or {} for item in annotations]
+        sound = len(boxes) == len(annotations) and bool(finite)
+        sound = sound and set(crowd) <= {None, 0, 1} and set(map(type, attributes)) <= {dict}
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
         sound = False
     if not sound or (boxes[:, 2:] < 0).any():
         raise _first_broken(annotations, images, categories)
-    return image, category, boxes, area
+    return {
+        "image": image,
+        "category": category,
+        "boxes": boxes,
+        "area": area,
+        "crowd": list(map(bool, crowd)),
+        "attributes": attributes,
+    }
 
 
 def _first_broken(
@@ -211,8 +236,8 @@ def _first_broken(
         try:
             x, y, w, h = (float(side) for side in item["bbox"])
             area = float(item["area"]) if item.get("area") is not None else w * h
-            image_id, category_id = item["image_id"], item["category_id"]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            image_id, category_id = whole_number(item["image_id"]), whole_number(item["category_id"])
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             return DataError(
                 f"annotations[{position}] is incomplete ({error!r})",
                 remedy="it needs image_id, category_id, bbox",
@@ -222,9 +247,19 @@ def _first_broken(
             return DataError(
                 f"annotations[{position}]: {what} is not listed", remedy="list it or drop the box"
             )
-        if not np.isfinite([x, y, w, h, area]).all() or w < 0 or h < 0:
+        if item.get("iscrowd") not in (None, 0, 1):
             return DataError(
-                f"annotations[{position}]: bbox {[x, y, w, h]} is not finite or has a negative size",
+                f"annotations[{position}]: iscrowd {item['iscrowd']!r} is not 0 or 1",
+                remedy="write 0 for an object, 1 for a crowd",
+            )
+        if not isinstance(item.get("attributes") or {}, dict):
+            return DataError(
+                f"annotations[{position}]: attributes {item['attributes']!r} are no names with values",
+                remedy=_ATTRIBUTES,
+            )
+        if not np.isfinite(area) or not max(map(abs, (x, y, w, h))) < FAR_PX or w < 0 or h < 0:
+            return DataError(
+                f"annotations[{position}]: bbox {[x, y, w, h]} or area {area} is endless or has a negative size",
                 remedy="boxes are x, y, width, height",
             )
     return DataError("annotations of mixed types", remedy="numbers must be numbers, not text")

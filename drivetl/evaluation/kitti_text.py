@@ -18,6 +18,7 @@ from drivetl.evaluation.results import Results
 _NAMES_OF_FIELDS = (
     "type truncated occluded alpha left top right bottom height width length x y z rotation_y score"
 )
+_EVALUATED = ("car", "pedestrian", "cyclist")
 
 
 @dataclass(slots=True)
@@ -181,7 +182,10 @@ def _columns(frames: tuple[str, ...], rows: Sequence[_Row], with_score: bool) ->
 
 
 def labels_of(dataset: Dataset) -> KittiObjects:
-    """A converted KITTI dataset as the label files it came from: source labels, unclipped boxes, DontCare."""
+    """A converted KITTI dataset as the label files it came from: source labels, unclipped boxes, DontCare.
+
+    Raises DataError for other data in which nothing bears the name of a class that KITTI evaluates.
+    """
     images = sorted(dataset.images, key=lambda image: image.id)
     rows = []
     for number, image in enumerate(images):
@@ -195,6 +199,12 @@ def labels_of(dataset: Dataset) -> KittiObjects:
             values = (said.get("truncated", -1), said.get("occluded", -1), -10, *box, *size, *location, -10)
             label = str(said.get("source_label", "DontCare")).lower()
             rows.append(_Row(number, label, tuple(float(value) for value in values)))
+    if dataset.info.get("source") != "kitti" and not any(row.name in _EVALUATED for row in rows):
+        raise DataError(
+            f"not from KITTI: no object has the source label {', '.join(_EVALUATED)} (classes: "
+            f"{', '.join(dataset.categories)})",
+            remedy="use --protocol coco, or give what convert-kitti wrote",
+        )
     return _columns(tuple(str(image.id) for image in images), rows, with_score=False)
 
 

@@ -122,27 +122,26 @@ def truth_rles(truth: GroundTruth) -> list[object]:
                 f"an object of image {truth.image_ids[truth.image[index]]} has no mask",
                 remedy="use --iou-type bbox",
             )
-        found.append(_safe_rle(segmentation, height, width))
+        what = f"an object of image {truth.image_ids[truth.image[index]]}"
+        found.append(_sound_rle(segmentation, height, width, what))
     return found
 
 
 def detection_rles(
-    segmentations: list[Segmentation | None] | None, truth: GroundTruth, image: Ints
+    segmentations: list[Segmentation | None] | None, truth: GroundTruth, image: Ints, source: Ints
 ) -> list[object]:
-    """One compressed RLE per detection. Raises DataError for one without a mask or of another size."""
+    """One compressed RLE per detection; source (D,) are their positions in the results given.
+
+    Raises DataError for one without a mask, or whose mask cannot be decoded or is of another size than the image.
+    """
     if segmentations is None or any(one is None for one in segmentations):
-        position = 0 if segmentations is None else segmentations.index(None)
+        position = 0 if segmentations is None else int(source[segmentations.index(None)])
         raise DataError(f"[{position}] has no segmentation", remedy="use --iou-type bbox")
     found: list[object] = []
-    for position, (one, index) in enumerate(zip(segmentations, image, strict=True)):
+    for position, one, index in zip(source, segmentations, image, strict=True):
         assert one is not None
         height, width = (int(side) for side in truth.image_hw[index])
-        if isinstance(one, dict) and list(one["size"]) != [height, width]:
-            raise DataError(
-                f"[{position}]: a mask of size {list(one['size'])} in an image of {[height, width]}",
-                remedy="masks are as large as their image: [height, width]",
-            )
-        found.append(_safe_rle(one, height, width))
+        found.append(_sound_rle(one, height, width, f"[{position}]"))
     return found
 
 
@@ -151,7 +150,13 @@ def mask_areas(rles: Sequence[object]) -> Floats:
     return np.array([float(rle_tools.area(rle)) for rle in rles], np.float64)
 
 
-def _safe_rle(segmentation: Segmentation, height: int, width: int) -> object:
+def _sound_rle(segmentation: Segmentation, height: int, width: int, what: str) -> object:
+    wrong = masks.problem(segmentation, height, width)
+    if wrong is not None:
+        raise DataError(
+            f"{what}: {wrong}",
+            remedy="masks are as large as their image: mend the mask, or use --iou-type bbox",
+        )
     if isinstance(segmentation, dict) or any(len(polygon) >= 6 for polygon in segmentation):
         return masks.to_rle(segmentation, height, width)
     return masks.to_rle({"size": [height, width], "counts": [height * width]}, height, width)

@@ -9,7 +9,6 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from drivetl.coco.files import MAX_PIXELS, write_atomically
 from drivetl.coco.io import load_json
 from drivetl.coco.records import Dataset, Segmentation
 from drivetl.errors import DataError
-from drivetl.evaluation.ground_truth import Floats, GroundTruth, Ints, from_dataset
+from drivetl.evaluation.ground_truth import FAR_PX, Floats, GroundTruth, Ints, from_dataset, whole_number
 from drivetl.models.detector import Detections
 
 
@@ -171,20 +170,20 @@ def columns(records: Sequence[Mapping[str, Any]]) -> Results:
     """
     try:
         segmentations = [record.get("segmentation") for record in records]
-        boxes: list[Any] = [
-            record["bbox"]
-            if record.get("bbox") is not None
-            else rle_tools.toBbox(_rle(record["segmentation"]))
-            for record in records
-        ]
+        boxes: list[Any] = [record.get("bbox") for record in records]
+        if type(None) in set(map(type, boxes)):
+            boxes = [
+                rle_tools.toBbox(_rle(record["segmentation"])) if box is None else box
+                for box, record in zip(boxes, records, strict=True)
+            ]
         return Results.of(
-            [record["image_id"] for record in records],
-            [record["category_id"] for record in records],
-            np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes)),
+            _ids([record["image_id"] for record in records]),
+            _ids([record["category_id"] for record in records]),
+            _numbers(boxes, 4) if boxes else [],
             [record["score"] for record in records],
             segmentations if any(segmentations) else None,
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         position, reason = _first_broken(records)
         raise DataError(
             f"[{position}] is no detection ({reason})",
@@ -192,23 +191,55 @@ def columns(records: Sequence[Mapping[str, Any]]) -> Results:
         ) from None
 
 
+def _ids(values: list[Any]) -> Ints:
+    """(N,) whole numbers. Raises ValueError where one is none: it would be cut to another id."""
+    found = np.asarray(values)
+    if found.dtype.kind == "i" and found.ndim == 1:
+        return found
+    return np.array([whole_number(value) for value in values], np.int64)
+
+
+def _numbers(rows: list[Any], width: int) -> Floats:
+    """(N, width). Raises ValueError unless every row holds so many numbers."""
+    found = np.asarray(rows)
+    if found.dtype.kind not in "iuf" or found.shape != (len(rows), width):
+        raise ValueError(f"not {width} numbers each")
+    return found.astype(np.float64, copy=False)
+
+
 def _first_broken(records: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
     for position, record in enumerate(records):
         try:
-            int(record["image_id"]), int(record["category_id"]), float(record["score"])
+            for name in ("image_id", "category_id"):
+                try:
+                    whole_number(record[name])
+                except ValueError as error:
+                    return position, f"{name} {error}"
+            float(record["score"])
             if record.get("bbox") is None:
                 rle_tools.toBbox(_rle(record["segmentation"]))
-            elif len([float(side) for side in record["bbox"]]) != 4:
+            elif not _is_box(record["bbox"]):
                 return position, f"bbox {record['bbox']!r} has not four numbers"
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            return position, repr(error)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            return position, str(error) if type(error) is ValueError else repr(error)
     return 0, "mixed types"
+
+
+def _is_box(given: object) -> bool:
+    try:
+        _numbers([given], 4)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _rle(segmentation: Segmentation) -> dict[str, Any]:
     if not isinstance(segmentation, dict):
         raise ValueError("a mask without a box must be an RLE")
     height, width = segmentation["size"]
+    wrong = masks.problem(segmentation, height, width)
+    if wrong or not 0 < height * width <= MAX_PIXELS:
+        raise ValueError(wrong or f"a mask of {height} x {width} px")
     return masks.to_rle(segmentation, height, width)
 
 
@@ -223,7 +254,7 @@ def check(results: Results, truth: GroundTruth) -> None:
         (~np.isin(results.category_id, truth.category_ids), "category_id {category} is not in the ground truth",
          f"classes there: {_classes(truth)}"),
         (~np.isfinite(results.scores), "score {score} is not a number", "drop it, or mend the detector"),
-        (~np.isfinite(results.boxes_xywh).all(axis=1), "bbox {box} is not finite",
+        (~(np.abs(results.boxes_xywh) < FAR_PX).all(axis=1), "bbox {box} is not finite or has no finite area",
          "drop it, or mend the detector"),
         ((results.boxes_xywh[:, 2:] < 0).any(axis=1), "bbox {box} has a negative width or height",
          "boxes are x, y, width, height, not corners"),

@@ -207,7 +207,7 @@ def _overlaps(
     if iou_type == "bbox":
         pairs = matching.box_pairs(boxes, starts, ends, truth.boxes_xywh, truth.crowd, least)
         return boxes[:, 2] * boxes[:, 3], pairs
-    rles = matching.detection_rles(found.where(kept).segmentations, truth, image)
+    rles = matching.detection_rles(found.where(kept).segmentations, truth, image, kept)
     pairs = matching.mask_pairs(rles, starts, ends, matching.truth_rles(truth), truth.crowd, least)
     return matching.mask_areas(rles), pairs
 
