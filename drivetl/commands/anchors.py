@@ -89,14 +89,11 @@ def _as_finetune_would(config: FinetuneConfig, train: Dataset) -> tuple[Dataset,
 
     Published weights are not fetched: they have the architecture's own anchors.
     """
-    from drivetl.data.sampling import spread_over_drives
-    from drivetl.models.source import read_source
-    from drivetl.training.prepare import model_spec
+    from drivetl.models.source import NAMES, read_source
+    from drivetl.training.prepare import learnt_from, model_spec
 
-    m = config.model
-    if config.data.train_images:
-        train = train.subset(spread_over_drives(train.images, config.data.train_images, config.seed))
-    source = None if m.start in ("coco", "imagenet", "none") else read_source(m.start, m.arch)
+    m, train = config.model, learnt_from(config, train)
+    source = None if m.start in NAMES else read_source(m.start, m.arch)
     spec = model_spec(config, train.categories, frozen=False, source=source)
     inherited = source is not None and source.spec is not None
     return train, spec, source.described if inherited and source else m.arch

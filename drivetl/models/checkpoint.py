@@ -16,7 +16,8 @@ from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models.build import ModelSpec, architecture, build_model
 from drivetl.models.detector import Detector
 from drivetl.models.precision import choose_device, choose_precision
-from drivetl.models.weights import State, load_strict, parse_safetensors, read_bytes
+from drivetl.models.state_keys import State
+from drivetl.models.weights import load_strict, parse_safetensors, read_bytes
 
 _COUNTS = (
     "min_size",

@@ -17,9 +17,12 @@ from drivetl.models.build import ModelSpec, architecture, box_architecture, buil
 from drivetl.models.checkpoint import checkpoint_folder, load_detector, read_manifest, read_spec, run_root
 from drivetl.models.detector import Detector
 from drivetl.models.precision import choose_device, choose_precision
-from drivetl.models.state_keys import modern_keys
+from drivetl.models.state_keys import State, modern_keys
 from drivetl.models.surgery import BACKGROUND, NO_CLASS
-from drivetl.models.weights import State, load_strict, read_bytes, read_weights
+from drivetl.models.weights import load_strict, read_bytes, read_weights
+
+NAMES = ("none", "coco", "imagenet")
+"""Values of `model.start` that are no path, whatever files and folders are called so."""
 
 
 @dataclass
@@ -48,18 +51,14 @@ def read_source(start: str, arch: str) -> Source | None:
     """
     if start == "none":
         return None
-    if start in ("coco", "imagenet"):
+    if start in NAMES:
         return _published(start, arch)
     folder = _own_checkpoint(start)
     if folder is not None:
         spec, relation = read_spec(folder)
         state, root = read_weights(folder / "model.safetensors"), run_root(folder.absolute())
         return Source(state, spec.categories, relation, spec, read_manifest(root), f"run {root.name}")
-    path = Path(start).expanduser()
-    if not path.is_file():
-        raise CheckpointError(
-            f"{path}: no such file or run - model.start is coco, imagenet, none, a weights file or a run"
-        )
+    path = _file_of(start)
     state = modern_keys(read_weights(path))
     scores = state.get("roi_heads.box_predictor.cls_score.weight")
     if scores is None:
@@ -68,11 +67,36 @@ def read_source(start: str, arch: str) -> Source | None:
 
 
 def _own_checkpoint(start: str) -> Path | None:
-    """The checkpoint folder of ours that a path names: by its run, itself, or the weights in it. Raises CheckpointError."""
+    """The checkpoint folder of ours that `model.start` names: by its run, itself, or the weights in it; else None.
+
+    Raises CheckpointError for a folder that holds none.
+    """
+    if start in NAMES:
+        return None
     path = Path(start).expanduser()
     if path.name == "model.safetensors" and (path.parent / "model.json").is_file():
         path = path.parent
     return checkpoint_folder(path, "best") if path.is_dir() else None
+
+
+def weights_file(start: str) -> Path | None:
+    """The file with the weights that `model.start` names; None for published weights and for none at all.
+
+    Raises CheckpointError as `read_source` does.
+    """
+    folder = _own_checkpoint(start)
+    if folder is not None:
+        return folder / "model.safetensors"
+    return None if start in NAMES else _file_of(start)
+
+
+def _file_of(start: str) -> Path:
+    path = Path(start).expanduser()
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: no such file or run - model.start is coco, imagenet, none, a weights file or a run"
+        )
+    return path
 
 
 def _classes_of(weights: Path, count: int, arch: str) -> tuple[str, ...]:
@@ -117,7 +141,7 @@ def load_source_detector(start: str, target: ModelSpec, device: str, precision: 
     """The detector that `model.start` names, as it was: a run with its own settings, published weights or a weights
     file with the target's image size and limits, without masks: a file may lack that branch. Tensors that the model
     does not know are left out, as surgery does. Raises CheckpointError or ConfigError."""
-    folder = None if start in ("none", "coco", "imagenet") else _own_checkpoint(start)
+    folder = _own_checkpoint(start)
     if folder is not None:
         return load_detector(folder, "best", device, precision)
     source = read_source(start, target.arch)

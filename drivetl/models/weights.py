@@ -12,19 +12,16 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from drivetl.errors import CheckpointError
+from drivetl.models.state_keys import State, without_counters
 from drivetl.models.surgery import and_more
 
-State = dict[str, Tensor]
 _DETECTOR = re.compile(r"(^|\.)(roi_heads|rpn|fpn)\.")
 
 
 def portable_state(model: nn.Module) -> State:
     """Weights on the CPU, contiguous, without batch counters: frozen and trained BatchNorm have the same keys."""
-    state = model.state_dict()
     return {
-        key: value.detach().cpu().contiguous()
-        for key, value in state.items()
-        if not key.endswith("num_batches_tracked")
+        key: value.detach().cpu().contiguous() for key, value in without_counters(model.state_dict()).items()
     }
 
 
@@ -79,9 +76,7 @@ def parse_safetensors(data: bytes, path: Path) -> State:
 
 def _checked(state: State, path: Path) -> State:
     """The state, when all of it can be a model's weights. Raises CheckpointError that names the first tensor that cannot."""
-    for key, value in state.items():
-        if key.endswith("num_batches_tracked"):
-            continue
+    for key, value in without_counters(state).items():
         if not value.is_floating_point() or value.layout is not torch.strided or value.is_meta:
             kind = f"{value.dtype}, {value.layout}, {value.device}".replace("torch.", "")
             raise CheckpointError(
@@ -98,6 +93,7 @@ def _checked(state: State, path: Path) -> State:
 
 
 def read_bytes(path: Path) -> bytes:
+    """A file's bytes. Raises CheckpointError when it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -108,8 +104,7 @@ def read_bytes(path: Path) -> bytes:
 
 def load_strict(model: nn.Module, state: State, where: Path) -> None:
     """Load every tensor; CheckpointError that names the tensors that are missing, unknown or of another shape."""
-    own = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
-    state = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    own, state = without_counters(model.state_dict()), without_counters(state)
     wrong = [
         key
         for key in sorted(own.keys() | state.keys())
@@ -133,12 +128,8 @@ def load_backbone(model: nn.Module, state: State, described: str) -> int:
     that belongs to a detector whose names are not torchvision's: its order means nothing here.
     """
     body: Any = model.backbone.body  # type: ignore[union-attr]
-    own = {key: value for key, value in body.state_dict().items() if not key.endswith("num_batches_tracked")}
-    state = {
-        key.removeprefix("features."): value
-        for key, value in state.items()
-        if not key.endswith("num_batches_tracked")
-    }
+    own = without_counters(body.state_dict())
+    state = {key.removeprefix("features."): value for key, value in without_counters(state).items()}
     if not own.keys() <= state.keys():
         alien = next((key for key in state if _DETECTOR.search(key)), None)
         if alien is not None:

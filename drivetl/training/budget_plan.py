@@ -23,10 +23,10 @@ from drivetl.config import AUTO, FinetuneConfig
 from drivetl.data.augment import load_preset
 from drivetl.errors import ConfigError
 from drivetl.evaluation.sweep import stratified_order
-from drivetl.models.source import read_source
+from drivetl.models.source import read_source, weights_file
 from drivetl.training.finetune import MAY_CHANGE, read_pair
 from drivetl.training.recipe import Start, settled, start_of
-from drivetl.training.rundir import file_hash, input_hashes
+from drivetl.training.rundir import file_hash
 
 ROWS = "rows.jsonl"
 """The finished runs; written empty before the first training, it marks a folder as one of `drivetl budget`."""
@@ -133,7 +133,8 @@ def _check_out(out: Path) -> None:
 def _start_and_inputs(config: FinetuneConfig) -> tuple[Start, dict[str, str]]:
     """What kind of weights a regime starts from, and hashes of its files that decide where it ends."""
     source = read_source(config.model.start, config.model.arch)
-    _, weights = input_hashes(config).get("start_sha256", ("", ""))
+    file = weights_file(config.model.start)
+    weights = file_hash(file) if file is not None else ""
     classes = [source.categories, source.relation] if source else None
     preset = dataclasses.asdict(load_preset(config.data.augment))
     return start_of(source), {"model.start": _digest([weights, classes]), "data.augment": _digest(preset)}

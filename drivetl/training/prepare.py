@@ -71,8 +71,7 @@ def prepare(
         notes.append(
             f"data.train_images is {config.data.train_images}, there are {len(train.images)}: all are taken"
         )
-    if config.data.train_images:
-        train = train.subset(spread_over_drives(train.images, config.data.train_images, config.seed))
+    train = learnt_from(config, train)
     taxonomy = train.info.get("taxonomy")
     try:
         taxonomy = parse_taxonomy(taxonomy) if taxonomy else own_labels(train.categories)
@@ -135,6 +134,13 @@ def prepare(
         described=source.described if source else "random weights",
         notes=notes,
     )
+
+
+def learnt_from(config: FinetuneConfig, train: Dataset) -> Dataset:
+    """The images of data.train that are learnt from: all, or data.train_images of them, spread over the drives."""
+    if not config.data.train_images:
+        return train
+    return train.subset(spread_over_drives(train.images, config.data.train_images, config.seed))
 
 
 def model_spec(

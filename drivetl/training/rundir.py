@@ -17,7 +17,7 @@ from drivetl import __version__
 from drivetl.coco.files import write_atomically
 from drivetl.config import FinetuneConfig, dump_yaml
 from drivetl.errors import CheckpointError, ConfigError
-from drivetl.models.checkpoint import checkpoint_folder
+from drivetl.models.source import weights_file
 
 
 def create_run(path: Path, config: FinetuneConfig, taxonomy: dict[str, Any]) -> None:
@@ -67,10 +67,8 @@ def provenance(
 def input_hashes(config: FinetuneConfig) -> dict[str, tuple[str, str]]:
     """Key in provenance.json -> (key of the config, sha256) of every file that goes into a training."""
     files = {"train_sha256": ("data.train", config.data.train), "val_sha256": ("data.val", config.data.val)}
-    start = Path(config.model.start).expanduser()
-    if start.is_dir():
-        start = checkpoint_folder(start, "best") / "model.safetensors"
-    if start.is_file():
+    start = weights_file(config.model.start)
+    if start is not None:
         files["start_sha256"] = ("model.start", str(start))
     return {key: (name, file_hash(Path(path))) for key, (name, path) in files.items()}
 

@@ -120,6 +120,16 @@ def test_resume_goes_on_with_what_the_run_began_with_or_not_at_all(source, tmp_p
         finetune(config, tmp_path / "run", resume=True)
 
 
+def test_law_a_folder_called_like_published_weights_is_not_taken_for_them(
+    small_config, tmp_path, monkeypatch
+):
+    (tmp_path / "none").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert small_config.model.start == "none"
+    finetune(changed(small_config, "optim", epochs=1), tmp_path / "run")
+    assert (tmp_path / "run" / "README.md").is_file()
+
+
 def test_a_run_is_never_overwritten_and_nothing_is_resumed_from_nothing(small_config, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
