@@ -262,6 +262,7 @@ class ImageIndex:
         self._label_folders = None if label_files is None else {_drive(name) for name in label_files}
         self.names = list_images(root) if root.is_dir() else []
         self._names = set(self.names)
+        self._folders = {_drive(name) for name in self.names}
         self._by_stem: dict[str, list[str]] = {}
         for name in self.names:
             self._by_stem.setdefault(PurePosixPath(name).stem, []).append(name)
@@ -300,7 +301,7 @@ class ImageIndex:
         nested = any("/" in str(PurePosixPath(name).parent) for name in (wanted, there))
         if self._label_folders is None or nested:
             return False
-        return theirs not in self._label_folders and ours not in map(_drive, self.names)
+        return theirs not in self._label_folders and ours not in self._folders
 
 
 def _drive(name: str) -> str:
