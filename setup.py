@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 
 
 class BuildWithShippedFiles(build_py):
-    """Copies the taxonomies and configs beside the modules, where `drivetl.resources` looks for them."""
+    """Copies the taxonomies and configs beside the modules, where `drivetl.files.shipped` looks for them."""
 
     def run(self) -> None:
         super().run()

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from drivetl import console
-from drivetl.coco.files import write_atomically
+from drivetl.files.write import write_atomically
 
 sys.path.insert(0, str(Path(__file__).parent))
 BENCHES = {

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from drivetl import conditions, console
 from drivetl.coco.boxes import xywh_to_xyxy
-from drivetl.coco.draw import contact_sheet, draw_objects, jpeg
-from drivetl.coco.files import Rgb, write_atomically
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import ImageRecord
+from drivetl.draw.objects import contact_sheet, draw_objects, jpeg
+from drivetl.files.images import Rgb
+from drivetl.files.write import write_atomically
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "runs" / "demo"

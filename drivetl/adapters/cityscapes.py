@@ -29,10 +29,10 @@ from drivetl.adapters.reading import (
     whole,
 )
 from drivetl.adapters.shapes import Points, encode_crop, points_of, visible
-from drivetl.coco.files import image_size
 from drivetl.coco.io import load_json
 from drivetl.coco.records import JsonPlace, SourceImage, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.images import image_size
 
 LABELS = (
     "unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "road", "sidewalk",

@@ -17,9 +17,9 @@ from drivetl.adapters.cvat_shapes import NO_REGIONS, REGIONS, Meta, Task, parse_
 from drivetl.adapters.reading import ImageIndex, Reading, folder_sequence, whole
 from drivetl.adapters.shapes import box_of, pairs, rotated_box
 from drivetl.adapters.xml import Node
-from drivetl.coco.files import image_size
 from drivetl.coco.records import Box, SourceImage, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.images import image_size
 
 MAX_FRAMES = 5_000_000
 """More frames than this (two days at 30 a second) are a broken number."""

@@ -13,10 +13,11 @@ from pathlib import Path, PurePosixPath
 
 from drivetl import console
 from drivetl.adapters.reading import Reader, Reading, is_below, scalar
-from drivetl.coco.files import image_size, read_text
 from drivetl.coco.records import ImageRecord, SourceImage, SourceObject
 from drivetl.coco.taxonomy import Taxonomy, own_labels
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.images import image_size
+from drivetl.files.read import read_text
 
 FORMATS = {
     "cvat": "cvat",

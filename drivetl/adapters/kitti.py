@@ -9,11 +9,14 @@ from pathlib import Path, PurePosixPath
 from drivetl.adapters.kitti_format import LABELS, format_line, parse_line, parse_plain
 from drivetl.adapters.kitti_mapping import DriveMapping
 from drivetl.coco.boxes import xywh_to_xyxy
-from drivetl.coco.build import Account
-from drivetl.coco.files import image_size, new_directory, read_text, require_directory
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord, SourceImage, SourceObject
-from drivetl.coco.workers import Frames
+from drivetl.convert.build import Account
+from drivetl.convert.workers import Frames
 from drivetl.errors import DataError
+from drivetl.files.images import image_size
+from drivetl.files.paths import require_directory
+from drivetl.files.read import read_text
+from drivetl.files.write import new_directory
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _LAYOUT = "--root must hold training/image_2 and training/label_2 (unpack KITTI's two zip files into it)"

@@ -10,10 +10,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from drivetl.coco.files import read_text
-from drivetl.coco.split import StandardSplit
+from drivetl.convert.split import StandardSplit
 from drivetl.errors import DataError
-from drivetl.resources import shipped
+from drivetl.files.read import read_text
+from drivetl.files.shipped import shipped
 
 FILES = ("train_mapping.txt", "train_rand.txt")
 _KITTI_RAND_SHA256 = "474b299a6408267a694a732e8fbb60d157ad0183e3c6eacf335507eee333423c"

@@ -12,10 +12,13 @@ from pathlib import Path
 
 from drivetl.adapters.kitti import SUFFIXES, label_entries
 from drivetl.adapters.kitti_format import format_line, parse_line
-from drivetl.coco.build import Account
-from drivetl.coco.files import image_size, new_directory, read_text, require_directory, safe_relative
 from drivetl.coco.records import Dataset, SourceImage, SourceObject
+from drivetl.convert.build import Account
 from drivetl.errors import DataError
+from drivetl.files.images import image_size
+from drivetl.files.paths import require_directory, safe_relative
+from drivetl.files.read import read_text
+from drivetl.files.write import new_directory
 
 _LAYOUT = (
     "--root must hold training/image_02 and training/label_02 (unpack KITTI's two tracking zip files into it)"

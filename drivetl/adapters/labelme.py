@@ -32,10 +32,12 @@ from drivetl.adapters.reading import (
     whole,
 )
 from drivetl.adapters.shapes import Points, box_of, encode_crop, flat, points_of
-from drivetl.coco.files import decode_rgb, encoded_size, safe_relative, write_atomically
 from drivetl.coco.io import load_json
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.images import decode_rgb, encoded_size
+from drivetl.files.paths import safe_relative
+from drivetl.files.write import write_atomically
 
 NO_REGIONS = {
     "point": "points enclose nothing",

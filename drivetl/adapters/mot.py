@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from drivetl.adapters.reading import Footage, ImageIndex, Reading, Sizes, number, whole
-from drivetl.coco.files import read_text
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.read import read_text
 
 CLASSES = (
     "pedestrian", "person on vehicle", "car", "bicycle", "motorbike", "non motorized vehicle", "static person",

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from drivetl.coco.build import Account
-from drivetl.coco.files import IMAGE_SUFFIXES, files_below, image_size, list_images, safe_relative
 from drivetl.coco.records import JsonPlace, SourceImage
 from drivetl.coco.taxonomy import Taxonomy
+from drivetl.convert.build import Account
 from drivetl.errors import DataError
+from drivetl.files.images import image_size
+from drivetl.files.paths import IMAGE_SUFFIXES, files_below, list_images, safe_relative
 
 NAMED_PLACES = 10
 """So many places of one kind of trouble are named one by one; all are counted."""

@@ -13,9 +13,9 @@ from pycocotools import mask as rle_tools
 
 from drivetl.adapters.reading import number, shown
 from drivetl.coco import masks
-from drivetl.coco.files import MAX_PIXELS
 from drivetl.coco.records import Box, Segmentation
 from drivetl.errors import DataError
+from drivetl.files.images import MAX_PIXELS
 
 Points = list[tuple[float, float]]
 """Vertices (x, y) in px."""

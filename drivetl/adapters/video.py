@@ -18,10 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from drivetl import console
-from drivetl.coco.files import image_size, read_text, write_atomically
 from drivetl.coco.io import write_dataset
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.images import image_size
+from drivetl.files.read import read_text
+from drivetl.files.write import write_atomically
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts")
 JPEG_QUALITY = 95

@@ -30,9 +30,9 @@ from drivetl.adapters.reading import (
 )
 from drivetl.adapters.shapes import encode_crop
 from drivetl.adapters.xml import Node, stream
-from drivetl.coco.files import image_size
 from drivetl.coco.records import Box, SourceImage, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.images import image_size
 
 KNOWN = {"name", "bndbox", "difficult", "part", "actions", "polygon", "deleted", "attributes"}
 """Children of <object> that are not plain attributes."""

@@ -12,9 +12,9 @@ from xml.sax.saxutils import escape
 import yaml
 
 from drivetl.coco.boxes import xywh_to_xyxy
-from drivetl.coco.files import new_directory
 from drivetl.coco.records import Annotation, Box, Dataset, ImageRecord
 from drivetl.errors import DataError
+from drivetl.files.write import new_directory
 
 VOC_FLAGS = ("pose", "truncated", "occluded")
 """Attributes that VOC has elements for."""

@@ -22,9 +22,10 @@ from drivetl.adapters.reading import (
     whole,
 )
 from drivetl.adapters.shapes import Points, box_of, flat, visible
-from drivetl.coco.files import files_below, list_images, load_yaml, read_text
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.paths import files_below, list_images
+from drivetl.files.read import load_yaml, read_text
 
 NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "obj.names", "classes.txt", "labels.txt")
 NO_LABELS = {"classes", "labels", "train", "val", "valid", "test", "readme", "obj"}

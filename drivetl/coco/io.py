@@ -11,12 +11,13 @@ from typing import Any
 
 import orjson
 
-from drivetl.coco.files import MAX_PIXELS, safe_relative
 from drivetl.coco.json_lines import JsonText
-from drivetl.coco.pause import no_garbage_collection
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.coco.writing import SCHEMA_VERSION, encode_datasets, write_dataset
 from drivetl.errors import DataError
+from drivetl.files.gc_pause import no_garbage_collection
+from drivetl.files.images import MAX_PIXELS
+from drivetl.files.paths import safe_relative
 
 __all__ = ["SCHEMA_VERSION", "encode_datasets", "load_json", "read_dataset", "write_dataset"]
 

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drivetl.coco.files import load_yaml
 from drivetl.errors import DataError
+from drivetl.files.read import load_yaml
 
 
 @dataclass(frozen=True, slots=True)

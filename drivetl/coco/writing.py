@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 
 from drivetl import __version__
-from drivetl.coco.files import write_atomically
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.errors import DataError
+from drivetl.files.write import write_atomically
 
 SCHEMA_VERSION = 1
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY

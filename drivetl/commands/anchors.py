@@ -33,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Measure, fit, judge, print; write when --out is given."""
     from drivetl import console
-    from drivetl.coco.files import new_directory
     from drivetl.coco.io import read_dataset
     from drivetl.config import load_config
     from drivetl.errors import ConfigError, DataError
+    from drivetl.files.write import new_directory
 
     config = load_config(
         args.config, ["--data.train", str(args.data), "--data.val", str(args.data), *args.rest]
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> None:
         )
     dataset = read_dataset(args.data)
 
+    from drivetl.draw.anchor_plot import AnchorSet, plot
     from drivetl.models import anchor_fit, anchors
-    from drivetl.models.anchor_plot import plot
     from drivetl.models.build import build_model
 
     m = config.model
@@ -78,7 +78,13 @@ def run(args: argparse.Namespace) -> None:
     if args.out:
         with new_directory(args.out) as folder:
             decision.save(folder / "anchors.json")
-            plot(boxes, specs, covers, folder / "anchors.png")
+            sets = {
+                name: AnchorSet(
+                    [spec.shapes(level) for level in range(len(spec.sizes))], covers[name].best_iou
+                )
+                for name, spec in specs.items()
+            }
+            plot(boxes.boxes[:, 2:] - boxes.boxes[:, :2], sets, folder / "anchors.png")
         console.wrote(args.out, _next_command(args))
     elif m.anchors == "fit":
         console.say("finetune decides the same (model.anchors: fit); --out DIR writes the table and a plot")

@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from drivetl import console
-from drivetl.coco.audit import Audit, audit
-from drivetl.coco.audit_findings import Severity
-from drivetl.coco.audit_page import amount, html_page
-from drivetl.coco.files import new_directory
+from drivetl.audit.findings import Severity
+from drivetl.audit.page import amount, html_page
+from drivetl.audit.run import Audit, audit
 from drivetl.commands.flags import seed
 from drivetl.errors import ConfigError
+from drivetl.files.write import new_directory
 
 _PAINTS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 

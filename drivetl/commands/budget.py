@@ -10,7 +10,7 @@ from drivetl import console
 from drivetl.errors import ConfigError
 
 if TYPE_CHECKING:  # a mistake in the flags is said before torch is loaded
-    from drivetl.training.budget_plan import Plan
+    from drivetl.label_curve.plan import Plan
 
 HELP = "how many labelled frames do I need"
 TAKES_OVERRIDES = True
@@ -61,11 +61,11 @@ def run(args: argparse.Namespace) -> None:
         )
     if args.target is not None and not 0 < args.target < 1:
         raise ConfigError(f"--target {args.target:g} is not between 0 and 1 - for example 0.35")
-    from drivetl.coco.files import write_atomically
-    from drivetl.report.budget import build_budget_report, sentences
-    from drivetl.training.budget import analyse, run_all
-    from drivetl.training.budget_plan import make_plan
-    from drivetl.training.budget_regimes import parse_regimes
+    from drivetl.files.write import write_atomically
+    from drivetl.label_curve.page import build_budget_report, sentences
+    from drivetl.label_curve.plan import make_plan
+    from drivetl.label_curve.regimes import parse_regimes
+    from drivetl.label_curve.runs import analyse, run_all
     from drivetl.training.rundir import write_json
 
     regimes = parse_regimes(args.regimes, args.config, args.rest)
@@ -95,7 +95,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def _announce(plan: Plan) -> None:
-    from drivetl.report.budget import at_each
+    from drivetl.label_curve.page import at_each
 
     console.say(
         f"{len(plan.cells())} runs: {', '.join(plan.regimes)} x {', '.join(map(str, plan.counts))} frames x "
@@ -106,7 +106,7 @@ def _announce(plan: Plan) -> None:
 
 
 def _print(results: dict[str, Any]) -> None:
-    from drivetl.report.budget import table
+    from drivetl.label_curve.page import table
 
     columns, rows = table(results)
     metric, data = results["protocol"]["metric"], results["data"]

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from drivetl.coco.files import load_yaml
 from drivetl.coco.io import load_json, read_dataset
 from drivetl.commands.evaluate import number, write_numbers
 from drivetl.commands.flags import seed
 from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
-from drivetl.evaluation.comparison import CLEAN, Cell, Comparison, compare
-from drivetl.evaluation.gate import Gate, Verdict, check, load_gate
-from drivetl.evaluation.ground_truth import from_coco
-from drivetl.evaluation.results import read_coco_results
-from drivetl.evaluation.store import MatchStore, match
+from drivetl.files.read import load_yaml
+from drivetl.metrics.comparison import CLEAN, Cell, Comparison, compare
+from drivetl.metrics.gate import Gate, Verdict, check, load_gate
+from drivetl.metrics.match_store import MatchStore, match
+from drivetl.metrics.results import read_coco_results
+from drivetl.metrics.truth import from_coco
 
 HELP = "is run A better than run B, with intervals"
 
@@ -96,9 +96,9 @@ def _files(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
 
 def _runs(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
     """Two run directories with stored cells: every cell and image that both have seen."""
-    from drivetl.evaluation.cells import complete_images, image_keys
-    from drivetl.evaluation.ground_truth import from_dataset
-    from drivetl.evaluation.stored import stored_cells
+    from drivetl.metrics.truth import from_dataset
+    from drivetl.robustness.detection_cache import complete_images, image_keys
+    from drivetl.robustness.find_cells import stored_cells
 
     for path in (args.a, args.b):
         if not path.is_dir():

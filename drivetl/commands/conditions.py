@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from drivetl import console
-from drivetl.coco.draw import contact_sheet, png, resize_to_width
-from drivetl.coco.files import Rgb, read_rgb, write_atomically
 from drivetl.commands.flags import seed
+from drivetl.draw.objects import contact_sheet, png, resize_to_width
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.images import Rgb, read_rgb
+from drivetl.files.write import write_atomically
 
 HELP = "a contact sheet of weather, lighting and camera conditions"
 MOST_TILES = 400
@@ -85,8 +86,8 @@ def _sources(path: Path, wanted: int, seed: int) -> Iterator[tuple[str, Rgb]]:
     if path.suffix.lower() != ".json":
         yield path.name, read_rgb(path)
         return
-    from drivetl.coco.gallery import choose
     from drivetl.coco.io import read_dataset
+    from drivetl.draw.gallery import choose
 
     dataset = read_dataset(path)
     if not dataset.images:

@@ -10,11 +10,11 @@ from drivetl.adapters.footage import FORMATS, read_footage
 from drivetl.adapters.labelme import INSIDE, gather_embedded
 from drivetl.adapters.reading import Reading
 from drivetl.adapters.video import extract_videos
-from drivetl.coco.convert import add_error_argument, convert_and_write, print_summary
-from drivetl.coco.files import require_directory
-from drivetl.coco.split import add_split_arguments, split_options
 from drivetl.coco.taxonomy import load_taxonomy
+from drivetl.convert.run import add_error_argument, convert_and_write, print_summary
+from drivetl.convert.split import add_split_arguments, split_options
 from drivetl.errors import ConfigError
+from drivetl.files.paths import require_directory
 
 HELP = "custom footage (CVAT, LabelMe, VOC, YOLO, BDD100K, ...) -> one COCO dataset"
 

@@ -11,14 +11,14 @@ from drivetl.adapters.footage import merge_attributes
 from drivetl.adapters.kitti import read_kitti
 from drivetl.adapters.kitti_mapping import find_mapping, standard_split
 from drivetl.adapters.kitti_tracking import is_tracking, read_kitti_tracking
-from drivetl.coco.build import Account
-from drivetl.coco.convert import add_error_argument, convert_and_write, print_summary
-from drivetl.coco.pause import no_garbage_collection
 from drivetl.coco.records import SourceImage
-from drivetl.coco.split import add_split_arguments, split_options
 from drivetl.coco.taxonomy import load_taxonomy
+from drivetl.convert.build import Account
+from drivetl.convert.run import add_error_argument, convert_and_write, print_summary
+from drivetl.convert.split import add_split_arguments, split_options
 from drivetl.errors import ConfigError
-from drivetl.resources import shipped
+from drivetl.files.gc_pause import no_garbage_collection
+from drivetl.files.shipped import shipped
 
 HELP = "KITTI object data -> one COCO dataset, split by drive"
 

@@ -55,7 +55,7 @@ def _call(argv: list[str]) -> None:
 
 def plan(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
     """(what it is, the file that says it is done, the command) of every step."""
-    from drivetl.resources import shipped
+    from drivetl.files.shipped import shipped
 
     city, town_a, town_b = out / "city", out / "town_a", out / "town_b"
     tiny = ["finetune", "--config", str(shipped("configs/finetune/tiny.yaml")), "--seed", str(seed)]

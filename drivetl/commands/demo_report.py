@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from drivetl import console
-from drivetl.coco.files import write_atomically
+from drivetl.files.write import write_atomically
 from drivetl.report.document import read_results
 from drivetl.report.html import build_report, learning_curves_section
 from drivetl.training.rundir import read_metrics

@@ -15,9 +15,9 @@ from drivetl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from drivetl.coco.records import Dataset
-    from drivetl.evaluation.real import Pairs
-    from drivetl.evaluation.robustness import Swept
     from drivetl.models.detector import Detector
+    from drivetl.robustness.real_vs_synthetic import Pairs
+    from drivetl.robustness.run import Swept
 
 HELP = "clean plus conditions x severities: mPC, rPC and a report"
 
@@ -92,27 +92,27 @@ def run(args: argparse.Namespace) -> None:
         )
 
     from drivetl.coco.io import read_dataset
-    from drivetl.evaluation.clean_slice import choose_clean, clean_images, in_words
-    from drivetl.evaluation.ground_truth import from_dataset
-    from drivetl.evaluation.heldout import choose_conditions, levels
-    from drivetl.evaluation.image_slices import slices_of
-    from drivetl.evaluation.real import check_pairs
-    from drivetl.evaluation.robustness import run_sweep
-    from drivetl.evaluation.shards import join
+    from drivetl.metrics.truth import from_dataset
     from drivetl.models.checkpoint import load_detector
+    from drivetl.processes import join_sweep
+    from drivetl.robustness.clean_slice import choose_clean, clean_images, in_words
+    from drivetl.robustness.condition_slices import slices_of
+    from drivetl.robustness.held_out import choose_conditions, levels
+    from drivetl.robustness.real_vs_synthetic import check_pairs
+    from drivetl.robustness.run import run_sweep
 
     dataset = read_dataset(args.data)
     slices = _slices(args.slices, dataset)
     clean = choose_clean(dataset.images, slices, parse_assignments(args.clean, "--clean"))
     pairs = parse_pairs(args.pairs)
-    shards, wait = join()
-    device = shards.device(args.device)
+    group, wait = join_sweep()
+    device = group.device(args.device)
     detector = load_detector(args.run_dir, device=device)
     baseline = load_detector(args.baseline, device=device) if args.baseline else None
     conditions = choose_conditions(args.conditions, detector.augmentation, severities)
     check_pairs(pairs, slices_of(from_dataset(dataset), slices, clean), conditions)
     known = levels(detector.augmentation, conditions, severities)
-    if shards.reports:
+    if group.leads:
         chosen = len(clean_images(dataset.images, clean))
         _announce(detector, chosen, known.of_condition, severities)
         if clean:
@@ -123,9 +123,9 @@ def run(args: argparse.Namespace) -> None:
     swept = run_sweep(
         detector, dataset, conditions, severities, baseline=baseline, clean=clean, budget_s=budget_s,
         workers=args.workers, batch_size=args.batch_size, iou_type=args.iou_type,
-        shard=(shards.rank, shards.world), wait=wait,
+        shard=(group.rank, group.world), wait=wait,
     )  # fmt: skip
-    if shards.reports:
+    if group.leads:
         write_report(swept, out, args, slices, pairs)
 
 
@@ -133,9 +133,9 @@ def write_report(
     swept: Swept, out: Path, args: argparse.Namespace, slices: Sequence[str], pairs: Pairs
 ) -> None:
     """Score the sweep and write everything; the folder appears whole or not at all."""
-    from drivetl.coco.files import new_directory
-    from drivetl.evaluation.analysis import analyse
+    from drivetl.files.write import new_directory
     from drivetl.report.document import write_document
+    from drivetl.robustness.report_document import analyse
 
     results = analyse(
         swept, metric=args.metric, n_draws=args.draws, seed=args.seed, slices=slices, pairs=pairs

@@ -8,16 +8,17 @@ from typing import Any
 
 import orjson
 
-from drivetl.coco.files import read_text, write_atomically
 from drivetl.coco.io import load_json, read_dataset
 from drivetl.commands.flags import seed
 from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
-from drivetl.evaluation import coco_ap, kitti_ap, kitti_text
-from drivetl.evaluation.details import details, plain_values
-from drivetl.evaluation.ground_truth import from_coco
-from drivetl.evaluation.results import count_repeated, read_coco_results
-from drivetl.evaluation.store import MatchStore, match
+from drivetl.files.read import read_text
+from drivetl.files.write import write_atomically
+from drivetl.metrics import coco_ap, kitti_ap, kitti_text
+from drivetl.metrics.extra_metrics import details, plain_values
+from drivetl.metrics.match_store import MatchStore, match
+from drivetl.metrics.results import count_repeated, read_coco_results
+from drivetl.metrics.truth import from_coco
 
 HELP = "COCO or KITTI metrics of any detector's results"
 

@@ -27,8 +27,8 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
 
     from drivetl import console
-    from drivetl.coco.files import read_rgb
     from drivetl.export.onnx import export
+    from drivetl.files.images import read_rgb
     from drivetl.models.checkpoint import load_detector
 
     detector = load_detector(args.run_folder, args.checkpoint, "cpu", "fp32")

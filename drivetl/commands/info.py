@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from drivetl import console
-from drivetl.coco.files import load_yaml, read_text
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.errors import DataError
+from drivetl.files.read import load_yaml, read_text
 
 HELP = "what a dataset json or a run directory holds"
 _RUN_FILES = (

@@ -10,11 +10,11 @@ from drivetl import console
 from drivetl.adapters.kitti import write_labels
 from drivetl.adapters.kitti_tracking import write_track_labels
 from drivetl.adapters.writers import write_voc, write_yolo
-from drivetl.coco.convert import count_classes
-from drivetl.coco.files import new_directory
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
+from drivetl.convert.run import count_classes
 from drivetl.errors import DataError
+from drivetl.files.write import new_directory
 
 HELP = "a COCO dataset -> the label files of another tool: KITTI, YOLO or VOC"
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from drivetl import console
-from drivetl.coco.build import Account
-from drivetl.coco.convert import count_classes, print_summary, write_split
-from drivetl.coco.merge import Source, alike, kept_split, merge_datasets, read_source
 from drivetl.coco.records import Dataset
-from drivetl.coco.split import add_split_arguments, split_options
 from drivetl.commands.split import account_of
+from drivetl.convert.build import Account
+from drivetl.convert.merge import Source, alike, kept_split, merge_datasets, read_source
+from drivetl.convert.run import count_classes, print_summary, write_split
+from drivetl.convert.split import add_split_arguments, split_options
 from drivetl.errors import ConfigError
 
 HELP = "several COCO datasets -> one that knows what each of them labels"

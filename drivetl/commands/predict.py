@@ -11,8 +11,9 @@ from drivetl import console
 from drivetl.errors import ConfigError
 
 if TYPE_CHECKING:
+    from drivetl.coco.detections import Detections
     from drivetl.coco.records import Dataset, ImageRecord
-    from drivetl.models.detector import Detections, Detector
+    from drivetl.models.detector import Detector
 
 HELP = "run a trained detector on images; a COCO results list and pictures"
 
@@ -50,10 +51,10 @@ def run(args: argparse.Namespace) -> None:
     if not 0 <= args.score <= 1:
         raise ConfigError(f"--score is {args.score} - scores lie between 0 and 1")
 
-    from drivetl.coco.files import new_directory
     from drivetl.coco.io import read_dataset
-    from drivetl.evaluation.predict import folder_dataset
+    from drivetl.files.write import new_directory
     from drivetl.models.checkpoint import load_detector
+    from drivetl.robustness.predict import folder_dataset
 
     with new_directory(args.out) as folder:
         detector = load_detector(args.run_dir, device=args.device)
@@ -76,8 +77,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _detect(detector: Detector, dataset: Dataset, args: argparse.Namespace) -> dict[int, Detections]:
-    from drivetl.evaluation.predict import predict
-    from drivetl.evaluation.sweep import default_workers
+    from drivetl.robustness.predict import predict
+    from drivetl.robustness.sweep import default_workers
 
     workers = default_workers(detector.device.type) if args.workers is None else args.workers
     stream = predict(detector, dataset, score=args.score, batch_size=args.batch_size, workers=workers)
@@ -94,7 +95,7 @@ def _write(
 ) -> None:
     import orjson
 
-    from drivetl.evaluation.predict import coco_results, images_document, kitti_lines, kitti_names
+    from drivetl.robustness.predict import coco_results, images_document, kitti_lines, kitti_names
 
     if args.format == "kitti":
         files = kitti_names(dataset)
@@ -126,9 +127,9 @@ def _draw(
 
 def picture(record: ImageRecord, root: Path, found: Detections, names: tuple[str, ...]) -> bytes:
     """The image with its detections, as a JPEG file."""
-    from drivetl.coco.draw import draw_objects, jpeg
     from drivetl.coco.masks import decode
     from drivetl.data.dataset import read_image
+    from drivetl.draw.objects import draw_objects, jpeg
 
     masks = None
     if found.masks is not None:

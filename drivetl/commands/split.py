@@ -7,11 +7,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from drivetl.coco.build import Account
-from drivetl.coco.convert import print_summary, write_split
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
-from drivetl.coco.split import add_split_arguments, split_options
+from drivetl.convert.build import Account
+from drivetl.convert.run import print_summary, write_split
+from drivetl.convert.split import add_split_arguments, split_options
 from drivetl.errors import DataError
 
 HELP = "split a COCO dataset without leaking a drive"

@@ -7,13 +7,14 @@ from collections import defaultdict
 from pathlib import Path
 
 from drivetl import console
-from drivetl.coco.draw import png
-from drivetl.coco.files import Rgb, new_directory, read_rgb, write_atomically
-from drivetl.coco.gallery import Detections, choose, draw_record, sheet_of
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.commands.flags import seed
+from drivetl.draw.gallery import Detections, choose, draw_record, sheet_of
+from drivetl.draw.objects import png
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.images import Rgb, read_rgb
+from drivetl.files.write import new_directory, write_atomically
 
 HELP = "pictures of a dataset with its boxes drawn"
 
@@ -105,7 +106,7 @@ def _tile(
 
 def _detections(path: Path, dataset: Dataset, min_score: float) -> dict[int, Detections]:
     """Image id -> its detections of at least this score."""
-    from drivetl.evaluation.results import read_coco_results
+    from drivetl.metrics.results import read_coco_results
 
     results = read_coco_results(path, dataset)
     found: dict[int, Detections] = defaultdict(Detections)

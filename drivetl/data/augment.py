@@ -22,7 +22,7 @@ import yaml
 from drivetl.data.sample import Sample
 from drivetl.data.transforms import TRANSFORMS, Apply, Range, manifest_range
 from drivetl.errors import ConfigError
-from drivetl.resources import shipped
+from drivetl.files.shipped import shipped
 
 PRESETS = ("none", "photometric", "weather", "severe")
 MANIFEST_VERSION = 1

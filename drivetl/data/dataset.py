@@ -14,10 +14,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from drivetl.coco import masks as coco_masks
 from drivetl.coco.boxes import xywh_to_xyxy
-from drivetl.coco.files import Rgb, read_rgb
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.data.sample import Sample
 from drivetl.errors import DataError
+from drivetl.files.images import Rgb, read_rgb
 
 Augment = Callable[[Sample, np.random.Generator], Sample]
 Item = tuple[int, int]

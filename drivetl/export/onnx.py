@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drivetl import __version__
-from drivetl.coco.files import Rgb, write_atomically
 from drivetl.errors import ConfigError, DrivetlError
+from drivetl.files.images import Rgb
+from drivetl.files.write import write_atomically
 from drivetl.models.detector import Detector
 
 OPSET = 17

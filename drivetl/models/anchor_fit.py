@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from drivetl import console
-from drivetl.coco.files import write_atomically
+from drivetl.files.write import write_atomically
 from drivetl.models import anchor_search
 from drivetl.models.anchor_search import groups
 from drivetl.models.anchors import AnchorSpec, Coverage, Ints, ScaledBoxes, coverage

@@ -11,11 +11,12 @@ from typing import Any
 
 from safetensors.torch import save as save_safetensors
 
-from drivetl.coco.files import write_atomically
 from drivetl.errors import CheckpointError, ConfigError
+from drivetl.files.write import write_atomically
 from drivetl.models.build import ModelSpec, architecture, build_model
 from drivetl.models.detector import Detector
-from drivetl.models.precision import choose_device, choose_precision
+from drivetl.models.precision import choose_precision
+from drivetl.models.runtime import choose_device
 from drivetl.models.state_keys import State
 from drivetl.models.weights import load_strict, parse_safetensors, read_bytes
 

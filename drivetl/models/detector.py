@@ -6,27 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
+from drivetl.coco.detections import Detections
 from drivetl.coco.masks import encode
 from drivetl.models.build import forward_uint8
-
-
-@dataclass(slots=True)
-class Detections:
-    """What a detector found in one image, best first."""
-
-    boxes: npt.NDArray[np.float32]
-    """(N, 4) xyxy in px of the image as given, N may be 0."""
-    scores: npt.NDArray[np.float32]
-    """(N,) in 0..1."""
-    labels: npt.NDArray[np.int64]
-    """(N,) category ids 1..K."""
-    masks: list[dict[str, Any]] | None = None
-    """N compressed COCO RLEs with text counts, from a Mask R-CNN; else None."""
 
 
 @dataclass

@@ -19,23 +19,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 
-from drivetl.errors import ConfigError
 from drivetl.models.sparse import conv3x3
-
-
-def choose_device(wanted: str) -> torch.device:
-    """The device for `auto`, `cpu`, `cuda`, `cuda:N`. Raises ConfigError when it is not there."""
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise ConfigError(f"device {wanted!r} is unknown - use auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device {wanted!r} is not there ({torch.cuda.device_count()} GPUs found) - use auto or cpu"
-        )
-    return device
 
 
 def choose_precision(wanted: str, device: torch.device) -> tuple[torch.dtype, str]:

@@ -16,7 +16,8 @@ from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models.build import ModelSpec, architecture, box_architecture, build_model
 from drivetl.models.checkpoint import checkpoint_folder, load_detector, read_manifest, read_spec, run_root
 from drivetl.models.detector import Detector
-from drivetl.models.precision import choose_device, choose_precision
+from drivetl.models.precision import choose_precision
+from drivetl.models.runtime import choose_device
 from drivetl.models.state_keys import State, modern_keys
 from drivetl.models.surgery import BACKGROUND, NO_CLASS
 from drivetl.models.weights import load_strict, read_bytes, read_weights

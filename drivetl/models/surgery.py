@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from drivetl import console
-from drivetl.coco.files import write_atomically
 from drivetl.errors import CheckpointError, ConfigError
+from drivetl.files.write import write_atomically
 from drivetl.models.state_keys import State, modern_keys, without_counters
 
 Relation = Mapping[str, Mapping[str, float]]

@@ -8,8 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from drivetl.draw.svg_charts import Series, line_chart
 from drivetl.report import texts
-from drivetl.report.plots import Series, line_chart
 
 Document = Mapping[str, Any]
 _FAMILIES = ("weather", "lighting", "sensor", "common")

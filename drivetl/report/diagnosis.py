@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from drivetl.draw.svg_charts import Series, legend, line_chart
 from drivetl.report import texts
-from drivetl.report.plots import Series, legend, line_chart
 
 Document = Mapping[str, Any]
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import orjson
 
-from drivetl.coco.files import write_atomically
 from drivetl.coco.io import load_json
-from drivetl.evaluation.robustness import Swept
+from drivetl.files.write import write_atomically
 from drivetl.report import texts
 from drivetl.report.forgetting import forgetting_sections, read_forgetting
 from drivetl.report.gallery import make_gallery
 from drivetl.report.html import build_report, check_schema
+from drivetl.robustness.run import Swept
 
 
 def write_document(swept: Swept, results: dict[str, Any], folder: Path) -> None:

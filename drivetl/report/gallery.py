@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from drivetl.coco.draw import Colour, draw_objects, jpeg, resize_to_width
-from drivetl.coco.files import Rgb
 from drivetl.console import track
 from drivetl.data.dataset import read_image
-from drivetl.evaluation.cells import CLEAN, Cell
-from drivetl.evaluation.depth import read_depth
-from drivetl.evaluation.ground_truth import Bools, Floats
-from drivetl.evaluation.robustness import Swept
-from drivetl.evaluation.store import MatchStore
-from drivetl.evaluation.sweep import corrupted
+from drivetl.data.depth import read_depth
+from drivetl.draw.objects import Colour, draw_objects, jpeg, resize_to_width
+from drivetl.files.images import Rgb
+from drivetl.metrics.match_store import MatchStore
+from drivetl.metrics.truth import Bools, Floats
+from drivetl.robustness.detection_cache import CLEAN, Cell
+from drivetl.robustness.run import Swept
+from drivetl.robustness.sweep import corrupted
 
 WIDTH_PX = 720
 FOUND: Colour = (64, 200, 120)

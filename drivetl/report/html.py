@@ -18,10 +18,10 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from drivetl.draw.svg_charts import Series, legend, line_chart, ticks
 from drivetl.errors import DataError
-from drivetl.evaluation.heldout import MEANING
 from drivetl.report import agreement, charts, diagnosis, texts
-from drivetl.report.plots import Series, legend, line_chart, ticks
+from drivetl.robustness.held_out import MEANING
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,9 @@ def _data_uri(path: Path) -> str:
 
 
 def read_template(name: str) -> str:
-    return resources.files("drivetl.report").joinpath("templates", name).read_text("utf-8")
+    """The text of a template or style sheet; `PACKAGE/NAME` for one of another package of drivetl."""
+    package, _, leaf = name.rpartition("/")
+    return resources.files(f"drivetl.{package or 'report'}").joinpath("templates", leaf).read_text("utf-8")
 
 
 @cache

@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 
 from drivetl import __version__
-from drivetl.coco.files import new_directory
 from drivetl.errors import ConfigError
+from drivetl.files.write import new_directory
 from drivetl.sample import write_cityscapes, write_cvat, write_kitti
 from drivetl.sample.camera import Array
 from drivetl.sample.render import SampleFrame, render_frame

@@ -13,21 +13,20 @@ import torch
 from torch.utils.data import DataLoader
 
 from drivetl import console
-from drivetl.coco.files import write_atomically
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.config import AUTO, BY_RECIPE, FinetuneConfig, load_config
 from drivetl.data.dataset import DetectionDataset, loader_options
 from drivetl.data.sampling import EpochBatches
 from drivetl.errors import ConfigError
+from drivetl.files.write import write_atomically
 from drivetl.models.build import architecture
-from drivetl.models.compiled import compile_backbone
-from drivetl.models.memory import keep_memory
-from drivetl.models.precision import choose_device, choose_precision
-from drivetl.training.closing import drives, model_card, outcome
-from drivetl.training.distributed import Group, process_group
+from drivetl.models.precision import choose_precision
+from drivetl.models.runtime import choose_device, compile_backbone, keep_memory
+from drivetl.processes import Group, process_group
 from drivetl.training.ema import Average, Held
 from drivetl.training.forgetting import OldDomain, measure, old_domain, show
+from drivetl.training.model_card import drives, model_card, outcome
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.prepare import Prepared, prepare
 from drivetl.training.rundir import (
@@ -77,7 +76,7 @@ def finetune(
             source_data = Path(known["source_data"])
     with process_group() as group:
         torch.manual_seed(config.seed + group.rank)
-        device = choose_device(_local_device(config.runtime.device, group))
+        device = choose_device(group.device(config.runtime.device))
         if device.type == "cpu":
             keep_memory()
         precision, reason = choose_precision(config.runtime.precision, device)
@@ -155,11 +154,6 @@ def _continued(config: FinetuneConfig, out: Path) -> FinetuneConfig:
         optim=dataclasses.replace(config.optim, **kept("optim")),
         eval=dataclasses.replace(config.eval, **kept("eval")),
     )
-
-
-def _local_device(wanted: str, group: Group) -> str:
-    on_gpus = group.world > 1 and torch.cuda.is_available() and wanted in ("auto", "cuda")
-    return f"cuda:{group.local_rank}" if on_gpus else wanted
 
 
 def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:

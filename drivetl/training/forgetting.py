@@ -21,17 +21,17 @@ from drivetl import console
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.errors import ConfigError, DataError
-from drivetl.evaluation import coco_ap
-from drivetl.evaluation.details import plain_values
-from drivetl.evaluation.ground_truth import Floats
-from drivetl.evaluation.results import Results
-from drivetl.evaluation.statistics import draw_weights, few_units, percentile_interval
-from drivetl.evaluation.store import match
+from drivetl.metrics import coco_ap
+from drivetl.metrics.extra_metrics import plain_values
+from drivetl.metrics.match_store import match
+from drivetl.metrics.results import Results
+from drivetl.metrics.statistics import draw_weights, few_units, percentile_interval
+from drivetl.metrics.truth import Floats
 from drivetl.models.checkpoint import load_detector
 from drivetl.models.detector import Detector
 from drivetl.models.source import load_source_detector
 from drivetl.models.surgery import fold
-from drivetl.training.distributed import Group
+from drivetl.processes import Group
 from drivetl.training.prepare import Prepared
 from drivetl.training.validate import validate, validation_loader
 

@@ -14,9 +14,9 @@ import torchvision
 import yaml
 
 from drivetl import __version__
-from drivetl.coco.files import write_atomically
 from drivetl.config import FinetuneConfig, dump_yaml
 from drivetl.errors import CheckpointError, ConfigError
+from drivetl.files.write import write_atomically
 from drivetl.models.source import weights_file
 
 

@@ -12,8 +12,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from drivetl.coco.files import write_atomically
 from drivetl.errors import CheckpointError
+from drivetl.files.write import write_atomically
 from drivetl.training.ema import Average
 
 

@@ -20,12 +20,12 @@ from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig
 from drivetl.data.sampling import EpochBatches
 from drivetl.errors import ConfigError
-from drivetl.evaluation.results import save_results
-from drivetl.evaluation.store import match
+from drivetl.metrics.match_store import match
+from drivetl.metrics.results import save_results
 from drivetl.models.build import ModelSpec, architecture
 from drivetl.models.checkpoint import save_model
 from drivetl.models.weights import portable_state
-from drivetl.training.distributed import Group, wrap
+from drivetl.processes import Group, wrap
 from drivetl.training.ema import Average, Held, Swapped
 from drivetl.training.loop import Means, train_epoch
 from drivetl.training.optimizer import set_trainable, trainable_stages

@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader
 
 from drivetl.coco.records import Dataset
 from drivetl.data.dataset import DetectionDataset, Item, loader_options
-from drivetl.evaluation import coco_ap
-from drivetl.evaluation.results import Results, concatenate, of_image
-from drivetl.evaluation.store import MatchStore
+from drivetl.metrics import coco_ap
+from drivetl.metrics.match_store import MatchStore
+from drivetl.metrics.results import Results, concatenate, of_image
 from drivetl.models.detector import detect
-from drivetl.training.distributed import Group
+from drivetl.processes import Group
 
 
 class InOrder:

@@ -243,7 +243,7 @@ def test_cityscapes_as_yolo_reads_by_city_with_visible_masks() -> None:
     root = SHARED / "cityscapes_400"
     from drivetl.adapters import yolo
     from drivetl.adapters.reading import Reading, Sizes
-    from drivetl.coco.build import build_dataset
+    from drivetl.convert.build import build_dataset
 
     reading = Reading(root, taxonomy=taxonomy, visible_masks=True)
     names = sorted(path.name for path in (root / "images").glob("*.jpg"))[::68]

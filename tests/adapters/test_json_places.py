@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from footage_trees import TREES, convert_tree, write_tree
 
-from drivetl.coco import build, json_lines
+from drivetl.coco import json_lines
 from drivetl.coco.taxonomy import own_labels
+from drivetl.convert import build
 from drivetl.errors import DataError
 
 KEYS = {

@@ -25,12 +25,12 @@ from kitti_trees import (
 from drivetl.adapters.kitti import read_kitti, read_labels, write_labels
 from drivetl.adapters.kitti_format import format_line, format_number, parse_line
 from drivetl.cli import main
-from drivetl.coco.build import Account, build_dataset
 from drivetl.coco.io import read_dataset
 from drivetl.coco.taxonomy import load_taxonomy
 from drivetl.commands.convert_kitti import parse_size
+from drivetl.convert.build import Account, build_dataset
 from drivetl.errors import ConfigError, DataError
-from drivetl.resources import shipped
+from drivetl.files.shipped import shipped
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 needs_kitti = pytest.mark.skipif(not (SHARED / "kitti").is_dir(), reason="KITTI frames are not here")

@@ -10,11 +10,11 @@ from kitti_trees import CAR, DONT_CARE, PEDESTRIAN, png
 
 from drivetl.adapters.kitti_tracking import parse_track_line, read_kitti_tracking, write_track_labels
 from drivetl.cli import main
-from drivetl.coco.build import Account, build_dataset
 from drivetl.coco.io import read_dataset
 from drivetl.coco.taxonomy import load_taxonomy
+from drivetl.convert.build import Account, build_dataset
 from drivetl.errors import DataError
-from drivetl.resources import shipped
+from drivetl.files.shipped import shipped
 
 WORDS = ["nan", "-inf", "1e308", " ", "\n", "Car", "-1", "\x00", "é", "99999999999999999999", "1_0", "\t\n "]
 

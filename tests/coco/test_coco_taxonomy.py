@@ -10,7 +10,7 @@ import yaml
 
 from drivetl.coco.taxonomy import load_taxonomy, own_labels, parse_taxonomy
 from drivetl.errors import ConfigError, DataError
-from drivetl.resources import shipped
+from drivetl.files.shipped import shipped
 
 # torchvision's COCO names of driving scenes, which `from:` may name
 COCO = {
@@ -93,7 +93,7 @@ def test_the_nearest_label_is_suggested():
 
 
 def test_shipped_files_are_found_from_anywhere(tmp_path):
-    code = "from drivetl.resources import shipped; print(shipped('datasets/kitti/taxonomy.yaml'))"
+    code = "from drivetl.files.shipped import shipped; print(shipped('datasets/kitti/taxonomy.yaml'))"
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True

@@ -1,22 +1,17 @@
 """eval-robustness and predict from the command line: their files, their refusals, nothing half-written."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from robust_run import write_run
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
-
 from planted import planted_dataset
+from robust_run import write_run
 
 from drivetl.cli import main
 from drivetl.commands.eval_robustness import parse_budget, parse_severities
 from drivetl.errors import ConfigError
-from drivetl.evaluation.robustness import identity
 from drivetl.models.checkpoint import load_detector
+from drivetl.robustness.run import identity
 
 NOTHING = {"version": 1, "preset": "none", "transforms": [], "ancestors": []}
 FOG = NOTHING | {

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from drivetl.cli import main
-from drivetl.coco.files import read_rgb
 from drivetl.coco.io import write_dataset
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
+from drivetl.files.images import read_rgb
 
 
 @pytest.fixture

@@ -8,15 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from planted import planted_dataset
 from robust_run import write_run
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
-
-from planted import planted_dataset
-
 from drivetl.coco.io import read_dataset
-from drivetl.evaluation.cells import image_keys
-from drivetl.evaluation.stored import stored_cells
+from drivetl.robustness.detection_cache import image_keys
+from drivetl.robustness.find_cells import stored_cells
 
 ROOT = Path(__file__).parents[2]
 NOTHING = {"version": 1, "preset": "none", "transforms": [], "ancestors": []}

@@ -7,7 +7,8 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from drivetl.errors import ConfigError
 from drivetl.models.norm import FusedFrozenBatchNorm2d, choose_norm, freeze_norm
-from drivetl.models.precision import choose_device, choose_precision, make_exact
+from drivetl.models.precision import choose_precision, make_exact
+from drivetl.models.runtime import choose_device
 
 
 def _detector(exact: bool):

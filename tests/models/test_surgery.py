@@ -37,18 +37,30 @@ def source():
     return model
 
 
-def test_law_logits_and_deltas_of_a_copied_class_are_the_sources_bit_for_bit(source):
+def test_law_rows_of_a_copied_class_are_the_sources_bit_for_bit_and_so_are_their_outputs_but_for_rounding(
+    source,
+):
+    """A matrix product rounds its last columns differently on some processors, so outputs are compared to 1e-5."""
     model = build_model(spec(RELATION)).eval()
     plan = surgery.plan(COCO, tuple(RELATION), RELATION)
     surgery.load(model, source.state_dict(), plan)
+    old_head, head = source.roi_heads.box_predictor, model.roi_heads.box_predictor
     for count in (1, 7, 128, 1000):
         features = torch.randn(count, 1024)
         old_logits, old_deltas = source.roi_heads.box_predictor(features)
         logits, deltas = model.roi_heads.box_predictor(features)
         for name, parent in {"__background__": "__background__", **COPIED}.items():
             new, old = ["__background__", *RELATION].index(name), COCO.index(parent)
-            assert torch.equal(logits[:, new], old_logits[:, old]), name
-            assert torch.equal(deltas[:, 4 * new : 4 * new + 4], old_deltas[:, 4 * old : 4 * old + 4]), name
+            box, old_box = slice(4 * new, 4 * new + 4), slice(4 * old, 4 * old + 4)
+            for key in ("weight", "bias"):
+                assert torch.equal(
+                    getattr(head.cls_score, key)[new], getattr(old_head.cls_score, key)[old]
+                ), name
+                assert torch.equal(
+                    getattr(head.bbox_pred, key)[box], getattr(old_head.bbox_pred, key)[old_box]
+                ), name
+            torch.testing.assert_close(logits[:, new], old_logits[:, old], rtol=1e-5, atol=1e-4)
+            torch.testing.assert_close(deltas[:, box], old_deltas[:, old_box], rtol=1e-5, atol=1e-4)
 
 
 def test_law_holds_in_the_whole_network(source):

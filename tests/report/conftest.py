@@ -1,17 +1,11 @@
 """A small true report, made once: planted pictures, a sweep against a baseline, its document and pictures."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
-
 from planted import PlantedDetector, read_planted
 
-from drivetl.evaluation.analysis import analyse
-from drivetl.evaluation.robustness import run_sweep
 from drivetl.report.document import write_document
+from drivetl.robustness.report_document import analyse
+from drivetl.robustness.run import run_sweep
 
 FOG = {"name": "Fog <b>", "phenomenon": "fog", "model": "koschmieder_depth", "range": {}}
 MANIFEST = {"version": 1, "preset": "test", "transforms": [FOG], "ancestors": []}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_tree
+from training_runs import write_tree
 
 from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models.build import ModelSpec, build_model

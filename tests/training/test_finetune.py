@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import kill_after, write_tree
+from training_runs import kill_after, write_tree
 
 from drivetl.config import dump_yaml, load_config
 from drivetl.errors import CheckpointError, ConfigError, DrivetlError
-from drivetl.evaluation.heldout import levels
 from drivetl.models.checkpoint import load_detector, read_manifest
 from drivetl.models.weights import read_weights
+from drivetl.robustness.held_out import levels
 from drivetl.training import loop, trainer
 from drivetl.training.finetune import begin_or_continue, finetune
 from drivetl.training.rundir import read_metrics

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import kill_after, write_tree
+from training_runs import kill_after, write_tree
 
 from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.errors import DrivetlError
-from drivetl.evaluation import coco_ap
-from drivetl.evaluation.results import Results
-from drivetl.evaluation.statistics import draw_weights
-from drivetl.evaluation.store import match
+from drivetl.metrics import coco_ap
+from drivetl.metrics.match_store import match
+from drivetl.metrics.results import Results
+from drivetl.metrics.statistics import draw_weights
 from drivetl.models.build import ModelSpec, build_model
 from drivetl.training.finetune import finetune
 from drivetl.training.forgetting import DRAWS, OldDomain, ledger, lines, relabelled

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from drivetl.coco.io import read_dataset, write_dataset
-from drivetl.evaluation.results import load_results
-from drivetl.evaluation.store import match
+from drivetl.metrics.match_store import match
+from drivetl.metrics.results import load_results
 from drivetl.models.checkpoint import load_detector
 from drivetl.training.finetune import finetune, read_pair
 from drivetl.training.prepare import prepare

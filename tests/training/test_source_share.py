@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_tree
+from training_runs import write_tree
 
 from drivetl.coco.io import read_dataset
 from drivetl.coco.writing import write_dataset

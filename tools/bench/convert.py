@@ -52,12 +52,12 @@ STEPS = """
 import gc, json, sys, time
 from pathlib import Path
 from drivetl.adapters.kitti import read_kitti
-from drivetl.coco.build import Account, build_dataset
+from drivetl.convert.build import Account, build_dataset
 from drivetl.coco.files import image_size, read_text
-from drivetl.coco.split import SplitOptions, split_images
+from drivetl.convert.split import SplitOptions, split_images
 from drivetl.coco.taxonomy import load_taxonomy
 from drivetl.coco.writing import Lines, encode_datasets
-from drivetl.resources import shipped
+from drivetl.files.shipped import shipped
 gc.disable()
 start = time.process_time()
 root, out = Path(sys.argv[1]), Path(sys.argv[2])

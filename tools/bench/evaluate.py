@@ -126,12 +126,13 @@ def _sweep_side(side: str, data: str) -> dict[str, Any]:
 
     from drivetl.coco.io import read_dataset
     from drivetl.conditions import SETS
-    from drivetl.evaluation.cells import CLEAN, CellStore, image_keys
-    from drivetl.evaluation.sweep import Task, default_workers, load
-    from drivetl.evaluation.sweep import sweep as whole_sweep
     from drivetl.models.build import ModelSpec, build_model
     from drivetl.models.detector import Detector
-    from drivetl.models.precision import choose_device, choose_precision
+    from drivetl.models.precision import choose_precision
+    from drivetl.models.runtime import choose_device
+    from drivetl.robustness.detection_cache import CLEAN, CellStore, image_keys
+    from drivetl.robustness.sweep import Task, default_workers, load
+    from drivetl.robustness.sweep import sweep as whole_sweep
 
     dataset = read_dataset(Path(data))
     cells = [CLEAN, *((name, 3) for name in SETS["drive"])]
@@ -195,8 +196,8 @@ def _street(n_images: int, n_detections: int) -> tuple[dict[str, Any], list[dict
 def _ours(
     truth: dict[str, Any], results: list[dict[str, Any]]
 ) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-    from drivetl.evaluation import coco_ap
-    from drivetl.evaluation.store import match
+    from drivetl.metrics import coco_ap
+    from drivetl.metrics.match_store import match
 
     return lambda: coco_ap.summarize(match(truth, results)), lambda found: found.stats
 

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from drivetl.coco.files import read_rgb
 from drivetl.conditions import CATALOG, SETS, apply, pixel_seed
 from drivetl.console import table, track
+from drivetl.files.images import read_rgb
 
 TITLE = "Severity ladders"
 NOTE = (

@@ -19,16 +19,16 @@ from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.coco.records import Dataset, IgnoreRegion
 from drivetl.commands import dispatch
 from drivetl.config import load_config
-from drivetl.evaluation import coco_ap
-from drivetl.evaluation.ground_truth import Floats
-from drivetl.evaluation.measures import ratio_draws
-from drivetl.evaluation.operating import thresholds
-from drivetl.evaluation.results import load_results, save_results
-from drivetl.evaluation.statistics import Interval, draw_weights, percentile_interval
-from drivetl.evaluation.store import MatchStore, match
+from drivetl.files.shipped import shipped
+from drivetl.metrics import coco_ap
+from drivetl.metrics.match_store import MatchStore, match
+from drivetl.metrics.measures import ratio_draws
+from drivetl.metrics.operating import thresholds
+from drivetl.metrics.results import load_results, save_results
+from drivetl.metrics.statistics import Interval, draw_weights, percentile_interval
+from drivetl.metrics.truth import Floats
 from drivetl.models.checkpoint import load_detector
-from drivetl.resources import shipped
-from drivetl.training.distributed import Group
+from drivetl.processes import Group
 from drivetl.training.finetune import begin_or_continue
 from drivetl.training.validate import validate, validation_loader
 

@@ -13,9 +13,9 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from drivetl.models import memory, sparse
 from drivetl.models.build import ModelSpec, build_model, forward_uint8
-from drivetl.models.memory import keep_memory
 from drivetl.models.norm import FusedFrozenBatchNorm2d
-from drivetl.models.precision import choose_device, choose_precision
+from drivetl.models.precision import choose_precision
+from drivetl.models.runtime import choose_device, keep_memory
 
 TITLE = "Training step: torchvision's modules against drivetl's"
 NOTE = (

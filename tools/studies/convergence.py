@@ -14,9 +14,9 @@ import numpy as np
 from studies import city
 from studies.runs import DRAWS, Job, Scores, finished, worded
 
-from drivetl.coco.files import write_atomically
-from drivetl.evaluation.ground_truth import Floats
-from drivetl.evaluation.learning_curve import seed_multipliers
+from drivetl.files.write import write_atomically
+from drivetl.label_curve.fit import seed_multipliers
+from drivetl.metrics.truth import Floats
 
 PICTURE = Path(__file__).parents[2] / "docs" / "transfer.png"
 COLORS = {"full recipe": "#1f77b4", "features alone": "#d95f02", city.LONG: "#7570b3"}

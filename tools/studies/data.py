@@ -8,9 +8,9 @@ from pathlib import Path
 
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset
-from drivetl.coco.merge import Source, merge_datasets
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.coco.writing import write_dataset
+from drivetl.convert.merge import Source, merge_datasets
 
 DATASETS = Path(__file__).parents[2] / "datasets"
 

@@ -22,8 +22,8 @@ from drivetl.cli import main
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.coco.writing import write_dataset
-from drivetl.evaluation.ground_truth import Floats
-from drivetl.evaluation.results import Results, load_results
+from drivetl.metrics.results import Results, load_results
+from drivetl.metrics.truth import Floats
 
 SWEEPS = {
     **{

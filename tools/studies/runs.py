@@ -16,14 +16,14 @@ import numpy as np
 from drivetl import console
 from drivetl.coco.io import read_dataset
 from drivetl.config import load_config
-from drivetl.evaluation.ground_truth import Floats
-from drivetl.evaluation.learning_curve import class_draws, seed_multipliers
-from drivetl.evaluation.predict import predict
-from drivetl.evaluation.results import Results, concatenate, load_results, of_image, save_results
-from drivetl.evaluation.scored import interval
-from drivetl.evaluation.statistics import draw_weights
-from drivetl.evaluation.store import match
+from drivetl.label_curve.fit import class_draws, seed_multipliers
+from drivetl.metrics.match_store import match
+from drivetl.metrics.results import Results, concatenate, load_results, of_image, save_results
+from drivetl.metrics.statistics import draw_weights
+from drivetl.metrics.truth import Floats
 from drivetl.models.checkpoint import load_detector
+from drivetl.robustness.predict import predict
+from drivetl.robustness.score_cells import interval
 from drivetl.training.finetune import begin_or_continue
 
 LITE = Path(__file__).parents[2] / "configs" / "finetune" / "mobilenet_v2_lite.yaml"

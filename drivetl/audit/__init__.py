@@ -1,0 +1,1 @@
+"""The audit of a COCO dataset: findings, statistics and a page. Free of torch."""

@@ -1,0 +1,178 @@
+"""The audit as a page: one HTML file with everything in it, for a browser without a network."""
+
+from __future__ import annotations
+
+import base64
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from drivetl import console
+from drivetl.audit import charts as charts
+from drivetl.audit.findings import Example, Finding
+from drivetl.audit.run import Audit
+from drivetl.audit.thumbnails import Drawer, pictures
+from drivetl.draw.objects import jpeg
+from drivetl.files.images import Rgb
+
+_EXAMPLE_PX, _GALLERY_PX = 420, 760
+_EXAMPLE_PICTURES = 4
+_GALLERY = 12
+
+
+def html_page(result: Audit, seed: int = 0) -> str:
+    """The page of an audit. Pictures that cannot be read are left out; `seed` chooses the gallery."""
+    text = resources.files("drivetl.audit").joinpath("templates", "audit.html.j2").read_text("utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    numbers = result.statistics
+    drawer = Drawer(result.tables)
+    return environment.from_string(text).render(
+        name=result.tables.path.name,
+        source=str(result.tables.info.get("source", "")),
+        resize=f"short side {result.min_size:g} px, long side at most {result.max_size:g} px",
+        files_checked=result.files_checked,
+        facts=_facts(numbers["overview"]),
+        counts=result.counts(),
+        findings=_findings(result, drawer),
+        legend=charts.legend(numbers["size_px_after_resize"]),
+        charts=_charts(numbers),
+        classes=_classes(numbers["classes"]),
+        tables=_slices(numbers),
+        gallery=_gallery(drawer, seed),
+    )
+
+
+def _facts(overview: dict[str, int]) -> list[tuple[str, str]]:
+    return [
+        (f"{count:,}", label.replace("_", " ")) for label, count in overview.items() if label != "annotations"
+    ]
+
+
+def _findings(result: Audit, drawer: Drawer) -> list[dict[str, Any]]:
+    shown: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for finding in console.track(result.findings, "drawing findings"):
+        shown.append(
+            finding.as_dict()
+            | {
+                "first": finding.severity not in seen,
+                "amount": amount(finding),
+                "count_text": f"{finding.count:,}",
+                "examples": [_line(example) for example in finding.examples],
+                "pictures": [
+                    _picture(image, _line(example))
+                    for example, image in pictures(drawer, finding.examples, _EXAMPLE_PICTURES, _EXAMPLE_PX)
+                ],
+            }
+        )
+        seen.add(finding.severity)
+    return shown
+
+
+def _whole(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3g}" if value >= 1 else f"1/{1 / value:.3g}"
+
+
+def amount(finding: Finding) -> str:
+    """'12 of 345 boxes (3.5 %)'."""
+    share = finding.count / finding.total if finding.total else 0.0
+    rounded = "<0.1" if share < 0.0005 else f"{100 * share:.1f}"
+    percent = f" ({rounded} %)" if 0 < share < 1 and finding.total >= 20 else ""
+    if finding.unit in ("gaps", "datasets", "folders"):
+        return f"{finding.count:,} {finding.unit if finding.count != 1 else finding.unit.removesuffix('s')}"
+    return f"{finding.count:,} of {finding.total:,} {finding.unit}{percent}"
+
+
+def _line(example: Example) -> str:
+    number = "" if example.annotation_id is None else f"annotation {example.annotation_id}"
+    return ", ".join(part for part in (example.image, number, example.detail) if part)
+
+
+def _picture(image: Rgb, caption: str) -> dict[str, str]:
+    return {"source": "data:image/jpeg;base64," + base64.b64encode(jpeg(image)).decode(), "caption": caption}
+
+
+def _gallery(drawer: Drawer, seed: int) -> list[dict[str, str]]:
+    found = []
+    for row in console.track(drawer.gallery_rows(_GALLERY, seed), "drawing gallery"):
+        image = drawer.whole(row, _GALLERY_PX)
+        if image is not None:
+            found.append(_picture(image, drawer.tables.file_names[row]))
+    return found
+
+
+def _charts(numbers: dict[str, Any]) -> list[tuple[str, str, Markup]]:
+    """(title, explanation, SVG); the SVG escapes its own texts."""
+    per_image = numbers["objects_per_image"]
+    return [
+        (
+            "Size after the resize",
+            "Square root of width x height in px. Below 8 px little is learnt.",
+            Markup(charts.stacked(numbers["size_px_after_resize"], "px", _whole, [2, 8, 32, 96 * 1.33, 512])),  # noqa: S704
+        ),
+        (
+            "Shape",
+            "Width over height; left of 1: taller than wide.",
+            Markup(  # noqa: S704
+                charts.stacked(
+                    numbers["aspect_width_over_height"], "width / height", _ratio, [0.125, 0.5, 1, 2, 8]
+                )
+            ),
+        ),
+        (
+            "Place",
+            "Centres of the boxes over the image, the brighter the more.",
+            Markup(charts.heat_map(numbers["positions"])),  # noqa: S704
+        ),
+        (
+            "Objects per image",
+            f"Mean {per_image['mean']:.1f}, at most {per_image['max']}.",
+            Markup(charts.bars(per_image["edges"], per_image["counts"], "objects")),  # noqa: S704
+        ),
+    ]
+
+
+def _classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    most = max((row["objects"] for row in rows), default=0) or 1
+    return [
+        {
+            "name": row["name"],
+            "colour": charts.css_colour(row["name"]),
+            "objects": f"{row['objects']:,}",
+            "share": round(100 * row["objects"] / most, 1),
+            "images": f"{row['images']:,}",
+            "width": f"{row['median_width_px']:g} px",
+            "height": f"{row['median_height_px']:g} px",
+        }
+        for row in rows
+    ]
+
+
+def _slices(numbers: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """(title, columns, rows) for each attribute, the image sizes and the sequences."""
+    tables = [
+        (
+            f"Images by {name}",
+            [name, "images", "objects"],
+            [[value, f"{pair['images']:,}", f"{pair['objects']:,}"] for value, pair in values.items()],
+        )
+        for name, values in numbers["image_attributes"].items()
+    ]
+    tables += [
+        (f"Objects by {name}", [name, "objects"], [[value, f"{count:,}"] for value, count in values.items()])
+        for name, values in numbers["object_attributes"].items()
+    ]
+    for title, key in (("Image sizes", "image_sizes"), ("Longest sequences", "sequences")):
+        found = numbers[key]
+        rows = [[value, f"{count:,}"] for value, count in found["most_frequent"].items()]
+        if found["different"] > len(rows):
+            rows.append([f"... {found['different']:,} in all", ""])
+        if rows:
+            tables.append((title, [title.split()[-1].removesuffix("s"), "images"], rows))
+    return tables

@@ -1,0 +1,93 @@
+"""What a person sees: progress with time left, warnings, tables, the path written and the next command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence, Sized
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from drivetl.console.text import escape
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    out: Console
+    err: Console
+
+__all__ = ["escape", "progress_bar", "say", "table", "track", "warn", "wrote"]
+
+T = TypeVar("T")
+
+
+@cache
+def _console(name: str) -> Console:
+    """rich is loaded when there is something to say: a fast command is at work by then."""
+    from rich.console import Console
+
+    return Console(stderr=name == "err", highlight=False, emoji=False, soft_wrap=True)
+
+
+def __getattr__(name: str) -> Console:
+    """`out` and `err`."""
+    if name not in ("out", "err"):
+        raise AttributeError(name)
+    return _console(name)
+
+
+def warn(message: str) -> None:
+    """One line on stderr. Warnings never go to stdout, which scripts read."""
+    _console("err").print(f"[yellow]warning:[/] {escape(message)}")
+
+
+def say(message: str) -> None:
+    """One line for a person, on stdout."""
+    _console("out").print(escape(message))
+
+
+SHOWN_EVERY_S = 0.1
+"""Between two updates of a bar by `track`."""
+
+
+def progress_bar() -> Progress:
+    """A bar on stderr with count, time spent and time left; give every task `note=""`."""
+    from drivetl.console.progress import bar
+
+    return bar(_console("err"))
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
+    """Iterate with a progress bar."""
+    with progress_bar() as bar:
+        count = total if total is not None else len(items) if isinstance(items, Sized) else None
+        task = bar.add_task(description, total=count, note="")
+        done, shown_at = 0, 0.0
+        for item in items:
+            yield item
+            done += 1
+            now = time.monotonic()
+            if now - shown_at >= SHOWN_EVERY_S:  # telling the bar costs more than reading a label file
+                bar.update(task, completed=done)
+                shown_at = now
+        bar.update(task, completed=done)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; the first column is text, the others are right-aligned."""
+    from rich.table import Table
+
+    grid = Table(title=escape(title), title_justify="left", title_style="bold")
+    for number, name in enumerate(columns):
+        grid.add_column(name, justify="left" if number == 0 else "right")
+    for row in rows:
+        grid.add_row(*(escape(str(cell)) for cell in row))
+    _console("out").print(grid, soft_wrap=False)
+
+
+def wrote(path: Path, next_command: str = "") -> None:
+    """Say what was written and, where there is one, the command a person would run next."""
+    _console("out").print(f"wrote [bold]{escape(str(path))}[/]")
+    if next_command:
+        _console("out").print(f"next:  [cyan]{escape(next_command)}[/]")

@@ -1,0 +1,1 @@
+"""From source objects to a written dataset: build, split, check for leaks, account. Free of torch."""

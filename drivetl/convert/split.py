@@ -1,0 +1,322 @@
+"""Train and val without a leak: what belongs together (a drive, a clip, a day) never stands on both sides.
+
+Methods: `standard` (the published lists of a source), `sequence` (whole groups, stratified over classes and image
+attributes), `random` (image by image, with a warning), a file of val ids, and `auto`: the first of standard,
+sequence, random that applies. Everything is fixed by the seed and free of the platform's random generators.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from drivetl.coco.records import ImageRecord
+from drivetl.convert.split_file import read_split_file, sides_of
+from drivetl.errors import ConfigError, DataError
+
+METHODS = ("auto", "standard", "sequence", "random")
+
+
+@dataclass(frozen=True, slots=True)
+class StandardSplit:
+    """A published split: image ids (file names without folder and suffix) of both sides."""
+
+    name: str
+    train: frozenset[str]
+    val: frozenset[str]
+    applies: bool = True
+    """False where the images merely carry the same ids (another city's frame 000001)."""
+    why: str = ""
+    """Why it applies or not, in words for the person."""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitOptions:
+    """How to divide; the fields are the flags of `add_split_arguments`."""
+
+    method: str = "auto"
+    """auto, standard, sequence, random, or the path of a file that lists the val side."""
+    val_fraction: float = 0.2
+    """Wanted share of images in val, 0..1 exclusive."""
+    seed: int = 0
+    by: tuple[str, ...] = ("sequence",)
+    """What must stay together: `sequence` and names of image attributes (city, day, ...)."""
+    standard: StandardSplit | None = None
+    check_images: bool = False
+    """Also decode the images and look for near-duplicates across the split."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.val_fraction < 1:
+            raise ConfigError(
+                f"--val-fraction {self.val_fraction:g} is not between 0 and 1 - for example 0.2"
+            )
+        if not -(2**63) <= self.seed < 2**63:
+            raise ConfigError(f"--seed {self.seed} has more than 64 bits - for example 0")
+
+
+@dataclass(slots=True)
+class Split:
+    """The outcome: every image is in exactly one of the three lists, in the order given."""
+
+    train: list[ImageRecord]
+    val: list[ImageRecord]
+    left_out: list[ImageRecord] = field(default_factory=list)
+    """In neither: the gap of a split by time, or what a file does not name."""
+    method: str = ""
+    reason: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+def add_split_arguments(parser: argparse.ArgumentParser, standard: bool = True) -> None:
+    """The flags --split, --val-fraction, --seed, --by and --check-images."""
+    lists = "standard: the published lists; " if standard else ""
+    parser.add_argument(
+        "--split",
+        default="auto",
+        metavar="auto|" + ("standard|" if standard else "") + "sequence|random|FILE",
+        help=f"{lists}sequence: whole drives or clips; random: image by image; FILE: names of the val images or "
+        "sequences, one a line, or a json with lists `val` (and `train`); auto: the first that applies",
+    )
+    parser.add_argument(
+        "--val-fraction", type=float, default=0.2, metavar="SHARE", help="wanted share of val (0.2)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="fixes the split (0)")
+    parser.add_argument(
+        "--by",
+        default="sequence",
+        metavar="NAME[,NAME]",
+        help="what must stay together: sequence, and names of image attributes such as city or day",
+    )
+    parser.add_argument(
+        "--check-images",
+        action="store_true",
+        help="decode the images and look for near-duplicates across the split (slow)",
+    )
+
+
+def split_options(args: argparse.Namespace, standard: StandardSplit | None = None) -> SplitOptions:
+    """The options in parsed flags. Raises ConfigError for a share outside 0..1."""
+    by = tuple(name.strip() for name in str(args.by).split(",") if name.strip()) or ("sequence",)
+    return SplitOptions(args.split, args.val_fraction, args.seed, by, standard, args.check_images)
+
+
+def split_images(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
+    """Divide images into train and val.
+
+    Raises ConfigError for a method that cannot be used, DataError for a split file that names nothing and for two
+    images of one file.
+    """
+    _refuse_twice(images)
+    method = options.method
+    if method == "auto":
+        result = _auto(images, options)
+    elif method == "standard":
+        result = _standard(images, options.standard)
+    elif method == "sequence":
+        result = _by_group(images, options)
+    elif method == "random":
+        result = _random(images, options, "asked for")
+    else:
+        result = _from_file(images, Path(method))
+    for side, records in (("train", result.train), ("val", result.val)):
+        if not records:
+            result.warnings.append(f"{side} is empty: {len(images)} images could not be divided further")
+    return result
+
+
+def _refuse_twice(images: Iterable[ImageRecord]) -> None:
+    """Raises DataError when two images are one file: they could stand on both sides."""
+    first: dict[str, int] = {}
+    for image in images:
+        if first.setdefault(image.file_name, image.id) != image.id:
+            raise DataError(
+                f"images {first[image.file_name]} and {image.id} have the same file_name {image.file_name!r}",
+                remedy="keep one of them, or write their folders into file_name",
+            )
+
+
+def _auto(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
+    standard = options.standard
+    if standard is not None and standard.applies and options.by == ("sequence",):
+        ids = {_stem(image) for image in images}
+        if ids <= standard.train | standard.val and ids & standard.train and ids & standard.val:
+            return _standard(images, standard)
+    if options.by != ("sequence",) or any(image.sequence for image in images):
+        return _by_group(images, options)
+    result = _random(images, options, "no image says which drive or clip it is from")
+    if images:
+        result.warnings.append(
+            "only a random split is possible, because no image has a sequence: frames of one drive may stand on "
+            "both sides, so the val score will be too good"
+        )
+    return result
+
+
+def _standard(images: Sequence[ImageRecord], standard: StandardSplit | None) -> Split:
+    if standard is None:
+        raise ConfigError("--split standard: this source has no published split - use --split sequence")
+    known = standard.train | standard.val
+    stranger = next((image for image in images if _stem(image) not in known), None)
+    if stranger is not None:
+        raise ConfigError(
+            f"--split standard: image {stranger.file_name!r} is in neither list of {standard.name} - "
+            "use --split sequence"
+        )
+    if not standard.applies:
+        raise ConfigError(f"--split standard: {standard.why} - use --split sequence")
+    train = [image for image in images if _stem(image) in standard.train]
+    val = [image for image in images if _stem(image) in standard.val]
+    return Split(train, val, method="standard", reason=standard.why or standard.name)
+
+
+def _by_group(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
+    groups = group_images(images, options.by)
+    what = " and ".join(options.by)
+    if len(groups) == 1 and len(images) > 1:
+        if options.by != ("sequence",):
+            raise ConfigError(
+                f"--by {','.join(options.by)}: all {len(images)} images hang together (by {what}, or by a "
+                "sequence they share) - group by something finer"
+            )
+        return _by_time(images, options)
+    from drivetl.convert.stratify import choose_val_groups  # numpy comes with it
+
+    val_keys = choose_val_groups(groups, options.val_fraction, options.seed)
+    chosen = {image.id for key in val_keys for image in groups[key]}
+    result = Split(
+        [image for image in images if image.id not in chosen],
+        [image for image in images if image.id in chosen],
+        method="sequence",
+        reason=f"{len(groups)} groups by {what}, stratified over classes and attributes",
+    )
+    share = len(result.val) / len(images) if images else options.val_fraction
+    if abs(share - options.val_fraction) > max(0.1, options.val_fraction / 2):
+        result.warnings.append(
+            f"val holds {share:.0%} of the images, {options.val_fraction:.0%} were asked for: {len(groups)} whole "
+            f"groups allow no better balance of images, classes and attributes"
+        )
+    alone = sum(not image.sequence for image in images)
+    if alone and options.by == ("sequence",):
+        result.warnings.append(
+            f"{alone} of {len(images)} images have no sequence; each is its own group, neighbours among them may "
+            "stand on both sides"
+        )
+    return result
+
+
+def group_images(images: Iterable[ImageRecord], by: Sequence[str]) -> dict[str, list[ImageRecord]]:
+    """What must stay together: images that share a value of any name in `by`, or a sequence, directly or through
+    others. An image that says nothing is its own group. The key is the smallest file name of the group.
+
+    Raises ConfigError when a name is neither `sequence` nor an attribute of any image, DataError for two images of
+    one file.
+    """
+    records = list(images)
+    _refuse_twice(records)
+    for name in by:
+        if name != "sequence" and records and not any(name in image.attributes for image in records):
+            known = sorted({key for image in records for key in image.attributes})
+            raise ConfigError(
+                f"--by {name}: no image has this attribute - choose from {', '.join(['sequence', *known])}"
+            )
+    parent = list(range(len(records)))
+
+    def find(number: int) -> int:
+        while parent[number] != number:
+            parent[number] = parent[parent[number]]
+            number = parent[number]
+        return number
+
+    first: dict[tuple[str, str], int] = {}
+    for number, image in enumerate(records):
+        tokens = [("sequence", image.sequence)] if image.sequence else []
+        tokens += [(name, str(image.attributes[name])) for name in by if name in image.attributes]
+        for token in tokens:
+            parent[find(number)] = find(first.setdefault(token, number))
+    members: dict[int, list[ImageRecord]] = {}
+    for number, image in enumerate(records):
+        members.setdefault(find(number), []).append(image)
+    keyed = ((min(image.file_name for image in group), group) for group in members.values())
+    return dict(sorted(keyed, key=lambda pair: pair[0]))
+
+
+def _by_time(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
+    """One drive only: its last frames are val, and a gap between the two sides belongs to neither."""
+    ordered = sorted(
+        images, key=lambda image: (image.frame_index is None, image.frame_index, image.file_name)
+    )
+    count = len(ordered)
+    val = min(max(1, round(options.val_fraction * count)), count - 1)
+    gap = min(max(1, round(0.05 * count)), count - val - 1) if count >= 5 else 0
+    rank = {image.id: number for number, image in enumerate(ordered)}
+    border = count - val
+    return Split(
+        [image for image in images if rank[image.id] < border - gap],
+        [image for image in images if rank[image.id] >= border],
+        [image for image in images if border - gap <= rank[image.id] < border],
+        method="time",
+        reason=f"all {count} images are of one sequence: its end is val",
+        warnings=[
+            f"all images are of one sequence, so the split is by time: the last {val} frames are val, {gap} before "
+            "them are left out as a gap. Both sides show the same place; the val score will be too good"
+        ],
+    )
+
+
+def _random(images: Sequence[ImageRecord], options: SplitOptions, reason: str) -> Split:
+    ordered = sorted(images, key=lambda image: _shuffle_key(options.seed, image.file_name))
+    count = min(max(1, round(options.val_fraction * len(images))), len(images) - 1) if len(images) > 1 else 0
+    chosen = {image.id for image in ordered[:count]}
+    result = Split(
+        [image for image in images if image.id not in chosen],
+        [image for image in images if image.id in chosen],
+        method="random",
+        reason=reason,
+    )
+    shared = {image.sequence for image in result.train} & {image.sequence for image in result.val} - {""}
+    if shared:
+        result.warnings.append(
+            f"a random split puts frames of {len(shared)} sequences on both sides: the val score will be too good; "
+            "--split sequence avoids it"
+        )
+    return result
+
+
+def _shuffle_key(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+
+def _from_file(images: Sequence[ImageRecord], path: Path) -> Split:
+    if not os.path.isfile(path):  # noqa: PTH113 - a name too long for a file is no file
+        raise ConfigError(
+            f"--split {str(path)[:200]}: neither one of {', '.join(METHODS)} nor a file that exists"
+        )
+    lists = read_split_file(path)
+    side = sides_of(images, lists, path)
+    rest = "left out" if "train" in lists else "train"
+    at = {image.id: side.get(image.id, rest) for image in images}
+    train, val, left_out = (
+        [image for image in images if at[image.id] == name] for name in ("train", "val", "left out")
+    )
+    result = Split(train, val, left_out, "file", path.name)
+    shared = {image.sequence for image in result.train} & {image.sequence for image in result.val} - {""}
+    if shared:
+        result.warnings.append(
+            f"{path.name} puts {len(shared)} sequences on both sides, the first is {min(shared)!r}: neighbouring "
+            "frames leak, the val score will be too good"
+        )
+    return result
+
+
+def _stem(image: ImageRecord) -> str:
+    return stem(image.file_name)
+
+
+def stem(file_name: str) -> str:
+    """The name without folder and suffix; PurePosixPath says the same in ten times the time."""
+    name = file_name.rpartition("/")[2]
+    return name if name.rfind(".") <= 0 else name[: name.rfind(".")]

@@ -1,0 +1,319 @@
+"""Boxes, masks, ignore regions and labels on pictures, and contact sheets of many pictures.
+
+Everything takes and returns (H, W, 3) uint8 RGB and leaves its input as it was. A class has the same colour in
+every picture of the project, because the colour follows from its name alone.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from drivetl.coco.boxes import area, intersection
+from drivetl.coco.masks import Mask
+from drivetl.files.images import Rgb
+
+Colour = tuple[int, int, int]
+"""RGB, 0..255."""
+
+_KNOWN: dict[str, Colour] = {
+    "car": (38, 165, 255),
+    "van": (116, 124, 255),
+    "truck": (255, 149, 0),
+    "bus": (255, 214, 10),
+    "tram": (191, 90, 242),
+    "train": (191, 90, 242),
+    "pedestrian": (255, 69, 92),
+    "person": (255, 69, 92),
+    "person_sitting": (255, 142, 174),
+    "rider": (255, 105, 240),
+    "cyclist": (50, 215, 75),
+    "bicycle": (128, 240, 190),
+    "motorcycle": (0, 210, 200),
+    "traffic light": (220, 255, 80),
+    "traffic sign": (200, 160, 120),
+    "misc": (170, 190, 215),
+}
+_PAPER: Colour = (24, 26, 30)
+_INK: Colour = (236, 238, 242)
+_IGNORED: Colour = (225, 225, 225)
+_FAR = 100_000.0
+
+
+def colour_of(name: str) -> Colour:
+    """The RGB colour of a class: fixed for the common driving classes, a hash of the name for the others."""
+    key = name.strip().lower()
+    if key in _KNOWN:
+        return _KNOWN[key]
+    digest = hashlib.sha256(key.encode()).digest()
+    hue, light = digest[0] / 256, (0.55, 0.65, 0.75)[digest[1] % 3]
+    red, green, blue = colorsys.hls_to_rgb(hue, light, 0.85)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def draw_objects(
+    image: Rgb,
+    boxes_xyxy: npt.ArrayLike,
+    labels: Sequence[int | str],
+    scores: Sequence[float] | None = None,
+    colours: Sequence[Colour] | None = None,
+    masks: Sequence[Mask | None] | None = None,
+    ignore_boxes: npt.ArrayLike | None = None,
+    categories: Sequence[str] = (),
+    *,
+    ignore_masks: Sequence[Mask | None] | None = None,
+    width: int | None = None,
+    dashed: bool = False,
+    show_labels: bool = True,
+) -> Rgb:
+    """Draw N objects and M ignore regions on a copy of the image.
+
+    boxes_xyxy, ignore_boxes: (N, 4), (M, 4) px of `image`; boxes that are not finite are left out.
+    labels: category ids 1..K (named by `categories`) or texts. scores: 0..1, written after the label.
+    masks, ignore_masks: (H, W) of 0 and 1 each, or None. colours: RGB per object; default: by class name.
+    width: scale the picture to this width first, so that lines and letters stay sharp. dashed: for a second set
+    of boxes laid over a first one.
+    """
+    scale = 1.0 if width is None else width / image.shape[1]
+    canvas = image.copy() if width is None else resize_to_width(image, width)
+    names = [_name(label, categories) for label in labels]
+    paints = list(colours) if colours is not None else [colour_of(name) for name in names]
+    boxes, ignored = _as_boxes(boxes_xyxy) * scale, _as_boxes(ignore_boxes) * scale
+    thickness = max(1, round(max(canvas.shape[:2]) / 640))
+    for number, box in enumerate(ignored):
+        if np.isfinite(box).all():
+            _hatch(canvas, box, _mask_at(ignore_masks, number, canvas), thickness)
+    usable = [number for number in range(len(boxes)) if np.isfinite(boxes[number]).all()]
+    for number in usable:
+        mask = _mask_at(masks, number, canvas)
+        if mask is not None:
+            _fill(canvas, mask, paints[number])
+    usable.sort(
+        key=lambda number: -abs(float(area(boxes[number : number + 1])[0]))
+    )  # small boxes stay visible on top of large ones
+    for number in usable:
+        _outline(canvas, boxes[number], paints[number], thickness, dashed)
+    if show_labels:
+        texts = [name if scores is None else f"{name} {scores[i]:.2f}" for i, name in enumerate(names)]
+        _write_labels(canvas, [(boxes[i], _one_line(texts[i]), paints[i]) for i in usable])
+    return canvas
+
+
+def resize_to_width(image: Rgb, width: int) -> Rgb:
+    """The picture at another width in px, its aspect kept."""
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    way = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
+
+
+def contact_sheet(tiles: Sequence[tuple[str, Rgb]], columns: int, tile_width: int) -> Rgb:
+    """One picture of many: each tile scaled to `tile_width` px under its title, `columns` a row.
+
+    Raises ValueError without tiles.
+    """
+    if not tiles:
+        raise ValueError("a contact sheet needs at least one tile")
+    columns = max(1, min(columns, len(tiles)))
+    gap, font = 8, _font(13)
+    bar = 20
+    scaled = [
+        image if image.shape[1] == tile_width else resize_to_width(image, tile_width) for _, image in tiles
+    ]
+    rows = [range(start, min(start + columns, len(tiles))) for start in range(0, len(tiles), columns)]
+    heights = [max(scaled[i].shape[0] for i in row) + bar for row in rows]
+    sheet_width = columns * tile_width + (columns + 1) * gap
+    sheet = Image.new("RGB", (sheet_width, sum(heights) + (len(rows) + 1) * gap), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    top = gap
+    for row, height in zip(rows, heights, strict=True):
+        for place, i in enumerate(row):
+            left = gap + place * (tile_width + gap)
+            pen.text((left, top + 1), _shorten(tiles[i][0], font, tile_width), fill=_INK, font=font)
+            sheet.paste(Image.fromarray(scaled[i]), (left, top + bar))
+        top += height + gap
+    return np.asarray(sheet, np.uint8)
+
+
+def legend(names: Sequence[str], width: int) -> Rgb:
+    """A strip of the given width in px that names each class beside its colour, and the hatching."""
+    font, line = _font(14), 26
+    entries = [(_one_line(name), colour_of(name)) for name in names] + [("ignored", _IGNORED)]
+    places, left, top = [], 10, 6
+    for name, _ in entries:
+        needed = int(font.getlength(name)) + 40
+        if left + needed > width and left > 10:
+            left, top = 10, top + line
+        places.append((left, top))
+        left += needed
+    strip = Image.new("RGB", (width, top + line), _PAPER)
+    pen = ImageDraw.Draw(strip)
+    for (name, paint), (x, y) in zip(entries, places, strict=True):
+        if name == "ignored":
+            patch = np.full((14, 14, 3), 60, np.uint8)
+            _hatch(patch, np.array([0.0, 0.0, 14.0, 14.0]), None, 1)
+            strip.paste(Image.fromarray(patch), (x, y + 2))
+        else:
+            pen.rectangle((x, y + 2, x + 13, y + 15), fill=paint)
+        pen.text((x + 20, y), name, fill=_INK, font=font)
+    return np.asarray(strip, np.uint8)
+
+
+def jpeg(image: Rgb, quality: int = 85) -> bytes:
+    """The picture as the bytes of a JPEG file, for pages that carry many."""
+    flag = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flag)
+    assert done
+    return bytes(data)
+
+
+def png(image: Rgb) -> bytes:
+    """The picture as the bytes of a PNG file."""
+    done, data = cv2.imencode(
+        ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 6]
+    )
+    assert done
+    return bytes(data)
+
+
+def _name(label: int | str, categories: Sequence[str]) -> str:
+    if isinstance(label, str):
+        return label
+    return categories[int(label) - 1] if 1 <= int(label) <= len(categories) else f"class {int(label)}"
+
+
+def _one_line(text: str) -> str:
+    """The text as Pillow can measure it: line breaks and other control characters become spaces."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _as_boxes(boxes: npt.ArrayLike | None) -> npt.NDArray[np.float64]:
+    """(N, 4), clamped to where OpenCV's integer coordinates hold."""
+    array = np.asarray(() if boxes is None else boxes, np.float64).reshape(-1, 4)
+    return np.clip(array, -_FAR, _FAR)  # NaN stays NaN; infinities become far away and are cut by the canvas
+
+
+def _mask_at(masks: Sequence[Mask | None] | None, number: int, canvas: Rgb) -> npt.NDArray[np.bool_] | None:
+    """(H, W) bool at the canvas's size."""
+    mask = None if masks is None else masks[number]
+    if mask is None:
+        return None
+    height, width = canvas.shape[:2]
+    array = np.asarray(mask, np.uint8)
+    if array.shape != (height, width):
+        array = np.asarray(cv2.resize(array, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return array > 0
+
+
+def _fill(canvas: Rgb, mask: npt.NDArray[np.bool_], paint: Colour) -> None:
+    """Lay a translucent colour over the mask, with a clear rim."""
+    canvas[mask] = (canvas[mask] * 0.55 + np.array(paint) * 0.45).astype(np.uint8)
+    rims, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, rims, -1, paint, 1, cv2.LINE_AA)
+
+
+def _hatch(
+    canvas: Rgb, box: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_] | None, thickness: int
+) -> None:
+    """Diagonal stripes: here nobody says what there is."""
+    height, width = canvas.shape[:2]
+    x1, y1 = max(0, int(np.floor(box[0]))), max(0, int(np.floor(box[1])))
+    x2, y2 = min(width, int(np.ceil(box[2]))), min(height, int(np.ceil(box[3])))
+    if x2 <= x1 or y2 <= y1:
+        return
+    part = canvas[y1:y2, x1:x2]
+    rows, columns = np.mgrid[y1:y2, x1:x2]
+    period = 6 * thickness + 2
+    inside = np.ones(part.shape[:2], np.bool_) if mask is None else mask[y1:y2, x1:x2]
+    phase = (rows + columns) % period
+    for lit, paint, share in ((phase < 1 + thickness, _IGNORED, 0.65), (phase > 1 + thickness, _PAPER, 0.25)):
+        chosen = lit & inside
+        part[chosen] = (part[chosen] * (1 - share) + np.array(paint) * share).astype(np.uint8)
+    if mask is None:
+        cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), _IGNORED, 1)
+
+
+def _outline(canvas: Rgb, box: npt.NDArray[np.float64], paint: Colour, thickness: int, dashed: bool) -> None:
+    """A box with a dark rim, so that it shows on a bright sky and on a dark road."""
+    x1, y1, x2, y2 = (round(float(value)) for value in box)
+    corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
+    if not dashed:
+        rim = thickness // 2 + 1  # outside only: inside it would cover small objects
+        cv2.rectangle(canvas, (x1 - rim, y1 - rim), (x2 + rim, y2 + rim), (0, 0, 0), 1)
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), paint, thickness)
+        return
+    height, width = canvas.shape[:2]
+    for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
+        ax, bx = (min(max(x, -9), width + 9) for x in (ax, bx))
+        ay, by = (min(max(y, -9), height + 9) for y in (ay, by))
+        cv2.line(canvas, (ax, ay), (bx, by), (0, 0, 0), thickness)
+        length = max(abs(bx - ax), abs(by - ay), 1)
+        for start in range(0, length, 10):
+            a, b = (
+                (round(ax + (bx - ax) * t / length), round(ay + (by - ay) * t / length))
+                for t in (start, min(start + 6, length))
+            )
+            cv2.line(canvas, a, b, paint, thickness)
+
+
+def _write_labels(canvas: Rgb, entries: list[tuple[npt.NDArray[np.float64], str, Colour]]) -> None:
+    """A chip with the text at each box where it hides least; none where it would hide an object."""
+    if not entries:
+        return
+    height, width = canvas.shape[:2]
+    font = _font(min(22, max(11, round(max(canvas.shape[:2]) / 85))))
+    ascent, descent = font.getmetrics() if isinstance(font, ImageFont.FreeTypeFont) else (10, 2)
+    tall = ascent + descent
+    picture = Image.fromarray(canvas)
+    pen = ImageDraw.Draw(picture)
+    objects = np.array([box for box, _, _ in entries])
+    taken, hidden = np.zeros((0, 4)), np.zeros(len(entries))
+    for box, text, paint in entries:
+        wide = font.getlength(text) + 6
+        columns = np.clip([box[0], box[2] - wide], 0, max(0.0, width - wide))
+        rows = [y for y in (box[1] - tall - 1, box[3] + 1, box[1] + 1) if 0 <= y <= height - tall]
+        chips = np.array([(x, y, x + wide, y + tall) for y in rows for x in columns]).reshape(-1, 4)
+        chips = chips[intersection(chips, taken).sum(axis=1) == 0]
+        if not len(chips):
+            continue
+        share = intersection(chips, objects) / np.maximum(area(objects), 1.0)  # (chips, objects)
+        worst = (share + np.where(share > 0, hidden, 0)).max(axis=1)
+        best = int(np.argmin(np.round(worst, 2)))
+        if worst[best] > 0.5:
+            continue
+        hidden += share[best]
+        taken = np.concatenate([taken, chips[best : best + 1]])
+        x, y = float(chips[best][0]), float(chips[best][1])
+        pen.rectangle((x, y, x + wide - 1, y + tall - 1), fill=paint)
+        light = paint[0] * 0.299 + paint[1] * 0.587 + paint[2] * 0.114 > 115
+        pen.text((x + 3, y), text, fill=(0, 0, 0) if light else (255, 255, 255), font=font)
+    canvas[:] = np.asarray(picture)
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The text, its beginning left out where it is too long: the end of a file name tells more."""
+    text = _one_line(text)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength("…" + text) > width:
+        text = text[1:]
+    return "…" + text
+
+
+@lru_cache
+def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """DejaVu Sans, which comes with matplotlib and knows more alphabets than Pillow's own font."""
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is not None and spec.origin is not None:
+        file = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if file.is_file():
+            return ImageFont.truetype(str(file), size_px)
+    return ImageFont.load_default(size_px)

@@ -1,0 +1,1 @@
+"""Files: atomic writes, safe paths, bounded images, shipped files. Imports nothing but errors."""

@@ -1,0 +1,1 @@
+"""How many labels do I need: AP against label count."""

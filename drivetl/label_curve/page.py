@@ -1,0 +1,225 @@
+"""The page of `drivetl budget`, and its numbers in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from drivetl.draw.svg_charts import Series, legend, line_chart
+from drivetl.label_curve.fit import REACH
+from drivetl.report.html import read_template, render
+from drivetl.report.texts import DASH, percent, signed, signed_span, span
+
+Document = Mapping[str, Any]
+
+
+def sentences(results: Document) -> list[str]:
+    """What the next frames buy, what a target takes, what transfer is worth: computed, and silent on what is not known."""
+    metric = results["protocol"]["metric"]
+    found = []
+    for name, regime in results["metrics"][metric]["regimes"].items():
+        found.append(_next(name, regime, metric) if regime["next"] else f"{name}: {regime['why_not']}.")
+        if regime["target"]:
+            found.append(
+                f"{metric} {percent(regime['target']['value'])} takes {_target(regime['target'])} with {name}."
+            )
+    return found + _gains(results["metrics"][metric]["gains"], metric)
+
+
+def _next(name: str, regime: Document, metric: str) -> str:
+    step = regime["next"]
+    gain, most = step["gain"], step["mostly"]
+    what = f", mostly {most} ({signed(step['per_class'][most]['point'])})" if most else ""
+    nothing = "; it may be nothing" if gain["low"] is not None and gain["low"] < 0.0005 else ""
+    return (
+        f"With {name}, the next {step['frames']:,} frames buy about {signed(gain['point'])} {metric} "
+        f"(95 %: {signed_span(gain) or 'unknown'}){what}{nothing}."
+    )
+
+
+def _gains(gains: Sequence[Document], metric: str) -> list[str]:
+    """A sentence per pair of regimes: the difference at the smallest and the largest label count."""
+    found = []
+    for name, over in dict.fromkeys((row["regime"], row["over"]) for row in gains):
+        mine = [row for row in gains if row["regime"] == name]
+        parts = []
+        for row in dict.fromkeys((0, len(mine) - 1)):
+            frames, gain = mine[row]["frames"], mine[row]["gain"]
+            told = gain["low"] is None or not gain["low"] <= 0 <= gain["high"]
+            parts.append(
+                f"{signed(gain['point'])} {metric} at {frames:,} frames (95 %: {signed_span(gain) or 'unknown'}"
+                f"{'' if told else ', which may be nothing'})"
+            )
+        found.append(f"{name} against {over}: {' and '.join(parts)}.")
+    return found
+
+
+def _target(target: Document) -> str:
+    frames, most, least = target["frames"], f"more than {target['most']:,}", target["least"]
+    low, high = (
+        most if count is None else f"{least:,} or fewer" if count <= least else f"{count:,.0f}"
+        for count in (frames["low"], frames["high"])
+    )
+    if frames["point"] is None:
+        return f"{most} frames" + ("" if frames["low"] is None else f" (95 %: from {low})")
+    if frames["point"] <= least:
+        reach = "" if frames["high"] == frames["point"] else f"; 95 %: up to {high}"
+        return f"at most {least:,} frames (the smallest count tried{reach})"
+    return f"about {frames['point']:,.0f} frames (95 %: {low} to {high})"
+
+
+def table(results: Document) -> tuple[list[str], list[dict[str, Any]]]:
+    """(column names, rows of name, note and cells): every regime at every label count, and the gains."""
+    metric = results["protocol"]["metric"]
+    other = "AP50" if metric == "AP" else "AP"
+    regimes, more = results["metrics"][metric]["regimes"], results["metrics"][other]["regimes"]
+    gains = {(row["regime"], row["frames"]): row for row in results["metrics"][metric]["gains"]}
+    pairs = list(dict.fromkeys((row["regime"], row["over"]) for row in gains.values()))
+    columns = [f"{name}{part}" for name in regimes for part in (f" {metric}", f" {other}")]
+    columns += [f"{name} - {over}" for name, over in pairs]
+    rows = []
+    for n, count in enumerate(results["protocol"]["budgets"]):
+        drives = sorted({row["drives"] for row in results["runs"] if row["frames"] == count})
+        cells = []
+        for name in regimes:
+            cells += [_cell(regimes[name]["points"][n]["value"]), _cell(more[name]["points"][n]["value"])]
+        cells += [_signed_cell(gains[name, count]["gain"]) for name, _ in pairs]
+        rows.append({"name": f"{count:,}", "note": f"{DASH.join(map(str, drives[:1] + drives[1:][-1:]))} drives",
+                     "cells": cells})  # fmt: skip
+    return columns, rows
+
+
+def _cell(interval: Document) -> dict[str, str]:
+    return {"value": percent(interval["point"]), "span": span(interval)}
+
+
+def _signed_cell(interval: Document) -> dict[str, str]:
+    return {"value": signed(interval["point"]), "span": signed_span(interval)}
+
+
+def _classes(results: Document) -> list[dict[str, Any]]:
+    """A table per regime: every class at every label count, and what the next frames buy it."""
+    metric = results["protocol"]["metric"]
+    parts = []
+    for name, regime in results["metrics"][metric]["regimes"].items():
+        step = regime["next"]
+        rows = []
+        for kind, objects in results["data"]["objects"].items():
+            cells = [_cell(point["per_class"][kind]) for point in regime["points"]]
+            cells += [_signed_cell(step["per_class"][kind])] if step else []
+            rows.append({"name": kind, "note": f"{objects:,} objects", "cells": cells})
+        columns = [f"{count:,}" for count in results["protocol"]["budgets"]]
+        lead = f"{metric} in percent. Objects are those of all {results['data']['train_images']:,} frames."
+        if step:
+            columns.append(f"next {step['frames']:,}")
+            lead += (
+                " The last column is read off a curve of each class's own; a dash: its points follow none."
+            )
+        parts.append({"regime": name, "lead": lead, "columns": columns, "rows": rows})
+    return parts
+
+
+def build_budget_report(results: Document) -> str:
+    """One HTML file that opens anywhere, from a document of schema `drivetl.budget/1`."""
+    metric = results["protocol"]["metric"]
+    regimes = results["metrics"][metric]["regimes"]
+    columns, rows = table(results)
+    classes = _classes(results)
+    sections = [("curve", "Curve"), ("table", "In numbers")]
+    sections += [(f"class-{n}", f"By class: {part['regime']}") for n, part in enumerate(classes, 1)]
+    return render(
+        "label_curve/label_curve",
+        results=results,
+        metric=metric,
+        sentences=sentences(results),
+        sections=[*sections, ("how", "How it was measured")],
+        plot=_plots(results),
+        missing=[(name, one["why_not"]) for name, one in regimes.items() if one["why_not"]],
+        columns=columns,
+        table=rows,
+        classes=classes,
+        facts=_facts(results),
+        style=Markup(read_template("style.css")),  # noqa: S704 - a file of this package
+    )
+
+
+def _plots(results: Document) -> Markup:
+    """The plot twice, for a wide page and for a phone."""
+    metric, counts = results["protocol"]["metric"], results["protocol"]["budgets"]
+    regimes = results["metrics"][metric]["regimes"]
+    series = [
+        _series(name, regime, counts[-1], n - (len(regimes) - 1) / 2)
+        for n, (name, regime) in enumerate(regimes.items())
+    ]
+    tops = [value for one in series for _, low, high in (*one.whiskers, *one.band) for value in (low, high)]
+    label = "; ".join(note for one in series for note in one.notes)
+    marks = [*counts, round(REACH * counts[-1])] if any(one.beyond for one in series) else counts
+    return legend(list(regimes)) + Markup("").join(
+        Markup('<div class="only-{}">{}</div>').format(
+            kind,
+            line_chart(series, label=label, x_label="labelled frames, log", y_max=1.06 * max([10.0, *filter(math.isfinite, tops)]),
+                       x_ticks=[(math.log(x), f"{x:,}") for x in marks], width=width, height=height),
+        )
+        for kind, width, height in (("wide", 720, 330), ("narrow", 340, 250))
+    )  # fmt: skip
+
+
+def _series(name: str, regime: Document, last: int, place: float) -> Series:
+    """Points stand a little beside one another, so that the intervals of several regimes can be read."""
+    values = [(point["frames"], point["value"]) for point in regime["points"]]
+    xs = [math.log(count) + 0.025 * place for count, _ in values]
+    line = [
+        (math.log(x), 100 * y, 100 * low, 100 * high)
+        for x, y, low, high in (regime["curve"] or {"line": ()})["line"]
+    ]
+    edge = math.log(last) + 1e-9
+    return Series(
+        name,
+        [(x, _hundred(value["point"])) for x, (_, value) in zip(xs, values, strict=True)],
+        [(x, low, high) for x, _, low, high in line],
+        [f"{name}, {count:,} frames: {percent(value['point'])} ({span(value)})" for count, value in values],
+        [(x, _hundred(value["low"]), _hundred(value["high"])) for x, (_, value) in zip(xs, values, strict=True)],
+        [(x, y) for x, y, _, _ in line if x <= edge],
+        [(x, y) for x, y, _, _ in line if x >= edge - 2e-9],
+    )  # fmt: skip
+
+
+def _hundred(value: float | None) -> float:
+    return math.nan if value is None else 100 * value
+
+
+def at_each(steps: Sequence[int], wanted: int | None) -> str:
+    """In words: the optimiser steps that a regime's runs make at each label count, and where they come from."""
+    same = len(set(steps)) == 1
+    made = (
+        f"{steps[0]:,} optimiser steps at every count"
+        if same
+        else f"{', '.join(f'{one:,}' for one in steps)} optimiser steps"
+    )
+    if wanted is None:
+        return made if same else f"{made}, by its recipe for each count"
+    return made if set(steps) == {wanted} else f"{made}: the whole epochs nearest to {wanted:,}"
+
+
+def _facts(results: Document) -> list[tuple[str, str]]:
+    data, protocol, metric = results["data"], results["protocol"], results["protocol"]["metric"]
+    facts = [
+        ("data", f"{data['train_images']:,} frames of {data['train_drives']} drives to choose from; judged on "
+                 f"{data['val_images']:,} frames of {data['val_drives']} drives; hash {data['hash']}"),
+        ("subsets", "nested: whole drives in an order that each seed draws anew, the last drive cut to the count, evenly in time"),
+        ("intervals", protocol["intervals"]),
+        ("not covered", "other frames than those in data.train: the more of them a count takes, the less seeds can differ; and "
+                        "the best epoch is chosen on the same validation drives, with equally many looks at every count"),
+    ]  # fmt: skip
+    for name, one in protocol["regimes"].items():
+        facts.append(
+            (name, f"{one['arch']} from {one['start']}, {at_each(one['steps'], one['steps_wanted'])}")
+        )
+        curve = results["metrics"][metric]["regimes"][name]["curve"]
+        if curve:
+            facts.append((f"curve of {name}", f"{metric}(n) = {curve['a']:.3f} - {curve['b']:.3g} n^-{curve['c']:.3g}, off the "
+                          f"points by {percent(curve['largest_misfit'])} at most; not followed beyond {round(REACH * protocol['budgets'][-1]):,} frames"))  # fmt: skip
+    return facts

@@ -1,0 +1,238 @@
+"""The runs behind `drivetl budget`: one training per (regime, label count, seed), and what they measured.
+
+What has finished stands in rows.jsonl and is never trained again; a killed training goes on from its saved state.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivetl import console
+from drivetl.coco.io import write_dataset
+from drivetl.coco.records import ImageRecord
+from drivetl.config import load_config
+from drivetl.convert.split import group_images
+from drivetl.errors import CheckpointError, DataError
+from drivetl.files.write import write_atomically
+from drivetl.label_curve.fit import class_draws, gain_documents, regime_document, seed_multipliers
+from drivetl.label_curve.plan import ROWS, Cell, Plan, compared, config_hash, label_order, objects
+from drivetl.metrics import coco_ap
+from drivetl.metrics.match_store import match
+from drivetl.metrics.measures import METRICS
+from drivetl.metrics.results import load_results
+from drivetl.metrics.statistics import draw_weights, few_units
+from drivetl.metrics.truth import Floats, GroundTruth, from_dataset
+from drivetl.training.finetune import begin_or_continue
+from drivetl.training.trainer import BEST_DETECTIONS
+
+Row = dict[str, Any]
+
+
+class Rows:
+    """rows.jsonl: one line per finished run."""
+
+    def __init__(self, plan: Plan):
+        """Read what is there. Raises DataError for a line that is none, or of other data or another configuration."""
+        self.plan, self.path = plan, plan.out / ROWS
+        self.known: dict[Cell, Row] = {}
+        lines = self.path.read_text("utf-8").splitlines() if self.path.is_file() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                cell, row = _parsed(line)
+                self._check(row, cell)
+            except DataError as error:
+                raise error.at(self.path, number) from None
+            self.known[cell] = row
+
+    def _check(self, row: Row, cell: Cell) -> None:
+        """What the plan does not ask for may have been made in any way, of the same data."""
+        name, count, seed = cell
+        if row["data"] != self.plan.data_hash:
+            raise DataError(
+                "this run learnt from or was judged on another dataset", remedy="name another --out"
+            )
+        if cell not in self.plan.cells():
+            return
+        wanted = self.plan.config(cell)
+        if row["config"] != config_hash(wanted):
+            before, now = self.plan.out / row["run"] / "config.yaml", compared(wanted)
+            old = compared(load_config(before)) if before.is_file() else {}
+            keys = [
+                f"{key} was {old[key]!r}, now {now[key]!r}"
+                for key in now
+                if key in old and old[key] != now[key]
+            ]
+            raise DataError(
+                f"{name} with {count} frames, seed {seed}, had another configuration: {'; '.join(keys) or 'unknown'}",
+                remedy="name another --out, or go back (--steps says how many steps a run makes)",
+            )
+        for key, hashed in self.plan.inputs[name].items():
+            if row.get("inputs", {}).get(key, hashed) != hashed:
+                raise DataError(
+                    f"{name} with {count} frames, seed {seed}, learnt from another content of {key}",
+                    remedy="restore the file, or name another --out",
+                )
+
+    def append(self, cell: Cell, row: Row) -> None:
+        """Add a run."""
+        self.known[cell] = row
+        self.save()
+
+    def save(self) -> None:
+        """The file is whole at any moment."""
+        write_atomically(
+            self.path, "".join(json.dumps(one, sort_keys=True) + "\n" for one in self.known.values())
+        )
+
+
+def _parsed(line: str) -> tuple[Cell, Row]:
+    """A line of rows.jsonl. Raises DataError for one that is none."""
+    try:
+        row = json.loads(line)
+        cell = (str(row["regime"]), int(row["frames"]), int(row["seed"]))
+        missing = {"data", "config", "run", "steps", "seconds"} - row.keys()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        missing = {"anything of one"}
+    if missing:
+        raise DataError(f"not a row: it lacks {', '.join(sorted(missing))}", remedy="remove the line")
+    return cell, row
+
+
+def run_all(plan: Plan) -> list[Row]:
+    """Train what has no row yet, with the time left; returns the rows of the plan's cells."""
+    rows, cells = Rows(plan), plan.cells()
+    rows.save()  # from now on the folder is known as ours
+    finished = sum(cell in rows.known for cell in cells)
+    if finished:
+        console.say(f"{finished} of {len(cells)} runs were finished before")
+    for number, cell in enumerate(cells, 1):
+        if cell not in rows.known:
+            done = [rows.known[one] for one in cells if one in rows.known]
+            left = _time_left(plan, done, [one for one in cells if one not in rows.known])
+            name, count, seed = cell
+            console.say(f"\n[{number}/{len(cells)}] {name}, {count} frames, seed {seed}{left}")
+            rows.append(cell, _train(plan, cell))
+        shutil.rmtree(plan.folder(cell) / "checkpoints" / "last", ignore_errors=True)
+    return [rows.known[cell] for cell in cells]
+
+
+def _time_left(plan: Plan, done: Sequence[Row], missing: Sequence[Cell]) -> str:
+    """In words: what a step of the regime (of all, where it has no run yet) took, times the steps still to be made."""
+    if not done:
+        return ""
+    total = 0.0
+    for name, count, _ in missing:
+        like = [row for row in done if row["regime"] == name] or done
+        a_step = sum(row["seconds"] for row in like) / sum(row["steps"] for row in like)
+        total += a_step * plan.steps[name][plan.counts.index(count)]
+    return f", about {total / 60:.0f} min left" if total >= 90 else f", about {total:.0f} s left"
+
+
+def _train(plan: Plan, cell: Cell) -> Row:
+    """One training, begun or continued, and its row."""
+    name, count, seed = cell
+    config, run, began = plan.config(cell), plan.folder(cell), time.monotonic()
+    chosen = sorted(label_order(plan.train.images, seed)[:count], key=lambda image: image.id)
+    write_dataset(plan.train.subset(chosen), Path(config.data.train))
+    outcome = begin_or_continue(config, run)
+    metrics = coco_ap.summarize(match(plan.val, load_results(run / BEST_DETECTIONS)))
+    source = outcome.rows[0] if outcome.rows[0]["epoch"] == 0 else None
+    return {
+        "regime": name, "frames": count, "seed": seed, "data": plan.data_hash, "config": config_hash(config),
+        "inputs": dict(plan.inputs[name]), "run": run.relative_to(plan.out).as_posix(),
+        "drives": len(group_images(chosen, ("sequence",))),
+        "objects": _by_class(plan.train.categories, chosen),
+        "epochs": config.optim.epochs, "steps": outcome.rows[-1]["step"], "best_step": outcome.best["step"],
+        "seconds": round(time.monotonic() - began, 1),
+        "AP": _known(metrics.named()["AP"]), "AP50": _known(metrics.named()["AP50"]),
+        "source_AP": source["AP"] if source else None,
+        "per_class": {kind: {key: _known(row[key]) for key in ("AP", "AP50")} for kind, row in metrics.per_class.items()},
+    }  # fmt: skip
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def analyse(
+    plan: Plan, rows: Sequence[Row], metric: str, target: float | None, n_draws: int = 500
+) -> dict[str, Any]:
+    """budget.json, schema `drivetl.budget/1`; every run's stored detections are judged under the same draws.
+
+    Raises CheckpointError when a run's stored detections are gone.
+    """
+    truth = from_dataset(plan.val)
+    units, drives = truth.units(), truth.drives()
+    values = _measured(plan, truth, draw_weights(units, n_draws))
+    multipliers = seed_multipliers(n_draws, len(plan.seeds))
+    over = "scratch" if "scratch" in plan.regimes else list(plan.regimes)[-1]
+    few = few_units(units, drives)
+    one_seed = (
+        "one seed: the intervals say nothing of other labels or another training - name more with --seeds"
+    )
+    covers = f"{len(set(drives))} validation drives" + (
+        f" and {len(plan.seeds)} seeds (labelled frames, training)"
+        if len(plan.seeds) > 1
+        else "; one seed, so not the training"
+    )
+    return {
+        "schema": "drivetl.budget/1",
+        "data": {
+            "hash": plan.data_hash, "categories": list(plan.train.categories),
+            "train_images": len(plan.train.images), "train_drives": len(group_images(plan.train.images, ("sequence",))),
+            "val_images": len(plan.val.images), "val_drives": len(set(drives)),
+            "objects": _by_class(plan.train.categories, plan.train.images),
+        },
+        "protocol": {
+            "metric": metric, "budgets": list(plan.counts), "seeds": list(plan.seeds), "draws": n_draws,
+            "intervals": f"95 %, {n_draws} draws over {covers}",
+            "regimes": {
+                name: {"arch": config.model.arch, "start": config.model.start, "steps": list(plan.steps[name]),
+                       "steps_wanted": plan.wanted[name]}
+                for name, config in plan.regimes.items()
+            },
+        },
+        "metrics": {
+            key: {
+                "regimes": {
+                    name: regime_document(plan.counts, plan.train.categories, one, multipliers, target if key == metric else None)
+                    for name, one in of_regime.items()
+                },
+                "gains": gain_documents(plan.counts, of_regime, over, multipliers),
+            }
+            for key, of_regime in values.items()
+        },
+        "runs": list(rows),
+        "warnings": ([one_seed] if len(plan.seeds) == 1 else []) + ([few] if few else []),
+    }  # fmt: skip
+
+
+def _measured(plan: Plan, truth: GroundTruth, weights: Floats) -> dict[str, dict[str, Floats]]:
+    """Metric -> regime -> (S, N, 1 + B, 1 + K)."""
+    of_cell = {}
+    for cell in console.track(plan.cells(), "judging"):
+        path = plan.folder(cell) / BEST_DETECTIONS
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path}: missing - remove the run's line from rows.jsonl, it is trained again"
+            )
+        of_cell[cell] = class_draws(match(truth, load_results(path)), weights)
+
+    def stacked(metric: str, name: str) -> Floats:
+        return np.array(
+            [[of_cell[name, count, seed][metric] for count in plan.counts] for seed in plan.seeds]
+        )
+
+    return {metric: {name: stacked(metric, name) for name in plan.regimes} for metric in METRICS}
+
+
+def _by_class(categories: Sequence[str], images: Sequence[ImageRecord]) -> dict[str, int]:
+    return dict(zip(categories, objects(images, range(1, len(categories) + 1)), strict=True))

@@ -1,0 +1,243 @@
+"""Is detector A better than detector B? Differences with intervals, paired tests, and objects only one of them finds.
+
+Both are measured on the same images with the same bootstrap draws, so what makes a drive hard for both drops out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from drivetl.console import track
+from drivetl.errors import ConfigError
+from drivetl.metrics import coco_ap
+from drivetl.metrics.aggregates import mpc_draws, summarize
+from drivetl.metrics.extra_metrics import plain_values
+from drivetl.metrics.match_store import MatchStore
+from drivetl.metrics.measures import METRICS, mean_of, permutation_p
+from drivetl.metrics.operating import thresholds
+from drivetl.metrics.paired import exchanged_ap
+from drivetl.metrics.statistics import (
+    Interval,
+    draw_weights,
+    few_units,
+    holm,
+    minimum_detectable,
+    percentile_interval,
+    sign_flips,
+)
+from drivetl.metrics.truth import Bools, Floats
+
+Cell = tuple[str, int]
+"""(condition, severity); ("clean", 0) is the image as it is."""
+CLEAN: Cell = ("clean", 0)
+CLEAN_ROW, MPC_ROW, RPC_ROW = "clean", "mPC", "rPC"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One condition (mean over severities), the clean images, mPC or rPC. NaN where nothing was measured."""
+
+    name: str
+    a: float
+    b: float
+    delta: Interval
+    """A - B."""
+    p: float
+    """Of the permutation test; NaN for rPC."""
+    p_holm: float
+    """Adjusted over the conditions; NaN for the rows that are none."""
+    minimum_detectable: float
+    """The smallest true difference this many drives would show in 80 % of cases."""
+    draws: Floats
+    """(B,) bootstrap draws of A - B."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survivors:
+    """Objects found at each detector's own operating point on clean images, counted pairwise."""
+
+    only_a: int
+    only_b: int
+    both: int
+    neither: int
+    p: float
+    """McNemar's question, asked by exchanging whole drives instead of single objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A against B."""
+
+    metric: str
+    rows: list[Row]
+    survivors: Survivors
+    n_images: int
+    n_units: int
+    n_draws: int
+    warning: str | None
+
+    def row(self, name: str) -> Row | None:
+        return next((row for row in self.rows if row.name == name), None)
+
+    def conditions(self) -> list[Row]:
+        """The rows that are conditions."""
+        return [row for row in self.rows if row.name not in (CLEAN_ROW, MPC_ROW, RPC_ROW)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON, without the draws."""
+        rows = [
+            {
+                "name": row.name,
+                "a": row.a,
+                "b": row.b,
+                "delta": row.delta.point,
+                "low": row.delta.low,
+                "high": row.delta.high,
+                "p": row.p,
+                "p_holm": row.p_holm,
+                "minimum_detectable": row.minimum_detectable,
+            }
+            for row in self.rows
+        ]
+        found = {
+            "metric": self.metric,
+            "delta": "a - b",
+            "rows": rows,
+            "objects": {
+                name: getattr(self.survivors, name) for name in ("only_a", "only_b", "both", "neither", "p")
+            },
+            "images": self.n_images,
+            "units": self.n_units,
+            "draws": self.n_draws,
+            "warning": self.warning,
+        }
+        plain: dict[str, Any] = plain_values(found)
+        return plain
+
+
+def compare(
+    matched: Callable[[str, Cell], MatchStore],
+    cells: Sequence[Cell],
+    metric: str = "AP",
+    n_draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Comparison:
+    """Compare two detectors in the clean cell and in others.
+
+    matched: ("a" or "b", cell) -> its match store, all of the same images; called once per cell.
+    Raises ConfigError for an unknown metric, or when the two were measured on different images.
+    """
+    if metric not in METRICS:
+        raise ConfigError(f"metric {metric!r} is unknown - choose {' or '.join(METRICS)}")
+    measured = {}
+    units: tuple[str, ...] = ()
+    survivors = Survivors(0, 0, 0, 0, float("nan"))
+    for cell in track([CLEAN, *cells], "comparing"):
+        a, b = matched("a", cell), matched("b", cell)
+        exchanged = exchanged_ap(a, b, METRICS[metric])
+        if cell == CLEAN:
+            units = a.units()
+            weights = draw_weights(units, n_draws, seed)
+            flips = np.vstack([np.zeros((1, len(units)), bool), sign_flips(units, n_draws, seed)])
+            survivors = _survivors(a, b, flips)
+        of_a, of_b = exchanged(flips)
+        measured[cell] = _Cell(
+            coco_ap.ap(a, METRICS[metric], weights), coco_ap.ap(b, METRICS[metric], weights), of_a, of_b
+        )
+    return Comparison(
+        metric,
+        _rows(measured, level),
+        survivors,
+        len(units),
+        len(set(units)),
+        n_draws,
+        few_units(units, a.truth.drives()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    draws_a: Floats
+    draws_b: Floats
+    exchanged_a: Floats
+    """(1 + B,) the first as measured, the others after exchanges."""
+    exchanged_b: Floats
+
+
+def _rows(measured: dict[Cell, _Cell], level: float) -> list[Row]:
+    clean = measured[CLEAN]
+    rows = [_row(CLEAN_ROW, [clean], level)]
+    names = list(dict.fromkeys(name for name, _ in measured if name != CLEAN[0]))
+    by_condition = {name: {s: cell for (n, s), cell in measured.items() if n == name} for name in names}
+    if names:
+        everything = [list(cells.values()) for cells in by_condition.values()]
+        rows += [_mpc_row(everything, level), _rpc_row(by_condition, clean, level)]
+    conditions = [_row(name, list(cells.values()), level) for name, cells in by_condition.items()]
+    adjusted = holm({row.name: row.p for row in conditions})
+    return rows + [replace(row, p_holm=adjusted[row.name]) for row in conditions]
+
+
+def _row(name: str, cells: list[_Cell], level: float) -> Row:
+    draws = mean_of([cell.draws_a for cell in cells]) - mean_of([cell.draws_b for cell in cells])
+    of_a, of_b = mean_of([cell.exchanged_a for cell in cells]), mean_of([cell.exchanged_b for cell in cells])
+    return _finished(name, of_a, of_b, draws, level)
+
+
+def _mpc_row(conditions: list[list[_Cell]], level: float) -> Row:
+    def mean(column: str) -> Floats:
+        return mean_of([mean_of([getattr(cell, column) for cell in cells]) for cells in conditions])
+
+    draws = mean("draws_a") - mean("draws_b")
+    return _finished(MPC_ROW, mean("exchanged_a"), mean("exchanged_b"), draws, level)
+
+
+def _rpc_row(by_condition: dict[str, dict[int, _Cell]], clean: _Cell, level: float) -> Row:
+    """rPC is a ratio: exchanging drives mixes both clean baselines, so it has an interval but no permutation test."""
+    points, draws = [], []
+    for who in ("a", "b"):
+        table = {
+            name: {s: float(getattr(cell, f"exchanged_{who}")[0]) for s, cell in row.items()}
+            for name, row in by_condition.items()
+        }
+        points.append(summarize(table, float(getattr(clean, f"exchanged_{who}")[0])).rpc)
+        columns = {
+            name: {s: getattr(cell, f"draws_{who}") for s, cell in row.items()}
+            for name, row in by_condition.items()
+        }
+        with np.errstate(invalid="ignore", divide="ignore"):
+            draws.append(mpc_draws(columns) / getattr(clean, f"draws_{who}"))
+    delta = draws[0] - draws[1]
+    delta[~np.isfinite(delta)] = np.nan
+    interval = percentile_interval(delta, points[0] - points[1], level)
+    nan, smallest = float("nan"), minimum_detectable(interval.standard_error)
+    return Row(RPC_ROW, points[0], points[1], interval, nan, nan, smallest, delta)
+
+
+def _finished(name: str, of_a: Floats, of_b: Floats, draws: Floats, level: float) -> Row:
+    difference = of_a - of_b
+    delta = percentile_interval(draws, float(difference[0]), level)
+    return Row(
+        name, float(of_a[0]), float(of_b[0]), delta, permutation_p(difference), float("nan"),
+        minimum_detectable(delta.standard_error), draws,
+    )  # fmt: skip
+
+
+def _survivors(a: MatchStore, b: MatchStore, flips: Bools) -> Survivors:
+    found_a, found_b = a.found_truth(thresholds(a)), b.found_truth(thresholds(b))
+    real = ~a.truth.crowd
+    gain = np.bincount(
+        a.truth.image[real], found_a[real].astype(np.float64) - found_b[real], minlength=a.n_images
+    )
+    differences = np.where(flips, -gain, gain).sum(axis=1)
+    return Survivors(
+        only_a=int((real & found_a & ~found_b).sum()),
+        only_b=int((real & found_b & ~found_a).sum()),
+        both=int((real & found_a & found_b).sum()),
+        neither=int((real & ~found_a & ~found_b).sum()),
+        p=permutation_p(differences),
+    )

@@ -1,0 +1,89 @@
+"""Everything beyond COCO's twelve numbers, as plain values ready for JSON: NaN and inf become null."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from drivetl.console import track
+from drivetl.metrics import coco_ap
+from drivetl.metrics.calibration import RULE, calibration
+from drivetl.metrics.lrp import mean_olrp, optimal_lrp
+from drivetl.metrics.match_store import MatchStore
+from drivetl.metrics.measures import METRICS
+from drivetl.metrics.object_slices import slice_tables
+from drivetl.metrics.operating import confusion_matrix, operating_points, thresholds
+from drivetl.metrics.statistics import cluster_bootstrap, few_units
+from drivetl.metrics.tide import tide
+
+
+def details(
+    store: MatchStore, rule: str = "f1", value: float = 0.0, attributes: Sequence[str] = (), n_draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """Intervals, operating points, oLRP, calibration, confusion, TIDE and slices of one store.
+
+    rule, value: how each class's threshold is chosen (`operating.choose_threshold`).
+    """
+    score = thresholds(store, rule, value)
+    steps: dict[str, Callable[[], Any]] = {
+        "intervals": lambda: _intervals(store, n_draws, seed),
+        "operating": lambda: {
+            "rule": rule,
+            "value": value,
+            "iou": 0.5,
+            "classes": {name: asdict(point) for name, point in operating_points(store, score).items()},
+        },
+        "lrp": lambda: _lrp(store),
+        "calibration": lambda: {"matching": RULE} | asdict(calibration(store)),
+        "confusion": lambda: {
+            "labels": [*store.truth.categories, "background"],
+            "rows": "truth; columns: detected",
+            "counts": confusion_matrix(store, score),
+        },
+        "slices": lambda: [asdict(row) for row in slice_tables(store, score, attributes, n_draws, seed)],
+    }
+    if store.iou_type == "bbox":
+        steps["tide"] = lambda: _tide(store)
+    return {name: plain_values(steps[name]()) for name in track(list(steps), "details")}
+
+
+def _intervals(store: MatchStore, n_draws: int, seed: int) -> dict[str, Any]:
+    units = store.units()
+    rows = {
+        name: asdict(cluster_bootstrap(partial(coco_ap.ap, store, iou), units, n_draws, seed))
+        for name, iou in METRICS.items()
+    }
+    return {
+        "level": 0.95,
+        "draws": n_draws,
+        "units": len(set(units)),
+        "warning": few_units(units, store.truth.drives()),
+    } | rows
+
+
+def _lrp(store: MatchStore) -> dict[str, Any]:
+    rows = optimal_lrp(store)
+    return {"moLRP": mean_olrp(rows), "classes": {name: asdict(row) for name, row in rows.items()}}
+
+
+def _tide(store: MatchStore) -> dict[str, Any]:
+    errors = tide(store)
+    return {"AP50": errors.ap50, "delta_ap": errors.delta_ap, "counts": errors.counts}
+
+
+def plain_values(value: Any) -> Any:
+    """The same with Python's own types; what is not finite becomes None, because JSON has no word for it."""
+    if isinstance(value, dict):
+        return {str(key): plain_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_values(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain_values(value.tolist())
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value

@@ -1,0 +1,164 @@
+"""A release gate: how much worse than the reference a new detector may be, and whether it is.
+
+metric: AP             # AP or AP50
+confidence: 0.95
+must: not_regress      # fail where a loss beyond the budget is proven; `prove`: fail where it is not ruled out
+max_drop:              # in the metric's own unit, 0..1
+  clean: 0.005
+  mPC: 0.01
+  rPC: 0.02
+  conditions: 0.02     # every condition that is not named
+  fog: 0.01
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivetl.errors import ConfigError, DataError
+from drivetl.files.read import load_yaml
+from drivetl.metrics.comparison import Comparison, Row
+from drivetl.metrics.measures import METRICS
+from drivetl.metrics.statistics import holm
+
+EVERY_CONDITION = "conditions"
+FEWEST_UNITS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Budgets per row of a comparison."""
+
+    max_drop: dict[str, float] = field(default_factory=dict)
+    metric: str = "AP"
+    confidence: float = 0.95
+    must: str = "not_regress"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One gated row."""
+
+    name: str
+    drop: float
+    """B - A: how much worse A is."""
+    budget: float
+    p: float
+    """not_regress: that the true drop stays within the budget, Holm-adjusted; prove: that it does not."""
+    passed: bool
+    note: str
+
+
+def load_gate(path: Path) -> Gate:
+    """Read a gate file. Raises DataError naming the file and what is wrong with which key."""
+    document = load_yaml(path)
+    try:
+        return parse_gate(document)
+    except DataError as error:
+        raise error.at(path) from None
+
+
+def parse_gate(document: Any) -> Gate:
+    """The gate in a parsed YAML document. Raises DataError without a file name."""
+    if (
+        not isinstance(document, dict)
+        or not isinstance(document.get("max_drop"), dict)
+        or not document["max_drop"]
+    ):
+        raise DataError(
+            "a gate needs `max_drop`, a mapping", remedy="for example {clean: 0.005, conditions: 0.02}"
+        )
+    unknown = sorted(set(map(str, document)) - {"max_drop", "metric", "confidence", "must", "description"})
+    if unknown:
+        raise DataError(
+            f"unknown key {unknown[0]!r}", remedy="a gate has max_drop, metric, confidence, must, description"
+        )
+    for name, budget in document["max_drop"].items():
+        if isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 <= budget <= 1:
+            raise DataError(
+                f"max_drop of {name}: {budget!r}",
+                remedy="a budget is a number from 0 to 1, 0.01 for one AP point",
+            )
+    gate = Gate(
+        {str(name): float(budget) for name, budget in document["max_drop"].items()},
+        str(document.get("metric", "AP")),
+        document.get("confidence", 0.95),
+        str(document.get("must", "not_regress")),
+    )
+    if gate.metric not in METRICS:
+        raise DataError(f"metric {gate.metric!r}", remedy=f"choose {' or '.join(METRICS)}")
+    if gate.must not in ("not_regress", "prove"):
+        raise DataError(f"must: {gate.must!r}", remedy="choose not_regress or prove")
+    if not isinstance(gate.confidence, float) or not 0.5 <= gate.confidence < 1:
+        raise DataError(f"confidence {gate.confidence!r}", remedy="a number from 0.5 to below 1, like 0.95")
+    return gate
+
+
+def check(gate: Gate, comparison: Comparison) -> list[Verdict]:
+    """One verdict per gated row: A must not be worse than B by more than the budget.
+
+    not_regress fails a row where the bootstrap proves a larger drop (one-sided, Holm over all gated rows); prove fails
+    a row where it does not rule one out. Raises ConfigError for a budget whose row was not measured, and for fewer
+    than five drives, which prove nothing.
+    """
+    if comparison.n_units < FEWEST_UNITS:
+        raise ConfigError(
+            f"a gate cannot decide on {comparison.n_units} drives - measure on {FEWEST_UNITS} or more"
+        )
+    gated = _gated(gate, comparison)
+    proven = holm({row.name: _p_within(row, budget) for row, budget in gated})
+    verdicts = []
+    for row, budget in gated:
+        regress = gate.must == "not_regress"
+        p = proven[row.name] if regress else _p_beyond(row, budget)
+        small = p < 1 - gate.confidence
+        passed = bool(not small if regress else small) and not np.isnan(row.delta.point)
+        verdicts.append(
+            Verdict(row.name, -row.delta.point, budget, p, passed, _note(row, budget, passed, gate))
+        )
+    return verdicts
+
+
+def _gated(gate: Gate, comparison: Comparison) -> list[tuple[Row, float]]:
+    budgets = {name: budget for name, budget in gate.max_drop.items() if name != EVERY_CONDITION}
+    missing = sorted(name for name in budgets if comparison.row(name) is None)
+    if missing or (EVERY_CONDITION in gate.max_drop and not comparison.conditions()):
+        known = ", ".join(row.name for row in comparison.rows)
+        raise ConfigError(
+            f"the gate has a budget for {(missing or [EVERY_CONDITION])[0]!r}, which was not measured in both - "
+            f"measured: {known}"
+        )
+    every = gate.max_drop.get(EVERY_CONDITION)
+    if every is not None:
+        budgets |= {row.name: budgets.get(row.name, every) for row in comparison.conditions()}
+    return [(row, budgets[row.name]) for row in comparison.rows if row.name in budgets]
+
+
+def _p_within(row: Row, budget: float) -> float:
+    """Share of draws in which the drop stays within the budget: small means that it is proven to exceed it."""
+    known = row.draws[~np.isnan(row.draws)]
+    return float((1 + (known >= -budget).sum()) / (len(known) + 1)) if len(known) else float("nan")
+
+
+def _p_beyond(row: Row, budget: float) -> float:
+    """Share of draws in which the drop exceeds the budget: small means that it is ruled out."""
+    known = row.draws[~np.isnan(row.draws)]
+    return float((1 + (known < -budget).sum()) / (len(known) + 1)) if len(known) else float("nan")
+
+
+def _note(row: Row, budget: float, passed: bool, gate: Gate) -> str:
+    if np.isnan(row.delta.point):
+        return "not measurable"
+    if not passed:
+        return (
+            "worse beyond its budget"
+            if gate.must == "not_regress"
+            else "a loss beyond the budget is possible"
+        )
+    if row.delta.point < -budget:
+        return "worse than its budget, but not proven: measure on more drives"
+    return "within its budget"

@@ -1,0 +1,331 @@
+"""Detections in columns, read from any detector's COCO results."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as rle_tools
+
+from drivetl.coco import masks
+from drivetl.coco.detections import Detections
+from drivetl.coco.io import load_json
+from drivetl.coco.records import Dataset, Segmentation
+from drivetl.errors import DataError
+from drivetl.files.images import MAX_PIXELS
+from drivetl.files.write import write_atomically
+from drivetl.metrics.truth import FAR_PX, Floats, GroundTruth, Ints, from_dataset, whole_number
+
+
+@dataclass(slots=True)
+class Results:
+    """Detections in the order they were given; ids as in the dataset, N may be 0."""
+
+    image_id: Ints
+    """(N,)"""
+    category_id: Ints
+    """(N,)"""
+    boxes_xywh: Floats
+    """(N, 4) px."""
+    scores: Floats
+    """(N,)"""
+    segmentations: list[Segmentation | None] | None = None
+    """N RLEs (or polygons), where the detector gives masks."""
+
+    @classmethod
+    def of(
+        cls,
+        image_id: npt.ArrayLike,
+        category_id: npt.ArrayLike,
+        boxes_xywh: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        segmentations: list[Segmentation | None] | None = None,
+    ) -> Results:
+        """Columns of any numeric type, widened to what the metrics compute in."""
+        return cls(
+            np.asarray(image_id, np.int64).reshape(-1),
+            np.asarray(category_id, np.int64).reshape(-1),
+            np.asarray(boxes_xywh, np.float64).reshape(-1, 4),
+            np.asarray(scores, np.float64).reshape(-1),
+            segmentations,
+        )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def where(self, keep: npt.NDArray[Any]) -> Results:
+        """The detections at these positions (a mask or indices)."""
+        rows = np.flatnonzero(keep) if keep.dtype == bool else keep
+        chosen = None if self.segmentations is None else [self.segmentations[row] for row in rows]
+        return Results(
+            self.image_id[rows], self.category_id[rows], self.boxes_xywh[rows], self.scores[rows], chosen
+        )
+
+
+def concatenate(parts: Iterable[Results]) -> Results:
+    """All detections, part after part; masks are kept where every part has them."""
+    every = list(parts)
+    if not every:
+        return Results.of([], [], [], [])
+    have_masks = all(part.segmentations is not None for part in every)
+    return Results(
+        np.concatenate([part.image_id for part in every]),
+        np.concatenate([part.category_id for part in every]),
+        np.concatenate([part.boxes_xywh for part in every]),
+        np.concatenate([part.scores for part in every]),
+        [one for part in every for one in part.segmentations or ()] if have_masks else None,
+    )
+
+
+def of_image(image_id: int, found: Detections) -> Results:
+    """One image's detections as columns: boxes from corners to xywh."""
+    boxes = found.boxes.astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    masks_of: list[Segmentation | None] | None = None if found.masks is None else list(found.masks)
+    return Results.of(np.full(len(boxes), image_id), found.labels, boxes, found.scores, masks_of)
+
+
+_COLUMNS = ("image_id", "category_id", "boxes_xywh", "scores")
+_MOST_BYTES = 1 << 31
+"""A file of stored detections is not unpacked when its columns would be larger."""
+
+
+def save_results(path: Path, results: Results) -> None:
+    """Keep boxes, classes, scores and masks exactly, in a compressed file without pickle.
+
+    Raises DataError for a mask that is a polygon: it does not say how large its image is.
+    """
+    kept: dict[str, npt.NDArray[Any]] = {name: getattr(results, name) for name in _COLUMNS}
+    if results.segmentations is not None:
+        kept |= mask_columns(results.segmentations)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **kept)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
+
+
+def load_results(path: Path) -> Results:
+    """What `save_results` kept. Raises DataError when the file is missing, damaged, or unpacks to over 2 GiB."""
+    try:
+        data = io.BytesIO(path.read_bytes())
+        with zipfile.ZipFile(data) as packed:
+            if sum(item.file_size for item in packed.infolist()) > _MOST_BYTES:
+                raise ValueError("larger than any detections")
+        with np.load(data, allow_pickle=False) as file:
+            image, category, boxes, scores = (file[name] for name in _COLUMNS)
+            if len({len(column) for column in (image, category, boxes, scores)}) != 1:
+                raise ValueError("columns differ in length")
+            rles = masks_of_columns(file, len(image)) if "mask_hw" in file else None
+            return Results.of(image, category, boxes, scores, rles)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"stored detections cannot be read ({error})", remedy="detect again", file=path
+        ) from None
+
+
+def mask_columns(segmentations: Iterable[Segmentation | None]) -> dict[str, npt.NDArray[Any]]:
+    """N RLEs as columns: `mask_hw` (N, 2), `mask_counts` (N,) bytes; no mask is 0 x 0. Raises DataError for polygons."""
+    sizes, counts = [], []
+    for position, one in enumerate(segmentations):
+        if isinstance(one, list):
+            raise DataError(f"[{position}] is a polygon", remedy="give its mask as an RLE, which has a size")
+        rle = None if one is None else masks.to_rle(one, *one["size"])
+        sizes.append([0, 0] if rle is None else rle["size"])
+        counts.append(b"" if rle is None else rle["counts"])
+    return {
+        "mask_hw": np.array(sizes, np.int32).reshape(-1, 2),
+        "mask_counts": np.array(counts, dtype=np.bytes_),
+    }
+
+
+def masks_of_columns(arrays: Mapping[str, npt.NDArray[Any]], n_detections: int) -> list[Any]:
+    """RLEs with text counts, or None, of `mask_columns`. Raises KeyError or ValueError where they are not one good mask a box."""
+    sizes, counts = arrays["mask_hw"], arrays["mask_counts"]
+    if sizes.shape != (n_detections, 2) or counts.shape != (n_detections,) or counts.dtype.kind != "S":
+        raise ValueError("masks and boxes differ in number")
+    found: list[Any] = []
+    for (height, width), text in zip(sizes.tolist(), counts.tolist(), strict=True):
+        if not height and not width and not text:
+            found.append(None)
+            continue
+        rle = {"size": [height, width], "counts": text.decode("ascii")}
+        wrong = masks.problem(rle, height, width)
+        if wrong or not 0 < height * width <= MAX_PIXELS:
+            raise ValueError(wrong or f"a mask of {height} x {width} px")
+        found.append(rle)
+    return found
+
+
+def columns(records: Sequence[Mapping[str, Any]]) -> Results:
+    """A COCO results list -> columns. A record with a mask and no box gets the mask's box.
+
+    Raises DataError naming the position of a record that is incomplete.
+    """
+    try:
+        segmentations = [record.get("segmentation") for record in records]
+        boxes: list[Any] = [record.get("bbox") for record in records]
+        if type(None) in set(map(type, boxes)):
+            boxes = [
+                rle_tools.toBbox(_rle(record["segmentation"])) if box is None else box
+                for box, record in zip(boxes, records, strict=True)
+            ]
+        return Results.of(
+            _ids([record["image_id"] for record in records]),
+            _ids([record["category_id"] for record in records]),
+            _numbers(boxes, 4) if boxes else [],
+            [record["score"] for record in records],
+            segmentations if any(segmentations) else None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        position, reason = _first_broken(records)
+        raise DataError(
+            f"[{position}] is no detection ({reason})",
+            remedy="each needs image_id, category_id, bbox (x, y, width, height) and score",
+        ) from None
+
+
+def _ids(values: list[Any]) -> Ints:
+    """(N,) whole numbers. Raises ValueError where one is none: it would be cut to another id."""
+    found = np.asarray(values)
+    if found.dtype.kind == "i" and found.ndim == 1:
+        return found
+    return np.array([whole_number(value) for value in values], np.int64)
+
+
+def _numbers(rows: list[Any], width: int) -> Floats:
+    """(N, width). Raises ValueError unless every row holds so many numbers."""
+    found = np.asarray(rows)
+    if found.dtype.kind not in "iuf" or found.shape != (len(rows), width):
+        raise ValueError(f"not {width} numbers each")
+    return found.astype(np.float64, copy=False)
+
+
+def _first_broken(records: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
+    for position, record in enumerate(records):
+        try:
+            for name in ("image_id", "category_id"):
+                try:
+                    whole_number(record[name])
+                except ValueError as error:
+                    return position, f"{name} {error}"
+            float(record["score"])
+            if record.get("bbox") is None:
+                rle_tools.toBbox(_rle(record["segmentation"]))
+            elif not _is_box(record["bbox"]):
+                return position, f"bbox {record['bbox']!r} has not four numbers"
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            return position, str(error) if type(error) is ValueError else repr(error)
+    return 0, "mixed types"
+
+
+def _is_box(given: object) -> bool:
+    try:
+        _numbers([given], 4)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _rle(segmentation: Segmentation) -> dict[str, Any]:
+    if not isinstance(segmentation, dict):
+        raise ValueError("a mask without a box must be an RLE")
+    height, width = segmentation["size"]
+    wrong = masks.problem(segmentation, height, width)
+    if wrong or not 0 < height * width <= MAX_PIXELS:
+        raise ValueError(wrong or f"a mask of {height} x {width} px")
+    return masks.to_rle(segmentation, height, width)
+
+
+def check(results: Results, truth: GroundTruth) -> None:
+    """Refuse what no metric could count: unknown image or class ids, NaN scores, negative or endless boxes.
+
+    Raises DataError naming the first such detection.
+    """
+    problems = (
+        (~np.isin(results.image_id, truth.image_ids), "image_id {image} is not in the ground truth",
+         "are these the results of another split?"),
+        (~np.isin(results.category_id, truth.category_ids), "category_id {category} is not in the ground truth",
+         f"classes there: {_classes(truth)}"),
+        (~np.isfinite(results.scores), "score {score} is not a number", "drop it, or mend the detector"),
+        (~(np.abs(results.boxes_xywh) < FAR_PX).all(axis=1), "bbox {box} is not finite or has no finite area",
+         "drop it, or mend the detector"),
+        ((results.boxes_xywh[:, 2:] < 0).any(axis=1), "bbox {box} has a negative width or height",
+         "boxes are x, y, width, height, not corners"),
+    )  # fmt: skip
+    for wrong, reason, remedy in problems:
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            text = reason.format(
+                image=results.image_id[row],
+                category=results.category_id[row],
+                score=results.scores[row],
+                box=results.boxes_xywh[row].tolist(),
+            )
+            more = f" (and {int(wrong.sum()) - 1} more)" if wrong.sum() > 1 else ""
+            raise DataError(f"[{row}]: {text}{more}", remedy=remedy)
+
+
+def count_repeated(results: Results) -> int:
+    """Detections that say exactly what another one says: legitimate false positives, but more often a file joined
+    twice."""
+    rows = np.column_stack([results.image_id, results.category_id, results.boxes_xywh, results.scores])
+    unique = np.unique(np.ascontiguousarray(rows).view([("", np.void, rows.itemsize * rows.shape[1])]))
+    return len(rows) - len(unique)
+
+
+def _classes(truth: GroundTruth) -> str:
+    pairs = [f"{number} {name}" for number, name in zip(truth.category_ids, truth.categories, strict=True)]
+    return ", ".join(pairs[:12]) + (", ..." if len(pairs) > 12 else "")
+
+
+def _load(path: Path) -> Any:
+    """Parsed JSON. NaN and Infinity, which Python's json writes though no JSON has them, pass on to `check`."""
+    try:
+        return load_json(path)
+    except DataError:
+        data = path.read_bytes() if path.is_file() else b""
+        if b"NaN" not in data and b"Infinity" not in data:
+            raise
+        try:
+            return json.loads(data)
+        except ValueError:
+            pass
+        raise
+
+
+def read_coco_results(paths: Path | Sequence[Path], truth: GroundTruth | Dataset) -> Results:
+    """Read one COCO results json, or several parts of one, checked against the truth.
+
+    Raises DataError when a file is missing, is no results list, comes twice, or holds what no metric can count.
+    """
+    truth = from_dataset(truth) if isinstance(truth, Dataset) else truth
+    parts, seen = [], dict[str, Path]()
+    for path in [paths] if isinstance(paths, Path) else paths:
+        document = _load(path)
+        if not isinstance(document, list):
+            raise DataError(
+                "no COCO results: the file must hold a list of detections",
+                remedy="a ground truth goes to --gt",
+                file=path,
+            )
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if document and digest in seen:
+            raise DataError(
+                f"the same detections as {seen[digest]}", remedy="name each results file once", file=path
+            )
+        seen[digest] = path
+        try:
+            part = columns(document)
+            check(part, truth)
+        except DataError as error:
+            raise error.at(path) from None
+        parts.append(part)
+    return concatenate(parts)

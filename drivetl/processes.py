@@ -1,0 +1,86 @@
+"""One process or many, as torchrun's environment says: the processes of one training, and the shards of one sweep."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among its peers."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process prints and writes."""
+        return self.rank == 0
+
+    def device(self, name: str) -> str:
+        """`auto` and `cuda` become this process's own GPU where there is more than one process."""
+        shared = self.world > 1 and name in ("auto", "cuda") and torch.cuda.is_available()
+        return f"cuda:{self.local_rank % torch.cuda.device_count()}" if shared else name
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        """The items of all processes, in rank order, on every process."""
+        if self.world == 1:
+            return items
+        parts: list[list[Any]] = [[] for _ in range(self.world)]
+        dist.all_gather_object(parts, items)
+        return [item for part in parts for item in part]
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def process_group() -> Iterator[Group]:
+    """The group torchrun made (WORLD_SIZE in the environment), or a group of one."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Group()
+        return
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Group(dist.get_rank(), world, local)
+    finally:
+        dist.destroy_process_group()
+
+
+def wrap(model: nn.Module, group: Group, device: torch.device) -> nn.Module:
+    """The model itself, or one that averages gradients over the group."""
+    if group.world == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def join_sweep() -> tuple[Group, Callable[[], None]]:
+    """This process's place in a sweep that torchrun started, and a function that returns when all have called it."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Group(), lambda: None
+    # shards may end days apart; nothing but this barrier is ever exchanged
+    dist.init_process_group("gloo", timeout=timedelta(days=30))
+
+    def wait() -> None:
+        dist.barrier()
+        dist.destroy_process_group()
+
+    return Group(int(os.environ["RANK"]), world, int(os.environ.get("LOCAL_RANK", "0"))), wait

@@ -1,0 +1,1 @@
+"""Robustness: the sweep over conditions, held-out levels, and the document behind the report."""

@@ -1,0 +1,215 @@
+"""Detections of every cell on disk: written as they come, found again after a kill, shared between reports.
+
+A cell is (condition, severity); CLEAN is the image as it is. A folder holds one detector's detections under one
+protocol version; every file in it is a chunk named by its own content, so several processes may write side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from drivetl.coco.detections import Detections
+from drivetl.coco.records import Dataset, ImageRecord
+from drivetl.conditions import PROTOCOL_VERSION
+from drivetl.console import track, warn
+from drivetl.data.depth import depth_path
+from drivetl.errors import ConfigError, DataError
+from drivetl.files.write import write_atomically
+from drivetl.metrics.results import Results, concatenate, mask_columns, masks_of_columns, of_image
+
+Cell = tuple[str, int]
+"""(condition, severity 1..5), or CLEAN."""
+CLEAN: Cell = ("clean", 0)
+FORMAT = 1
+CELLS_FOLDER = Path("robustness", ".cells")
+"""Where a run directory keeps the cells of its detector."""
+
+
+def cell_name(cell: Cell) -> str:
+    """`fog/3`; `clean/0`."""
+    return f"{cell[0]}/{cell[1]}"
+
+
+def image_key(record: ImageRecord, root: Path) -> str:
+    """16 hex digits that change with the image's name, its size, or the content of its file or its depth map."""
+    parts = [record.file_name, record.width, record.height, _content(root / record.file_name)]
+    depth = depth_path(record, root)
+    if depth is not None:
+        parts += ["depth", _content(depth)]
+    text = json.dumps(parts)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _content(path: Path) -> str:
+    """A hash of a file's bytes: uncompressed pictures of one size all have the same number of them."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"cannot be read ({error.strerror or error})",
+            remedy="check that it exists under the dataset's images root",
+            file=path,
+        ) from None
+
+
+def image_keys(dataset: Dataset) -> list[str]:
+    """The key of each image, in the dataset's order."""
+    return [image_key(record, dataset.images_root) for record in track(dataset.images, "reading")]
+
+
+def dataset_hash(keys: Iterable[str]) -> str:
+    """16 hex digits of a set of images, whatever their order."""
+    return hashlib.blake2b("".join(sorted(keys)).encode(), digest_size=8).hexdigest()
+
+
+@dataclass
+class _Chunk:
+    """(image key, cell) pairs that are done, and what was found in them."""
+
+    done: list[tuple[str, Cell]] = field(default_factory=list)
+    found: list[Detections] = field(default_factory=list)
+
+
+class CellStore:
+    """One detector's detections of (image, cell) pairs, in memory and in a folder."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, str], masks: bool = False):
+        """identity: what the detections depend on beside the pixels: weights, settings, precision. masks: keep them.
+
+        Raises DataError when the folder holds detections of another detector or protocol version.
+        """
+        self.masks = masks
+        about = {"format": FORMAT, "protocol_version": PROTOCOL_VERSION, **identity}
+        digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=8).hexdigest()
+        self.folder = folder / digest
+        self._pending = _Chunk()
+        self._rows: dict[Cell, dict[str, Detections]] = {}
+        _check_about(self.folder, about)
+        for path in sorted(self.folder.glob("*.npz")):
+            self._read(path)
+
+    def has(self, key: str, cell: Cell) -> bool:
+        """Whether that image was seen in that cell."""
+        return key in self._rows.get(cell, {})
+
+    def cells(self) -> list[Cell]:
+        """The cells of which some image was seen, sorted."""
+        return sorted(self._rows)
+
+    def add(self, key: str, cell: Cell, found: Detections) -> None:
+        """Remember; `flush` writes. Raises ConfigError when masks are wanted and the detector gives none."""
+        if self.masks and found.masks is None:
+            raise ConfigError("the run gives boxes only, no masks - use --iou-type bbox")
+        if not self.masks:
+            found = Detections(found.boxes, found.scores, found.labels)
+        self._rows.setdefault(cell, {})[key] = found
+        self._pending.done.append((key, cell))
+        self._pending.found.append(found)
+
+    def flush(self) -> None:
+        """Write what was added since the last flush as one chunk, whole or not at all."""
+        if not self._pending.done:
+            return
+        data = _pack(self._pending, self.masks)
+        name = hashlib.blake2b(data, digest_size=8).hexdigest()
+        write_atomically(self.folder / f"{name}.npz", data)
+        self._pending = _Chunk()
+
+    def refresh(self) -> None:
+        """Read the chunks that other processes wrote meanwhile."""
+        for path in sorted(self.folder.glob("*.npz")):
+            self._read(path)
+
+    def results(self, cell: Cell, images: Mapping[str, int]) -> Results:
+        """Detections of a cell as columns; images: key -> image id. An image that was not seen is a KeyError."""
+        rows = self._rows.get(cell, {})
+        return concatenate(of_image(image_id, rows[key]) for key, image_id in images.items())
+
+    def _read(self, path: Path) -> None:
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            keys, cells, ends = arrays["keys"], arrays["cells"], np.cumsum(arrays["counts"])
+            boxes, scores, labels = arrays["boxes"], arrays["scores"], arrays["labels"]
+            rles = masks_of_columns(arrays, len(boxes)) if self.masks else None
+            if (
+                len(keys) != len(cells)
+                or len(keys) != len(ends)
+                or len(boxes) != (ends[-1] if len(ends) else 0)
+            ):
+                raise ValueError("columns differ in length")
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            EOFError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            warn(f"{path}: damaged ({error}), its cells are computed again")
+            return
+        for key, name, start, end in zip(
+            keys.tolist(), cells.tolist(), ends - arrays["counts"], ends, strict=True
+        ):
+            condition, _, severity = name.rpartition("/")
+            part = slice(int(start), int(end))
+            found = Detections(
+                boxes[part], scores[part], labels[part].astype(np.int64), None if rles is None else rles[part]
+            )
+            self._rows.setdefault((condition, int(severity)), {})[key] = found
+
+
+def _pack(chunk: _Chunk, masks: bool) -> bytes:
+    columns: dict[str, npt.NDArray[np.generic]] = {
+        "keys": np.array([key for key, _ in chunk.done]),
+        "cells": np.array([cell_name(cell) for _, cell in chunk.done]),
+        "counts": np.array([len(one.scores) for one in chunk.found], np.int32),
+        "boxes": np.concatenate([one.boxes for one in chunk.found]).astype(np.float32),
+        "scores": np.concatenate([one.scores for one in chunk.found]).astype(np.float32),
+        "labels": np.concatenate([one.labels for one in chunk.found]).astype(np.int16),
+    }
+    if masks:
+        columns |= mask_columns(mask for one in chunk.found for mask in one.masks or ())
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **columns)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _check_about(folder: Path, about: Mapping[str, object]) -> None:
+    path = folder / "about.json"
+    text = json.dumps(about, indent=1, sort_keys=True) + "\n"
+    if not path.is_file():
+        write_atomically(path, text)
+        return
+    try:
+        known = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        known = None
+    if known != about:
+        raise DataError(
+            "these cached cells belong to another detector or protocol version",
+            remedy=f"remove {folder}, they are computed again",
+            file=path,
+        )
+
+
+def complete_images(stores: Iterable[CellStore], keys: Sequence[str], cells: Sequence[Cell]) -> list[int]:
+    """Positions of the images that every store has seen in every cell."""
+    every = list(stores)
+    return [
+        place
+        for place, key in enumerate(keys)
+        if all(store.has(key, cell) for store in every for cell in cells)
+    ]

@@ -1,0 +1,154 @@
+"""The audit's command, its json and its page: whole, self-contained, legible on a phone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from audit_makers import ERRORS, clean, new_class, write_pictures
+
+from drivetl.audit.page import html_page
+from drivetl.audit.run import audit
+from drivetl.cli import main
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset with its pictures and a fault of several kinds."""
+    root = write_pictures(tmp_path_factory.mktemp("page"))
+    document = clean()
+    for name in ("negative", "twice", "corners, one", "stray image"):
+        ERRORS[name][0](document)
+    new_class("<b>tram & co</b>")(document)
+    document["images"][3]["attributes"]["scene"] = "<script>alert(1)</script>"
+    (root / "planted.json").write_text(json.dumps(document))
+    (root / "clean.json").write_text(json.dumps(clean()))
+    return root
+
+
+class Tags(HTMLParser):
+    """Tags, and what they load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loaded: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loaded += [value or "" for key, value in attrs if key in ("src", "href", "srcset")]
+
+
+def test_the_page_holds_everything_itself_and_escapes_what_the_data_says(folder: Path) -> None:
+    text = html_page(audit(folder / "planted.json"))
+    page = Tags(text)
+    assert "script" not in page.tags
+    assert "b" in page.tags  # of the page's own facts
+    assert "<b>tram" not in text
+    assert "&lt;script&gt;" in text
+    assert all(value.startswith(("data:", "#")) for value in page.loaded)
+    assert "url(" not in text
+    assert page.tags.count("svg") == 4
+    assert page.tags.count("img") >= 10 + 4  # the gallery, and the findings' examples
+    for code in ("box-negative", "box-repeated", "box-corners", "image-unknown"):
+        assert code in text
+
+
+def test_the_page_is_the_same_twice(folder: Path) -> None:
+    result = audit(folder / "planted.json")
+    assert html_page(result) == html_page(audit(folder / "planted.json"))
+
+
+@pytest.mark.parametrize("document", [{}, [], {"images": [], "annotations": [], "categories": []}])
+def test_a_page_of_nothing_is_a_page(document: object, tmp_path: Path) -> None:
+    (tmp_path / "nothing.json").write_text(json.dumps(document))
+    assert "</html>" in html_page(audit(tmp_path / "nothing.json"))
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_every_fault_has_its_page(name: str, folder: Path) -> None:
+    document = clean()
+    ERRORS[name][0](document)
+    path = folder / "one.json"
+    path.write_text(json.dumps(document))
+    assert ERRORS[name][1] in html_page(audit(path, quick=True))
+
+
+def test_the_command_writes_json_and_page_and_never_overwrites(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["audit", str(folder / "planted.json"), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert sorted(file.name for file in out.iterdir()) == ["audit.html", "audit.json"]
+    document = json.loads((out / "audit.json").read_text())
+    codes = {finding["code"]: finding for finding in document["findings"]}
+    assert codes["box-repeated"]["severity"] == "error"
+    assert codes["box-repeated"]["examples"][0]["annotation_id"] == 500
+    assert codes["box-repeated"]["examples"][0]["image"] == "drive/001.png"
+    severities = [finding["severity"] for finding in document["findings"]]
+    assert severities == sorted(severities, key=["error", "warning", "note"].index)
+    assert "labelled twice" in re.sub(r"[\s│]+", " ", printed)
+    before = (out / "audit.json").read_bytes()
+    assert main(["audit", str(folder / "planted.json"), "--out", str(out)]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert (out / "audit.json").read_bytes() == before
+
+
+def test_without_out_each_audit_has_a_folder_of_its_own(folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.json"
+    shutil.copy(folder / "clean.json", data)
+    for name in ("data_audit", "data_audit_2"):
+        assert main(["audit", str(data), "--images", str(folder / "images")]) == 0
+        assert (tmp_path / name / "audit.html").is_file()
+    first, second = (tmp_path / name / "audit.json" for name in ("data_audit", "data_audit_2"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_missing_json_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", str(tmp_path / "absent.json")]) == 2
+    assert "absent.json" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sizes", [("0", "1333"), ("800", "600"), ("nan", "1333")])
+def test_an_impossible_resize_is_refused(
+    sizes: tuple[str, str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--min-size", sizes[0], "--max-size", sizes[1], "--out", str(tmp_path / "out")]
+    assert main(["audit", str(folder / "clean.json"), *flags]) == 2
+    assert "--min-size" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_the_page_without_sideways_scrolling(
+    width: int, folder: Path, tmp_path: Path
+) -> None:
+    """The page measures itself in a frame of the wanted width: headless windows are never narrower than 500 px."""
+    assert CHROMIUM is not None
+    (tmp_path / "audit.html").write_text(html_page(audit(folder / "planted.json")), "utf-8")
+    (tmp_path / "frame.html").write_text(
+        f'<iframe id="f" src="audit.html" style="width:{width}px;height:2000px;border:0"></iframe><p id="said"></p>'
+        "<script>addEventListener('load', () => { const d = document.getElementById('f').contentDocument;"
+        "const broken = [...d.images].filter(i => i.complete && !i.naturalWidth).length;"
+        "document.getElementById('said').textContent ="
+        "`width ${d.documentElement.scrollWidth} charts ${d.querySelectorAll('svg').length} broken ${broken}`; })"
+        "</script>"
+    )
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]
+    shown = subprocess.run([*command, (tmp_path / "frame.html").as_uri()], capture_output=True, timeout=120)
+    said = re.search(r"width (\d+) charts (\d+) broken (\d+)", shown.stdout.decode())
+    assert said, shown.stderr.decode()[-2000:]
+    assert int(said[1]) <= width
+    assert (int(said[2]), int(said[3])) == (4, 0)

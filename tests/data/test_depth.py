@@ -1,0 +1,104 @@
+"""Depth maps of a dataset reach the conditions, and the report says so."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from planted import PlantedDetector, planted_dataset
+
+from drivetl.cli import main
+from drivetl.coco.io import read_dataset
+from drivetl.conditions import apply, pixel_seed
+from drivetl.data.dataset import read_image
+from drivetl.data.depth import depth_path, read_depth
+from drivetl.errors import DataError
+from drivetl.robustness.detection_cache import image_keys
+from drivetl.robustness.report_document import analyse
+from drivetl.robustness.run import run_sweep
+from drivetl.robustness.sweep import Task, variants
+from drivetl.sample.write import write_town_a
+
+FOG = ("fog", 4)
+
+
+def with_depth(folder, metres=5.0, **where):
+    """Planted pictures that stand `metres` away, as image 0 says under its key, the others in their attributes."""
+    path = planted_dataset(folder, n_images=3)
+    document = json.loads(path.read_text())
+    (folder / "depth").mkdir()
+    for number, image in enumerate(document["images"]):
+        name = f"depth/{number}.png"
+        shape = (image["height"], image["width"])
+        cv2.imwrite(str(folder / name), np.full(shape, metres * 256, np.uint16))
+        if number:
+            image["attributes"]["depth"] = name
+        else:
+            image["depth"] = name
+    path.write_text(json.dumps(document))
+    return read_dataset(path)
+
+
+def foggy(data, place):
+    task = Task(place, data.images[place], (FOG,))
+    return next(iter(variants(task, data.images_root)))[1]
+
+
+def test_fog_is_of_the_true_distance(tmp_path):
+    near, far = with_depth(tmp_path / "near", 5.0), with_depth(tmp_path / "far", 120.0)
+    for place in (0, 1):
+        record = near.images[place]
+        image = read_image(record, near.images_root)
+        depth = read_depth(record, near.images_root)
+        assert depth.dtype == np.float32 and np.unique(depth).tolist() == [5.0]
+        assert np.array_equal(
+            foggy(near, place), apply(image, *FOG, pixel_seed(record.file_name, *FOG), depth)
+        )
+        # what stands in the way is still seen, what is far away is grey
+        assert foggy(near, place).std() > 2 * foggy(far, place).std()
+
+
+def test_another_depth_is_another_picture(tmp_path):
+    data = with_depth(tmp_path / "a")
+    bare = read_dataset(planted_dataset(tmp_path / "b", n_images=3))
+    assert not set(image_keys(data)) & set(image_keys(bare))
+    assert (
+        depth_path(bare.images[0], bare.images_root) is None is read_depth(bare.images[0], bare.images_root)
+    )
+
+
+def test_the_report_counts_depth_maps(tmp_path):
+    data = with_depth(tmp_path / "a")
+    data.images[2].attributes.pop("depth")
+    swept = run_sweep(PlantedDetector(), data, ["fog"], [1], cache=tmp_path / "c", workers=0)
+    assert analyse(swept, n_draws=50)["data"]["depth_images"] == 2
+
+
+def test_depth_that_cannot_be_used(tmp_path):
+    data = with_depth(tmp_path / "a")
+    record, root = data.images[1], data.images_root
+    cv2.imwrite(str(root / "depth/1.png"), np.zeros((10, 10), np.uint16))
+    with pytest.raises(
+        DataError, match=r"depth map is uint16 of shape \(10, 10\) - write a 16-bit PNG of 256 x 96"
+    ):
+        read_depth(record, root)
+    cv2.imwrite(str(root / "depth/1.png"), np.zeros((96, 256), np.uint8))
+    with pytest.raises(DataError, match="depth map is uint8"):
+        read_depth(record, root)
+    (root / "depth/1.png").unlink()
+    with pytest.raises(DataError, match=r"the depth map of images/000001\.png cannot be read"):
+        read_depth(record, root)
+    with pytest.raises(DataError, match=r"1\.png: cannot be read"):
+        image_keys(data)
+    record.attributes["depth"] = "../../secret.png"
+    with pytest.raises(DataError, match="leaves its folder"):
+        read_depth(record, root)
+
+
+def test_the_sample_citys_depth_comes_with_its_conversion(tmp_path):
+    write_town_a(tmp_path / "town", 3, scale=0.25, depth=True)
+    assert main(["convert-kitti", "--root", str(tmp_path / "town"), "--out", str(tmp_path / "data")]) == 0
+    data = read_dataset(tmp_path / "data" / "all.json")
+    for record in data.images:
+        depth = read_depth(record, data.images_root)
+        assert depth.shape == (record.height, record.width) and 2 < np.median(depth[depth > 0]) < 200

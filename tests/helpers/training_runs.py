@@ -1,0 +1,80 @@
+"""A tiny true tree: coloured rectangles on grey, three drives, one image without objects, one of odd size."""
+
+import cv2
+import numpy as np
+
+from drivetl.coco.io import write_dataset
+from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
+from drivetl.config import DataConfig, EvalConfig, FinetuneConfig, ModelConfig, OptimConfig, RuntimeConfig
+from drivetl.training import trainer
+
+
+def _picture(rng, width, height, n_objects):
+    image = np.full((height, width, 3), 90, np.uint8)
+    annotations = []
+    for index in range(n_objects):
+        w, h = rng.integers(16, 30, 2)
+        x, y = rng.integers(0, width - w), rng.integers(0, height - h)
+        category = index % 2 + 1
+        image[y : y + h, x : x + w] = (220, 40, 40) if category == 1 else (40, 40, 220)
+        box = (float(x), float(y), float(w), float(h))
+        annotations.append(Annotation(category, box, float(w * h)))
+    return image, annotations
+
+
+def write_tree(folder, n_images=8, categories=("car", "pedestrian"), first_drive=0, relation=None, seed=0):
+    """A dataset json whose images alternate between drives; image 2 is empty, image 3 of odd size."""
+    rng = np.random.default_rng(seed)
+    records = []
+    for number in range(1, n_images + 1):
+        width, height = (96, 64) if number != 3 else (75, 51)
+        image, annotations = _picture(rng, width, height, 0 if number == 2 else 3)
+        name = f"{number:06d}.png"
+        folder.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(folder / name), image[..., ::-1])
+        record = ImageRecord(number, name, width, height, f"drive {first_drive + number % 3}", number)
+        record.annotations = annotations
+        if number == 1:
+            record.ignore_regions = [IgnoreRegion((0.0, 0.0, 20.0, 20.0), 400.0)]
+        records.append(record)
+    classes = {name: {"labels": [name], "from": (relation or {}).get(name, {})} for name in categories}
+    dataset = Dataset(
+        tuple(categories),
+        records,
+        folder,
+        {"source": "test", "taxonomy": {"name": "test", "classes": classes}},
+    )
+    write_dataset(dataset, folder / "data.json")
+    return folder / "data.json"
+
+
+def kill_after(patch, steps):
+    """Let training die right after the state of step number `steps` was saved."""
+    save = trainer.Trainer.save
+
+    def save_and_die(self):
+        save(self)
+        if self.step >= steps:
+            raise KeyboardInterrupt
+
+    patch.setattr(trainer.Trainer, "save", save_and_die)
+
+
+def tiny_training(train, val):
+    """A training of four steps that takes a second."""
+    return FinetuneConfig(
+        data=DataConfig(str(train), str(val), augment="photometric", workers=0),
+        model=ModelConfig(
+            "fasterrcnn_tiny_fpn",
+            "none",
+            64,
+            96,
+            proposals_train=50,
+            proposals_test=20,
+            rois_per_image=16,
+            anchors="keep",
+        ),
+        optim=OptimConfig(epochs=2, lr=1e-3, batch_size=4),
+        eval=EvalConfig(batch_size=2),
+        runtime=RuntimeConfig(device="cpu", precision="fp32"),
+    )

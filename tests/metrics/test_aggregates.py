@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drivetl.metrics.aggregates import mce, mpc_draws, summarize
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "robust_detection_benchmark"
+NAN = float("nan")
+
+
+def published(name):
+    """Condition -> severity -> AP of the 15 benchmark corruptions; VOC's AP50 is given per class."""
+    table = json.loads((SHARED / name).read_text())
+
+    def value(cell):
+        return float(np.mean([one["ap"] for one in cell])) if isinstance(cell, list) else cell["bbox"]["AP"]
+
+    rows = {name: {int(s): value(cell) for s, cell in row.items()} for name, row in table.items()}
+    return dict(list(rows.items())[:15])
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the published results are not at hand")
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("cityscapes__faster_rcnn_r50_fpn_1x_city_results.json", (36.4, 12.2, 33.4)),
+        ("pascal_voc__faster_rcnn_r50_fpn_1x_voc0712_results.json", (80.5, 48.6, 60.4)),
+    ],
+)
+def test_published_rows_come_out_as_printed(name, printed):
+    cells = published(name)
+    found = summarize(cells, clean=cells["fog"][0])
+    assert found.complete and found.n_cells == 75
+    assert tuple(round(100 * value, 1) for value in (found.clean, found.mpc, found.rpc)) == printed
+
+
+def test_ratio_of_means_and_the_worst():
+    found = summarize({"fog": {1: 0.4, 2: 0.2}, "rain": {1: 0.5, 2: 0.5}}, clean=0.8)
+    assert found.mpc == pytest.approx(0.4)
+    assert found.rpc == pytest.approx(0.5)
+    assert (found.worst_condition, found.worst) == ("fog", pytest.approx(0.3))
+    assert found.cvar20 == pytest.approx(0.2)
+    assert found.rce["rain"] == pytest.approx(0.375)
+    assert found.auc["fog"] == pytest.approx((0.6 + 0.3) / 2)
+    assert found.label == "mPC"
+
+
+def test_cells_that_were_not_run_are_no_zeros():
+    found = summarize({"fog": {1: 0.4, 2: NAN}, "rain": {1: 0.6}}, clean=0.8)
+    assert found.label == "mPC over 2 of 4 cells"
+    assert found.mpc == pytest.approx(0.5)
+    nothing = summarize({}, clean=0.8)
+    assert np.isnan([nothing.mpc, nothing.rpc, nothing.worst, nothing.cvar20]).all()
+    assert np.isnan(summarize({"fog": {1: 0.4}}, clean=0.0).rpc)
+
+
+def test_severity_zero_is_clean_and_no_cell():
+    with_clean = summarize({"fog": {0: 0.8, 1: 0.4}}, clean=0.8)
+    assert with_clean.mpc == summarize({"fog": {1: 0.4}}, clean=0.8).mpc
+
+
+def test_mce_of_the_baseline_itself_is_one():
+    cells = {"fog": {1: 0.4, 2: 0.2}, "rain": {1: 0.5, 2: 0.5}}
+    assert mce(cells, cells) == pytest.approx(1.0)
+    better = {"fog": {1: 0.7, 2: 0.6}, "rain": {1: 0.75, 2: 0.75}}
+    assert mce(better, cells) == pytest.approx(0.5)
+    assert np.isnan(mce({"snow": {1: 0.1}}, cells))
+
+
+def test_draws_aggregate_like_points():
+    draws = {"fog": {1: np.array([0.4, 0.2]), 2: np.array([0.2, 0.2])}, "rain": {1: np.array([0.5, 0.6])}}
+    np.testing.assert_allclose(mpc_draws(draws), [0.4, 0.4])

@@ -1,0 +1,261 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from simulated import detect, drives
+
+from drivetl.cli import main
+from drivetl.coco.detections import Detections
+from drivetl.coco.io import write_dataset
+from drivetl.coco.records import Annotation, Dataset, ImageRecord
+from drivetl.errors import ConfigError, DataError
+from drivetl.metrics import comparison
+from drivetl.metrics.comparison import CLEAN, compare
+from drivetl.metrics.gate import check, load_gate, parse_gate
+from drivetl.metrics.match_store import match
+from drivetl.robustness import detection_cache
+from drivetl.robustness.find_cells import stored_cells
+
+FOG = [("fog", 1), ("fog", 3)]
+RAIN = [("rain", 1), ("rain", 3)]
+N_DRIVES = 30
+
+
+def simulated(skills, seed=1):
+    """{who: {condition: skill}} -> match stores of two detectors on the same drives."""
+    rng = np.random.default_rng(seed)
+    truth, difficulty = drives(N_DRIVES), rng.normal(0, 0.8, N_DRIVES)
+    stores = {
+        (who, cell): match(truth, detect(truth, rng, skill[cell[0]], difficulty))
+        for who, skill in skills.items()
+        for cell in [CLEAN, *FOG, *RAIN]
+    }
+    return lambda who, cell: stores[who, cell]
+
+
+SAME = {"clean": 1.2, "fog": 0.6, "rain": 0.6}
+
+
+@pytest.fixture(scope="module")
+def lost_in_fog():
+    """A is as good as B, only not in fog."""
+    return compare(
+        simulated({"a": SAME | {"fog": -0.6}, "b": SAME}), [*FOG, *RAIN], "AP50", n_draws=500, seed=3
+    )
+
+
+def test_rows_and_what_they_say(lost_in_fog):
+    assert [row.name for row in lost_in_fog.rows] == ["clean", "mPC", "rPC", "fog", "rain"]
+    fog, rain, clean = (lost_in_fog.row(name) for name in ("fog", "rain", "clean"))
+    assert fog.delta.high < 0 and fog.p_holm < 0.05
+    assert rain.delta.low < 0 < rain.delta.high and rain.p_holm > 0.05
+    assert clean.p > 0.05 and np.isnan(clean.p_holm)
+    assert fog.delta.point == pytest.approx(fog.a - fog.b)
+    mpc = lost_in_fog.row("mPC")
+    assert mpc.a == pytest.approx((fog.a + rain.a) / 2)
+    assert lost_in_fog.row("rPC").b == pytest.approx(mpc.b / clean.b)
+    assert fog.minimum_detectable == pytest.approx(2.8 * fog.delta.standard_error)
+    assert lost_in_fog.n_units == N_DRIVES and lost_in_fog.warning is None
+
+
+def test_objects_are_counted_pairwise(lost_in_fog):
+    found = lost_in_fog.survivors
+    assert found.only_a + found.only_b + found.both + found.neither == N_DRIVES * 2 * 4
+    assert found.p > 0.05
+
+
+def test_a_detector_against_itself():
+    matched = simulated({"a": SAME})
+    same = compare(lambda _, cell: matched("a", cell), FOG, "AP", n_draws=100)
+    for row in same.rows:
+        assert (row.delta.point, row.delta.low, row.delta.high) == (0, 0, 0)
+    assert {row.p for row in same.rows if row.name != "rPC"} == {1.0}
+    assert (same.survivors.only_a, same.survivors.only_b, same.survivors.p) == (0, 0, 1.0)
+
+
+def test_other_images_or_metrics_are_refused():
+    a, b = (drives(n) for n in (5, 6))
+    rng = np.random.default_rng(0)
+    stores = {"a": match(a, detect(a, rng)), "b": match(b, detect(b, rng))}
+    with pytest.raises(ConfigError, match="same images"):
+        compare(lambda who, _: stores[who], [], n_draws=10)
+    with pytest.raises(ConfigError, match="metric 'mAP'"):
+        compare(lambda who, _: stores[who], [], "mAP")
+
+
+def test_the_gate_fails_only_what_is_proven(lost_in_fog):
+    gate = parse_gate({"metric": "AP50", "max_drop": {"clean": 0.05, "conditions": 0.05, "mPC": 0.5}})
+    verdicts = {one.name: one for one in check(gate, lost_in_fog)}
+    assert set(verdicts) == {"clean", "mPC", "fog", "rain"}
+    assert {name for name, one in verdicts.items() if not one.passed} == {"fog"}
+    assert verdicts["fog"].drop > 0.05 and verdicts["fog"].p < 0.05
+    generous = parse_gate({"max_drop": {"conditions": 0.05, "fog": 0.9}})
+    assert all(one.passed for one in check(generous, lost_in_fog))
+
+
+def test_a_gate_that_wants_proof_fails_what_is_open(lost_in_fog):
+    narrow = {"max_drop": {"rain": 0.001, "mPC": 0.9}, "must": "prove"}
+    verdicts = {one.name: one.passed for one in check(parse_gate(narrow), lost_in_fog)}
+    assert verdicts == {"rain": False, "mPC": True}
+
+
+def test_a_gate_on_what_was_not_measured_is_no_pass(lost_in_fog):
+    with pytest.raises(ConfigError, match="budget for 'snow'"):
+        check(parse_gate({"max_drop": {"snow": 0.1}}), lost_in_fog)
+    few = comparison.Comparison("AP", lost_in_fog.rows, lost_in_fog.survivors, 8, 4, 100, None)
+    with pytest.raises(ConfigError, match="cannot decide on 4 drives"):
+        check(parse_gate({"max_drop": {"fog": 0.1}}), few)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (None, "a gate needs `max_drop`"),
+        ({"max_drop": {}}, "a gate needs `max_drop`"),
+        ({"max_drop": {"fog": 0.1}, "confidense": 0.9}, "unknown key 'confidense'"),
+        ({"max_drop": {"fog": "1 %"}}, "max_drop of fog: '1 %'"),
+        ({"max_drop": {"fog": 1.5}}, "max_drop of fog: 1.5"),
+        ({"max_drop": {"fog": 0.1}, "metric": "mAP"}, "metric 'mAP'"),
+        ({"max_drop": {"fog": 0.1}, "must": "win"}, "must: 'win'"),
+        ({"max_drop": {"fog": 0.1}, "confidence": 95}, "confidence 95"),
+    ],
+)
+def test_broken_gates(document, message):
+    with pytest.raises(DataError, match=message.replace("(", r"\(")):
+        parse_gate(document)
+
+
+def test_the_shipped_gate_can_be_read():
+    gate = load_gate(Path(__file__).parents[2] / "configs" / "gate.yaml")
+    assert set(gate.max_drop) == {"clean", "mPC", "rPC", "conditions"}
+
+
+def test_a_gate_that_is_no_yaml_names_its_line(tmp_path):
+    path = tmp_path / "gate.yaml"
+    path.write_text("max_drop: {fog: 0.1\nmetric: AP\n")
+    with pytest.raises(DataError, match="not valid YAML") as error:
+        load_gate(path)
+    assert error.value.file == path and error.value.line == 2
+
+
+def write(path, document):
+    path.write_text(json.dumps(document))
+    return str(path)
+
+
+def coco_files(tmp_path, skills):
+    rng = np.random.default_rng(1)
+    truth, difficulty = drives(N_DRIVES), rng.normal(0, 0.8, N_DRIVES)
+    document = {
+        "images": [
+            {"id": int(i), "width": 375, "height": 375, "sequence": name}
+            for i, name in zip(truth.image_ids, truth.sequences, strict=True)
+        ],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [
+            {"image_id": int(image) + 1, "category_id": 1, "bbox": box}
+            for image, box in zip(truth.image, truth.boxes_xywh.tolist(), strict=True)
+        ],
+    }
+    paths = []
+    for name, skill in skills.items():
+        found = detect(truth, rng, skill, difficulty)
+        records = [
+            {"image_id": int(i), "category_id": 1, "bbox": box, "score": score}
+            for i, box, score in zip(found.image_id, found.boxes_xywh.tolist(), found.scores, strict=True)
+        ]
+        paths.append(write(tmp_path / f"{name}.json", records))
+    return write(tmp_path / "gt.json", document), paths
+
+
+def test_results_files_and_the_gate_by_command(tmp_path, capsys):
+    gt, (bad, good) = coco_files(tmp_path, {"bad": 0.0, "good": 1.5})
+    gate = tmp_path / "gate.yaml"
+    gate.write_text(yaml.safe_dump({"metric": "AP50", "max_drop": {"clean": 0.01}}))
+    out = tmp_path / "compare.json"
+    common = ["--data", gt, "--draws", "200", "--gate", str(gate)]
+    assert main(["compare", good, bad, *common, "--out", str(out)]) == 0
+    assert main(["compare", bad, good, *common]) == 1
+    assert "gate: FAIL (clean)" in capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert found["rows"][0]["delta"] > 0 and found["gate"][0]["passed"] is True
+    assert main(["compare", bad, good, "--data", gt, "--draws", "200"]) == 0  # without a gate it only tells
+    assert main(["compare", bad, good]) == 2
+    gate.write_text(yaml.safe_dump({"max_drop": {"fog": 0.01}}))
+    assert main(["compare", bad, good, *common]) == 2
+    assert "not measured in both" in " ".join(capsys.readouterr().err.split())
+
+
+CLASSES = ("car",)
+
+
+def run_folder(root, name, dataset, wanted, skill, weights="0" * 16, version=None, seed=0):
+    """A run directory with cells as a sweep leaves them."""
+    identity = {"weights": weights, "settings": "", "precision": "torch.float32"}
+    store = detection_cache.CellStore(root / name / detection_cache.CELLS_FOLDER, identity)
+    rng = np.random.default_rng(seed)
+    for cell in wanted:
+        for key in detection_cache.image_keys(dataset):
+            found = rng.random(4) < skill
+            boxes = np.array([[60.0 * i, 0, 60 * i + 50, 50] for i in range(4)], np.float32)[found]
+            scores = rng.uniform(0.5, 1, len(boxes)).astype(np.float32)
+            store.add(key, cell, Detections(boxes, scores, np.ones(len(boxes), np.int64)))
+    store.flush()
+    if version is not None:
+        for about in (root / name).rglob("about.json"):
+            about.write_text(json.dumps(json.loads(about.read_text()) | {"protocol_version": version}))
+    return root / name
+
+
+@pytest.fixture
+def street(tmp_path):
+    """Thirty drives of one image each, with image files that exist."""
+    images = []
+    for number in range(1, N_DRIVES + 1):
+        (tmp_path / f"{number}.png").write_bytes(b"x" * number)
+        boxes = [(60.0 * i, 0.0, 50.0, 50.0) for i in range(4)]
+        marks = [Annotation(1, box, 2500.0) for box in boxes]
+        images.append(ImageRecord(number, f"{number}.png", 375, 375, f"drive {number}", annotations=marks))
+    dataset = Dataset(CLASSES, images, tmp_path)
+    write_dataset(dataset, tmp_path / "val.json")
+    return dataset
+
+
+def test_runs_by_command(tmp_path, street, capsys):
+    bad = run_folder(tmp_path, "bad", street, [CLEAN, *FOG, ("night", 1)], 0.4, seed=1)
+    good = run_folder(tmp_path, "good", street, [CLEAN, *FOG], 0.9, weights="1" * 16, seed=2)
+    gate, out = tmp_path / "gate.yaml", tmp_path / "compare.json"
+    gate.write_text(yaml.safe_dump({"max_drop": {"conditions": 0.05}}))
+    command = ["compare", str(bad), str(good), "--data", str(tmp_path / "val.json"), "--draws", "200"]
+    assert main([*command, "--gate", str(gate), "--out", str(out)]) == 1
+    rows = {row["name"]: row for row in json.loads(out.read_text())["rows"]}
+    assert set(rows) == {"clean", "mPC", "rPC", "fog"}  # what both have seen
+    assert rows["fog"]["high"] < 0
+    (bad / "config.yaml").write_text(yaml.safe_dump({"data": {"val": str(tmp_path / "val.json")}}))
+    assert main(["compare", str(bad), str(good), "--draws", "200"]) == 0
+    assert main(["compare", str(good), str(bad), "--draws", "200"]) == 2
+    assert "--data" in capsys.readouterr().err
+
+
+def test_the_clean_cell_has_one_name():
+    assert comparison.CLEAN == detection_cache.CLEAN
+
+
+def test_cells_of_another_protocol_version_are_refused(tmp_path, street):
+    run = run_folder(tmp_path, "old", street, [CLEAN], 0.5, version="ancient")
+    with pytest.raises(DataError, match="protocol version ancient"):
+        stored_cells(run)
+
+
+def test_it_must_be_clear_whose_cells_they_are(tmp_path, street):
+    with pytest.raises(DataError, match="no stored detections"):
+        stored_cells(tmp_path)
+    run = run_folder(tmp_path, "run", street, [CLEAN], 0.5)
+    run_folder(tmp_path, "run", street, [CLEAN, *FOG], 0.5, weights="2" * 16)
+    with pytest.raises(DataError, match="cells of 2 detectors"):
+        stored_cells(run)
+    (run / "robustness" / "val").mkdir()
+    (run / "robustness" / "val" / "results.json").write_text(json.dumps({"run": {"weights": "2" * 16}}))
+    assert stored_cells(run).cells() == [CLEAN, *FOG]

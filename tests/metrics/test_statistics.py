@@ -1,0 +1,185 @@
+import numpy as np
+import pytest
+from coco_cases import random_case
+from simulated import detect, drives
+
+from drivetl.metrics import coco_ap, statistics
+from drivetl.metrics.match_store import match
+from drivetl.metrics.paired import exchanged_ap, exchanged_difference, pooled
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_weights_of_one_reproduce_the_point_estimate(seed):
+    store = match(*random_case(seed))
+    metrics = coco_ap.summarize(store)
+    np.testing.assert_allclose(coco_ap.ap(store), metrics.named()["AP"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(coco_ap.ap(store, 0.5), metrics.named()["AP50"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(coco_ap.ap(store, view=2), metrics.named()["APm"], rtol=0, atol=1e-12)
+    by_class = [row["AP"] for row in metrics.per_class.values()]
+    np.testing.assert_allclose(coco_ap.class_ap(store)[0], by_class, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_weights_are_repeated_images(seed):
+    truth, results = random_case(seed, coarse=False)
+    store = match(truth, results)
+    weights = np.random.default_rng(seed).integers(0, 3, store.n_images)
+    repeated = {"images": [], "annotations": [], "categories": truth["categories"]}
+    detections = []
+    for image_id, count in zip(store.truth.image_ids, weights, strict=True):
+        for copy in range(count):
+            own = int(image_id) * 10 + copy
+            repeated["images"].append({"id": own, "width": 320, "height": 240})
+            repeated["annotations"] += [
+                item | {"image_id": own} for item in truth["annotations"] if item["image_id"] == image_id
+            ]
+            detections += [item | {"image_id": own} for item in results if item["image_id"] == image_id]
+    np.testing.assert_allclose(
+        coco_ap.ap(store, weights=weights), coco_ap.ap(match(repeated, detections)), rtol=0, atol=1e-12
+    )
+
+
+def test_many_draws_at_once_equal_one_by_one():
+    store = match(*random_case(3))
+    weights = statistics.draw_weights(store.units(), 150, seed=1)
+    one_by_one = np.concatenate([coco_ap.ap(store, 0.5, row) for row in weights])
+    np.testing.assert_allclose(coco_ap.ap(store, 0.5, weights), one_by_one, rtol=0, atol=1e-12)
+
+
+def test_draws_take_whole_drives_and_are_reproducible():
+    units = ["a", "b", "a", "c", "b"]
+    weights = statistics.draw_weights(units, 200, seed=4)
+    assert np.array_equal(weights[:, 0], weights[:, 2])
+    assert np.array_equal(weights[:, 1], weights[:, 4])
+    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    assert np.array_equal(weights, statistics.draw_weights(units, 200, seed=4))
+    assert not np.array_equal(weights, statistics.draw_weights(units, 200, seed=5))
+
+
+def test_zero_images_give_no_weights_and_no_number():
+    assert statistics.draw_weights([], 3).shape == (3, 0)
+    store = match({"images": [], "annotations": [], "categories": [{"id": 1, "name": "car"}]}, [])
+    assert np.isnan(coco_ap.ap(store, 0.5, np.ones((2, 0)))).all()
+
+
+def test_a_draw_without_the_class_is_no_zero():
+    truth, results = random_case(1)
+    store = match(truth, results)
+    only_empty = np.zeros((1, store.n_images))
+    assert np.isnan(coco_ap.ap(store, weights=only_empty)).all()
+
+
+def test_intervals_cover_the_truth():
+    rng = np.random.default_rng(10**6)
+    everything = drives(10_000)
+    true_ap = coco_ap.ap(match(everything, detect(everything, rng)), 0.5)[0]
+    covered, n = 0, 300
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        truth = drives(50)
+        store = match(truth, detect(truth, rng))
+        interval = statistics.cluster_bootstrap(
+            lambda weights, store=store: coco_ap.ap(store, 0.5, weights), truth.units(), 300, seed
+        )
+        covered += interval.low <= true_ap <= interval.high
+    assert 0.92 <= covered / n <= 0.98
+
+
+def test_intervals_of_differences_cover_zero():
+    covered, n = 0, 300
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        truth, difficulty = drives(30), rng.normal(0, 0.8, 30)
+        weights = statistics.draw_weights(truth.units(), 300, seed)
+        stores = [match(truth, detect(truth, rng, difficulty=difficulty)) for _ in range(2)]
+        draws = [coco_ap.ap(store, 0.5, weights) for store in stores]
+        points = [float(coco_ap.ap(store, 0.5)[0]) for store in stores]
+        delta = statistics.percentile_interval(draws[1] - draws[0], points[1] - points[0])
+        covered += delta.low <= 0 <= delta.high
+    assert 0.92 <= covered / n <= 0.98
+
+
+def test_equal_detectors_are_told_apart_in_five_percent():
+    rejected, n = 0, 400
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        truth, difficulty = drives(25), rng.normal(0, 0.8, 25)
+        a, b = (match(truth, detect(truth, rng, difficulty=difficulty)) for _ in range(2))
+        p = statistics.permutation_p_value(exchanged_difference(a, b, 0.5), truth.units(), 199, seed)
+        rejected += p <= 0.05
+    assert 0.03 <= rejected / n <= 0.07
+
+
+def test_a_better_detector_is_found():
+    rng = np.random.default_rng(2)
+    truth, difficulty = drives(40), rng.normal(0, 0.8, 40)
+    a = match(truth, detect(truth, rng, skill=0.2, difficulty=difficulty))
+    b = match(truth, detect(truth, rng, skill=1.5, difficulty=difficulty))
+    assert statistics.permutation_p_value(exchanged_difference(a, b, 0.5), truth.units(), 499, 0) < 0.01
+    weights = statistics.draw_weights(truth.units(), 500)
+    draws = [coco_ap.ap(store, 0.5, weights) for store in (a, b)]
+    points = [float(coco_ap.ap(store, 0.5)[0]) for store in (a, b)]
+    delta = statistics.percentile_interval(draws[1] - draws[0], points[1] - points[0])
+    assert 0 < delta.low < delta.point < delta.high
+    assert statistics.minimum_detectable(delta.standard_error) == pytest.approx(
+        2.8 * np.std(draws[1] - draws[0], ddof=1)
+    )
+    # what both share, the difficulty of the drives, drops out of the difference
+    apart = np.hypot(*(np.std(one) for one in draws))
+    assert delta.standard_error < apart
+
+
+def test_a_detector_does_not_differ_from_itself():
+    truth, results = random_case(5)
+    store = match(truth, results)
+    p = statistics.permutation_p_value(exchanged_difference(store, store), store.units(), 99, 0)
+    assert p == 1.0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_exchange_of_all_or_none(seed):
+    truth, results = random_case(seed)
+    _, others = random_case(seed + 100)
+    known = {item["id"] for item in truth["images"]}
+    a, b = match(truth, results), match(truth, [item for item in others if item["image_id"] in known])
+    measure = exchanged_ap(a, b)
+    kept = measure(np.zeros((1, a.n_images), bool))
+    swapped = measure(np.ones((1, a.n_images), bool))
+    for found, expected in ((kept, (a, b)), (swapped, (b, a))):
+        for one, store in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, coco_ap.ap(store), rtol=0, atol=1e-12)
+    assert pooled(a, b).n_images == 2 * a.n_images
+
+
+def test_exchange_in_some_images_is_the_mixed_detector():
+    truth, results = random_case(8)
+    _, others = random_case(9)
+    ids = sorted(item["id"] for item in truth["images"])
+    others = [item | {"image_id": ids[item["image_id"] % len(ids)]} for item in others]
+    a, b = match(truth, results), match(truth, others)
+    flips = np.random.default_rng(0).random((1, len(ids))) < 0.5
+    from_b = set(np.array(ids)[flips[0]])
+    mixed = [item for item in results if item["image_id"] not in from_b]
+    mixed += [item for item in others if item["image_id"] in from_b]
+    np.testing.assert_allclose(
+        exchanged_ap(a, b)(flips)[0], coco_ap.ap(match(truth, mixed)), rtol=0, atol=1e-12
+    )
+
+
+def test_holm_steps_down_and_keeps_nan():
+    adjusted = statistics.holm({"fog": 0.01, "rain": 0.04, "snow": 0.03, "night": float("nan")})
+    assert adjusted["fog"] == pytest.approx(0.03)
+    assert adjusted["snow"] == pytest.approx(0.06)
+    assert adjusted["rain"] == pytest.approx(0.06)  # never below a smaller p's
+    assert np.isnan(adjusted["night"])
+
+
+def test_few_drives_are_said():
+    assert "too few units: 3" in statistics.few_units(["a", "b", "c", "a"])
+    assert statistics.few_units([str(i) for i in range(20)]) is None
+
+
+def test_interval_of_nothing_is_nan():
+    interval = statistics.percentile_interval(np.full(5, np.nan), 0.3)
+    assert interval.point == 0.3
+    assert np.isnan([interval.low, interval.high, interval.standard_error]).all()

@@ -1,0 +1,151 @@
+"""Laws of the closing line: do no harm, said with an interval, and never surer than the drives allow."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_runs import write_tree
+
+from drivetl.coco.detections import Detections
+from drivetl.coco.io import read_dataset
+from drivetl.coco.records import Annotation, Dataset, ImageRecord
+from drivetl.errors import DataError
+from drivetl.metrics.results import Results, load_results, of_image, save_results
+from drivetl.models.weights import read_weights
+from drivetl.training.finetune import finetune
+from drivetl.training.model_card import outcome, verdict
+from drivetl.training.trainer import BEST_DETECTIONS, SOURCE_DETECTIONS
+
+
+def changed(config, section, **values):
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
+
+
+def rows(*scores):
+    return [{"epoch": epoch, "step": epoch, "AP": score, "AP50": score} for epoch, score in enumerate(scores)]
+
+
+def world(n_drives, per_drive=4):
+    """Images with two cars each."""
+    images = []
+    for number in range(1, n_drives * per_drive + 1):
+        record = ImageRecord(
+            number, f"{number}.png", 100, 100, f"drive {(number - 1) // per_drive}", number, {}
+        )
+        record.annotations = [Annotation(1, (x, 10.0, 20.0, 20.0), 400.0) for x in (5.0, 60.0)]
+        images.append(record)
+    return Dataset(("car",), images, Path())
+
+
+def detections(dataset, found):
+    """`found(image)` of the two cars of each image, boxes exact."""
+    every = [
+        (image.id, item.bbox_xywh)
+        for image in dataset.images
+        for item in image.annotations[: found(image.id)]
+    ]
+    ids, boxes = zip(*every, strict=True)
+    return Results.of(ids, np.ones(len(ids)), boxes, np.full(len(ids), 0.9))
+
+
+def judged(tmp_path, n_drives, best=lambda _: 2, source=lambda number: 1 + number % 2):
+    val = world(n_drives)
+    save_results(tmp_path / SOURCE_DETECTIONS, detections(val, source))
+    save_results(tmp_path / BEST_DETECTIONS, detections(val, best))
+    metrics = rows(0.75, 1.0)
+    return outcome(tmp_path, metrics, metrics[1], val)
+
+
+def test_a_real_gain_is_told_with_its_interval(tmp_path):
+    found = judged(tmp_path, 10)
+    assert found["delta"]["point"] == pytest.approx(
+        1 - 76 / 101, abs=1e-9
+    )  # 3 of 4 cars: recall points 0..75 %
+    assert 0 < found["delta"]["low"] <= found["delta"]["point"] <= found["delta"]["high"]
+    assert found["delta"]["p"] < 0.05 and found["drives"] == 10
+    assert found["verdict"].startswith(
+        "adapting helped: AP 0.750 -> 1.000 (+0.248, 95 % interval +0.248 to +0.248"
+    )
+
+
+def test_a_gain_of_one_drive_is_not_told_from_luck(tmp_path):
+    found = judged(tmp_path, 10, best=lambda _: 1, source=lambda number: 1 if number > 4 else 0)
+    assert found["delta"]["point"] > 0
+    assert found["verdict"].startswith("adapting may have helped, which so few drives cannot tell")
+
+
+def test_a_handful_of_drives_decides_nothing(tmp_path):
+    found = judged(tmp_path, 5)
+    assert found["delta"]["p"] > 0.05  # 2^(1 - 5): five drives cannot do better
+    assert "5 drives are too few to tell it from luck - validate on at least 6" in found["verdict"]
+
+
+def test_validation_without_objects_judges_nothing():
+    found = {"before": {"AP": None}, "best": {"epoch": 0, "AP": float("nan")}, "delta": None, "drives": 9}
+    assert verdict(found, []) == "adapting cannot be judged: the validation images hold no object"
+
+
+def test_without_a_source_there_is_no_verdict():
+    metrics = rows(0.1, 0.2)[1:]
+    found = {"before": None, "best": metrics[0], "delta": None, "drives": 9}
+    assert verdict(found, metrics) == ""
+
+
+def test_harm_is_said_and_the_source_is_what_is_kept(source, small_config, tmp_path):
+    """A rate of 0.05 ruins everything; the target has the classes in another order, so best must be the mapped source."""
+    names = ("pedestrian", "car")
+    train = write_tree(tmp_path / "train2", categories=names)
+    val = write_tree(tmp_path / "val2", n_images=4, categories=names, first_drive=10, seed=1)
+    config = changed(small_config, "data", train=str(train), val=str(val))
+    config = changed(config, "model", start=str(source[1]), norm="frozen")
+    done = finetune(changed(config, "optim", lr=0.05), tmp_path / "target")
+    assert done.best["epoch"] == 0
+    assert done.found["verdict"].startswith("adapting did not help: no epoch (best ")
+    old = read_weights(source[1] / "checkpoints" / "best" / "model.safetensors")
+    kept = read_weights(tmp_path / "target" / "checkpoints" / "best" / "model.safetensors")
+    last = read_weights(tmp_path / "target" / "checkpoints" / "last" / "model.safetensors")
+    scores = "roi_heads.box_predictor.cls_score.weight"
+    assert torch.equal(kept[scores], old[scores][[0, 2, 1]])
+    boxes = "roi_heads.box_predictor.bbox_pred.weight"
+    assert torch.equal(kept[boxes].view(3, 4, -1), old[boxes].view(3, 4, -1)[[0, 2, 1]])
+    rest = [key for key in old if "box_predictor" not in key]
+    assert all(torch.equal(kept[key], old[key]) for key in rest)
+    assert any(not torch.equal(last[key], old[key]) for key in rest)
+    assert json.loads((tmp_path / "target" / "outcome.json").read_text())["best"]["epoch"] == 0
+    assert "Adapting did not help" in (tmp_path / "target" / "README.md").read_text()
+
+
+def test_how_often_one_looks_does_not_change_what_is_learnt(small_config, tmp_path):
+    for every in (1, 2):
+        finetune(changed(small_config, "eval", every=every), tmp_path / str(every))
+    one, two = (
+        read_weights(tmp_path / name / "checkpoints" / "last" / "model.safetensors") for name in ("1", "2")
+    )
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_the_best_detections_on_disk_are_those_of_the_best_row(small_config, tmp_path):
+    from drivetl.metrics.match_store import match
+    from drivetl.training.validate import headline
+
+    done = finetune(changed(small_config, "optim", epochs=4, lr=3e-3), tmp_path / "run")
+    val = read_dataset(tmp_path / "val" / "data.json")
+    found = load_results(tmp_path / "run" / BEST_DETECTIONS)
+    assert headline(match(val, found))["AP"] == done.best["AP"]
+
+
+def test_stored_detections_come_back_exactly_and_damage_is_named(tmp_path):
+    found = Detections(
+        np.array([[1.1, 2.2, 30.3, 40.4]], np.float32), np.array([0.123456789], np.float32), np.array([2])
+    )
+    results = of_image(7, found)
+    save_results(tmp_path / "a.npz", results)
+    back = load_results(tmp_path / "a.npz")
+    for name in ("image_id", "category_id", "boxes_xywh", "scores"):
+        assert np.array_equal(getattr(back, name), getattr(results, name)), name
+    (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:50])
+    with pytest.raises(DataError, match=r"a\.npz: stored detections cannot be read"):
+        load_results(tmp_path / "a.npz")
