@@ -200,7 +200,7 @@ class FinetuneConfig:
         ]
         for holds, key, value, expected in rules:
             if not holds and not (value == AUTO and key in BY_RECIPE):
-                raise ConfigError(f"{key} is {value!r}, it must be {expected} - set --{key} VALUE")
+                raise ConfigError(f"{key} is {value!r}, it must be {expected}", remedy=f"set --{key} VALUE")
 
 
 def load_config(paths: Path | Sequence[Path], overrides: list[str] | None = None) -> FinetuneConfig:
@@ -227,7 +227,7 @@ def load_config(paths: Path | Sequence[Path], overrides: list[str] | None = None
     except jsonargparse.ArgumentError as error:
         named = " + ".join(map(str, files))
         place = next((flag for flag in flags if f'"{flag[2:].partition("=")[0]}"' in str(error)), named)
-        raise ConfigError(f"{place}: {_first_sentence(error)} - mend the value") from None
+        raise ConfigError(f"{place}: {_first_sentence(error)}", remedy="mend the value") from None
     result = FinetuneConfig(
         **{item.name: getattr(config, item.name) for item in dataclasses.fields(FinetuneConfig)}
     )
@@ -240,7 +240,7 @@ def _read_checked(path: Path) -> str:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}) - check --config") from None
+        raise ConfigError(f"cannot be read ({error})", remedy="check --config", file=path) from None
     _check_keys(text, path)
     return text
 
@@ -250,7 +250,9 @@ def _left_to_recipe(words: list[str]) -> list[str]:
     values = dict(word.removeprefix("--").split("=", 1) for word in words)
     for key in BY_RECIPE:
         if re.fullmatch(rf"{AUTO}(\.0*)?", values.get(key, "")):
-            raise ConfigError(f"{key} is {values[key]} - write a value, or auto to leave it to the recipe")
+            raise ConfigError(
+                f"{key} is {values[key]}", remedy="write a value, or auto to leave it to the recipe"
+            )
         unwritten = values.get("optim.recipe") == "auto" and key not in values
         if unwritten or values.get(key) == "auto":
             values[key] = str(AUTO)
@@ -288,25 +290,35 @@ def _check_keys(text: str, path: Path) -> None:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}:{line}: not valid YAML ({error.problem}) - mend the syntax") from None
+        raise ConfigError(
+            f"not valid YAML ({error.problem})", remedy="mend the syntax", file=path, line=line
+        ) from None
     except (yaml.YAMLError, RecursionError):
-        raise ConfigError(f"{path}: not valid YAML - mend the syntax") from None
+        raise ConfigError("not valid YAML", remedy="mend the syntax", file=path) from None
     known = _known_keys(FinetuneConfig)
 
     def walk(node: yaml.Node, prefix: str) -> None:
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(
-                f"{path}:{node.start_mark.line + 1}: expected `key: value` lines - see configs/finetune"
+                "expected `key: value` lines",
+                remedy="see configs/finetune",
+                file=path,
+                line=node.start_mark.line + 1,
             )
         for key_node, value_node in node.value:
             key, line = prefix + str(key_node.value), key_node.start_mark.line + 1
             if key not in known:
-                raise ConfigError(f"{path}:{line}: unknown key {key!r} - {_nearest(key, known)}")
+                raise ConfigError(
+                    f"unknown key {key!r}", remedy=f"{_nearest(key, known)}", file=path, line=line
+                )
             if not known[key]:
                 walk(value_node, key + ".")
             elif not isinstance(value_node, yaml.ScalarNode):
                 raise ConfigError(
-                    f"{path}:{line}: {key} takes one value - write `{key.split('.')[-1]}: VALUE`"
+                    f"{key} takes one value",
+                    remedy=f"write `{key.split('.')[-1]}: VALUE`",
+                    file=path,
+                    line=line,
                 )
 
     if root is not None:
@@ -329,13 +341,13 @@ def _checked_overrides(overrides: list[str]) -> list[str]:
     while words:
         word = words.pop(0)
         if not word.startswith("--"):
-            raise ConfigError(f"unexpected argument {word!r} - overrides are --section.key value")
+            raise ConfigError(f"unexpected argument {word!r}", remedy="overrides are --section.key value")
         key, equals, value = word[2:].partition("=")
         if not known.get(key, False):
-            raise ConfigError(f"unknown flag --{key} - {_nearest(key, known)}")
+            raise ConfigError(f"unknown flag --{key}", remedy=f"{_nearest(key, known)}")
         if not equals:
             if not words:
-                raise ConfigError(f"--{key} needs a value - write --{key} VALUE")
+                raise ConfigError(f"--{key} needs a value", remedy=f"write --{key} VALUE")
             value = words.pop(0)
         result.append(f"--{key}={value}")
     return result

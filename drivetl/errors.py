@@ -1,45 +1,66 @@
-"""Errors that are the user's to mend. `drivetl.cli` turns each into one line on stderr and exit code 2."""
+"""Errors that a user can fix. `drivetl.cli` prints each as one line on stderr and exits with code 2."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound="DrivetlError")
 
 
 class DrivetlError(Exception):
-    """The base of everything a user can mend; its text says what is wrong and what to do about it."""
+    """What is wrong, where, and what to do about it: `<file>:<line>: <reason> - <remedy>`.
 
-
-class ConfigError(DrivetlError):
-    """A configuration file, an override or a flag that cannot be used."""
-
-
-class CheckpointError(DrivetlError):
-    """A checkpoint or run directory that cannot be used."""
-
-
-class DataError(DrivetlError):
-    """Something in an input file: `<file>:<line>: <reason> - <remedy>`.
-
-    Parsers of text know the line and the reason; the reader that opened the file adds the file
-    (`error.at(path)`), so a parser can be tested on strings alone.
+    A parser of text knows the line and the reason; the reader that opened the file adds the file (`error.at(path)`),
+    so a parser can be tested on strings alone. The subclasses say what kind of input is to blame.
     """
 
     def __init__(
         self, reason: str, *, remedy: str = "", file: Path | str | None = None, line: int | None = None
-    ):
-        self.reason, self.remedy, self.file, self.line = reason, remedy, file, line
+    ) -> None:
         super().__init__(reason)
+        self.reason, self.remedy, self.file, self.line = reason, remedy, file, line
 
-    def at(self, file: Path | str, line: int | None = None) -> DataError:
-        """The same error with its place filled in where it was not known yet."""
+    def at(self: E, file: Path | str, line: int | None = None) -> E:
+        """The same error, with its place filled in where it was unknown."""
         self.file = self.file if self.file is not None else file
         self.line = self.line if self.line is not None else line
         return self
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}: " if self.line is not None else f"{self.file}: "
-        return (
-            (place if self.file is not None else "")
-            + self.reason
-            + (f" - {self.remedy}" if self.remedy else "")
-        )
+        line = f":{self.line}" if self.line is not None else ""
+        place = f"{self.file}{line}: " if self.file is not None else ""
+        return place + self.reason + (f" - {self.remedy}" if self.remedy else "")
+
+
+class ConfigError(DrivetlError):
+    """A configuration file, an override or a flag."""
+
+
+class CheckpointError(DrivetlError):
+    """A checkpoint or a run directory."""
+
+
+class DataError(DrivetlError):
+    """A dataset, an image, a results file or another input file."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The way out for a name that is unknown: "did you mean 'fog'?", or the list of all that are known."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+
+
+def check_keys(
+    document: Mapping[Any, Any],
+    known: Collection[str],
+    what: str = "key",
+    kind: type[DrivetlError] = ConfigError,
+) -> None:
+    """Raises `kind` for the first key of a document that is not known, with the nearest known one."""
+    for key in document:
+        if key not in known:
+            raise kind(f"unknown {what} {key!r}", remedy=nearest(str(key), known))

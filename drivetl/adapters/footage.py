@@ -179,7 +179,9 @@ def _compiled(expression: str) -> re.Pattern[str]:
     except re.error as error:
         raise ConfigError(f"--sequence-from {expression!r} is no regular expression: {error}") from None
     if pattern.groups < 1:
-        raise ConfigError(f"--sequence-from {expression!r} has no group - put the sequence into (...)")
+        raise ConfigError(
+            f"--sequence-from {expression!r} has no group", remedy="put the sequence into (...)"
+        )
     return pattern
 
 

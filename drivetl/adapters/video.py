@@ -79,12 +79,12 @@ def extract_videos(path: Path, out: Path, *, fps: float | None, keep_duplicates:
     were extracted with other settings, or files that are not drivetl's own in their place; ConfigError for two videos of one name.
     """
     if fps is not None and not 0 < fps <= 1000:
-        raise ConfigError(f"--fps {fps:g} is no frame rate - for example 2, or all")
+        raise ConfigError(f"--fps {fps:g} is no frame rate", remedy="for example 2, or all")
     videos = find_videos(path)
     names = [video.stem for video in videos]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"two videos are called {twice!r} - extract their folders one by one")
+        raise ConfigError(f"two videos are called {twice!r}", remedy="extract their folders one by one")
     _refuse_foreign_list(out / "frames.json")
     clips = [
         extract_clip(video, out / "images", fps=fps, keep_duplicates=keep_duplicates) for video in videos

@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
     )
     if config.data.train != str(args.data):
         raise ConfigError(
-            f"--data.train is {config.data.train}, the dataset to measure is {args.data} - leave the flag out"
+            f"--data.train is {config.data.train}, the dataset to measure is {args.data}",
+            remedy="leave the flag out",
         )
     dataset = read_dataset(args.data)
 

@@ -43,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
     """Audit, print the table, write json and page. Exit code 0 whatever was found."""
     if not 1 <= args.min_size <= args.max_size <= 100_000:
         raise ConfigError(
-            f"--min-size {args.min_size:g} --max-size {args.max_size:g} is no resize - the short side comes first, both in px"
+            f"--min-size {args.min_size:g} --max-size {args.max_size:g} is no resize",
+            remedy="the short side comes first, both in px",
         )
     out = args.out or _free_folder(args.data)
     with new_directory(out) as folder:

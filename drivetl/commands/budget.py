@@ -57,10 +57,11 @@ def run(args: argparse.Namespace) -> None:
     seeds = parse_seeds(args.seeds)
     if any(word.partition("=")[0] == "--seed" for word in args.rest):
         raise ConfigError(
-            "--seed: a study has several, one for each order of drives - write --seeds, for example --seeds 5"
+            "--seed: a study has several, one for each order of drives",
+            remedy="write --seeds, for example --seeds 5",
         )
     if args.target is not None and not 0 < args.target < 1:
-        raise ConfigError(f"--target {args.target:g} is not between 0 and 1 - for example 0.35")
+        raise ConfigError(f"--target {args.target:g} is not between 0 and 1", remedy="for example 0.35")
     from drivetl.files.write import write_atomically
     from drivetl.label_curve.page import build_budget_report, sentences
     from drivetl.label_curve.plan import make_plan
@@ -84,13 +85,13 @@ def parse_seeds(text: str) -> list[int]:
     """`0,1,2` -> [0, 1, 2]. Raises ConfigError for anything else, or a seed that comes twice."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words or not all(word.isdecimal() for word in words):
-        raise ConfigError(f"--seeds {text!r} - write numbers, for example 0,1,2")
+        raise ConfigError(f"--seeds {text!r}", remedy="write numbers, for example 0,1,2")
     beyond = next((word for word in words if len(word) > 19 or int(word) >= 2**63), None)
     if beyond is not None:
-        raise ConfigError(f"--seeds: {beyond[:24]} is too large - write whole numbers below 2^63")
+        raise ConfigError(f"--seeds: {beyond[:24]} is too large", remedy="write whole numbers below 2^63")
     twice = [word for place, word in enumerate(words) if int(word) in map(int, words[:place])]
     if twice:
-        raise ConfigError(f"--seeds {text!r}: {twice[0]} comes twice - name each seed once")
+        raise ConfigError(f"--seeds {text!r}: {twice[0]} comes twice", remedy="name each seed once")
     return [int(word) for word in words]
 
 

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     gate = load_gate(args.gate) if args.gate else None
     metric = _metric(args.metric, gate)
     if args.draws < 100:
-        raise ConfigError(f"--draws {args.draws} is too few - use 1000")
+        raise ConfigError(f"--draws {args.draws} is too few", remedy="use 1000")
     matched, cells = _files(args) if args.a.is_file() else _runs(args)
     found = compare(matched, cells, metric, args.draws, args.seed)
     _print(found)
@@ -79,14 +79,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _metric(wanted: str | None, gate: Gate | None) -> str:
     if gate is not None and wanted not in (None, gate.metric):
-        raise ConfigError(f"--metric {wanted} is not the gate's metric {gate.metric} - leave it out")
+        raise ConfigError(f"--metric {wanted} is not the gate's metric {gate.metric}", remedy="leave it out")
     return gate.metric if gate is not None else wanted or "AP"
 
 
 def _files(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
     """Two COCO results files on one ground truth: clean images only."""
     if args.data is None:
-        raise ConfigError("results files need their truth - name it with --data")
+        raise ConfigError("results files need their truth", remedy="name it with --data")
     truth = from_coco(load_json(args.data), args.data)
     stores = {
         who: match(truth, read_coco_results(path, truth)) for who, path in (("a", args.a), ("b", args.b))
@@ -139,7 +139,7 @@ def _validation_data(run_folder: Path) -> Path:
     config = load_yaml(path) if path.is_file() else None
     section = config.get("data") if isinstance(config, dict) else None
     if not isinstance(section, dict) or not section.get("val"):
-        raise ConfigError(f"{run_folder} names no validation data - name the dataset with --data")
+        raise ConfigError(f"{run_folder} names no validation data", remedy="name the dataset with --data")
     return Path(str(section["val"]))
 
 

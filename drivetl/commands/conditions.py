@@ -47,10 +47,12 @@ def run(args: argparse.Namespace) -> None:
         _print_list(names if args.names != "drive" else list(CATALOG))
         return
     if args.source is None or args.out is None:
-        raise ConfigError("needs a picture or a dataset and --out FILE.png - or --list to see what there is")
+        raise ConfigError(
+            "needs a picture or a dataset and --out FILE.png", remedy="or --list to see what there is"
+        )
     if args.out.suffix.lower() not in (".png", ".html"):
         raise ConfigError(
-            f"--out {args.out} is neither .png nor .html - name a file that ends in one of them"
+            f"--out {args.out} is neither .png nor .html", remedy="name a file that ends in one of them"
         )
     if args.out.exists():
         raise DataError(
@@ -61,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
     tiles_wanted = len(names) * (len(severities) + 1) * args.images
     if tiles_wanted > MOST_TILES:
         raise ConfigError(
-            f"{tiles_wanted} pictures are more than a sheet holds ({MOST_TILES}) - fewer --names or --images"
+            f"{tiles_wanted} pictures are more than a sheet holds ({MOST_TILES})",
+            remedy="fewer --names or --images",
         )
     sources = list(_sources(args.source, args.images, args.seed))
     rows = list(_rows(sources, names, severities, args.seed, args.tile_width))
@@ -77,7 +80,7 @@ def _severities(text: str) -> list[int]:
     """`1,3,5` -> [1, 3, 5]. Raises ConfigError."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words or any(word not in "12345" or len(word) != 1 for word in words):
-        raise ConfigError(f"--severities {text!r} - write numbers from 1 to 5 with commas, as 1,3,5")
+        raise ConfigError(f"--severities {text!r}", remedy="write numbers from 1 to 5 with commas, as 1,3,5")
     return [int(word) for word in words]
 
 

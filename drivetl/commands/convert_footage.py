@@ -81,12 +81,13 @@ def run(args: argparse.Namespace) -> None:
     if args.video is not None:
         if args.format or args.root:
             raise ConfigError(
-                "--video extracts frames and reads no labels - extract first, then run --format with --images OUT/images"
+                "--video extracts frames and reads no labels",
+                remedy="extract first, then run --format with --images OUT/images",
             )
         _extract(args)
         return
     if not args.format or not args.root:
-        raise ConfigError("--format and --root say what to convert - or --video what to extract")
+        raise ConfigError("--format and --root say what to convert", remedy="or --video what to extract")
     _convert(args)
 
 

@@ -93,5 +93,5 @@ def parse_size(text: str) -> tuple[int, int]:
     """`1242x375` -> (1242, 375). Raises ConfigError for anything else."""
     match = re.fullmatch(r"([1-9][0-9]{0,5})[xX]([1-9][0-9]{0,5})", text)
     if match is None:
-        raise ConfigError(f"--image-size {text}: not a size - write it as 1242x375")
+        raise ConfigError(f"--image-size {text}: not a size", remedy="write it as 1242x375")
     return int(match[1]), int(match[2])

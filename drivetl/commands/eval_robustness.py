@@ -150,7 +150,7 @@ def parse_severities(text: str) -> list[int]:
     """`1,3,5` -> [1, 3, 5], sorted, without repeats. Raises ConfigError naming the flag."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words or not all(word in ("1", "2", "3", "4", "5") for word in words):
-        raise ConfigError(f"--severities {text!r} - name some of 1,2,3,4,5")
+        raise ConfigError(f"--severities {text!r}", remedy="name some of 1,2,3,4,5")
     return sorted({int(word) for word in words})
 
 
@@ -160,7 +160,7 @@ def parse_budget(text: str | None) -> float | None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|)", text.strip().lower())
     if not found:
-        raise ConfigError(f"--budget {text!r} is no time - write 90s, 10m or 1h")
+        raise ConfigError(f"--budget {text!r} is no time", remedy="write 90s, 10m or 1h")
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2][:1]]
 
 
@@ -182,7 +182,7 @@ def parse_assignments(text: str, flag: str) -> dict[str, str]:
     for word in (part.strip() for part in text.split(",") if part.strip()):
         name, sign, value = word.partition("=")
         if not (name and sign and value):
-            raise ConfigError(f"{flag} {word!r} - write NAME=VALUE, like weather=dry")
+            raise ConfigError(f"{flag} {word!r}", remedy="write NAME=VALUE, like weather=dry")
         found[name.strip()] = value.strip()
     return found
 
@@ -195,7 +195,9 @@ def parse_pairs(text: str) -> dict[tuple[str, str], list[str]]:
         known = parse_assignments(real, "--pairs")
         conditions = [name.strip() for name in names.split("+") if name.strip()]
         if not known or not conditions:
-            raise ConfigError(f"--pairs {word!r} - write NAME=VALUE:CONDITION, like timeofday=night:night")
+            raise ConfigError(
+                f"--pairs {word!r}", remedy="write NAME=VALUE:CONDITION, like timeofday=night:night"
+            )
         found |= dict.fromkeys(known.items(), conditions)
     return found
 
@@ -205,7 +207,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
         ("--batch-size", args.batch_size, 1), ("--workers", args.workers, 0), ("--draws", args.draws, 50),
     ):  # fmt: skip
         if value is not None and value < least:
-            raise ConfigError(f"{flag} is {value} - it must be at least {least}")
+            raise ConfigError(f"{flag} is {value}", remedy=f"it must be at least {least}")
 
 
 def _announce(detector: Detector, n_images: int, of_condition: dict[str, str], severities: list[int]) -> None:

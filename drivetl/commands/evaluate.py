@@ -93,9 +93,9 @@ def write_numbers(numbers: dict[str, Any], path: Path) -> None:
 
 def _coco(args: argparse.Namespace) -> dict[str, Any]:
     if args.draws < 2:
-        raise ConfigError(f"--draws {args.draws} gives no interval - use 1000")
+        raise ConfigError(f"--draws {args.draws} gives no interval", remedy="use 1000")
     if args.slices and not args.details:
-        raise ConfigError("--slices is for --details - add it, or leave it out")
+        raise ConfigError("--slices is for --details", remedy="add it, or leave it out")
     wanted_rate = _threshold_value(args.threshold_rule, args.threshold_value)
     truth = from_coco(load_json(args.gt), args.gt)
     results = read_coco_results(args.predictions, truth)
@@ -130,13 +130,13 @@ def _threshold_value(rule: str, value: float | None) -> float:
     if rule not in ("recall", "fp_per_image"):
         if value is not None:
             raise ConfigError(
-                f"--threshold-value goes with recall or fp_per_image, not {rule} - leave it out"
+                f"--threshold-value goes with recall or fp_per_image, not {rule}", remedy="leave it out"
             )
         return 0.0
     if value is None or not 0 < value <= (1 if rule == "recall" else float("inf")):
         said = "missing" if value is None else f"{value:g}"
         example = "0.8" if rule == "recall" else "0.1"
-        raise ConfigError(f"--threshold-value of {rule} is {said} - name one, for example {example}")
+        raise ConfigError(f"--threshold-value of {rule} is {said}", remedy=f"name one, for example {example}")
     return value
 
 
@@ -148,7 +148,8 @@ def _slices(text: str, store: MatchStore) -> list[str]:
     unknown = next((name for name in wanted if name not in known), None)
     if unknown is not None:
         raise ConfigError(
-            f"--slices: neither object nor image says {unknown!r} - known are {', '.join(known) or 'none: leave it out'}"
+            f"--slices: neither object nor image says {unknown!r}",
+            remedy=f"known are {', '.join(known) or 'none: leave it out'}",
         )
     return wanted
 
@@ -224,7 +225,7 @@ def _print_details(extra: dict[str, Any]) -> None:
 
 def _kitti(args: argparse.Namespace) -> dict[str, Any]:
     if args.details or args.iou_type == "segm":
-        raise ConfigError("--details and --iou-type segm go with --protocol coco - leave them out")
+        raise ConfigError("--details and --iou-type segm go with --protocol coco", remedy="leave them out")
     truth, found = _kitti_files(args) if args.gt.is_file() else _kitti_folders(args)
     results = kitti_ap.evaluate(truth, found)
     rows = [
@@ -253,7 +254,7 @@ def _kitti(args: argparse.Namespace) -> dict[str, Any]:
 
 def _kitti_folders(args: argparse.Namespace) -> tuple[kitti_text.KittiObjects, kitti_text.KittiObjects]:
     if len(args.predictions) > 1:
-        raise ConfigError("--protocol kitti takes one folder of results - join the folders first")
+        raise ConfigError("--protocol kitti takes one folder of results", remedy="join the folders first")
     frames = None
     if args.frames:
         frames = [word for line in read_text(args.frames).splitlines() for word in line.split()[:1]]
@@ -264,7 +265,7 @@ def _kitti_folders(args: argparse.Namespace) -> tuple[kitti_text.KittiObjects, k
 def _kitti_files(args: argparse.Namespace) -> tuple[kitti_text.KittiObjects, kitti_text.KittiObjects]:
     """KITTI's rules on a dataset that convert-kitti wrote, and on COCO results: from the source's own labels."""
     if args.frames:
-        raise ConfigError("--frames goes with label folders - split the dataset instead")
+        raise ConfigError("--frames goes with label folders", remedy="split the dataset instead")
     dataset = read_dataset(args.gt)
     results = read_coco_results(args.predictions, dataset)
     return kitti_text.labels_of(dataset), kitti_text.detections_of(results, dataset)

@@ -39,12 +39,14 @@ def run(args: argparse.Namespace) -> None:
     options = split_options(args)
     if args.keep_split:
         if options.method != "auto":
-            raise ConfigError(f"--keep-split and --split {options.method} contradict - give one of the two")
+            raise ConfigError(
+                f"--keep-split and --split {options.method} contradict", remedy="give one of the two"
+            )
         options = replace(options, method="kept")
         files = [path for path in args.data if not path.is_dir()]
         if files:
             raise ConfigError(
-                f"--keep-split: {files[0]} is no folder - name folders with train.json and val.json"
+                f"--keep-split: {files[0]} is no folder", remedy="name folders with train.json and val.json"
             )
     sources = [read_source(path) for path in args.data]
     merged = merge_datasets(sources)

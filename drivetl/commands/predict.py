@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> None:
     for flag, value, least in (("--pictures", args.pictures, 0), ("--batch-size", args.batch_size, 1),
                                ("--workers", args.workers, 0)):  # fmt: skip
         if value is not None and value < least:
-            raise ConfigError(f"{flag} is {value} - it must be at least {least}")
+            raise ConfigError(f"{flag} is {value}", remedy=f"it must be at least {least}")
     if not 0 <= args.score <= 1:
-        raise ConfigError(f"--score is {args.score} - scores lie between 0 and 1")
+        raise ConfigError(f"--score is {args.score}", remedy="scores lie between 0 and 1")
 
     from drivetl.coco.io import read_dataset
     from drivetl.files.write import new_directory
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> None:
         dataset = read_dataset(args.data) if args.data else folder_dataset(args.images, detector.categories)
         if args.data and dataset.categories != detector.categories:
             raise ConfigError(
-                f"{args.data} has the classes {', '.join(dataset.categories)}, the run {', '.join(detector.categories)}"
-                f" - convert it with the run's taxonomy.yaml, or name its pictures with --images {dataset.images_root}"
+                f"{args.data} has the classes {', '.join(dataset.categories)}, the run {', '.join(detector.categories)}",
+                remedy=f"convert it with the run's taxonomy.yaml, or name its pictures with --images {dataset.images_root}",
             )
         found = _detect(detector, dataset, args)
         _write(found, dataset, detector.categories, folder, args)

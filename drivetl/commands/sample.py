@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     )
     frames = {"a": args.frames_a if args.town != "b" else 0, "b": args.frames_b if args.town != "a" else 0}
     if args.processes < 0:
-        raise ConfigError(f"--processes {args.processes} is negative - use 0 for one per core")
+        raise ConfigError(f"--processes {args.processes} is negative", remedy="use 0 for one per core")
     started = time.monotonic()
     with console.progress_bar() as bar:
         task = bar.add_task("rendering", total=sum(frames.values()), note="")

@@ -90,7 +90,7 @@ def pixel_seed(image_key: str | int, condition: str, severity: int) -> int:
 def get(name: str) -> Condition:
     """The condition of that name. Raises ConfigError with the nearest known name."""
     if name not in CATALOG:
-        raise ConfigError(f"unknown condition {name!r} - {_nearest(name, list(CATALOG))}")
+        raise ConfigError(f"unknown condition {name!r}", remedy=f"{_nearest(name, list(CATALOG))}")
     return CATALOG[name]
 
 
@@ -106,10 +106,10 @@ def select(names_or_set: str) -> list[str]:
         elif word in CATALOG:
             names.append(word)
         elif word:
-            raise ConfigError(f"unknown condition {word!r} - {_nearest(word, [*SETS, *CATALOG])}")
+            raise ConfigError(f"unknown condition {word!r}", remedy=f"{_nearest(word, [*SETS, *CATALOG])}")
     if not names:
         raise ConfigError(
-            f"no condition in {names_or_set!r} - name some, or one of the sets {', '.join(SETS)}"
+            f"no condition in {names_or_set!r}", remedy=f"name some, or one of the sets {', '.join(SETS)}"
         )
     return list(dict.fromkeys(names))
 
@@ -124,9 +124,11 @@ def _checked_severity(severity: int) -> int:
     try:
         level = operator.index(severity)
     except TypeError:
-        raise ConfigError(f"severity is {severity!r} - it must be a whole number from 0 to 5") from None
+        raise ConfigError(
+            f"severity is {severity!r}", remedy="it must be a whole number from 0 to 5"
+        ) from None
     if not 0 <= level <= 5:
-        raise ConfigError(f"severity is {level} - it must be from 0 (unchanged) to 5")
+        raise ConfigError(f"severity is {level}", remedy="it must be from 0 (unchanged) to 5")
     return level
 
 

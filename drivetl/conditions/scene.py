@@ -162,18 +162,18 @@ def _check(camera: Camera, depth: npt.NDArray[np.float32] | None, height: int, w
     """Raises ConfigError for a camera that cannot be, DataError for depth of another shape."""
     if camera.horizon_px is not None and not 0 < camera.horizon_px < height:
         raise ConfigError(
-            f"the horizon at row {camera.horizon_px:g} lies outside the image of {height} rows"
-            " - check pitch, focal length and the calibration's image size, or leave the camera out"
+            f"the horizon at row {camera.horizon_px:g} lies outside the image of {height} rows",
+            remedy="check pitch, focal length and the calibration's image size, or leave the camera out",
         )
     if camera.centre_px is not None and not -width < camera.centre_px < 2 * width:
         raise ConfigError(
-            f"the vanishing point at column {camera.centre_px:g} is far outside the image of {width} columns"
-            " - check the calibration, or leave the camera out"
+            f"the vanishing point at column {camera.centre_px:g} is far outside the image of {width} columns",
+            remedy="check the calibration, or leave the camera out",
         )
     for name in ("focal_px", "height_m", "canyon_m"):
         value = getattr(camera, name)
         if value is not None and not 0 < value < 1e6:
-            raise ConfigError(f"the camera's {name} is {value!r} - it must be above 0")
+            raise ConfigError(f"the camera's {name} is {value!r}", remedy="it must be above 0")
     if depth is not None and depth.shape != (height, width):
         raise DataError(
             f"depth has the shape {depth.shape}, the image {(height, width)}",

@@ -52,10 +52,10 @@ class SplitOptions:
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
             raise ConfigError(
-                f"--val-fraction {self.val_fraction:g} is not between 0 and 1 - for example 0.2"
+                f"--val-fraction {self.val_fraction:g} is not between 0 and 1", remedy="for example 0.2"
             )
         if not -(2**63) <= self.seed < 2**63:
-            raise ConfigError(f"--seed {self.seed} has more than 64 bits - for example 0")
+            raise ConfigError(f"--seed {self.seed} has more than 64 bits", remedy="for example 0")
 
 
 @dataclass(slots=True)
@@ -158,16 +158,18 @@ def _auto(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
 
 def _standard(images: Sequence[ImageRecord], standard: StandardSplit | None) -> Split:
     if standard is None:
-        raise ConfigError("--split standard: this source has no published split - use --split sequence")
+        raise ConfigError(
+            "--split standard: this source has no published split", remedy="use --split sequence"
+        )
     known = standard.train | standard.val
     stranger = next((image for image in images if _stem(image) not in known), None)
     if stranger is not None:
         raise ConfigError(
-            f"--split standard: image {stranger.file_name!r} is in neither list of {standard.name} - "
-            "use --split sequence"
+            f"--split standard: image {stranger.file_name!r} is in neither list of {standard.name}",
+            remedy="use --split sequence",
         )
     if not standard.applies:
-        raise ConfigError(f"--split standard: {standard.why} - use --split sequence")
+        raise ConfigError(f"--split standard: {standard.why}", remedy="use --split sequence")
     train = [image for image in images if _stem(image) in standard.train]
     val = [image for image in images if _stem(image) in standard.val]
     return Split(train, val, method="standard", reason=standard.why or standard.name)
@@ -179,8 +181,8 @@ def _by_group(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
     if len(groups) == 1 and len(images) > 1:
         if options.by != ("sequence",):
             raise ConfigError(
-                f"--by {','.join(options.by)}: all {len(images)} images hang together (by {what}, or by a "
-                "sequence they share) - group by something finer"
+                f"--by {','.join(options.by)}: all {len(images)} images hang together (by {what}, or by a sequence they share)",
+                remedy="group by something finer",
             )
         return _by_time(images, options)
     from drivetl.convert.stratify import choose_val_groups  # numpy comes with it
@@ -221,7 +223,8 @@ def group_images(images: Iterable[ImageRecord], by: Sequence[str]) -> dict[str, 
         if name != "sequence" and records and not any(name in image.attributes for image in records):
             known = sorted({key for image in records for key in image.attributes})
             raise ConfigError(
-                f"--by {name}: no image has this attribute - choose from {', '.join(['sequence', *known])}"
+                f"--by {name}: no image has this attribute",
+                remedy=f"choose from {', '.join(['sequence', *known])}",
             )
     parent = list(range(len(records)))
 

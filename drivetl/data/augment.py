@@ -66,7 +66,7 @@ def load_preset(name_or_path: str) -> AugmentConfig:
         hint = (
             f"did you mean {near[0]!r}?" if near else f"use {', '.join(PRESETS)} or the path of a YAML file"
         )
-        raise ConfigError(f"no augmentation preset or file {name_or_path!r} - {hint}")
+        raise ConfigError(f"no augmentation preset or file {name_or_path!r}", remedy=f"{hint}")
     return parse_preset(path)
 
 
@@ -76,19 +76,21 @@ def parse_preset(path: Path) -> AugmentConfig:
         text = path.read_text(encoding="utf-8")
         root, document = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text) or {}
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}) - check the file") from None
+        raise ConfigError(f"cannot be read ({error})", remedy="check the file", file=path) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise ConfigError(
-            f"{path}:{mark.line + 1 if mark else 1}: not valid YAML - mend the syntax"
+            "not valid YAML", remedy="mend the syntax", file=path, line=mark.line + 1 if mark else 1
         ) from None
     if not isinstance(document, dict):
-        raise ConfigError(f"{path}:1: expected `key: value` lines - see configs/weather")
+        raise ConfigError(f"{path}:1: expected `key: value` lines", remedy="see configs/weather")
     _known_keys(document, ("steps", "min_visibility"), f"{path}:1")
     visibility = _number(document.get("min_visibility", 0.25), (0, 1), "min_visibility", f"{path}:1")
     steps = document.get("steps") or []
     if not isinstance(steps, list):
-        raise ConfigError(f"{path}:1: steps is not a list - write `- {{name: flip, p: 0.5}}` lines under it")
+        raise ConfigError(
+            f"{path}:1: steps is not a list", remedy="write `- {name: flip, p: 0.5}` lines under it"
+        )
     lines = _lines_of_steps(root, len(steps))
     return AugmentConfig(
         path.stem,
@@ -107,12 +109,14 @@ def _lines_of_steps(root: yaml.Node | None, count: int) -> list[int]:
 def _step(item: Any, place: str) -> Step:
     """`{name, p, range}` or `{p, one_of: [{name, weight, range}, ...]}`."""
     if not isinstance(item, dict):
-        raise ConfigError(f"{place}: a step is `{{name: flip, p: 0.5}}` or has one_of - mend it")
+        raise ConfigError(f"{place}: a step is `{{name: flip, p: 0.5}}` or has one_of", remedy="mend it")
     if "one_of" in item:
         _known_keys(item, ("one_of", "p"), place)
         several = item["one_of"]
         if not isinstance(several, list) or not several:
-            raise ConfigError(f"{place}: one_of needs at least one transform - list some or remove the step")
+            raise ConfigError(
+                f"{place}: one_of needs at least one transform", remedy="list some or remove the step"
+            )
     else:
         _known_keys(item, ("name", "p", "range"), place)
         several = [{key: value for key, value in item.items() if key != "p"}]
@@ -122,22 +126,24 @@ def _step(item: Any, place: str) -> Step:
 
 def _choice(item: Any, place: str) -> Choice:
     if not isinstance(item, dict) or "name" not in item:
-        raise ConfigError(f"{place}: a transform needs a name - write `name: flip`")
+        raise ConfigError(f"{place}: a transform needs a name", remedy="write `name: flip`")
     _known_keys(item, ("name", "weight", "range"), place)
     name = str(item["name"])
     if name not in TRANSFORMS:
-        raise ConfigError(f"{place}: unknown transform {name!r} - {_nearest(name, TRANSFORMS)}")
+        raise ConfigError(f"{place}: unknown transform {name!r}", remedy=f"{_nearest(name, TRANSFORMS)}")
     transform, given = TRANSFORMS[name], item.get("range") or {}
     if not isinstance(given, dict):
-        raise ConfigError(f"{place}: range of {name} is not `parameter: [low, high]` - mend it")
+        raise ConfigError(f"{place}: range of {name} is not `parameter: [low, high]`", remedy="mend it")
     _known_keys(given, tuple(transform.bounds), f"{place}: {name}")
     ranges = dict(transform.defaults)
     for key, pair in given.items():
         if not isinstance(pair, list) or len(pair) != 2:
-            raise ConfigError(f"{place}: {name}.{key} is {pair!r} - write `{key}: [low, high]`")
+            raise ConfigError(f"{place}: {name}.{key} is {pair!r}", remedy=f"write `{key}: [low, high]`")
         low, high = (_number(bound, transform.bounds[key], f"{name}.{key}", place) for bound in pair)
         if low > high:
-            raise ConfigError(f"{place}: {name}.{key} is [{low:g}, {high:g}] - put the smaller number first")
+            raise ConfigError(
+                f"{place}: {name}.{key} is [{low:g}, {high:g}]", remedy="put the smaller number first"
+            )
         ranges[key] = (low, high)
     return Choice(name, ranges, _number(item.get("weight", 1), (1e-6, 1e6), "weight", place))
 
@@ -145,7 +151,7 @@ def _choice(item: Any, place: str) -> Choice:
 def _known_keys(given: dict[Any, Any], known: tuple[str, ...], place: str) -> None:
     for key in given:
         if key not in known:
-            raise ConfigError(f"{place}: unknown key {key!r} - {_nearest(str(key), known)}")
+            raise ConfigError(f"{place}: unknown key {key!r}", remedy=f"{_nearest(str(key), known)}")
 
 
 def _nearest(word: str, known: Any) -> str:
@@ -156,7 +162,7 @@ def _nearest(word: str, known: Any) -> str:
 def _number(value: Any, bounds: Range, name: str, place: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not bounds[0] <= value <= bounds[1]:
         raise ConfigError(
-            f"{place}: {name} is {value!r} - it must be a number from {bounds[0]:g} to {bounds[1]:g}"
+            f"{place}: {name} is {value!r}", remedy=f"it must be a number from {bounds[0]:g} to {bounds[1]:g}"
         )
     return float(value)
 

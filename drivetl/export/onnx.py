@@ -66,19 +66,23 @@ def export(detector: Detector, path: Path, height: int, width: int, images: Sequ
     outputs differ; nothing is written then.
     """
     if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
-        raise ConfigError(f"export needs {' and '.join(missing)} - pip install 'drivetl[onnx]'")
+        raise ConfigError(f"export needs {' and '.join(missing)}", remedy="pip install 'drivetl[onnx]'")
     if path.exists():
-        raise ConfigError(f"{path}: exists already and is never overwritten - name another file with --out")
+        raise ConfigError(
+            "exists already and is never overwritten", remedy="name another file with --out", file=path
+        )
     if not (32 <= height <= MAX_SIDE and 32 <= width <= MAX_SIDE):
-        raise ConfigError(f"input of {width} x {height} px - --height and --width go from 32 to {MAX_SIDE}")
+        raise ConfigError(
+            f"input of {width} x {height} px", remedy=f"--height and --width go from 32 to {MAX_SIDE}"
+        )
     model = BytesToDetections(detector.model.cpu().float()).eval()
     samples = [_noise(height, width), _blobs(height, width), *(_to_chw(image) for image in images)]
     graph = _with_metadata(_trace(model, samples[0], names := _outputs(model, samples[0])), detector, names)
     check = _compare(model, graph, samples)
     if check.box_px > BOX_TOLERANCE_PX or check.score > SCORE_TOLERANCE:
         raise DrivetlError(
-            f"ONNX Runtime differs from the model by {check.box_px:.3g} px and {check.score:.3g} in score - "
-            "nothing was written; report it with the versions of torch, onnx and onnxruntime"
+            f"ONNX Runtime differs from the model by {check.box_px:.3g} px and {check.score:.3g} in score",
+            remedy="nothing was written; report it with the versions of torch, onnx and onnxruntime",
         )
     write_atomically(path, graph)
     return check
@@ -142,8 +146,8 @@ def _compare(model: nn.Module, graph: bytes, samples: list[Tensor]) -> Check:
         order = _partners(ours, theirs)
         if order is None:
             raise DrivetlError(
-                f"ONNX Runtime finds {len(theirs[0])} detections, the model {len(ours[0])}, or others - "
-                "nothing was written; report it with the versions of torch, onnx and onnxruntime"
+                f"ONNX Runtime finds {len(theirs[0])} detections, the model {len(ours[0])}, or others",
+                remedy="nothing was written; report it with the versions of torch, onnx and onnxruntime",
             )
         theirs = [item[order] for item in theirs]
         detections += len(order)

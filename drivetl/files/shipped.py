@@ -21,4 +21,4 @@ def shipped(name: str) -> Path:
     for path in candidates:
         if path.exists():
             return path
-    raise ConfigError(f"{name} is not part of this installation - reinstall drivetl")
+    raise ConfigError(f"{name} is not part of this installation", remedy="reinstall drivetl")

@@ -92,11 +92,15 @@ def make_plan(
     that are the same or cannot be trained, DataError for data that cannot be read.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("budget makes many small trainings in one process - start it without torchrun")
+        raise ConfigError(
+            "budget makes many small trainings in one process", remedy="start it without torchrun"
+        )
     _check_out(out)
     first = next(iter(regimes.values()))
     if any(config.data.train_images for config in regimes.values()):
-        raise ConfigError("data.train_images is set, but --budgets says how many frames - leave it at 0")
+        raise ConfigError(
+            "data.train_images is set, but --budgets says how many frames", remedy="leave it at 0"
+        )
     train, val = read_pair(first)
     counts = (
         default_budgets(len(train.images)) if budgets is None else parse_budgets(budgets, len(train.images))
@@ -125,9 +129,11 @@ def make_plan(
 def _check_out(out: Path) -> None:
     """Nothing of anybody else's is written over. Raises ConfigError naming --out."""
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out}: is a file - name a new folder")
+        raise ConfigError(f"--out {out}: is a file", remedy="name a new folder")
     if out.is_dir() and any(out.iterdir()) and not (out / ROWS).is_file():
-        raise ConfigError(f"--out {out}: holds something else than a budget (no {ROWS}) - name a new folder")
+        raise ConfigError(
+            f"--out {out}: holds something else than a budget (no {ROWS})", remedy="name a new folder"
+        )
 
 
 def _start_and_inputs(config: FinetuneConfig) -> tuple[Start, dict[str, str]]:
@@ -155,7 +161,8 @@ def _check_runs(plan: Plan) -> None:
         twin = next((other for other, known in of_regime.items() if known == configs), None)
         if twin is not None:
             raise ConfigError(
-                f"--regimes: {twin} and {name} would be the same training - leave one out, or let their configs differ"
+                f"--regimes: {twin} and {name} would be the same training",
+                remedy="leave one out, or let their configs differ",
             )
         of_regime[name] = configs
 
@@ -188,18 +195,19 @@ def parse_budgets(text: str, available: int) -> tuple[int, ...]:
     )
     if not words or wrong is not None:
         raise ConfigError(
-            f"--budgets {text!r}: {wrong or 'nothing'!r} is no number of frames - for example 25,50,100,all"
+            f"--budgets {text!r}: {wrong or 'nothing'!r} is no number of frames",
+            remedy="for example 25,50,100,all",
         )
     counts = tuple(available if word == "all" else int(word) for word in words)
     if counts[-1] > available or max(counts) > available:
         raise ConfigError(
-            f"--budgets {text!r}: {max(counts)} frames are asked for, data.train has {available} - "
-            f"name at most {available}, or all"
+            f"--budgets {text!r}: {max(counts)} frames are asked for, data.train has {available}",
+            remedy=f"name at most {available}, or all",
         )
     if any(a >= b for a, b in pairwise(counts)):
         shown = ",".join(map(str, counts))
         raise ConfigError(
-            f"--budgets {text!r} must rise, it is {shown} (all: {available}) - sort it, each once"
+            f"--budgets {text!r} must rise, it is {shown} (all: {available})", remedy="sort it, each once"
         )
     return counts
 
@@ -210,7 +218,8 @@ def _wanted(name: str, config: FinetuneConfig, counts: Sequence[int], asked: int
     passes = math.ceil(counts[-1] / config.optim.batch_size)
     if asked is not None and asked < passes:
         raise ConfigError(
-            f"--steps {asked} is less than one pass of {name} over {counts[-1]} frames - name at least {passes}"
+            f"--steps {asked} is less than one pass of {name} over {counts[-1]} frames",
+            remedy=f"name at least {passes}",
         )
     if asked is None and config.optim.epochs == AUTO:
         return None

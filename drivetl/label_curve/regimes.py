@@ -29,12 +29,13 @@ def parse_regimes(text: str, paths: Sequence[Path], overrides: list[str]) -> dic
         name, has_path, file = word.partition("=")
         if not re.fullmatch(r"[\w-]+", name) or name in regimes:
             raise ConfigError(
-                f"--regimes {text!r}: {name!r} is no new name - write transfer,scratch,NAME=FILE.yaml"
+                f"--regimes {text!r}: {name!r} is no new name", remedy="write transfer,scratch,NAME=FILE.yaml"
             )
         if name == "transfer" and not has_path:
             if base.model.start == "none":
                 raise ConfigError(
-                    "--regimes transfer: model.start is none, there is nothing to transfer - set --model.start"
+                    "--regimes transfer: model.start is none, there is nothing to transfer",
+                    remedy="set --model.start",
                 )
             regimes[name] = base
             continue

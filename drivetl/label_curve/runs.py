@@ -222,7 +222,7 @@ def _measured(plan: Plan, truth: GroundTruth, weights: Floats) -> dict[str, dict
         path = plan.folder(cell) / BEST_DETECTIONS
         if not path.is_file():
             raise CheckpointError(
-                f"{path}: missing - remove the run's line from rows.jsonl, it is trained again"
+                "missing", remedy="remove the run's line from rows.jsonl, it is trained again", file=path
             )
         of_cell[cell] = class_draws(match(truth, load_results(path)), weights)
 

@@ -133,7 +133,7 @@ def compare(
     Raises ConfigError for an unknown metric, or when the two were measured on different images.
     """
     if metric not in METRICS:
-        raise ConfigError(f"metric {metric!r} is unknown - choose {' or '.join(METRICS)}")
+        raise ConfigError(f"metric {metric!r} is unknown", remedy=f"choose {' or '.join(METRICS)}")
     measured = {}
     units: tuple[str, ...] = ()
     survivors = Survivors(0, 0, 0, 0, float("nan"))

@@ -107,7 +107,8 @@ def check(gate: Gate, comparison: Comparison) -> list[Verdict]:
     """
     if comparison.n_units < FEWEST_UNITS:
         raise ConfigError(
-            f"a gate cannot decide on {comparison.n_units} drives - measure on {FEWEST_UNITS} or more"
+            f"a gate cannot decide on {comparison.n_units} drives",
+            remedy=f"measure on {FEWEST_UNITS} or more",
         )
     gated = _gated(gate, comparison)
     proven = holm({row.name: _p_within(row, budget) for row, budget in gated})
@@ -129,8 +130,8 @@ def _gated(gate: Gate, comparison: Comparison) -> list[tuple[Row, float]]:
     if missing or (EVERY_CONDITION in gate.max_drop and not comparison.conditions()):
         known = ", ".join(row.name for row in comparison.rows)
         raise ConfigError(
-            f"the gate has a budget for {(missing or [EVERY_CONDITION])[0]!r}, which was not measured in both - "
-            f"measured: {known}"
+            f"the gate has a budget for {(missing or [EVERY_CONDITION])[0]!r}, which was not measured in both",
+            remedy=f"measured: {known}",
         )
     every = gate.max_drop.get(EVERY_CONDITION)
     if every is not None:

@@ -123,7 +123,7 @@ def match(
     Raises DataError for detections no metric could count, ConfigError for another `iou_type` than bbox or segm.
     """
     if iou_type not in ("bbox", "segm"):
-        raise ConfigError(f"iou_type {iou_type!r} is unknown - choose bbox or segm")
+        raise ConfigError(f"iou_type {iou_type!r} is unknown", remedy="choose bbox or segm")
     truth = _columns_of(truth)
     found = results if isinstance(results, Results) else columns(results)
     check(found, truth)

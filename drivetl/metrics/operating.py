@@ -70,7 +70,7 @@ def choose_threshold(curve: ScoreCurve, n_images: int, rule: str = "f1", value: 
     if rule == "lrp":
         wrong = (curve.tp - curve.overlap) / 0.5 + curve.fp + curve.n_gt - curve.tp
         return float(curve.scores[np.argmin(wrong / (curve.n_gt + curve.fp))])
-    raise ConfigError(f"operating rule {rule!r} is unknown - choose recall, fp_per_image, f1 or lrp")
+    raise ConfigError(f"operating rule {rule!r} is unknown", remedy="choose recall, fp_per_image, f1 or lrp")
 
 
 def within_false_alarms(curve: ScoreCurve, n_images: int, rate: float) -> float:

@@ -30,7 +30,7 @@ def pooled(a: MatchStore, b: MatchStore) -> MatchStore:
         or len(a.views) != len(b.views)
     ):
         raise ConfigError(
-            "the two detectors were not measured on the same images and classes - use one --data"
+            "the two detectors were not measured on the same images and classes", remedy="use one --data"
         )
     n = a.n_images
     object_order = np.lexsort(

@@ -47,7 +47,7 @@ class _Best:
 def tide(store: MatchStore) -> TideErrors:
     """Sort the errors at IoU 0.5 / 0.1 and weigh each kind. Boxes only: ConfigError for a mask store."""
     if store.iou_type != "bbox":
-        raise ConfigError("TIDE errors are counted on boxes - evaluate with --iou-type bbox")
+        raise ConfigError("TIDE errors are counted on boxes", remedy="evaluate with --iou-type bbox")
     tp, ignored = store.tp_and_ignored()
     match = store.match_of()
     best = _best_overlaps(store)

@@ -44,15 +44,17 @@ class AnchorSpec:
     def __post_init__(self) -> None:
         if not self.sizes or len(self.sizes) != len(self.ratios):
             raise ConfigError(
-                f"anchors: {len(self.sizes)} levels of sizes, {len(self.ratios)} of ratios - give one tuple each per level"
+                f"anchors: {len(self.sizes)} levels of sizes, {len(self.ratios)} of ratios",
+                remedy="give one tuple each per level",
             )
         values = [value for level in (*self.sizes, *self.ratios) for value in level]
         if not all(math.isfinite(value) and value > 0 for value in values):
-            raise ConfigError("anchors: sizes and ratios must be positive numbers - mend the value")
+            raise ConfigError("anchors: sizes and ratios must be positive numbers", remedy="mend the value")
         counts = [len(size) * len(ratio) for size, ratio in zip(self.sizes, self.ratios, strict=True)]
         if len(set(counts)) != 1 or counts[0] == 0:
             raise ConfigError(
-                f"anchors per location differ between levels ({counts}) - the RPN head is shared, make them equal"
+                f"anchors per location differ between levels ({counts})",
+                remedy="the RPN head is shared, make them equal",
             )
 
     @property
@@ -213,7 +215,8 @@ def level_ious(boxes: ScaledBoxes, spec: AnchorSpec, strides: Sequence[int]) -> 
     """(N, L, A) IoU of every box with the best placed anchor of every level and shape."""
     if len(strides) != len(spec.sizes):
         raise ConfigError(
-            f"anchors for {len(spec.sizes)} levels, the pyramid has {len(strides)} - give one tuple per level"
+            f"anchors for {len(spec.sizes)} levels, the pyramid has {len(strides)}",
+            remedy="give one tuple per level",
         )
     result = np.empty((len(boxes), len(strides), spec.per_location))
     for level, stride in enumerate(strides):
@@ -317,7 +320,8 @@ def expand_rpn(state: dict[str, Tensor], old: AnchorSpec, new: AnchorSpec) -> di
     """
     if len(old.sizes) != len(new.sizes):
         raise ConfigError(
-            f"anchors for {len(new.sizes)} levels, the pyramid has {len(old.sizes)} - give one tuple per level"
+            f"anchors for {len(new.sizes)} levels, the pyramid has {len(old.sizes)}",
+            remedy="give one tuple per level",
         )
     rows = nearest_rows(old, new)
     logs = [np.log(old.shapes(level)[rows] / new.shapes(level)) for level in range(len(old.sizes))]
@@ -330,8 +334,8 @@ def expand_rpn(state: dict[str, Tensor], old: AnchorSpec, new: AnchorSpec) -> di
         width = 1 if part == "cls_logits" else 4
         if len(value) != width * old.per_location:
             raise CheckpointError(
-                f"tensor {key}: expected {width * old.per_location} rows for {old.per_location} anchors per location, "
-                f"found {len(value)} - name the anchors this source was trained with"
+                f"tensor {key}: expected {width * old.per_location} rows for {old.per_location} anchors per location, found {len(value)}",
+                remedy="name the anchors this source was trained with",
             )
         grouped = value.reshape(old.per_location, width, *value.shape[1:])[rows]
         if width == 4:

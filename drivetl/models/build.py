@@ -216,7 +216,7 @@ def architecture(name: str) -> Architecture:
     if name not in ARCHITECTURES:
         near = difflib.get_close_matches(name, ARCHITECTURES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(ARCHITECTURES)}"
-        raise ConfigError(f"model.arch {name!r} is unknown - {hint}")
+        raise ConfigError(f"model.arch {name!r} is unknown", remedy=f"{hint}")
     return ARCHITECTURES[name]
 
 
@@ -257,12 +257,14 @@ def set_anchors(
     old: Any = model.rpn.anchor_generator  # type: ignore[union-attr]
     if len(sizes) != len(old.sizes) or len(ratios) != len(sizes):
         raise ConfigError(
-            f"anchors for {len(sizes)} levels, the pyramid has {len(old.sizes)} - give one tuple per level"
+            f"anchors for {len(sizes)} levels, the pyramid has {len(old.sizes)}",
+            remedy="give one tuple per level",
         )
     counts = [len(size) * len(ratio) for size, ratio in zip(sizes, ratios, strict=True)]
     if len(set(counts)) != 1:
         raise ConfigError(
-            f"anchors per location differ between levels ({counts}) - the RPN head is shared, make them equal"
+            f"anchors per location differ between levels ({counts})",
+            remedy="the RPN head is shared, make them equal",
         )
     model.rpn.anchor_generator = AnchorGenerator(sizes, ratios)  # type: ignore[union-attr]
     if counts[0] != old.num_anchors_per_location()[0]:

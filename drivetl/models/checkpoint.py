@@ -72,7 +72,7 @@ def checkpoint_folder(run: Path, which: str) -> Path:
         if not run.is_dir()
         else f"no checkpoints/{which}/model.safetensors and model.json in it"
     )
-    raise CheckpointError(f"{run}: {what} - name a run directory that finetune wrote")
+    raise CheckpointError(f"{what}", remedy="name a run directory that finetune wrote", file=run)
 
 
 def run_root(folder: Path) -> Path:
@@ -97,7 +97,7 @@ def read_spec(folder: Path) -> tuple[ModelSpec, dict[str, dict[str, float]]]:
         ConfigError,
     ) as error:
         raise CheckpointError(
-            f"{path}: does not describe a model ({error}) - use a run that finetune wrote"
+            f"does not describe a model ({error})", remedy="use a run that finetune wrote", file=path
         ) from None
     return spec, relation
 
@@ -150,5 +150,7 @@ def read_manifest(run: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads(read_bytes(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error}) - restore it or train again") from None
+        raise CheckpointError(
+            f"not valid JSON ({error})", remedy="restore it or train again", file=path
+        ) from None
     return manifest if isinstance(manifest, dict) else None

@@ -25,10 +25,11 @@ def choose_device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError:
-        raise ConfigError(f"device {wanted!r} is unknown - use auto, cpu, cuda or cuda:N") from None
+        raise ConfigError(f"device {wanted!r} is unknown", remedy="use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"device {wanted!r} is not there ({torch.cuda.device_count()} GPUs found) - use auto or cpu"
+            f"device {wanted!r} is not there ({torch.cuda.device_count()} GPUs found)",
+            remedy="use auto or cpu",
         )
     return device
 

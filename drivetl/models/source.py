@@ -95,7 +95,9 @@ def _file_of(start: str) -> Path:
     path = Path(start).expanduser()
     if not path.is_file():
         raise CheckpointError(
-            f"{path}: no such file or run - model.start is coco, imagenet, none, a weights file or a run"
+            "no such file or run",
+            remedy="model.start is coco, imagenet, none, a weights file or a run",
+            file=path,
         )
     return path
 
@@ -120,11 +122,11 @@ def _read_names(path: Path, count: int) -> tuple[str, ...]:
     """The lines of a text file, when they can name `count` classes. Raises CheckpointError."""
     way_out = "write one name per line in label order, the background left out"
     if path.stat().st_size > 1_000_000:
-        raise CheckpointError(f"{path}: more than a megabyte of names - {way_out}")
+        raise CheckpointError("more than a megabyte of names", remedy=f"{way_out}", file=path)
     try:
         names = tuple(line.strip() for line in read_bytes(path).decode("utf-8-sig").strip().splitlines())
     except UnicodeDecodeError:
-        raise CheckpointError(f"{path}: not UTF-8 text - {way_out}") from None
+        raise CheckpointError("not UTF-8 text", remedy=f"{way_out}", file=path) from None
     twice = [name for name, times in Counter(names).items() if times > 1 and name != NO_CLASS]
     problems = {
         f"{len(names)} names, the head has {count} classes": len(names) != count,
@@ -134,7 +136,7 @@ def _read_names(path: Path, count: int) -> tuple[str, ...]:
     }
     for problem, found in problems.items():
         if found:
-            raise CheckpointError(f"{path}: {problem} - {way_out}")
+            raise CheckpointError(f"{problem}", remedy=f"{way_out}", file=path)
     return names
 
 
@@ -147,7 +149,9 @@ def load_source_detector(start: str, target: ModelSpec, device: str, precision: 
         return load_detector(folder, "best", device, precision)
     source = read_source(start, target.arch)
     if source is None or source.categories is None:
-        raise ConfigError(f"model.start {start} is no detector - name a run, coco, or a detector's weights")
+        raise ConfigError(
+            f"model.start {start} is no detector", remedy="name a run, coco, or a detector's weights"
+        )
     spec = dataclasses.replace(
         target,
         arch=box_architecture(target.arch),
@@ -169,7 +173,8 @@ def _published(start: str, arch: str) -> Source:
     enum = getattr(architecture(arch), start)
     if enum is None:
         raise ConfigError(
-            f"model.start: torchvision publishes no {start} weights for {arch} - use none, a weights file or a run"
+            f"model.start: torchvision publishes no {start} weights for {arch}",
+            remedy="use none, a weights file or a run",
         )
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(enum.url).name
     try:
@@ -178,10 +183,13 @@ def _published(start: str, arch: str) -> Source:
         )
     except OSError as error:
         raise CheckpointError(
-            f"{start} weights of {arch} cannot be downloaded ({error}) - put {file.name} into {file.parent}, or use --model.start none"
+            f"{start} weights of {arch} cannot be downloaded ({error})",
+            remedy=f"put {file.name} into {file.parent}, or use --model.start none",
         ) from None
     except RuntimeError as error:
-        raise CheckpointError(f"{file}: {error} - remove the damaged file and fetch it again") from None
+        raise CheckpointError(
+            f"{error}", remedy="remove the damaged file and fetch it again", file=file
+        ) from None
     names = _category_names(enum) if start == "coco" else None
     manifest = published_manifest(start)
     return Source(modern_keys(state), names, augmentation=manifest, described=f"{start} weights")

@@ -157,10 +157,10 @@ def plan(
     """
     names = tuple(source_classes[1:] if list(source_classes[:1]) == [BACKGROUND] else source_classes)
     if not target_classes:
-        raise ConfigError("the target has no classes - convert a dataset with at least one")
+        raise ConfigError("the target has no classes", remedy="convert a dataset with at least one")
     if not any(name != NO_CLASS for name in names):
         raise CheckpointError(
-            "the source has no classes - start from a detector, or use model.start imagenet"
+            "the source has no classes", remedy="start from a detector, or use model.start imagenet"
         )
     ancestry = {
         name: dict((source_relation or {}).get(name) or {name: 1.0}) for name in names if name != NO_CLASS
@@ -214,7 +214,8 @@ def _check_known(name: str, wanted: dict[str, float], vocabulary: set[str]) -> N
             near = difflib.get_close_matches(fold(parent), folded, n=1)
             hint = f"did you mean {folded[near[0]]!r}?" if near else "name a class of the source"
             raise ConfigError(
-                f"class {name!r} grows out of {parent!r}, which neither the source nor COCO has - {hint}"
+                f"class {name!r} grows out of {parent!r}, which neither the source nor COCO has",
+                remedy=f"{hint}",
             )
 
 
@@ -262,8 +263,8 @@ def _rebuild(key: str, value: Tensor, plan: Plan) -> Tensor:
                 f"repeat the 4 rows {expected // 4} times, which detects the same, and save the weights again"
             )
         raise CheckpointError(
-            f"tensor {key}: expected {expected} rows for {len(plan.source_classes)} classes and background, "
-            f"found {found} - {way_out}"
+            f"tensor {key}: expected {expected} rows for {len(plan.source_classes)} classes and background, found {found}",
+            remedy=f"{way_out}",
         )
     grouped = value.reshape(-1, per_class, *value.shape[1:])
     spoken = [number for number, name in enumerate(plan.source_classes, 1) if name != NO_CLASS]
@@ -308,8 +309,8 @@ def load(model: nn.Module, state: State, plan: Plan, may_differ: Sequence[str] =
         first = misfits[0]
         found = _shape(tuple(built[first].shape)) if first in built else "nothing"
         raise CheckpointError(
-            f"tensor {first}: expected {_shape(tuple(own[first].shape))}, found {found}{and_more(misfits)}"
-            " - use weights of this architecture"
+            f"tensor {first}: expected {_shape(tuple(own[first].shape))}, found {found}{and_more(misfits)}",
+            remedy="use weights of this architecture",
         )
     model.load_state_dict(fitting, strict=False)
     return Report(plan, tuple(lines))

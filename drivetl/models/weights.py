@@ -35,19 +35,22 @@ def read_weights(path: Path) -> State:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes of anybody's: torch raises whatever it stumbles over
-        raise CheckpointError(f"{path}: {_unreadable(error)}") from None
+        raise CheckpointError(f"{_unreadable(error)}", file=path) from None
     for key in ("model", "state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not loaded:
         raise CheckpointError(
-            f"{path}: expected a dict of tensors, found {type(loaded).__name__} - save model.state_dict()"
+            f"expected a dict of tensors, found {type(loaded).__name__}",
+            remedy="save model.state_dict()",
+            file=path,
         )
     for key, value in loaded.items():
         if not isinstance(value, Tensor):
             raise CheckpointError(
-                f"{path}: expected a dict of tensors, {key!r} is of type {type(value).__name__}"
-                " - save model.state_dict()"
+                f"expected a dict of tensors, {key!r} is of type {type(value).__name__}",
+                remedy="save model.state_dict()",
+                file=path,
             )
     return _checked({str(key): value for key, value in loaded.items()}, path)
 
@@ -70,7 +73,9 @@ def parse_safetensors(data: bytes, path: Path) -> State:
     try:
         state = dict(load_safetensors(data))
     except (SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file ({error}) - it may be cut off") from None
+        raise CheckpointError(
+            f"not a safetensors file ({error})", remedy="it may be cut off", file=path
+        ) from None
     return _checked(state, path)
 
 
@@ -80,14 +85,19 @@ def _checked(state: State, path: Path) -> State:
         if not value.is_floating_point() or value.layout is not torch.strided or value.is_meta:
             kind = f"{value.dtype}, {value.layout}, {value.device}".replace("torch.", "")
             raise CheckpointError(
-                f"{path}: tensor {key}: expected dense floating-point numbers, found {kind}"
-                " - save the weights as they were trained"
+                f"tensor {key}: expected dense floating-point numbers, found {kind}",
+                remedy="save the weights as they were trained",
+                file=path,
             )
         if value.ndim == 0 and _DETECTOR.search(key):
-            raise CheckpointError(f"{path}: tensor {key}: a single number - use weights of this architecture")
+            raise CheckpointError(
+                f"tensor {key}: a single number", remedy="use weights of this architecture", file=path
+            )
         if not bool(value.float().isfinite().all()):
             raise CheckpointError(
-                f"{path}: tensor {key}: holds numbers that are not finite - use weights from before they broke"
+                f"tensor {key}: holds numbers that are not finite",
+                remedy="use weights from before they broke",
+                file=path,
             )
     return state
 
@@ -98,7 +108,7 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror or error}) - check the path"
+            f"cannot be read ({error.strerror or error})", remedy="check the path", file=path
         ) from None
 
 
@@ -115,8 +125,8 @@ def load_strict(model: nn.Module, state: State, where: Path) -> None:
             tuple(part[wrong[0]].shape) if wrong[0] in part else "nothing" for part in (own, state)
         )
         raise CheckpointError(
-            f"{where}: tensor {wrong[0]}: expected {expected}, found {found}{and_more(wrong)}"
-            " - use weights of this architecture"
+            f"{where}: tensor {wrong[0]}: expected {expected}, found {found}{and_more(wrong)}",
+            remedy="use weights of this architecture",
         )
     model.load_state_dict(state, strict=False)
 
@@ -134,18 +144,20 @@ def load_backbone(model: nn.Module, state: State, described: str) -> int:
         alien = next((key for key in state if _DETECTOR.search(key)), None)
         if alien is not None:
             raise CheckpointError(
-                f"{described}: tensor {alien}: a detector's, but roi_heads.box_predictor.cls_score.weight is not there"
-                " - save a detector under torchvision's names, or its backbone's body alone"
+                f"{described}: tensor {alien}: a detector's, but roi_heads.box_predictor.cls_score.weight is not there",
+                remedy="save a detector under torchvision's names, or its backbone's body alone",
             )
         if len(state) < len(own):
             raise CheckpointError(
-                f"{described}: {len(state)} tensors found, the backbone has {len(own)} - use weights of this architecture"
+                f"{described}: {len(state)} tensors found, the backbone has {len(own)}",
+                remedy="use weights of this architecture",
             )
         state = dict(zip(own, state.values(), strict=False))
     for key, value in own.items():
         if value.shape != state[key].shape:
             raise CheckpointError(
-                f"{described}: tensor {key}: expected {tuple(value.shape)}, found {tuple(state[key].shape)} - use weights of this architecture"
+                f"{described}: tensor {key}: expected {tuple(value.shape)}, found {tuple(state[key].shape)}",
+                remedy="use weights of this architecture",
             )
     body.load_state_dict({key: state[key] for key in own}, strict=False)
     return len(own)

@@ -70,23 +70,27 @@ def choose_clean(
     """
     for name in wanted:
         if name not in attributes:
-            raise ConfigError(f"--clean names {name!r}, which --slices does not - name it in both")
+            raise ConfigError(f"--clean names {name!r}, which --slices does not", remedy="name it in both")
     clean = {}
     for name in attributes:
         counts = Counter(value_of(one.attributes, one.sequence, name) for one in images)
         if images and set(counts) == {UNKNOWN}:
             known = sorted({key for one in images for key in one.attributes} | {"sequence"})
-            raise ConfigError(f"no image has the attribute {name!r} - the data knows {', '.join(known)}")
+            raise ConfigError(
+                f"no image has the attribute {name!r}", remedy=f"the data knows {', '.join(known)}"
+            )
         found = [value for value, _ in counts.most_common() if is_clean(value)]
         if name in wanted and not counts[wanted[name]]:
             raise ConfigError(
-                f"--clean {name}={wanted[name]}: no image is so - {name} is {', '.join(sorted(counts))}"
+                f"--clean {name}={wanted[name]}: no image is so",
+                remedy=f"{name} is {', '.join(sorted(counts))}",
             )
         if name in wanted or found:
             clean[name] = wanted.get(name, found[0] if found else "")
     if clean and not clean_images(images, clean):
         raise ConfigError(
-            f"no image is {in_words(clean)} - say with --clean which images are clean, or slice by fewer attributes"
+            f"no image is {in_words(clean)}",
+            remedy="say with --clean which images are clean, or slice by fewer attributes",
         )
     return clean
 

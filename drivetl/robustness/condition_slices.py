@@ -54,7 +54,9 @@ def slices_of(truth: GroundTruth, attributes: Sequence[str], clean: Mapping[str,
     for name in attributes:
         if (values[name] == UNKNOWN).all():
             known = sorted({key for said in truth.image_attributes for key in said} | {"sequence"})
-            raise ConfigError(f"no image has the attribute {name!r} - the data knows {', '.join(known)}")
+            raise ConfigError(
+                f"no image has the attribute {name!r}", remedy=f"the data knows {', '.join(known)}"
+            )
         others = {other: value for other, value in clean.items() if other != name} if name in clean else {}
         pure = _all_equal(values, others, len(truth.image_ids))
         labels, counts = np.unique(values[name][pure], return_counts=True)

@@ -110,7 +110,7 @@ class CellStore:
     def add(self, key: str, cell: Cell, found: Detections) -> None:
         """Remember; `flush` writes. Raises ConfigError when masks are wanted and the detector gives none."""
         if self.masks and found.masks is None:
-            raise ConfigError("the run gives boxes only, no masks - use --iou-type bbox")
+            raise ConfigError("the run gives boxes only, no masks", remedy="use --iou-type bbox")
         if not self.masks:
             found = Detections(found.boxes, found.scores, found.labels)
         self._rows.setdefault(cell, {})[key] = found

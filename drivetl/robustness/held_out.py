@@ -95,8 +95,8 @@ def trained_transforms(manifest: Mapping[str, Any] | None) -> list[Trained] | No
             found += [_transform(item) for item in part["transforms"]]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
-                f"augmentation.json is not a manifest ({error!r}) - restore the run's file, or remove it: "
-                "its conditions are then UNVERIFIED"
+                f"augmentation.json is not a manifest ({error!r})",
+                remedy="restore the run's file, or remove it: its conditions are then UNVERIFIED",
             ) from None
     return found
 
@@ -104,7 +104,9 @@ def trained_transforms(manifest: Mapping[str, Any] | None) -> list[Trained] | No
 def _with_ancestors(manifest: Any, depth: int = 0) -> Iterator[Any]:
     yield manifest
     if depth > 50:
-        raise CheckpointError("augmentation.json: more than 50 generations of ancestors - it is damaged")
+        raise CheckpointError(
+            "augmentation.json: more than 50 generations of ancestors", remedy="it is damaged"
+        )
     ancestors = manifest.get("ancestors", []) if isinstance(manifest, Mapping) else []
     for ancestor in ancestors or []:
         yield from _with_ancestors(ancestor, depth + 1)
@@ -186,10 +188,12 @@ def choose_conditions(words: str, manifest: Mapping[str, Any] | None, severities
     for name in named:
         if known.of_condition[name] in ("L0", "L1"):
             raise ConfigError(
-                f"condition {name!r} is not held out: {known.why[name]} - drop it, "
-                f"or ask for --conditions {','.join(named)} to see it marked as seen"
+                f"condition {name!r} is not held out: {known.why[name]}",
+                remedy=f"drop it, or ask for --conditions {','.join(named)} to see it marked as seen",
             )
     chosen = [name for name in pool if known.of_condition[name] not in ("L0", "L1")]
     if not chosen:
-        raise ConfigError("no condition is held out from this run - name conditions, or use --conditions all")
+        raise ConfigError(
+            "no condition is held out from this run", remedy="name conditions, or use --conditions all"
+        )
     return chosen

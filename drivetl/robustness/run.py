@@ -148,7 +148,9 @@ def run_sweep(
     seen = [part.seen(stores) for part in parts]
     measured, keys = seen[-1]
     if not measured.images:
-        raise ConfigError("the budget ended before one image was seen in every cell - give a larger --budget")
+        raise ConfigError(
+            "the budget ended before one image was seen in every cell", remedy="give a larger --budget"
+        )
     return Swept(
         detectors, measured, len(parts[-1].keys), list(conditions), list(severities), stores, keys,
         from_dataset(measured), timing, budget_s, dict(clean or {}), _real(seen) if clean else None, iou_type,
@@ -225,7 +227,9 @@ def _cache_folder(detector: Detector, cache: Path | None) -> Path:
     if cache is not None:
         return cache
     if detector.run is None:
-        raise CheckpointError("the detector belongs to no run directory - say where its cells are kept")
+        raise CheckpointError(
+            "the detector belongs to no run directory", remedy="say where its cells are kept"
+        )
     return detector.run / CELLS_FOLDER
 
 
@@ -234,7 +238,8 @@ def _check_masks(dataset: Dataset) -> None:
         for number, item in enumerate(image.annotations):
             if item.segmentation is None:
                 raise DataError(
-                    f"{image.file_name}: object {number + 1} has no mask",
+                    f"object {number + 1} has no mask",
+                    file=image.file_name,
                     remedy="use --iou-type bbox, or data whose every object has one",
                 )
 
@@ -242,7 +247,6 @@ def _check_masks(dataset: Dataset) -> None:
 def _check_classes(detector: Detector, dataset: Dataset, who: str) -> None:
     if tuple(detector.categories) != tuple(dataset.categories):
         raise ConfigError(
-            f"the classes of the {who} are {', '.join(detector.categories)}; "
-            f"those of the data are {', '.join(dataset.categories)} - "
-            "convert the data with the run's taxonomy.yaml"
+            f"the classes of the {who} are {', '.join(detector.categories)}; those of the data are {', '.join(dataset.categories)}",
+            remedy="convert the data with the run's taxonomy.yaml",
         )

@@ -128,4 +128,4 @@ def town_named(name: str) -> Town:
     try:
         return TOWNS[name]
     except KeyError:
-        raise ConfigError(f"no town {name!r} - choose from {', '.join(TOWNS)}") from None
+        raise ConfigError(f"no town {name!r}", remedy=f"choose from {', '.join(TOWNS)}") from None

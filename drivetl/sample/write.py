@@ -148,14 +148,14 @@ def write_town_b(
 def _checked(options: Options, *frames: int) -> Options:
     if min(frames) < 0 or max(frames) == 0:
         raise ConfigError(
-            f"{max(frames)} frames are no data set - ask for at least one (--frames-a, --frames-b)"
+            f"{max(frames)} frames are no data set", remedy="ask for at least one (--frames-a, --frames-b)"
         )
     if not 0.1 <= options.scale <= 2.0:
         raise ConfigError(
-            f"scale {options.scale:g} is not usable - choose one between 0.1 and 2 (--scale, --width)"
+            f"scale {options.scale:g} is not usable", remedy="choose one between 0.1 and 2 (--scale, --width)"
         )
     if options.seed < 0:
-        raise ConfigError(f"seed {options.seed} is negative - use 0 or more (--seed)")
+        raise ConfigError(f"seed {options.seed} is negative", remedy="use 0 or more (--seed)")
     return options
 
 

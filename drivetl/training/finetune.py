@@ -121,13 +121,15 @@ def _check_run(out: Path, resume: bool) -> None:
     has_state = (out / STATE).is_file()
     if (out / "config.yaml").is_file() and not has_state:
         raise ConfigError(
-            f"{out}: stopped before its first step, there is nothing to go on from - remove it and start without --resume"
+            "stopped before its first step, there is nothing to go on from",
+            remedy="remove it and start without --resume",
+            file=out,
         )
     if taken and not resume:
         way = ", or continue it with --resume" if has_state else ""
-        raise ConfigError(f"{out}: exists already - choose another --out{way}")
+        raise ConfigError("exists already", remedy=f"choose another --out{way}", file=out)
     if resume and not has_state:
-        raise ConfigError(f"{out}: nothing to resume (no {STATE}) - start it without --resume")
+        raise ConfigError(f"nothing to resume (no {STATE})", remedy="start it without --resume", file=out)
 
 
 def _continued(config: FinetuneConfig, out: Path) -> FinetuneConfig:
@@ -142,7 +144,9 @@ def _continued(config: FinetuneConfig, out: Path) -> FinetuneConfig:
                 continue
             if before != value and (section, key) not in MAY_CHANGE:
                 raise ConfigError(
-                    f"{out}: {name} was {before!r}, now {value!r} - resume with the same value, or start another --out"
+                    f"{name} was {before!r}, now {value!r}",
+                    remedy="resume with the same value, or start another --out",
+                    file=out,
                 )
 
     def kept(section: str) -> dict[str, Any]:
@@ -161,13 +165,14 @@ def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:
     train, val = read_dataset(Path(config.data.train)), read_dataset(Path(config.data.val))
     if train.categories != val.categories:
         raise ConfigError(
-            f"data.train has classes {list(train.categories)}, data.val {list(val.categories)}"
-            " - convert both with one taxonomy"
+            f"data.train has classes {list(train.categories)}, data.val {list(val.categories)}",
+            remedy="convert both with one taxonomy",
         )
     for key, dataset in (("data.train", train), ("data.val", val)):
         if not dataset.images or not dataset.categories:
             raise ConfigError(
-                f"{key}: no {'classes' if dataset.images else 'images'} in it - convert and split it again"
+                f"{key}: no {'classes' if dataset.images else 'images'} in it",
+                remedy="convert and split it again",
             )
     drives = [{image.sequence for image in dataset.images if image.sequence} for dataset in (train, val)]
     shared = sorted(drives[0] & drives[1])

@@ -71,7 +71,8 @@ def old_domain(path: Path, prepared: Prepared) -> OldDomain:
     plan = prepared.surgery.get("classes")
     if not plan:
         raise ConfigError(
-            f"--source-data needs a source that detects, model.start is {prepared.described} - leave it out"
+            f"--source-data needs a source that detects, model.start is {prepared.described}",
+            remedy="leave it out",
         )
     source = [fold(name) for name in prepared.surgery["source_classes"]]
     before = {
@@ -81,8 +82,9 @@ def old_domain(path: Path, prepared: Prepared) -> OldDomain:
     }
     if not before:
         raise ConfigError(
-            f"{path}: {len(dataset.images)} images with classes {', '.join(dataset.categories)}, none of which the "
-            f"source knows: {', '.join(prepared.surgery['source_classes'])} - give data of the source's own classes"
+            f"{len(dataset.images)} images with classes {', '.join(dataset.categories)}, none of which the source knows: {', '.join(prepared.surgery['source_classes'])}",
+            remedy="give data of the source's own classes",
+            file=path,
         )
     model = prepared.config.model
     load_source_detector(model.start, prepared.spec, "cpu", prepared.config.runtime.precision)

@@ -151,7 +151,8 @@ def model_spec(
     inherited = source.spec if source is not None and source.spec is not None else None
     if inherited is not None and box_architecture(inherited.arch) != box_architecture(m.arch):
         raise ConfigError(
-            f"model.start is a {inherited.arch}, model.arch is {m.arch} - set --model.arch {inherited.arch}"
+            f"model.start is a {inherited.arch}, model.arch is {m.arch}",
+            remedy=f"set --model.arch {inherited.arch}",
         )
     return ModelSpec(
         arch=m.arch,

@@ -23,7 +23,9 @@ from drivetl.models.source import weights_file
 def create_run(path: Path, config: FinetuneConfig, taxonomy: dict[str, Any]) -> None:
     """Make the folder and write what is known before the first step. Raises ConfigError when the name is taken."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigError(f"{path}: exists already - choose another --out, or continue it with --resume")
+        raise ConfigError(
+            "exists already", remedy="choose another --out, or continue it with --resume", file=path
+        )
     path.mkdir(parents=True, exist_ok=True)
     write_atomically(path / "config.yaml", dump_yaml(config))
     write_atomically(path / "taxonomy.yaml", yaml.safe_dump(taxonomy, sort_keys=False))
@@ -78,8 +80,9 @@ def check_inputs(known: dict[str, Any], config: FinetuneConfig) -> None:
     for key, (name, hashed) in input_hashes(config).items():
         if known.get(key, hashed) != hashed:
             raise ConfigError(
-                f"{name}: the file is not what this run began with ({key} was {str(known[key])[:12]}, "
-                f"now {hashed[:12]}) - restore it, or start another --out"
+                f"the file is not what this run began with ({key} was {str(known[key])[:12]}, now {hashed[:12]})",
+                remedy="restore it, or start another --out",
+                file=name,
             )
 
 
@@ -93,7 +96,9 @@ def read_provenance(run: Path) -> dict[str, Any]:
         reason = "not an object"
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         reason = str(error)
-    raise CheckpointError(f"{path}: cannot be read ({reason}) - restore it, or start another --out")
+    raise CheckpointError(
+        f"cannot be read ({reason})", remedy="restore it, or start another --out", file=path
+    )
 
 
 def file_hash(path: Path) -> str:
@@ -129,6 +134,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
             int(row["step"])
         except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-            raise CheckpointError(f"{path}:{number}: not a metrics row - remove the line") from None
+            raise CheckpointError(
+                "not a metrics row", remedy="remove the line", file=path, line=number
+            ) from None
         rows.append(row)
     return rows

@@ -58,7 +58,7 @@ def load_state(path: Path, model: nn.Module, optimizer: Optimizer, average: Aver
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise CheckpointError(
-            f"{path}: cannot be resumed ({reason}) - resume with the configuration of this run"
+            f"cannot be resumed ({reason})", remedy="resume with the configuration of this run", file=path
         ) from None
 
 

@@ -89,8 +89,9 @@ class Trainer:
         progress = load_state(self.state_path, self.model, self.optimizer, self.average)
         if progress.get("world", self.group.world) != self.group.world:
             raise ConfigError(
-                f"{self.run}: began on {progress['world']} processes, now {self.group.world}: its steps would be others"
-                " - resume on as many, or start another --out"
+                f"began on {progress['world']} processes, now {self.group.world}: its steps would be others",
+                remedy="resume on as many, or start another --out",
+                file=self.run,
             )
         self.step, self.best = int(progress["step"]), progress["best"]
         self.means = Means(dict(progress["sums"]), int(progress["steps"]))
