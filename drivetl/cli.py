@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def in_words(error: DrivetlError) -> str:
-    """What an error says. From a loader's process torch hands it on as text, the traceback before it: that is left out."""
+    """What an error says. From a loader's process torch hands it on as text, the traceback before it: that is left
+    out."""
     text = str(error)
     return text.rpartition(f"{type(error).__name__}: ")[2].strip() if text.startswith("Caught ") else text
 

@@ -88,7 +88,8 @@ class OptimConfig:
 
     recipe: Literal["as_written", "auto"] = "as_written"
     """auto: what is not written here (epochs, lr, layer_decay, heads_only_epochs, frozen_stages, l2sp, ema,
-    source_share and eval.every) follows from the number of labelled images and the start; see drivetl.training.recipe."""
+    source_share and eval.every) follows from the number of labelled images and the start; see
+    drivetl.training.recipe."""
     epochs: int = 12
     """Passes over the training images."""
     lr: float = 0.0002
@@ -220,17 +221,13 @@ def load_config(paths: Path | Sequence[Path], overrides: list[str] | None = None
     try:
         namespace = parser.parse_args(_left_to_recipe(words))
         config = (
-            parser.instantiate(namespace)
-            if hasattr(parser, "instantiate")
-            else parser.instantiate_classes(namespace)
+            parser.instantiate(namespace) if hasattr(parser, "instantiate") else parser.instantiate_classes(namespace)
         )
     except jsonargparse.ArgumentError as error:
         named = " + ".join(map(str, files))
         place = next((flag for flag in flags if f'"{flag[2:].partition("=")[0]}"' in str(error)), named)
         raise ConfigError(f"{place}: {_first_sentence(error)}", remedy="mend the value") from None
-    result = FinetuneConfig(
-        **{item.name: getattr(config, item.name) for item in dataclasses.fields(FinetuneConfig)}
-    )
+    result = FinetuneConfig(**{item.name: getattr(config, item.name) for item in dataclasses.fields(FinetuneConfig)})
     result.check()
     return result
 
@@ -250,9 +247,7 @@ def _left_to_recipe(words: list[str]) -> list[str]:
     values = dict(word.removeprefix("--").split("=", 1) for word in words)
     for key in BY_RECIPE:
         if re.fullmatch(rf"{AUTO}(\.0*)?", values.get(key, "")):
-            raise ConfigError(
-                f"{key} is {values[key]}", remedy="write a value, or auto to leave it to the recipe"
-            )
+            raise ConfigError(f"{key} is {values[key]}", remedy="write a value, or auto to leave it to the recipe")
         unwritten = values.get("optim.recipe") == "auto" and key not in values
         if unwritten or values.get(key) == "auto":
             values[key] = str(AUTO)
@@ -290,9 +285,7 @@ def _check_keys(text: str, path: Path) -> None:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(
-            f"not valid YAML ({error.problem})", remedy="mend the syntax", file=path, line=line
-        ) from None
+        raise ConfigError(f"not valid YAML ({error.problem})", remedy="mend the syntax", file=path, line=line) from None
     except (yaml.YAMLError, RecursionError):
         raise ConfigError("not valid YAML", remedy="mend the syntax", file=path) from None
     known = _known_keys(FinetuneConfig)
@@ -300,25 +293,17 @@ def _check_keys(text: str, path: Path) -> None:
     def walk(node: yaml.Node, prefix: str) -> None:
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(
-                "expected `key: value` lines",
-                remedy="see configs/finetune",
-                file=path,
-                line=node.start_mark.line + 1,
+                "expected `key: value` lines", remedy="see configs/finetune", file=path, line=node.start_mark.line + 1
             )
         for key_node, value_node in node.value:
             key, line = prefix + str(key_node.value), key_node.start_mark.line + 1
             if key not in known:
-                raise ConfigError(
-                    f"unknown key {key!r}", remedy=f"{_nearest(key, known)}", file=path, line=line
-                )
+                raise ConfigError(f"unknown key {key!r}", remedy=f"{_nearest(key, known)}", file=path, line=line)
             if not known[key]:
                 walk(value_node, key + ".")
             elif not isinstance(value_node, yaml.ScalarNode):
                 raise ConfigError(
-                    f"{key} takes one value",
-                    remedy=f"write `{key.split('.')[-1]}: VALUE`",
-                    file=path,
-                    line=line,
+                    f"{key} takes one value", remedy=f"write `{key.split('.')[-1]}: VALUE`", file=path, line=line
                 )
 
     if root is not None:
@@ -327,11 +312,7 @@ def _check_keys(text: str, path: Path) -> None:
 
 def _nearest(key: str, known: dict[str, bool]) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return (
-        f"did you mean {near[0]!r}?"
-        if near
-        else f"known are {', '.join(name for name in known if '.' not in name)}"
-    )
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(name for name in known if '.' not in name)}"
 
 
 def _checked_overrides(overrides: list[str]) -> list[str]:

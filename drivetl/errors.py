@@ -55,10 +55,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_keys(
-    document: Mapping[Any, Any],
-    known: Collection[str],
-    what: str = "key",
-    kind: type[DrivetlError] = ConfigError,
+    document: Mapping[Any, Any], known: Collection[str], what: str = "key", kind: type[DrivetlError] = ConfigError
 ) -> None:
     """Raises `kind` for the first key of a document that is not known, with the nearest known one."""
     for key in document:

@@ -21,9 +21,7 @@ def test_what_is_written_reads_back_the_same(tmp_path):
 
 
 def test_flags_win_over_the_file_in_both_spellings(tmp_path):
-    config = load(
-        tmp_path, MINIMAL + "optim: {epochs: 3}\n", "--optim.epochs", "9", "--optim.lr=0.5", "--seed", "4"
-    )
+    config = load(tmp_path, MINIMAL + "optim: {epochs: 3}\n", "--optim.epochs", "9", "--optim.lr=0.5", "--seed", "4")
     assert (config.optim.epochs, config.optim.lr, config.seed) == (9, 0.5, 4)
 
 
@@ -35,11 +33,7 @@ def test_text_that_looks_like_yaml_stays_text(tmp_path):
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
-        (
-            MINIMAL + "optim:\n  epchs: 3\n",
-            [],
-            r"c\.yaml:3: unknown key 'optim\.epchs' - did you mean 'optim\.epochs'",
-        ),
+        (MINIMAL + "optim:\n  epchs: 3\n", [], r"c\.yaml:3: unknown key 'optim\.epchs' - did you mean 'optim\.epochs'"),
         (MINIMAL + "oops: 1\n", [], r"c\.yaml:2: unknown key 'oops'"),
         (MINIMAL + "optim: {epochs: many}\n", [], r"optim\.epochs"),
         (MINIMAL + "optim: {epochs: [1, 2]}\n", [], r"c\.yaml:2: optim\.epochs takes one value"),

@@ -34,9 +34,7 @@ RESULTS = Path(__file__).parents[1] / "BENCHMARKS.md"
 
 def main() -> int:
     """Run the benches asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench", choices=["all", *BENCHES])
     parser.add_argument("--write", action="store_true", help="write the section of BENCHMARKS.md anew")
     args = parser.parse_args()
@@ -68,20 +66,12 @@ def machine() -> str:
         found = re.search(r"model name\s*:\s*(.+)", info.read_text())
         model = found.group(1) if found else model
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return (
-        f"{model}, {os.cpu_count()} cores{gpu}, Python {platform.python_version()}, torch {torch.__version__}"
-    )
+    return f"{model}, {os.cpu_count()} cores{gpu}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def section(title: str, note: str, columns: list[str], rows: list[dict[str, object]]) -> str:
     """A bench's results as Markdown."""
-    lines = [
-        f"## {title}",
-        "",
-        f"{date.today().isoformat()}, {machine()}.",
-        "",
-        "| " + " | ".join(columns) + " |",
-    ]
+    lines = [f"## {title}", "", f"{date.today().isoformat()}, {machine()}.", "", "| " + " | ".join(columns) + " |"]
     lines += ["|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(cell(row.get(key)) for key in columns) + " |" for row in rows]
     return "\n".join([*lines, "", note, ""])

@@ -29,11 +29,7 @@ def main() -> int:
             boxes = [xywh_to_xyxy(item.bbox_xywh) for item in record.annotations]
             labels = [item.category_id for item in record.annotations]
             image = draw_objects(
-                read_image(record, data.images_root),
-                boxes,
-                labels,
-                categories=data.categories,
-                show_labels=False,
+                read_image(record, data.images_root), boxes, labels, categories=data.categories, show_labels=False
             )
             seen = ", ".join(
                 str(record.attributes[key]) for key in ("timeofday", "weather") if key in record.attributes
@@ -43,10 +39,7 @@ def main() -> int:
     save("city.jpg", contact_sheet(order, columns=2, tile_width=520))
     data = read_dataset(DEMO / "town_b" / "val.json")
     frame = read_image(max(data.images, key=lambda image: len(image.annotations)), data.images_root)
-    tiles = [
-        (f"{name}, severity {severity}", conditions.apply(frame, name, severity, 0))
-        for name, severity in WEATHER
-    ]
+    tiles = [(f"{name}, severity {severity}", conditions.apply(frame, name, severity, 0)) for name, severity in WEATHER]
     save("conditions.jpg", contact_sheet(tiles, columns=2, tile_width=520))
     return 0
 

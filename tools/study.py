@@ -24,18 +24,12 @@ STUDIES = ("city", "convergence", "masks", "real", "relation", "weather")
 
 def main() -> int:
     """Work on a study, or write its table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=STUDIES)
-    parser.add_argument(
-        "--shared", type=Path, required=True, help="folder of cityscapes_400, highway_camera, ..."
-    )
+    parser.add_argument("--shared", type=Path, required=True, help="folder of cityscapes_400, highway_camera, ...")
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="datasets, runs and detections")
     parser.add_argument("--only", default="", metavar="TEXT", help="trainings whose name contains this")
-    parser.add_argument(
-        "--write", action="store_true", help="write the tables of BENCHMARKS.md, train nothing"
-    )
+    parser.add_argument("--write", action="store_true", help="write the tables of BENCHMARKS.md, train nothing")
     args = parser.parse_args()
     study = importlib.import_module(f"studies.{args.study}")
     jobs = study.jobs(args.shared.resolve(), args.out.resolve())

@@ -56,9 +56,7 @@ def _all_images(reading: Reading, files: list[Path], images_root: Path) -> Itera
             for position, frame in enumerate(frames):
                 at = (*place, position)
                 with reading.file(path, partial(_frame_labels, frame), at):
-                    image, labels = _image(
-                        reading, mapping(frame, f"[{position}]"), position, path, size, index, sizes
-                    )
+                    image, labels = _image(reading, mapping(frame, f"[{position}]"), position, path, size, index, sizes)
                     _add_objects(reading, image, labels, (*at, key))
                     yield image
 
@@ -88,18 +86,11 @@ def _from_legacy(record: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any
         if isinstance(points, list) and points and all(isinstance(p, list) and len(p) == 3 for p in points):
             kinds = "".join(str(point[2]) for point in points)
             closed = not str(label.get("category", "")).startswith("lane")
-            label["poly2d"] = [
-                {"vertices": [point[:2] for point in points], "types": kinds, "closed": closed}
-            ]
+            label["poly2d"] = [{"vertices": [point[:2] for point in points], "types": kinds, "closed": closed}]
         labels.append(label)
     name = text(record.get("name"), "name")
     name = name if PurePosixPath(name).suffix else f"{name}.jpg"
-    return {
-        "name": name,
-        "attributes": record.get("attributes"),
-        "timestamp": frame.get("timestamp"),
-        "labels": labels,
-    }
+    return {"name": name, "attributes": record.get("attributes"), "timestamp": frame.get("timestamp"), "labels": labels}
 
 
 def _config_size(config: dict[str, Any]) -> tuple[int, int] | None:
@@ -150,18 +141,14 @@ def _add_objects(reading: Reading, image: SourceImage, labels: list[Any], place:
         name = f"frame [{place[-2]}] label [{position}]"
         category = label.get("category") if isinstance(label, dict) else None
         at = (*place, position)
-        with reading.object(
-            category if isinstance(category, str) and category else "(no label)", image.label_file, at
-        ):
+        with reading.object(category if isinstance(category, str) and category else "(no label)", image.label_file, at):
             item = _object(reading, mapping(label, name), name, (image.width, image.height))
             if item is not None:
                 item.line = at
                 image.objects.append(item)
 
 
-def _object(
-    reading: Reading, label: dict[str, Any], place: str, size: tuple[int, int]
-) -> SourceObject | None:
+def _object(reading: Reading, label: dict[str, Any], place: str, size: tuple[int, int]) -> SourceObject | None:
     category = text(label.get("category"), f"category of {place}")
     attributes = {
         str(key): scalar(value)
@@ -216,8 +203,6 @@ def _rings(label: dict[str, Any], place: str) -> list[list[tuple[float, float]]]
         if polygon.get("closed") is False:
             continue
         if len(points) < 3:
-            raise DataError(
-                f"{place} is a polygon of {len(points)} points", remedy="mend or remove the label"
-            )
+            raise DataError(f"{place} is a polygon of {len(points)} points", remedy="mend or remove the label")
         rings.append(bezier_outline(points, types))
     return rings

@@ -35,11 +35,41 @@ from drivetl.errors import DataError
 from drivetl.files.images import image_size
 
 LABELS = (
-    "unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "road", "sidewalk",
-    "parking", "rail track", "building", "wall", "fence", "guard rail", "bridge", "tunnel", "pole", "polegroup",
-    "traffic light", "traffic sign", "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus",
-    "caravan", "trailer", "train", "motorcycle", "bicycle",
-)  # fmt: skip
+    "unlabeled",
+    "ego vehicle",
+    "rectification border",
+    "out of roi",
+    "static",
+    "dynamic",
+    "ground",
+    "road",
+    "sidewalk",
+    "parking",
+    "rail track",
+    "building",
+    "wall",
+    "fence",
+    "guard rail",
+    "bridge",
+    "tunnel",
+    "pole",
+    "polegroup",
+    "traffic light",
+    "traffic sign",
+    "vegetation",
+    "terrain",
+    "sky",
+    "person",
+    "rider",
+    "car",
+    "truck",
+    "bus",
+    "caravan",
+    "trailer",
+    "train",
+    "motorcycle",
+    "bicycle",
+)
 """Label ids 0..33. Source: cityscapesScripts, helpers/labels.py."""
 
 FIRST_THING = 24
@@ -57,9 +87,7 @@ def read(reading: Reading) -> Footage:
     labels_root = first_folder(root, "gtFine", "gtCoarse", "labels")
     files = _label_files(labels_root)
     if not files:
-        raise DataError(
-            "no *_polygons.json or *_instanceIds.png in it", remedy="check --root", file=labels_root
-        )
+        raise DataError("no *_polygons.json or *_instanceIds.png in it", remedy="check --root", file=labels_root)
     images_root = reading.images or first_folder(root, "leftImg8bit", "images")
     return Footage(images_root, _images(reading, files, labels_root, images_root))
 
@@ -73,9 +101,7 @@ def _label_files(labels_root: Path) -> list[Path]:
     return []
 
 
-def _images(
-    reading: Reading, files: list[Path], labels_root: Path, images_root: Path
-) -> Iterator[SourceImage]:
+def _images(reading: Reading, files: list[Path], labels_root: Path, images_root: Path) -> Iterator[SourceImage]:
     index = ImageIndex(images_root)
     for path in files:
         with reading.file(path, partial(_labels_in, path)):
@@ -84,9 +110,7 @@ def _images(
             if name is None:
                 reading.note("images that are not on disk; their sizes are taken from the labels")
                 name = f"{stem}_leftImg8bit.png"
-            image = (
-                _polygons_image(reading, path) if path.suffix == ".json" else _instances_image(reading, path)
-            )
+            image = _polygons_image(reading, path) if path.suffix == ".json" else _instances_image(reading, path)
             image.file_name = name
             _name_parts(image, stem)
             yield image
@@ -113,9 +137,7 @@ def _polygons_image(reading: Reading, path: Path) -> SourceImage:
     document = mapping(load_json(path), "the file")
     size = whole(document.get("imgWidth"), "imgWidth"), whole(document.get("imgHeight"), "imgHeight")
     if size[0] < 1 or size[1] < 1 or size[0] * size[1] > 200_000_000:
-        raise DataError(
-            f"image size {size[0]} x {size[1]} is not usable", remedy="mend imgWidth and imgHeight"
-        )
+        raise DataError(f"image size {size[0]} x {size[1]} is not usable", remedy="mend imgWidth and imgHeight")
     records = sequence(document.get("objects"), "objects")
     polygons: list[tuple[str, list[Points]]] = []
     places: list[JsonPlace] = []
@@ -161,9 +183,7 @@ def _instances_image(reading: Reading, path: Path) -> SourceImage:
         label_id, instance = divmod(value, 1000) if value >= 1000 else (value, -1)
         if label_id >= len(LABELS):
             with reading.object(f"id {value}", path):
-                raise DataError(
-                    f"pixel value {value} is no instance of a Cityscapes label", remedy="check the file"
-                )
+                raise DataError(f"pixel value {value} is no instance of a Cityscapes label", remedy="check the file")
             continue
         crowd = instance < 0 and label_id >= FIRST_THING
         label = LABELS[label_id] + ("group" if crowd else "")

@@ -48,13 +48,9 @@ def read(reading: Reading) -> Footage:
         raise error.at(path) from None
     images_root = reading.images or _images_root(document, path)
     ours = isinstance(document.get("info"), dict) and "drivetl" in document["info"]
-    images = _images(
-        reading, records, _by_image(reading, annotations, records, names, path), names, path, ours
-    )
+    images = _images(reading, records, _by_image(reading, annotations, records, names, path), names, path, ours)
     index = ImageIndex(images_root)
-    return Footage(
-        images_root, _counted(reading, images, index), tuple(dict.fromkeys(names.values())), ordered=True
-    )
+    return Footage(images_root, _counted(reading, images, index), tuple(dict.fromkeys(names.values())), ordered=True)
 
 
 def _counted(reading: Reading, images: Iterator[SourceImage], index: ImageIndex) -> Iterator[SourceImage]:
@@ -104,16 +100,12 @@ def _categories(records: list[Any]) -> Names:
         category = mapping(record, place)
         category_id = _key(category.get("id"), f"id of {place}")
         if category_id in names:
-            raise DataError(
-                f"category id {shown(category_id)} comes twice", remedy="give every category its own id"
-            )
+            raise DataError(f"category id {shown(category_id)} comes twice", remedy="give every category its own id")
         names[category_id] = text(category.get("name"), f"name of {place}")
     return dict(sorted(names.items(), key=lambda pair: (isinstance(pair[0], str), pair[0])))
 
 
-def _by_image(
-    reading: Reading, annotations: list[Any], records: list[Any], names: Names, path: Path
-) -> Grouped:
+def _by_image(reading: Reading, annotations: list[Any], records: list[Any], names: Names, path: Path) -> Grouped:
     """Annotations by image id as (position, record); those of no listed image are errors."""
     listed = {
         record["id"]
@@ -136,18 +128,11 @@ def _by_image(
 
 def _label(record: object, names: Names) -> str:
     category_id = record.get("category_id") if isinstance(record, dict) else None
-    return (
-        names.get(category_id, "(unknown category)") if isinstance(category_id, int) else "(unknown category)"
-    )
+    return names.get(category_id, "(unknown category)") if isinstance(category_id, int) else "(unknown category)"
 
 
 def _images(
-    reading: Reading,
-    records: list[Any],
-    grouped: Grouped,
-    names: Names,
-    path: Path,
-    ours: bool,
+    reading: Reading, records: list[Any], grouped: Grouped, names: Names, path: Path, ours: bool
 ) -> Iterator[SourceImage]:
     seen: set[int | str] = set()
     for position, record in enumerate(records):
@@ -157,9 +142,7 @@ def _images(
             if isinstance(record.get("labelled"), list):
                 _carry_labelled(image, record["labelled"], place, names, reading.taxonomy)
             if image_id in seen:
-                raise DataError(
-                    f"image id {shown(image_id)} comes twice", remedy="give every image its own id"
-                )
+                raise DataError(f"image id {shown(image_id)} comes twice", remedy="give every image its own id")
         except DataError as error:
             reading.account.place(error, path, ("images", position), reading.on_error)
             _reject_image(reading, error, record, grouped, names, seen)
@@ -176,21 +159,14 @@ def _images(
 
 
 def _reject_image(
-    reading: Reading,
-    error: DataError,
-    record: object,
-    grouped: Grouped,
-    names: Names,
-    seen: set[int | str],
+    reading: Reading, error: DataError, record: object, grouped: Grouped, names: Names, seen: set[int | str]
 ) -> None:
     """Leave out an image with all its annotations, counted; those of a repeated id stay with the first image."""
     if reading.on_error != "skip":
         raise error
     image_id = record.get("id") if isinstance(record, dict) else None
     lost = grouped.get(image_id, []) if isinstance(image_id, int) and image_id not in seen else []
-    reading.account.reject(
-        error, [_label(annotation, names) for _, annotation in lost] or ["unreadable record"]
-    )
+    reading.account.reject(error, [_label(annotation, names) for _, annotation in lost] or ["unreadable record"])
     if lost:
         grouped.pop(image_id, None) if isinstance(image_id, int) else None
     reading.note("label files or images left out because they cannot be read")
@@ -240,14 +216,10 @@ def _carry_labelled(
         image.extra["labelled"] = kept
 
 
-def _object(
-    annotation: dict[str, Any], place: str, names: Names, size: tuple[int, int], ours: bool
-) -> SourceObject:
+def _object(annotation: dict[str, Any], place: str, names: Names, size: tuple[int, int], ours: bool) -> SourceObject:
     category_id = _key(annotation.get("category_id"), f"category_id of {place}")
     if category_id not in names:
-        raise DataError(
-            f"{place}: category_id {shown(category_id)} is not listed", remedy="list it in categories"
-        )
+        raise DataError(f"{place}: category_id {shown(category_id)} is not listed", remedy="list it in categories")
     segmentation = _segmentation(annotation.get("segmentation"), place, size)
     box = _box(annotation.get("bbox"), segmentation, place, size)
     attributes = dict(mapping(annotation.get("attributes") or {}, f"attributes of {place}"))
@@ -272,9 +244,7 @@ def _segmentation(value: object, place: str, size: tuple[int, int]) -> Segmentat
     for ring in sequence(value, f"segmentation of {place}"):
         numbers = sequence(ring, f"segmentation of {place}")
         if len(numbers) < 6 or len(numbers) % 2:
-            raise DataError(
-                f"{place}: a polygon of {len(numbers)} numbers", remedy="x and y of three points or more"
-            )
+            raise DataError(f"{place}: a polygon of {len(numbers)} numbers", remedy="x and y of three points or more")
         rings.append(flat(points_of([list(pair) for pair in pairs(numbers)], f"segmentation of {place}")))
     return rings
 

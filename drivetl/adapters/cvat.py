@@ -12,15 +12,7 @@ from pathlib import Path
 
 from drivetl.adapters.cvat_shapes import Meta, at, parse_meta, parse_shape, shape_labels, tag_attributes
 from drivetl.adapters.cvat_tracks import Track, parse_track, video_images
-from drivetl.adapters.reading import (
-    Footage,
-    ImageIndex,
-    Reading,
-    first_folder,
-    folder_sequence,
-    label_files,
-    whole,
-)
+from drivetl.adapters.reading import Footage, ImageIndex, Reading, first_folder, folder_sequence, label_files, whole
 from drivetl.adapters.xml import Node, root_tag, stream
 from drivetl.coco.records import SourceImage
 from drivetl.errors import DataError
@@ -28,13 +20,9 @@ from drivetl.errors import DataError
 
 def read(reading: Reading) -> Footage:
     """CVAT footage: all XML files of a folder, or one file. Several exports side by side keep their folder names."""
-    files = [
-        path for path in label_files(reading.root, ".xml") if path == reading.root or not _is_foreign(path)
-    ]
+    files = [path for path in label_files(reading.root, ".xml") if path == reading.root or not _is_foreign(path)]
     if not files:
-        raise DataError(
-            "no CVAT file in it (root element <annotations>)", remedy="check --root", file=reading.root
-        )
+        raise DataError("no CVAT file in it (root element <annotations>)", remedy="check --root", file=reading.root)
     folder = reading.root if reading.root.is_dir() else reading.root.parent
     nested = {path.parent for path in files} != {folder}
     images_root = reading.images or (folder if nested else first_folder(folder, "images"))
@@ -46,9 +34,7 @@ def _is_foreign(path: Path) -> bool:
     return root_tag(path) not in ("annotations", "")
 
 
-def _all_images(
-    reading: Reading, files: list[Path], folder: Path, images_root: Path
-) -> Iterator[SourceImage]:
+def _all_images(reading: Reading, files: list[Path], folder: Path, images_root: Path) -> Iterator[SourceImage]:
     index = ImageIndex(images_root)
     for path in files:
         prefix = path.parent.relative_to(folder).as_posix() if path.parent != folder else ""
@@ -57,9 +43,7 @@ def _all_images(
             yield from _file_images(reading, path, index, prefix, clip)
 
 
-def _file_images(
-    reading: Reading, path: Path, index: ImageIndex, prefix: str, clip: str
-) -> Iterator[SourceImage]:
+def _file_images(reading: Reading, path: Path, index: ImageIndex, prefix: str, clip: str) -> Iterator[SourceImage]:
     meta = Meta()
     tracks: list[Track] = []
     for node in stream(path, "annotations"):

@@ -82,9 +82,7 @@ def _task(node: Node, outer_size: tuple[int, int] | None) -> Task:
             if key.strip() == "step":
                 task.step = whole(value.strip(), "step of frame_filter")
         if task.step < 1 or task.start < 0:
-            raise DataError(
-                f"start_frame {task.start} or step {task.step} is not usable", remedy="mend <meta>"
-            )
+            raise DataError(f"start_frame {task.start} or step {task.step} is not usable", remedy="mend <meta>")
         segments = node.child("segments")
         for segment in segments.all("segment") if segments is not None else []:
             task.segments.append(
@@ -174,9 +172,7 @@ def shape_labels(node: Node) -> list[str]:
     return [shape.attributes.get("label") or "(no label)" for shape in shapes]
 
 
-def _region(
-    reading: Reading, node: Node, label: str, size: tuple[int, int], meta: Meta
-) -> SourceObject | None:
+def _region(reading: Reading, node: Node, label: str, size: tuple[int, int], meta: Meta) -> SourceObject | None:
     attributes = attributes_of(node, label, meta)
     for name in ("occluded", "z_order", "group_id"):
         if node.attributes.get(name):
@@ -206,8 +202,7 @@ def _fill_box(reading: Reading, item: SourceObject, node: Node) -> None:
     if degrees % 360:
         if reading.rotated == "refuse":
             raise DataError(
-                f"a box rotated by {degrees:g} degrees",
-                remedy="enclose it with --rotated enclose, or redraw it",
+                f"a box rotated by {degrees:g} degrees", remedy="enclose it with --rotated enclose, or redraw it"
             )
         reading.note("rotated boxes, each enclosed by its upright box")
         say(item.attributes, "rotation", degrees)

@@ -1,8 +1,8 @@
 """CVAT's video export: tracks -> frames.
 
 Between two shapes of a track the frames that the file leaves out are interpolated (boxes and polygons of equal length
-linearly, other shapes held), unless the first of the two is `outside`; a rotated box turns the short way round. A track ends at its last shape. Where some of the
-clip's frames are on disk, only those become images.
+linearly, other shapes held), unless the first of the two is `outside`; a rotated box turns the short way round. A
+track ends at its last shape. Where some of the clip's frames are on disk, only those become images.
 """
 
 from __future__ import annotations
@@ -42,11 +42,7 @@ def parse_track(reading: Reading, node: Node, path: Path) -> Track:
     """A track with its shapes in order; a shape whose frame is no number or comes twice is an error, or rejected."""
     given = node.attributes
     track = Track(
-        given.get("id", ""),
-        given.get("label", ""),
-        given.get("task_id", ""),
-        given.get("group_id", ""),
-        node.line,
+        given.get("id", ""), given.get("label", ""), given.get("task_id", ""), given.get("group_id", ""), node.line
     )
     seen: set[int] = set()
     for child in node.children:
@@ -82,11 +78,7 @@ def video_images(
         name = clip or PurePosixPath(meta.source).stem or task.name or path.stem
         if only is None:
             name = task.name or f"task_{task_id}"
-        aliases = [
-            name,
-            task.name,
-            *([PurePosixPath(meta.source).stem, path.stem] if only is not None else []),
-        ]
+        aliases = [name, task.name, *([PurePosixPath(meta.source).stem, path.stem] if only is not None else [])]
         with reading.file(path, partial(visible_labels, own)):
             frames = _Frames(index, prefix, aliases)
             numbers, size = _frame_numbers(own, task), _video_size(own, task, frames)
@@ -105,7 +97,8 @@ def video_images(
 
 
 class _Frames:
-    """The image of a frame: the one whose file name ends in the frame's number, in the clip's folder if there is one."""
+    """The image of a frame: the one whose file name ends in the frame's number, in the clip's folder if there is
+    one."""
 
     def __init__(self, index: ImageIndex, prefix: str, aliases: list[str]):
         self.index = index
@@ -121,8 +114,7 @@ class _Frames:
         found = self.by_number.get(frame, [])
         if len(found) > 1:
             raise DataError(
-                f"frame {frame} could be {found[0]!r} or {found[1]!r}",
-                remedy="name the clip's folder with --images",
+                f"frame {frame} could be {found[0]!r} or {found[1]!r}", remedy="name the clip's folder with --images"
             )
         return (found[0], True) if found else (f"{self.folder}/{frame:06d}.jpg", False)
 
@@ -204,13 +196,9 @@ def _video_size(tracks: list[Track], task: Task, frames: _Frames) -> tuple[int, 
     """(width, height) of the video: of <meta>, else of a frame on disk. Raises DataError when nothing tells it."""
     if task.width_height is not None:
         return task.width_height
-    name = next(
-        (names[0] for frame in sorted(_touched(tracks)) if (names := frames.by_number.get(frame))), None
-    )
+    name = next((names[0] for frame in sorted(_touched(tracks)) if (names := frames.by_number.get(frame))), None)
     if name is None:
-        raise DataError(
-            "the video's size is unknown", remedy="add <original_size>, or name the frames with --images"
-        )
+        raise DataError("the video's size is unknown", remedy="add <original_size>, or name the frames with --images")
     return image_size(frames.index.root / name)
 
 
@@ -263,11 +251,7 @@ def interpolated(first: SourceObject, second: SourceObject, share: float) -> Sou
     old, new = first.segmentation, second.segmentation
     if old is None and new is None:
         _turn_and_move(item, _upright(first), _upright(second), share)
-    elif (
-        isinstance(old, list)
-        and isinstance(new, list)
-        and [len(ring) for ring in old] == [len(ring) for ring in new]
-    ):
+    elif isinstance(old, list) and isinstance(new, list) and [len(ring) for ring in old] == [len(ring) for ring in new]:
         rings = [
             [a + (b - a) * share for a, b in zip(ring, other, strict=True)]
             for ring, other in zip(old, new, strict=True)
@@ -284,9 +268,7 @@ def _upright(item: SourceObject) -> tuple[Box, float]:
     return (x1, y1, x2, y2), item.attributes["rotation"]
 
 
-def _turn_and_move(
-    item: SourceObject, first: tuple[Box, float], second: tuple[Box, float], share: float
-) -> None:
+def _turn_and_move(item: SourceObject, first: tuple[Box, float], second: tuple[Box, float], share: float) -> None:
     """Give an item the box `share` of the way between two (box, degrees), turned the short way round."""
     x1, y1, x2, y2 = (a + (b - a) * share for a, b in zip(first[0], second[0], strict=True))
     turn = (second[1] - first[1] + 180) % 360 - 180

@@ -34,7 +34,8 @@ FORMATS = {
 
 SLOPPY_BELOW = 0.05
 """A picture that differs so little from the size in its labels is not a scaled one, the labels name another camera's or
-day's size: of KITTI as others converted it, 1242 x 375 stands over pictures of 1224 x 370, and boxes fit as they are."""
+day's size: of KITTI as others converted it, 1242 x 375 stands over pictures of 1224 x 370, and boxes fit as they
+are."""
 
 
 @dataclass(slots=True)
@@ -56,11 +57,7 @@ def reader(name: str) -> Reader:
 
 
 def read_footage(
-    format_name: str,
-    reading: Reading,
-    *,
-    attributes: Path | None = None,
-    sequence_from: str | None = None,
+    format_name: str, reading: Reading, *, attributes: Path | None = None, sequence_from: str | None = None
 ) -> Source:
     """Read footage of one format; `reading.account` holds what the reader itself left out.
 
@@ -129,9 +126,7 @@ def _fit(image: SourceImage, size: tuple[int, int], path: Path) -> bool:
     """
     given = image.width, image.height
     image.width, image.height = size
-    sloppy = min(given) <= 0 or all(
-        abs(new / old - 1) < SLOPPY_BELOW for new, old in zip(size, given, strict=True)
-    )
+    sloppy = min(given) <= 0 or all(abs(new / old - 1) < SLOPPY_BELOW for new, old in zip(size, given, strict=True))
     if sloppy and not any(isinstance(item.segmentation, dict) for item in image.objects):
         return False
     off_x, off_y = size[1] * given[0] / given[1] - size[0], size[0] * given[1] / given[0] - size[1]
@@ -158,8 +153,7 @@ def _scale(item: SourceObject, given: tuple[int, int], size: tuple[int, int]) ->
         item.area *= across * down
     if isinstance(item.segmentation, list):
         item.segmentation = [
-            [value * (down if index % 2 else across) for index, value in enumerate(ring)]
-            for ring in item.segmentation
+            [value * (down if index % 2 else across) for index, value in enumerate(ring)] for ring in item.segmentation
         ]
     elif item.segmentation is not None:
         import cv2  # KITTI's converter comes by here and waits for neither
@@ -179,9 +173,7 @@ def _compiled(expression: str) -> re.Pattern[str]:
     except re.error as error:
         raise ConfigError(f"--sequence-from {expression!r} is no regular expression: {error}") from None
     if pattern.groups < 1:
-        raise ConfigError(
-            f"--sequence-from {expression!r} has no group", remedy="put the sequence into (...)"
-        )
+        raise ConfigError(f"--sequence-from {expression!r} has no group", remedy="put the sequence into (...)")
     return pattern
 
 
@@ -236,14 +228,10 @@ def derived_taxonomy(images: Iterable[SourceImage], declared: tuple[str, ...], *
     if ordered:
         by_name = {item.name: item for item in taxonomy.classes}
         taxonomy = replace(taxonomy, classes=tuple(by_name[label] for label in classes))
-    return replace(
-        taxonomy, ignore=tuple((label, (label.removesuffix("group"),)) for label in sorted(groups))
-    )
+    return replace(taxonomy, ignore=tuple((label, (label.removesuffix("group"),)) for label in sorted(groups)))
 
 
-def merge_attributes(
-    images: Iterable[SourceImage | ImageRecord], path: Path, *, a_part: bool = False
-) -> list[str]:
+def merge_attributes(images: Iterable[SourceImage | ImageRecord], path: Path, *, a_part: bool = False) -> list[str]:
     """Merge a CSV (file_name, then sequence, frame_index, weather, ...) into images; empty cells say nothing.
 
     A name may leave out its folder where only one image is called so. a_part: the images are some of those that the
@@ -282,10 +270,7 @@ def merge_attributes(
             elif column == "frame_index":
                 if not value.isascii() or not value.isdigit():
                     raise DataError(
-                        f"frame_index {value!r} is no whole number",
-                        remedy="write 0, 1, 2, ...",
-                        file=path,
-                        line=line,
+                        f"frame_index {value!r} is no whole number", remedy="write 0, 1, 2, ...", file=path, line=line
                     )
                 image.frame_index = int(value)
             else:
@@ -309,10 +294,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 continue
             if len(row) != len(head):
                 raise DataError(
-                    f"{len(row)} cells under {len(head)} columns",
-                    remedy="mend the row",
-                    file=path,
-                    line=rows.line_num,
+                    f"{len(row)} cells under {len(head)} columns", remedy="mend the row", file=path, line=rows.line_num
                 )
             yield rows.line_num, dict(zip(head, (cell.strip() for cell in row), strict=True))
     except csv.Error as error:

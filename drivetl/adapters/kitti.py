@@ -109,9 +109,7 @@ def _files_by_id(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
         if not dot or f".{suffix.lower()}" not in suffixes or name.startswith("."):
             continue
         if stem in found:
-            raise DataError(
-                f"frame {stem} comes twice: {found[stem]} and {name}", remedy="remove one", file=folder
-            )
+            raise DataError(f"frame {stem} comes twice: {found[stem]} and {name}", remedy="remove one", file=folder)
         found[stem] = name
     return found
 
@@ -123,9 +121,7 @@ def _image_names(folder: str, needed: bool) -> dict[str, str]:
     return _files_by_id(folder, SUFFIXES)
 
 
-def _size_given(
-    folder: str, frame: str, label_file: str | None, given: tuple[int, int] | None
-) -> tuple[int, int]:
+def _size_given(folder: str, frame: str, label_file: str | None, given: tuple[int, int] | None) -> tuple[int, int]:
     """The size for a frame without image. Raises DataError when none was given."""
     if given is None:
         raise DataError(
@@ -147,9 +143,7 @@ def write_labels(dataset: Dataset, folder: Path) -> int:
     stems = [PurePosixPath(image.file_name).stem for image in dataset.images]
     if len(set(stems)) != len(stems):
         twice = next(stem for stem in stems if stems.count(stem) > 1)
-        raise DataError(
-            f"two images are called {twice!r}, KITTI has one folder", remedy="write them separately"
-        )
+        raise DataError(f"two images are called {twice!r}, KITTI has one folder", remedy="write them separately")
     count = 0
     with new_directory(folder) as work:
         for stem, image in zip(stems, dataset.images, strict=True):
@@ -159,9 +153,7 @@ def write_labels(dataset: Dataset, folder: Path) -> int:
     return count
 
 
-def label_entries(
-    image: ImageRecord, dataset: Dataset
-) -> Iterator[tuple[str, tuple[float, ...], dict[str, object]]]:
+def label_entries(image: ImageRecord, dataset: Dataset) -> Iterator[tuple[str, tuple[float, ...], dict[str, object]]]:
     """(type, left top right bottom, attributes) of every annotation and ignore region of an image."""
     for item in image.annotations:
         yield _label(item, dataset), _box(item), item.attributes

@@ -17,18 +17,7 @@ import orjson
 from drivetl.coco.records import SourceObject
 from drivetl.errors import DataError
 
-LABELS = (
-    "Car",
-    "Van",
-    "Truck",
-    "Pedestrian",
-    "Person_sitting",
-    "Person",
-    "Cyclist",
-    "Tram",
-    "Misc",
-    "DontCare",
-)
+LABELS = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Person", "Cyclist", "Tram", "Misc", "DontCare")
 """The types KITTI itself writes; `Person` only in the tracking labels."""
 
 COLUMNS = [
@@ -115,9 +104,7 @@ def _check_number(name: str, field: str, number: int) -> None:
     except ValueError:
         usable = False
     if not usable:
-        raise DataError(
-            f"{name} is {field[:40]!r}, not a usable number", remedy="mend or remove the line", line=number
-        )
+        raise DataError(f"{name} is {field[:40]!r}, not a usable number", remedy="mend or remove the line", line=number)
 
 
 def source_object(label: str, values: list[float], number: int) -> SourceObject:
@@ -170,8 +157,7 @@ def _numbers(attributes: dict[str, Any], name: str, *unknown: float) -> list[flo
     if len(numbers) != len(unknown) or not hypot(*numbers) < LIMIT:  # NaN is not
         wanted = "a number" if len(unknown) == 1 else f"{len(unknown)} numbers"
         raise DataError(
-            f"{name} is {repr(value)[:60]}, KITTI writes {wanted} there",
-            remedy="mend or remove the attribute",
+            f"{name} is {repr(value)[:60]}, KITTI writes {wanted} there", remedy="mend or remove the attribute"
         )
     return numbers
 

@@ -108,17 +108,10 @@ def _read_order(path: Path, rows: int) -> list[int]:
 def standard_split(mapping: DriveMapping | None) -> StandardSplit:
     """The published 3,712 / 3,769 frames; they apply unless the mapping says that these are another city's frames."""
     train, val = (
-        frozenset(read_text(shipped(f"datasets/kitti/splits/{side}.txt")).split())
-        for side in ("train", "val")
+        frozenset(read_text(shipped(f"datasets/kitti/splits/{side}.txt")).split()) for side in ("train", "val")
     )
     name = "KITTI's published 3,712 / 3,769 split"
     if mapping is None:
-        return StandardSplit(
-            name, train, val, True, f"{name}, by frame id; no drive mapping to check them against"
-        )
-    why = (
-        name
-        if mapping.is_kitti
-        else f"{mapping.folder.name} is not KITTI's own mapping, so the ids are not KITTI's"
-    )
+        return StandardSplit(name, train, val, True, f"{name}, by frame id; no drive mapping to check them against")
+    why = name if mapping.is_kitti else f"{mapping.folder.name} is not KITTI's own mapping, so the ids are not KITTI's"
     return StandardSplit(name, train, val, mapping.is_kitti, why)

@@ -20,9 +20,7 @@ from drivetl.files.paths import require_directory, safe_relative
 from drivetl.files.read import read_text
 from drivetl.files.write import new_directory
 
-_LAYOUT = (
-    "--root must hold training/image_02 and training/label_02 (unpack KITTI's two tracking zip files into it)"
-)
+_LAYOUT = "--root must hold training/image_02 and training/label_02 (unpack KITTI's two tracking zip files into it)"
 
 
 def is_tracking(root: Path) -> bool:
@@ -34,11 +32,7 @@ def is_tracking(root: Path) -> bool:
 
 
 def read_kitti_tracking(
-    root: Path,
-    account: Account,
-    *,
-    image_size_wh: tuple[int, int] | None = None,
-    on_error: str = "stop",
+    root: Path, account: Account, *, image_size_wh: tuple[int, int] | None = None, on_error: str = "stop"
 ) -> Iterator[SourceImage]:
     """All frames, sequence by sequence; `sequence` is the folder's name, `frame_index` the file's number.
 
@@ -116,9 +110,7 @@ def parse_track_line(text: str, number: int) -> tuple[int, SourceObject]:
     frame, track, rest = fields
     if not (frame.isascii() and frame.isdecimal() and len(frame) <= 9):
         raise DataError(
-            f"frame is {frame[:40]!r}, not a whole number from 0",
-            remedy="mend or remove the line",
-            line=number,
+            f"frame is {frame[:40]!r}, not a whole number from 0", remedy="mend or remove the line", line=number
         )
     digits = track.removeprefix("-")
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= 9):
@@ -141,15 +133,11 @@ def _frame_names(folder: Path) -> dict[int, str]:
             continue
         if not (stem.isascii() and stem.isdecimal() and len(stem) <= 9):
             raise DataError(
-                f"image {name!r} is not called by its frame number",
-                remedy="name it like 000012.png",
-                file=folder,
+                f"image {name!r} is not called by its frame number", remedy="name it like 000012.png", file=folder
             )
         if int(stem) in found:
             raise DataError(
-                f"frame {int(stem)} comes twice: {found[int(stem)]} and {name}",
-                remedy="remove one",
-                file=folder,
+                f"frame {int(stem)} comes twice: {found[int(stem)]} and {name}", remedy="remove one", file=folder
             )
         found[int(stem)] = name
     return found
@@ -182,9 +170,7 @@ def write_track_labels(dataset: Dataset, folder: Path) -> int:
                 remedy="KITTI's tracking labels need both; write object labels instead",
             )
         if safe_relative(f"{image.sequence}.txt").count("/"):
-            raise DataError(
-                f"sequence {image.sequence!r} cannot name a file", remedy="rename it without slashes"
-            )
+            raise DataError(f"sequence {image.sequence!r} cannot name a file", remedy="rename it without slashes")
         lines = files[image.sequence]
         for label, box, attributes in label_entries(image, dataset):
             track = attributes.get("track_id", -1)

@@ -147,9 +147,7 @@ def _objects(reading: Reading, shapes: list[Any], path: Path, size: tuple[int, i
     return objects
 
 
-def _shape(
-    record: dict[str, Any], kind: str, label: str, place: str, size: tuple[int, int]
-) -> SourceObject | None:
+def _shape(record: dict[str, Any], kind: str, label: str, place: str, size: tuple[int, int]) -> SourceObject | None:
     item = SourceObject(label, (0, 0, 0, 0), attributes=_attributes(record))
     item.ignore = item.attributes.get("difficult") is True or item.attributes.get("ignore") is True
     points = points_of(sequence(record.get("points"), f"points of {place}"), f"points of {place}")

@@ -18,9 +18,20 @@ from drivetl.errors import DataError
 from drivetl.files.read import read_text
 
 CLASSES = (
-    "pedestrian", "person on vehicle", "car", "bicycle", "motorbike", "non motorized vehicle", "static person",
-    "distractor", "occluder", "occluder on the ground", "occluder full", "reflection", "crowd",
-)  # fmt: skip
+    "pedestrian",
+    "person on vehicle",
+    "car",
+    "bicycle",
+    "motorbike",
+    "non motorized vehicle",
+    "static person",
+    "distractor",
+    "occluder",
+    "occluder on the ground",
+    "occluder full",
+    "reflection",
+    "crowd",
+)
 """Classes 1..13. Source: Milan et al., MOT16: A Benchmark for Multi-Object Tracking, table 2; crowd: MOT20."""
 
 MAX_FRAMES = 5_000_000
@@ -40,13 +51,9 @@ class SequenceInfo:
 def read(reading: Reading) -> Footage:
     """MOT footage: one sequence (a folder with gt/gt.txt) or a folder of sequences."""
     root = reading.root
-    files = (
-        [root / "gt" / "gt.txt"] if (root / "gt" / "gt.txt").is_file() else sorted(root.glob("**/gt/gt.txt"))
-    )
+    files = [root / "gt" / "gt.txt"] if (root / "gt" / "gt.txt").is_file() else sorted(root.glob("**/gt/gt.txt"))
     if not files:
-        raise DataError(
-            "no gt/gt.txt in it", remedy="--root is a sequence or a folder of sequences", file=root
-        )
+        raise DataError("no gt/gt.txt in it", remedy="--root is a sequence or a folder of sequences", file=root)
     images_root = reading.images or root
     return Footage(images_root, _all_images(reading, files, images_root))
 
@@ -61,9 +68,7 @@ def _all_images(reading: Reading, files: list[Path], images_root: Path) -> Itera
 def _row_labels(path: Path) -> list[str]:
     """The labels of a file's rows, for the account of a sequence that cannot be read."""
     names = _names(path)
-    return [
-        _class(row, names) or "(unknown class)" for row in map(_fields, read_text(path).splitlines()) if row
-    ]
+    return [_class(row, names) or "(unknown class)" for row in map(_fields, read_text(path).splitlines()) if row]
 
 
 def _fields(line: str) -> list[str]:
@@ -97,9 +102,7 @@ def _sequence_images(reading: Reading, path: Path, index: ImageIndex, sizes: Siz
         if frame not in numbered:
             reading.note("frames that are not on disk; their size is taken from seqinfo.ini")
         name = numbered.get(frame, f"{prefix}/{frame:06d}{info.suffix}")
-        yield SourceImage(
-            name, *size, objects.get(frame, []), sequence=info.name, frame_index=frame, label_file=path
-        )
+        yield SourceImage(name, *size, objects.get(frame, []), sequence=info.name, frame_index=frame, label_file=path)
 
 
 def _numbered(names: list[str], folder: Path) -> dict[int, str]:
@@ -111,13 +114,9 @@ def _numbered(names: list[str], folder: Path) -> dict[int, str]:
             continue
         frame = int(stem)
         if frame == 0:
-            raise DataError(
-                f"{name!r} is frame 0", remedy="MOT counts frames from 1: rename or remove it", file=folder
-            )
+            raise DataError(f"{name!r} is frame 0", remedy="MOT counts frames from 1: rename or remove it", file=folder)
         if frame in found:
-            raise DataError(
-                f"frame {frame} could be {found[frame]!r} or {name!r}", remedy="remove one", file=folder
-            )
+            raise DataError(f"frame {frame} could be {found[frame]!r} or {name!r}", remedy="remove one", file=folder)
         found[frame] = name
     return found
 
@@ -134,9 +133,7 @@ def read_info(folder: Path) -> SequenceInfo:
         section = parser["Sequence"]
     except (configparser.Error, KeyError) as error:
         line = getattr(error, "lineno", None)
-        raise DataError(
-            "no [Sequence] that can be read", remedy="mend seqinfo.ini", file=path, line=line
-        ) from None
+        raise DataError("no [Sequence] that can be read", remedy="mend seqinfo.ini", file=path, line=line) from None
     try:
         info.name = section.get("name", info.name).strip() or info.name
         info.folder = section.get("imDir", info.folder).strip().strip("/") or info.folder
@@ -151,16 +148,10 @@ def read_info(folder: Path) -> SequenceInfo:
 
 def _names(path: Path) -> tuple[str, ...]:
     labels = path.with_name("labels.txt")
-    return (
-        tuple(line.strip() for line in read_text(labels).rstrip().splitlines())
-        if labels.is_file()
-        else CLASSES
-    )
+    return tuple(line.strip() for line in read_text(labels).rstrip().splitlines()) if labels.is_file() else CLASSES
 
 
-def parse(
-    reading: Reading, content: str, names: tuple[str, ...], file: Path
-) -> Iterator[tuple[int, SourceObject]]:
+def parse(reading: Reading, content: str, names: tuple[str, ...], file: Path) -> Iterator[tuple[int, SourceObject]]:
     """(frame, object) of every row. Raises DataError with the line for a row that is none."""
     for line, raw in enumerate(content.splitlines(), 1):
         fields = _fields(raw)
@@ -190,16 +181,13 @@ def _row(fields: list[str], names: tuple[str, ...], line: int) -> tuple[int, Sou
     if not 1 <= frame <= MAX_FRAMES:
         raise DataError(f"frame {frame} is no frame number", remedy="frames count from 1")
     left, top, width, height = (
-        number(value, what)
-        for value, what in zip(fields[2:6], ("left", "top", "width", "height"), strict=True)
+        number(value, what) for value, what in zip(fields[2:6], ("left", "top", "width", "height"), strict=True)
     )
     if width < 0 or height < 0:
         raise DataError(f"box size {width:g} x {height:g} is negative", remedy="mend or remove the row")
     label = _class(fields, names)
     if label is None:
-        raise DataError(
-            f"class {fields[7]!r} has no name", remedy=f"classes are 1..{len(names)}; see gt/labels.txt"
-        )
+        raise DataError(f"class {fields[7]!r} has no name", remedy=f"classes are 1..{len(names)}; see gt/labels.txt")
     item = SourceObject(label, (left, top, left + width, top + height), line=line)
     track = whole(fields[1], "id")
     if track != -1:

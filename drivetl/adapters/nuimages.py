@@ -14,17 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from drivetl.adapters.reading import (
-    Footage,
-    ImageIndex,
-    Reading,
-    mapping,
-    number,
-    sequence,
-    shown,
-    text,
-    whole,
-)
+from drivetl.adapters.reading import Footage, ImageIndex, Reading, mapping, number, sequence, shown, text, whole
 from drivetl.adapters.shapes import checked_rle
 from drivetl.coco import masks
 from drivetl.coco.io import load_json
@@ -40,9 +30,7 @@ def read(reading: Reading) -> Footage:
     """nuImages footage: every split (v1.0-mini, v1.0-train, ...) below the root, or one split's folder itself."""
     root = reading.root
     folders = (
-        [root]
-        if (root / "object_ann.json").is_file()
-        else sorted(p.parent for p in root.glob("*/object_ann.json"))
+        [root] if (root / "object_ann.json").is_file() else sorted(p.parent for p in root.glob("*/object_ann.json"))
     )
     if not folders:
         raise DataError("no object_ann.json in it", remedy="--root holds v1.0-train and the like", file=root)
@@ -87,14 +75,10 @@ def _split_images(reading: Reading, folder: Path, index: ImageIndex) -> Iterator
                 raise DataError(f"[{position}] has an unknown category_token", remedy="check category.json")
             shot = record.get("sample_data_token")
             if not isinstance(shot, str) or shot not in shots:
-                raise DataError(
-                    f"[{position}] has an unknown sample_data_token", remedy="check sample_data.json"
-                )
+                raise DataError(f"[{position}] has an unknown sample_data_token", remedy="check sample_data.json")
             annotated[shot].append((position, label, record))
     for record in _table(folder, "surface_ann", required=False).values():
-        reading.drop(
-            _name_of(categories, record.get("category_token")) or "(unknown category)", "a surface, no object"
-        )
+        reading.drop(_name_of(categories, record.get("category_token")) or "(unknown category)", "a surface, no object")
     for shot_position, (token, shot_record) in enumerate(shots.items()):
         if shot_record.get("is_key_frame") or token in annotated:
             with reading.file(folder / "sample_data.json", line=(shot_position,)):
@@ -159,9 +143,7 @@ def _object(label: str, annotation: dict[str, Any], attributes: Table, size: tup
             item.attributes[group or value] = value if group else True
     if annotation.get("mask") is not None:
         rle = mapping(annotation["mask"], "mask")
-        item.segmentation = checked_rle(
-            {"size": rle.get("size"), "counts": _counts(rle.get("counts"))}, *size
-        )
+        item.segmentation = checked_rle({"size": rle.get("size"), "counts": _counts(rle.get("counts"))}, *size)
         item.area = masks.area(item.segmentation, size[1], size[0])
     return item
 

@@ -45,9 +45,23 @@ _SPLIT_WORDS = {
 }
 
 _KIND_WORDS = {
-    "images", "image", "img", "jpegimages", "labels", "label", "annotations", "json", "xml",
-    "train", "training", "val", "valid", "validation", "test", "testing",
-}  # fmt: skip
+    "images",
+    "image",
+    "img",
+    "jpegimages",
+    "labels",
+    "label",
+    "annotations",
+    "json",
+    "xml",
+    "train",
+    "training",
+    "val",
+    "valid",
+    "validation",
+    "test",
+    "testing",
+}
 """Folders that say what is in them, not which drive it is of."""
 
 
@@ -110,10 +124,7 @@ class Reading:
 
     @contextmanager
     def file(
-        self,
-        file: Path | str,
-        labels: Callable[[], list[str]] | None = None,
-        line: JsonPlace | None = None,
+        self, file: Path | str, labels: Callable[[], list[str]] | None = None, line: JsonPlace | None = None
     ) -> Iterator[None]:
         """Around a whole label file or image entry: an error gets its place, or the file is left out.
 
@@ -234,9 +245,7 @@ def is_below(file_name: str) -> bool:
 
 def folder_sequence(file_name: str) -> str:
     """The folder of an image as its drive or clip; empty when the folders only say `images` or `train`."""
-    parts = [
-        part for part in PurePosixPath(file_name).parent.parts if part.lower().lstrip(".") not in _SPLIT_WORDS
-    ]
+    parts = [part for part in PurePosixPath(file_name).parent.parts if part.lower().lstrip(".") not in _SPLIT_WORDS]
     return "/".join(parts)
 
 
@@ -258,7 +267,8 @@ class ImageIndex:
     """All images under a folder, found by name, by stem or by frame number."""
 
     def __init__(self, root: Path, label_files: Iterable[str] | None = None):
-        """label_files: names of the label files, where their folders may be called anything (`jsons` beside `frames`)."""
+        """label_files: names of the label files, where their folders may be called anything (`jsons` beside
+        `frames`)."""
         self.root = root
         self._label_folders = None if label_files is None else {_drive(name) for name in label_files}
         self.names = list_images(root) if root.is_dir() else []

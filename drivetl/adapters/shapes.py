@@ -132,9 +132,7 @@ def row_major_rle(
     image: (width, height). None when the mask is empty. Raises DataError when runs or crop do not fit.
     """
     if width < 1 or height < 1 or width * height > MAX_PIXELS or left < 0 or top < 0:
-        raise DataError(
-            f"mask crop {width} x {height} at {left}, {top} is not usable", remedy="mend the record"
-        )
+        raise DataError(f"mask crop {width} x {height} at {left}, {top} is not usable", remedy="mend the record")
     if left + width > image[0] or top + height > image[1]:
         raise DataError(
             f"mask crop {width} x {height} at {left}, {top} leaves the image {image[0]} x {image[1]}",
@@ -200,11 +198,7 @@ def raster(
 
 
 def visible(
-    polygons: Sequence[tuple[str, list[Points]]],
-    image: tuple[int, int],
-    wanted: Sequence[bool],
-    *,
-    pixel_index: bool,
+    polygons: Sequence[tuple[str, list[Points]]], image: tuple[int, int], wanted: Sequence[bool], *, pixel_index: bool
 ) -> list[tuple[Segmentation, Box, float] | None]:
     """What each polygon shows when all are painted in order, later ones over earlier ones.
 
@@ -235,12 +229,7 @@ def visible(
 
 
 def _paint(
-    canvas: npt.NDArray[np.int32],
-    rings: list[Points],
-    image: tuple[int, int],
-    value: int,
-    *,
-    pixel_index: bool,
+    canvas: npt.NDArray[np.int32], rings: list[Points], image: tuple[int, int], value: int, *, pixel_index: bool
 ) -> tuple[int, int, int, int]:
     """Paint rings into a canvas; the extent (left, top, right, bottom) of what was touched."""
     left, top, right, bottom = image[0], image[1], 0, 0

@@ -1,7 +1,8 @@
 """Video -> frames: `images/<clip>/<index>.jpg`, the index being the frame's number in the video, counted from 0.
 
 Frames are taken on a fixed grid of presentation times, so a variable frame rate is no matter. A frame that shows what
-the last kept one shows is left out. A journal beside the frames makes extraction resumable: it is replayed, never redone.
+the last kept one shows is left out. A journal beside the frames makes extraction resumable: it is replayed, never
+redone.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpe
 JPEG_QUALITY = 95
 
 THUMBNAIL = 64, 36
-"""(width, height) on which frames are compared: each of its pixels averages 400 of a 1280 x 720 frame, noise included."""
+"""(width, height) on which frames are compared: each of its pixels averages 400 of a 1280 x 720 frame, noise
+included."""
 
 SAME_BELOW = 8.0
-"""Grey levels. When no thumbnail pixel differs by more, the frame shows nothing new. Measured largest differences between
-neighbours: 49 to 230 on KITTI's drive 0052, 75 to 200 on a fixed motorway camera, 4 for a still of
+"""Grey levels. When no thumbnail pixel differs by more, the frame shows nothing new. Measured largest differences
+between neighbours: 49 to 230 on KITTI's drive 0052, 75 to 200 on a fixed motorway camera, 4 for a still of
 320 px with noise of 4 levels."""
 
 
@@ -64,9 +66,7 @@ def find_videos(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError("no such file or folder", remedy="check --video", file=path)
-    found = sorted(
-        item for item in path.rglob("*") if item.suffix.lower() in VIDEO_SUFFIXES and item.is_file()
-    )
+    found = sorted(item for item in path.rglob("*") if item.suffix.lower() in VIDEO_SUFFIXES and item.is_file())
     if not found:
         raise DataError("no video in it", remedy=f"known are {', '.join(VIDEO_SUFFIXES)}", file=path)
     return found
@@ -76,7 +76,8 @@ def extract_videos(path: Path, out: Path, *, fps: float | None, keep_duplicates:
     """Extract all videos of a path into out/images and list all frames in out/frames.json.
 
     fps: frames a second; None takes every frame. Raises DataError for a video that cannot be opened, or frames that
-    were extracted with other settings, or files that are not drivetl's own in their place; ConfigError for two videos of one name.
+    were extracted with other settings, or files that are not drivetl's own in their place; ConfigError for two videos
+    of one name.
     """
     if fps is not None and not 0 < fps <= 1000:
         raise ConfigError(f"--fps {fps:g} is no frame rate", remedy="for example 2, or all")
@@ -86,9 +87,7 @@ def extract_videos(path: Path, out: Path, *, fps: float | None, keep_duplicates:
     if twice is not None:
         raise ConfigError(f"two videos are called {twice!r}", remedy="extract their folders one by one")
     _refuse_foreign_list(out / "frames.json")
-    clips = [
-        extract_clip(video, out / "images", fps=fps, keep_duplicates=keep_duplicates) for video in videos
-    ]
+    clips = [extract_clip(video, out / "images", fps=fps, keep_duplicates=keep_duplicates) for video in videos]
     write_dataset(frame_list(clips, out / "images"), out / "frames.json")
     return clips
 
@@ -132,12 +131,7 @@ def extract_clip(video: Path, images_root: Path, *, fps: float | None, keep_dupl
     """Extract one video, going on where a journal says an earlier extraction stopped."""
     clip = Clip(video.stem)
     journal = images_root / clip.name / "extraction.jsonl"
-    settings = {
-        "video": video.name,
-        "bytes": video.stat().st_size,
-        "fps": fps,
-        "keep_duplicates": keep_duplicates,
-    }
+    settings = {"video": video.name, "bytes": video.stat().st_size, "fps": fps, "keep_duplicates": keep_duplicates}
     _refuse_foreign_frames(journal)
     _replay(journal, settings, clip)
     if clip.done:
@@ -176,9 +170,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:  # a file in a folder's place
         raise DataError(
-            f"cannot be made ({error.strerror or error})",
-            remedy="name another folder with --out",
-            file=folder,
+            f"cannot be made ({error.strerror or error})", remedy="name another folder with --out", file=folder
         ) from None
 
 
@@ -215,9 +207,7 @@ def _opened(video: Path) -> Iterator[cv2.VideoCapture]:
     capture = cv2.VideoCapture(str(video))
     try:
         if not capture.isOpened():
-            raise DataError(
-                "cannot be opened as a video", remedy="the file may be cut off or no video", file=video
-            )
+            raise DataError("cannot be opened as a video", remedy="the file may be cut off or no video", file=video)
         yield capture
     finally:
         capture.release()
@@ -253,9 +243,7 @@ def _entries(
         if frame < resume_at:
             reference = thumbnail
             continue
-        kept = (
-            keep_duplicates or reference is None or float(np.abs(thumbnail - reference).max()) >= SAME_BELOW
-        )
+        kept = keep_duplicates or reference is None or float(np.abs(thumbnail - reference).max()) >= SAME_BELOW
         rounded_s = round(time_s, 4)
         if kept:
             reference = thumbnail

@@ -48,13 +48,9 @@ def read(reading: Reading) -> Footage:
     return Footage(images_root, _images(reading, files, labels_root, images_root))
 
 
-def _images(
-    reading: Reading, files: list[Path], labels_root: Path, images_root: Path
-) -> Iterator[SourceImage]:
+def _images(reading: Reading, files: list[Path], labels_root: Path, images_root: Path) -> Iterator[SourceImage]:
     # in `Annotations` folders are drives; elsewhere they may be called anything
-    names = (
-        None if labels_root != reading.root else [path.relative_to(labels_root).as_posix() for path in files]
-    )
+    names = None if labels_root != reading.root else [path.relative_to(labels_root).as_posix() for path in files]
     index, sizes = ImageIndex(images_root, names), Sizes(images_root)
     described: set[str] = set()
     stems = Counter(path.stem for path in files)
@@ -161,9 +157,7 @@ def _attributes(node: Node) -> dict[str, Any]:
     return found
 
 
-def _instances(
-    reading: Reading, relative: Path, size: tuple[int, int], *, alone: bool
-) -> npt.NDArray[np.uint8] | None:
+def _instances(reading: Reading, relative: Path, size: tuple[int, int], *, alone: bool) -> npt.NDArray[np.uint8] | None:
     """(H, W) instance numbers of a label file's mask, which stands in its folder or, with `alone`, above; or None."""
     folder = reading.root / "SegmentationObject"
     path, above = folder / relative.with_suffix(".png"), folder / f"{relative.stem}.png"
@@ -175,9 +169,7 @@ def _instances(
             return None
         path = above
     if image_size(path) != size:
-        raise DataError(
-            f"is not {size[0]} x {size[1]} like its image", remedy="replace or remove it", file=path
-        )
+        raise DataError(f"is not {size[0]} x {size[1]} like its image", remedy="replace or remove it", file=path)
     try:
         with Image.open(path) as image:
             if image.mode in ("P", "L"):

@@ -88,14 +88,10 @@ def _voc_xml(image: ImageRecord, categories: tuple[str, ...], lost: Counter[str]
         if item.segmentation is not None:
             lost["masks"] += 1
         flags = {name: item.attributes[name] for name in VOC_FLAGS if name in item.attributes}
-        objects.append(
-            _voc_object(categories[item.category_id - 1], item.bbox_xywh, flags | {"difficult": 0})
-        )
+        objects.append(_voc_object(categories[item.category_id - 1], item.bbox_xywh, flags | {"difficult": 0}))
     for region in image.ignore_regions:
         hidden = region.category_ids or range(1, len(categories) + 1)
-        objects += [
-            _voc_object(categories[number - 1], region.bbox_xywh, {"difficult": 1}) for number in hidden
-        ]
+        objects += [_voc_object(categories[number - 1], region.bbox_xywh, {"difficult": 1}) for number in hidden]
     return (
         f"<annotation>\n  <filename>{escape(PurePosixPath(image.file_name).name)}</filename>\n"
         f"  <size><width>{image.width}</width><height>{image.height}</height><depth>3</depth></size>\n"

@@ -74,9 +74,7 @@ class _Builder:
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         line = int(self.expat.CurrentLineNumber)
         if len(self.stack) >= MAX_DEPTH:
-            raise DataError(
-                f"nested deeper than {MAX_DEPTH} elements", remedy="this is no annotation", line=line
-            )
+            raise DataError(f"nested deeper than {MAX_DEPTH} elements", remedy="this is no annotation", line=line)
         self.stack.append(Node(tag, attributes, line))
         self.root = self.root or self.stack[0]
 
@@ -119,9 +117,7 @@ def stream(path: Path, root_tag: str) -> Iterator[Node]:
         raise error.at(path) from None
     except OSError as error:
         raise DataError(
-            f"cannot be read ({error.strerror or error})",
-            remedy="check the path and its permissions",
-            file=path,
+            f"cannot be read ({error.strerror or error})", remedy="check the path and its permissions", file=path
         ) from None
 
 

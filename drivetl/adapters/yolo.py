@@ -12,15 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from drivetl.adapters.reading import (
-    Footage,
-    Reading,
-    Sizes,
-    folder_sequence,
-    number,
-    shown,
-    whole,
-)
+from drivetl.adapters.reading import Footage, Reading, Sizes, folder_sequence, number, shown, whole
 from drivetl.adapters.shapes import Points, box_of, flat, visible
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
@@ -57,16 +49,9 @@ def read(reading: Reading) -> Footage:
         raise DataError("no such folder", remedy="--root is the folder with images and labels", file=root)
     names = find_names(root)
     if not names:
-        reading.note(
-            "no class names found (data.yaml, obj.names, classes.txt): the labels are the class numbers"
-        )
+        reading.note("no class names found (data.yaml, obj.names, classes.txt): the labels are the class numbers")
     images_root = reading.images or next(
-        (
-            folder
-            for folder in (root / "images", root / "JPEGImages", root / "obj_train_data")
-            if folder.is_dir()
-        ),
-        root,
+        (folder for folder in (root / "images", root / "JPEGImages", root / "obj_train_data") if folder.is_dir()), root
     )
     image_names = list_images(images_root) if images_root.is_dir() else []
     if not image_names:
@@ -75,9 +60,7 @@ def read(reading: Reading) -> Footage:
             remedy="name the folder with --images",
             file=images_root,
         )
-    return Footage(
-        images_root, images_of(reading, names, images_root, image_names), tuple(names), sized_by_files=True
-    )
+    return Footage(images_root, images_of(reading, names, images_root, image_names), tuple(names), sized_by_files=True)
 
 
 def find_names(root: Path) -> list[str]:
@@ -155,8 +138,7 @@ def _parse_row(label: str, fields: list[str], line: int) -> Row:
     if not (min(values, default=0) >= 1 - FURTHEST and max(values, default=0) <= FURTHEST):
         worst = max(values, key=abs)
         raise DataError(
-            f"{worst:g} is no fraction of the image",
-            remedy="YOLO coordinates are divided by width and height",
+            f"{worst:g} is no fraction of the image", remedy="YOLO coordinates are divided by width and height"
         )
     if len(values) == 4:
         cx, cy, w, h = values
@@ -188,9 +170,7 @@ def images_of(
     sizes = Sizes(images_root)
     folders = [f"{reading.root}/{folder}" for folder in _label_folders(reading.root)]
     labels = _label_files(reading.root, images_root, *map(Path, folders))
-    places = {
-        name: _label_of(name, str(images_root), str(reading.root), folders, labels) for name in image_names
-    }
+    places = {name: _label_of(name, str(images_root), str(reading.root), folders, labels) for name in image_names}
     owners: dict[str, list[str]] = {}
     for name, found in places.items():
         owners.setdefault(found or "", []).append(name)
@@ -216,9 +196,7 @@ def images_of(
 def _unused(labels: dict[str, str], owners: dict[str, list[str]]) -> list[str]:
     """Label files of no image; one that is reached by a link too counts as one."""
     left = [
-        name
-        for name in labels.values()
-        if name not in owners and PurePosixPath(name).stem.lower() not in NO_LABELS
+        name for name in labels.values() if name not in owners and PurePosixPath(name).stem.lower() not in NO_LABELS
     ]
     used = {os.path.realpath(name) for name in owners if name} if left else set()
     really = {os.path.realpath(name): name for name in left}
@@ -237,16 +215,12 @@ def _label_files(*places: Path) -> dict[str, str]:
     return {os.path.normpath(name)[: -len(".txt")] + ".txt": name for name in found}
 
 
-def _label_of(
-    name: str, images_root: str, root: str, folders: list[str], labels: dict[str, str]
-) -> str | None:
+def _label_of(name: str, images_root: str, root: str, folders: list[str], labels: dict[str, str]) -> str | None:
     """Where an image's labels stand: beside it, with `images` turned to `labels`, or in a label folder of the root."""
     stem = name.rpartition(".")[0]
     turned = "/".join("labels" if part == "images" else part for part in stem.split("/"))
     places = [images_root, *folders, root]
-    candidates = [f"{place}/{stem}.txt" for place in places] + [
-        f"{place}/{turned}.txt" for place in [root, *folders]
-    ]
+    candidates = [f"{place}/{stem}.txt" for place in places] + [f"{place}/{turned}.txt" for place in [root, *folders]]
     normal = map(os.path.normpath, candidates)  # a root of "." stands before some names only
     return next((labels[candidate] for candidate in normal if candidate in labels), None)
 
@@ -256,9 +230,7 @@ def _label_folders(root: Path) -> list[str]:
     return sorted(path.name for path in root.glob("labels*") if path.is_dir())
 
 
-def _objects(
-    reading: Reading, rows: list[Row], size: tuple[int, int], file: Path | None
-) -> list[SourceObject]:
+def _objects(reading: Reading, rows: list[Row], size: tuple[int, int], file: Path | None) -> list[SourceObject]:
     width, height = size
     pixels: list[tuple[Row, Points | None]] = [
         (row, [(x * width, y * height) for x, y in row.polygon] if row.polygon else None) for row in rows

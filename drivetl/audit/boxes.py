@@ -29,16 +29,12 @@ def resize_scale(sizes_wh: Floats, min_size: float, max_size: float) -> Floats:
 
 def check_boxes(tables: Tables, min_size: float, max_size: float) -> list[Finding]:
     """All checks that need a box and the size of its image alone."""
-    with np.errstate(
-        invalid="ignore", divide="ignore"
-    ):  # comparisons with the gaps are false, as they should be
+    with np.errstate(invalid="ignore", divide="ignore"):  # comparisons with the gaps are false, as they should be
         findings, settled = _unusable(tables)
         for check, code, severity, title, remedy in _VERDICTS:
             found = check(tables) & ~settled
             settled = settled | found
-            findings += about_boxes(
-                tables, found, code, severity, title, remedy, lambda row: _image_size(tables, row)
-            )
+            findings += about_boxes(tables, found, code, severity, title, remedy, lambda row: _image_size(tables, row))
         return findings + _check_sizes(tables, ~settled, min_size, max_size)
 
 
@@ -112,9 +108,7 @@ def _corners(tables: Tables) -> Bools:
     """
     sound = tables.sound()
     boxes, sizes = tables.boxes_xywh, tables.image_wh
-    fits = ((boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= sizes + 1) & (boxes[:, :2] >= -1)).all(
-        axis=1
-    ) & sound
+    fits = ((boxes[:, 2:] > boxes[:, :2]) & (boxes[:, 2:] <= sizes + 1) & (boxes[:, :2] >= -1)).all(axis=1) & sound
     over = fits & (_overflow(boxes, sizes) > 0.02)
     if sound.sum() >= _ENOUGH and fits.sum() > 0.98 * sound.sum() and over.sum() > 0.1 * sound.sum():
         return fits

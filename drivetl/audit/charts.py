@@ -16,15 +16,11 @@ _STACKED = 9
 """Classes with a colour of their own; the others share one."""
 
 
-def stacked(
-    histogram: dict[str, Any], unit: str, label: Callable[[float], str], marks: Sequence[float]
-) -> str:
+def stacked(histogram: dict[str, Any], unit: str, label: Callable[[float], str], marks: Sequence[float]) -> str:
     """A histogram with one layer per class; `marks` are the edges that get a label on the axis."""
     layers = _layers(histogram["counts"])
     edges = histogram["edges"]
-    totals = (
-        np.sum([counts for _, _, counts in layers], axis=0) if layers else np.zeros(max(1, len(edges) - 1))
-    )
+    totals = np.sum([counts for _, _, counts in layers], axis=0) if layers else np.zeros(max(1, len(edges) - 1))
     x, y = _x_scale(len(totals)), _y_scale(float(np.max(totals, initial=0)))
     parts = _y_axis(totals)
     base = np.zeros(len(totals))
@@ -50,14 +46,7 @@ def bars(edges: Sequence[float], counts: Sequence[int], unit: str) -> str:
         first, last = edges[place], edges[place + 1] - 1
         values = f"{first:.0f}" if first == last else f"{first:.0f} to {last:.0f}"
         parts.append(
-            _bar(
-                x(place),
-                y(count),
-                x(1) - x(0) - 1,
-                y(0) - y(count),
-                "var(--accent)",
-                f"{values} {unit}: {count}",
-            )
+            _bar(x(place), y(count), x(1) - x(0) - 1, y(0) - y(count), "var(--accent)", f"{values} {unit}: {count}")
         )
     for place in range(0, len(counts), max(1, len(counts) // 6)):
         parts.append(_text((x(place) + x(place + 1)) / 2, _HEIGHT - 15, f"{edges[place]:.0f}", "middle"))
@@ -71,8 +60,9 @@ def heat_map(grid: Sequence[Sequence[int]]) -> str:
     shares = np.sqrt(counts / max(1.0, counts.max(initial=0)))
     side = _WIDTH / counts.shape[1]
     parts = [
-        f'<rect x="{column * side:.1f}" y="{row * side:.1f}" width="{side + 0.2:.1f}" height="{side + 0.2:.1f}" '
-        f'fill="{_heat(shares[row, column])}" shape-rendering="crispEdges"><title>{int(counts[row, column])}</title></rect>'
+        f'<rect x="{column * side:.1f}" y="{row * side:.1f}" width="{side + 0.2:.1f}" height="{side + 0.2:.1f}"'
+        f' fill="{_heat(shares[row, column])}"'
+        f' shape-rendering="crispEdges"><title>{int(counts[row, column])}</title></rect>'
         for row in range(counts.shape[0])
         for column in range(counts.shape[1])
     ]

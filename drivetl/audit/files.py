@@ -169,11 +169,7 @@ def _wrong_sizes(tables: Tables, facts: dict[int, FileFacts]) -> list[Finding]:
     def detail(row: int) -> str:
         width, height = tables.sizes_wh[row]
         true = facts[row].size_wh
-        swapped = (
-            "; width and height are exchanged"
-            if (height, width) == true and facts[row].orientation < 5
-            else ""
-        )
+        swapped = "; width and height are exchanged" if (height, width) == true and facts[row].orientation < 5 else ""
         turned = "; the json holds the size before EXIF turns it" if facts[row].orientation >= 5 else ""
         return f"json {width:.0f} x {height:.0f}, file {true[0]} x {true[1]}{swapped}{turned}"
 

@@ -57,9 +57,7 @@ def check_classes(tables: Tables) -> list[Finding]:
     if present and max(present.values()) > IMBALANCE * min(present.values()):
         most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
         findings += about_records(
-            [
-                f"{most}: {present[most]}, {least}: {present[least]} ({present[most] / present[least]:.0f} : 1)"
-            ],
+            [f"{most}: {present[most]}, {least}: {present[least]} ({present[most] / present[least]:.0f} : 1)"],
             len(counts),
             "classes",
             "class-imbalance",
@@ -92,9 +90,11 @@ def check_empty_images(tables: Tables) -> list[Finding]:
         "image-empty",
         severity,  # type: ignore[arg-type]
         "Images without an object" if share < 1 else "No image has an object",
-        "fine when nothing is there; look whether labels were lost"
-        if share <= 0.5
-        else "check that label files and images carry the same names",
+        (
+            "fine when nothing is there; look whether labels were lost"
+            if share <= 0.5
+            else "check that label files and images carry the same names"
+        ),
     )
 
 

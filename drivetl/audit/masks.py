@@ -95,9 +95,7 @@ def is_rle(segmentation: Any, size_wh: Floats) -> bool:
     runs = counts if isinstance(counts, list) else _runs(counts) if isinstance(counts, str) else None
     if runs is None or not all(isinstance(run, int) and run >= 0 for run in runs):
         return False
-    return sum(runs) == size[0] * size[1] and (
-        bool(np.isnan(size_wh).any()) or size == [size_wh[1], size_wh[0]]
-    )
+    return sum(runs) == size[0] * size[1] and (bool(np.isnan(size_wh).any()) or size == [size_wh[1], size_wh[0]])
 
 
 def _runs(counts: str) -> list[int] | None:

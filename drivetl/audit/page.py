@@ -45,9 +45,7 @@ def html_page(result: Audit, seed: int = 0) -> str:
 
 
 def _facts(overview: dict[str, int]) -> list[tuple[str, str]]:
-    return [
-        (f"{count:,}", label.replace("_", " ")) for label, count in overview.items() if label != "annotations"
-    ]
+    return [(f"{count:,}", label.replace("_", " ")) for label, count in overview.items() if label != "annotations"]
 
 
 def _findings(result: Audit, drawer: Drawer) -> list[dict[str, Any]]:
@@ -120,9 +118,7 @@ def _charts(numbers: dict[str, Any]) -> list[tuple[str, str, Markup]]:
             "Shape",
             "Width over height; left of 1: taller than wide.",
             Markup(  # noqa: S704
-                charts.stacked(
-                    numbers["aspect_width_over_height"], "width / height", _ratio, [0.125, 0.5, 1, 2, 8]
-                )
+                charts.stacked(numbers["aspect_width_over_height"], "width / height", _ratio, [0.125, 0.5, 1, 2, 8])
             ),
         ),
         (

@@ -41,9 +41,7 @@ def check_categories(tables: Tables) -> list[Finding]:
     broken = [
         f"categories[{place}]: {str(record)[:80]}"
         for place, record in enumerate(records)
-        if not isinstance(record, dict)
-        or not _is_id(record.get("id"))
-        or not isinstance(record.get("name"), str)
+        if not isinstance(record, dict) or not _is_id(record.get("id")) or not isinstance(record.get("name"), str)
     ]
     findings = about_records(
         broken,
@@ -66,9 +64,7 @@ def check_categories(tables: Tables) -> list[Finding]:
             "Category ids are not 1..K",
             "convert with `drivetl convert-footage --format coco`: the id is the model's label index",
         )
-    return findings + _similar_names(
-        [record["name"] for record in usable if record.get("name")], len(records)
-    )
+    return findings + _similar_names([record["name"] for record in usable if record.get("name")], len(records))
 
 
 def _similar_names(names: list[Any], total: int) -> list[Finding]:
@@ -91,9 +87,7 @@ def check_images(tables: Tables) -> list[Finding]:
     """Usable records, each id and file once, names that stay under the images root."""
     rows = range(len(tables.image_records))
     sized = np.asarray(np.isfinite(tables.sizes_wh).all(axis=1))
-    broken = [
-        row for row in rows if not (_is_id(tables.image_ids[row]) and tables.file_names[row] and sized[row])
-    ]
+    broken = [row for row in rows if not (_is_id(tables.image_ids[row]) and tables.file_names[row] and sized[row])]
     findings = about_images(
         tables,
         broken,
@@ -114,9 +108,7 @@ def check_images(tables: Tables) -> list[Finding]:
     )
     names = Counter(name for name in tables.file_names if name)
     seen: set[str] = set()
-    again = [
-        row for row in rows if names[tables.file_names[row]] > 1 and not _first(tables.file_names[row], seen)
-    ]
+    again = [row for row in rows if names[tables.file_names[row]] > 1 and not _first(tables.file_names[row], seen)]
     return findings + about_images(
         tables,
         again,

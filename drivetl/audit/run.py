@@ -44,12 +44,7 @@ class Audit:
 
 
 def audit(
-    path: Path,
-    images_root: Path | None = None,
-    *,
-    min_size: float = 800,
-    max_size: float = 1333,
-    quick: bool = False,
+    path: Path, images_root: Path | None = None, *, min_size: float = 800, max_size: float = 1333, quick: bool = False
 ) -> Audit:
     """Run every check. min_size, max_size: the network's resize in px. quick: leave the image files alone.
 

@@ -139,15 +139,11 @@ def _object_attributes(tables: Tables) -> dict[str, dict[str, int]]:
     found = {}
     for key in sorted(set().union(*attributes)):
         probe = [attributes[row].get(key) for row in spread(range(len(attributes)), 2000)]
-        if (
-            len({_short(value) for value in probe}) > _VALUES + 1
-        ):  # a measurement: its many values are not counted
+        if len({_short(value) for value in probe}) > _VALUES + 1:  # a measurement: its many values are not counted
             continue
         values = (record.get(key) for record in attributes)
         counts: Counter[str] = Counter()
-        for value, count in Counter(
-            value for value in values if isinstance(value, str | int | float)
-        ).items():
+        for value, count in Counter(value for value in values if isinstance(value, str | int | float)).items():
             counts[_short(value)] += count
         if 0 < len(counts) <= _VALUES:
             found[key] = dict(sorted(counts.items()))

@@ -69,9 +69,7 @@ class Tables:
     @cached_property
     def boxes_xyxy(self) -> Floats:
         """(A, 4) px."""
-        return np.concatenate(
-            [self.boxes_xywh[:, :2], self.boxes_xywh[:, :2] + self.boxes_xywh[:, 2:]], axis=1
-        )
+        return np.concatenate([self.boxes_xywh[:, :2], self.boxes_xywh[:, :2] + self.boxes_xywh[:, 2:]], axis=1)
 
     @cached_property
     def image_wh(self) -> Floats:

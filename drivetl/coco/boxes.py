@@ -29,12 +29,7 @@ def xyxy_to_xywh(box: Box) -> Box:
 def clip_xyxy(box: Box, width: int, height: int) -> Box:
     """The part of a box inside the image [0, width] x [0, height]; degenerate when there is none."""
     x1, y1, x2, y2 = box
-    return (
-        min(max(x1, 0.0), width),
-        min(max(y1, 0.0), height),
-        min(max(x2, 0.0), width),
-        min(max(y2, 0.0), height),
-    )
+    return (min(max(x1, 0.0), width), min(max(y1, 0.0), height), min(max(x2, 0.0), width), min(max(y2, 0.0), height))
 
 
 def intersection(a: Boxes, b: Boxes) -> Boxes:

@@ -21,12 +21,8 @@ from drivetl.files.paths import safe_relative
 
 __all__ = ["SCHEMA_VERSION", "encode_datasets", "load_json", "read_dataset", "write_dataset"]
 
-_IMAGE_KEYS = frozenset(
-    {"id", "file_name", "width", "height", "sequence", "frame_index", "attributes", "labelled"}
-)
-_ANNOTATION_KEYS = frozenset(
-    {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "attributes"}
-)
+_IMAGE_KEYS = frozenset({"id", "file_name", "width", "height", "sequence", "frame_index", "attributes", "labelled"})
+_ANNOTATION_KEYS = frozenset({"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "attributes"})
 _FOREIGN = "convert it with convert-footage --format coco"
 
 Regions = dict[tuple[int, object], list[tuple[int, IgnoreRegion]]]
@@ -127,17 +123,13 @@ def _read_image(record: Any, images: dict[int, ImageRecord], n_classes: int) -> 
             extra={} if record.keys() <= _IMAGE_KEYS else _others(record, _IMAGE_KEYS),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"no image record ({_reason(error)})", remedy="it needs id, file_name, width, height"
-        ) from None
+        raise DataError(f"no image record ({_reason(error)})", remedy="it needs id, file_name, width, height") from None
     if image.id in images:
         raise DataError(f"image id {image.id} comes twice", remedy="give every image its own id")
     if image.width < 1 or image.height < 1 or image.width * image.height > MAX_PIXELS:
         raise DataError(f"size {image.width} x {image.height} is not usable", remedy="write the true size")
     if image.labelled and not all(1 <= number <= n_classes for number in image.labelled):
-        raise DataError(
-            f"labelled {list(image.labelled)} is outside 1..{n_classes}", remedy="use category ids"
-        )
+        raise DataError(f"labelled {list(image.labelled)} is outside 1..{n_classes}", remedy="use category ids")
     images[image.id] = image
 
 
@@ -168,22 +160,18 @@ def _read_annotation(
         raise DataError(f"category_id {category_id} is outside 1..{n_classes}", remedy="list the category")
     if not isfinite(x + y + w + h + area) or w < 0 or h < 0:
         raise DataError(
-            f"bbox {[x, y, w, h]} is not finite or has a negative size",
-            remedy="boxes are x, y, width, height",
+            f"bbox {[x, y, w, h]} is not finite or has a negative size", remedy="boxes are x, y, width, height"
         )
     if segmentation is not None and not _is_segmentation(segmentation):
         raise DataError(
-            "segmentation is neither a list of polygons nor an RLE with size and counts",
-            remedy="mend or remove it",
+            "segmentation is neither a list of polygons nor an RLE with size and counts", remedy="mend or remove it"
         )
     if crowd not in (0, 1):
         raise DataError(f"iscrowd is {crowd!r}, neither 0 nor 1", remedy="mend it")
     if crowd:
         key = attributes.pop("ignore_region", None)
         region = IgnoreRegion((x, y, w, h), area, (), segmentation, attributes, extra)
-        regions[image_id, key if isinstance(key, int) else f"alone {id(record)}"].append(
-            (category_id, region)
-        )
+        regions[image_id, key if isinstance(key, int) else f"alone {id(record)}"].append((category_id, region))
     else:
         image.annotations.append(Annotation(category_id, (x, y, w, h), area, segmentation, attributes, extra))
 
@@ -228,9 +216,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"cannot be read ({error.strerror or error})", remedy="check the path", file=path
-        ) from None
+        raise DataError(f"cannot be read ({error.strerror or error})", remedy="check the path", file=path) from None
 
 
 def parse_json(data: bytes, path: Path) -> Any:

@@ -34,9 +34,7 @@ def problem(segmentation: object, height: int, width: int) -> str | None:
         if len(polygon) % 2:
             return f"a polygon has {len(polygon)} numbers, not pairs of x and y"
         try:
-            usable = (
-                isfinite(sum(polygon)) and -far < min(polygon, default=0) <= max(polygon, default=0) < far
-            )
+            usable = isfinite(sum(polygon)) and -far < min(polygon, default=0) <= max(polygon, default=0) < far
         except TypeError:
             usable = False
         if not usable:
@@ -50,9 +48,7 @@ def _rle_problem(rle: dict[str, Any], height: int, width: int) -> str | None:
         return f"RLE size {size!r} is not the image's [{height}, {width}]"
     if isinstance(counts, list):
         try:
-            usable = (
-                all(isinstance(run, int) and run >= 0 for run in counts) and sum(counts) == height * width
-            )
+            usable = all(isinstance(run, int) and run >= 0 for run in counts) and sum(counts) == height * width
         except TypeError:
             usable = False
         return None if usable else f"RLE counts do not fill {height} x {width} px"
@@ -101,10 +97,7 @@ def to_rle(segmentation: Segmentation, height: int, width: int) -> dict[str, Any
         counts = segmentation["counts"]
         if isinstance(counts, list):
             return dict(rle_tools.frPyObjects(segmentation, height, width))
-        return {
-            "size": list(segmentation["size"]),
-            "counts": counts.encode() if isinstance(counts, str) else counts,
-        }
+        return {"size": list(segmentation["size"]), "counts": counts.encode() if isinstance(counts, str) else counts}
     polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
     if not polygons:
         return dict(rle_tools.encode(np.zeros((height, width), np.uint8, order="F")))

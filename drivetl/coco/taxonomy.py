@@ -66,8 +66,7 @@ class Taxonomy:
         return limit | {
             "name": self.name,
             "classes": {
-                item.name: {"labels": list(item.labels), "from": dict(item.grows_from)}
-                for item in self.classes
+                item.name: {"labels": list(item.labels), "from": dict(item.grows_from)} for item in self.classes
             },
             "ignore": {label: list(names) or "all" for label, names in self.ignore},
             "drop": list(self.drop),
@@ -116,14 +115,9 @@ def load_taxonomy(path: Path) -> Taxonomy:
 
 def parse_taxonomy(document: object) -> Taxonomy:
     """The taxonomy in a parsed YAML document. Raises DataError without a file name."""
-    if (
-        not isinstance(document, dict)
-        or not isinstance(document.get("classes"), dict)
-        or not document["classes"]
-    ):
+    if not isinstance(document, dict) or not isinstance(document.get("classes"), dict) or not document["classes"]:
         raise DataError(
-            "a taxonomy needs `classes`, a mapping of at least one class",
-            remedy="see datasets/kitti/taxonomy.yaml",
+            "a taxonomy needs `classes`, a mapping of at least one class", remedy="see datasets/kitti/taxonomy.yaml"
         )
     unknown = set(document) - {"name", "classes", "ignore", "drop", "description", "min_height_px"}
     if unknown:
@@ -146,9 +140,7 @@ def parse_taxonomy(document: object) -> Taxonomy:
 
 def _parse_height(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
-        raise DataError(
-            f"min_height_px is {_short(value)}", remedy="write a number of pixels, 0 for no limit"
-        )
+        raise DataError(f"min_height_px is {_short(value)}", remedy="write a number of pixels, 0 for no limit")
     return float(value)
 
 
@@ -157,8 +149,7 @@ def _parse_class(name: str, body: object) -> DrivingClass:
         body = {}
     if not isinstance(body, dict) or set(body) - {"labels", "from"}:
         raise DataError(
-            f"class {name!r} must be {{labels: [...], from: {{...}}}}",
-            remedy="see datasets/kitti/taxonomy.yaml",
+            f"class {name!r} must be {{labels: [...], from: {{...}}}}", remedy="see datasets/kitti/taxonomy.yaml"
         )
     relation = body.get("from") or {}
     if not isinstance(relation, dict) or not all(
@@ -184,8 +175,7 @@ def _parse_ignore(entries: object, names: list[str]) -> tuple[tuple[str, tuple[s
         for name in classes:
             if name not in names:
                 raise DataError(
-                    f"ignore of {label!r} names {name!r}, which is no class",
-                    remedy=f"choose from {', '.join(names)}",
+                    f"ignore of {label!r} names {name!r}, which is no class", remedy=f"choose from {', '.join(names)}"
                 )
         parsed.append((str(label), tuple(classes)))
     return tuple(parsed)
@@ -207,12 +197,8 @@ def _strings(value: object, what: str) -> list[str]:
 def _check_each_label_once(taxonomy: Taxonomy) -> None:
     seen: dict[str, str] = {}
     places = [(label, f"class {item.name!r}") for item in taxonomy.classes for label in item.labels]
-    places += [(label, "ignore") for label, _ in taxonomy.ignore] + [
-        (label, "drop") for label in taxonomy.drop
-    ]
+    places += [(label, "ignore") for label, _ in taxonomy.ignore] + [(label, "drop") for label in taxonomy.drop]
     for label, place in places:
         if label in seen:
-            raise DataError(
-                f"label {label!r} stands in {seen[label]} and in {place}", remedy="keep it in one place"
-            )
+            raise DataError(f"label {label!r} stands in {seen[label]} and in {place}", remedy="keep it in one place")
         seen[label] = place

@@ -105,15 +105,15 @@ def _info_json(dataset: Dataset, folder: Path) -> dict[str, Any]:
         relative = str(root)
     return {
         "description": f"drivetl dataset from {dataset.info.get('source', 'unknown source')}",
-        "drivetl": dataset.info
-        | {"schema": SCHEMA_VERSION, "images_root": Path(relative).as_posix(), "version": __version__},
+        "drivetl": (
+            dataset.info | {"schema": SCHEMA_VERSION, "images_root": Path(relative).as_posix(), "version": __version__}
+        ),
     }
 
 
 def _category_jsons(dataset: Dataset) -> list[dict[str, Any]]:
     return [
-        {"id": number, "name": name, "supercategory": "driving"}
-        for number, name in enumerate(dataset.categories, 1)
+        {"id": number, "name": name, "supercategory": "driving"} for number, name in enumerate(dataset.categories, 1)
     ]
 
 
@@ -186,12 +186,7 @@ def _encode_region(
 
 
 def _image_json(image: ImageRecord) -> dict[str, Any]:
-    record = image.extra | {
-        "id": image.id,
-        "file_name": image.file_name,
-        "width": image.width,
-        "height": image.height,
-    }
+    record = image.extra | {"id": image.id, "file_name": image.file_name, "width": image.width, "height": image.height}
     record |= {"sequence": image.sequence, "frame_index": image.frame_index, "attributes": image.attributes}
     return record if image.labelled is None else record | {"labelled": list(image.labelled)}
 

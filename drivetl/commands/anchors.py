@@ -20,9 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """DATA.json, --config, --out; `--model.min_size 600` and the like override the config."""
     parser.add_argument("data", type=Path, help="COCO dataset json to learn from")
     parser.add_argument(
-        "--config", type=Path, required=True, action="append",
+        "--config",
+        type=Path,
+        required=True,
+        action="append",
         help="YAML, see configs/finetune; give it again to lay one over another: later keys win",
-    )  # fmt: skip
+    )
     parser.add_argument("--out", type=Path, help="folder for anchors.json and anchors.png")
     parser.epilog = (
         "The config is that of finetune, and so is the decision. Every key of it is a flag, after the dataset: "
@@ -38,13 +41,10 @@ def run(args: argparse.Namespace) -> None:
     from drivetl.errors import ConfigError, DataError
     from drivetl.files.write import new_directory
 
-    config = load_config(
-        args.config, ["--data.train", str(args.data), "--data.val", str(args.data), *args.rest]
-    )
+    config = load_config(args.config, ["--data.train", str(args.data), "--data.val", str(args.data), *args.rest])
     if config.data.train != str(args.data):
         raise ConfigError(
-            f"--data.train is {config.data.train}, the dataset to measure is {args.data}",
-            remedy="leave the flag out",
+            f"--data.train is {config.data.train}, the dataset to measure is {args.data}", remedy="leave the flag out"
         )
     dataset = read_dataset(args.data)
 
@@ -57,9 +57,7 @@ def run(args: argparse.Namespace) -> None:
     model = build_model(spec)
     boxes = anchors.scaled_boxes(dataset, m.min_size, m.max_size)
     if not len(boxes):
-        raise DataError(
-            "no boxes to measure anchors on", remedy="name a dataset with objects", file=args.data
-        )
+        raise DataError("no boxes to measure anchors on", remedy="name a dataset with objects", file=args.data)
     before, strides = anchors.spec_of(model), anchors.strides_of(model)
     cover = anchors.coverage(boxes, before, strides)
     scale = f"shorter side {m.min_size} px, longer at most {m.max_size} px"
@@ -80,9 +78,7 @@ def run(args: argparse.Namespace) -> None:
         with new_directory(args.out) as folder:
             decision.save(folder / "anchors.json")
             sets = {
-                name: AnchorSet(
-                    [spec.shapes(level) for level in range(len(spec.sizes))], covers[name].best_iou
-                )
+                name: AnchorSet([spec.shapes(level) for level in range(len(spec.sizes))], covers[name].best_iou)
                 for name, spec in specs.items()
             }
             plot(boxes.boxes[:, 2:] - boxes.boxes[:, :2], sets, folder / "anchors.png")

@@ -29,12 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, help="new folder for audit.json and audit.html (DATASET_audit beside the json)"
     )
     parser.add_argument("--images", type=Path, help="images root, where it is not what the json says")
-    parser.add_argument(
-        "--min-size", type=float, default=800, metavar="PX", help="the network's short side (800)"
-    )
-    parser.add_argument(
-        "--max-size", type=float, default=1333, metavar="PX", help="the network's longest side (1333)"
-    )
+    parser.add_argument("--min-size", type=float, default=800, metavar="PX", help="the network's short side (800)")
+    parser.add_argument("--max-size", type=float, default=1333, metavar="PX", help="the network's longest side (1333)")
     parser.add_argument("--quick", action="store_true", help="do not open the image files to check them")
     parser.add_argument("--seed", type=seed, default=0, help="chooses the pictures of the gallery (0)")
 
@@ -48,9 +44,7 @@ def run(args: argparse.Namespace) -> None:
         )
     out = args.out or _free_folder(args.data)
     with new_directory(out) as folder:
-        result = audit(
-            args.data, args.images, min_size=args.min_size, max_size=args.max_size, quick=args.quick
-        )
+        result = audit(args.data, args.images, min_size=args.min_size, max_size=args.max_size, quick=args.quick)
         (folder / "audit.json").write_bytes(
             orjson.dumps(result.as_dict(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
         )
@@ -85,9 +79,7 @@ def _print(result: Audit) -> None:
             text.append(f"\n{f'{example.image}{number}  {example.detail}'.strip()}", style="not bold dim")
         text.append(f"\n-> {finding.remedy}", style="not bold")
         grid.add_row(
-            Text(finding.severity, style=_PAINTS[finding.severity]),
-            text,
-            amount(finding).replace(" (", "\n("),
+            Text(finding.severity, style=_PAINTS[finding.severity]), text, amount(finding).replace(" (", "\n(")
         )
     if result.findings:
         console.out.print(grid, soft_wrap=False)

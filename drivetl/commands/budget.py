@@ -19,15 +19,9 @@ TAKES_OVERRIDES = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command; every key of the YAML is a flag too."""
     parser.add_argument(
-        "--config",
-        type=Path,
-        required=True,
-        action="append",
-        help="YAML, see configs/finetune; later ones win",
+        "--config", type=Path, required=True, action="append", help="YAML, see configs/finetune; later ones win"
     )
-    parser.add_argument(
-        "--budgets", help="label counts, rising (25,50,100,all: as far as data.train has so many)"
-    )
+    parser.add_argument("--budgets", help="label counts, rising (25,50,100,all: as far as data.train has so many)")
     parser.add_argument("--seeds", default="0,1,2", help="each draws another order of drives (0,1,2)")
     parser.add_argument(
         "--regimes",
@@ -37,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=int,
-        help="optimiser steps of every run, as nearly as whole epochs can (default: those of the recipe for each budget; where optim.epochs is written, "
-        "so many passes over the largest budget, at least 200)",
+        help=(
+            "optimiser steps of every run, as nearly as whole epochs can (default: those of the recipe for each budget;"
+            " where optim.epochs is written, so many passes over the largest budget, at least 200)"
+        ),
     )
     parser.add_argument("--metric", choices=("AP", "AP50"), default="AP", help="what the page is about (AP)")
-    parser.add_argument(
-        "--target", type=float, metavar="VALUE", help="how many frames reach this metric, 0..1"
-    )
+    parser.add_argument("--target", type=float, metavar="VALUE", help="how many frames reach this metric, 0..1")
     parser.add_argument("--out", type=Path, default=Path("runs/budget"), help="folder (runs/budget)")
     parser.epilog = (
         "With --steps, or where the config writes optim.epochs, every run of a regime makes that number of steps, as "
@@ -57,8 +51,7 @@ def run(args: argparse.Namespace) -> None:
     seeds = parse_seeds(args.seeds)
     if any(word.partition("=")[0] == "--seed" for word in args.rest):
         raise ConfigError(
-            "--seed: a study has several, one for each order of drives",
-            remedy="write --seeds, for example --seeds 5",
+            "--seed: a study has several, one for each order of drives", remedy="write --seeds, for example --seeds 5"
         )
     if args.target is not None and not 0 < args.target < 1:
         raise ConfigError(f"--target {args.target:g} is not between 0 and 1", remedy="for example 0.35")
@@ -115,10 +108,7 @@ def _print(results: dict[str, Any]) -> None:
         f"{metric} x 100 (95 %), {data['val_images']} frames of {data['val_drives']} validation drives",
         ["frames", *columns],
         [
-            (
-                row["name"],
-                *(f"{one['value']} ({one['span']})" if one["span"] else one["value"] for one in row["cells"]),
-            )
+            (row["name"], *(f"{one['value']} ({one['span']})" if one["span"] else one["value"] for one in row["cells"]))
             for row in rows
         ],
     )

@@ -27,29 +27,19 @@ Matched = Callable[[str, Cell], MatchStore]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     parser.add_argument(
-        "a",
-        type=Path,
-        metavar="A",
-        help="the new one: a run directory, or COCO results (then --data is its truth)",
+        "a", type=Path, metavar="A", help="the new one: a run directory, or COCO results (then --data is its truth)"
     )
     parser.add_argument("b", type=Path, metavar="B", help="what it is compared with, of the same kind")
     parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="GT.json",
-        help="the dataset both were measured on (default: A's data.val)",
+        "--data", type=Path, metavar="GT.json", help="the dataset both were measured on (default: A's data.val)"
     )
     parser.add_argument(
         "--gate",
         type=Path,
         help="yaml of budgets: exit 1 when A loses more than its budget in any row, with confidence",
     )
-    parser.add_argument(
-        "--metric", choices=("AP", "AP50"), help="what is compared (default AP, or the gate's)"
-    )
-    parser.add_argument(
-        "--draws", type=int, default=1000, help="bootstrap and permutation draws (default 1000)"
-    )
+    parser.add_argument("--metric", choices=("AP", "AP50"), help="what is compared (default AP, or the gate's)")
+    parser.add_argument("--draws", type=int, default=1000, help="bootstrap and permutation draws (default 1000)")
     parser.add_argument("--seed", type=seed, default=0, help="seed of the draws (default 0)")
     parser.add_argument("--out", type=Path, help="json for the table and the verdicts")
 
@@ -88,9 +78,7 @@ def _files(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
     if args.data is None:
         raise ConfigError("results files need their truth", remedy="name it with --data")
     truth = from_coco(load_json(args.data), args.data)
-    stores = {
-        who: match(truth, read_coco_results(path, truth)) for who, path in (("a", args.a), ("b", args.b))
-    }
+    stores = {who: match(truth, read_coco_results(path, truth)) for who, path in (("a", args.a), ("b", args.b))}
     return lambda who, _: stores[who], []
 
 
@@ -102,9 +90,7 @@ def _runs(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
 
     for path in (args.a, args.b):
         if not path.is_dir():
-            raise DataError(
-                "no such run directory", remedy="name two run directories or two results files", file=path
-            )
+            raise DataError("no such run directory", remedy="name two run directories or two results files", file=path)
     stores = {"a": stored_cells(args.a), "b": stored_cells(args.b)}
     data = args.data or _validation_data(args.a)
     dataset = read_dataset(data)
@@ -124,9 +110,7 @@ def _runs(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
             file=data,
         )
     if len(places) < len(keys):
-        warn(
-            f"compared on {len(places)} of {len(keys)} images: those that both runs have seen in every shared cell"
-        )
+        warn(f"compared on {len(places)} of {len(keys)} images: those that both runs have seen in every shared cell")
     measured = dataset.subset([dataset.images[place] for place in places])
     truth = from_dataset(measured)
     ids = {keys[place]: dataset.images[place].id for place in places}
@@ -149,12 +133,19 @@ def _print(found: Comparison) -> None:
         "",
         ["", "A", "B", "A - B", "interval", "p", "p (Holm)", "detectable"],
         [
-            (row.name, number(row.a), number(row.b), _signed(row.delta.point),
-             f"{_signed(row.delta.low)} .. {_signed(row.delta.high)}", number(row.p), number(row.p_holm),
-             number(row.minimum_detectable))
+            (
+                row.name,
+                number(row.a),
+                number(row.b),
+                _signed(row.delta.point),
+                f"{_signed(row.delta.low)} .. {_signed(row.delta.high)}",
+                number(row.p),
+                number(row.p_holm),
+                number(row.minimum_detectable),
+            )
             for row in found.rows
         ],
-    )  # fmt: skip
+    )
     objects = found.survivors
     say(
         f"objects found on clean images: {objects.both} by both, {objects.only_a} only by A, "
@@ -176,9 +167,14 @@ def _print_verdicts(gate: Gate, verdicts: list[Verdict]) -> None:
         "",
         ["", "loss", "budget", "p", "verdict"],
         [
-            (one.name, f"{one.drop:+.3f}", number(one.budget), number(one.p),
-             f"{'pass' if one.passed else 'FAIL'}: {one.note}")
+            (
+                one.name,
+                f"{one.drop:+.3f}",
+                number(one.budget),
+                number(one.p),
+                f"{'pass' if one.passed else 'FAIL'}: {one.note}",
+            )
             for one in verdicts
         ],
-    )  # fmt: skip
+    )
     say(f"gate: FAIL ({', '.join(failed)})" if failed else "gate: pass")

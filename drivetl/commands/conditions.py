@@ -22,17 +22,16 @@ MOST_TILES = 400
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
+    parser.add_argument("source", type=Path, nargs="?", metavar="IMAGE|DATASET.json", help="what to show them on")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a new .png (one picture) or .html (one page)")
     parser.add_argument(
-        "source", type=Path, nargs="?", metavar="IMAGE|DATASET.json", help="what to show them on"
+        "--names",
+        default="drive",
+        metavar="SET|NAME,NAME",
+        help="drive (default), common, common_aligned, all or names",
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="a new .png (one picture) or .html (one page)"
-    )
-    parser.add_argument("--names", default="drive", metavar="SET|NAME,NAME", help="drive (default), common, common_aligned, all or names")  # fmt: skip
     parser.add_argument("--severities", default="1,3,5", metavar="S,S", help="from 1 to 5 (1,3,5)")
-    parser.add_argument(
-        "--images", type=int, default=1, metavar="N", help="of a dataset: how many images (1)"
-    )
+    parser.add_argument("--images", type=int, default=1, metavar="N", help="of a dataset: how many images (1)")
     parser.add_argument("--seed", type=seed, default=0, help="of the pictures' noise, and of the choice (0)")
     parser.add_argument("--tile-width", type=int, default=420, metavar="PX", help="of one picture (420)")
     parser.add_argument("--list", action="store_true", help="print every condition with its ladder instead")
@@ -47,24 +46,17 @@ def run(args: argparse.Namespace) -> None:
         _print_list(names if args.names != "drive" else list(CATALOG))
         return
     if args.source is None or args.out is None:
-        raise ConfigError(
-            "needs a picture or a dataset and --out FILE.png", remedy="or --list to see what there is"
-        )
+        raise ConfigError("needs a picture or a dataset and --out FILE.png", remedy="or --list to see what there is")
     if args.out.suffix.lower() not in (".png", ".html"):
-        raise ConfigError(
-            f"--out {args.out} is neither .png nor .html", remedy="name a file that ends in one of them"
-        )
+        raise ConfigError(f"--out {args.out} is neither .png nor .html", remedy="name a file that ends in one of them")
     if args.out.exists():
-        raise DataError(
-            "exists already and is never overwritten", remedy="name another file with --out", file=args.out
-        )
+        raise DataError("exists already and is never overwritten", remedy="name another file with --out", file=args.out)
     if args.images < 1 or not 32 <= args.tile_width <= 4096:
         raise ConfigError("--images must be at least 1 and --tile-width between 32 and 4096")
     tiles_wanted = len(names) * (len(severities) + 1) * args.images
     if tiles_wanted > MOST_TILES:
         raise ConfigError(
-            f"{tiles_wanted} pictures are more than a sheet holds ({MOST_TILES})",
-            remedy="fewer --names or --images",
+            f"{tiles_wanted} pictures are more than a sheet holds ({MOST_TILES})", remedy="fewer --names or --images"
         )
     sources = list(_sources(args.source, args.images, args.seed))
     rows = list(_rows(sources, names, severities, args.seed, args.tile_width))
@@ -145,21 +137,34 @@ def _page(rows: list[Row]) -> str:
             ladder = ", ".join(f"{value:g}" for value in item.axis)
             about = (item.effect.__doc__ or "").strip().split("\n\n")[0]
             labels = "" if item.label_safe else f" Content moves: {item.shift_note}."
-            parts.append(f"<h2 id='{name}'>{name}</h2><p><b>{html.escape(item.phenomenon)}</b>, model <code>{item.model}</code>, severities 1 to 5: {html.escape(ladder)} {html.escape(item.unit[1])}.{html.escape(labels)}</p><p>{html.escape(about)}</p>")  # fmt: skip
+            parts.append(
+                f"<h2 id='{name}'>{name}</h2><p><b>{html.escape(item.phenomenon)}</b>, model <code>{item.model}</code>,"
+                f" severities 1 to 5: {html.escape(ladder)}"
+                f" {html.escape(item.unit[1])}.{html.escape(labels)}</p><p>{html.escape(about)}</p>"
+            )
             last = name
-        figures = "".join(f"<figure><img alt='{html.escape(title, quote=True)}' src='data:image/jpeg;base64,{_jpeg(picture)}'><figcaption>{html.escape(title)}</figcaption></figure>" for title, picture in tiles)  # fmt: skip
+        figures = "".join(
+            f"<figure><img alt='{html.escape(title, quote=True)}'"
+            f" src='data:image/jpeg;base64,{_jpeg(picture)}'><figcaption>{html.escape(title)}</figcaption></figure>"
+            for title, picture in tiles
+        )
         parts.append(f"<div class='row'>{figures}</div>")
-    style = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:110rem;padding:0 1rem;color-scheme:light dark}.row{display:flex;flex-wrap:wrap;gap:.5rem}figure{margin:0;flex:1 1 16rem;max-width:34rem}img{width:100%;height:auto;border-radius:4px}figcaption{font-size:.85rem}"  # fmt: skip
+    style = (
+        "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:110rem;padding:0 1rem;color-scheme:light"
+        " dark}.row{display:flex;flex-wrap:wrap;gap:.5rem}figure{margin:0;flex:1 1"
+        " 16rem;max-width:34rem}img{width:100%;height:auto;border-radius:4px}figcaption{font-size:.85rem}"
+    )
     head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width,initial-scale=1'>"
     title = "<title>drivetl conditions</title>"
-    return f"<!doctype html><html lang='en'><head>{head}{title}<style>{style}</style></head><body><h1>Conditions</h1>{''.join(parts)}</body></html>\n"
+    return (
+        f"<!doctype html><html lang='en'><head>{head}{title}<style>{style}</style></head>"
+        f"<body><h1>Conditions</h1>{''.join(parts)}</body></html>\n"
+    )
 
 
 def _jpeg(picture: Rgb) -> str:
     import cv2
 
-    done, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88]
-    )
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
     assert done
     return base64.b64encode(bytes(data)).decode("ascii")

@@ -23,14 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of convert-footage."""
     parser.add_argument("--format", choices=tuple(FORMATS), help="what the labelling tool wrote")
     parser.add_argument("--root", type=Path, help="folder of the labels, or the label file itself")
-    parser.add_argument(
-        "--out", required=True, type=Path, help="new folder for all.json, train.json, val.json"
-    )
+    parser.add_argument("--out", required=True, type=Path, help="new folder for all.json, train.json, val.json")
     parser.add_argument("--images", type=Path, help="images root, where it is not found below --root")
     parser.add_argument(
-        "--taxonomy",
-        type=Path,
-        help="labels -> driving classes (datasets/*/taxonomy.yaml); without: own labels",
+        "--taxonomy", type=Path, help="labels -> driving classes (datasets/*/taxonomy.yaml); without: own labels"
     )
     parser.add_argument(
         "--attributes",
@@ -39,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file_name and further columns: sequence, weather, timeofday, ...",
     )
     parser.add_argument(
-        "--sequence-from",
-        metavar="REGEX",
-        help="its first group, searched in each file name, is the drive or clip",
+        "--sequence-from", metavar="REGEX", help="its first group, searched in each file name, is the drive or clip"
     )
     parser.add_argument(
         "--visible-masks",
@@ -55,18 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rotated boxes: the upright box around each, counted; or an error (enclose)",
     )
     parser.add_argument(
-        "--video",
-        type=Path,
-        metavar="FILE",
-        help="instead of labels: extract frames of a video, or of all in a folder",
+        "--video", type=Path, metavar="FILE", help="instead of labels: extract frames of a video, or of all in a folder"
     )
+    parser.add_argument("--fps", type=_rate, default=2.0, metavar="RATE|all", help="frames a second of --video (2)")
     parser.add_argument(
-        "--fps", type=_rate, default=2.0, metavar="RATE|all", help="frames a second of --video (2)"
-    )
-    parser.add_argument(
-        "--keep-duplicates",
-        action="store_true",
-        help="keep frames of --video that show nothing new (a parked car)",
+        "--keep-duplicates", action="store_true", help="keep frames of --video that show nothing new (a parked car)"
     )
     add_error_argument(parser)
     add_split_arguments(parser, standard=False)
@@ -101,7 +88,8 @@ def _extract(args: argparse.Namespace) -> None:
     for clip in clips:
         if clip.cut_off:
             console.warn(
-                f"{clip.name}: the video breaks off after {clip.seen} of {clip.expected} frames; what came before is kept"
+                f"{clip.name}: the video breaks off after {clip.seen} of {clip.expected} frames; what came before is"
+                " kept"
             )
     console.wrote(
         args.out / "frames.json",

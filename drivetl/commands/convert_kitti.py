@@ -35,15 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mapping-dir",
         type=Path,
-        help="the devkit's mapping folder (train_mapping.txt, train_rand.txt): which drive a frame is from; "
-        "default: ROOT/mapping where it exists; none: do without",
+        help=(
+            "the devkit's mapping folder (train_mapping.txt, train_rand.txt): which drive a frame is from; "
+            "default: ROOT/mapping where it exists; none: do without"
+        ),
     )
-    parser.add_argument(
-        "--taxonomy", type=Path, help="labels -> classes (default: the shipped one of the source)"
-    )
-    parser.add_argument(
-        "--image-size", type=parse_size, metavar="WxH", help="size in px of images that are not there"
-    )
+    parser.add_argument("--taxonomy", type=Path, help="labels -> classes (default: the shipped one of the source)")
+    parser.add_argument("--image-size", type=parse_size, metavar="WxH", help="size in px of images that are not there")
     parser.add_argument(
         "--attributes",
         type=Path,
@@ -59,15 +57,11 @@ def run(args: argparse.Namespace) -> None:
     account = Account()
     images: Iterable[SourceImage]
     if is_tracking(args.root):
-        images = read_kitti_tracking(
-            args.root, account, image_size_wh=args.image_size, on_error=args.on_error
-        )
+        images = read_kitti_tracking(args.root, account, image_size_wh=args.image_size, on_error=args.on_error)
         source, options = "kitti_tracking", split_options(args)
     else:
         mapping = find_mapping(args.root, args.mapping_dir)
-        images = read_kitti(
-            args.root, account, mapping=mapping, image_size_wh=args.image_size, on_error=args.on_error
-        )
+        images = read_kitti(args.root, account, mapping=mapping, image_size_wh=args.image_size, on_error=args.on_error)
         source, options = "kitti", split_options(args, standard_split(mapping))
     taxonomy = load_taxonomy(args.taxonomy or shipped(f"datasets/{source}/taxonomy.yaml"))
     attributes = args.attributes or args.root / "attributes.csv"
@@ -76,14 +70,7 @@ def run(args: argparse.Namespace) -> None:
         merge_attributes(images, attributes)
     with no_garbage_collection():  # when it ends the records are gone, and none is looked at
         summary = convert_and_write(
-            images,
-            taxonomy,
-            args.root,
-            args.out,
-            source=source,
-            split=options,
-            on_error=args.on_error,
-            account=account,
+            images, taxonomy, args.root, args.out, source=source, split=options, on_error=args.on_error, account=account
         )
         print_summary(summary, f"drivetl audit {args.out}/all.json")
         del summary, images

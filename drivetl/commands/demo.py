@@ -21,9 +21,7 @@ CONDITIONS = "fog,rain,snowfall,night,low_sun,ego_blur,iso_noise,lens_dirt"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--out, --seed."""
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/demo"), help="folder of everything the demo makes"
-    )
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of everything the demo makes")
     parser.add_argument("--seed", type=seed, default=0, help="another seed, other towns")
 
 
@@ -64,22 +62,8 @@ def plan(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
     to_a = ["--root", str(city / "town_a"), "--taxonomy", str(shipped("configs/demo/town_a.yaml"))]
     to_b = ["--root", str(city / "town_b"), "--taxonomy", str(shipped("configs/demo/town_b.yaml"))]
     runs = {name: out / name for name in ("source", "transfer", "scratch")}
-    transfer = [
-        "--model.start",
-        str(runs["source"]),
-        "--model.norm",
-        "train",
-        "--data.augment",
-        "photometric",
-    ]
-    contest = [
-        "--run",
-        str(runs["transfer"]),
-        "--baseline",
-        str(runs["scratch"]),
-        "--data",
-        str(town_b / "val.json"),
-    ]
+    transfer = ["--model.start", str(runs["source"]), "--model.norm", "train", "--data.augment", "photometric"]
+    contest = ["--run", str(runs["transfer"]), "--baseline", str(runs["scratch"]), "--data", str(town_b / "val.json")]
     scope = [
         "--conditions",
         CONDITIONS,
@@ -95,11 +79,7 @@ def plan(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
         "weather,timeofday",
     ]
     return [
-        (
-            "draw two towns with exact labels",
-            city,
-            ["sample", "--out", str(city), *frames, "--seed", str(seed)],
-        ),
+        ("draw two towns with exact labels", city, ["sample", "--out", str(city), *frames, "--seed", str(seed)]),
         (
             "town A: KITTI layout to COCO, split by drive",
             town_a / "all.json",

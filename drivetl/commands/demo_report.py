@@ -1,4 +1,5 @@
-"""The demo's page: the robustness report with the learning curves of transfer and scratch on top, and a closing table."""
+"""The demo's page: the robustness report with the learning curves of transfer and scratch on top, and a closing
+table."""
 
 from __future__ import annotations
 
@@ -18,14 +19,14 @@ def write_demo_report(out: Path) -> Path:
     """Write `out`/report.html and print the closing table; returns the page's path."""
     rows = {name: read_metrics(out / name / "metrics.jsonl") for name in CONTESTANTS}
     results = read_results(out / "robustness")
-    curves = {
-        CONTESTANTS[name]: [(row["step"], row["AP50"]) for row in metrics] for name, metrics in rows.items()
-    }
+    curves = {CONTESTANTS[name]: [(row["step"], row["AP50"]) for row in metrics] for name, metrics in rows.items()}
     section = learning_curves_section(
         curves,
         title="What town A was worth in town B",
-        lead="AP50 on town B's validation drives while learning the same few labelled frames. The upper line starts "
-        "with what was learnt in town A, judged before its first step.",
+        lead=(
+            "AP50 on town B's validation drives while learning the same few labelled frames. The upper line starts "
+            "with what was learnt in town A, judged before its first step."
+        ),
         x_label="optimizer steps",
     )
     page = build_report(

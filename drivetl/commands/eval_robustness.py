@@ -24,59 +24,56 @@ HELP = "clean plus conditions x severities: mPC, rPC and a report"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
+    parser.add_argument("--run", dest="run_dir", type=Path, required=True, metavar="RUN", help="run directory to judge")
+    parser.add_argument("--data", type=Path, required=True, metavar="VAL.json", help="COCO dataset json to judge it on")
     parser.add_argument(
-        "--run", dest="run_dir", type=Path, required=True, metavar="RUN", help="run directory to judge"
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="VAL.json", help="COCO dataset json to judge it on"
-    )
-    parser.add_argument(
-        "--conditions", default="held_out", metavar="NAMES",
+        "--conditions",
+        default="held_out",
+        metavar="NAMES",
         help="held_out (default: never trained on), all, drive, common, or NAME,NAME",
-    )  # fmt: skip
+    )
     parser.add_argument("--severities", default="1,2,3,4,5", help="which of 1..5 (default all)")
-    parser.add_argument(
-        "--baseline", type=Path, metavar="RUN", help="another run, judged on the same pictures"
-    )
-    parser.add_argument(
-        "--budget", metavar="TIME", help="infer for so long, like 10m, 90s, 1h; 0: only what is stored"
-    )
+    parser.add_argument("--baseline", type=Path, metavar="RUN", help="another run, judged on the same pictures")
+    parser.add_argument("--budget", metavar="TIME", help="infer for so long, like 10m, 90s, 1h; 0: only what is stored")
     parser.add_argument("--out", type=Path, help="new folder (default RUN/robustness/<name of the json>)")
+    parser.add_argument("--metric", choices=("AP", "AP50"), default="AP", help="what the report is about (AP)")
     parser.add_argument(
-        "--metric", choices=("AP", "AP50"), default="AP", help="what the report is about (AP)"
-    )
-    parser.add_argument(
-        "--iou-type",
-        choices=("bbox", "segm"),
-        default="bbox",
-        help="judge boxes, or the masks of a Mask R-CNN (bbox)",
+        "--iou-type", choices=("bbox", "segm"), default="bbox", help="judge boxes, or the masks of a Mask R-CNN (bbox)"
     )
     _add_real_arguments(parser)
     parser.add_argument("--draws", type=int, default=400, help="bootstrap draws of the intervals (400)")
     parser.add_argument("--seed", type=seed, default=0, help="seed of the draws (0)")
-    parser.add_argument(
-        "--workers", type=int, help="processes that make the pictures (default: one per core)"
-    )
+    parser.add_argument("--workers", type=int, help="processes that make the pictures (default: one per core)")
     parser.add_argument("--batch-size", type=int, default=8, help="pictures per forward pass (8)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.epilog = "Several GPUs or machines share the images: torchrun --nproc_per_node 4 -- tools/eval_robustness.py --run ..."
+    parser.epilog = (
+        "Several GPUs or machines share the images: torchrun --nproc_per_node 4 -- tools/eval_robustness.py --run ..."
+    )
 
 
 def _add_real_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("real conditions (images that were taken in them)")
     group.add_argument(
-        "--slices", default="", metavar="NAME,NAME|FILE.csv",
-        help="image attributes to slice by, like weather,timeofday; or a CSV of file_name and such columns. "
-        "Conditions are then applied to the clean slice alone",
-    )  # fmt: skip
+        "--slices",
+        default="",
+        metavar="NAME,NAME|FILE.csv",
+        help=(
+            "image attributes to slice by, like weather,timeofday; or a CSV of file_name and such columns. "
+            "Conditions are then applied to the clean slice alone"
+        ),
+    )
     group.add_argument(
-        "--clean", default="", metavar="NAME=VALUE,...",
+        "--clean",
+        default="",
+        metavar="NAME=VALUE,...",
         help="which images are clean (default: dry, clear, day, daytime, ... where a value says so)",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--pairs", default="", metavar="NAME=VALUE:CONDITION+CONDITION,...",
+        "--pairs",
+        default="",
+        metavar="NAME=VALUE:CONDITION+CONDITION,...",
         help="conditions to hold against a real slice (default: those of the same phenomenon)",
-    )  # fmt: skip
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -121,25 +118,30 @@ def run(args: argparse.Namespace) -> None:
                 "to these, the others are seen as they are"
             )
     swept = run_sweep(
-        detector, dataset, conditions, severities, baseline=baseline, clean=clean, budget_s=budget_s,
-        workers=args.workers, batch_size=args.batch_size, iou_type=args.iou_type,
-        shard=(group.rank, group.world), wait=wait,
-    )  # fmt: skip
+        detector,
+        dataset,
+        conditions,
+        severities,
+        baseline=baseline,
+        clean=clean,
+        budget_s=budget_s,
+        workers=args.workers,
+        batch_size=args.batch_size,
+        iou_type=args.iou_type,
+        shard=(group.rank, group.world),
+        wait=wait,
+    )
     if group.leads:
         write_report(swept, out, args, slices, pairs)
 
 
-def write_report(
-    swept: Swept, out: Path, args: argparse.Namespace, slices: Sequence[str], pairs: Pairs
-) -> None:
+def write_report(swept: Swept, out: Path, args: argparse.Namespace, slices: Sequence[str], pairs: Pairs) -> None:
     """Score the sweep and write everything; the folder appears whole or not at all."""
     from drivetl.files.write import new_directory
     from drivetl.report.document import write_document
     from drivetl.robustness.report_document import analyse
 
-    results = analyse(
-        swept, metric=args.metric, n_draws=args.draws, seed=args.seed, slices=slices, pairs=pairs
-    )
+    results = analyse(swept, metric=args.metric, n_draws=args.draws, seed=args.seed, slices=slices, pairs=pairs)
     with new_directory(out, remedy="name another folder with --out") as folder:
         write_document(swept, results, folder)
     _print(results)
@@ -195,17 +197,17 @@ def parse_pairs(text: str) -> dict[tuple[str, str], list[str]]:
         known = parse_assignments(real, "--pairs")
         conditions = [name.strip() for name in names.split("+") if name.strip()]
         if not known or not conditions:
-            raise ConfigError(
-                f"--pairs {word!r}", remedy="write NAME=VALUE:CONDITION, like timeofday=night:night"
-            )
+            raise ConfigError(f"--pairs {word!r}", remedy="write NAME=VALUE:CONDITION, like timeofday=night:night")
         found |= dict.fromkeys(known.items(), conditions)
     return found
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
     for flag, value, least in (
-        ("--batch-size", args.batch_size, 1), ("--workers", args.workers, 0), ("--draws", args.draws, 50),
-    ):  # fmt: skip
+        ("--batch-size", args.batch_size, 1),
+        ("--workers", args.workers, 0),
+        ("--draws", args.draws, 50),
+    ):
         if value is not None and value < least:
             raise ConfigError(f"{flag} is {value}", remedy=f"it must be at least {least}")
 
@@ -219,8 +221,7 @@ def _announce(detector: Detector, n_images: int, of_condition: dict[str, str], s
     )
     if detector.augmentation is None:
         console.warn(
-            "the run has no augmentation.json: nothing proves what it was trained on, "
-            "so every condition is UNVERIFIED"
+            "the run has no augmentation.json: nothing proves what it was trained on, so every condition is UNVERIFIED"
         )
 
 
@@ -234,9 +235,7 @@ def _print(results: dict[str, Any]) -> None:
     for row in results["conditions"]:
         values = [texts.percent(cells[row["name"], one]["value"]["point"]) for one in severities]
         delta = (
-            [f"{texts.signed(row['delta']['point'])} (p {texts.p_value(row['delta']['p_holm'])})"]
-            if compared
-            else []
+            [f"{texts.signed(row['delta']['point'])} (p {texts.p_value(row['delta']['p_holm'])})"] if compared else []
         )
         rows.append((row["name"], row["level"], *values, texts.with_span(row["mean"]), *delta))
     against = [f"- {results['baseline']['name']}"] if compared else []

@@ -25,9 +25,7 @@ HELP = "COCO or KITTI metrics of any detector's results"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument(
-        "--gt", type=Path, required=True, help="COCO json with the truth, or a KITTI label folder"
-    )
+    parser.add_argument("--gt", type=Path, required=True, help="COCO json with the truth, or a KITTI label folder")
     parser.add_argument(
         "--predictions",
         type=Path,
@@ -35,20 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="COCO results json (several parts of one are joined), or a folder of KITTI result files",
     )
-    parser.add_argument(
-        "--protocol", choices=("coco", "kitti"), default="coco", help="whose rules (default coco)"
-    )
-    parser.add_argument(
-        "--iou-type", choices=("bbox", "segm"), default="bbox", help="match boxes or masks (coco)"
-    )
+    parser.add_argument("--protocol", choices=("coco", "kitti"), default="coco", help="whose rules (default coco)")
+    parser.add_argument("--iou-type", choices=("bbox", "segm"), default="bbox", help="match boxes or masks (coco)")
     parser.add_argument(
         "--out",
         type=Path,
         help="json for the numbers: COCO's as fractions, KITTI's AP in percent as its devkit prints it",
     )
-    parser.add_argument(
-        "--frames", type=Path, help="kitti: a file naming one frame a line, like ImageSets/val.txt"
-    )
+    parser.add_argument("--frames", type=Path, help="kitti: a file naming one frame a line, like ImageSets/val.txt")
     parser.add_argument(
         "--details",
         action="store_true",
@@ -66,10 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="details: the recall (0 to 1), or the false positives per image, that is wanted",
     )
     parser.add_argument(
-        "--slices",
-        default="",
-        metavar="NAME,NAME",
-        help="details: further attributes to slice by, like weather",
+        "--slices", default="", metavar="NAME,NAME", help="details: further attributes to slice by, like weather"
     )
     parser.add_argument("--draws", type=int, default=1000, help="details: bootstrap draws (default 1000)")
     parser.add_argument("--seed", type=seed, default=0, help="details: seed of the bootstrap (default 0)")
@@ -110,9 +99,7 @@ def _coco(args: argparse.Namespace) -> dict[str, Any]:
     except DataError as error:
         raise error.at(args.predictions[0]) from None
     if store.dropped_unlabelled:
-        warn(
-            f"{store.dropped_unlabelled} detections of classes that their image's source does not label: left out"
-        )
+        warn(f"{store.dropped_unlabelled} detections of classes that their image's source does not label: left out")
     metrics = coco_ap.summarize(store)
     _print_coco(store, metrics, args.iou_type)
     numbers = metrics.as_dict() | {"iou_type": args.iou_type, "images": store.n_images}
@@ -129,9 +116,7 @@ def _threshold_value(rule: str, value: float | None) -> float:
     """--threshold-value, when its rule takes it. Raises ConfigError."""
     if rule not in ("recall", "fp_per_image"):
         if value is not None:
-            raise ConfigError(
-                f"--threshold-value goes with recall or fp_per_image, not {rule}", remedy="leave it out"
-            )
+            raise ConfigError(f"--threshold-value goes with recall or fp_per_image, not {rule}", remedy="leave it out")
         return 0.0
     if value is None or not 0 < value <= (1 if rule == "recall" else float("inf")):
         said = "missing" if value is None else f"{value:g}"
@@ -161,10 +146,7 @@ def _print_coco(store: MatchStore, metrics: coco_ap.CocoMetrics, iou_type: str) 
     table(
         "per class",
         ["class", *columns, "objects"],
-        [
-            (name, *(number(row[key]) for key in columns), int(row["n_gt"]))
-            for name, row in metrics.per_class.items()
-        ],
+        [(name, *(number(row[key]) for key in columns), int(row["n_gt"])) for name, row in metrics.per_class.items()],
     )
 
 
@@ -201,10 +183,7 @@ def _print_details(extra: dict[str, Any]) -> None:
         table(
             "",
             ["error", "dAP50", "count"],
-            [
-                (name, number(cost), errors["counts"].get(name, ""))
-                for name, cost in errors["delta_ap"].items()
-            ],
+            [(name, number(cost), errors["counts"].get(name, "")) for name, cost in errors["delta_ap"].items()],
         )
     measured = extra["calibration"]
     say(
@@ -216,11 +195,18 @@ def _print_details(extra: dict[str, Any]) -> None:
         "",
         ["slice", "bin", "objects", "drives", "recall", "interval", "AP"],
         [
-            (one["slice"], one["bin"], one["n_gt"], one["n_units"], number(one["recall"]["point"]),
-             f"{number(one['recall']['low'])} .. {number(one['recall']['high'])}", number(one["ap"]))
+            (
+                one["slice"],
+                one["bin"],
+                one["n_gt"],
+                one["n_units"],
+                number(one["recall"]["point"]),
+                f"{number(one['recall']['low'])} .. {number(one['recall']['high'])}",
+                number(one["ap"]),
+            )
             for one in extra["slices"]
         ],
-    )  # fmt: skip
+    )
 
 
 def _kitti(args: argparse.Namespace) -> dict[str, Any]:
@@ -240,12 +226,7 @@ def _kitti(args: argparse.Namespace) -> dict[str, Any]:
         warn(f"no detections at all of {', '.join(silent)}: counted as zero precision, not left out")
     return {
         name: {
-            level: {
-                "AP40": 100 * one.ap40,
-                "AP11": 100 * one.ap11,
-                "precision_41": one.precision_41,
-                "n_gt": one.n_gt,
-            }
+            level: {"AP40": 100 * one.ap40, "AP11": 100 * one.ap11, "precision_41": one.precision_41, "n_gt": one.n_gt}
             for level, one in levels.items()
         }
         for name, levels in results.items()

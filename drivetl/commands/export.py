@@ -15,9 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the .onnx file to write")
     parser.add_argument("--height", type=int, help="input height, px (default: the run's model.min_size)")
     parser.add_argument("--width", type=int, help="input width, px (default: the run's model.max_size)")
-    parser.add_argument(
-        "--image", type=Path, nargs="*", default=[], help="frames to compare on as well, scaled to fit"
-    )
+    parser.add_argument("--image", type=Path, nargs="*", default=[], help="frames to compare on as well, scaled to fit")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default best")
 
 
@@ -34,9 +32,7 @@ def run(args: argparse.Namespace) -> None:
     detector = load_detector(args.run_folder, args.checkpoint, "cpu", "fp32")
     transform: Any = detector.model.transform
     height, width = args.height or transform.min_size[-1], args.width or transform.max_size
-    scaled = (
-        cv2.resize(read_rgb(path), (width, height), interpolation=cv2.INTER_AREA) for path in args.image
-    )
+    scaled = (cv2.resize(read_rgb(path), (width, height), interpolation=cv2.INTER_AREA) for path in args.image)
     frames = [np.asarray(frame, np.uint8) for frame in scaled]
     check = export(detector, args.out, height, width, frames)
     console.table(

@@ -12,15 +12,20 @@ TAKES_OVERRIDES = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--config, --out, --resume, --source-data; every key of the YAML is a flag too: --optim.epochs 12."""
     parser.add_argument(
-        "--config", type=Path, required=True, action="append",
+        "--config",
+        type=Path,
+        required=True,
+        action="append",
         help="YAML, see configs/finetune; give it again to lay one over another: later keys win",
-    )  # fmt: skip
+    )
     parser.add_argument("--out", type=Path, help="run directory (default: runs/<names of the configs>)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, bit for bit")
     parser.add_argument(
-        "--source-data", type=Path, metavar="JSON",
+        "--source-data",
+        type=Path,
+        metavar="JSON",
         help="validation data of the old domain: the source's classes there before and after (forgetting.json)",
-    )  # fmt: skip
+    )
     parser.epilog = "Every key of the config is a flag: --section.key VALUE, for example --optim.epochs 12."
 
 

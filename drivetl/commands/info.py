@@ -54,15 +54,14 @@ def _show_dataset(path: Path, dataset: Dataset) -> None:
         ("images root exists", "yes" if dataset.images_root.is_dir() else "NO"),
         ("images", len(images)),
         ("  without objects", sum(not image.annotations for image in images)),
-        ("sequences", f"{len(sequences)}, {min(sequences.values())} to {max(sequences.values())} images each")
-        if sequences
-        else ("sequences", "none named"),
+        (
+            ("sequences", f"{len(sequences)}, {min(sequences.values())} to {max(sequences.values())} images each")
+            if sequences
+            else ("sequences", "none named")
+        ),
         ("image sizes", _most(Counter(f"{image.width} x {image.height}" for image in images))),
         ("objects", sum(len(image.annotations) for image in images)),
-        (
-            "  with masks",
-            sum(item.segmentation is not None for image in images for item in image.annotations),
-        ),
+        ("  with masks", sum(item.segmentation is not None for image in images for item in image.annotations)),
         ("ignore regions", sum(len(image.ignore_regions) for image in images)),
         ("images that label some classes only", sum(image.labelled is not None for image in images)),
     ]
@@ -110,11 +109,7 @@ def _show_run(path: Path) -> None:
     _show_config(path / "config.yaml")
     _show_model(path)
     _show_metrics(path / "metrics.jsonl")
-    for name, show in (
-        ("surgery.json", _surgery),
-        ("anchors.json", _anchors),
-        ("augmentation.json", _augmentation),
-    ):
+    for name, show in (("surgery.json", _surgery), ("anchors.json", _anchors), ("augmentation.json", _augmentation)):
         document = _json(path / name)
         if document is not None and (rows := show(document)):
             console.table(name, ("", ""), rows)
@@ -180,9 +175,7 @@ def _show_metrics(path: Path) -> None:
     per_class = best.get("AP50_per_class") if best else None
     if isinstance(per_class, dict):
         console.table(
-            "AP50 per class at best",
-            ("class", "AP50"),
-            ((key, _cell(value)) for key, value in per_class.items()),
+            "AP50 per class at best", ("class", "AP50"), ((key, _cell(value)) for key, value in per_class.items())
         )
 
 

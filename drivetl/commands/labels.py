@@ -32,9 +32,7 @@ def _write_tracks(dataset: Dataset, out: Path) -> Counter[str]:
 
 
 def _masks(dataset: Dataset) -> Counter[str]:
-    return Counter(
-        "masks" for image in dataset.images for item in image.annotations if item.segmentation is not None
-    )
+    return Counter("masks" for image in dataset.images for item in image.annotations if item.segmentation is not None)
 
 
 WRITERS = {"kitti": _write_kitti, "kitti-tracking": _write_tracks, "yolo": write_yolo, "voc": write_voc}
@@ -49,9 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, metavar="DATA.json", help="the dataset")
     parser.add_argument("--format", choices=tuple(WRITERS), required=True, help="what the other tool reads")
     parser.add_argument("--out", type=Path, required=True, help="new folder for the label files")
-    parser.add_argument(
-        "--images", type=Path, help="images root, where it is not the one that the json names"
-    )
+    parser.add_argument("--images", type=Path, help="images root, where it is not the one that the json names")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -64,10 +60,7 @@ def run(args: argparse.Namespace) -> None:
     partly = sum(image.labelled is not None for image in dataset.images)
     if partly:
         lost["lists of the classes that an image is labelled for"] = partly
-    counts: dict[str, int] = {
-        "images": len(dataset.images),
-        **count_classes(dataset.categories, dataset.images),
-    }
+    counts: dict[str, int] = {"images": len(dataset.images), **count_classes(dataset.categories, dataset.images)}
     counts["ignore regions"] = sum(len(image.ignore_regions) for image in dataset.images)
     console.table(f"{args.format} labels", ["", "in the dataset"], counts.items())
     for what, count in sorted(lost.items()):

@@ -39,9 +39,7 @@ def run(args: argparse.Namespace) -> None:
     options = split_options(args)
     if args.keep_split:
         if options.method != "auto":
-            raise ConfigError(
-                f"--keep-split and --split {options.method} contradict", remedy="give one of the two"
-            )
+            raise ConfigError(f"--keep-split and --split {options.method} contradict", remedy="give one of the two")
         options = replace(options, method="kept")
         files = [path for path in args.data if not path.is_dir()]
         if files:

@@ -20,23 +20,16 @@ HELP = "run a trained detector on images; a COCO results list and pictures"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument(
-        "--run", dest="run_dir", type=Path, required=True, metavar="RUN", help="run directory"
-    )
+    parser.add_argument("--run", dest="run_dir", type=Path, required=True, metavar="RUN", help="run directory")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", type=Path, metavar="DATA.json", help="COCO dataset json")
     source.add_argument("--images", type=Path, metavar="DIR", help="any folder of pictures")
     parser.add_argument("--out", type=Path, required=True, help="new folder for the results and pictures")
     parser.add_argument("--score", type=float, default=0.3, help="least score of a detection (0.3)")
     parser.add_argument(
-        "--format",
-        choices=("coco", "kitti"),
-        default="coco",
-        help="results.json, or KITTI result files in data/",
+        "--format", choices=("coco", "kitti"), default="coco", help="results.json, or KITTI result files in data/"
     )
-    parser.add_argument(
-        "--pictures", type=int, default=100, metavar="N", help="draw so many, spread evenly (100)"
-    )
+    parser.add_argument("--pictures", type=int, default=100, metavar="N", help="draw so many, spread evenly (100)")
     parser.add_argument("--batch-size", type=int, default=8, help="pictures per forward pass (8)")
     parser.add_argument("--workers", type=int, help="processes that decode (default: one per core)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -44,8 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Detect, write the results, draw."""
-    for flag, value, least in (("--pictures", args.pictures, 0), ("--batch-size", args.batch_size, 1),
-                               ("--workers", args.workers, 0)):  # fmt: skip
+    for flag, value, least in (
+        ("--pictures", args.pictures, 0),
+        ("--batch-size", args.batch_size, 1),
+        ("--workers", args.workers, 0),
+    ):
         if value is not None and value < least:
             raise ConfigError(f"{flag} is {value}", remedy=f"it must be at least {least}")
     if not 0 <= args.score <= 1:
@@ -61,8 +57,11 @@ def run(args: argparse.Namespace) -> None:
         dataset = read_dataset(args.data) if args.data else folder_dataset(args.images, detector.categories)
         if args.data and dataset.categories != detector.categories:
             raise ConfigError(
-                f"{args.data} has the classes {', '.join(dataset.categories)}, the run {', '.join(detector.categories)}",
-                remedy=f"convert it with the run's taxonomy.yaml, or name its pictures with --images {dataset.images_root}",
+                f"{args.data} has the classes {', '.join(dataset.categories)}, the run"
+                f" {', '.join(detector.categories)}",
+                remedy=(
+                    f"convert it with the run's taxonomy.yaml, or name its pictures with --images {dataset.images_root}"
+                ),
             )
         found = _detect(detector, dataset, args)
         _write(found, dataset, detector.categories, folder, args)
@@ -87,11 +86,7 @@ def _detect(detector: Detector, dataset: Dataset, args: argparse.Namespace) -> d
 
 
 def _write(
-    found: dict[int, Detections],
-    dataset: Dataset,
-    names: tuple[str, ...],
-    folder: Path,
-    args: argparse.Namespace,
+    found: dict[int, Detections], dataset: Dataset, names: tuple[str, ...], folder: Path, args: argparse.Namespace
 ) -> None:
     import orjson
 
@@ -110,9 +105,7 @@ def _write(
         (folder / "images.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 
-def _draw(
-    found: dict[int, Detections], dataset: Dataset, names: tuple[str, ...], folder: Path, limit: int
-) -> None:
+def _draw(found: dict[int, Detections], dataset: Dataset, names: tuple[str, ...], folder: Path, limit: int) -> None:
     step = max(1, -(-len(dataset.images) // limit)) if limit else len(dataset.images) + 1
     chosen = dataset.images[::step] if limit else []
     taken: set[PurePosixPath] = set()
@@ -135,9 +128,13 @@ def picture(record: ImageRecord, root: Path, found: Detections, names: tuple[str
     if found.masks is not None:
         masks = [decode(rle, record.height, record.width) for rle in found.masks]
     drawn = draw_objects(
-        read_image(record, root), found.boxes, found.labels.tolist(), scores=found.scores.tolist(),
-        categories=names, masks=masks,
-    )  # fmt: skip
+        read_image(record, root),
+        found.boxes,
+        found.labels.tolist(),
+        scores=found.scores.tolist(),
+        categories=names,
+        masks=masks,
+    )
     return jpeg(drawn, quality=90)
 
 
@@ -148,9 +145,7 @@ def _next(args: argparse.Namespace) -> None:
     elif args.data:
         command = f"drivetl evaluate --gt {args.data} --predictions {args.out / 'results.json'}"
         if args.score > 0:
-            console.say(
-                f"detections below {args.score:g} are left out: AP and its like need them all (--score 0)"
-            )
+            console.say(f"detections below {args.score:g} are left out: AP and its like need them all (--score 0)")
         console.wrote(args.out / "results.json", command)
     else:
         console.wrote(args.out / "results.json")

@@ -22,27 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="both",
         help="a: KITTI layout; b: footage with CVAT and Cityscapes labels",
     )
-    parser.add_argument(
-        "--frames-a", type=int, default=600, metavar="N", help="frames of town A (default 600)"
-    )
-    parser.add_argument(
-        "--frames-b", type=int, default=400, metavar="N", help="frames of town B (default 400)"
-    )
+    parser.add_argument("--frames-a", type=int, default=600, metavar="N", help="frames of town A (default 600)")
+    parser.add_argument("--frames-b", type=int, default=400, metavar="N", help="frames of town B (default 400)")
     parser.add_argument("--seed", type=seed, default=0, help="another seed is another city (default 0)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
-        "--scale",
-        type=float,
-        default=None,
-        help="shrink pictures and intrinsics (default 1: 1242x375 and 1280x512)",
+        "--scale", type=float, default=None, help="shrink pictures and intrinsics (default 1: 1242x375 and 1280x512)"
     )
     size.add_argument(
         "--width", type=int, default=None, metavar="PX", help="the same by the width of town A's pictures"
     )
     parser.add_argument("--jpeg", action="store_true", help="town A's pictures as JPEG (smaller, faster)")
-    parser.add_argument(
-        "--depth", action="store_true", help="town A's depth maps too (16-bit PNG, metres x 256)"
-    )
+    parser.add_argument("--depth", action="store_true", help="town A's depth maps too (16-bit PNG, metres x 256)")
     parser.add_argument(
         "--processes", type=int, default=0, metavar="N", help="0: one for each core; the bytes are the same"
     )
@@ -53,9 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from drivetl.sample.towns import TOWN_A
     from drivetl.sample.write import write_city
 
-    scale = (
-        args.scale if args.scale is not None else (args.width / TOWN_A.camera.width if args.width else 1.0)
-    )
+    scale = args.scale if args.scale is not None else (args.width / TOWN_A.camera.width if args.width else 1.0)
     frames = {"a": args.frames_a if args.town != "b" else 0, "b": args.frames_b if args.town != "a" else 0}
     if args.processes < 0:
         raise ConfigError(f"--processes {args.processes} is negative", remedy="use 0 for one per core")
@@ -63,9 +52,16 @@ def run(args: argparse.Namespace) -> int:
     with console.progress_bar() as bar:
         task = bar.add_task("rendering", total=sum(frames.values()), note="")
         written = write_city(
-            args.out, frames["a"], frames["b"], args.seed, scale=scale, jpeg=args.jpeg, depth=args.depth,
-            processes=args.processes, progress=lambda count: bar.advance(task, count),
-        )  # fmt: skip
+            args.out,
+            frames["a"],
+            frames["b"],
+            args.seed,
+            scale=scale,
+            jpeg=args.jpeg,
+            depth=args.depth,
+            processes=args.processes,
+            progress=lambda count: bar.advance(task, count),
+        )
     seconds = time.monotonic() - started
     for name, summary in written.items():
         rows: list[tuple[object, object]] = [("frames", summary.frames), ("drives", summary.drives)]
@@ -83,7 +79,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _next_commands(out: Path, towns: list[str]) -> list[str]:
     commands = {
-        "a": f"drivetl convert-kitti --root {out / 'town_a'} --taxonomy datasets/sample_town_a/taxonomy.yaml --out {out / 'coco_a'}",
-        "b": f"drivetl convert-footage --format cvat --root {out / 'town_b'} --taxonomy datasets/sample_town_b/taxonomy.yaml --out {out / 'coco_b'}",
+        "a": (
+            f"drivetl convert-kitti --root {out / 'town_a'} --taxonomy datasets/sample_town_a/taxonomy.yaml --out"
+            f" {out / 'coco_a'}"
+        ),
+        "b": (
+            f"drivetl convert-footage --format cvat --root {out / 'town_b'} --taxonomy"
+            f" datasets/sample_town_b/taxonomy.yaml --out {out / 'coco_b'}"
+        ),
     }
     return [commands[town] for town in towns]

@@ -33,12 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--predictions", type=Path, metavar="RESULTS.json", help="COCO results: drawn solid, labels dashed"
     )
-    parser.add_argument(
-        "--min-score", type=float, default=0.3, help="leave out predictions of a lower score (0.3)"
-    )
-    parser.add_argument(
-        "--tile-width", type=int, default=640, metavar="PX", help="of the contact sheet (640)"
-    )
+    parser.add_argument("--min-score", type=float, default=0.3, help="leave out predictions of a lower score (0.3)")
+    parser.add_argument("--tile-width", type=int, default=640, metavar="PX", help="of the contact sheet (640)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -54,9 +50,7 @@ def run(args: argparse.Namespace) -> None:
     if single:
         if args.out.exists():
             raise DataError(
-                "exists already and is never overwritten",
-                remedy="name another file with --out",
-                file=args.out,
+                "exists already and is never overwritten", remedy="name another file with --out", file=args.out
             )
         tiles = [_tile(dataset, image, found, args.tile_width) for image in console.track(chosen, "drawing")]
         write_atomically(args.out, png(sheet_of(tiles, dataset.categories, args.tile_width)))
@@ -65,18 +59,12 @@ def run(args: argparse.Namespace) -> None:
             _fill(folder, dataset, chosen, found, args.tile_width)
     objects = sum(len(image.annotations) for image in chosen)
     regions = sum(len(image.ignore_regions) for image in chosen)
-    console.say(
-        f"{len(chosen)} of {len(dataset.images)} images, {objects} objects, {regions} ignore regions drawn"
-    )
+    console.say(f"{len(chosen)} of {len(dataset.images)} images, {objects} objects, {regions} ignore regions drawn")
     console.wrote(args.out if single else args.out / "sheet.png", f"drivetl audit {args.data}")
 
 
 def _fill(
-    folder: Path,
-    dataset: Dataset,
-    chosen: list[ImageRecord],
-    found: dict[int, Detections] | None,
-    tile_width: int,
+    folder: Path, dataset: Dataset, chosen: list[ImageRecord], found: dict[int, Detections] | None, tile_width: int
 ) -> None:
     """sheet.png, and images/*.png at the images' own size, at least 960 px wide so that labels can be read."""
     (folder / "images").mkdir()
@@ -89,9 +77,7 @@ def _fill(
     (folder / "sheet.png").write_bytes(png(sheet_of(tiles, dataset.categories, tile_width)))
 
 
-def _tile(
-    dataset: Dataset, image: ImageRecord, found: dict[int, Detections] | None, width: int
-) -> tuple[str, Rgb]:
+def _tile(dataset: Dataset, image: ImageRecord, found: dict[int, Detections] | None, width: int) -> tuple[str, Rgb]:
     pixels = read_rgb(dataset.images_root / image.file_name)
     if pixels.shape[:2] != (image.height, image.width):
         raise DataError(

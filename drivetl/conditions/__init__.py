@@ -23,8 +23,17 @@ from drivetl.conditions.scene import Camera, Scene
 from drivetl.errors import ConfigError, DataError
 
 __all__ = [
-    "CATALOG", "PROTOCOL_VERSION", "SETS", "Camera", "Condition", "apply", "pixel_seed", "render", "scene_of", "select",
-]  # fmt: skip
+    "CATALOG",
+    "PROTOCOL_VERSION",
+    "SETS",
+    "Camera",
+    "Condition",
+    "apply",
+    "pixel_seed",
+    "render",
+    "scene_of",
+    "select",
+]
 
 
 def apply(
@@ -124,9 +133,7 @@ def _checked_severity(severity: int) -> int:
     try:
         level = operator.index(severity)
     except TypeError:
-        raise ConfigError(
-            f"severity is {severity!r}", remedy="it must be a whole number from 0 to 5"
-        ) from None
+        raise ConfigError(f"severity is {severity!r}", remedy="it must be a whole number from 0 to 5") from None
     if not 0 <= level <= 5:
         raise ConfigError(f"severity is {level}", remedy="it must be from 0 (unchanged) to 5")
     return level
@@ -140,8 +147,7 @@ def checked_image(image: Any) -> Rgb:
         raise DataError(f"the image is empty, its shape is {image.shape}", remedy="give at least one pixel")
     if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
         raise DataError(
-            f"the image is grey, its shape is {image.shape}",
-            remedy="repeat it: np.stack([image] * 3, axis=2)",
+            f"the image is grey, its shape is {image.shape}", remedy="repeat it: np.stack([image] * 3, axis=2)"
         )
     if image.ndim != 3 or image.shape[2] != 3:
         known = "RGBA: drop the fourth channel" if image.shape[-1] == 4 else "give an (H, W, 3) RGB array"

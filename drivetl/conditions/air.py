@@ -40,12 +40,14 @@ def covered_sky(scene: Scene) -> np.float32:
 
 
 def sunlight(scene: Scene) -> Field:
-    """(H, W) natural log of how much more light falls here than on the street's mean: patches of sun above 0, shade below.
+    """(H, W) natural log of how much more light falls here than on the street's mean: patches of sun above 0, shade
+    below.
 
     Retinex's idea with an edge-keeping estimate: log luminance through a guided filter by itself (He & Sun 2015,
     windows of 4 % of the width, deviation 0.4), so that a shadow's edge goes with the shadow and no halo is left, while
     texture below that deviation stays the surface's. How much of it is the sun's, the ground says: its own spread is
-    0.3 to 0.6 under a covered sky and 1.1 to 2 in the sun (KITTI), so it counts from 0.6 on and whole at 1.1. 0 in the sky.
+    0.3 to 0.6 under a covered sky and 1.1 to 2 in the sun (KITTI), so it counts from 0.6 on and whole at 1.1. 0 in
+    the sky.
     """
     if "sunlight" not in scene.memo:
         rows, columns = max(1, scene.height // 4), max(1, scene.width // 4)

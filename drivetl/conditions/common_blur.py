@@ -27,9 +27,7 @@ def gaussian_blur(scene: Scene, rng: np.random.Generator, *, sigma_px: float) ->
 
 def _blurred(image: Rgb, sigma_px: float) -> Rgb:
     size = 2 * int(4 * sigma_px + 0.5) + 1
-    return np.asarray(
-        cv2.GaussianBlur(image, (size, size), sigma_px, borderType=cv2.BORDER_REPLICATE), np.uint8
-    )
+    return np.asarray(cv2.GaussianBlur(image, (size, size), sigma_px, borderType=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def defocus_blur(scene: Scene, rng: np.random.Generator, *, radius_px: float, soften_px: float) -> Rgb:
@@ -45,9 +43,7 @@ def defocus_blur(scene: Scene, rng: np.random.Generator, *, radius_px: float, so
     kernel = cv2.GaussianBlur(disc, (size, size), soften_px)
     if radius_px >= 6:
         return _half_size_disc(scene.image, radius_px, float(kernel.sum()))
-    blurred = cv2.filter2D(
-        scene.image.astype(np.float32), -1, _trimmed(kernel)
-    )  # faster on floats than on bytes
+    blurred = cv2.filter2D(scene.image.astype(np.float32), -1, _trimmed(kernel))  # faster on floats than on bytes
     return np.asarray(cv2.convertScaleAbs(blurred), np.uint8)
 
 
@@ -61,9 +57,7 @@ def _half_size_disc(image: Rgb, radius_px: float, gain: float) -> Rgb:
     small = cv2.resize(even, half, interpolation=cv2.INTER_AREA).astype(np.float32)
     blurred = cv2.filter2D(small, -1, disc_kernel(math.sqrt(radius_px**2 - 3) / 2))
     full = cv2.resize(
-        cv2.convertScaleAbs(blurred, alpha=gain),
-        (even.shape[1], even.shape[0]),
-        interpolation=cv2.INTER_LINEAR,
+        cv2.convertScaleAbs(blurred, alpha=gain), (even.shape[1], even.shape[0]), interpolation=cv2.INTER_LINEAR
     )
     return np.ascontiguousarray(full[:height, :width], np.uint8)
 
@@ -75,9 +69,7 @@ def _trimmed(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(kernel[rim : len(kernel) - rim, rim : len(kernel) - rim])
 
 
-def glass_blur(
-    scene: Scene, rng: np.random.Generator, *, sigma_px: float, reach_px: float, rounds: float
-) -> Rgb:
+def glass_blur(scene: Scene, rng: np.random.Generator, *, sigma_px: float, reach_px: float, rounds: float) -> Rgb:
     """Blur, overwrite every pixel by one up to `reach_px` away, one after the other, `rounds` times, blur again.
 
     (The published code means to swap, but overwrites: both sides of its assignment are views of one array.) Steps
@@ -98,16 +90,12 @@ def glass_blur_aligned(
 def _shuffled(scene: Scene, rng: np.random.Generator, sigma_px: float, tile: npt.NDArray[np.int16]) -> Rgb:
     """The picture tiled with displacements, from a random corner on, blurred before and after."""
     reach = int(np.abs(tile).max())
-    image = cv2.copyMakeBorder(
-        _blurred(scene.image, sigma_px), reach, reach, reach, reach, cv2.BORDER_REFLECT
-    )
+    image = cv2.copyMakeBorder(_blurred(scene.image, sigma_px), reach, reach, reach, reach, cv2.BORDER_REFLECT)
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0]  # one number each: moved at once
     stride = pixels.shape[1]
     steps = tile[..., 1].astype(np.int32) * stride + tile[..., 0]
     first = (uniform(rng, 2) * len(tile)).astype(int)
-    rows, columns = (
-        (np.arange(n) + start) % len(tile) for n, start in zip(scene.image.shape[:2], first, strict=True)
-    )
+    rows, columns = ((np.arange(n) + start) % len(tile) for n, start in zip(scene.image.shape[:2], first, strict=True))
     places = steps[:, columns][rows]
     places += np.arange(reach, reach + scene.width, dtype=np.int32)
     places += stride * np.arange(reach, reach + scene.height, dtype=np.int32)[:, None]
@@ -134,9 +122,7 @@ def overwritten_from(reach: int, rounds: int) -> npt.NDArray[np.int16]:
     return np.array(content, np.int16).reshape(side, side, 2)
 
 
-def motion_kernel(
-    radius_px: int, sigma_px: float, angle_deg: float, *, aligned: bool
-) -> npt.NDArray[np.float32]:
+def motion_kernel(radius_px: int, sigma_px: float, angle_deg: float, *, aligned: bool) -> npt.NDArray[np.float32]:
     """Weights of a Gaussian along a line, 2 radius + 1 taps.
 
     As published it is one half of a Gaussian, its taps on whole pixels on one side of the centre: content moves by
@@ -204,9 +190,7 @@ def _cropped_zooms(image: Rgb, factors: npt.NDArray[np.float64]) -> Iterator[Wid
     """As published: the middle 1 / factor in whole pixels, enlarged by `factor`, cut at the right and bottom edge."""
     height, width = image.shape[:2]
     wide = image.astype(np.uint16)  # OpenCV zooms it faster than bytes
-    room = np.empty(
-        (height + 4, width + 4, 3), np.uint16
-    )  # the same memory for all: new memory costs as much
+    room = np.empty((height + 4, width + 4, 3), np.uint16)  # the same memory for all: new memory costs as much
     for factor in factors:
         rows, columns = math.ceil(height / factor), math.ceil(width / factor)
         top, left = (height - rows) // 2, (width - columns) // 2

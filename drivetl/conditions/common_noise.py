@@ -103,9 +103,7 @@ def contrast(scene: Scene, rng: np.random.Generator, *, gain: float) -> Rgb:
     """(x - mean) x gain + mean, mean per channel over the picture."""
     means = np.array(cv2.mean(scene.image)[:3])
     table = (np.arange(256)[:, None] - means) * gain + means
-    return np.asarray(
-        cv2.LUT(scene.image, np.rint(table).clip(0, 255).astype(np.uint8)[:, None, :]), np.uint8
-    )
+    return np.asarray(cv2.LUT(scene.image, np.rint(table).clip(0, 255).astype(np.uint8)[:, None, :]), np.uint8)
 
 
 def pixelate(scene: Scene, rng: np.random.Generator, *, scale: float) -> Rgb:

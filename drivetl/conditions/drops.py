@@ -76,11 +76,7 @@ def _alone(draws: npt.NDArray[np.float32], width: int, height: int, largest: flo
 
 
 def _boxes(
-    x: npt.NDArray[np.float32],
-    y: npt.NDArray[np.float32],
-    reach: npt.NDArray[np.int32],
-    width: int,
-    height: int,
+    x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], reach: npt.NDArray[np.int32], width: int, height: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Whose and where each pixel is, of the squares of `reach` around (x, y) as far as they lie in the picture."""
     side = 2 * reach + 1

@@ -50,9 +50,7 @@ def lamps(scene: Scene, rng: np.random.Generator) -> Planes:
         for sigma, weight in ((1.2, 0.9), (4.0, 1.6), (14.0, 3.0), (110.0, 12.0)) if spots.any() else ():
             width_px = sigma * scene.width / 1242
             step = max(1, min(int(width_px), rows // 4, columns // 4))
-            small = cv2.resize(
-                spots, (max(1, columns // step), max(1, rows // step)), interpolation=cv2.INTER_AREA
-            )
+            small = cv2.resize(spots, (max(1, columns // step), max(1, rows // step)), interpolation=cv2.INTER_AREA)
             halo = cv2.GaussianBlur(small, (0, 0), max(width_px / (2 * step), 0.3))
             if sigma > 100:
                 halo = halo.mean(axis=2, keepdims=True) * DISCHARGE
@@ -85,11 +83,7 @@ def _spots(scene: Scene) -> npt.NDArray[np.float32]:
     white *= compact(np.asarray(white, np.float32), reach)
     tail *= compact(np.asarray(tail, np.float32), 2 * reach)
     tail *= compact(reddish, 2 * reach)  # no part of a red ring or of a red van
-    colours = [
-        white * HEADLIGHT[0] + tail,
-        white * HEADLIGHT[1] + 0.06 * tail,
-        white * HEADLIGHT[2] + 0.05 * tail,
-    ]
+    colours = [white * HEADLIGHT[0] + tail, white * HEADLIGHT[1] + 0.06 * tail, white * HEADLIGHT[2] + 0.05 * tail]
     return np.asarray(np.stack(colours, axis=2), np.float32)
 
 

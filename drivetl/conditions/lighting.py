@@ -10,17 +10,7 @@ import math
 import cv2
 import numpy as np
 
-from drivetl.conditions.optics import (
-    Planes,
-    Rgb,
-    luminance,
-    normal,
-    scale,
-    smooth_noise,
-    soften,
-    to_display,
-    uniform,
-)
+from drivetl.conditions.optics import Planes, Rgb, luminance, normal, scale, smooth_noise, soften, to_display, uniform
 from drivetl.conditions.scene import Scene
 
 
@@ -68,9 +58,7 @@ def low_sun(scene: Scene, rng: np.random.Generator, *, glare: float) -> Rgb:
     planes = np.empty_like(scene.linear)
     for number, tint in enumerate((1.0, 0.94, 0.80)):
         plane = planes[number]
-        cv2.addWeighted(
-            scene.linear[number], exposure * keep, scene.luminance, exposure * (1 - keep), 0, dst=plane
-        )
+        cv2.addWeighted(scene.linear[number], exposure * keep, scene.luminance, exposure * (1 - keep), 0, dst=plane)
         cv2.scaleAdd(added, tint, plane, dst=plane)
     return to_display(planes, 0.7)
 
@@ -95,10 +83,7 @@ def hard_shadows(scene: Scene, rng: np.random.Generator, *, sun_to_sky: float) -
     side *= np.float32(1 / scene.view.focal_px)
     turn = (float(uniform(rng, 1)[0]) - 0.5) * 1.2
     cos, sin = per_m * math.cos(turn), per_m * math.sin(turn)
-    map_x, map_y = (
-        cv2.addWeighted(depth, sin, side, cos, 0.5),
-        cv2.addWeighted(depth, cos, side, -sin, 0.5),
-    )
+    map_x, map_y = (cv2.addWeighted(depth, sin, side, cos, 0.5), cv2.addWeighted(depth, cos, side, -sin, 0.5))
     texture = smooth_noise(rng, 512, 512, 5 * per_m, octaves=5)
     bars = smooth_noise(rng, 512, 16, 2.5 * per_m, octaves=2)
     texture += np.float32(0.8) * cv2.resize(bars, (512, 512))
@@ -126,11 +111,11 @@ def hard_shadows(scene: Scene, rng: np.random.Generator, *, sun_to_sky: float) -
 def tunnel_exit(scene: Scene, rng: np.random.Generator, *, stops: float) -> Rgb:
     """Leaving a tunnel: outside `stops` f-stops brighter than inside, the exposure still halfway between the two.
 
-    The portal is an arch that frames the picture, 11 m wide, so far ahead that its sides stand at nine tenths of the way
-    to the picture's edges; its crown is at the picture's upper edge. Beyond it is the lining of the tunnel: grey concrete,
-    dim and yellowish, lit by daylight near the portal, through which a quarter of the scene still shows, so that no label
-    is left without its object. On the road the daylight fades over 4 m. What lies outside burns out by half of the
-    difference and blooms; the glare veils the lining.
+    The portal is an arch that frames the picture, 11 m wide, so far ahead that its sides stand at nine tenths of the
+    way to the picture's edges; its crown is at the picture's upper edge. Beyond it is the lining of the tunnel: grey
+    concrete, dim and yellowish, lit by daylight near the portal, through which a quarter of the scene still shows, so
+    that no label is left without its object. On the road the daylight fades over 4 m. What lies outside burns out by
+    half of the difference and blooms; the glare veils the lining.
     """
     below, right = scene.half_grid
     rows, columns = below.shape[0], right.shape[1]
@@ -143,18 +128,12 @@ def tunnel_exit(scene: Scene, rng: np.random.Generator, *, stops: float) -> Rgb:
     x, y = np.abs(right) / (reach * spread), np.maximum(-below, 0) / crown
     arch = np.square(np.square(x)) + np.power(y, np.float32(2.5))
     inside = np.clip((1 - arch) * np.float32(12) + np.float32(0.5), 0, 1)
-    lit = (
-        np.clip((np.float32(1.9) - below / foot) / np.float32(0.9), 0, 1) ** 2
-    )  # daylight on the road's last metres
+    lit = np.clip((np.float32(1.9) - below / foot) / np.float32(0.9), 0, 1) ** 2  # daylight on the road's last metres
     outside = np.asarray(inside * np.where(below > 0, lit, np.float32(1)), np.float32)
     wall = np.asarray((1 - inside) * np.clip(1 - (below - foot) / (2 * foot), 0.35, 1), np.float32)
     spill = soften(outside, columns / 12)
     bright, dark = 2 ** (0.5 * stops), 2 ** (-0.5 * stops)
-    gain = (
-        np.float32(bright - dark) * outside
-        + np.float32(dark)
-        + np.float32(0.3) * spill * spill * (1 - outside)
-    )
+    gain = np.float32(bright - dark) * outside + np.float32(dark) + np.float32(0.3) * spill * spill * (1 - outside)
     level = cv2.resize(scene.luminance, (columns, rows)) * gain
     added = soften(np.clip(level - np.float32(0.9), 0, 0.6), columns / 45) * np.float32(0.35)
     added += wall * (np.float32(0.07 * dark) + np.float32(0.10) * spill)

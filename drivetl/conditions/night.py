@@ -40,11 +40,12 @@ class Exposure:
 def night(scene: Scene, rng: np.random.Generator, *, ambient: float) -> Rgb:
     """Night: `ambient` of the day's light is left, the car's own headlights, lamps with halos, the sensor's noise.
 
-    There is no sun: its pattern (`sunlight`) is taken out, the sky is a quarter as bright as the rest. What ambient light
-    is left is between moonlight and the green of discharge lamps, by the seed. Headlights: `headlights`, a
-    quarter of the day's exposure at 14 m, times the gain. Lamps: `lamps`. Stray light of dirty glass and damp air lifts the black by 0.5 % of saturation, times
-    the gain. The camera answers with gain 1.1 ambient^-0.15 (its exposure is bounded, things move) and the noise of the photons that are left,
-    var = g P / FWC + (g r)^2 (EMVA 1288), and takes both away again with the texture that is no stronger (`denoise`).
+    There is no sun: its pattern (`sunlight`) is taken out, the sky is a quarter as bright as the rest. What ambient
+    light is left is between moonlight and the green of discharge lamps, by the seed. Headlights: `headlights`, a
+    quarter of the day's exposure at 14 m, times the gain. Lamps: `lamps`. Stray light of dirty glass and damp air
+    lifts the black by 0.5 % of saturation, times the gain. The camera answers with gain 1.1 ambient^-0.15 (its
+    exposure is bounded, things move) and the noise of the photons that are left, var = g P / FWC + (g r)^2 (EMVA
+    1288), and takes both away again with the texture that is no stronger (`denoise`).
     """
     gain = 1.1 * ambient**-0.15
     tint = MOON + float(uniform(rng, 1)[0]) * (DISCHARGE - MOON)
@@ -106,16 +107,12 @@ def relit(
     luma = scene.luminance * even
     end = int(np.clip(np.ceil(scene.view.horizon_px), 0, scene.height))
     luma[:end] += scene.sky[:end] * (level - luma[:end])
-    half, even, above = (
-        np.asarray(cv2.resize(part, (columns, rows)), np.float32) for part in (luma, even, scene.sky)
-    )
+    half, even, above = (np.asarray(cv2.resize(part, (columns, rows)), np.float32) for part in (luma, even, scene.sky))
     mean = (exposure.light * REC709[:, None, None]).sum(axis=0)
     full = (scene.width, scene.height)
     luma *= cv2.resize(mean, full)
     luma += cv2.resize((exposure.glow * REC709[:, None, None]).sum(axis=0), full)
-    sensor_noise(
-        luma[None], rng, 3 * exposure.full_well, exposure.read / math.sqrt(3)
-    )  # the mean of three colours
+    sensor_noise(luma[None], rng, 3 * exposure.full_well, exposure.read / math.sqrt(3))  # the mean of three colours
     if exposure.strength:
         luma = denoise(luma, exposure.strength, exposure.full_well, exposure.read)
     base = half * mean + (exposure.glow * REC709[:, None, None]).sum(axis=0)

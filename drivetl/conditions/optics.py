@@ -154,9 +154,7 @@ def uniform(rng: np.random.Generator, *shape: int) -> npt.NDArray[np.float32]:
     return values.reshape(shape)
 
 
-def smooth_noise(
-    rng: np.random.Generator, height: int, width: int, grain_px: float, octaves: int = 1
-) -> Field:
+def smooth_noise(rng: np.random.Generator, height: int, width: int, grain_px: float, octaves: int = 1) -> Field:
     """(H, W) smooth noise of zero mean and unit deviation whose blobs are about `grain_px` wide.
 
     Normal values on a coarse lattice, interpolated by cubic splines to eight steps a cell and linearly from there;

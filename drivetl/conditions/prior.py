@@ -34,8 +34,8 @@ def vanishing_point(image: Rgb) -> tuple[float, float]:
 
     Edge pixels of a picture 320 px wide vote for the points of a grid that lie on their line; horizontals,
     verticals and weak edges have no vote. The prior is a horizon at 0.47 H and the middle column: cameras on cars. It
-    gives way to a point that more than a tenth of the edges agree on, 1.25 times as many as on any that the prior likes:
-    a camera on a mast looks down.
+    gives way to a point that more than a tenth of the edges agree on, 1.25 times as many as on any that the prior
+    likes: a camera on a mast looks down.
     """
     height, width = image.shape[:2]
     step = 320 / width
@@ -99,16 +99,10 @@ def sky_mask(image: Rgb, horizon_px: float) -> Field:
     if not reaches_top.any():
         return np.zeros((height, width), np.float32)
     area = np.maximum(stats[:, cv2.CC_STAT_AREA], 1)
-    mean_light, mean_blue = (
-        np.bincount(label.ravel(), part.ravel(), len(area)) / area for part in (light, blueness)
-    )
+    mean_light, mean_blue = (np.bincount(label.ravel(), part.ravel(), len(area)) / area for part in (light, blueness))
     model = int(np.argmax(np.where(reaches_top, area * (mean_light + mean_blue), 0)))
-    like_the_sky = (mean_blue > min(-0.025, mean_blue[model] - 0.03)) & (
-        mean_light > mean_light[model] - 0.25
-    )
-    main = (reaches_top & like_the_sky)[
-        label
-    ]  # walls of one colour reach the top too, but are warmer or darker
+    like_the_sky = (mean_blue > min(-0.025, mean_blue[model] - 0.03)) & (mean_light > mean_light[model] - 0.25)
+    main = (reaches_top & like_the_sky)[label]  # walls of one colour reach the top too, but are warmer or darker
     level, spread = float(light[main].mean()), float(light[main].std()) + 0.06
     gaps = candidate & (np.abs(light - level) < 1.5 * spread)  # sky between branches has the sky's colour
     gaps &= ((area >= 8) & like_the_sky)[label] & (label > 0)
@@ -137,9 +131,7 @@ def _matte(grey: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> Field:
     cross = np.ones((5, 5), np.uint8)
     inner, outer = cv2.erode(mask, cross).astype(np.float32), cv2.dilate(mask, cross).astype(np.float32)
     light = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA) / np.float32(255), np.float32)
-    sky, other = (
-        cv2.blur(light * part, (13, 13)) / (cv2.blur(part, (13, 13)) + 1e-4) for part in (inner, 1 - outer)
-    )
+    sky, other = (cv2.blur(light * part, (13, 13)) / (cv2.blur(part, (13, 13)) + 1e-4) for part in (inner, 1 - outer))
     contrast = np.where(sky - other < 0.06, np.float32(0), sky - other)
     known = cv2.resize(mask.astype(np.float32), full)
     bright, gap, surely, perhaps = (

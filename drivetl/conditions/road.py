@@ -22,9 +22,7 @@ def wet_ground(scene: Scene, planes: Planes, rng: np.random.Generator, wetness: 
     below, _ = scene.half_grid
     streaks = _tracks(scene, rng, rows, columns)
     film = cv2.resize(paved(scene), (columns, rows)) * np.clip(wetness * (1 + 0.4 * streaks), 0, 1)
-    grazing = np.clip(
-        below / np.sqrt(below * below + np.float32(scene.view.focal_px**2)), 1e-3, 1
-    )  # sin(dip)
+    grazing = np.clip(below / np.sqrt(below * below + np.float32(scene.view.focal_px**2)), 1e-3, 1)  # sin(dip)
     fresnel = np.clip(0.02 + 0.98 * (1 - grazing) ** 5, 0, 0.7)
     weight = np.asarray(film * fresnel * np.clip(1 + 0.3 * streaks, 0.4, 1.6), np.float32)
     factor = np.asarray((1 - weight) * (1 - 0.5 * film), np.float32)
@@ -49,13 +47,12 @@ def _tracks(scene: Scene, rng: np.random.Generator, rows: int, columns: int) -> 
     across, along, z = plan_of(scene, rows, columns)
     map_x, map_y = across * per_m + length // 2, along * (0.1 * per_m)
     seen = cv2.remap(plan, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return np.asarray(
-        seen * np.clip(40 / z, 0, 1) * np.float32(0.7), np.float32
-    )  # finer than a pixel far away
+    return np.asarray(seen * np.clip(40 / z, 0, 1) * np.float32(0.7), np.float32)  # finer than a pixel far away
 
 
 def plan_of(scene: Scene, rows: int, columns: int) -> tuple[Field, Field, Field]:
-    """Where each pixel of a smaller picture lies on the road: metres right of the axis, metres ahead, (rows, 1) ahead."""
+    """Where each pixel of a smaller picture lies on the road: metres right of the axis, metres ahead, (rows, 1)
+    ahead."""
     z = _ahead(scene, rows)
     u = (np.arange(columns, dtype=np.float32)[None] + 0.5) * scene.width / columns - scene.view.centre_px
     across = np.asarray(u * z * np.float32(1 / scene.view.focal_px), np.float32)
@@ -85,9 +82,7 @@ def paved(scene: Scene) -> Field:
         ground = np.asarray(cv2.resize(scene.ground, size, interpolation=cv2.INTER_AREA), np.float32)
         colourless = _as_grey_as_the_road(colours, ground)
         usual = cv2.GaussianBlur(light, (0, 0), max(small.shape[1] / 12, 0.5))
-        like_its_surroundings = np.exp(
-            -(((mean - usual) / 0.55) ** 2)
-        )  # cars and kerbs stand out from the road
+        like_its_surroundings = np.exp(-(((mean - usual) / 0.55) ** 2))  # cars and kerbs stand out from the road
         share = np.asarray(colourless * like_its_surroundings * even, np.float32)
         full = cv2.resize(cv2.blur(share, (3, 3)), (scene.width, scene.height))
         scene.memo["paved"] = np.asarray(scene.ground * full, np.float32)
@@ -97,8 +92,8 @@ def paved(scene: Scene) -> Field:
 def _as_grey_as_the_road(colours: Field, ground: Field) -> Field:
     """(H, W, 3) -> (H, W) 0..1: how close the opponent colours are to the road's, which are the median of the ground's.
 
-    Red - green and their mean - blue, over brightness, within about 0.14; more blue counts half, as the shade's light is
-    blue. Trees in haze are grey, but greener.
+    Red - green and their mean - blue, over brightness, within about 0.14; more blue counts half, as the shade's light
+    is blue. Trees in haze are grey, but greener.
     """
     red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
     bright = (red + green + blue) / 3 + 16
@@ -123,10 +118,7 @@ def mirrored(scene: Scene, planes: Planes) -> Planes:
         scene.memo["mirror"] = _mirror_rows(scene, rows, columns)
     source = scene.memo["mirror"].astype(np.intp)
     length = max(3, round(rows / 24) | 1)
-    half = (
-        max(1, scene.width // 2),
-        max(1, scene.height // 2),
-    )  # by halves: every pixel counts, and it is fast
+    half = (max(1, scene.width // 2), max(1, scene.height // 2))  # by halves: every pixel counts, and it is fast
     brighter = 1 + np.float32(0.4) * cv2.resize(cv2.resize(scene.sky, half), (columns, rows))
     result = np.empty((3, rows, columns), np.float32)
     for number, plane in enumerate(planes):
@@ -144,15 +136,14 @@ def _mirror_rows(scene: Scene, rows: int, columns: int) -> Field:
     contact = np.maximum.accumulate(np.where(upright, row, 0), axis=0)
     first, last = int(0.08 * rows), rows - 1
     source = np.clip(2 * contact - row, first, last)
-    far = np.clip(np.rint(2 * scene.view.horizon_px * rows / scene.height - row - 1), first, last).astype(
-        np.intp
-    )
+    far = np.clip(np.rint(2 * scene.view.horizon_px * rows / scene.height - row - 1), first, last).astype(np.intp)
     source = np.where(np.take_along_axis(upright, source, axis=0), source, far)
     return np.asarray(source * columns + np.arange(columns), np.float32)
 
 
 def _marking_px(scene: Scene, rows: int, columns: int) -> Field:
-    """(rows, 1): how wide a thing must look that is no marking: 0.8 m, and the 3 px by which `paved` widens; 0 above."""
+    """(rows, 1): how wide a thing must look that is no marking: 0.8 m, and the 3 px by which `paved` widens; 0
+    above."""
     width = 3 + 0.8 * scene.view.focal_px * columns / scene.width / _ahead(scene, rows)
     below = (np.arange(rows)[:, None] + 0.5) * scene.height / rows > scene.view.horizon_px
     return np.asarray(np.where(below, width, 0), np.float32)
@@ -167,8 +158,9 @@ def _widths(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
 
 
 def wet_road(scene: Scene, rng: np.random.Generator, *, wetness: float) -> Rgb:
-    """After the rain: a covered, uneven sky over a wet road. The air is clear, as on a motorway camera's wet days, whose
-    trees keep their colours; `wet_ground` says how the road looks, and `spray` what the traffic throws up from it.
+    """After the rain: a covered, uneven sky over a wet road. The air is clear, as on a motorway camera's wet days,
+    whose trees keep their colours; `wet_ground` says how the road looks, and `spray` what the traffic throws up from
+    it.
     """
     planes = overcast(scene, 0.5 + 0.5 * wetness)
     end = int(np.clip(np.ceil(scene.view.horizon_px), 1, scene.height))

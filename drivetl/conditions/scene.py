@@ -35,9 +35,7 @@ class Camera:
 class Scene:
     """One image and what is derived from it, computed when first asked for. Treat every array as read-only."""
 
-    def __init__(
-        self, image: Rgb, depth: npt.NDArray[np.float32] | None = None, camera: Camera | None = None
-    ):
+    def __init__(self, image: Rgb, depth: npt.NDArray[np.float32] | None = None, camera: Camera | None = None):
         self.image, self.given_depth = image, depth
         self.height, self.width = image.shape[:2]
         self.camera = camera or Camera()
@@ -61,8 +59,9 @@ class Scene:
     def view(self) -> View:
         """The camera; what is not given follows from the picture's shape and its vanishing point.
 
-        Focal length 1.8 H within 0.5..1.2 W: KITTI has 1.92 H, Cityscapes 2.2 H, nuScenes 1.4 H. Height 1.65 m, KITTI's, in
-        a canyon of 10 m; where the horizon lies in the upper third, a mast's 8 m above a road 25 m wide to both sides.
+        Focal length 1.8 H within 0.5..1.2 W: KITTI has 1.92 H, Cityscapes 2.2 H, nuScenes 1.4 H. Height 1.65 m,
+        KITTI's, in a canyon of 10 m; where the horizon lies in the upper third, a mast's 8 m above a road 25 m wide
+        to both sides.
         """
         given = self.camera
         focal = given.focal_px or min(max(1.8 * self.height, 0.5 * self.width), 1.2 * self.width)

@@ -13,17 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drivetl.conditions.drops import lens_drops
-from drivetl.conditions.optics import (
-    Field,
-    Planes,
-    Rgb,
-    disc_kernel,
-    normal,
-    smooth_noise,
-    soften,
-    to_display,
-    uniform,
-)
+from drivetl.conditions.optics import Field, Planes, Rgb, disc_kernel, normal, smooth_noise, soften, to_display, uniform
 from drivetl.conditions.scene import Scene
 
 WIDE_PX = 2.5
@@ -41,9 +31,7 @@ def ego_blur(scene: Scene, rng: np.random.Generator, *, path_m: float) -> Rgb:
     flow = np.stack([scene.columns * share, scene.rows * share])
     length = np.asarray(cv2.magnitude(flow[0], flow[1]), np.float32)
     longest = float(length.max())
-    picture = np.asarray(
-        cv2.merge([*scene.linear, scene.linear[0]]), np.float32
-    )  # OpenCV moves four faster than three
+    picture = np.asarray(cv2.merge([*scene.linear, scene.linear[0]]), np.float32)  # OpenCV moves four faster than three
     window = _window(length < WIDE_PX + 1)
     sharp = _three_taps(picture, flow, 1 / 3, window)
     if longest > WIDE_PX:
@@ -79,10 +67,7 @@ def _window(where: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _three_taps(
-    picture: npt.NDArray[np.float32],
-    flow: npt.NDArray[np.float32],
-    reach: float,
-    window: tuple[slice, slice],
+    picture: npt.NDArray[np.float32], flow: npt.NDArray[np.float32], reach: float, window: tuple[slice, slice]
 ) -> npt.NDArray[np.float32]:
     """The mean of an (H, W, C) picture at -reach, 0 and +reach of each pixel's (2, H, W) flow, inside a window."""
     rows, columns = window
@@ -106,9 +91,7 @@ def defocus(scene: Scene, rng: np.random.Generator, *, radius_permille: float) -
     radius_px = max(radius_permille * scene.width / 1000, 0.6)  # a smaller disc falls onto one pixel
     half = radius_px > 4  # so wide a blur leaves nothing that half the resolution would lose
     kernel = disc_kernel(radius_px / 2 if half else radius_px, sides=7)
-    kernel = (kernel + kernel[::-1, ::-1]) * np.float32(
-        0.5
-    )  # an odd polygon's centre of mass would move the picture
+    kernel = (kernel + kernel[::-1, ::-1]) * np.float32(0.5)  # an odd polygon's centre of mass would move the picture
     picture = cv2.merge(list(scene.linear))
     if half:
         size = (max(1, scene.width // 2), max(1, scene.height // 2))
@@ -134,9 +117,7 @@ def iso_noise(scene: Scene, rng: np.random.Generator, *, iso: float) -> Rgb:
     spread += np.float32((3.0 / electrons) ** 2 / 3)
     cv2.sqrt(spread, dst=spread)
     size = (max(1, scene.width // 2), max(1, scene.height // 2))
-    blotches = np.asarray(
-        cv2.blur(normal(rng, size[1], size[0], 3), (3, 3)), np.float32
-    )  # a deviation of a third
+    blotches = np.asarray(cv2.blur(normal(rng, size[1], size[0], 3), (3, 3)), np.float32)  # a deviation of a third
     blotches -= (blotches @ np.full(3, 1 / 3, np.float32))[..., None]
     blotches *= cv2.resize(spread, size)[..., None]
     spread *= normal(rng, scene.height, scene.width)
@@ -178,9 +159,7 @@ def _specks(rng: np.random.Generator, rows: int, columns: int, coverage: float) 
     home = (draws[:, 3] * 14).astype(int)  # five of fourteen stay where they are
     places = draws[:, :2] * (columns, rows)
     splashed = home < len(centres)
-    places[splashed] = (
-        centres[home[splashed]] * (columns, rows) + 0.13 * side * normal(rng, 1200, 2)[splashed]
-    )
+    places[splashed] = centres[home[splashed]] * (columns, rows) + 0.13 * side * normal(rng, 1200, 2)[splashed]
     depth = 0.3 + 2.2 * uniform(rng, 1200) ** 2
     layer = np.zeros((rows, columns), np.float32)
     for (x, y), size, value in zip(places[:enough], radius[:enough], depth[:enough], strict=True):
@@ -195,9 +174,7 @@ def _specks(rng: np.random.Generator, rows: int, columns: int, coverage: float) 
 
 def _wiped_dust(rng: np.random.Generator, rows: int, columns: int) -> Field:
     """(rows, columns) of mean about 0.5: dust in patches, drawn out along arcs about a pivot below the picture."""
-    x = (
-        np.arange(columns, dtype=np.float32) - np.float32((0.2 + 0.5 * float(uniform(rng, 1)[0])) * columns)
-    )[None]
+    x = (np.arange(columns, dtype=np.float32) - np.float32((0.2 + 0.5 * float(uniform(rng, 1)[0])) * columns))[None]
     y = np.float32(rows * 1.25) - np.arange(rows, dtype=np.float32)[:, None]
     streaks = smooth_noise(rng, 256, 64, 5, octaves=3)
     radius = cv2.sqrt(x * x + y * y) * np.float32(160 / max(columns, rows))
@@ -218,8 +195,8 @@ def water_film(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rg
 
     The thickness h is smooth noise drawn out along the vertical; a ray is bent by (n - 1) grad h (thin prism), here
     below 0.8 % of the width and as often one way as the other. Two rays through the lens, 0.5 % of the width apart on
-    the glass, are bent differently where h is curved: there the picture is blurred, elsewhere bent but sharp. On display
-    values: what is averaged lies near together.
+    the glass, are bent differently where h is curved: there the picture is blurred, elsewhere bent but sharp. On
+    display values: what is averaged lies near together.
     """
     width, height = scene.width, scene.height
     rows, columns = max(2, height // 2), max(2, width // 2)
@@ -327,8 +304,7 @@ def rolling_shutter(scene: Scene, rng: np.random.Generator, *, turn_deg: float) 
     matrix = np.array([[1, shear, -shear * middle], [0, 1, 0]], np.float32)
     size = (scene.width, scene.height)
     return np.asarray(
-        cv2.warpAffine(scene.image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
-        np.uint8,
+        cv2.warpAffine(scene.image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
     )
 
 

@@ -23,9 +23,7 @@ def snow_cover(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rg
     planes = overcast(scene, 0.9, colour=0.9)
     size = (max(1, scene.width // 2), max(1, scene.height // 2))
     light = np.asarray(cv2.resize(luminance(planes), size), np.float32)
-    shade = cv2.GaussianBlur(light, (0, 0), max(size[0] / 300, 0.3)) / (
-        soften(light, size[0] / 25) + np.float32(0.02)
-    )
+    shade = cv2.GaussianBlur(light, (0, 0), max(size[0] / 300, 0.3)) / (soften(light, size[0] / 25) + np.float32(0.02))
     level = np.float32(0.85 * float(np.clip(scene.sky_colour.mean(), 0.5, 0.85)))
     grain = np.float32(0.04) * smooth_noise(rng, size[1], size[0], 2.0)
     white = np.clip(shade, 0.6, 1.25) * np.clip(level * (1 + grain), 0, 1)
@@ -56,13 +54,13 @@ def _lying(scene: Scene, rng: np.random.Generator, coverage: float, size: tuple[
 
 
 def _places(scene: Scene, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """(6, H / 2, W / 2): road, verge, rims before the sky, crowns and their lit leaves, wheel tracks; once per image."""
+    """(6, H / 2, W / 2): road, verge, rims before the sky, crowns and their lit leaves, wheel tracks; once per
+    image."""
     if "snow" in scene.memo:
         return scene.memo["snow"]
     columns, rows = size
     ground, road, sky = (
-        cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-        for part in (scene.ground, paved(scene), scene.sky)
+        cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (scene.ground, paved(scene), scene.sky)
     )
     picture = cv2.resize(scene.image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     green = np.clip((picture[..., 1] - np.maximum(picture[..., 0] - 4, picture[..., 2])) / 12 - 0.2, 0, 1)

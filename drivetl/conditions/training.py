@@ -50,11 +50,7 @@ def _rows(scene: Scene, horizon: float) -> Floats:
 def _over(image: Rgb, share: npt.NDArray[Any], layer: npt.NDArray[Any]) -> Rgb:
     """(1 - share) image + share layer; share (H, W), layer a colour (3,), one per row (H, 1, 3) or a picture."""
     height, width = image.shape[:2]
-    paint = (
-        np.clip(np.rint(layer), 0, 255)
-        .astype(np.uint8)
-        .reshape(-1, 1 if layer.ndim == 1 else layer.shape[1], 3)
-    )
+    paint = np.clip(np.rint(layer), 0, 255).astype(np.uint8).reshape(-1, 1 if layer.ndim == 1 else layer.shape[1], 3)
     if paint.shape != image.shape:
         paint = np.asarray(cv2.resize(paint, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
     part = np.asarray(share, np.float32)
@@ -124,17 +120,12 @@ def _glow(scene: Scene, rng: np.random.Generator) -> Floats:
     limit, chance, strength, strewn = _draws(rng, 4)
     lit = smooth_noise(rng, size[1], size[0], size[0] / 16) < np.float32(2 * (chance - 0.4))
     layer = np.zeros((size[1], size[0], 3), np.uint8)
-    for spots, colour in (
-        (bright > 40 + 50 * limit, (255, 245, 220)),
-        (reddish > 50 + 40 * limit, (255, 60, 45)),
-    ):
+    for spots, colour in ((bright > 40 + 50 * limit, (255, 245, 220)), (reddish > 50 + 40 * limit, (255, 60, 45))):
         layer[compact((spots & lit).astype(np.float32), reach) > 0] = colour
     colours = ((255, 250, 235), (255, 205, 120), (255, 70, 50))
     for x, y, radius, kind in uniform(rng, round(5 * strewn), 4):
         centre = (int(x * size[0]), int((0.15 + 0.45 * y) * size[1]))
-        cv2.circle(
-            layer, centre, max(1, round(float(radius) ** 3 * size[0] / 90)), colours[int(kind * 3)], -1
-        )
+        cv2.circle(layer, centre, max(1, round(float(radius) ** 3 * size[0] / 90)), colours[int(kind * 3)], -1)
     light = np.asarray(layer, np.float32)
     near, far = soften(light, size[0] / 120), soften(light, size[0] / 35)
     light = (cv2.GaussianBlur(light, (0, 0), 0.7) + 3 * near + 4 * far) * np.float32(0.4 + strength)
@@ -151,9 +142,7 @@ def rain_lines(scene: Scene, rng: np.random.Generator, *, amount: float) -> Rgb:
     ends = starts[:, :2] + np.stack([(slant - 0.5) * 0.6 * reach, reach], axis=1)
     lines = np.rint(np.stack([starts[:, :2], ends], axis=1)).astype(np.int32)
     cv2.polylines(layer, list(lines), False, 110, 1, cv2.LINE_AA)
-    share = (
-        cv2.resize(cv2.GaussianBlur(layer, (3, 3), 0.7), (scene.width, scene.height)).astype(np.float32) / 255
-    )
+    share = cv2.resize(cv2.GaussianBlur(layer, (3, 3), 0.7), (scene.width, scene.height)).astype(np.float32) / 255
     grey = cv2.cvtColor(cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     pale = 0.45 * amount
     flat = np.asarray(cv2.addWeighted(scene.image, 1 - pale, grey, 0.6 * pale, 55 * pale), np.uint8)

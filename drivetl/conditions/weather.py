@@ -14,15 +14,7 @@ import numpy.typing as npt
 
 from drivetl.conditions.air import KOSCHMIEDER, overcast, transmission
 from drivetl.conditions.drops import lens_drops
-from drivetl.conditions.optics import (
-    Field,
-    Rgb,
-    normal,
-    smooth_noise,
-    to_display,
-    uniform,
-    veil,
-)
+from drivetl.conditions.optics import Field, Rgb, normal, smooth_noise, to_display, uniform, veil
 from drivetl.conditions.road import wet_ground
 from drivetl.conditions.scene import Scene
 
@@ -120,9 +112,7 @@ def _draw_lines(
     for part in np.array_split(order, min(4, len(order))):
         thickness = max(1, round(float(width_px[part].mean())))
         value = round(255 * float(opacity[part].mean()))
-        kind = (
-            cv2.LINE_AA if thickness == 1 else cv2.LINE_8
-        )  # thick ones are slow to smooth, and blurred anyway
+        kind = cv2.LINE_AA if thickness == 1 else cv2.LINE_8  # thick ones are slow to smooth, and blurred anyway
         cv2.polylines(layer, list(points[part]), False, value, thickness, kind, 4)
 
 
@@ -195,19 +185,11 @@ def mist(scene: Scene, rng: np.random.Generator) -> Field:
     rows, columns = max(1, scene.height // 4), max(1, scene.width // 4)
     depth = cv2.resize(scene.depth, (columns, rows), interpolation=cv2.INTER_NEAREST)
     focal, per_m, length_m = scene.view.focal_px, 12.0, 14.0  # texels
-    v = (
-        np.arange(rows, dtype=np.float32)[:, None] + np.float32(0.5)
-    ) * scene.height / rows - scene.view.horizon_px
-    u = (
-        np.arange(columns, dtype=np.float32)[None] + np.float32(0.5)
-    ) * scene.width / columns - scene.view.centre_px
+    v = (np.arange(rows, dtype=np.float32)[:, None] + np.float32(0.5)) * scene.height / rows - scene.view.horizon_px
+    u = (np.arange(columns, dtype=np.float32)[None] + np.float32(0.5)) * scene.width / columns - scene.view.centre_px
     lanes = [(0.0, 11.0, 22.0), (-3.5, 9.0, 30.0), (3.5, 9.0, 30.0), (-7.0, 12.0, 30.0)]
-    ahead = [
-        first + reach * float(part) for (_, first, reach), part in zip(lanes, uniform(rng, 4), strict=True)
-    ]
-    torn = np.asarray(
-        cv2.exp(np.float32(0.5) * smooth_noise(rng, 128, 256, 1.2 * per_m, octaves=4)), np.float32
-    )
+    ahead = [first + reach * float(part) for (_, first, reach), part in zip(lanes, uniform(rng, 4), strict=True)]
+    torn = np.asarray(cv2.exp(np.float32(0.5) * smooth_noise(rng, 128, 256, 1.2 * per_m, octaves=4)), np.float32)
     total = np.zeros((rows, columns), np.float32)
     edges = np.geomspace(4.0, max(ahead) + 0.1, 8)
     for (near, far), offset in zip(pairwise(edges), uniform(rng, 7), strict=True):
@@ -223,9 +205,7 @@ def mist(scene: Scene, rng: np.random.Generator) -> Field:
             part = (min(far, vehicle) - near) / length_m * math.exp(-behind / length_m)
             layer += np.exp(-height / np.float32(scale)) * plumes * np.float32(part)
         step = scene.width / columns * z / focal * per_m  # texels a pixel
-        where = np.array(
-            [[step, 0, 128 + float(offset) * 128], [0, step, 64 + float(offset) * 64]], np.float64
-        )
+        where = np.array([[step, 0, 128 + float(offset) * 128], [0, step, 64 + float(offset) * 64]], np.float64)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         layer *= cv2.warpAffine(torn, where, (columns, rows), flags=flags, borderMode=cv2.BORDER_REFLECT)
         layer *= np.clip((depth - np.float32(z)) * np.float32(4 / z) + np.float32(0.5), 0, 1)

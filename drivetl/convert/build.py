@@ -70,9 +70,7 @@ class Account:
         self.reject(error, [item.label for item in objects])
         self.notes["images skipped because they were broken"] += 1
 
-    def place(
-        self, error: DataError, file: Path | str, line: int | JsonPlace | None, on_error: str
-    ) -> DataError:
+    def place(self, error: DataError, file: Path | str, line: int | JsonPlace | None, on_error: str) -> DataError:
         """The error with its place, which in a JSON file is looked for as long as errors are named."""
         if isinstance(line, tuple):
             named = on_error != "skip" or len(self.rejections) < MAX_NAMED_REJECTIONS
@@ -227,10 +225,7 @@ def _put(item: SourceObject, record: ImageRecord, place: _Place, account: Accoun
     account.clipped += was_clipped
     w, h = x2 - x1, y2 - y1
     bbox_xywh = (x1, y1, w, h)
-    attributes = {
-        "source_label": item.label,
-        **item.attributes,
-    }  # a copy: objects of a track may share theirs
+    attributes = {"source_label": item.label, **item.attributes}  # a copy: objects of a track may share theirs
     if was_clipped or x1 + w != x2 or y1 + h != y2:  # rounding would lose the last bit
         attributes["source_box_xyxy"] = list(item.box_xyxy)
     too_low = h < place.min_height_px
@@ -243,9 +238,7 @@ def _put(item: SourceObject, record: ImageRecord, place: _Place, account: Accoun
         reason = place.name if category_id is None else f"{item.label} {why}"
         account.ignored[reason] += 1
         return
-    record.annotations.append(
-        Annotation(category_id, bbox_xywh, area, item.segmentation, attributes, item.extra)
-    )
+    record.annotations.append(Annotation(category_id, bbox_xywh, area, item.segmentation, attributes, item.extra))
     account.kept[place.name] += 1
 
 
@@ -255,12 +248,9 @@ def _check_box(box_xyxy: Box) -> None:
     if not (-_LIMIT < x1 <= x2 < _LIMIT and -_LIMIT < y1 <= y2 < _LIMIT):  # False for NaN too
         if all(math.isfinite(value) and abs(value) < _LIMIT for value in box_xyxy):
             raise DataError(
-                f"box {list(box_xyxy)} has x2 < x1 or y2 < y1",
-                remedy="write left, top, right, bottom in that order",
+                f"box {list(box_xyxy)} has x2 < x1 or y2 < y1", remedy="write left, top, right, bottom in that order"
             )
-        raise DataError(
-            f"box {list(box_xyxy)} holds a number that no box can have", remedy="mend or remove the record"
-        )
+        raise DataError(f"box {list(box_xyxy)} holds a number that no box can have", remedy="mend or remove the record")
 
 
 def _mask_area(item: SourceObject, record: ImageRecord) -> float:

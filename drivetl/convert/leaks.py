@@ -67,9 +67,7 @@ class LeakReport:
             text = f"no sequence stands on both sides ({counts})"
         if self.images_compared is None:
             return f"{text}; pictures not compared"
-        return (
-            f"{text}; {self.images_compared} pictures compared, {len(self.near_duplicates)} near-duplicates"
-        )
+        return f"{text}; {self.images_compared} pictures compared, {len(self.near_duplicates)} near-duplicates"
 
     def warnings(self) -> list[str]:
         """What a person must see."""
@@ -81,9 +79,7 @@ class LeakReport:
                 f"{val} is {train} ({bits} of 256 bits differ)"
             )
         if self.unreadable:
-            found.append(
-                f"{len(self.unreadable)} images could not be compared, the first: {self.unreadable[0]}"
-            )
+            found.append(f"{len(self.unreadable)} images could not be compared, the first: {self.unreadable[0]}")
         return found
 
 
@@ -121,9 +117,7 @@ def _note_nearest(train: list[ImageRecord], val: list[ImageRecord], report: Leak
                 report.nearest_gap, report.nearest_pair = gap, (name, image.file_name)
 
 
-def _compare_pictures(
-    train: Sequence[ImageRecord], val: Sequence[ImageRecord], root: Path, report: LeakReport
-) -> None:
+def _compare_pictures(train: Sequence[ImageRecord], val: Sequence[ImageRecord], root: Path, report: LeakReport) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np

@@ -84,9 +84,7 @@ def common_root(roots: Sequence[Path]) -> tuple[Path, list[str]]:
     return common, ["" if root == common else root.relative_to(common).as_posix() for root in resolved]
 
 
-def _moved(
-    image: ImageRecord, number: int, prefix: str, ids: Mapping[int, int], n_classes: int
-) -> ImageRecord:
+def _moved(image: ImageRecord, number: int, prefix: str, ids: Mapping[int, int], n_classes: int) -> ImageRecord:
     """The image as the union knows it; `ids`: category id of its source -> id of the union."""
     own = ids if image.labelled is None else image.labelled
     labelled = tuple(sorted(ids[category_id] for category_id in set(own)))
@@ -98,9 +96,7 @@ def _moved(
         labelled=None if len(labelled) == n_classes else labelled,
         annotations=[replace(item, category_id=ids[item.category_id]) for item in image.annotations],
         ignore_regions=[
-            replace(
-                region, category_ids=tuple(sorted(ids[category_id] for category_id in region.category_ids))
-            )
+            replace(region, category_ids=tuple(sorted(ids[category_id] for category_id in region.category_ids)))
             for region in image.ignore_regions
         ],
     )
@@ -108,9 +104,7 @@ def _moved(
 
 def _info(sources: Sequence[Source], prefixes: Sequence[str], taxonomy: Taxonomy) -> dict[str, Any]:
     labelled = [
-        entry
-        for source, prefix in zip(sources, prefixes, strict=True)
-        for entry in _labelled_by(source, prefix)
+        entry for source, prefix in zip(sources, prefixes, strict=True) for entry in _labelled_by(source, prefix)
     ]
     return {
         "source": " + ".join(dict.fromkeys(source.name for source in sources)),
@@ -127,8 +121,7 @@ def _labelled_by(source: Source, prefix: str) -> list[dict[str, Any]]:
         dataset = source.dataset
         before = [{"source": source.name, "images": len(dataset.images), "classes": list(dataset.categories)}]
     return [
-        entry | {"root": "/".join(part for part in (prefix, str(entry.get("root", ""))) if part)}
-        for entry in before
+        entry | {"root": "/".join(part for part in (prefix, str(entry.get("root", ""))) if part)} for entry in before
     ]
 
 
@@ -235,9 +228,7 @@ def kept_split(folders: Sequence[Path], sources: Sequence[Source], merged: Datas
             sides[side_of.pop(before.file_name, "left out")].append(next(images))
         if side_of:
             name, side = next(iter(side_of.items()))
-            raise DataError(
-                f"image {name!r} is not in all.json", remedy="split it again", file=folder / f"{side}.json"
-            )
+            raise DataError(f"image {name!r} is not in all.json", remedy="split it again", file=folder / f"{side}.json")
     reason = "every image stays on the side it stood on"
     return Split(sides["train"], sides["val"], sides["left out"], "kept", reason)
 

@@ -137,13 +137,9 @@ def _one_sided(categories: tuple[str, ...], split: Split) -> list[str]:
     found = []
     for name in categories:
         if val[name] and not train[name]:
-            found.append(
-                f"class {name!r} has {val[name]} objects in val and none in train: it cannot be learned"
-            )
+            found.append(f"class {name!r} has {val[name]} objects in val and none in train: it cannot be learned")
         elif train[name] and not val[name] and split.val:
-            found.append(
-                f"class {name!r} has {train[name]} objects in train and none in val: it is not measured"
-            )
+            found.append(f"class {name!r} has {train[name]} objects in train and none in val: it is not measured")
     return found
 
 
@@ -193,9 +189,7 @@ def _holds(path: Path, pieces: Iterable[bytes]) -> bool:
         return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
 
 
-def summary_document(
-    summary: Summary, parts: Mapping[str, list[ImageRecord]], options: SplitOptions
-) -> dict[str, Any]:
+def summary_document(summary: Summary, parts: Mapping[str, list[ImageRecord]], options: SplitOptions) -> dict[str, Any]:
     """The content of summary.json: plain, sorted, without paths or times, so that it is the same every time."""
     dataset, split = summary.outline, summary.split
     return {
@@ -207,9 +201,7 @@ def summary_document(
             name: sum(not image.annotations for image in images) for name, images in parts.items()
         },
         "objects": {name: count_classes(dataset.categories, images) for name, images in parts.items()},
-        "ignore_regions": {
-            name: sum(len(image.ignore_regions) for image in images) for name, images in parts.items()
-        },
+        "ignore_regions": {name: sum(len(image.ignore_regions) for image in images) for name, images in parts.items()},
         "account": summary.account.as_dict(),
         "split": {
             "method": split.method,

@@ -51,9 +51,7 @@ class SplitOptions:
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
-            raise ConfigError(
-                f"--val-fraction {self.val_fraction:g} is not between 0 and 1", remedy="for example 0.2"
-            )
+            raise ConfigError(f"--val-fraction {self.val_fraction:g} is not between 0 and 1", remedy="for example 0.2")
         if not -(2**63) <= self.seed < 2**63:
             raise ConfigError(f"--seed {self.seed} has more than 64 bits", remedy="for example 0")
 
@@ -78,12 +76,12 @@ def add_split_arguments(parser: argparse.ArgumentParser, standard: bool = True) 
         "--split",
         default="auto",
         metavar="auto|" + ("standard|" if standard else "") + "sequence|random|FILE",
-        help=f"{lists}sequence: whole drives or clips; random: image by image; FILE: names of the val images or "
-        "sequences, one a line, or a json with lists `val` (and `train`); auto: the first that applies",
+        help=(
+            f"{lists}sequence: whole drives or clips; random: image by image; FILE: names of the val images or "
+            "sequences, one a line, or a json with lists `val` (and `train`); auto: the first that applies"
+        ),
     )
-    parser.add_argument(
-        "--val-fraction", type=float, default=0.2, metavar="SHARE", help="wanted share of val (0.2)"
-    )
+    parser.add_argument("--val-fraction", type=float, default=0.2, metavar="SHARE", help="wanted share of val (0.2)")
     parser.add_argument("--seed", type=int, default=0, help="fixes the split (0)")
     parser.add_argument(
         "--by",
@@ -158,9 +156,7 @@ def _auto(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
 
 def _standard(images: Sequence[ImageRecord], standard: StandardSplit | None) -> Split:
     if standard is None:
-        raise ConfigError(
-            "--split standard: this source has no published split", remedy="use --split sequence"
-        )
+        raise ConfigError("--split standard: this source has no published split", remedy="use --split sequence")
     known = standard.train | standard.val
     stranger = next((image for image in images if _stem(image) not in known), None)
     if stranger is not None:
@@ -181,7 +177,8 @@ def _by_group(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
     if len(groups) == 1 and len(images) > 1:
         if options.by != ("sequence",):
             raise ConfigError(
-                f"--by {','.join(options.by)}: all {len(images)} images hang together (by {what}, or by a sequence they share)",
+                f"--by {','.join(options.by)}: all {len(images)} images hang together (by {what}, or by a sequence they"
+                " share)",
                 remedy="group by something finer",
             )
         return _by_time(images, options)
@@ -199,7 +196,7 @@ def _by_group(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
     if abs(share - options.val_fraction) > max(0.1, options.val_fraction / 2):
         result.warnings.append(
             f"val holds {share:.0%} of the images, {options.val_fraction:.0%} were asked for: {len(groups)} whole "
-            f"groups allow no better balance of images, classes and attributes"
+            "groups allow no better balance of images, classes and attributes"
         )
     alone = sum(not image.sequence for image in images)
     if alone and options.by == ("sequence",):
@@ -223,8 +220,7 @@ def group_images(images: Iterable[ImageRecord], by: Sequence[str]) -> dict[str, 
         if name != "sequence" and records and not any(name in image.attributes for image in records):
             known = sorted({key for image in records for key in image.attributes})
             raise ConfigError(
-                f"--by {name}: no image has this attribute",
-                remedy=f"choose from {', '.join(['sequence', *known])}",
+                f"--by {name}: no image has this attribute", remedy=f"choose from {', '.join(['sequence', *known])}"
             )
     parent = list(range(len(records)))
 
@@ -249,9 +245,7 @@ def group_images(images: Iterable[ImageRecord], by: Sequence[str]) -> dict[str, 
 
 def _by_time(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
     """One drive only: its last frames are val, and a gap between the two sides belongs to neither."""
-    ordered = sorted(
-        images, key=lambda image: (image.frame_index is None, image.frame_index, image.file_name)
-    )
+    ordered = sorted(images, key=lambda image: (image.frame_index is None, image.frame_index, image.file_name))
     count = len(ordered)
     val = min(max(1, round(options.val_fraction * count)), count - 1)
     gap = min(max(1, round(0.05 * count)), count - val - 1) if count >= 5 else 0
@@ -295,9 +289,7 @@ def _shuffle_key(seed: int, name: str) -> bytes:
 
 def _from_file(images: Sequence[ImageRecord], path: Path) -> Split:
     if not os.path.isfile(path):  # noqa: PTH113 - a name too long for a file is no file
-        raise ConfigError(
-            f"--split {str(path)[:200]}: neither one of {', '.join(METHODS)} nor a file that exists"
-        )
+        raise ConfigError(f"--split {str(path)[:200]}: neither one of {', '.join(METHODS)} nor a file that exists")
     lists = read_split_file(path)
     side = sides_of(images, lists, path)
     rest = "left out" if "train" in lists else "train"

@@ -25,9 +25,7 @@ _IMAGE_WEIGHT = 4.0
 _VAL_LACKS, _TRAIN_LACKS = 0.5, 1.0  # what val lacks cannot be measured, what train lacks cannot be learned
 
 
-def choose_val_groups(
-    groups: Mapping[str, Sequence[ImageRecord]], val_fraction: float, seed: int
-) -> set[str]:
+def choose_val_groups(groups: Mapping[str, Sequence[ImageRecord]], val_fraction: float, seed: int) -> set[str]:
     """The keys of the groups that go to val: at least one and never all, when there are two or more."""
     keys = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
     if len(keys) < 2:
@@ -43,16 +41,9 @@ def choose_val_groups(
 def _count(groups: Sequence[Sequence[ImageRecord]]) -> tuple[Shares, Shares]:
     """(G, D) counts of images, objects per class and images per attribute value, and the (D,) weights."""
     rows = [_group_counts(group) for group in groups]
-    values = Counter(
-        token[1] for token in {token for row in rows for token in row if token[0] == "attribute"}
-    )
+    values = Counter(token[1] for token in {token for row in rows for token in row if token[0] == "attribute"})
     names = sorted(
-        {
-            token
-            for row in rows
-            for token in row
-            if token[0] != "attribute" or values[token[1]] <= _RARE_VALUES
-        }
+        {token for row in rows for token in row if token[0] != "attribute" or values[token[1]] <= _RARE_VALUES}
     )
     place = {name: number for number, name in enumerate(names)}
     counts = np.zeros((len(groups), len(names)))

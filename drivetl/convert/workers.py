@@ -141,9 +141,7 @@ def _start(chunks: list[slice], build: Callable[[slice, Account], Dataset], line
         os._exit(status)  # the child never comes back, and an error is for the parent to find
 
 
-def _gather(
-    workers: list[_Worker], n_chunks: int, images: list[ImageRecord], lines: Lines
-) -> Iterator[dict[str, Any]]:
+def _gather(workers: list[_Worker], n_chunks: int, images: list[ImageRecord], lines: Lines) -> Iterator[dict[str, Any]]:
     """Number the annotations, chunk by chunk in order, add images and lines, and yield the chunks' accounts.
 
     Raises EOFError when a worker failed.
@@ -177,15 +175,7 @@ def _put(spool: BinaryIO, images: list[ImageRecord], lines: Lines, account: Acco
     """Leave a chunk: the outline of its images with the lengths of their lines, the account, then the lines."""
     outlines = [
         (
-            (
-                item.id,
-                item.file_name,
-                item.width,
-                item.height,
-                item.sequence,
-                item.frame_index,
-                item.attributes,
-            ),
+            (item.id, item.file_name, item.width, item.height, item.sequence, item.frame_index, item.attributes),
             [annotation.category_id for annotation in item.annotations],
             len(item.ignore_regions),
             [len(line) for line in lines.of[item.id]],

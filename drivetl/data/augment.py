@@ -63,9 +63,7 @@ def load_preset(name_or_path: str) -> AugmentConfig:
     path = Path(name_or_path)
     if not path.is_file():
         near = difflib.get_close_matches(name_or_path, PRESETS, n=1, cutoff=0.5)
-        hint = (
-            f"did you mean {near[0]!r}?" if near else f"use {', '.join(PRESETS)} or the path of a YAML file"
-        )
+        hint = f"did you mean {near[0]!r}?" if near else f"use {', '.join(PRESETS)} or the path of a YAML file"
         raise ConfigError(f"no augmentation preset or file {name_or_path!r}", remedy=f"{hint}")
     return parse_preset(path)
 
@@ -88,14 +86,10 @@ def parse_preset(path: Path) -> AugmentConfig:
     visibility = _number(document.get("min_visibility", 0.25), (0, 1), "min_visibility", f"{path}:1")
     steps = document.get("steps") or []
     if not isinstance(steps, list):
-        raise ConfigError(
-            f"{path}:1: steps is not a list", remedy="write `- {name: flip, p: 0.5}` lines under it"
-        )
+        raise ConfigError(f"{path}:1: steps is not a list", remedy="write `- {name: flip, p: 0.5}` lines under it")
     lines = _lines_of_steps(root, len(steps))
     return AugmentConfig(
-        path.stem,
-        tuple(_step(item, f"{path}:{line}") for item, line in zip(steps, lines, strict=True)),
-        visibility,
+        path.stem, tuple(_step(item, f"{path}:{line}") for item, line in zip(steps, lines, strict=True)), visibility
     )
 
 
@@ -114,9 +108,7 @@ def _step(item: Any, place: str) -> Step:
         _known_keys(item, ("one_of", "p"), place)
         several = item["one_of"]
         if not isinstance(several, list) or not several:
-            raise ConfigError(
-                f"{place}: one_of needs at least one transform", remedy="list some or remove the step"
-            )
+            raise ConfigError(f"{place}: one_of needs at least one transform", remedy="list some or remove the step")
     else:
         _known_keys(item, ("name", "p", "range"), place)
         several = [{key: value for key, value in item.items() if key != "p"}]
@@ -141,9 +133,7 @@ def _choice(item: Any, place: str) -> Choice:
             raise ConfigError(f"{place}: {name}.{key} is {pair!r}", remedy=f"write `{key}: [low, high]`")
         low, high = (_number(bound, transform.bounds[key], f"{name}.{key}", place) for bound in pair)
         if low > high:
-            raise ConfigError(
-                f"{place}: {name}.{key} is [{low:g}, {high:g}]", remedy="put the smaller number first"
-            )
+            raise ConfigError(f"{place}: {name}.{key} is [{low:g}, {high:g}]", remedy="put the smaller number first")
         ranges[key] = (low, high)
     return Choice(name, ranges, _number(item.get("weight", 1), (1e-6, 1e6), "weight", place))
 

@@ -70,9 +70,7 @@ def read_image(record: ImageRecord, root: Path) -> Rgb:
     if image.shape[:2] != (record.height, record.width):
         found = f"{image.shape[1]} x {image.shape[0]}"
         raise DataError(
-            f"is {found}, the json says {record.width} x {record.height}",
-            remedy="convert the dataset again",
-            file=path,
+            f"is {found}, the json says {record.width} x {record.height}", remedy="convert the dataset again", file=path
         )
     return image
 
@@ -81,24 +79,15 @@ def read_sample(record: ImageRecord, image: Rgb, with_masks: bool) -> Sample:
     """A record and its pixels as a sample. Boxes too thin to be learnt become ignore regions."""
     boxes = np.array([xywh_to_xyxy(item.bbox_xywh) for item in record.annotations], np.float32).reshape(-1, 4)
     labels = np.array([item.category_id for item in record.annotations], np.int64)
-    ignore = np.array([xywh_to_xyxy(item.bbox_xywh) for item in record.ignore_regions], np.float32).reshape(
-        -1, 4
-    )
+    ignore = np.array([xywh_to_xyxy(item.bbox_xywh) for item in record.ignore_regions], np.float32).reshape(-1, 4)
     kept = np.all(boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE_PX, axis=1)
     sample = Sample(
-        image,
-        boxes[kept],
-        labels[kept],
-        np.concatenate([ignore, boxes[~kept]]),
-        record.id,
-        labelled=record.labelled,
+        image, boxes[kept], labels[kept], np.concatenate([ignore, boxes[~kept]]), record.id, labelled=record.labelled
     )
     if with_masks:
         drawn = [item.segmentation for item, keep in zip(record.annotations, kept, strict=True) if keep]
         empty = np.zeros((record.height, record.width), np.uint8)
-        rows = [
-            empty if item is None else coco_masks.decode(item, record.height, record.width) for item in drawn
-        ]
+        rows = [empty if item is None else coco_masks.decode(item, record.height, record.width) for item in drawn]
         sample.masks = np.stack(rows) if rows else np.zeros((0, record.height, record.width), np.uint8)
         sample.has_mask = np.asarray(sample.masks.any(axis=(1, 2)), np.bool_)
     return sample
@@ -136,11 +125,7 @@ def single_threaded(_: int) -> None:
 
 def loader_options(workers: int, device: torch.device) -> dict[str, Any]:
     """DataLoader arguments that keep the device fed and the cores not oversubscribed."""
-    options: dict[str, Any] = {
-        "num_workers": workers,
-        "collate_fn": collate,
-        "pin_memory": device.type == "cuda",
-    }
+    options: dict[str, Any] = {"num_workers": workers, "collate_fn": collate, "pin_memory": device.type == "cuda"}
     if workers:
         options |= {"persistent_workers": True, "prefetch_factor": 4, "worker_init_fn": single_threaded}
     return options

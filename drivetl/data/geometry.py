@@ -64,18 +64,12 @@ def _follow_masks(sample: Sample, cut: npt.NDArray[np.int64]) -> None:
     assert sample.masks is not None and sample.has_mask is not None
     lost = np.zeros(len(sample.boxes), np.bool_)
     for index in cut[sample.has_mask[cut]]:
-        rows, columns = (
-            sample.masks[index].any(axis=1).nonzero()[0],
-            sample.masks[index].any(axis=0).nonzero()[0],
-        )
+        rows, columns = (sample.masks[index].any(axis=1).nonzero()[0], sample.masks[index].any(axis=0).nonzero()[0])
         if len(rows) < MIN_SIDE_PX or len(columns) < MIN_SIDE_PX:
             lost[index] = True
             continue
         bounds = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
-        low, high = (
-            np.maximum(sample.boxes[index][:2], bounds[:2]),
-            np.minimum(sample.boxes[index][2:], bounds[2:]),
-        )
+        low, high = (np.maximum(sample.boxes[index][:2], bounds[:2]), np.minimum(sample.boxes[index][2:], bounds[2:]))
         if np.all(high - low >= MIN_SIDE_PX):
             sample.boxes[index] = np.concatenate([low, high])
     if lost.any():

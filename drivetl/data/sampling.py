@@ -19,13 +19,7 @@ class EpochBatches:
     """
 
     def __init__(self, n_images: int, batch_size: int, seed: int, *, rank: int = 0, world: int = 1):
-        self.n_images, self.batch_size, self.seed, self.rank, self.world = (
-            n_images,
-            batch_size,
-            seed,
-            rank,
-            world,
-        )
+        self.n_images, self.batch_size, self.seed, self.rank, self.world = (n_images, batch_size, seed, rank, world)
         self.epoch = 0
         self.first = 0
         """Batches of the epoch to skip: a resumed run has had them."""
@@ -47,9 +41,7 @@ def spread_over_drives(images: Sequence[ImageRecord], wanted: int, seed: int) ->
     drives: dict[str, list[ImageRecord]] = defaultdict(list)
     for image in images:
         drives[image.sequence].append(image)
-    queues = [
-        [drives[name][index] for index in rng.permutation(len(drives[name]))] for name in sorted(drives)
-    ]
+    queues = [[drives[name][index] for index in rng.permutation(len(drives[name]))] for name in sorted(drives)]
     order = rng.permutation(len(queues))
     picked: list[ImageRecord] = []
     for rank in range(max(map(len, queues), default=0)):

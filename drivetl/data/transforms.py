@@ -46,24 +46,16 @@ class Transform:
 
 
 def _albumentations() -> Any:
-    os.environ.setdefault(
-        "NO_ALBUMENTATIONS_UPDATE", "1"
-    )  # it would ask the network for news at every import
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for news at every import
     import albumentations
 
     return albumentations
 
 
-def _geometry(
-    build: Callable[[Any, Mapping[str, Range]], Any], ranges: Mapping[str, Range], visible: float
-) -> Apply:
+def _geometry(build: Callable[[Any, Mapping[str, Range]], Any], ranges: Mapping[str, Range], visible: float) -> Apply:
     library = _albumentations()
-    boxes = library.BboxParams(
-        format="pascal_voc", label_fields=["ids"], min_area=0, min_visibility=0, clip=True
-    )
-    compose = library.Compose(
-        [build(library, ranges)], bbox_params=boxes, additional_targets={"depth": "mask"}
-    )
+    boxes = library.BboxParams(format="pascal_voc", label_fields=["ids"], min_area=0, min_visibility=0, clip=True)
+    compose = library.Compose([build(library, ranges)], bbox_params=boxes, additional_targets={"depth": "mask"})
 
     def apply(sample: Sample, rng: np.random.Generator) -> Sample:
         compose.set_random_seed(int(rng.integers(2**31)))
@@ -72,9 +64,7 @@ def _geometry(
     return apply
 
 
-def _photometry(
-    build: Callable[[Any, Mapping[str, Range]], Any], ranges: Mapping[str, Range], _: float
-) -> Apply:
+def _photometry(build: Callable[[Any, Mapping[str, Range]], Any], ranges: Mapping[str, Range], _: float) -> Apply:
     library = _albumentations()
     compose = library.Compose([build(library, ranges)])
 
@@ -129,9 +119,7 @@ def _colour(library: Any, r: Mapping[str, Range]) -> Any:
 
 
 def _motion(library: Any, r: Mapping[str, Range]) -> Any:  # the defaults move content: see the seam's tests
-    return library.MotionBlur(
-        blur_limit=_whole(r["length_px"]), allow_shifted=False, direction_range=(0, 0), p=1
-    )
+    return library.MotionBlur(blur_limit=_whole(r["length_px"]), allow_shifted=False, direction_range=(0, 0), p=1)
 
 
 def _downscale(library: Any, r: Mapping[str, Range]) -> Any:
@@ -142,28 +130,83 @@ def _downscale(library: Any, r: Mapping[str, Range]) -> Any:
 def _row(kind: Any, build: Any, *traits: Trait, **parameters: tuple[Range, Range]) -> Transform:
     """parameters: name -> (default range, bounds)."""
     bounds = {name: pair[1] for name, pair in parameters.items()}
-    return Transform(
-        bounds, {name: pair[0] for name, pair in parameters.items()}, traits, partial(kind, build)
-    )
+    return Transform(bounds, {name: pair[0] for name, pair in parameters.items()}, traits, partial(kind, build))
 
 
 def _table() -> dict[str, Transform]:
     tone, sensor = "photometric", "sensor"
     return {
         "flip": _row(_geometry, lambda a, r: a.HorizontalFlip(p=1), Trait("mirroring", "flip", "geometric", ())),
-        "crop": _row(_geometry, _crop, Trait("framing", "crop", "geometric", ("side", "top")), side=((0, 0.15), (0, 0.45)), top=((0, 0.15), (0, 0.45))),
-        "zoom_out": _row(_geometry, _zoom_out, Trait("framing", "border", "geometric", ("border",)), border=((0, 0.25), (0, 1))),
-        "brightness_contrast": _row(_photometry, _brightness_contrast, Trait("exposure", "display_offset", tone, ("offset",)), Trait("low contrast", "linear_about_mean", tone, ("gain",)), offset=((-0.2, 0.2), (-1, 1)), gain=((0.75, 1.25), (0, 3))),
-        "gamma": _row(_photometry, lambda a, r: a.RandomGamma(gamma_limit=tuple(100 * v for v in r["exponent"]), p=1), Trait("exposure", "display_gamma", tone, ("exponent",)), exponent=((0.7, 1.5), (0.2, 5))),
-        "colour": _row(_photometry, _colour, Trait("colour", "grey_blend_saturation", tone, ("gain",)), Trait("colour", "hue_rotation", tone, ("hue",)), gain=((0.6, 1.4), (0, 4)), hue=((-0.03, 0.03), (-0.5, 0.5))),
-        "white_balance": _row(_photometry, lambda a, r: a.PlanckianJitter(temperature_limit=_whole(r["kelvin"]), p=1), Trait("colour", "planckian", tone, ("kelvin",)), kelvin=((4000, 12000), (3000, 15000))),
+        "crop": _row(
+            _geometry,
+            _crop,
+            Trait("framing", "crop", "geometric", ("side", "top")),
+            side=((0, 0.15), (0, 0.45)),
+            top=((0, 0.15), (0, 0.45)),
+        ),
+        "zoom_out": _row(
+            _geometry, _zoom_out, Trait("framing", "border", "geometric", ("border",)), border=((0, 0.25), (0, 1))
+        ),
+        "brightness_contrast": _row(
+            _photometry,
+            _brightness_contrast,
+            Trait("exposure", "display_offset", tone, ("offset",)),
+            Trait("low contrast", "linear_about_mean", tone, ("gain",)),
+            offset=((-0.2, 0.2), (-1, 1)),
+            gain=((0.75, 1.25), (0, 3)),
+        ),
+        "gamma": _row(
+            _photometry,
+            lambda a, r: a.RandomGamma(gamma_limit=tuple(100 * v for v in r["exponent"]), p=1),
+            Trait("exposure", "display_gamma", tone, ("exponent",)),
+            exponent=((0.7, 1.5), (0.2, 5)),
+        ),
+        "colour": _row(
+            _photometry,
+            _colour,
+            Trait("colour", "grey_blend_saturation", tone, ("gain",)),
+            Trait("colour", "hue_rotation", tone, ("hue",)),
+            gain=((0.6, 1.4), (0, 4)),
+            hue=((-0.03, 0.03), (-0.5, 0.5)),
+        ),
+        "white_balance": _row(
+            _photometry,
+            lambda a, r: a.PlanckianJitter(temperature_limit=_whole(r["kelvin"]), p=1),
+            Trait("colour", "planckian", tone, ("kelvin",)),
+            kelvin=((4000, 12000), (3000, 15000)),
+        ),
         "grey": _row(_photometry, lambda a, r: a.ToGray(p=1), Trait("colour", "grey", tone, ())),
-        "gaussian_noise": _row(_photometry, lambda a, r: a.GaussNoise(std_range=r["std"], p=1), Trait("noise", "additive_gaussian", sensor, ("std",)), std=((0.005, 0.04), (0, 1))),
-        "gaussian_blur": _row(_photometry, lambda a, r: a.GaussianBlur(blur_limit=0, sigma_limit=r["sigma_px"], p=1), Trait("defocus", "gaussian_blur", sensor, ("sigma_px",)), sigma_px=((0.3, 0.9), (0.1, 20))),
-        "line_blur": _row(_photometry, _motion, Trait("motion blur", "uniform_line", sensor, ("length_px",)), length_px=((3, 7), (3, 51))),
-        "jpeg": _row(_photometry, lambda a, r: a.ImageCompression(quality_range=_whole(r["quality"]), p=1), Trait("compression", "jpeg", sensor, ("quality",)), quality=((50, 95), (1, 100))),
-        "downscale": _row(_photometry, _downscale, Trait("low resolution", "area_linear", sensor, ("scale",)), scale=((0.6, 0.95), (0.1, 1))),
-    }  # fmt: skip
+        "gaussian_noise": _row(
+            _photometry,
+            lambda a, r: a.GaussNoise(std_range=r["std"], p=1),
+            Trait("noise", "additive_gaussian", sensor, ("std",)),
+            std=((0.005, 0.04), (0, 1)),
+        ),
+        "gaussian_blur": _row(
+            _photometry,
+            lambda a, r: a.GaussianBlur(blur_limit=0, sigma_limit=r["sigma_px"], p=1),
+            Trait("defocus", "gaussian_blur", sensor, ("sigma_px",)),
+            sigma_px=((0.3, 0.9), (0.1, 20)),
+        ),
+        "line_blur": _row(
+            _photometry,
+            _motion,
+            Trait("motion blur", "uniform_line", sensor, ("length_px",)),
+            length_px=((3, 7), (3, 51)),
+        ),
+        "jpeg": _row(
+            _photometry,
+            lambda a, r: a.ImageCompression(quality_range=_whole(r["quality"]), p=1),
+            Trait("compression", "jpeg", sensor, ("quality",)),
+            quality=((50, 95), (1, 100)),
+        ),
+        "downscale": _row(
+            _photometry,
+            _downscale,
+            Trait("low resolution", "area_linear", sensor, ("scale",)),
+            scale=((0.6, 0.95), (0.1, 1)),
+        ),
+    }
 
 
 def _weather_table() -> dict[str, Transform]:

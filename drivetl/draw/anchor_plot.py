@@ -41,14 +41,7 @@ def plot(sides_px: npt.NDArray[np.float64], sets: Mapping[str, AnchorSet], path:
     for axis, (name, anchors) in zip(axes, sets.items(), strict=True):
         best_iou = anchors.best_iou
         points = axis.scatter(
-            *sides_px[shown].T,
-            c=best_iou[shown],
-            s=5,
-            cmap="viridis",
-            vmin=0.3,
-            vmax=1,
-            alpha=0.6,
-            linewidths=0,
+            *sides_px[shown].T, c=best_iou[shown], s=5, cmap="viridis", vmin=0.3, vmax=1, alpha=0.6, linewidths=0
         )
         for level, shapes in enumerate(anchors.shapes_px):
             color = f"C{(1, 3, 6, 9, 5)[level % 5]}"

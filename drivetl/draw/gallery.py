@@ -67,9 +67,7 @@ def draw_record(
 
 
 def _mask(item: Annotation | IgnoreRegion, image: Rgb) -> Mask | None:
-    return (
-        None if item.segmentation is None else masks.decode(item.segmentation, image.shape[0], image.shape[1])
-    )
+    return None if item.segmentation is None else masks.decode(item.segmentation, image.shape[0], image.shape[1])
 
 
 def choose(dataset: Dataset, wanted: int, seed: int) -> list[ImageRecord]:
@@ -94,8 +92,6 @@ def choose(dataset: Dataset, wanted: int, seed: int) -> list[ImageRecord]:
 def sheet_of(tiles: Sequence[tuple[str, Rgb]], categories: Sequence[str], tile_width: int) -> Rgb:
     """A contact sheet under a legend of the classes. Raises ValueError without tiles."""
     ratio = float(np.mean([image.shape[0] / image.shape[1] for _, image in tiles])) if tiles else 1.0
-    columns = max(
-        1, min(len(tiles), round(math.sqrt(len(tiles) * ratio * 1.3)))
-    )  # a sheet a little wider than high
+    columns = max(1, min(len(tiles), round(math.sqrt(len(tiles) * ratio * 1.3))))  # a sheet a little wider than high
     sheet = contact_sheet(tiles, columns, tile_width)
     return np.concatenate([legend(categories, sheet.shape[1]), sheet])

@@ -125,9 +125,7 @@ def contact_sheet(tiles: Sequence[tuple[str, Rgb]], columns: int, tile_width: in
     columns = max(1, min(columns, len(tiles)))
     gap, font = 8, _font(13)
     bar = 20
-    scaled = [
-        image if image.shape[1] == tile_width else resize_to_width(image, tile_width) for _, image in tiles
-    ]
+    scaled = [image if image.shape[1] == tile_width else resize_to_width(image, tile_width) for _, image in tiles]
     rows = [range(start, min(start + columns, len(tiles))) for start in range(0, len(tiles), columns)]
     heights = [max(scaled[i].shape[0] for i in row) + bar for row in rows]
     sheet_width = columns * tile_width + (columns + 1) * gap
@@ -177,9 +175,7 @@ def jpeg(image: Rgb, quality: int = 85) -> bytes:
 
 def png(image: Rgb) -> bytes:
     """The picture as the bytes of a PNG file."""
-    done, data = cv2.imencode(
-        ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 6]
-    )
+    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 6])
     assert done
     return bytes(data)
 
@@ -220,9 +216,7 @@ def _fill(canvas: Rgb, mask: npt.NDArray[np.bool_], paint: Colour) -> None:
     cv2.drawContours(canvas, rims, -1, paint, 1, cv2.LINE_AA)
 
 
-def _hatch(
-    canvas: Rgb, box: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_] | None, thickness: int
-) -> None:
+def _hatch(canvas: Rgb, box: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_] | None, thickness: int) -> None:
     """Diagonal stripes: here nobody says what there is."""
     height, width = canvas.shape[:2]
     x1, y1 = max(0, int(np.floor(box[0]))), max(0, int(np.floor(box[1])))

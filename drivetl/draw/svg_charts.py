@@ -80,10 +80,16 @@ def line_chart(
     parts = [_grid(frame, x_ticks, x_label)]
     if reference is not None and math.isfinite(reference[0]):
         y = frame.y(reference[0])
-        parts.append(Markup('<line class="ref" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
-            frame.left, width - frame.right, y, y))  # fmt: skip
-        parts.append(Markup('<text class="note" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
-            width - frame.right, y - 4, reference[1]))  # fmt: skip
+        parts.append(
+            Markup('<line class="ref" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                frame.left, width - frame.right, y, y
+            )
+        )
+        parts.append(
+            Markup('<text class="note" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
+                width - frame.right, y - 4, reference[1]
+            )
+        )
     for number, one in enumerate(series):
         parts.append(_line(frame, one, number))
     return Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
@@ -95,10 +101,14 @@ def _grid(frame: Frame, x_ticks: Sequence[tuple[float, str]], x_label: str) -> M
     parts = []
     for value in ticks(frame.y_range[1]):
         y = frame.y(value)
-        parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
-            frame.left, frame.width - frame.right, y, y))  # fmt: skip
-        parts.append(Markup('<text x="{}" y="{:.1f}" text-anchor="end">{:g}</text>').format(
-            frame.left - 6, y + 4, value))  # fmt: skip
+        parts.append(
+            Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                frame.left, frame.width - frame.right, y, y
+            )
+        )
+        parts.append(
+            Markup('<text x="{}" y="{:.1f}" text-anchor="end">{:g}</text>').format(frame.left - 6, y + 4, value)
+        )
     base, last = frame.height - frame.bottom, -math.inf
     for value, text in sorted(x_ticks, key=lambda tick: frame.x(tick[0])):
         x = frame.x(value)
@@ -108,15 +118,14 @@ def _grid(frame: Frame, x_ticks: Sequence[tuple[float, str]], x_label: str) -> M
         last = x + half
         shown = min(x, frame.width - half + 2)
         parts.append(
-            Markup('<line class="tick" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>').format(
-                x, x, base, base + 4
-            )
+            Markup('<line class="tick" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>').format(x, x, base, base + 4)
         )
-        parts.append(
-            Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(shown, base + 16, text)
+        parts.append(Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(shown, base + 16, text))
+    parts.append(
+        Markup('<text class="note" x="{}" y="{}" text-anchor="end">{}</text>').format(
+            frame.width - frame.right, frame.height - 4, x_label
         )
-    parts.append(Markup('<text class="note" x="{}" y="{}" text-anchor="end">{}</text>').format(
-        frame.width - frame.right, frame.height - 4, x_label))  # fmt: skip
+    )
     return Markup("").join(parts)
 
 
@@ -128,24 +137,25 @@ def _line(frame: Frame, series: Series, number: int) -> Markup:
     if len(band) > 1:
         upper = [f"{frame.x(x):.1f},{frame.y(high):.1f}" for x, _, high in band]
         lower = [f"{frame.x(x):.1f},{frame.y(low):.1f}" for x, low, _ in reversed(band)]
-        parts.append(
-            Markup('<polygon class="band s{}" points="{}"/>').format(number, " ".join(upper + lower))
-        )
-    for kind, line in (
-        ("line", known if series.fitted is None else series.fitted),
-        ("line beyond", series.beyond),
-    ):
+        parts.append(Markup('<polygon class="band s{}" points="{}"/>').format(number, " ".join(upper + lower)))
+    for kind, line in (("line", known if series.fitted is None else series.fitted), ("line beyond", series.beyond)):
         if len(line) > 1:
             path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in line)
             parts.append(Markup('<polyline class="{} s{}" points="{}"/>').format(kind, number, path))
     for x, low, high in series.whiskers:
         if math.isfinite(low) and math.isfinite(high):
-            parts.append(Markup('<line class="line s{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
-                number, frame.x(x), frame.x(x), frame.y(low), frame.y(high)))  # fmt: skip
+            parts.append(
+                Markup('<line class="line s{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                    number, frame.x(x), frame.x(x), frame.y(low), frame.y(high)
+                )
+            )
     for x, y in known if len(known) <= 24 else known[-1:]:
         note = Markup("<title>{}</title>").format(notes[x]) if x in notes else Markup("")
-        parts.append(Markup('<circle class="dot s{}" cx="{:.1f}" cy="{:.1f}" r="3">{}</circle>').format(
-            number, frame.x(x), frame.y(y), note))  # fmt: skip
+        parts.append(
+            Markup('<circle class="dot s{}" cx="{:.1f}" cy="{:.1f}" r="3">{}</circle>').format(
+                number, frame.x(x), frame.y(y), note
+            )
+        )
     return Markup("").join(parts)
 
 

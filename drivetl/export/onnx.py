@@ -60,7 +60,8 @@ class Check:
 
 
 def export(detector: Detector, path: Path, height: int, width: int, images: Sequence[Rgb] = ()) -> Check:
-    """Write `path` after ONNX Runtime agreed with the model on noise, on soft shapes and on `images` ((H, W, 3) uint8 RGB).
+    """Write `path` after ONNX Runtime agreed with the model on noise, on soft shapes and on `images` ((H, W, 3) uint8
+    RGB).
 
     Raises ConfigError when the onnx extra is missing, a size is unusable or the file exists, DrivetlError when the
     outputs differ; nothing is written then.
@@ -68,13 +69,9 @@ def export(detector: Detector, path: Path, height: int, width: int, images: Sequ
     if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"export needs {' and '.join(missing)}", remedy="pip install 'drivetl[onnx]'")
     if path.exists():
-        raise ConfigError(
-            "exists already and is never overwritten", remedy="name another file with --out", file=path
-        )
+        raise ConfigError("exists already and is never overwritten", remedy="name another file with --out", file=path)
     if not (32 <= height <= MAX_SIDE and 32 <= width <= MAX_SIDE):
-        raise ConfigError(
-            f"input of {width} x {height} px", remedy=f"--height and --width go from 32 to {MAX_SIDE}"
-        )
+        raise ConfigError(f"input of {width} x {height} px", remedy=f"--height and --width go from 32 to {MAX_SIDE}")
     model = BytesToDetections(detector.model.cpu().float()).eval()
     samples = [_noise(height, width), _blobs(height, width), *(_to_chw(image) for image in images)]
     graph = _with_metadata(_trace(model, samples[0], names := _outputs(model, samples[0])), detector, names)

@@ -37,9 +37,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         size = size_of_head(read_bytes(path, HEAD_BYTES))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(
-            f"cannot be read ({reason})", remedy="check that the image exists", file=path
-        ) from None
+        raise DataError(f"cannot be read ({reason})", remedy="check that the image exists", file=path) from None
     return _bounded(size if size is not None else _library_size(path, path), path)
 
 
@@ -52,9 +50,7 @@ def encoded_size(data: bytes, name: Path | str) -> tuple[int, int]:
 def _bounded(size: tuple[int, int], path: Path | str) -> tuple[int, int]:
     width, height = size
     if width * height > MAX_PIXELS:
-        raise DataError(
-            f"{width} x {height} is larger than 200 megapixels", remedy="scale it down", file=path
-        )
+        raise DataError(f"{width} x {height} is larger than 200 megapixels", remedy="scale it down", file=path)
     return size
 
 
@@ -71,19 +67,9 @@ def _library_size(source: Path | str | io.BytesIO, path: Path | str) -> tuple[in
                 turned = image.format in ("JPEG", "PNG", "WEBP") and image.getexif().get(0x0112, 1) in TURNED
     except Image.DecompressionBombError:
         raise DataError("larger than 200 megapixels", remedy="scale it down", file=path) from None
-    except (
-        UnidentifiedImageError,
-        SyntaxError,
-        ValueError,
-        struct.error,
-        EOFError,
-        KeyError,
-        OSError,
-    ) as error:
+    except (UnidentifiedImageError, SyntaxError, ValueError, struct.error, EOFError, KeyError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "no known image format"
-        raise DataError(
-            f"not a readable image ({reason})", remedy="replace or remove the file", file=path
-        ) from None
+        raise DataError(f"not a readable image ({reason})", remedy="replace or remove the file", file=path) from None
     return (height, width) if turned else (width, height)
 
 

@@ -23,8 +23,7 @@ def safe_relative(name: str) -> str:
     parts = posix.parts  # none for "" and "."
     if not parts or "\0" in name or posix.is_absolute() or ".." in parts or ":" in parts[0]:
         raise DataError(
-            f"file name {name!r} is absolute or leaves its folder",
-            remedy="use a name relative to the images root",
+            f"file name {name!r} is absolute or leaves its folder", remedy="use a name relative to the images root"
         )
     return str(posix)
 

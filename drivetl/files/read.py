@@ -17,9 +17,7 @@ def read_text(path: Path | str) -> str:
         data = read_bytes(path)
     except OSError as error:
         raise DataError(
-            f"cannot be read ({error.strerror or error})",
-            remedy="check the path and its permissions",
-            file=path,
+            f"cannot be read ({error.strerror or error})", remedy="check the path and its permissions", file=path
         ) from None
     try:
         return data.decode().removeprefix("\ufeff")
@@ -54,8 +52,6 @@ def load_yaml(path: Path) -> Any:
         return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise DataError(
-            f"not valid YAML: {error.problem}", remedy="mend the syntax", file=path, line=line
-        ) from None
+        raise DataError(f"not valid YAML: {error.problem}", remedy="mend the syntax", file=path, line=line) from None
     except (yaml.YAMLError, RecursionError, ValueError):
         raise DataError("not valid YAML", remedy="mend the syntax", file=path) from None

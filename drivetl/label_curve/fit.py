@@ -97,9 +97,7 @@ def fit(labels: Floats, values: Floats, weights: Floats, exponents: Floats = EXP
     w = weights / weights.sum()
     x_mean, y_mean = x @ w, y @ w
     deviation = (x - x_mean[:, None]) * w
-    slope = np.maximum(
-        0.0, -(y @ deviation.T) / (deviation * x).sum(axis=1)
-    )  # (B, E): b, at first free of a <= 1
+    slope = np.maximum(0.0, -(y @ deviation.T) / (deviation * x).sum(axis=1))  # (B, E): b, at first free of a <= 1
     top = y_mean[:, None] + slope * x_mean
     above = (top > 1) & (sign > 0)
     slope = np.where(above, ((1 - y) @ (x * w).T) / (x**2 @ w), slope)
@@ -137,20 +135,13 @@ def no_curve(labels: Sequence[int], points: Floats) -> str | None:
         return f"{few} no curve: it takes at least {LEAST_COUNTS}"
     if np.isnan(points).any():
         return "not measured at every label count"
-    if (
-        points[-1] <= points[0]
-        or fit(np.asarray(labels, float), points[None], np.ones(len(labels)))[0, 1] == 0
-    ):
+    if points[-1] <= points[0] or fit(np.asarray(labels, float), points[None], np.ones(len(labels)))[0, 1] == 0:
         return "the values do not rise with the number of labelled frames: nothing is extrapolated"
     return None
 
 
 def regime_document(
-    labels: Sequence[int],
-    names: Sequence[str],
-    values: Floats,
-    multipliers: Floats,
-    target: float | None = None,
+    labels: Sequence[int], names: Sequence[str], values: Floats, multipliers: Floats, target: float | None = None
 ) -> Document:
     """What one regime's (S, N, 1 + B, 1 + K) say: `points`, `curve` or `why_not`, `next` and `target`.
 
@@ -170,12 +161,13 @@ def regime_document(
             }
             for n, count in enumerate(labels)
         ],
-        "curve": None, "next": None, "target": None, "why_not": no_curve(labels, points[:, 0]),
-    }  # fmt: skip
+        "curve": None,
+        "next": None,
+        "target": None,
+        "why_not": no_curve(labels, points[:, 0]),
+    }
     if found["why_not"] is None:
-        fitted = [
-            fit_draws(labels, points[:, k], draws[..., k], values[:, :, 0, k]) for k in range(len(names) + 1)
-        ]
+        fitted = [fit_draws(labels, points[:, k], draws[..., k], values[:, :, 0, k]) for k in range(len(names) + 1)]
         found["why_not"] = fitted[0][1]
     if found["why_not"] is None:
         curves = [np.full_like(one, np.nan) if why_not else one for one, why_not in fitted]
@@ -185,10 +177,9 @@ def regime_document(
     return found
 
 
-def fit_draws(
-    labels: Sequence[int], points: Floats, draws: Floats, at_seeds: Floats
-) -> tuple[Floats, str | None]:
-    """(1 + B, 3): the curve of the (N,) means, then of their (B, N) draws; and why the points do not bear it, or None."""
+def fit_draws(labels: Sequence[int], points: Floats, draws: Floats, at_seeds: Floats) -> tuple[Floats, str | None]:
+    """(1 + B, 3): the curve of the (N,) means, then of their (B, N) draws; and why the points do not bear it, or
+    None."""
     counts, weights = np.asarray(labels, float), precision_weights(at_seeds)
     best = fit(counts, points[None], weights)
     missed = predict(best, counts)[0] - points
@@ -257,17 +248,13 @@ def _next_document(labels: Sequence[int], names: Sequence[str], curves: Sequence
     gains = [one[:, 1] - one[:, 0] for one in at_end]
     by_class = np.where(np.isnan(gains[1:]), -np.inf, gains[1:])  # (K, 1 + B)
     first = int(by_class[:, 0].argmax())
-    told = (
-        len(names) > 1 and by_class[first, 0] > 0 and (by_class[:, 1:].argmax(axis=0) == first).mean() >= 0.5
-    )
+    told = len(names) > 1 and by_class[first, 0] > 0 and (by_class[:, 1:].argmax(axis=0) == first).mean() >= 0.5
     return {
         "frames": step,
         "from": last,
         "value": _interval(float(at_end[0][0, 1]), at_end[0][1:, 1]),
         "gain": _interval(float(gains[0][0]), gains[0][1:]),
-        "per_class": {
-            name: _interval(float(one[0]), one[1:]) for name, one in zip(names, gains[1:], strict=True)
-        },
+        "per_class": {name: _interval(float(one[0]), one[1:]) for name, one in zip(names, gains[1:], strict=True)},
         "mostly": names[first] if told else None,
     }
 
@@ -278,8 +265,7 @@ def _target_document(labels: Sequence[int], curves: Floats, target: float) -> Do
     low, high = np.percentile(needed[1:], [2.5, 97.5], method="nearest")
     most = REACH * labels[-1]
     shown = [
-        None if not value <= most else max(float(labels[0]), float(np.ceil(value)))
-        for value in (needed[0], low, high)
+        None if not value <= most else max(float(labels[0]), float(np.ceil(value))) for value in (needed[0], low, high)
     ]
     return {
         "value": target,
@@ -299,8 +285,12 @@ def gain_documents(
         if name != over:
             points, draws = combine(mine[..., :1], multipliers)
             rows += [
-                {"regime": name, "over": over, "frames": count,
-                 "gain": _interval(float(points[n, 0] - base[n, 0]), draws[:, n, 0] - base_draws[:, n, 0])}
+                {
+                    "regime": name,
+                    "over": over,
+                    "frames": count,
+                    "gain": _interval(float(points[n, 0] - base[n, 0]), draws[:, n, 0] - base_draws[:, n, 0]),
+                }
                 for n, count in enumerate(labels)
-            ]  # fmt: skip
+            ]
     return rows

@@ -17,7 +17,8 @@ Document = Mapping[str, Any]
 
 
 def sentences(results: Document) -> list[str]:
-    """What the next frames buy, what a target takes, what transfer is worth: computed, and silent on what is not known."""
+    """What the next frames buy, what a target takes, what transfer is worth: computed, and silent on what is not
+    known."""
     metric = results["protocol"]["metric"]
     found = []
     for name, regime in results["metrics"][metric]["regimes"].items():
@@ -87,8 +88,13 @@ def table(results: Document) -> tuple[list[str], list[dict[str, Any]]]:
         for name in regimes:
             cells += [_cell(regimes[name]["points"][n]["value"]), _cell(more[name]["points"][n]["value"])]
         cells += [_signed_cell(gains[name, count]["gain"]) for name, _ in pairs]
-        rows.append({"name": f"{count:,}", "note": f"{DASH.join(map(str, drives[:1] + drives[1:][-1:]))} drives",
-                     "cells": cells})  # fmt: skip
+        rows.append(
+            {
+                "name": f"{count:,}",
+                "note": f"{DASH.join(map(str, drives[:1] + drives[1:][-1:]))} drives",
+                "cells": cells,
+            }
+        )
     return columns, rows
 
 
@@ -115,9 +121,7 @@ def _classes(results: Document) -> list[dict[str, Any]]:
         lead = f"{metric} in percent. Objects are those of all {results['data']['train_images']:,} frames."
         if step:
             columns.append(f"next {step['frames']:,}")
-            lead += (
-                " The last column is read off a curve of each class's own; a dash: its points follow none."
-            )
+            lead += " The last column is read off a curve of each class's own; a dash: its points follow none."
         parts.append({"regime": name, "lead": lead, "columns": columns, "rows": rows})
     return parts
 
@@ -160,11 +164,18 @@ def _plots(results: Document) -> Markup:
     return legend(list(regimes)) + Markup("").join(
         Markup('<div class="only-{}">{}</div>').format(
             kind,
-            line_chart(series, label=label, x_label="labelled frames, log", y_max=1.06 * max([10.0, *filter(math.isfinite, tops)]),
-                       x_ticks=[(math.log(x), f"{x:,}") for x in marks], width=width, height=height),
+            line_chart(
+                series,
+                label=label,
+                x_label="labelled frames, log",
+                y_max=1.06 * max([10.0, *filter(math.isfinite, tops)]),
+                x_ticks=[(math.log(x), f"{x:,}") for x in marks],
+                width=width,
+                height=height,
+            ),
         )
         for kind, width, height in (("wide", 720, 330), ("narrow", 340, 250))
-    )  # fmt: skip
+    )
 
 
 def _series(name: str, regime: Document, last: int, place: float) -> Series:
@@ -172,8 +183,7 @@ def _series(name: str, regime: Document, last: int, place: float) -> Series:
     values = [(point["frames"], point["value"]) for point in regime["points"]]
     xs = [math.log(count) + 0.025 * place for count, _ in values]
     line = [
-        (math.log(x), 100 * y, 100 * low, 100 * high)
-        for x, y, low, high in (regime["curve"] or {"line": ()})["line"]
+        (math.log(x), 100 * y, 100 * low, 100 * high) for x, y, low, high in (regime["curve"] or {"line": ()})["line"]
     ]
     edge = math.log(last) + 1e-9
     return Series(
@@ -184,7 +194,7 @@ def _series(name: str, regime: Document, last: int, place: float) -> Series:
         [(x, _hundred(value["low"]), _hundred(value["high"])) for x, (_, value) in zip(xs, values, strict=True)],
         [(x, y) for x, y, _, _ in line if x <= edge],
         [(x, y) for x, y, _, _ in line if x >= edge - 2e-9],
-    )  # fmt: skip
+    )
 
 
 def _hundred(value: float | None) -> float:
@@ -207,19 +217,41 @@ def at_each(steps: Sequence[int], wanted: int | None) -> str:
 def _facts(results: Document) -> list[tuple[str, str]]:
     data, protocol, metric = results["data"], results["protocol"], results["protocol"]["metric"]
     facts = [
-        ("data", f"{data['train_images']:,} frames of {data['train_drives']} drives to choose from; judged on "
-                 f"{data['val_images']:,} frames of {data['val_drives']} drives; hash {data['hash']}"),
-        ("subsets", "nested: whole drives in an order that each seed draws anew, the last drive cut to the count, evenly in time"),
+        (
+            "data",
+            (
+                f"{data['train_images']:,} frames of {data['train_drives']} drives to choose from; judged on "
+                f"{data['val_images']:,} frames of {data['val_drives']} drives; hash {data['hash']}"
+            ),
+        ),
+        (
+            "subsets",
+            (
+                "nested: whole drives in an order that each seed draws anew, the last drive cut to the count, evenly in"
+                " time"
+            ),
+        ),
         ("intervals", protocol["intervals"]),
-        ("not covered", "other frames than those in data.train: the more of them a count takes, the less seeds can differ; and "
-                        "the best epoch is chosen on the same validation drives, with equally many looks at every count"),
-    ]  # fmt: skip
+        (
+            "not covered",
+            (
+                "other frames than those in data.train: the more of them a count takes, the less seeds can differ; and "
+                "the best epoch is chosen on the same validation drives, with equally many looks at every count"
+            ),
+        ),
+    ]
     for name, one in protocol["regimes"].items():
-        facts.append(
-            (name, f"{one['arch']} from {one['start']}, {at_each(one['steps'], one['steps_wanted'])}")
-        )
+        facts.append((name, f"{one['arch']} from {one['start']}, {at_each(one['steps'], one['steps_wanted'])}"))
         curve = results["metrics"][metric]["regimes"][name]["curve"]
         if curve:
-            facts.append((f"curve of {name}", f"{metric}(n) = {curve['a']:.3f} - {curve['b']:.3g} n^-{curve['c']:.3g}, off the "
-                          f"points by {percent(curve['largest_misfit'])} at most; not followed beyond {round(REACH * protocol['budgets'][-1]):,} frames"))  # fmt: skip
+            facts.append(
+                (
+                    f"curve of {name}",
+                    (
+                        f"{metric}(n) = {curve['a']:.3f} - {curve['b']:.3g} n^-{curve['c']:.3g}, off the points by"
+                        f" {percent(curve['largest_misfit'])} at most; not followed beyond"
+                        f" {round(REACH * protocol['budgets'][-1]):,} frames"
+                    ),
+                )
+            )
     return facts

@@ -80,31 +80,22 @@ class Plan:
 
 
 def make_plan(
-    out: Path,
-    regimes: Mapping[str, FinetuneConfig],
-    budgets: str | None,
-    seeds: Sequence[int],
-    steps: int | None,
+    out: Path, regimes: Mapping[str, FinetuneConfig], budgets: str | None, seeds: Sequence[int], steps: int | None
 ) -> Plan:
-    """Read the data and check everything before the first step; without `budgets` those of DEFAULT_BUDGETS that there are.
+    """Read the data and check everything before the first step; without `budgets` those of DEFAULT_BUDGETS that there
+    are.
 
     Raises ConfigError for a folder of something else, for budgets or steps that this data cannot serve and for regimes
     that are the same or cannot be trained, DataError for data that cannot be read.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            "budget makes many small trainings in one process", remedy="start it without torchrun"
-        )
+        raise ConfigError("budget makes many small trainings in one process", remedy="start it without torchrun")
     _check_out(out)
     first = next(iter(regimes.values()))
     if any(config.data.train_images for config in regimes.values()):
-        raise ConfigError(
-            "data.train_images is set, but --budgets says how many frames", remedy="leave it at 0"
-        )
+        raise ConfigError("data.train_images is set, but --budgets says how many frames", remedy="leave it at 0")
     train, val = read_pair(first)
-    counts = (
-        default_budgets(len(train.images)) if budgets is None else parse_budgets(budgets, len(train.images))
-    )
+    counts = default_budgets(len(train.images)) if budgets is None else parse_budgets(budgets, len(train.images))
     known = {name: _start_and_inputs(config) for name, config in regimes.items()}
     starts = {name: start for name, (start, _) in known.items()}
     wanted = {name: _wanted(name, config, counts, steps) for name, config in regimes.items()}
@@ -131,9 +122,7 @@ def _check_out(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out}: is a file", remedy="name a new folder")
     if out.is_dir() and any(out.iterdir()) and not (out / ROWS).is_file():
-        raise ConfigError(
-            f"--out {out}: holds something else than a budget (no {ROWS})", remedy="name a new folder"
-        )
+        raise ConfigError(f"--out {out}: holds something else than a budget (no {ROWS})", remedy="name a new folder")
 
 
 def _start_and_inputs(config: FinetuneConfig) -> tuple[Start, dict[str, str]]:
@@ -170,9 +159,7 @@ def _check_runs(plan: Plan) -> None:
 def _effective(config: FinetuneConfig) -> dict[str, Any]:
     """What decides a run's weights: without a start, nothing can be pulled towards it or kept of it."""
     if config.model.start == "none":
-        config = dataclasses.replace(
-            config, optim=dataclasses.replace(config.optim, l2sp=0.0, source_share=0.0)
-        )
+        config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, l2sp=0.0, source_share=0.0))
     return compared(config)
 
 
@@ -182,7 +169,8 @@ def default_budgets(available: int) -> tuple[int, ...]:
     if len(counts) <= len(DEFAULT_BUDGETS):
         named = ",".join(map(str, DEFAULT_BUDGETS))
         console.say(
-            f"data.train has {available} frames: of the label counts {named},all this leaves {','.join(map(str, counts))}"
+            f"data.train has {available} frames: of the label counts {named},all this leaves"
+            f" {','.join(map(str, counts))}"
         )
     return counts
 
@@ -190,13 +178,10 @@ def default_budgets(available: int) -> tuple[int, ...]:
 def parse_budgets(text: str, available: int) -> tuple[int, ...]:
     """`25,50,100,all` -> rising label counts. Raises ConfigError naming --budgets."""
     words = [word.strip() for word in text.split(",") if word.strip()]
-    wrong = next(
-        (word for word in words if word != "all" and not re.fullmatch("0*[1-9][0-9]{0,8}", word)), None
-    )
+    wrong = next((word for word in words if word != "all" and not re.fullmatch("0*[1-9][0-9]{0,8}", word)), None)
     if not words or wrong is not None:
         raise ConfigError(
-            f"--budgets {text!r}: {wrong or 'nothing'!r} is no number of frames",
-            remedy="for example 25,50,100,all",
+            f"--budgets {text!r}: {wrong or 'nothing'!r} is no number of frames", remedy="for example 25,50,100,all"
         )
     counts = tuple(available if word == "all" else int(word) for word in words)
     if counts[-1] > available or max(counts) > available:
@@ -226,9 +211,7 @@ def _wanted(name: str, config: FinetuneConfig, counts: Sequence[int], asked: int
     return asked or max(LEAST_STEPS, config.optim.epochs * passes)
 
 
-def _steps(
-    config: FinetuneConfig, start: Start, counts: Sequence[int], wanted: int | None
-) -> tuple[int, ...]:
+def _steps(config: FinetuneConfig, start: Start, counts: Sequence[int], wanted: int | None) -> tuple[int, ...]:
     """Steps of a regime's runs at each label count: the whole epochs nearest to those wanted, or the recipe's."""
     found = []
     for count in counts:

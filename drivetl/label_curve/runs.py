@@ -56,20 +56,14 @@ class Rows:
         """What the plan does not ask for may have been made in any way, of the same data."""
         name, count, seed = cell
         if row["data"] != self.plan.data_hash:
-            raise DataError(
-                "this run learnt from or was judged on another dataset", remedy="name another --out"
-            )
+            raise DataError("this run learnt from or was judged on another dataset", remedy="name another --out")
         if cell not in self.plan.cells():
             return
         wanted = self.plan.config(cell)
         if row["config"] != config_hash(wanted):
             before, now = self.plan.out / row["run"] / "config.yaml", compared(wanted)
             old = compared(load_config(before)) if before.is_file() else {}
-            keys = [
-                f"{key} was {old[key]!r}, now {now[key]!r}"
-                for key in now
-                if key in old and old[key] != now[key]
-            ]
+            keys = [f"{key} was {old[key]!r}, now {now[key]!r}" for key in now if key in old and old[key] != now[key]]
             raise DataError(
                 f"{name} with {count} frames, seed {seed}, had another configuration: {'; '.join(keys) or 'unknown'}",
                 remedy="name another --out, or go back (--steps says how many steps a run makes)",
@@ -88,9 +82,7 @@ class Rows:
 
     def save(self) -> None:
         """The file is whole at any moment."""
-        write_atomically(
-            self.path, "".join(json.dumps(one, sort_keys=True) + "\n" for one in self.known.values())
-        )
+        write_atomically(self.path, "".join(json.dumps(one, sort_keys=True) + "\n" for one in self.known.values()))
 
 
 def _parsed(line: str) -> tuple[Cell, Row]:
@@ -146,25 +138,33 @@ def _train(plan: Plan, cell: Cell) -> Row:
     metrics = coco_ap.summarize(match(plan.val, load_results(run / BEST_DETECTIONS)))
     source = outcome.rows[0] if outcome.rows[0]["epoch"] == 0 else None
     return {
-        "regime": name, "frames": count, "seed": seed, "data": plan.data_hash, "config": config_hash(config),
-        "inputs": dict(plan.inputs[name]), "run": run.relative_to(plan.out).as_posix(),
+        "regime": name,
+        "frames": count,
+        "seed": seed,
+        "data": plan.data_hash,
+        "config": config_hash(config),
+        "inputs": dict(plan.inputs[name]),
+        "run": run.relative_to(plan.out).as_posix(),
         "drives": len(group_images(chosen, ("sequence",))),
         "objects": _by_class(plan.train.categories, chosen),
-        "epochs": config.optim.epochs, "steps": outcome.rows[-1]["step"], "best_step": outcome.best["step"],
+        "epochs": config.optim.epochs,
+        "steps": outcome.rows[-1]["step"],
+        "best_step": outcome.best["step"],
         "seconds": round(time.monotonic() - began, 1),
-        "AP": _known(metrics.named()["AP"]), "AP50": _known(metrics.named()["AP50"]),
+        "AP": _known(metrics.named()["AP"]),
+        "AP50": _known(metrics.named()["AP50"]),
         "source_AP": source["AP"] if source else None,
-        "per_class": {kind: {key: _known(row[key]) for key in ("AP", "AP50")} for kind, row in metrics.per_class.items()},
-    }  # fmt: skip
+        "per_class": {
+            kind: {key: _known(row[key]) for key in ("AP", "AP50")} for kind, row in metrics.per_class.items()
+        },
+    }
 
 
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def analyse(
-    plan: Plan, rows: Sequence[Row], metric: str, target: float | None, n_draws: int = 500
-) -> dict[str, Any]:
+def analyse(plan: Plan, rows: Sequence[Row], metric: str, target: float | None, n_draws: int = 500) -> dict[str, Any]:
     """budget.json, schema `drivetl.budget/1`; every run's stored detections are judged under the same draws.
 
     Raises CheckpointError when a run's stored detections are gone.
@@ -175,9 +175,7 @@ def analyse(
     multipliers = seed_multipliers(n_draws, len(plan.seeds))
     over = "scratch" if "scratch" in plan.regimes else list(plan.regimes)[-1]
     few = few_units(units, drives)
-    one_seed = (
-        "one seed: the intervals say nothing of other labels or another training - name more with --seeds"
-    )
+    one_seed = "one seed: the intervals say nothing of other labels or another training - name more with --seeds"
     covers = f"{len(set(drives))} validation drives" + (
         f" and {len(plan.seeds)} seeds (labelled frames, training)"
         if len(plan.seeds) > 1
@@ -186,24 +184,36 @@ def analyse(
     return {
         "schema": "drivetl.budget/1",
         "data": {
-            "hash": plan.data_hash, "categories": list(plan.train.categories),
-            "train_images": len(plan.train.images), "train_drives": len(group_images(plan.train.images, ("sequence",))),
-            "val_images": len(plan.val.images), "val_drives": len(set(drives)),
+            "hash": plan.data_hash,
+            "categories": list(plan.train.categories),
+            "train_images": len(plan.train.images),
+            "train_drives": len(group_images(plan.train.images, ("sequence",))),
+            "val_images": len(plan.val.images),
+            "val_drives": len(set(drives)),
             "objects": _by_class(plan.train.categories, plan.train.images),
         },
         "protocol": {
-            "metric": metric, "budgets": list(plan.counts), "seeds": list(plan.seeds), "draws": n_draws,
+            "metric": metric,
+            "budgets": list(plan.counts),
+            "seeds": list(plan.seeds),
+            "draws": n_draws,
             "intervals": f"95 %, {n_draws} draws over {covers}",
             "regimes": {
-                name: {"arch": config.model.arch, "start": config.model.start, "steps": list(plan.steps[name]),
-                       "steps_wanted": plan.wanted[name]}
+                name: {
+                    "arch": config.model.arch,
+                    "start": config.model.start,
+                    "steps": list(plan.steps[name]),
+                    "steps_wanted": plan.wanted[name],
+                }
                 for name, config in plan.regimes.items()
             },
         },
         "metrics": {
             key: {
                 "regimes": {
-                    name: regime_document(plan.counts, plan.train.categories, one, multipliers, target if key == metric else None)
+                    name: regime_document(
+                        plan.counts, plan.train.categories, one, multipliers, target if key == metric else None
+                    )
                     for name, one in of_regime.items()
                 },
                 "gains": gain_documents(plan.counts, of_regime, over, multipliers),
@@ -212,7 +222,7 @@ def analyse(
         },
         "runs": list(rows),
         "warnings": ([one_seed] if len(plan.seeds) == 1 else []) + ([few] if few else []),
-    }  # fmt: skip
+    }
 
 
 def _measured(plan: Plan, truth: GroundTruth, weights: Floats) -> dict[str, dict[str, Floats]]:
@@ -227,9 +237,7 @@ def _measured(plan: Plan, truth: GroundTruth, weights: Floats) -> dict[str, dict
         of_cell[cell] = class_draws(match(truth, load_results(path)), weights)
 
     def stacked(metric: str, name: str) -> Floats:
-        return np.array(
-            [[of_cell[name, count, seed][metric] for count in plan.counts] for seed in plan.seeds]
-        )
+        return np.array([[of_cell[name, count, seed][metric] for count in plan.counts] for seed in plan.seeds])
 
     return {metric: {name: stacked(metric, name) for name in plan.regimes} for metric in METRICS}
 

@@ -75,7 +75,7 @@ def summarize(cells: Cells, clean: float) -> Aggregates:
         per_condition=means,
         rce={name: _ratio(clean - value, clean) for name, value in means.items()},
         auc={name: _area(np.array([clean, *row]), [0, *severities]) for name, row in zip(cells, table, strict=True)},
-    )  # fmt: skip
+    )
 
 
 def mce(cells: Cells, baseline: Cells) -> float:

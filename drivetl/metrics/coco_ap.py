@@ -14,9 +14,7 @@ import numpy.typing as npt
 from drivetl.metrics.match_store import IOU_THRESHOLDS, MAX_DETECTIONS, RECALL_THRESHOLDS, MatchStore, View
 from drivetl.metrics.truth import Floats, Ints
 
-STAT_NAMES = (
-    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-)  # fmt: skip
+STAT_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 _EPS = np.spacing(1)
 
 
@@ -96,9 +94,7 @@ def curves(store: MatchStore, limits: tuple[int, ...] = MAX_DETECTIONS) -> tuple
         positives = np.bincount(store.truth.category[~view.truth_ignored], minlength=n_classes)
         for k in np.flatnonzero(positives).tolist():
             for m, limit in enumerate(limits):
-                _class_curves(
-                    store, v, k, limit, int(positives[k]), precision[:, :, k, v, m], recall[:, k, v, m]
-                )
+                _class_curves(store, v, k, limit, int(positives[k]), precision[:, :, k, v, m], recall[:, k, v, m])
     return precision, recall
 
 
@@ -143,9 +139,7 @@ def over_present(each: Floats) -> Floats:
     return mean
 
 
-def class_ap(
-    store: MatchStore, iou: float | None = None, weights: Floats | None = None, view: int = 0
-) -> Floats:
+def class_ap(store: MatchStore, iou: float | None = None, weights: Floats | None = None, view: int = 0) -> Floats:
     """(B, K) AP of each class under each draw of image weights (see `ap`); NaN where the class does not occur."""
     thresholds = range(len(IOU_THRESHOLDS)) if iou is None else [threshold_index(iou)]
     draws = np.ones((1, store.n_images)) if weights is None else np.atleast_2d(weights)

@@ -107,9 +107,7 @@ class Comparison:
             "metric": self.metric,
             "delta": "a - b",
             "rows": rows,
-            "objects": {
-                name: getattr(self.survivors, name) for name in ("only_a", "only_b", "both", "neither", "p")
-            },
+            "objects": {name: getattr(self.survivors, name) for name in ("only_a", "only_b", "both", "neither", "p")},
             "images": self.n_images,
             "units": self.n_units,
             "draws": self.n_draws,
@@ -206,8 +204,7 @@ def _rpc_row(by_condition: dict[str, dict[int, _Cell]], clean: _Cell, level: flo
         }
         points.append(summarize(table, float(getattr(clean, f"exchanged_{who}")[0])).rpc)
         columns = {
-            name: {s: getattr(cell, f"draws_{who}") for s, cell in row.items()}
-            for name, row in by_condition.items()
+            name: {s: getattr(cell, f"draws_{who}") for s, cell in row.items()} for name, row in by_condition.items()
         }
         with np.errstate(invalid="ignore", divide="ignore"):
             draws.append(mpc_draws(columns) / getattr(clean, f"draws_{who}"))
@@ -222,17 +219,21 @@ def _finished(name: str, of_a: Floats, of_b: Floats, draws: Floats, level: float
     difference = of_a - of_b
     delta = percentile_interval(draws, float(difference[0]), level)
     return Row(
-        name, float(of_a[0]), float(of_b[0]), delta, permutation_p(difference), float("nan"),
-        minimum_detectable(delta.standard_error), draws,
-    )  # fmt: skip
+        name,
+        float(of_a[0]),
+        float(of_b[0]),
+        delta,
+        permutation_p(difference),
+        float("nan"),
+        minimum_detectable(delta.standard_error),
+        draws,
+    )
 
 
 def _survivors(a: MatchStore, b: MatchStore, flips: Bools) -> Survivors:
     found_a, found_b = a.found_truth(thresholds(a)), b.found_truth(thresholds(b))
     real = ~a.truth.crowd
-    gain = np.bincount(
-        a.truth.image[real], found_a[real].astype(np.float64) - found_b[real], minlength=a.n_images
-    )
+    gain = np.bincount(a.truth.image[real], found_a[real].astype(np.float64) - found_b[real], minlength=a.n_images)
     differences = np.where(flips, -gain, gain).sum(axis=1)
     return Survivors(
         only_a=int((real & found_a & ~found_b).sum()),

@@ -22,9 +22,13 @@ from drivetl.metrics.tide import tide
 
 
 def details(
-    store: MatchStore, rule: str = "f1", value: float = 0.0, attributes: Sequence[str] = (), n_draws: int = 1000,
+    store: MatchStore,
+    rule: str = "f1",
+    value: float = 0.0,
+    attributes: Sequence[str] = (),
+    n_draws: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Intervals, operating points, oLRP, calibration, confusion, TIDE and slices of one store.
 
     rule, value: how each class's threshold is chosen (`operating.choose_threshold`).

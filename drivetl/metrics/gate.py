@@ -64,14 +64,8 @@ def load_gate(path: Path) -> Gate:
 
 def parse_gate(document: Any) -> Gate:
     """The gate in a parsed YAML document. Raises DataError without a file name."""
-    if (
-        not isinstance(document, dict)
-        or not isinstance(document.get("max_drop"), dict)
-        or not document["max_drop"]
-    ):
-        raise DataError(
-            "a gate needs `max_drop`, a mapping", remedy="for example {clean: 0.005, conditions: 0.02}"
-        )
+    if not isinstance(document, dict) or not isinstance(document.get("max_drop"), dict) or not document["max_drop"]:
+        raise DataError("a gate needs `max_drop`, a mapping", remedy="for example {clean: 0.005, conditions: 0.02}")
     unknown = sorted(set(map(str, document)) - {"max_drop", "metric", "confidence", "must", "description"})
     if unknown:
         raise DataError(
@@ -80,8 +74,7 @@ def parse_gate(document: Any) -> Gate:
     for name, budget in document["max_drop"].items():
         if isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 <= budget <= 1:
             raise DataError(
-                f"max_drop of {name}: {budget!r}",
-                remedy="a budget is a number from 0 to 1, 0.01 for one AP point",
+                f"max_drop of {name}: {budget!r}", remedy="a budget is a number from 0 to 1, 0.01 for one AP point"
             )
     gate = Gate(
         {str(name): float(budget) for name, budget in document["max_drop"].items()},
@@ -107,8 +100,7 @@ def check(gate: Gate, comparison: Comparison) -> list[Verdict]:
     """
     if comparison.n_units < FEWEST_UNITS:
         raise ConfigError(
-            f"a gate cannot decide on {comparison.n_units} drives",
-            remedy=f"measure on {FEWEST_UNITS} or more",
+            f"a gate cannot decide on {comparison.n_units} drives", remedy=f"measure on {FEWEST_UNITS} or more"
         )
     gated = _gated(gate, comparison)
     proven = holm({row.name: _p_within(row, budget) for row, budget in gated})
@@ -118,9 +110,7 @@ def check(gate: Gate, comparison: Comparison) -> list[Verdict]:
         p = proven[row.name] if regress else _p_beyond(row, budget)
         small = p < 1 - gate.confidence
         passed = bool(not small if regress else small) and not np.isnan(row.delta.point)
-        verdicts.append(
-            Verdict(row.name, -row.delta.point, budget, p, passed, _note(row, budget, passed, gate))
-        )
+        verdicts.append(Verdict(row.name, -row.delta.point, budget, p, passed, _note(row, budget, passed, gate)))
     return verdicts
 
 
@@ -155,11 +145,7 @@ def _note(row: Row, budget: float, passed: bool, gate: Gate) -> str:
     if np.isnan(row.delta.point):
         return "not measurable"
     if not passed:
-        return (
-            "worse beyond its budget"
-            if gate.must == "not_regress"
-            else "a loss beyond the budget is possible"
-        )
+        return "worse beyond its budget" if gate.must == "not_regress" else "a loss beyond the budget is possible"
     if row.delta.point < -budget:
         return "worse than its budget, but not proven: measure on more drives"
     return "within its budget"

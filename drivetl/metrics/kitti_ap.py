@@ -51,9 +51,7 @@ class _Overlaps:
     """(D,) the largest share of a detection's area inside one DontCare box."""
 
 
-def evaluate(
-    truth: KittiObjects, found: KittiObjects, strict_kitti: bool = True
-) -> dict[str, dict[str, KittiResult]]:
+def evaluate(truth: KittiObjects, found: KittiObjects, strict_kitti: bool = True) -> dict[str, dict[str, KittiResult]]:
     """{class: {difficulty: KittiResult}} for car, pedestrian and cyclist, where truth or detections name them.
 
     strict_kitti: as the devkit, a too-small detection of any class may take an object; False: of the same class only.
@@ -106,9 +104,7 @@ def _truth_status(truth: KittiObjects, names: npt.NDArray[np.str_], name: str, l
     return np.where(same & ~hard, 0, np.where(same | neighbour, 1, -1))
 
 
-def _detection_status(
-    found: KittiObjects, names: npt.NDArray[np.str_], name: str, level: int, strict: bool
-) -> Ints:
+def _detection_status(found: KittiObjects, names: npt.NDArray[np.str_], name: str, level: int, strict: bool) -> Ints:
     """(D,) 0 counts, 1 ignored, -1 does not take part. Smallness is tested first, and with <, as in the devkit."""
     small = np.abs(found.boxes_xyxy[:, 3] - found.boxes_xyxy[:, 1]) < MIN_HEIGHT_PX[level]
     same = names == name

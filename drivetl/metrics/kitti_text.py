@@ -16,9 +16,7 @@ from drivetl.files.read import read_text
 from drivetl.metrics.results import Results
 from drivetl.metrics.truth import Floats, Ints
 
-_NAMES_OF_FIELDS = (
-    "type truncated occluded alpha left top right bottom height width length x y z rotation_y score"
-)
+_NAMES_OF_FIELDS = "type truncated occluded alpha left top right bottom height width length x y z rotation_y score"
 _EVALUATED = ("car", "pedestrian", "cyclist")
 
 
@@ -53,18 +51,14 @@ class _Row:
 
 def read_labels(folder: Path, frames: Sequence[str] | None = None) -> KittiObjects:
     """Read a label folder: all its frames, or those named. Raises DataError with file, line and value."""
-    folder = _inner(
-        require_directory(folder, "--gt names a KITTI label folder, like training/label_2"), "label_2"
-    )
+    folder = _inner(require_directory(folder, "--gt names a KITTI label folder, like training/label_2"), "label_2")
     files = _text_files(folder)
     if not files:
         raise DataError("holds no label files", remedy="--gt names a folder of 000000.txt, ...", file=folder)
     chosen = sorted(files if frames is None else set(frames))
     for frame in chosen:
         if frame not in files:
-            raise DataError(
-                f"frame {frame} has no label file", remedy="check the list of frames", file=folder
-            )
+            raise DataError(f"frame {frame} has no label file", remedy="check the list of frames", file=folder)
     return _read(files, chosen, fields=(15, 16), with_score=False)
 
 
@@ -119,9 +113,7 @@ def _text_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _read(
-    files: Mapping[str, Path], frames: Sequence[str], fields: tuple[int, ...], with_score: bool
-) -> KittiObjects:
+def _read(files: Mapping[str, Path], frames: Sequence[str], fields: tuple[int, ...], with_score: bool) -> KittiObjects:
     rows: list[_Row] = []
     for number, frame in enumerate(track(frames, "reading results" if with_score else "reading labels")):
         path = files.get(frame)
@@ -139,9 +131,7 @@ def _read(
 def _parse(text: str, frame: int, fields: tuple[int, ...], with_score: bool) -> _Row:
     words = text.split()
     if len(words) not in fields:
-        what = (
-            "a result line needs 16 fields, the score last" if with_score else "a label line needs 15 fields"
-        )
+        what = "a result line needs 16 fields, the score last" if with_score else "a label line needs 15 fields"
         raise DataError(f"{len(words)} fields", remedy=f"{what}: {_NAMES_OF_FIELDS}")
     try:
         values = tuple(map(float, words[1:]))

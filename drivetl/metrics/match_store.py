@@ -19,12 +19,7 @@ from drivetl.metrics.truth import Bools, Floats, GroundTruth, Ints, from_coco, f
 IOU_THRESHOLDS: Floats = np.linspace(0.5, 0.95, 10)
 RECALL_THRESHOLDS: Floats = np.linspace(0.0, 1.0, 101)
 MAX_DETECTIONS = (1, 10, 100)
-AREA_RANGES_PX2 = {
-    "all": (0.0, 1e10),
-    "small": (0.0, 32.0**2),
-    "medium": (32.0**2, 96.0**2),
-    "large": (96.0**2, 1e10),
-}
+AREA_RANGES_PX2 = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 """Bounds belong to both neighbours, as in COCO."""
 
 
@@ -138,10 +133,22 @@ def match(
         pairs, group, rank, truth.crowd, np.stack([view.truth_ignored for view in views]), IOU_THRESHOLDS
     )
     return MatchStore(
-        truth, image, category, rank.astype(np.int32), found.scores[kept], boxes, area, kept, pairs, views,
-        candidates, matched, np.searchsorted(category, np.arange(len(truth.category_ids) + 1)), iou_type,
+        truth,
+        image,
+        category,
+        rank.astype(np.int32),
+        found.scores[kept],
+        boxes,
+        area,
+        kept,
+        pairs,
+        views,
+        candidates,
+        matched,
+        np.searchsorted(category, np.arange(len(truth.category_ids) + 1)),
+        iou_type,
         _count_unlabelled(truth, found),
-    )  # fmt: skip
+    )
 
 
 def rematch(store: MatchStore, views: list[View]) -> MatchStore:
@@ -152,10 +159,22 @@ def rematch(store: MatchStore, views: list[View]) -> MatchStore:
         store.pairs, group, store.rank.astype(np.int64), store.truth.crowd, ignored, IOU_THRESHOLDS
     )
     return MatchStore(
-        store.truth, store.image, store.category, store.rank, store.scores, store.boxes_xywh, store.area,
-        store.source, store.pairs, views, candidates, matched, store.class_starts, store.iou_type,
+        store.truth,
+        store.image,
+        store.category,
+        store.rank,
+        store.scores,
+        store.boxes_xywh,
+        store.area,
+        store.source,
+        store.pairs,
+        views,
+        candidates,
+        matched,
+        store.class_starts,
+        store.iou_type,
         store.dropped_unlabelled,
-    )  # fmt: skip
+    )
 
 
 def _columns_of(truth: GroundTruth | Dataset | Mapping[str, Any]) -> GroundTruth:
@@ -164,9 +183,7 @@ def _columns_of(truth: GroundTruth | Dataset | Mapping[str, Any]) -> GroundTruth
     return from_dataset(truth) if isinstance(truth, Dataset) else from_coco(truth)
 
 
-def _evaluation_order(
-    image: Ints, category: Ints, scores: Floats, truth: GroundTruth, limit: int
-) -> tuple[Ints, Ints]:
+def _evaluation_order(image: Ints, category: Ints, scores: Floats, truth: GroundTruth, limit: int) -> tuple[Ints, Ints]:
     """Positions by class, falling score and image, as pycocotools walks them, and the rank of each in its
     (image, class); only the best `limit` of an (image, class) are kept. Equal scores keep the order given."""
     images, classes = _narrow(image, len(truth.image_ids)), _narrow(category, len(truth.category_ids))

@@ -58,9 +58,7 @@ def expand(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
     return rows, np.repeat(starts, counts) + offsets
 
 
-def box_pairs(
-    boxes: Floats, starts: Ints, ends: Ints, truth_boxes: Floats, crowd: Bools, min_iou: float
-) -> Pairs:
+def box_pairs(boxes: Floats, starts: Ints, ends: Ints, truth_boxes: Floats, crowd: Bools, min_iou: float) -> Pairs:
     """Pairs of each detection with the objects [start, end) of its group that overlap by `min_iou` or more.
 
     boxes (D, 4) xywh; starts, ends (D,); truth_boxes (G, 4) xywh; crowd (G,).
@@ -119,8 +117,7 @@ def truth_rles(truth: GroundTruth) -> list[object]:
             segmentation = [[x, y, x + w, y, x + w, y + h, x, y + h]]
         if segmentation is None:
             raise DataError(
-                f"an object of image {truth.image_ids[truth.image[index]]} has no mask",
-                remedy="use --iou-type bbox",
+                f"an object of image {truth.image_ids[truth.image[index]]} has no mask", remedy="use --iou-type bbox"
             )
         what = f"an object of image {truth.image_ids[truth.image[index]]}"
         found.append(_sound_rle(segmentation, height, width, what))
@@ -154,8 +151,7 @@ def _sound_rle(segmentation: Segmentation, height: int, width: int, what: str) -
     wrong = masks.problem(segmentation, height, width)
     if wrong is not None:
         raise DataError(
-            f"{what}: {wrong}",
-            remedy="masks are as large as their image: mend the mask, or use --iou-type bbox",
+            f"{what}: {wrong}", remedy="masks are as large as their image: mend the mask, or use --iou-type bbox"
         )
     if isinstance(segmentation, dict) or any(len(polygon) >= 6 for polygon in segmentation):
         return masks.to_rle(segmentation, height, width)
@@ -227,9 +223,7 @@ def _greedy(
     rows, turns = rows[order], turn[order]
     who, objects, iou = place[rows], pairs.truth[rows], pairs.iou[rows]
     known, where = np.unique(objects, return_inverse=True)
-    bonus = np.where(ignored[:, known], np.int32(0), _REGULAR).T.repeat(
-        len(least), axis=1
-    )  # (objects, V * T)
+    bonus = np.where(ignored[:, known], np.int32(0), _REGULAR).T.repeat(len(least), axis=1)  # (objects, V * T)
     free = np.ones((len(known), columns), bool)
     enough = np.tile(least, len(ignored))
     result = np.full((len(ranks), columns), -1, np.int32)

@@ -101,9 +101,7 @@ def _text(value: Any) -> str:
 
 def _numbers(truth: GroundTruth, attribute: str) -> Floats:
     values = (said.get(attribute) for said in truth.attributes)
-    return np.array(
-        [float(value) if isinstance(value, int | float) else np.nan for value in values], np.float64
-    )
+    return np.array([float(value) if isinstance(value, int | float) else np.nan for value in values], np.float64)
 
 
 def _recall_rows(
@@ -123,9 +121,14 @@ def _leading_number(label: str) -> float:
 
 
 def _recall_row(
-    store: MatchStore, name: str, label: str, chosen: npt.NDArray[np.bool_], found: npt.NDArray[np.bool_],
-    weights: Floats, ap: float = float("nan"),
-) -> SliceRow:  # fmt: skip
+    store: MatchStore,
+    name: str,
+    label: str,
+    chosen: npt.NDArray[np.bool_],
+    found: npt.NDArray[np.bool_],
+    weights: Floats,
+    ap: float = float("nan"),
+) -> SliceRow:
     image, n = store.truth.image, store.n_images
     total = np.bincount(image[chosen], minlength=n).astype(np.float64)
     hits = np.bincount(image[chosen & found], minlength=n).astype(np.float64)

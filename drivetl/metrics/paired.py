@@ -29,13 +29,9 @@ def pooled(a: MatchStore, b: MatchStore) -> MatchStore:
         or len(a.truth.image) != len(b.truth.image)
         or len(a.views) != len(b.views)
     ):
-        raise ConfigError(
-            "the two detectors were not measured on the same images and classes", remedy="use one --data"
-        )
+        raise ConfigError("the two detectors were not measured on the same images and classes", remedy="use one --data")
     n = a.n_images
-    object_order = np.lexsort(
-        (np.concatenate([a.truth.image, b.truth.image + n]), np.tile(a.truth.category, 2))
-    )
+    object_order = np.lexsort((np.concatenate([a.truth.image, b.truth.image + n]), np.tile(a.truth.category, 2)))
     objects = _inverse(object_order)  # old place in A + B -> new place
     image = np.concatenate([a.image, b.image])
     order = np.lexsort(
@@ -113,19 +109,14 @@ def _joined_pairs(a: Pairs, b: Pairs, place: Ints, objects: Ints, n_detections: 
     return Pairs(detection[order].astype(np.int32), truth[order].astype(np.int32), iou)
 
 
-def exchanged_ap(
-    a: MatchStore, b: MatchStore, iou: float | None = None
-) -> Callable[[Flips], tuple[Floats, Floats]]:
+def exchanged_ap(a: MatchStore, b: MatchStore, iou: float | None = None) -> Callable[[Flips], tuple[Floats, Floats]]:
     """A function of (B, I) flips -> (B,) AP of A and (B,) AP of B after the exchange."""
     pool = pooled(a, b)
 
     def measure(flips: Flips) -> tuple[Floats, Floats]:
         flipped = flips.astype(np.float64)
         kept = 1.0 - flipped
-        return (
-            coco_ap.ap(pool, iou, np.hstack([kept, flipped])),
-            coco_ap.ap(pool, iou, np.hstack([flipped, kept])),
-        )
+        return (coco_ap.ap(pool, iou, np.hstack([kept, flipped])), coco_ap.ap(pool, iou, np.hstack([flipped, kept])))
 
     return measure
 

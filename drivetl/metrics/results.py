@@ -66,9 +66,7 @@ class Results:
         """The detections at these positions (a mask or indices)."""
         rows = np.flatnonzero(keep) if keep.dtype == bool else keep
         chosen = None if self.segmentations is None else [self.segmentations[row] for row in rows]
-        return Results(
-            self.image_id[rows], self.category_id[rows], self.boxes_xywh[rows], self.scores[rows], chosen
-        )
+        return Results(self.image_id[rows], self.category_id[rows], self.boxes_xywh[rows], self.scores[rows], chosen)
 
 
 def concatenate(parts: Iterable[Results]) -> Results:
@@ -126,13 +124,12 @@ def load_results(path: Path) -> Results:
             rles = masks_of_columns(file, len(image)) if "mask_hw" in file else None
             return Results.of(image, category, boxes, scores, rles)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"stored detections cannot be read ({error})", remedy="detect again", file=path
-        ) from None
+        raise DataError(f"stored detections cannot be read ({error})", remedy="detect again", file=path) from None
 
 
 def mask_columns(segmentations: Iterable[Segmentation | None]) -> dict[str, npt.NDArray[Any]]:
-    """N RLEs as columns: `mask_hw` (N, 2), `mask_counts` (N,) bytes; no mask is 0 x 0. Raises DataError for polygons."""
+    """N RLEs as columns: `mask_hw` (N, 2), `mask_counts` (N,) bytes; no mask is 0 x 0. Raises DataError for
+    polygons."""
     sizes, counts = [], []
     for position, one in enumerate(segmentations):
         if isinstance(one, list):
@@ -140,14 +137,12 @@ def mask_columns(segmentations: Iterable[Segmentation | None]) -> dict[str, npt.
         rle = None if one is None else masks.to_rle(one, *one["size"])
         sizes.append([0, 0] if rle is None else rle["size"])
         counts.append(b"" if rle is None else rle["counts"])
-    return {
-        "mask_hw": np.array(sizes, np.int32).reshape(-1, 2),
-        "mask_counts": np.array(counts, dtype=np.bytes_),
-    }
+    return {"mask_hw": np.array(sizes, np.int32).reshape(-1, 2), "mask_counts": np.array(counts, dtype=np.bytes_)}
 
 
 def masks_of_columns(arrays: Mapping[str, npt.NDArray[Any]], n_detections: int) -> list[Any]:
-    """RLEs with text counts, or None, of `mask_columns`. Raises KeyError or ValueError where they are not one good mask a box."""
+    """RLEs with text counts, or None, of `mask_columns`. Raises KeyError or ValueError where they are not one good
+    mask a box."""
     sizes, counts = arrays["mask_hw"], arrays["mask_counts"]
     if sizes.shape != (n_detections, 2) or counts.shape != (n_detections,) or counts.dtype.kind != "S":
         raise ValueError("masks and boxes differ in number")
@@ -250,16 +245,28 @@ def check(results: Results, truth: GroundTruth) -> None:
     Raises DataError naming the first such detection.
     """
     problems = (
-        (~np.isin(results.image_id, truth.image_ids), "image_id {image} is not in the ground truth",
-         "are these the results of another split?"),
-        (~np.isin(results.category_id, truth.category_ids), "category_id {category} is not in the ground truth",
-         f"classes there: {_classes(truth)}"),
+        (
+            ~np.isin(results.image_id, truth.image_ids),
+            "image_id {image} is not in the ground truth",
+            "are these the results of another split?",
+        ),
+        (
+            ~np.isin(results.category_id, truth.category_ids),
+            "category_id {category} is not in the ground truth",
+            f"classes there: {_classes(truth)}",
+        ),
         (~np.isfinite(results.scores), "score {score} is not a number", "drop it, or mend the detector"),
-        (~(np.abs(results.boxes_xywh) < FAR_PX).all(axis=1), "bbox {box} is not finite or has no finite area",
-         "drop it, or mend the detector"),
-        ((results.boxes_xywh[:, 2:] < 0).any(axis=1), "bbox {box} has a negative width or height",
-         "boxes are x, y, width, height, not corners"),
-    )  # fmt: skip
+        (
+            ~(np.abs(results.boxes_xywh) < FAR_PX).all(axis=1),
+            "bbox {box} is not finite or has no finite area",
+            "drop it, or mend the detector",
+        ),
+        (
+            (results.boxes_xywh[:, 2:] < 0).any(axis=1),
+            "bbox {box} has a negative width or height",
+            "boxes are x, y, width, height, not corners",
+        ),
+    )
     for wrong, reason, remedy in problems:
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
@@ -318,9 +325,7 @@ def read_coco_results(paths: Path | Sequence[Path], truth: GroundTruth | Dataset
             )
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if document and digest in seen:
-            raise DataError(
-                f"the same detections as {seen[digest]}", remedy="name each results file once", file=path
-            )
+            raise DataError(f"the same detections as {seen[digest]}", remedy="name each results file once", file=path)
         seen[digest] = path
         try:
             part = columns(document)

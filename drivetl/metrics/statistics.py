@@ -77,9 +77,8 @@ def percentile_interval(draws: Floats, point: float, level: float = 0.95) -> Int
 
 
 def cluster_bootstrap(
-    measure: Callable[[Floats], Floats], units: Sequence[str], n_draws: int = 1000, seed: int = 0,
-    level: float = 0.95,
-) -> Interval:  # fmt: skip
+    measure: Callable[[Floats], Floats], units: Sequence[str], n_draws: int = 1000, seed: int = 0, level: float = 0.95
+) -> Interval:
     """Interval of any weighted measure, (B, n_images) weights -> (B,) values, with drives resampled.
 
     For example `cluster_bootstrap(lambda w: coco_ap.ap(store, 0.5, w), store.units())`.
@@ -109,10 +108,7 @@ def sign_flips(units: Sequence[str], n_draws: int, seed: int = 0) -> npt.NDArray
 
 
 def permutation_p_value(
-    difference: Callable[[npt.NDArray[np.bool_]], Floats],
-    units: Sequence[str],
-    n_draws: int = 1000,
-    seed: int = 0,
+    difference: Callable[[npt.NDArray[np.bool_]], Floats], units: Sequence[str], n_draws: int = 1000, seed: int = 0
 ) -> float:
     """Two-sided p of a paired permutation test: A's and B's detections change places drive by drive.
 

@@ -61,10 +61,7 @@ def tide(store: MatchStore) -> TideErrors:
     counts = {name: int((kind == place).sum()) for place, name in enumerate(KINDS[:5])}
     counts["Miss"] = int(missed.sum())
     base = _mean_ap(store, tp, ignored)
-    deltas = {
-        name: _mended(store, tp, ignored, kind, place, best, used) - base
-        for place, name in enumerate(KINDS[:5])
-    }
+    deltas = {name: _mended(store, tp, ignored, kind, place, best, used) - base for place, name in enumerate(KINDS[:5])}
     deltas["Miss"] = _mean_ap(store, tp, ignored, without=missed) - base
     deltas["FP"] = _mean_ap(store, tp, ignored | ~tp) - base
     deltas["FN"] = _mean_ap(store, tp, ignored, without=~used & ~store.truth.crowd) - base
@@ -106,13 +103,7 @@ def _kinds(best: _Best, no_error: Bools) -> npt.NDArray[np.int8]:
 
 
 def _mended(
-    store: MatchStore,
-    tp: Bools,
-    ignored: Bools,
-    kind: npt.NDArray[np.int8],
-    place: int,
-    best: _Best,
-    used: Bools,
+    store: MatchStore, tp: Bools, ignored: Bools, kind: npt.NDArray[np.int8], place: int, best: _Best, used: Bools
 ) -> float:
     """Mean AP50 with one kind mended: a wrong class or box becomes right where it is the best for an object that
     nobody found, everything else of that kind goes."""

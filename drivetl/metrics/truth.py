@@ -60,15 +60,13 @@ class GroundTruth:
 
     def __post_init__(self) -> None:
         keys = self.category * len(self.image_ids) + self.image
-        self.group_starts = np.searchsorted(
-            keys, np.arange(len(self.category_ids) * len(self.image_ids) + 1)
-        ).astype(np.int64)
+        self.group_starts = np.searchsorted(keys, np.arange(len(self.category_ids) * len(self.image_ids) + 1)).astype(
+            np.int64
+        )
 
     def drives(self) -> tuple[str, ...]:
         """(I,) the drive of each image, or the image itself where no drive is known."""
-        return tuple(
-            name or f"image {number}" for name, number in zip(self.sequences, self.image_ids, strict=True)
-        )
+        return tuple(name or f"image {number}" for name, number in zip(self.sequences, self.image_ids, strict=True))
 
     def units(self, groups: Sequence[Bools] = ()) -> tuple[str, ...]:
         """(I,) what is resampled: the drive of each image.
@@ -174,8 +172,9 @@ def _from_coco(document: Mapping[str, Any]) -> GroundTruth:
             raise DataError(f"{what} id {twice} comes twice", remedy=f"give every {what} its own id")
     for number, item in zip(ids, images, strict=True):
         if not isinstance(item.get("attributes") or {}, dict):
-            raise DataError(f"image {number}: attributes {item['attributes']!r} are no names with values",
-                            remedy=_ATTRIBUTES)  # fmt: skip
+            raise DataError(
+                f"image {number}: attributes {item['attributes']!r} are no names with values", remedy=_ATTRIBUTES
+            )
     image_index = {number: index for index, number in enumerate(ids)}
     category_index = {number: index for index, (number, _) in enumerate(categories)}
     annotations = document["annotations"]
@@ -229,9 +228,7 @@ def _annotation_columns(
     }
 
 
-def _first_broken(
-    annotations: Sequence[Any], images: Mapping[int, int], categories: Mapping[int, int]
-) -> DataError:
+def _first_broken(annotations: Sequence[Any], images: Mapping[int, int], categories: Mapping[int, int]) -> DataError:
     for position, item in enumerate(annotations):
         try:
             x, y, w, h = (float(side) for side in item["bbox"])
@@ -239,14 +236,11 @@ def _first_broken(
             image_id, category_id = whole_number(item["image_id"]), whole_number(item["category_id"])
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             return DataError(
-                f"annotations[{position}] is incomplete ({error!r})",
-                remedy="it needs image_id, category_id, bbox",
+                f"annotations[{position}] is incomplete ({error!r})", remedy="it needs image_id, category_id, bbox"
             )
         if image_id not in images or category_id not in categories:
             what = f"image_id {image_id}" if image_id not in images else f"category_id {category_id}"
-            return DataError(
-                f"annotations[{position}]: {what} is not listed", remedy="list it or drop the box"
-            )
+            return DataError(f"annotations[{position}]: {what} is not listed", remedy="list it or drop the box")
         if item.get("iscrowd") not in (None, 0, 1):
             return DataError(
                 f"annotations[{position}]: iscrowd {item['iscrowd']!r} is not 0 or 1",

@@ -94,9 +94,7 @@ class Decision:
         for number, item in enumerate(self.proposals, 1):
             rows.append((f"{number}: {item.kind}", item.spec.per_location, *_cells(item.held_out)))
         console.table(
-            f"Anchors on {len(self.held_out)} held-out boxes ({self.how})",
-            ("anchors", "per place", *COLUMNS),
-            rows,
+            f"Anchors on {len(self.held_out)} held-out boxes ({self.how})", ("anchors", "per place", *COLUMNS), rows
         )
         for number, item in enumerate(self.proposals, 1):
             console.say(f"{number}: {item.spec.describe()}: {item.reason}")
@@ -132,9 +130,7 @@ def _numbers(cover: Coverage) -> dict[str, float | None]:
 
 def breakdown(boxes: ScaledBoxes, cover: Coverage) -> list[tuple[str, ...]]:
     """Rows of a table (name, boxes, COLUMNS...): all, then each group of `groups`."""
-    return [
-        (name, str(int(which.sum())), *_cells(cover.take(which))) for name, which in groups(boxes).items()
-    ]
+    return [(name, str(int(which.sum())), *_cells(cover.take(which))) for name, which in groups(boxes).items()]
 
 
 def split_by_drive(boxes: ScaledBoxes, seed: int = 0) -> tuple[Ints, Ints, str]:
@@ -147,11 +143,7 @@ def split_by_drive(boxes: ScaledBoxes, seed: int = 0) -> tuple[Ints, Ints, str]:
     if len(names) < 2:
         cut = int(len(boxes) * (1 - HELD_OUT_SHARE))
         cut = int(np.searchsorted(boxes.images, boxes.images[cut])) if len(boxes) else 0
-        return (
-            np.arange(cut),
-            np.arange(cut, len(boxes)),
-            "the last images: the data knows fewer than two drives",
-        )
+        return (np.arange(cut), np.arange(cut, len(boxes)), "the last images: the data knows fewer than two drives")
     order = np.random.default_rng(seed).permutation(len(names))
     taken = np.cumsum(counts[order])
     last = int(np.searchsorted(taken, HELD_OUT_SHARE * len(boxes)))
@@ -166,7 +158,10 @@ def fit(boxes: ScaledBoxes, before: AnchorSpec, strides: Sequence[int], seed: in
     held_out = boxes.take(judge_on)
     now = coverage(held_out, before, strides)
     if len(held_out) < MIN_HELD_OUT or len(fit_on) < MIN_HELD_OUT:
-        reason = f"kept: {len(fit_on)} boxes to fit on and {len(held_out)} to judge on are too few (at least {MIN_HELD_OUT} each)"
+        reason = (
+            f"kept: {len(fit_on)} boxes to fit on and {len(held_out)} to judge on are too few (at least {MIN_HELD_OUT}"
+            " each)"
+        )
         return Decision(before, now, held_out, how, (), before, reason)
     sample = np.random.default_rng(seed).permutation(fit_on)[:MAX_BOXES]
     learn = boxes.take(np.sort(sample))
@@ -178,13 +173,9 @@ def fit(boxes: ScaledBoxes, before: AnchorSpec, strides: Sequence[int], seed: in
         proposals.append(_judge("more", larger, held_out, strides, now, so_far, MIN_GAIN_OF_MORE))
     accepted = [item for item in proposals if item.accepted]
     if not accepted:
-        return Decision(
-            before, now, held_out, how, tuple(proposals), before, "kept: nothing better on held-out boxes"
-        )
+        return Decision(before, now, held_out, how, tuple(proposals), before, "kept: nothing better on held-out boxes")
     best = max(accepted, key=lambda item: (_score(item.held_out), -item.spec.per_location))
-    return Decision(
-        before, now, held_out, how, tuple(proposals), best.spec, f"changed ({best.kind}): {best.reason}"
-    )
+    return Decision(before, now, held_out, how, tuple(proposals), best.spec, f"changed ({best.kind}): {best.reason}")
 
 
 def _score(cover: Coverage) -> float:

@@ -51,9 +51,7 @@ def more(same: AnchorSpec, before: AnchorSpec) -> list[AnchorSpec]:
     return starts
 
 
-def search(
-    boxes: ScaledBoxes, strides: Sequence[int], starts: list[AnchorSpec], before: AnchorSpec
-) -> AnchorSpec:
+def search(boxes: ScaledBoxes, strides: Sequence[int], starts: list[AnchorSpec], before: AnchorSpec) -> AnchorSpec:
     """Coordinate descent in log space over the sizes of every level and the ratios they share, from the best start."""
     balance = 1 / np.sqrt(np.bincount(boxes.labels)[boxes.labels])
     weights = balance / balance.sum()
@@ -90,9 +88,7 @@ def _objective(best_iou: Floats, weights: Floats) -> float:
     return float(weights @ (covered + best_iou))
 
 
-def _descend(
-    spec: AnchorSpec, step: float, value: Callable[[AnchorSpec], float], before: AnchorSpec
-) -> AnchorSpec:
+def _descend(spec: AnchorSpec, step: float, value: Callable[[AnchorSpec], float], before: AnchorSpec) -> AnchorSpec:
     best, best_value = spec, value(spec)
     for _ in range(6):
         improved = False

@@ -27,7 +27,8 @@ Ints = npt.NDArray[np.int64]
 POSITIVE_IOU = 0.7
 """torchvision's `rpn_fg_iou_thresh`: below it an object gets its best anchor only by the low-quality rule."""
 FLOAT32 = 1e-6
-"""IoUs this close, relatively, and places this close, in strides, are the same to torchvision, which computes in float32."""
+"""IoUs this close, relatively, and places this close, in strides, are the same to torchvision, which computes in
+float32."""
 MIN_SIDE_PX = 1.0
 """Thinner boxes are not learnt from, so they need no anchor."""
 
@@ -72,10 +73,7 @@ class AnchorSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain lists, ready for JSON."""
-        return {
-            "sizes": [list(level) for level in self.sizes],
-            "ratios": [list(level) for level in self.ratios],
-        }
+        return {"sizes": [list(level) for level in self.sizes], "ratios": [list(level) for level in self.ratios]}
 
     def describe(self) -> str:
         """One line, for a person."""
@@ -215,8 +213,7 @@ def level_ious(boxes: ScaledBoxes, spec: AnchorSpec, strides: Sequence[int]) -> 
     """(N, L, A) IoU of every box with the best placed anchor of every level and shape."""
     if len(strides) != len(spec.sizes):
         raise ConfigError(
-            f"anchors for {len(spec.sizes)} levels, the pyramid has {len(strides)}",
-            remedy="give one tuple per level",
+            f"anchors for {len(spec.sizes)} levels, the pyramid has {len(strides)}", remedy="give one tuple per level"
         )
     result = np.empty((len(boxes), len(strides), spec.per_location))
     for level, stride in enumerate(strides):
@@ -320,8 +317,7 @@ def expand_rpn(state: dict[str, Tensor], old: AnchorSpec, new: AnchorSpec) -> di
     """
     if len(old.sizes) != len(new.sizes):
         raise ConfigError(
-            f"anchors for {len(new.sizes)} levels, the pyramid has {len(old.sizes)}",
-            remedy="give one tuple per level",
+            f"anchors for {len(new.sizes)} levels, the pyramid has {len(old.sizes)}", remedy="give one tuple per level"
         )
     rows = nearest_rows(old, new)
     logs = [np.log(old.shapes(level)[rows] / new.shapes(level)) for level in range(len(old.sizes))]
@@ -334,7 +330,8 @@ def expand_rpn(state: dict[str, Tensor], old: AnchorSpec, new: AnchorSpec) -> di
         width = 1 if part == "cls_logits" else 4
         if len(value) != width * old.per_location:
             raise CheckpointError(
-                f"tensor {key}: expected {width * old.per_location} rows for {old.per_location} anchors per location, found {len(value)}",
+                f"tensor {key}: expected {width * old.per_location} rows for {old.per_location} anchors per location,"
+                f" found {len(value)}",
                 remedy="name the anchors this source was trained with",
             )
         grouped = value.reshape(old.per_location, width, *value.shape[1:])[rows]

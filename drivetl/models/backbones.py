@@ -15,9 +15,7 @@ def mobilenet_v2_fpn(out_channels: int = 128) -> BackboneWithFPN:
     """MobileNetV2 with a five-level pyramid at strides 4, 8, 16, 32, 64."""
     features = mobilenet_v2(weights=None).features
     levels = {"3": "0", "6": "1", "13": "2", "18": "3"}
-    return BackboneWithFPN(
-        features, levels, [24, 32, 96, 1280], out_channels, extra_blocks=LastLevelMaxPool()
-    )
+    return BackboneWithFPN(features, levels, [24, 32, 96, 1280], out_channels, extra_blocks=LastLevelMaxPool())
 
 
 class Residual(nn.Module):
@@ -36,14 +34,13 @@ class Residual(nn.Module):
 class NoExtraLevel(ExtraFPNBlock):  # type: ignore[misc]
     """The pyramid ends where the body ends: `BackboneWithFPN` would add a pooled level otherwise."""
 
-    def forward(
-        self, results: list[Tensor], x: list[Tensor], names: list[str]
-    ) -> tuple[list[Tensor], list[str]]:
+    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         return results, names
 
 
 def tiny_fpn(out_channels: int = 48) -> BackboneWithFPN:
-    """A convolutional body with a four-level pyramid at strides 4, 8, 16, 32: learns from nothing in minutes on a CPU."""
+    """A convolutional body with a four-level pyramid at strides 4, 8, 16, 32: learns from nothing in minutes on a
+    CPU."""
     widths = (24, 40, 64, 96, 128)
     stages = [Conv2dNormActivation(3, widths[0], stride=2)]
     for before, after in pairwise(widths):

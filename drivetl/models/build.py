@@ -81,9 +81,7 @@ def _slim(
     anchors = AnchorGenerator(tuple((size,) for size in anchor_sizes), ((0.5, 1.0, 2.0),) * len(anchor_sizes))
     head = TwoMLPHead(backbone.out_channels * 7 * 7, width)
     predictor = FastRCNNPredictor(width, num_classes)
-    model: nn.Module = kind(
-        backbone, rpn_anchor_generator=anchors, box_head=head, box_predictor=predictor, **arguments
-    )
+    model: nn.Module = kind(backbone, rpn_anchor_generator=anchors, box_head=head, box_predictor=predictor, **arguments)
     return model
 
 
@@ -109,9 +107,7 @@ def _tiny(num_classes: int, **arguments: Any) -> nn.Module:
 
 def _resnet(name: str) -> Callable[..., nn.Module]:
     def build(num_classes: int, **arguments: Any) -> nn.Module:
-        backbone = resnet_fpn_backbone(
-            backbone_name=name, weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5
-        )
+        backbone = resnet_fpn_backbone(backbone_name=name, weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5)
         model: nn.Module = FasterRCNN(backbone, num_classes, **arguments)
         return model
 
@@ -163,19 +159,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         masks=True,
     ),
     "maskrcnn_mobilenet_v2_fpn": Architecture(
-        _mask_mobilenet_v2,
-        _MOBILENET_V2,
-        None,
-        MobileNet_V2_Weights.IMAGENET1K_V2,
-        depthwise=True,
-        masks=True,
+        _mask_mobilenet_v2, _MOBILENET_V2, None, MobileNet_V2_Weights.IMAGENET1K_V2, depthwise=True, masks=True
     ),
     "fasterrcnn_mobilenet_v2_lite_fpn": Architecture(
-        partial(_mobilenet_v2, channels=64),
-        _MOBILENET_V2,
-        None,
-        MobileNet_V2_Weights.IMAGENET1K_V2,
-        depthwise=True,
+        partial(_mobilenet_v2, channels=64), _MOBILENET_V2, None, MobileNet_V2_Weights.IMAGENET1K_V2, depthwise=True
     ),
     "maskrcnn_mobilenet_v2_lite_fpn": Architecture(
         partial(_mask_mobilenet_v2, channels=64),
@@ -257,14 +244,12 @@ def set_anchors(
     old: Any = model.rpn.anchor_generator  # type: ignore[union-attr]
     if len(sizes) != len(old.sizes) or len(ratios) != len(sizes):
         raise ConfigError(
-            f"anchors for {len(sizes)} levels, the pyramid has {len(old.sizes)}",
-            remedy="give one tuple per level",
+            f"anchors for {len(sizes)} levels, the pyramid has {len(old.sizes)}", remedy="give one tuple per level"
         )
     counts = [len(size) * len(ratio) for size, ratio in zip(sizes, ratios, strict=True)]
     if len(set(counts)) != 1:
         raise ConfigError(
-            f"anchors per location differ between levels ({counts})",
-            remedy="the RPN head is shared, make them equal",
+            f"anchors per location differ between levels ({counts})", remedy="the RPN head is shared, make them equal"
         )
     model.rpn.anchor_generator = AnchorGenerator(sizes, ratios)  # type: ignore[union-attr]
     if counts[0] != old.num_anchors_per_location()[0]:
@@ -278,26 +263,18 @@ def stage_parameters(model: nn.Module, arch: str) -> list[list[tuple[str, nn.Par
         tuple(f"backbone.body.{name}." for name in names) for names in ARCHITECTURES[arch].stages
     ]
     groups += [("backbone.fpn.",), ("rpn.", "roi_heads.")]
-    grouped = [
-        [(name, p) for name, p in model.named_parameters() if name.startswith(prefixes)]
-        for prefixes in groups
-    ]
+    grouped = [[(name, p) for name, p in model.named_parameters() if name.startswith(prefixes)] for prefixes in groups]
     missing = sum(1 for _ in model.parameters()) - sum(map(len, grouped))
     assert missing == 0, f"{missing} parameters of {arch} belong to no stage"
     return grouped
 
 
 def forward_uint8(
-    model: nn.Module,
-    images: list[Tensor],
-    device: torch.device,
-    targets: list[dict[str, Tensor]] | None = None,
+    model: nn.Module, images: list[Tensor], device: torch.device, targets: list[dict[str, Tensor]] | None = None
 ) -> Any:
     """Run a detector on (3, H, W) uint8 RGB tensors: bytes travel to the device, floats are made there."""
     floats = [image.to(device, non_blocking=True).float().div_(255.0) for image in images]
     if targets is None:
         return model(floats)
-    moved = [
-        {key: value.to(device, non_blocking=True) for key, value in target.items()} for target in targets
-    ]
+    moved = [{key: value.to(device, non_blocking=True) for key, value in target.items()} for target in targets]
     return model(floats, moved)

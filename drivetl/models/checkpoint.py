@@ -20,20 +20,11 @@ from drivetl.models.runtime import choose_device
 from drivetl.models.state_keys import State
 from drivetl.models.weights import load_strict, parse_safetensors, read_bytes
 
-_COUNTS = (
-    "min_size",
-    "max_size",
-    "proposals_train",
-    "proposals_test",
-    "rois_per_image",
-    "detections_per_image",
-)
+_COUNTS = ("min_size", "max_size", "proposals_train", "proposals_test", "rois_per_image", "detections_per_image")
 """Fields of ModelSpec that count something, or are a length in px."""
 
 
-def save_model(
-    folder: Path, state: State, spec: ModelSpec, relation: Mapping[str, Mapping[str, float]]
-) -> None:
+def save_model(folder: Path, state: State, spec: ModelSpec, relation: Mapping[str, Mapping[str, float]]) -> None:
     """Write `model.safetensors` and `model.json` into a folder, each atomically, the weights last."""
     about = {
         "format": 1,
@@ -67,11 +58,7 @@ def checkpoint_folder(run: Path, which: str) -> Path:
     for folder in (run / "checkpoints" / which, run):
         if (folder / "model.json").is_file() and (folder / "model.safetensors").is_file():
             return folder
-    what = (
-        "no such folder"
-        if not run.is_dir()
-        else f"no checkpoints/{which}/model.safetensors and model.json in it"
-    )
+    what = "no such folder" if not run.is_dir() else f"no checkpoints/{which}/model.safetensors and model.json in it"
     raise CheckpointError(f"{what}", remedy="name a run directory that finetune wrote", file=run)
 
 
@@ -128,9 +115,7 @@ def _spec_of(values: dict[str, Any]) -> ModelSpec:
 
 def _relation_of(values: Any) -> dict[str, dict[str, float]]:
     return {
-        str(name): {
-            str(parent): _positive(f"relation of {name}", weight) for parent, weight in parents.items()
-        }
+        str(name): {str(parent): _positive(f"relation of {name}", weight) for parent, weight in parents.items()}
         for name, parents in values.items()
     }
 
@@ -150,7 +135,5 @@ def read_manifest(run: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads(read_bytes(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(
-            f"not valid JSON ({error})", remedy="restore it or train again", file=path
-        ) from None
+        raise CheckpointError(f"not valid JSON ({error})", remedy="restore it or train again", file=path) from None
     return manifest if isinstance(manifest, dict) else None

@@ -35,9 +35,7 @@ def covered_share(boxes: Tensor, regions: Tensor) -> Tensor:
     if not len(boxes) or not len(regions):
         return boxes.new_zeros(len(boxes))
     best = boxes.new_zeros(len(boxes))
-    for (
-        region
-    ) in regions:  # one region at a time: (N, M) temporaries of 200,000 anchors cost more than the loop
+    for region in regions:  # one region at a time: (N, M) temporaries of 200,000 anchors cost more than the loop
         width = torch.minimum(boxes[:, 2], region[2]) - torch.maximum(boxes[:, 0], region[0])
         height = torch.minimum(boxes[:, 3], region[3]) - torch.maximum(boxes[:, 1], region[1])
         torch.maximum(best, width.clamp(min=0) * height.clamp(min=0), out=best)
@@ -81,18 +79,12 @@ class IgnoreAwareRPN(RegionProposalNetwork):  # type: ignore[misc]
         return spared, matched
 
     def compute_loss(
-        self,
-        objectness: Tensor,
-        pred_bbox_deltas: Tensor,
-        labels: list[Tensor],
-        regression_targets: list[Tensor],
+        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """torchvision's losses; 0 where an ignore region hides every anchor of the batch (a mean over none is NaN)."""
         if not any(bool((label >= BACKGROUND).any()) for label in labels):
             return nothing_learnt(objectness, pred_bbox_deltas)
-        losses: tuple[Tensor, Tensor] = super().compute_loss(
-            objectness, pred_bbox_deltas, labels, regression_targets
-        )
+        losses: tuple[Tensor, Tensor] = super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
         return losses
 
 
@@ -162,19 +154,14 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
     ) -> Tensor:
         """torchvision's mask loss over the positive proposals whose object has a mask; 0 when there is none."""
         chosen = [
-            torch.where((label > 0) & _has_mask(target)[index])[0]
-            if len(target["boxes"])
-            else index.new_empty(0)
+            torch.where((label > 0) & _has_mask(target)[index])[0] if len(target["boxes"]) else index.new_empty(0)
             for label, target, index in zip(labels, targets, matched, strict=True)
         ]
         boxes = [item[index] for item, index in zip(proposals, chosen, strict=True)]
         objects = [item[index] for item, index in zip(matched, chosen, strict=True)]
         pooled = self.mask_head(self.mask_roi_pool(features, boxes, image_shapes))
         logits = self.mask_predictor(pooled)
-        masks = [
-            item["masks"] if "masks" in item else logits.new_zeros((len(item["boxes"]), 1, 1))
-            for item in targets
-        ]
+        masks = [item["masks"] if "masks" in item else logits.new_zeros((len(item["boxes"]), 1, 1)) for item in targets]
         loss: Tensor = maskrcnn_loss(logits, boxes, masks, [item["labels"] for item in targets], objects)
         return loss
 
@@ -230,7 +217,8 @@ def roi_loss(
 
 
 def nothing_learnt(scores: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
-    """Two losses of 0 that every prediction is part of: its gradient is 0, and a group of processes waits for nobody."""
+    """Two losses of 0 that every prediction is part of: its gradient is 0, and a group of processes waits for
+    nobody."""
     return scores.sum() * 0, deltas.sum() * 0
 
 
@@ -252,9 +240,7 @@ def make_ignore_aware(model: nn.Module, threshold: float = 0.5) -> nn.Module:
     for name, (theirs, ours) in _OURS.items():
         part: Any = getattr(model, name, None)
         if not isinstance(part, ours) and type(part) is not theirs:
-            raise TypeError(
-                f"model.{name} is a {type(part).__name__}, expected torchvision's {theirs.__name__}"
-            )
+            raise TypeError(f"model.{name} is a {type(part).__name__}, expected torchvision's {theirs.__name__}")
     heads: Any = model.roi_heads
     if heads.has_keypoint():
         raise TypeError("keypoint heads are not supported")

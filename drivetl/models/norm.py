@@ -18,13 +18,12 @@ class FusedFrozenBatchNorm2d(FrozenBatchNorm2d):  # type: ignore[misc]
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
-        )
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
 def freeze_norm(module: nn.Module) -> nn.Module:
-    """Replace every BatchNorm2d / FrozenBatchNorm2d below `module` by the fused frozen one, in place; returns the root."""
+    """Replace every BatchNorm2d / FrozenBatchNorm2d below `module` by the fused frozen one, in place; returns the
+    root."""
     if isinstance(module, FusedFrozenBatchNorm2d):
         return module
     if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):

@@ -28,8 +28,7 @@ def choose_device(wanted: str) -> torch.device:
         raise ConfigError(f"device {wanted!r} is unknown", remedy="use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"device {wanted!r} is not there ({torch.cuda.device_count()} GPUs found)",
-            remedy="use auto or cpu",
+            f"device {wanted!r} is not there ({torch.cuda.device_count()} GPUs found)", remedy="use auto or cpu"
         )
     return device
 
@@ -55,9 +54,7 @@ def compile_backbone(model: nn.Module) -> str:
     """
     try:
         torch.compile(nn.ReLU())(torch.zeros(2))
-    except (
-        Exception
-    ) as error:  # inductor's failures share no base class: a missing compiler, header, or Triton
+    except Exception as error:  # inductor's failures share no base class: a missing compiler, header, or Triton
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return f"backbone not compiled: {reason} - install a C++ compiler, or leave runtime.compile false"
     model.get_submodule("backbone.body").compile(dynamic=True)

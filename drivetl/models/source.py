@@ -95,9 +95,7 @@ def _file_of(start: str) -> Path:
     path = Path(start).expanduser()
     if not path.is_file():
         raise CheckpointError(
-            "no such file or run",
-            remedy="model.start is coco, imagenet, none, a weights file or a run",
-            file=path,
+            "no such file or run", remedy="model.start is coco, imagenet, none, a weights file or a run", file=path
         )
     return path
 
@@ -149,9 +147,7 @@ def load_source_detector(start: str, target: ModelSpec, device: str, precision: 
         return load_detector(folder, "best", device, precision)
     source = read_source(start, target.arch)
     if source is None or source.categories is None:
-        raise ConfigError(
-            f"model.start {start} is no detector", remedy="name a run, coco, or a detector's weights"
-        )
+        raise ConfigError(f"model.start {start} is no detector", remedy="name a run, coco, or a detector's weights")
     spec = dataclasses.replace(
         target,
         arch=box_architecture(target.arch),
@@ -178,18 +174,14 @@ def _published(start: str, arch: str) -> Source:
         )
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(enum.url).name
     try:
-        state = (
-            enum.get_state_dict(progress=False, check_hash=True) if not file.is_file() else read_weights(file)
-        )
+        state = enum.get_state_dict(progress=False, check_hash=True) if not file.is_file() else read_weights(file)
     except OSError as error:
         raise CheckpointError(
             f"{start} weights of {arch} cannot be downloaded ({error})",
             remedy=f"put {file.name} into {file.parent}, or use --model.start none",
         ) from None
     except RuntimeError as error:
-        raise CheckpointError(
-            f"{error}", remedy="remove the damaged file and fetch it again", file=file
-        ) from None
+        raise CheckpointError(f"{error}", remedy="remove the damaged file and fetch it again", file=file) from None
     names = _category_names(enum) if start == "coco" else None
     manifest = published_manifest(start)
     return Source(modern_keys(state), names, augmentation=manifest, described=f"{start} weights")
@@ -206,23 +198,11 @@ def published_manifest(start: str) -> dict[str, Any]:
     looks = {"brightness": "exposure", "contrast": "low contrast", "color": "colour", "sharpness": "defocus"}
     families = {"geometric": geometric, "photometric": looks}
     transforms = [
-        {
-            "name": name,
-            "phenomenon": phenomenon,
-            "model": f"pil_{name}",
-            "family": family,
-            "range": {},
-            "p": 0.5,
-        }
+        {"name": name, "phenomenon": phenomenon, "model": f"pil_{name}", "family": family, "range": {}, "p": 0.5}
         for family, members in families.items()
         for name, phenomenon in members.items()
     ]
-    return {
-        "version": 1,
-        "preset": f"torchvision's {start} recipe",
-        "transforms": transforms,
-        "ancestors": [],
-    }
+    return {"version": 1, "preset": f"torchvision's {start} recipe", "transforms": transforms, "ancestors": []}
 
 
 def _category_names(enum: Any) -> tuple[str, ...]:

@@ -25,9 +25,7 @@ def modern_keys(state: State) -> State:
 def _modern(key: str) -> str:
     key = re.sub(r"(\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$", r"\1.0.\2", key)
     key = re.sub(r"(^|\.)(rpn\.head\.conv)\.(weight|bias)$", r"\1\2.0.0.\3", key)
-    return re.sub(
-        r"(\.mask_head)\.mask_fcn(\d+)\.(weight|bias)$", lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}", key
-    )
+    return re.sub(r"(\.mask_head)\.mask_fcn(\d+)\.(weight|bias)$", lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}", key)
 
 
 def without_counters(state: Mapping[str, Tensor]) -> State:

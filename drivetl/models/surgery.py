@@ -38,9 +38,7 @@ BACKGROUND = "__background__"
 NO_CLASS = "N/A"
 """How torchvision fills the ten unused slots of COCO's 91: rows that were only ever taught to stay silent."""
 
-_HEAD = re.compile(
-    r"(^|\.)(box_predictor\.(.*\.)?(cls_score|bbox_pred)|mask_predictor\.(.*\.)?mask_fcn_logits)\."
-)
+_HEAD = re.compile(r"(^|\.)(box_predictor\.(.*\.)?(cls_score|bbox_pred)|mask_predictor\.(.*\.)?mask_fcn_logits)\.")
 MASK_BRANCH = re.compile(r"(^|\.)roi_heads\.mask_")
 """A source without a mask branch may start a Mask R-CNN, and one with it a Faster R-CNN: said of every tensor."""
 
@@ -64,9 +62,7 @@ class ClassRow:
             return "no related class: mean of all"
         if self.status == "kept":
             return self.sources[0]
-        return " + ".join(
-            f"{weight:.3g} {name}" for weight, name in zip(self.weights, self.sources, strict=True)
-        )
+        return " + ".join(f"{weight:.3g} {name}" for weight, name in zip(self.weights, self.sources, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +155,8 @@ def plan(
     if not target_classes:
         raise ConfigError("the target has no classes", remedy="convert a dataset with at least one")
     if not any(name != NO_CLASS for name in names):
-        raise CheckpointError(
-            "the source has no classes", remedy="start from a detector, or use model.start imagenet"
-        )
-    ancestry = {
-        name: dict((source_relation or {}).get(name) or {name: 1.0}) for name in names if name != NO_CLASS
-    }
+        raise CheckpointError("the source has no classes", remedy="start from a detector, or use model.start imagenet")
+    ancestry = {name: dict((source_relation or {}).get(name) or {name: 1.0}) for name in names if name != NO_CLASS}
     vocabulary = set(ancestry) | {item for parents in ancestry.values() for item in parents} | _coco_names()
     rows = [ClassRow(BACKGROUND, "kept", (0,), (1.0,), (BACKGROUND,))]
     for name in target_classes:
@@ -214,8 +206,7 @@ def _check_known(name: str, wanted: dict[str, float], vocabulary: set[str]) -> N
             near = difflib.get_close_matches(fold(parent), folded, n=1)
             hint = f"did you mean {folded[near[0]]!r}?" if near else "name a class of the source"
             raise ConfigError(
-                f"class {name!r} grows out of {parent!r}, which neither the source nor COCO has",
-                remedy=f"{hint}",
+                f"class {name!r} grows out of {parent!r}, which neither the source nor COCO has", remedy=f"{hint}"
             )
 
 
@@ -254,16 +245,13 @@ def _rebuild(key: str, value: Tensor, plan: Plan) -> Tensor:
     expected = per_class * (len(plan.source_classes) + 1)
     if value.ndim == 0 or len(value) != expected:
         found = _shape(tuple(value.shape))
-        way_out = (
-            "use weights whose heads agree, and name their classes, one a line, in <weights file>.classes.txt"
-        )
+        way_out = "use weights whose heads agree, and name their classes, one a line, in <weights file>.classes.txt"
         if per_class == 4 and value.ndim and len(value) == 4:
             found += ", one box for all classes"
-            way_out = (
-                f"repeat the 4 rows {expected // 4} times, which detects the same, and save the weights again"
-            )
+            way_out = f"repeat the 4 rows {expected // 4} times, which detects the same, and save the weights again"
         raise CheckpointError(
-            f"tensor {key}: expected {expected} rows for {len(plan.source_classes)} classes and background, found {found}",
+            f"tensor {key}: expected {expected} rows for {len(plan.source_classes)} classes and background, found"
+            f" {found}",
             remedy=f"{way_out}",
         )
     grouped = value.reshape(-1, per_class, *value.shape[1:])
@@ -293,10 +281,7 @@ def load(model: nn.Module, state: State, plan: Plan, may_differ: Sequence[str] =
     without_masks = not any(MASK_BRANCH.search(key) for key in source)
     lines, fitting, misfits = [], {}, []
     for key in sorted(own.keys() | source.keys()):
-        shapes = (
-            tuple(source[key].shape) if key in source else None,
-            tuple(own[key].shape) if key in own else None,
-        )
+        shapes = (tuple(source[key].shape) if key in source else None, tuple(own[key].shape) if key in own else None)
         fate = _fate(key, own.get(key), built.get(key), tuple(may_differ), without_masks)
         if fate is None:
             misfits.append(key)

@@ -20,9 +20,7 @@ _DETECTOR = re.compile(r"(^|\.)(roi_heads|rpn|fpn)\.")
 
 def portable_state(model: nn.Module) -> State:
     """Weights on the CPU, contiguous, without batch counters: frozen and trained BatchNorm have the same keys."""
-    return {
-        key: value.detach().cpu().contiguous() for key, value in without_counters(model.state_dict()).items()
-    }
+    return {key: value.detach().cpu().contiguous() for key, value in without_counters(model.state_dict()).items()}
 
 
 def read_weights(path: Path) -> State:
@@ -41,9 +39,7 @@ def read_weights(path: Path) -> State:
             loaded = loaded[key]
     if not isinstance(loaded, dict) or not loaded:
         raise CheckpointError(
-            f"expected a dict of tensors, found {type(loaded).__name__}",
-            remedy="save model.state_dict()",
-            file=path,
+            f"expected a dict of tensors, found {type(loaded).__name__}", remedy="save model.state_dict()", file=path
         )
     for key, value in loaded.items():
         if not isinstance(value, Tensor):
@@ -73,14 +69,13 @@ def parse_safetensors(data: bytes, path: Path) -> State:
     try:
         state = dict(load_safetensors(data))
     except (SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"not a safetensors file ({error})", remedy="it may be cut off", file=path
-        ) from None
+        raise CheckpointError(f"not a safetensors file ({error})", remedy="it may be cut off", file=path) from None
     return _checked(state, path)
 
 
 def _checked(state: State, path: Path) -> State:
-    """The state, when all of it can be a model's weights. Raises CheckpointError that names the first tensor that cannot."""
+    """The state, when all of it can be a model's weights. Raises CheckpointError that names the first tensor that
+    cannot."""
     for key, value in without_counters(state).items():
         if not value.is_floating_point() or value.layout is not torch.strided or value.is_meta:
             kind = f"{value.dtype}, {value.layout}, {value.device}".replace("torch.", "")
@@ -121,9 +116,7 @@ def load_strict(model: nn.Module, state: State, where: Path) -> None:
         if key not in own or key not in state or own[key].shape != state[key].shape
     ]
     if wrong:
-        expected, found = (
-            tuple(part[wrong[0]].shape) if wrong[0] in part else "nothing" for part in (own, state)
-        )
+        expected, found = (tuple(part[wrong[0]].shape) if wrong[0] in part else "nothing" for part in (own, state))
         raise CheckpointError(
             f"{where}: tensor {wrong[0]}: expected {expected}, found {found}{and_more(wrong)}",
             remedy="use weights of this architecture",

@@ -18,31 +18,58 @@ _FAMILIES = ("weather", "lighting", "sensor", "common")
 def tiles(results: Document) -> list[dict[str, str]]:
     """The headline's numbers: a label, a number, its interval, what it is."""
     head, metric = results["headline"], results["metric"]
-    found = [{"label": f"clean {metric}", "value": texts.percent(results["clean"]["value"]["point"]),
-              "span": texts.span(results["clean"]["value"]), "note": texts.data_line(results)}]  # fmt: skip
+    found = [
+        {
+            "label": f"clean {metric}",
+            "value": texts.percent(results["clean"]["value"]["point"]),
+            "span": texts.span(results["clean"]["value"]),
+            "note": texts.data_line(results),
+        }
+    ]
     if not head["conditions"]:
         return found
     levels = " + ".join(head["levels"])
     found += [
-        {"label": head["label"], "value": texts.percent(head["mpc"]["point"]), "span": texts.span(head["mpc"]),
-         "note": f"mean {metric} over {head['n_cells']} cells, {levels}"},
-        {"label": "rPC", "value": f"{texts.percent(head['rpc']['point'], 0)} %", "span": texts.span(head["rpc"], 0),
-         "note": "of the clean value kept"},
-        {"label": "weakest", "value": texts.percent(head["worst"]), "span": "",
-         "note": texts.plain_name(head["worst_condition"] or "-")},
-    ]  # fmt: skip
-    real = [
-        row for row in results["slices"] if row["against_clean"] and not row["reference"] and not row["small"]
+        {
+            "label": head["label"],
+            "value": texts.percent(head["mpc"]["point"]),
+            "span": texts.span(head["mpc"]),
+            "note": f"mean {metric} over {head['n_cells']} cells, {levels}",
+        },
+        {
+            "label": "rPC",
+            "value": f"{texts.percent(head['rpc']['point'], 0)} %",
+            "span": texts.span(head["rpc"], 0),
+            "note": "of the clean value kept",
+        },
+        {
+            "label": "weakest",
+            "value": texts.percent(head["worst"]),
+            "span": "",
+            "note": texts.plain_name(head["worst_condition"] or "-"),
+        },
     ]
+    real = [row for row in results["slices"] if row["against_clean"] and not row["reference"] and not row["small"]]
     known = [row for row in real if row["kept"]["point"] is not None]
     if known:
         row = min(known, key=lambda one: float(one["kept"]["point"]))
-        found.append({"label": f"real {texts.plain_name(row['value'])} (L4)", "value": f"{texts.percent(row['kept']['point'], 0)} %",
-                      "span": texts.span(row["kept"], 0), "note": f"of the clean value kept, {row['images']} images"})  # fmt: skip
+        found.append(
+            {
+                "label": f"real {texts.plain_name(row['value'])} (L4)",
+                "value": f"{texts.percent(row['kept']['point'], 0)} %",
+                "span": texts.span(row["kept"], 0),
+                "note": f"of the clean value kept, {row['images']} images",
+            }
+        )
     if head.get("delta"):
-        found.append({"label": f"against {results['baseline']['name']}", "value": texts.signed(head["delta"]["point"]),
-                      "span": texts.signed_span(head["delta"]),
-                      "note": f"{head['label']}, p {texts.p_value(head['delta']['p'])}"})  # fmt: skip
+        found.append(
+            {
+                "label": f"against {results['baseline']['name']}",
+                "value": texts.signed(head["delta"]["point"]),
+                "span": texts.signed_span(head["delta"]),
+                "note": f"{head['label']}, p {texts.p_value(head['delta']['p'])}",
+            }
+        )
     return found
 
 
@@ -50,22 +77,14 @@ def ordered(results: Document) -> list[Document]:
     """Conditions by family, the weakest first."""
     return sorted(
         results["conditions"],
-        key=lambda row: (
-            _FAMILIES.index(row["family"]),
-            row["mean"]["point"] is None,
-            row["mean"]["point"] or 0.0,
-        ),
+        key=lambda row: (_FAMILIES.index(row["family"]), row["mean"]["point"] is None, row["mean"]["point"] or 0.0),
     )
 
 
 def heat_groups(results: Document) -> list[tuple[str, list[dict[str, Any]]]]:
     """(family, rows): one row per condition with its cells, their colour, and the mean."""
     rows = _heat_rows(results)
-    return [
-        (family, mine)
-        for family in _FAMILIES
-        if (mine := [one for one in rows if one["row"]["family"] == family])
-    ]
+    return [(family, mine) for family in _FAMILIES if (mine := [one for one in rows if one["row"]["family"] == family])]
 
 
 def _heat_rows(results: Document) -> list[dict[str, Any]]:
@@ -74,12 +93,16 @@ def _heat_rows(results: Document) -> list[dict[str, Any]]:
     rows = []
     for row in ordered(results):
         shown = [cells[row["name"], severity] for severity in results["protocol"]["severities"]]
-        rows.append({
-            "row": row,
-            "cells": [{"cell": cell, "axis": texts.amount(cell["axis"]), **heat(cell["value"]["point"], clean)}
-                      for cell in shown],
-            "mean": heat(row["mean"]["point"], clean),
-        })  # fmt: skip
+        rows.append(
+            {
+                "row": row,
+                "cells": [
+                    {"cell": cell, "axis": texts.amount(cell["axis"]), **heat(cell["value"]["point"], clean)}
+                    for cell in shown
+                ],
+                "mean": heat(row["mean"]["point"], clean),
+            }
+        )
     return rows
 
 
@@ -88,10 +111,7 @@ def heat(value: float | None, clean: float | None) -> dict[str, str]:
     if value is None or not clean:
         return {"tone": "none", "mix": "0%"}
     share = min(1.0, max(0.0, value / clean))
-    return {
-        "tone": "low" if share < 0.5 else "high",
-        "mix": f"{200 * share - (100 if share >= 0.5 else 0):.0f}%",
-    }
+    return {"tone": "low" if share < 0.5 else "high", "mix": f"{200 * share - (100 if share >= 0.5 else 0):.0f}%"}
 
 
 def condition_curves(results: Document) -> list[dict[str, Any]]:
@@ -101,10 +121,12 @@ def condition_curves(results: Document) -> list[dict[str, Any]]:
     tops = [100 * (cell["value"]["high"] or cell["value"]["point"] or 0.0) for cell in results["cells"]]
     y_max = max([100 * clean, *tops, 10.0]) * 1.06
     return [
-        {"row": row, "plot": _curve([cells[row["name"], one] for one in results["protocol"]["severities"]],
-                                    row, results, y_max)}
+        {
+            "row": row,
+            "plot": _curve([cells[row["name"], one] for one in results["protocol"]["severities"]], row, results, y_max),
+        }
         for row in ordered(results)
-    ]  # fmt: skip
+    ]
 
 
 def _curve(cells: list[Document], row: Document, results: Document, y_max: float) -> Markup:
@@ -119,20 +141,26 @@ def _curve(cells: list[Document], row: Document, results: Document, y_max: float
         Series(
             results["run"]["name"],
             [(x, _hundred(cell["value"]["point"])) for x, cell in zip(xs, cells, strict=True)],
-            [(x, _hundred(cell["value"]["low"]), _hundred(cell["value"]["high"]))
-             for x, cell in zip(xs, cells, strict=True)],
+            [
+                (x, _hundred(cell["value"]["low"]), _hundred(cell["value"]["high"]))
+                for x, cell in zip(xs, cells, strict=True)
+            ],
             notes,
         )
-    ]  # fmt: skip
+    ]
     if results["baseline"] is not None:
         points = [(x, _hundred(cell["baseline"]["point"])) for x, cell in zip(xs, cells, strict=True)]
         series.append(Series(results["baseline"]["name"], points))
     label = f"{texts.plain_name(row['name'])}: " + "; ".join(notes)
     unit = texts.axis_name(row) + (", log" if logarithmic else "")
     return line_chart(
-        series, label=label, x_label=unit, x_ticks=[(x, texts.amount(value)) for x, value in zip(xs, axis, strict=True)],
-        y_max=y_max, reference=(_hundred(results["clean"]["value"]["point"]), "clean"),
-    )  # fmt: skip
+        series,
+        label=label,
+        x_label=unit,
+        x_ticks=[(x, texts.amount(value)) for x, value in zip(xs, axis, strict=True)],
+        y_max=y_max,
+        reference=(_hundred(results["clean"]["value"]["point"]), "clean"),
+    )
 
 
 def _hundred(value: float | None) -> float:
@@ -157,12 +185,21 @@ def forest(results: Document) -> dict[str, Any]:
         low, high = (one["point"] if one[end] is None else one[end] for end in ("low", "high"))
         if one["point"] is None:
             continue
-        bars.append({
-            "name": name, "level": level, "left": f"{place(low):.2f}%", "width": f"{place(high) - place(low):.2f}%",
-            "dot": f"{place(one['point']):.2f}%", "text": texts.signed(one["point"]), "span": texts.signed_span(one),
-            "p": texts.p_value(one.get("p_holm", one["p"])), "decided": texts.decided(one),
-            "better": one["point"] > 0, "total": not level,
-        })  # fmt: skip
+        bars.append(
+            {
+                "name": name,
+                "level": level,
+                "left": f"{place(low):.2f}%",
+                "width": f"{place(high) - place(low):.2f}%",
+                "dot": f"{place(one['point']):.2f}%",
+                "text": texts.signed(one["point"]),
+                "span": texts.signed_span(one),
+                "p": texts.p_value(one.get("p_holm", one["p"])),
+                "decided": texts.decided(one),
+                "better": one["point"] > 0,
+                "total": not level,
+            }
+        )
     return {"bars": bars, "reach": texts.percent(reach)}
 
 
@@ -175,12 +212,19 @@ def class_rows(results: Document) -> list[dict[str, Any]]:
         clean, under = row["clean"][key], row["held_out"][key]
         if row["by"] == "size" and clean is None:
             continue
-        rows.append({
-            "by": row["by"], "group": row["group"], "n_gt": None if row.get("n_gt") is None else int(row["n_gt"]), "metric": key,
-            "clean": texts.percent(clean), "under": texts.percent(under),
-            "kept": "-" if not clean or under is None else f"{100 * under / clean:.0f} %",
-            "clean_width": f"{100 * (clean or 0.0):.1f}%", "under_width": f"{100 * (under or 0.0):.1f}%",
-        })  # fmt: skip
+        rows.append(
+            {
+                "by": row["by"],
+                "group": row["group"],
+                "n_gt": None if row.get("n_gt") is None else int(row["n_gt"]),
+                "metric": key,
+                "clean": texts.percent(clean),
+                "under": texts.percent(under),
+                "kept": "-" if not clean or under is None else f"{100 * under / clean:.0f} %",
+                "clean_width": f"{100 * (clean or 0.0):.1f}%",
+                "under_width": f"{100 * (under or 0.0):.1f}%",
+            }
+        )
     return rows
 
 
@@ -192,17 +236,26 @@ def road_rows(results: Document) -> dict[str, Any]:
     rows = []
     for row in ordered(results):
         cell = cells[row["name"], severity]
-        rows.append({
-            "row": row, "half": texts.half_recall(row["half_recall"]), "axis": texts.parameter(row["half_recall"]),
-            "recall": texts.with_span(cell["recall"], 0), "survival": texts.with_span(cell["survival"], 0),
-            "false": f"{cell['false_alarms_per_image']:.2f}",
-            "missed": [texts.percent(one["missed"].get(f"{row['name']}/{severity}"), 0) for one in road["in_path"]],
-        })  # fmt: skip
+        rows.append(
+            {
+                "row": row,
+                "half": texts.half_recall(row["half_recall"]),
+                "axis": texts.parameter(row["half_recall"]),
+                "recall": texts.with_span(cell["recall"], 0),
+                "survival": texts.with_span(cell["survival"], 0),
+                "false": f"{cell['false_alarms_per_image']:.2f}",
+                "missed": [texts.percent(one["missed"].get(f"{row['name']}/{severity}"), 0) for one in road["in_path"]],
+            }
+        )
     return {
-        "severity": severity, "rows": rows, "in_path": road["in_path"], "groups": [[one for one in road["fragile_groups"] if one["by"] == kind] for kind in ("class", "height")],
-        "objects": road["fragile_objects"], "clean_recall": texts.with_span(results["clean"]["recall"], 0),
+        "severity": severity,
+        "rows": rows,
+        "in_path": road["in_path"],
+        "groups": [[one for one in road["fragile_groups"] if one["by"] == kind] for kind in ("class", "height")],
+        "objects": road["fragile_objects"],
+        "clean_recall": texts.with_span(results["clean"]["recall"], 0),
         "clean_false": f"{results['clean']['false_alarms_per_image']:.2f}",
-    }  # fmt: skip
+    }
 
 
 def _depth_fact(data: Document) -> str:
@@ -224,12 +277,23 @@ def provenance(results: Document) -> list[tuple[str, str]]:
         ("baseline", f"{base['name']}, weights {base['weights']}" if base else "none"),
         ("data", f"{texts.data_line(results)}; images {data['hash']}"),
         ("depth", _depth_fact(data)),
-        ("conditions", f"protocol version {protocol['version']}, severities {', '.join(map(str, protocol['severities']))}"),
+        (
+            "conditions",
+            f"protocol version {protocol['version']}, severities {', '.join(map(str, protocol['severities']))}",
+        ),
         ("statistics", f"{protocol['draws']} bootstrap draws over {data['drives']} drives, seed {protocol['seed']}"),
         ("time", texts.timing_line(timing)),
         ("schema", results["schema"]),
-    ]  # fmt: skip
+    ]
     if protocol["budget_s"] is not None:
-        facts.insert(6, ("budget", f"{protocol['budget_s']:.0f} s: {data['images']} of {data['images_requested']} images, "
-                                   "spread over the drives, the same for all cells"))  # fmt: skip
+        facts.insert(
+            6,
+            (
+                "budget",
+                (
+                    f"{protocol['budget_s']:.0f} s: {data['images']} of {data['images_requested']} images, "
+                    "spread over the drives, the same for all cells"
+                ),
+            ),
+        )
     return facts

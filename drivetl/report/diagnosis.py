@@ -42,8 +42,7 @@ def diagnosis_rows(results: Document) -> dict[str, Any]:
         "floor": cells[0]["calibration"]["score_floor"],
         "matching": cells[0]["calibration"]["matching"],
         "classes": [
-            {"name": name, "cells": [_operating(cell, name) for cell in cells]}
-            for name in cells[0]["operating"]
+            {"name": name, "cells": [_operating(cell, name) for cell in cells]} for name in cells[0]["operating"]
         ],
         "rates": [one["false_per_image"] for one in cells[0]["recall_at"]],
     }
@@ -92,9 +91,14 @@ def _reliability(cells: Sequence[Document], names: Sequence[str]) -> Any:
     series.append(Series("scores that mean what they say", [(0.0, 0.0), (100.0, 100.0)]))
     label = "; ".join(note for one in series for note in one.notes)
     return line_chart(
-        series, label=label, x_label="score, %; upright: share that is right, %",
-        x_ticks=[(float(x), str(x)) for x in (0, 25, 50, 75, 100)], y_max=100.0, width=420, height=260,
-    )  # fmt: skip
+        series,
+        label=label,
+        x_label="score, %; upright: share that is right, %",
+        x_ticks=[(float(x), str(x)) for x in (0, 25, 50, 75, 100)],
+        y_max=100.0,
+        width=420,
+        height=260,
+    )
 
 
 def _operating(cell: Document, name: str) -> dict[str, Any]:

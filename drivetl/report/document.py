@@ -17,14 +17,13 @@ from drivetl.robustness.run import Swept
 
 
 def write_document(swept: Swept, results: dict[str, Any], folder: Path) -> None:
-    """Draw the gallery and write every file of the report into an empty folder; `results` gets `gallery` and `forgetting`."""
+    """Draw the gallery and write every file of the report into an empty folder; `results` gets `gallery` and
+    `forgetting`."""
     pictures = folder / "pictures"
     pictures.mkdir()
     results["gallery"] = make_gallery(swept, results, pictures)
     results["forgetting"] = read_forgetting(swept.detectors["run"].run)
-    write_atomically(
-        folder / "results.json", orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
-    )
+    write_atomically(folder / "results.json", orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
     write_atomically(folder / "cells.csv", texts.cells_csv(results))
     write_atomically(folder / "summary.md", texts.summary_md(results))
     page = build_report(results, pictures=pictures, extra_sections=forgetting_sections(results))

@@ -43,8 +43,7 @@ def make_gallery(swept: Swept, document: Mapping[str, Any], folder: Path) -> dic
     """
     artist = _Artist(swept, document, folder)
     worst = [
-        _Shot(row["image_id"], (row["condition"], row["severity"]))
-        for row in document["road"]["worst_frames"][:6]
+        _Shot(row["image_id"], (row["condition"], row["severity"])) for row in document["road"]["worst_frames"][:6]
     ]
     shots = _shots(swept, document, artist)
     rows = {shot: artist.draw(shot) for shot in track(list(dict.fromkeys([*shots, *worst])), "pictures")}
@@ -110,13 +109,23 @@ class _Artist:
         alarm = (store.scores >= self.thresholds[store.category]) & ~tp & ~ignored & (store.image == place)
         here = (truth.image == place) & ~truth.crowd
         groups: Sequence[tuple[str, Floats, Sequence[int], Colour, bool]] = [
-            ("missed", truth.boxes_xywh[here & ~found & ~self.found_clean],
-             truth.category[here & ~found & ~self.found_clean].tolist(), MISSED, True),
+            (
+                "missed",
+                truth.boxes_xywh[here & ~found & ~self.found_clean],
+                truth.category[here & ~found & ~self.found_clean].tolist(),
+                MISSED,
+                True,
+            ),
             ("false", store.boxes_xywh[alarm], store.category[alarm].tolist(), FALSE, False),
             ("found", truth.boxes_xywh[here & found], truth.category[here & found].tolist(), FOUND, False),
-            ("lost", truth.boxes_xywh[here & ~found & self.found_clean],
-             truth.category[here & ~found & self.found_clean].tolist(), LOST, True),
-        ]  # fmt: skip
+            (
+                "lost",
+                truth.boxes_xywh[here & ~found & self.found_clean],
+                truth.category[here & ~found & self.found_clean].tolist(),
+                LOST,
+                True,
+            ),
+        ]
         picture, counts = resize_to_width(image, WIDTH_PX), {}
         for kind, boxes, labels, colour, dashed in groups:
             counts[kind] = len(boxes)
@@ -124,10 +133,14 @@ class _Artist:
             corners[:, 2:] += corners[:, :2]
             for grown in (0.0, 1.0):  # two pixels of line: the page shows the picture at half its size
                 picture = draw_objects(
-                    picture, corners * (WIDTH_PX / image.shape[1]) + np.array([-grown, -grown, grown, grown]),
-                    [label + 1 for label in labels], colours=[colour] * len(labels), categories=truth.categories,
-                    dashed=dashed, show_labels=False,
-                )  # fmt: skip
+                    picture,
+                    corners * (WIDTH_PX / image.shape[1]) + np.array([-grown, -grown, grown, grown]),
+                    [label + 1 for label in labels],
+                    colours=[colour] * len(labels),
+                    categories=truth.categories,
+                    dashed=dashed,
+                    show_labels=False,
+                )
         return picture, counts
 
 
@@ -135,9 +148,7 @@ def _shots(swept: Swept, document: Mapping[str, Any], artist: _Artist) -> list[_
     """The conditions that cost most, each in the frame that loses most of those not shown yet."""
     severity = document["road"]["severity_shown"]
     names = document["headline"]["conditions"] or swept.conditions
-    value = {
-        row["condition"]: row["value"]["point"] for row in document["cells"] if row["severity"] == severity
-    }
+    value = {row["condition"]: row["value"]["point"] for row in document["cells"] if row["severity"] == severity}
     names = sorted(names, key=lambda name: (value[name] is None, value[name] or 0.0, name))[:ROWS]
     shots: list[_Shot] = []
     used: set[int] = set()

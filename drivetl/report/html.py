@@ -36,11 +36,7 @@ class Section:
 
 
 def build_report(
-    results: Mapping[str, Any],
-    *,
-    pictures: Path | None = None,
-    extra_sections: Sequence[Section] = (),
-    title: str = "",
+    results: Mapping[str, Any], *, pictures: Path | None = None, extra_sections: Sequence[Section] = (), title: str = ""
 ) -> str:
     """The page of a results document (see schema.md). Extra sections stand right under the verdict.
 
@@ -57,7 +53,7 @@ def build_report(
         sections=sections,
         tiles=charts.tiles(results),
         style=Markup(read_template("style.css")),  # noqa: S704 - a file of this package
-    )  # fmt: skip
+    )
 
 
 def check_schema(results: Mapping[str, Any], file: Path | None = None) -> None:
@@ -74,65 +70,124 @@ def check_schema(results: Mapping[str, Any], file: Path | None = None) -> None:
 def _sections(results: Mapping[str, Any], pictures: Path | None) -> list[Section]:
     gallery = _load_gallery(results, pictures)
     found = [
-        _section(results, "heatmap", "Every condition at every severity",
-                 "Each cell: the value, its 95 % interval, and the condition's physical measure. Colour is the share of "
-                 "the clean value that is kept.", groups=charts.heat_groups(results)),
-        _section(results, "curves", "In physical units",
-                 "The same numbers against what one can measure on the road. The dashed line is the clean value.",
-                 curves=charts.condition_curves(results)),
-    ]  # fmt: skip
+        _section(
+            results,
+            "heatmap",
+            "Every condition at every severity",
+            "Each cell: the value, its 95 % interval, and the condition's physical measure. Colour is the share of "
+            "the clean value that is kept.",
+            groups=charts.heat_groups(results),
+        ),
+        _section(
+            results,
+            "curves",
+            "In physical units",
+            "The same numbers against what one can measure on the road. The dashed line is the clean value.",
+            curves=charts.condition_curves(results),
+        ),
+    ]
     if results["baseline"] is not None:
         found.append(
-            _section(results, "forest", f"Against {results['baseline']['name']}",
-                     "The difference of the means over severities on the same pictures. p is a paired permutation test "
-                     "over drives, adjusted for the number of conditions (Holm).", forest=charts.forest(results))
-        )  # fmt: skip
+            _section(
+                results,
+                "forest",
+                f"Against {results['baseline']['name']}",
+                "The difference of the means over severities on the same pictures. p is a paired permutation test "
+                "over drives, adjusted for the number of conditions (Holm).",
+                forest=charts.forest(results),
+            )
+        )
     if results["slices"]:
         found.append(
-            _section(results, "slices", "Real conditions (L4)",
-                     "Images as they were taken, by what the data says of them. Drops are measured at the class and "
-                     "size mix of the clean slice, so that other traffic counts for nothing. Grey: too small to "
-                     "decide on.", rows=results["slices"], real=agreement.real_rows(results))
-        )  # fmt: skip
+            _section(
+                results,
+                "slices",
+                "Real conditions (L4)",
+                "Images as they were taken, by what the data says of them. Drops are measured at the class and "
+                "size mix of the clean slice, so that other traffic counts for nothing. Grey: too small to "
+                "decide on.",
+                rows=results["slices"],
+                real=agreement.real_rows(results),
+            )
+        )
     found.append(
-        _section(results, "classes", "By class and by size",
-                 "Clean, and the mean over the held-out cells.", rows=charts.class_rows(results))
-    )  # fmt: skip
+        _section(
+            results,
+            "classes",
+            "By class and by size",
+            "Clean, and the mean over the held-out cells.",
+            rows=charts.class_rows(results),
+        )
+    )
     found.append(
-        _section(results, "road", "On the road",
-                 "Thresholds are frozen where F1 is best on clean images. Survival: of the objects found there, the "
-                 "share still found.", road=charts.road_rows(results))
-    )  # fmt: skip
+        _section(
+            results,
+            "road",
+            "On the road",
+            "Thresholds are frozen where F1 is best on clean images. Survival: of the objects found there, the "
+            "share still found.",
+            road=charts.road_rows(results),
+        )
+    )
     found.append(
-        _section(results, "diagnosis", "Which mistakes, and how sure",
-                 "The clean images beside the worst held-out condition. An error's bar is what AP50 would gain if that "
-                 "kind alone were mended (TIDE).", diagnosis=diagnosis.diagnosis_rows(results))
-    )  # fmt: skip
+        _section(
+            results,
+            "diagnosis",
+            "Which mistakes, and how sure",
+            "The clean images beside the worst held-out condition. An error's bar is what AP50 would gain if that "
+            "kind alone were mended (TIDE).",
+            diagnosis=diagnosis.diagnosis_rows(results),
+        )
+    )
     if results.get("kitti"):
         found.append(
-            _section(results, "kitti", "By KITTI's rules",
-                     "Official AP at 40 recall positions in percent; car at IoU 0.7, the others at 0.5.",
-                     rows=diagnosis.kitti_rows(results))
-        )  # fmt: skip
+            _section(
+                results,
+                "kitti",
+                "By KITTI's rules",
+                "Official AP at 40 recall positions in percent; car at IoU 0.7, the others at 0.5.",
+                rows=diagnosis.kitti_rows(results),
+            )
+        )
     if gallery["conditions"]:
         found.append(
-            _section(results, "gallery", "What it looks like",
-                     "The conditions that cost most, each in the frame that loses most.", rows=gallery["conditions"])
-        )  # fmt: skip
+            _section(
+                results,
+                "gallery",
+                "What it looks like",
+                "The conditions that cost most, each in the frame that loses most.",
+                rows=gallery["conditions"],
+            )
+        )
     if gallery["worst"]:
         found.append(
-            _section(results, "worst", "Worst frames",
-                     "Frames that lose most of what was found on the clean image.", rows=gallery["worst"])
-        )  # fmt: skip
+            _section(
+                results,
+                "worst",
+                "Worst frames",
+                "Frames that lose most of what was found on the clean image.",
+                rows=gallery["worst"],
+            )
+        )
     found.append(
-        _section(results, "heldout", "What was held out, and why",
-                 "Levels follow from the augmentation manifests of the run and its ancestors. The headline is over "
-                 "L2 and L3.", meaning=MEANING)
-    )  # fmt: skip
+        _section(
+            results,
+            "heldout",
+            "What was held out, and why",
+            "Levels follow from the augmentation manifests of the run and its ancestors. The headline is over "
+            "L2 and L3.",
+            meaning=MEANING,
+        )
+    )
     found.append(
-        _section(results, "provenance", "Provenance", "What it takes to get the same numbers.",
-                 facts=charts.provenance(results))
-    )  # fmt: skip
+        _section(
+            results,
+            "provenance",
+            "Provenance",
+            "What it takes to get the same numbers.",
+            facts=charts.provenance(results),
+        )
+    )
     return found
 
 
@@ -150,8 +205,10 @@ def learning_curves_section(
 ) -> Section:
     """A section that plots learning curves: name -> [(steps or images, AP50 in 0..1, None where not measured)]."""
     known = {name: [(x, y) for x, y in points if y is not None] for name, points in curves.items()}
-    series = [Series(name, [(x, 100 * y) for x, y in points], notes=[f"{name}: {100 * y:.1f} at {x:g}" for x, y in points])
-              for name, points in known.items()]  # fmt: skip
+    series = [
+        Series(name, [(x, 100 * y) for x, y in points], notes=[f"{name}: {100 * y:.1f} at {x:g}" for x, y in points])
+        for name, points in known.items()
+    ]
     xs = [x for points in known.values() for x, _ in points]
     highest = max([y for one in series for _, y in one.points], default=1.0)
     last = {name: points[-1][1] for name, points in known.items() if points}
@@ -160,12 +217,17 @@ def learning_curves_section(
         Markup('<div class="only-{}">{}</div>').format(
             kind,
             line_chart(
-                series, label=label, x_label=x_label, y_max=max(10.0, 1.08 * highest), width=width, height=height,
+                series,
+                label=label,
+                x_label=x_label,
+                y_max=max(10.0, 1.08 * highest),
+                width=width,
+                height=height,
                 x_ticks=[(x, f"{x:g}") for x in ticks(max(xs, default=1.0), 5)],
             ),
         )
         for kind, width, height in (("wide", 720, 290), ("narrow", 340, 220))
-    ]  # fmt: skip
+    ]
     ends = Markup(" ").join(
         Markup("<span><b>{:.1f}</b> {}</span>").format(100 * value, name) for name, value in last.items()
     )
@@ -189,9 +251,7 @@ def _data_uri(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError:
-        raise DataError(
-            "picture of the report is missing", remedy="make the report again", file=path
-        ) from None
+        raise DataError("picture of the report is missing", remedy="make the report again", file=path) from None
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 

@@ -32,9 +32,7 @@ def with_span(interval: Document, digits: int = 1) -> str:
 
 def cost(interval: Document) -> str:
     """What a condition takes away, which may be less than nothing: `10.7 (−13.0 to 15.4)`."""
-    inside = (
-        "" if interval.get("low") is None else f" ({percent(interval['low'])} to {percent(interval['high'])})"
-    )
+    inside = "" if interval.get("low") is None else f" ({percent(interval['low'])} to {percent(interval['high'])})"
     return f"{percent(interval['point'])}{inside}".replace("-", "−") if interval["point"] is not None else "-"
 
 
@@ -79,7 +77,10 @@ def verdict(results: Document) -> tuple[str, str]:
         )
     if not clean:
         return (
-            f"{run} {'finds nothing' if clean == 0 else 'could not be measured'} on the clean images ({metric} {percent(clean)}).",
+            (
+                f"{run} {'finds nothing' if clean == 0 else 'could not be measured'} on the clean images ({metric}"
+                f" {percent(clean)})."
+            ),
             "How much of it a condition takes away cannot be said: check that data and run belong together.",
         )
     what = (
@@ -96,7 +97,9 @@ def verdict(results: Document) -> tuple[str, str]:
 
 def _weakest(results: Document) -> str:
     head = results["headline"]
-    text = f"It is weakest in {plain_name(head['worst_condition'] or '?')} ({results['metric']} {percent(head['worst'])})"
+    text = (
+        f"It is weakest in {plain_name(head['worst_condition'] or '?')} ({results['metric']} {percent(head['worst'])})"
+    )
     for row in results["conditions"]:
         half = row["half_recall"]
         if row["name"] in head["conditions"] and row["name"] == head["worst_condition"]:
@@ -150,7 +153,10 @@ def _comparison(results: Document) -> str:
     name = results["baseline"]["name"]
     if decided(delta):
         word = "better" if delta["point"] > 0 else "worse"
-        return f"; it is {word} than {name} by {percent(abs(delta['point']))} ({signed_span(delta)}, p {p_value(delta['p'])})"
+        return (
+            f"; it is {word} than {name} by {percent(abs(delta['point']))} ({signed_span(delta)}, p"
+            f" {p_value(delta['p'])})"
+        )
     return (
         f"; no difference to {name} can be told ({signed_span(delta)}, p {p_value(delta['p'])}; "
         f"{percent(delta['mde'])} could be seen)"
@@ -236,9 +242,16 @@ def summary_md(results: Document) -> str:
     if head["conditions"]:
         label = f"{head['label']} ({' + '.join(head['levels'])}, {len(head['conditions'])} conditions)"
         lines += [
-            f"| {label} | {with_span(head['mpc'])} |" + (f" {with_span(head['baseline']['mpc'])} | {signed(head['delta']['point'])}, p {p_value(head['delta']['p'])} |" if against else ""),
-            f"| rPC, % | {with_span(head['rpc'])} |" + (f" {with_span(head['baseline']['rpc'])} | {signed(head['delta_rpc']['point'])} |" if against else ""),
-        ]  # fmt: skip
+            f"| {label} | {with_span(head['mpc'])} |"
+            + (
+                f" {with_span(head['baseline']['mpc'])} | {signed(head['delta']['point'])}, p"
+                f" {p_value(head['delta']['p'])} |"
+                if against
+                else ""
+            ),
+            f"| rPC, % | {with_span(head['rpc'])} |"
+            + (f" {with_span(head['baseline']['rpc'])} | {signed(head['delta_rpc']['point'])} |" if against else ""),
+        ]
     severities = results["protocol"]["severities"]
     lines += ["", "| condition | level | " + " | ".join(f"s{one}" for one in severities) + " | mean |"]
     lines.append("|---|---|" + "---|" * (len(severities) + 1))
@@ -266,9 +279,7 @@ def _real_lines(results: Document) -> list[str]:
         name += " (too small)" if row["small"] else ""
         drop, kept = ("-", "-") if row["reference"] else (cost(row["drop"]), with_span(row["kept"], 0))
         mixed = with_span(row["performance_standardised"])
-        lines.append(
-            f"| {name} | {row['images']} | {with_span(row['performance'])} | {mixed} | {drop} | {kept} |"
-        )
+        lines.append(f"| {name} | {row['images']} | {with_span(row['performance'])} | {mixed} | {drop} | {kept} |")
     sentences = agreement_lines(results)
     lines += ["", *(f"- {line}" for line in sentences)] if sentences else []
     note = results["real"]["note"]
@@ -289,10 +300,31 @@ def _kitti_lines(results: Document) -> list[str]:
 def cells_csv(results: Document) -> str:
     """One row per cell, the clean one first; an empty field is a number that could not be measured."""
     columns = [
-        "condition", "severity", "level", "parameter", "axis", "unit", "metric", "value", "low", "high",
-        "AP", "AP50", "AP75", "APs", "APm", "APl", "recall", "survival", "false_alarms_per_image", "images",
-        "baseline", "delta", "delta_low", "delta_high",
-    ]  # fmt: skip
+        "condition",
+        "severity",
+        "level",
+        "parameter",
+        "axis",
+        "unit",
+        "metric",
+        "value",
+        "low",
+        "high",
+        "AP",
+        "AP50",
+        "AP75",
+        "APs",
+        "APm",
+        "APl",
+        "recall",
+        "survival",
+        "false_alarms_per_image",
+        "images",
+        "baseline",
+        "delta",
+        "delta_low",
+        "delta_high",
+    ]
     about = {row["name"]: row for row in results["conditions"]}
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n", restval="")
@@ -301,14 +333,25 @@ def cells_csv(results: Document) -> str:
         known = about.get(cell["condition"], {})
         delta = cell.get("delta", {})
         row = {
-            "condition": cell["condition"], "severity": cell["severity"], "level": cell.get("level"),
-            "parameter": known.get("parameter"), "axis": cell.get("axis"), "unit": known.get("unit"),
-            "metric": results["metric"], "value": cell["value"]["point"], "low": cell["value"]["low"],
-            "high": cell["value"]["high"], **cell["numbers"], "recall": cell["recall"]["point"],
+            "condition": cell["condition"],
+            "severity": cell["severity"],
+            "level": cell.get("level"),
+            "parameter": known.get("parameter"),
+            "axis": cell.get("axis"),
+            "unit": known.get("unit"),
+            "metric": results["metric"],
+            "value": cell["value"]["point"],
+            "low": cell["value"]["low"],
+            "high": cell["value"]["high"],
+            **cell["numbers"],
+            "recall": cell["recall"]["point"],
             "survival": cell.get("survival", {}).get("point"),
-            "false_alarms_per_image": cell["false_alarms_per_image"], "images": results["data"]["images"],
-            "baseline": cell.get("baseline", {}).get("point"), "delta": delta.get("point"),
-            "delta_low": delta.get("low"), "delta_high": delta.get("high"),
-        }  # fmt: skip
+            "false_alarms_per_image": cell["false_alarms_per_image"],
+            "images": results["data"]["images"],
+            "baseline": cell.get("baseline", {}).get("point"),
+            "delta": delta.get("point"),
+            "delta_low": delta.get("low"),
+            "delta_high": delta.get("high"),
+        }
         writer.writerow({key: "" if value is None else value for key, value in row.items()})
     return buffer.getvalue()

@@ -16,9 +16,7 @@ from drivetl.conditions import CATALOG
 from drivetl.errors import ConfigError
 
 UNKNOWN = "(not given)"
-CLEAN_WORDS = frozenset(
-    {"clean", "clear", "day", "daytime", "dry", "fair", "fine", "none", "normal", "sunny"}
-)
+CLEAN_WORDS = frozenset({"clean", "clear", "day", "daytime", "dry", "fair", "fine", "none", "normal", "sunny"})
 STANDS_FOR = {
     "darkness": "night",
     "night": "night",
@@ -60,9 +58,7 @@ def value_of(attributes: Mapping[str, Any], sequence: str, name: str) -> str:
     return UNKNOWN if value is None or value == "" else str(value)
 
 
-def choose_clean(
-    images: Sequence[ImageRecord], attributes: Sequence[str], wanted: Mapping[str, str]
-) -> dict[str, str]:
+def choose_clean(images: Sequence[ImageRecord], attributes: Sequence[str], wanted: Mapping[str, str]) -> dict[str, str]:
     """Condition attribute -> its clean value: the wanted one, else the most frequent that consists of CLEAN_WORDS.
 
     Attributes without such a value (scene, sequence) are left out: nothing says what a clean one would be. Raises
@@ -76,14 +72,11 @@ def choose_clean(
         counts = Counter(value_of(one.attributes, one.sequence, name) for one in images)
         if images and set(counts) == {UNKNOWN}:
             known = sorted({key for one in images for key in one.attributes} | {"sequence"})
-            raise ConfigError(
-                f"no image has the attribute {name!r}", remedy=f"the data knows {', '.join(known)}"
-            )
+            raise ConfigError(f"no image has the attribute {name!r}", remedy=f"the data knows {', '.join(known)}")
         found = [value for value, _ in counts.most_common() if is_clean(value)]
         if name in wanted and not counts[wanted[name]]:
             raise ConfigError(
-                f"--clean {name}={wanted[name]}: no image is so",
-                remedy=f"{name} is {', '.join(sorted(counts))}",
+                f"--clean {name}={wanted[name]}: no image is so", remedy=f"{name} is {', '.join(sorted(counts))}"
             )
         if name in wanted or found:
             clean[name] = wanted.get(name, found[0] if found else "")

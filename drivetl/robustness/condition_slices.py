@@ -54,9 +54,7 @@ def slices_of(truth: GroundTruth, attributes: Sequence[str], clean: Mapping[str,
     for name in attributes:
         if (values[name] == UNKNOWN).all():
             known = sorted({key for said in truth.image_attributes for key in said} | {"sequence"})
-            raise ConfigError(
-                f"no image has the attribute {name!r}", remedy=f"the data knows {', '.join(known)}"
-            )
+            raise ConfigError(f"no image has the attribute {name!r}", remedy=f"the data knows {', '.join(known)}")
         others = {other: value for other, value in clean.items() if other != name} if name in clean else {}
         pure = _all_equal(values, others, len(truth.image_ids))
         labels, counts = np.unique(values[name][pure], return_counts=True)
@@ -84,12 +82,7 @@ def image_values(truth: GroundTruth, name: str) -> npt.NDArray[np.str_]:
 
 
 def slice_row(
-    store: MatchStore,
-    part: Slice,
-    thresholds: Floats,
-    weights: Floats,
-    iou: float | None,
-    mixed: tuple[Floats, Floats],
+    store: MatchStore, part: Slice, thresholds: Floats, weights: Floats, iou: float | None, mixed: tuple[Floats, Floats]
 ) -> Document:
     """What one slice measures. weights: (B, I) bootstrap draws; iou: None for COCO's ten (`measures.METRICS`);
     mixed: `slice_and_reference` of them."""
@@ -131,9 +124,7 @@ def _point_and_draws(values: Floats) -> tuple[float, Floats]:
     return float(values[0]), values[1:]
 
 
-def slice_and_reference(
-    store: MatchStore, part: Slice, weights: Floats, iou: float | None
-) -> tuple[Floats, Floats]:
+def slice_and_reference(store: MatchStore, part: Slice, weights: Floats, iou: float | None) -> tuple[Floats, Floats]:
     """(1 + B,) AP of the slice and of what it is measured against, both at the slice's mix."""
     here = mixed_draws(store, part.images, part, weights, iou)
     return here, here if part.is_reference else mixed_draws(store, part.reference, part, weights, iou)
@@ -141,9 +132,7 @@ def slice_and_reference(
 
 def mixed_draws(store: MatchStore, images: Bools, part: Slice, weights: Floats, iou: float | None) -> Floats:
     """(1 + B,) `mixed_ap` of some images at the slice's mix: the point estimate, then the draws."""
-    return mixed_ap(
-        store, iou, _with_point(images.astype(np.float64), weights), class_and_size_mix(store, part)
-    )
+    return mixed_ap(store, iou, _with_point(images.astype(np.float64), weights), class_and_size_mix(store, part))
 
 
 def class_and_size_mix(store: MatchStore, part: Slice) -> Floats:

@@ -143,26 +143,12 @@ class CellStore:
             keys, cells, ends = arrays["keys"], arrays["cells"], np.cumsum(arrays["counts"])
             boxes, scores, labels = arrays["boxes"], arrays["scores"], arrays["labels"]
             rles = masks_of_columns(arrays, len(boxes)) if self.masks else None
-            if (
-                len(keys) != len(cells)
-                or len(keys) != len(ends)
-                or len(boxes) != (ends[-1] if len(ends) else 0)
-            ):
+            if len(keys) != len(cells) or len(keys) != len(ends) or len(boxes) != (ends[-1] if len(ends) else 0):
                 raise ValueError("columns differ in length")
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            EOFError,
-            RuntimeError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             warn(f"{path}: damaged ({error}), its cells are computed again")
             return
-        for key, name, start, end in zip(
-            keys.tolist(), cells.tolist(), ends - arrays["counts"], ends, strict=True
-        ):
+        for key, name, start, end in zip(keys.tolist(), cells.tolist(), ends - arrays["counts"], ends, strict=True):
             condition, _, severity = name.rpartition("/")
             part = slice(int(start), int(end))
             found = Detections(
@@ -208,8 +194,4 @@ def _check_about(folder: Path, about: Mapping[str, object]) -> None:
 def complete_images(stores: Iterable[CellStore], keys: Sequence[str], cells: Sequence[Cell]) -> list[int]:
     """Positions of the images that every store has seen in every cell."""
     every = list(stores)
-    return [
-        place
-        for place, key in enumerate(keys)
-        if all(store.has(key, cell) for store in every for cell in cells)
-    ]
+    return [place for place, key in enumerate(keys) if all(store.has(key, cell) for store in every for cell in cells)]

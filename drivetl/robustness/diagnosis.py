@@ -35,14 +35,9 @@ def diagnose(swept: Swept, thresholds: Floats, worst: Cell | None) -> list[Docum
                 "severity": cell[1],
                 "tide": _tide(store),
                 "calibration": {"matching": RULE} | asdict(measured),
-                "operating": {
-                    name: asdict(point) for name, point in operating_points(store, thresholds).items()
-                },
+                "operating": {name: asdict(point) for name, point in operating_points(store, thresholds).items()},
                 "recall_at": [_recall_at(store, rate) for rate in FALSE_PER_IMAGE],
-                "olrp": {
-                    "mean": mean_olrp(optimal),
-                    "classes": {name: asdict(one) for name, one in optimal.items()},
-                },
+                "olrp": {"mean": mean_olrp(optimal), "classes": {name: asdict(one) for name, one in optimal.items()}},
             }
         )
     return rows
@@ -61,10 +56,7 @@ def _recall_at(store: MatchStore, rate: float) -> Document:
     for k, name in enumerate(store.truth.categories):
         curve = score_curve(store, k)
         threshold = within_false_alarms(curve, store.n_images, rate)
-        classes[name] = {
-            "threshold": threshold,
-            "recall": at_threshold(curve, threshold, store.n_images).recall,
-        }
+        classes[name] = {"threshold": threshold, "recall": at_threshold(curve, threshold, store.n_images).recall}
     return {"false_per_image": rate, "classes": classes}
 
 
@@ -79,8 +71,6 @@ def kitti_cells(swept: Swept) -> Mapping[Cell, Document] | None:
     for cell in [CLEAN, *swept.cells]:
         found = kitti_ap.evaluate(labels, kitti_text.detections_of(swept.results("run", cell), swept.dataset))
         rows[cell] = {
-            name: {level: one.ap40 for level, one in levels.items()}
-            for name, levels in found.items()
-            if name in names
+            name: {level: one.ap40 for level, one in levels.items()} for name, levels in found.items() if name in names
         }
     return rows

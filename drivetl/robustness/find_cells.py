@@ -59,9 +59,7 @@ def _abouts(run: Path) -> dict[Path, dict[str, Any]]:
 
 
 def _reported_weights(run: Path) -> str | None:
-    reports = sorted(
-        run.glob("robustness/*/results.json"), key=lambda path: path.stat().st_mtime, reverse=True
-    )
+    reports = sorted(run.glob("robustness/*/results.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in [*reports, run / "results.json"]:
         content = _json(path)
         if isinstance(content, dict) and isinstance(content.get("run"), dict):

@@ -22,8 +22,7 @@ from drivetl.robustness.score_cells import Document, Scored, interval
 
 def _table(scored: Scored, who: str, names: Sequence[str]) -> dict[str, dict[int, float]]:
     return {
-        name: {severity: scored.point(who, (name, severity)) for severity in scored.swept.severities}
-        for name in names
+        name: {severity: scored.point(who, (name, severity)) for severity in scored.swept.severities} for name in names
     }
 
 
@@ -74,9 +73,7 @@ def headline(scored: Scored, names: Sequence[str]) -> Document:
         row["delta"] = _delta(row["mpc"]["point"] - other["mpc"]["point"], ours - theirs, mean_of(swaps))
         with np.errstate(invalid="ignore", divide="ignore"):
             relative = ours / scored.of["run"][CLEAN].draws - theirs / scored.of["baseline"][CLEAN].draws
-        row["delta_rpc"] = interval(
-            row["rpc"]["point"] - other["rpc"]["point"], relative[np.isfinite(relative)]
-        )
+        row["delta_rpc"] = interval(row["rpc"]["point"] - other["rpc"]["point"], relative[np.isfinite(relative)])
     return row
 
 
@@ -94,16 +91,12 @@ def _delta(point: float, draws: Floats, differences: Floats) -> Document:
 def sets(scored: Scored) -> list[Document]:
     """Aggregates of the named sets that were run completely, and of what was seen in training."""
     done = set(scored.swept.conditions)
-    known = [
-        (name, _SET_MEANING[name], list(members)) for name, members in SETS.items() if set(members) <= done
-    ]
+    known = [(name, _SET_MEANING[name], list(members)) for name, members in SETS.items() if set(members) <= done]
     for level in ("L0", "L1"):
         names = [name for name in scored.swept.conditions if scored.levels.of_condition[name] == level]
         if names:
             known.append((level, MEANING[level], names))
-    return [
-        {"name": name, "meaning": meaning} | _aggregate(scored, members) for name, meaning, members in known
-    ]
+    return [{"name": name, "meaning": meaning} | _aggregate(scored, members) for name, meaning, members in known]
 
 
 def conditions(scored: Scored) -> list[Document]:

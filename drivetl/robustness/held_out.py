@@ -104,9 +104,7 @@ def trained_transforms(manifest: Mapping[str, Any] | None) -> list[Trained] | No
 def _with_ancestors(manifest: Any, depth: int = 0) -> Iterator[Any]:
     yield manifest
     if depth > 50:
-        raise CheckpointError(
-            "augmentation.json: more than 50 generations of ancestors", remedy="it is damaged"
-        )
+        raise CheckpointError("augmentation.json: more than 50 generations of ancestors", remedy="it is damaged")
     ancestors = manifest.get("ancestors", []) if isinstance(manifest, Mapping) else []
     for ancestor in ancestors or []:
         yield from _with_ancestors(ancestor, depth + 1)
@@ -127,9 +125,7 @@ def _plain(text: str) -> str:
     return " ".join(text.lower().replace("_", " ").split())
 
 
-def levels(
-    manifest: Mapping[str, Any] | None, conditions: Sequence[str], severities: Sequence[int]
-) -> Levels:
+def levels(manifest: Mapping[str, Any] | None, conditions: Sequence[str], severities: Sequence[int]) -> Levels:
     """The level of each condition at each severity (1..5) for a model with this manifest."""
     trained = trained_transforms(manifest)
     if trained is None:
@@ -166,9 +162,7 @@ def _level(condition: Condition, severity: int, trained: Sequence[Trained]) -> t
 def _inside(step: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]) -> bool:
     """Every parameter the manifest bounds lies within; one it does not mention counts as trained."""
     return all(
-        ranges[name][0] - 1e-9 <= value <= ranges[name][1] + 1e-9
-        for name, value in step.items()
-        if name in ranges
+        ranges[name][0] - 1e-9 <= value <= ranges[name][1] + 1e-9 for name, value in step.items() if name in ranges
     )
 
 
@@ -193,7 +187,5 @@ def choose_conditions(words: str, manifest: Mapping[str, Any] | None, severities
             )
     chosen = [name for name in pool if known.of_condition[name] not in ("L0", "L1")]
     if not chosen:
-        raise ConfigError(
-            "no condition is held out from this run", remedy="name conditions, or use --conditions all"
-        )
+        raise ConfigError("no condition is held out from this run", remedy="name conditions, or use --conditions all")
     return chosen

@@ -87,8 +87,7 @@ def kitti_names(dataset: Dataset) -> dict[int, str]:
         name = f"{PurePosixPath(record.file_name).stem}.txt"
         if name in taken:
             raise DataError(
-                f"{taken[name]} and {record.file_name} would both be {name}",
-                remedy="rename one, or use --format coco",
+                f"{taken[name]} and {record.file_name} would both be {name}", remedy="rename one, or use --format coco"
             )
         taken[name] = record.file_name
         names[record.id] = name

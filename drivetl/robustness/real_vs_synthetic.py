@@ -160,11 +160,7 @@ def check_pairs(pairs: Pairs, parts: Sequence[Slice], conditions: Sequence[str])
     for (attribute, value), names in pairs.items():
         if (attribute, value) not in known:
             listed = ", ".join(in_words({one: of}) for one, of in sorted(known)) or "none"
-            raise ConfigError(
-                f"--pairs {attribute}={value}: no real slice is so", remedy=f"there are {listed}"
-            )
+            raise ConfigError(f"--pairs {attribute}={value}: no real slice is so", remedy=f"there are {listed}")
         for name in names:
             if name not in conditions:
-                raise ConfigError(
-                    f"--pairs {attribute}={value}:{name}: not run", remedy=f"name {name} in --conditions"
-                )
+                raise ConfigError(f"--pairs {attribute}={value}:{name}: not run", remedy=f"name {name} in --conditions")

@@ -28,9 +28,14 @@ SCHEMA = "drivetl.robustness/1"
 
 
 def analyse(
-    swept: Swept, *, metric: str = "AP", n_draws: int = 400, seed: int = 0, slices: Sequence[str] = (),
+    swept: Swept,
+    *,
+    metric: str = "AP",
+    n_draws: int = 400,
+    seed: int = 0,
+    slices: Sequence[str] = (),
     pairs: Pairs | None = None,
-) -> Document:  # fmt: skip
+) -> Document:
     """The whole document, JSON-ready: NaN is None. slices: attributes of the images; pairs: see `real_conditions`."""
     scored = score(swept, metric, n_draws, seed)
     slice_rows, real = real_conditions(scored, slices, n_draws, seed, pairs)
@@ -123,9 +128,7 @@ def _data(swept: Swept) -> Document:
         "images_requested": swept.n_images_requested,
         "objects": int((~truth.crowd).sum()),
         "drives": len(set(truth.drives())),
-        "depth_images": sum(
-            depth_path(image, swept.dataset.images_root) is not None for image in swept.dataset.images
-        ),
+        "depth_images": sum(depth_path(image, swept.dataset.images_root) is not None for image in swept.dataset.images),
         "clean_slice": in_words(swept.clean) or None,
         "warning": few_units(truth.units(), truth.drives()),
     }
@@ -170,10 +173,7 @@ def _classes(scored: Scored, names: Sequence[str]) -> list[Document]:
     clean, mine = scored.of["run"][CLEAN], scored.of["run"]
     rows: list[Document] = []
     for name, row in clean.per_class.items():
-        under = {
-            key: _mean([mine[cell].per_class[name][key] for cell in cells])
-            for key in ("AP", "AP50", "recall")
-        }
+        under = {key: _mean([mine[cell].per_class[name][key] for cell in cells]) for key in ("AP", "AP50", "recall")}
         rows.append({"by": "class", "group": name, "n_gt": row["n_gt"], "clean": row, "held_out": under})
     for key, label in (("APs", "small"), ("APm", "medium"), ("APl", "large")):
         held = {"AP": _mean([mine[cell].numbers[key] for cell in cells])}
@@ -206,9 +206,7 @@ def _road(scored: Scored, names: Sequence[str]) -> Document:
     at_middle = {cell: found for cell, found in cells.items() if cell[1] == shown}
     return {
         "severity_shown": shown,
-        "in_path": road.in_path(
-            truth, clean, {cell: scored.of["run"][cell].found for cell in scored.swept.cells}
-        ),
+        "in_path": road.in_path(truth, clean, {cell: scored.of["run"][cell].found for cell in scored.swept.cells}),
         "fragile_groups": road.fragile_groups(truth, clean, cells),
         "fragile_objects": road.fragile_objects(truth, clean, cells),
         "worst_frames": road.worst_frames(truth, clean, at_middle),

@@ -83,19 +83,28 @@ def survival(truth: GroundTruth, clean: Bools, found: Bools, weights: Floats) ->
 def in_path(truth: GroundTruth, clean: Bools, found: Mapping[Cell, Bools]) -> list[dict[str, Any]]:
     """Missed objects within stopping distance and 2 m of the camera's axis, by speed; empty without 3-D labels."""
     z = distances_m(truth)
-    x = np.array([float(said["location_xyz_m"][0]) if known else np.nan
-                  for said, known in zip(truth.attributes, ~np.isnan(z), strict=True)])  # fmt: skip
+    x = np.array(
+        [
+            float(said["location_xyz_m"][0]) if known else np.nan
+            for said, known in zip(truth.attributes, ~np.isnan(z), strict=True)
+        ]
+    )
     rows = []
     for speed in SPEEDS_KMH:
         reach = stopping_distance_m(speed)
         with np.errstate(invalid="ignore"):
             there = ~truth.crowd & (z < reach) & (np.abs(x) < IN_PATH_M)
         if there.any():
-            missed = {
-                f"{name}/{severity}": float(1 - one[there].mean()) for (name, severity), one in found.items()
-            }
-            rows.append({"speed_kmh": speed, "distance_m": reach, "n": int(there.sum()),
-                         "missed_clean": float(1 - clean[there].mean()), "missed": missed})  # fmt: skip
+            missed = {f"{name}/{severity}": float(1 - one[there].mean()) for (name, severity), one in found.items()}
+            rows.append(
+                {
+                    "speed_kmh": speed,
+                    "distance_m": reach,
+                    "n": int(there.sum()),
+                    "missed_clean": float(1 - clean[there].mean()),
+                    "missed": missed,
+                }
+            )
     return rows
 
 
@@ -110,9 +119,7 @@ def fragile_groups(truth: GroundTruth, clean: Bools, found: Mapping[Cell, Bools]
         for label in dict.fromkeys(labels[np.argsort(truth.boxes_xywh[:, 3], kind="stable")].tolist()):
             mine = before & (labels == label)
             if label and mine.any():
-                rows.append(
-                    {"by": kind, "group": label, "n": int(mine.sum()), "survival": float(kept[mine].mean())}
-                )
+                rows.append({"by": kind, "group": label, "n": int(mine.sum()), "survival": float(kept[mine].mean())})
     return sorted(rows, key=lambda row: (row["by"], row["survival"] if row["by"] == "class" else 0))
 
 
@@ -128,11 +135,17 @@ def fragile_objects(
     order = chosen[np.lexsort((chosen, -height, -lost[chosen]))][:limit]
     distance = distances_m(truth)
     return [
-        {"image_id": int(truth.image_ids[truth.image[row]]), "file_name": truth.file_names[truth.image[row]],
-         "class": truth.categories[truth.category[row]], "bbox": truth.boxes_xywh[row].tolist(),
-         "distance_m": float(distance[row]), "lost_share": float(lost[row]), "n_cells": len(found)}
+        {
+            "image_id": int(truth.image_ids[truth.image[row]]),
+            "file_name": truth.file_names[truth.image[row]],
+            "class": truth.categories[truth.category[row]],
+            "bbox": truth.boxes_xywh[row].tolist(),
+            "distance_m": float(distance[row]),
+            "lost_share": float(lost[row]),
+            "n_cells": len(found),
+        }
         for row in order
-    ]  # fmt: skip
+    ]
 
 
 def worst_frames(
@@ -144,18 +157,22 @@ def worst_frames(
     cells = list(found)
     if not cells or not n:
         return []
-    lost = np.stack(
-        [np.bincount(truth.image[before & ~found[cell]], minlength=n) for cell in cells]
-    )  # (C, I)
+    lost = np.stack([np.bincount(truth.image[before & ~found[cell]], minlength=n) for cell in cells])  # (C, I)
     worst_cell = lost.argmax(axis=0)
     had = np.bincount(truth.image[before], minlength=n)
     order = np.lexsort((np.arange(n), had, -lost.max(axis=0)))[:limit]
     return [
-        {"image_id": int(truth.image_ids[i]), "file_name": truth.file_names[i],
-         "condition": cells[worst_cell[i]][0], "severity": cells[worst_cell[i]][1],
-         "lost": int(lost[worst_cell[i], i]), "found_clean": int(had[i])}
-        for i in order.tolist() if lost[worst_cell[i], i]
-    ]  # fmt: skip
+        {
+            "image_id": int(truth.image_ids[i]),
+            "file_name": truth.file_names[i],
+            "condition": cells[worst_cell[i]][0],
+            "severity": cells[worst_cell[i]][1],
+            "lost": int(lost[worst_cell[i], i]),
+            "found_clean": int(had[i]),
+        }
+        for i in order.tolist()
+        if lost[worst_cell[i], i]
+    ]
 
 
 def recall_draws(measure: Measure, truth: GroundTruth, weights: Floats) -> Floats:

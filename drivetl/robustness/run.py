@@ -138,9 +138,14 @@ def run_sweep(
     for part in parts:
         share = _share(part, parts)
         timing += _sweep_part(
-            detectors, stores, part, None if budget_s is None else share * budget_s,
-            default_workers(detector.device.type) if workers is None else workers, batch_size, shard,
-        )  # fmt: skip
+            detectors,
+            stores,
+            part,
+            None if budget_s is None else share * budget_s,
+            default_workers(detector.device.type) if workers is None else workers,
+            batch_size,
+            shard,
+        )
     wait()
     if shard[1] > 1:
         for store in stores.values():
@@ -148,13 +153,22 @@ def run_sweep(
     seen = [part.seen(stores) for part in parts]
     measured, keys = seen[-1]
     if not measured.images:
-        raise ConfigError(
-            "the budget ended before one image was seen in every cell", remedy="give a larger --budget"
-        )
+        raise ConfigError("the budget ended before one image was seen in every cell", remedy="give a larger --budget")
     return Swept(
-        detectors, measured, len(parts[-1].keys), list(conditions), list(severities), stores, keys,
-        from_dataset(measured), timing, budget_s, dict(clean or {}), _real(seen) if clean else None, iou_type,
-    )  # fmt: skip
+        detectors,
+        measured,
+        len(parts[-1].keys),
+        list(conditions),
+        list(severities),
+        stores,
+        keys,
+        from_dataset(measured),
+        timing,
+        budget_s,
+        dict(clean or {}),
+        _real(seen) if clean else None,
+        iou_type,
+    )
 
 
 @dataclass
@@ -170,9 +184,7 @@ class _Part:
         images = self.dataset.images
         places = complete_images(stores.values(), self.keys, self.cells)
         places.sort(key=lambda place: images[place].id)
-        return self.dataset.subset([images[place] for place in places]), [
-            self.keys[place] for place in places
-        ]
+        return self.dataset.subset([images[place] for place in places]), [self.keys[place] for place in places]
 
 
 def _parts(dataset: Dataset, clean: Mapping[str, str], cells: list[Cell]) -> list[_Part]:
@@ -194,16 +206,28 @@ def _share(part: _Part, parts: Sequence[_Part]) -> float:
 
 
 def _sweep_part(
-    detectors: Mapping[str, Detector], stores: Mapping[str, CellStore], part: _Part, budget_s: float | None,
-    workers: int, batch_size: int, shard: tuple[int, int],
-) -> Timing:  # fmt: skip
+    detectors: Mapping[str, Detector],
+    stores: Mapping[str, CellStore],
+    part: _Part,
+    budget_s: float | None,
+    workers: int,
+    batch_size: int,
+    shard: tuple[int, int],
+) -> Timing:
     with progress_bar() as bar:
         task = bar.add_task("sweep", total=None, note=f"{len(part.cells)} cells of {len(part.keys)} images")
         return sweep(
-            detectors, stores, part.dataset, part.keys, part.cells, workers=workers, batch_size=batch_size,
-            budget_s=budget_s, shard=shard,
+            detectors,
+            stores,
+            part.dataset,
+            part.keys,
+            part.cells,
+            workers=workers,
+            batch_size=batch_size,
+            budget_s=budget_s,
+            shard=shard,
             advance=lambda done, total: bar.update(task, completed=done, total=total),
-        )  # fmt: skip
+        )
 
 
 def _real(seen: Sequence[tuple[Dataset, list[str]]]) -> RealImages:
@@ -227,9 +251,7 @@ def _cache_folder(detector: Detector, cache: Path | None) -> Path:
     if cache is not None:
         return cache
     if detector.run is None:
-        raise CheckpointError(
-            "the detector belongs to no run directory", remedy="say where its cells are kept"
-        )
+        raise CheckpointError("the detector belongs to no run directory", remedy="say where its cells are kept")
     return detector.run / CELLS_FOLDER
 
 
@@ -247,6 +269,7 @@ def _check_masks(dataset: Dataset) -> None:
 def _check_classes(detector: Detector, dataset: Dataset, who: str) -> None:
     if tuple(detector.categories) != tuple(dataset.categories):
         raise ConfigError(
-            f"the classes of the {who} are {', '.join(detector.categories)}; those of the data are {', '.join(dataset.categories)}",
+            f"the classes of the {who} are {', '.join(detector.categories)}; those of the data are"
+            f" {', '.join(dataset.categories)}",
             remedy="convert the data with the run's taxonomy.yaml",
         )

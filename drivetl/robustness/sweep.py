@@ -75,11 +75,15 @@ class Timing:
     def __add__(self, other: Timing) -> Timing:
         """One sweep after the other."""
         return Timing(
-            self.wall_s + other.wall_s, self.inference_s + other.inference_s, self.waiting_s + other.waiting_s,
-            self.corruption_s + other.corruption_s, max(self.workers, other.workers),
-            self.pictures + other.pictures, self.inferences + other.inferences,
+            self.wall_s + other.wall_s,
+            self.inference_s + other.inference_s,
+            self.waiting_s + other.waiting_s,
+            self.corruption_s + other.corruption_s,
+            max(self.workers, other.workers),
+            self.pictures + other.pictures,
+            self.inferences + other.inferences,
             self.out_of_budget or other.out_of_budget,
-        )  # fmt: skip
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, `bound_by` included."""
@@ -134,9 +138,12 @@ def variants(task: Task, root: Path) -> Iterator[tuple[Cell, npt.NDArray[np.uint
 
 
 def corrupted(
-    image: npt.NDArray[np.uint8], record: ImageRecord, cell: Cell, depth: npt.NDArray[np.float32] | None,
+    image: npt.NDArray[np.uint8],
+    record: ImageRecord,
+    cell: Cell,
+    depth: npt.NDArray[np.float32] | None,
     scene: dict[str, Any] | None = None,
-) -> npt.NDArray[np.uint8]:  # fmt: skip
+) -> npt.NDArray[np.uint8]:
     """The image in a cell, (H, W, 3) uint8 RGB: the very pixels that every report judges.
 
     depth: `depth.read_depth`; scene: a dict kept for one image, which saves time and changes nothing.
@@ -221,11 +228,7 @@ def sweep(
             if time.perf_counter() - last_flush > FLUSH_EVERY_S:
                 _flush(stores)
                 last_flush = time.perf_counter()
-            if (
-                budget_s is not None
-                and time.perf_counter() - began > budget_s
-                and _some_complete(books, tasks)
-            ):
+            if budget_s is not None and time.perf_counter() - began > budget_s and _some_complete(books, tasks):
                 timing.out_of_budget = timing.inferences < total
                 break
             asked = time.perf_counter()

@@ -191,13 +191,20 @@ class Casting:
         """A person of this town."""
         rng, town = self.rng, self.town
         height = float(np.clip(town.person_height * rng.normal(1.0, 0.055), 1.25, 2.0))
-        jeans = self._colour(
-            ((0.03, 0.04, 0.09), (0.02, 0.02, 0.022), (0.12, 0.10, 0.07), (0.06, 0.06, 0.065))
-        )
+        jeans = self._colour(((0.03, 0.04, 0.09), (0.02, 0.02, 0.022), (0.12, 0.10, 0.07), (0.06, 0.06, 0.065)))
         bag = self._colour(town.clothes) if rng.random() < 0.3 else None
         cap = self._colour(town.clothes) if helmet and rng.random() < 0.6 else None
-        return Look(height, self._colour(town.clothes), jeans, self._colour(SKIN), self._colour(HAIR),
-                    float(rng.uniform(0.9, 1.15)), bool(rng.random() < 0.2), bag, cap)  # fmt: skip
+        return Look(
+            height,
+            self._colour(town.clothes),
+            jeans,
+            self._colour(SKIN),
+            self._colour(HAIR),
+            float(rng.uniform(0.9, 1.15)),
+            bool(rng.random() < 0.2),
+            bag,
+            cap,
+        )
 
     def walker(self, x: float, s: float, heading: float, speed: float, limit: float = math.inf) -> None:
         """A pedestrian; speed 0 stands."""
@@ -222,8 +229,18 @@ class Casting:
         """A cyclist."""
         look = self.look(helmet=True)
         scale = look.height / 1.75
-        self.add("Cyclist", (1.72 * scale, 0.60, 1.76 * scale), x, s, heading, speed, look=look, phase=float(self.rng.uniform(0, 6.3)),
-                 frame=self._colour(self.town.paints), lights=self.lights)  # fmt: skip
+        self.add(
+            "Cyclist",
+            (1.72 * scale, 0.60, 1.76 * scale),
+            x,
+            s,
+            heading,
+            speed,
+            look=look,
+            phase=float(self.rng.uniform(0, 6.3)),
+            frame=self._colour(self.town.paints),
+            lights=self.lights,
+        )
 
     def tram(self, x: float, s: float, heading: float, speed: float) -> float:
         """A tram; returns its length."""

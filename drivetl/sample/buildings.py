@@ -1,6 +1,7 @@
 """Houses and street fronts: walls with windows, doors, shops, balconies, cornices and roofs.
 
-A building is built in its own frame: x is metres right of the street's middle, z runs along the street, 0 at its middle.
+A building is built in its own frame: x is metres right of the street's middle, z runs along the street, 0 at its
+middle.
 """
 
 from __future__ import annotations
@@ -66,9 +67,16 @@ def _pick(colours: tuple[Colour, ...], rng: np.random.Generator) -> Colour:
 
 
 def _windows(
-    piece: Piece, x: float, normal: Colour, columns: Array, floors: Array, size: tuple[float, float],
-    frame: Colour, rng: np.random.Generator, night: bool,
-) -> None:  # fmt: skip
+    piece: Piece,
+    x: float,
+    normal: Colour,
+    columns: Array,
+    floors: Array,
+    size: tuple[float, float],
+    frame: Colour,
+    rng: np.random.Generator,
+    night: bool,
+) -> None:
     """A grid of windows on the wall at x: frames, panes of two brightnesses (or lit), sills."""
     half, tall = size[0] / 2, size[1]
     n = -normal[0]
@@ -83,8 +91,11 @@ def _windows(
 
     def panes(chosen: list[tuple[float, float]], colour: Colour, emission: float = 0.0) -> None:
         if chosen:
-            shapes = [_wall(out, z + s * half * 0.53 - half * 0.44, z + s * half * 0.53 + half * 0.44, y, y - tall)
-                      for z, y in chosen for s in (-1, 1)]  # fmt: skip
+            shapes = [
+                _wall(out, z + s * half * 0.53 - half * 0.44, z + s * half * 0.53 + half * 0.44, y, y - tall)
+                for z, y in chosen
+                for s in (-1, 1)
+            ]
             piece.add(shapes, normal, colour, Material.GLASS, emission=emission)
 
     def of(low: int, high: int) -> list[tuple[float, float]]:
@@ -98,8 +109,7 @@ def _windows(
     else:
         panes(of(7, 10), (0.065, 0.078, 0.088))
         blinds = [
-            _wall(out - n * 0.01, z - half * 0.95, z + half * 0.95, y - tall * 0.62, y - tall)
-            for z, y in of(8, 10)
+            _wall(out - n * 0.01, z - half * 0.95, z + half * 0.95, y - tall * 0.62, y - tall) for z, y in of(8, 10)
         ]
         if blinds:
             piece.add(blinds, normal, (0.55, 0.53, 0.48), Material.PLASTER)
@@ -125,16 +135,17 @@ def _house(town: Town, side: float, s: float, width: float, rng: np.random.Gener
     size = (float(rng.uniform(1.0, 1.4)), float(rng.uniform(1.2, 1.5)))
     if rng.random() < 0.5:
         shutter = _pick(((0.20, 0.05, 0.04), (0.05, 0.12, 0.07), (0.10, 0.13, 0.18), (0.16, 0.10, 0.06)), rng)
-        boards = [_wall(x - side * 0.025, z + q * size[0] * 0.86 - 0.24, z + q * size[0] * 0.86 + 0.24, y, y - size[1])
-                  for y in levels for z in columns for q in (-1, 1)]  # fmt: skip
+        boards = [
+            _wall(x - side * 0.025, z + q * size[0] * 0.86 - 0.24, z + q * size[0] * 0.86 + 0.24, y, y - size[1])
+            for y in levels
+            for z in columns
+            for q in (-1, 1)
+        ]
         piece.add(boards, normal, shutter, Material.PAINT)
     _windows(piece, x, normal, columns, levels, size, (0.62, 0.61, 0.58), rng, night)
     door = float(rng.uniform(-half + 1.2, half - 1.2))
     piece.add(
-        [_wall(x - side * 0.06, door - 0.55, door + 0.55, 0.0, -2.1)],
-        normal,
-        _pick(town.roofs, rng),
-        Material.PAINT,
+        [_wall(x - side * 0.06, door - 0.55, door + 0.55, 0.0, -2.1)], normal, _pick(town.roofs, rng), Material.PAINT
     )
     _pitched(piece, side, x, back, ridge_x, ridge_y, eaves, half, roof)
     if rng.random() < 0.7:
@@ -151,8 +162,16 @@ def _house(town: Town, side: float, s: float, width: float, rng: np.random.Gener
 
 
 def _pitched(
-    piece: Piece, side: float, x: float, back: float, ridge_x: float, ridge_y: float, eaves: float, half: float, colour: Colour
-) -> None:  # fmt: skip
+    piece: Piece,
+    side: float,
+    x: float,
+    back: float,
+    ridge_x: float,
+    ridge_y: float,
+    eaves: float,
+    half: float,
+    colour: Colour,
+) -> None:
     """Both slopes with an overhang, and the gutter."""
     over = 0.45
     slope = (ridge_y + eaves) / (ridge_x - x)
@@ -177,7 +196,7 @@ def _pitched(
 
 def _end_windows(
     piece: Piece, x: float, back: float, z: float, n: float, floors: int, rng: np.random.Generator, night: bool
-) -> None:  # fmt: skip
+) -> None:
     """A few windows in the wall across the street."""
     if rng.random() < 0.35:
         return
@@ -196,18 +215,14 @@ def _end_windows(
                     (c - 0.62, y - 1.45, out),
                 ]
             )
-            panes.append(
-                [(c - 0.5, y, out), (c + 0.5, y, out), (c + 0.5, y - 1.35, out), (c - 0.5, y - 1.35, out)]
-            )
+            panes.append([(c - 0.5, y, out), (c + 0.5, y, out), (c + 0.5, y - 1.35, out), (c - 0.5, y - 1.35, out)])
     if frames:
         piece.add(frames, (0.0, 0.0, n), (0.50, 0.49, 0.46), Material.PLASTER)
         lit = night and rng.random() < 0.4
         piece.add(panes, (0.0, 0.0, n), LIT[0] if lit else DARK, Material.GLASS, emission=0.5 if lit else 0.0)
 
 
-def _terrace(
-    town: Town, side: float, s: float, width: float, rng: np.random.Generator, night: bool
-) -> Placed:
+def _terrace(town: Town, side: float, s: float, width: float, rng: np.random.Generator, night: bool) -> Placed:
     """A tall front in a closed row: shop floor, window grid, cornices, balconies, flat or mansard roof."""
     piece, x = Piece(), side * (town.building_x + float(rng.choice([0.0, 0.0, 0.5])))
     floors, half, depth = int(rng.integers(town.floors[0], town.floors[1] + 1)), width / 2, 14.0
@@ -217,9 +232,7 @@ def _terrace(
     normal: Colour = (-side, 0.0, 0.0)
     for z, n in ((-half, -1.0), (half, 1.0)):
         end = [(x, 0.0, z), (back, 0.0, z), (back, -top, z), (x, -top, z)]
-        piece.add(
-            [end], (0.0, 0.0, n), _jitter((wall[0] * 0.85, wall[1] * 0.85, wall[2] * 0.85), rng), material
-        )
+        piece.add([end], (0.0, 0.0, n), _jitter((wall[0] * 0.85, wall[1] * 0.85, wall[2] * 0.85), rng), material)
         _end_windows(piece, x, back, z, n, floors, rng, night)
     piece.add([_wall(x, -half, half, 0.0, -top)], normal, wall, material)
     gap = float(rng.uniform(2.2, 3.3))
@@ -242,9 +255,7 @@ def _terrace(
     band = _jitter((min(wall[0] * 1.5, 0.6), min(wall[1] * 1.5, 0.6), min(wall[2] * 1.5, 0.6)), rng)
     for y, tall, out in ((-3.85, 0.28, 0.15), (-top, 0.5, 0.35)):
         ledge = x - side * out
-        piece.box(
-            (min(x, ledge), y, -half), (max(x, ledge), y + tall, half), band, Material.PLASTER, "lrbft" + "d"
-        )
+        piece.box((min(x, ledge), y, -half), (max(x, ledge), y + tall, half), band, Material.PLASTER, "lrbft" + "d")
     if rng.random() < 0.45:
         _balconies(piece, side, x, columns, levels, band)
     roof = _pick(town.roofs, rng)
@@ -262,9 +273,7 @@ def _terrace(
     return Placed(piece, s, (min(x, back), max(x, back), -half, half, top))
 
 
-def _shop(
-    piece: Piece, town: Town, side: float, x: float, half: float, rng: np.random.Generator, night: bool
-) -> None:
+def _shop(piece: Piece, town: Town, side: float, x: float, half: float, rng: np.random.Generator, night: bool) -> None:
     """Shop windows, doors, a sign and perhaps an awning on the ground floor."""
     normal: Colour = (-side, 0.0, 0.0)
     out = x - side * 0.05
@@ -284,19 +293,10 @@ def _shop(
         _mullions(piece, normal, out - side * 0.03, a + 0.15, b - 0.15, low)
         if rng.random() < 0.55:
             sign = _pick(
-                (
-                    (0.50, 0.03, 0.03),
-                    (0.03, 0.16, 0.36),
-                    (0.03, 0.25, 0.12),
-                    (0.62, 0.42, 0.03),
-                    (0.5, 0.5, 0.5),
-                ),
-                rng,
+                ((0.50, 0.03, 0.03), (0.03, 0.16, 0.36), (0.03, 0.25, 0.12), (0.62, 0.42, 0.03), (0.5, 0.5, 0.5)), rng
             )
             board = _wall(out - side * 0.08, a + 0.1, b - 0.1, -2.9, -3.55)
-            piece.add(
-                [board], normal, sign, Material.PAINT, emission=0.55 if night and rng.random() < 0.6 else 0.0
-            )
+            piece.add([board], normal, sign, Material.PAINT, emission=0.55 if night and rng.random() < 0.6 else 0.0)
             if rng.random() < 0.4:
                 foot = out - side * 1.3
                 cloth = [(out, -2.85, a), (out, -2.85, b), (foot, -2.35, b), (foot, -2.35, a)]
@@ -318,10 +318,4 @@ def _balconies(piece: Piece, side: float, x: float, columns: Array, levels: Arra
             out = x - side * 0.9
             low, high = min(x, out), max(x, out)
             piece.box((low, y + 0.25, z - 1.05), (high, y + 0.42, z + 1.05), colour, Material.PLASTER, "lrbd")
-            piece.box(
-                (low, y - 0.55, z - 1.05),
-                (high, y + 0.25, z + 1.05),
-                (0.05, 0.05, 0.055),
-                Material.METAL,
-                "lrb",
-            )
+            piece.box((low, y - 0.55, z - 1.05), (high, y + 0.25, z + 1.05), (0.05, 0.05, 0.055), Material.METAL, "lrb")

@@ -95,6 +95,4 @@ class Camera:
 
     def projection_matrix(self) -> Array:
         """(3, 4) KITTI's P2."""
-        return np.array(
-            [[self.focal_px, 0, self.cx, 0], [0, self.focal_px, self.cy, 0], [0, 0, 1, 0]], np.float64
-        )
+        return np.array([[self.focal_px, 0, self.cx, 0], [0, self.focal_px, self.cy, 0], [0, 0, 1, 0]], np.float64)

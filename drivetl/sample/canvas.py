@@ -52,17 +52,12 @@ def look(soup: Soup, camera: Camera, factor: float) -> View:
     """Project a soup; `factor` is buffer px per image px."""
     points = camera.to_camera(soup.vertices)
     z = points[:, 2]
-    pixels = points[:, :2] * (camera.focal_px / np.where(z > 1e-3, z, np.inf))[:, None] + (
-        camera.cx,
-        camera.cy,
-    )
+    pixels = points[:, :2] * (camera.focal_px / np.where(z > 1e-3, z, np.inf))[:, None] + (camera.cx, camera.cy)
     np.clip(pixels, -_FAR_PX, _FAR_PX, out=pixels)
     fixed = np.rint((pixels * factor - 0.5) * (1 << _SHIFT)).astype(np.int32)
     polygons, layers = soup.polygon_start[:-1], soup.layer_start[:-1]
     low, high = np.minimum.reduceat(z, polygons), np.maximum.reduceat(z, polygons)
-    bounds = np.concatenate(
-        [np.minimum.reduceat(pixels, polygons), np.maximum.reduceat(pixels, polygons)], axis=1
-    )
+    bounds = np.concatenate([np.minimum.reduceat(pixels, polygons), np.maximum.reduceat(pixels, polygons)], axis=1)
     normals = soup.normals @ camera.rotation.T
     distance = np.einsum("ij,ij->i", normals, points[polygons[layers]])
     visible = np.repeat(~soup.cull | (distance < 0), np.diff(soup.layer_start))
@@ -73,10 +68,16 @@ def look(soup: Soup, camera: Camera, factor: float) -> View:
     task[~visible] = _SKIP
     pieces = soup.layer_start[soup.piece_start[:-1]]
     return View(
-        points, fixed, bounds, visible & front & ~speck, task.tolist(),
-        np.flatnonzero(np.maximum.reduceat(task, layers)), _planes(normals, distance, camera),
-        np.maximum.reduceat(high, pieces), np.minimum.reduceat(low, pieces),
-    )  # fmt: skip
+        points,
+        fixed,
+        bounds,
+        visible & front & ~speck,
+        task.tolist(),
+        np.flatnonzero(np.maximum.reduceat(task, layers)),
+        _planes(normals, distance, camera),
+        np.maximum.reduceat(high, pieces),
+        np.minimum.reduceat(low, pieces),
+    )
 
 
 def _planes(normals: Array, distance: Array, camera: Camera) -> Array:

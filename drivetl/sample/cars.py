@@ -43,25 +43,32 @@ class Shell:
 SHELLS = {
     "hatchback": Shell(
         ((0.0, 0.50), (0.03, 0.60), (0.30, 0.62), (0.62, 0.62), (0.70, 0.61), (0.93, 0.53), (1.0, 0.40)),
-        (0.015, 0.13, 0.50, 0.72), 0.76,
+        (0.015, 0.13, 0.50, 0.72),
+        0.76,
     ),
     "saloon": Shell(
         ((0.0, 0.52), (0.03, 0.63), (0.20, 0.65), (0.60, 0.63), (0.70, 0.61), (0.94, 0.52), (1.0, 0.40)),
-        (0.11, 0.29, 0.53, 0.74), 0.74,
+        (0.11, 0.29, 0.53, 0.74),
+        0.74,
     ),
     "estate": Shell(
         ((0.0, 0.50), (0.02, 0.60), (0.30, 0.62), (0.62, 0.62), (0.70, 0.60), (0.94, 0.52), (1.0, 0.40)),
-        (0.01, 0.07, 0.53, 0.73), 0.77,
+        (0.01, 0.07, 0.53, 0.73),
+        0.77,
     ),
     "suv": Shell(
         ((0.0, 0.50), (0.02, 0.59), (0.30, 0.60), (0.62, 0.60), (0.72, 0.60), (0.95, 0.54), (1.0, 0.42)),
-        (0.01, 0.08, 0.54, 0.74), 0.80, 0.16,
+        (0.01, 0.08, 0.54, 0.74),
+        0.80,
+        0.16,
     ),
     "van": Shell(
         ((0.0, 0.46), (0.01, 0.50), (0.40, 0.50), (0.78, 0.50), (0.84, 0.49), (0.96, 0.42), (1.0, 0.32)),
-        (0.0, 0.015, 0.70, 0.86), 0.88, 0.11,
+        (0.0, 0.015, 0.70, 0.86),
+        0.88,
+        0.11,
     ),
-}  # fmt: skip
+}
 
 
 def car(style: str, length: float, width: float, height: float, paint: Colour, *, lights: bool) -> Piece:
@@ -84,8 +91,9 @@ def tyres_from_behind(piece: Piece, half: float, hub: float, axles: Sequence[flo
     for side in (-1.0, 1.0):
         inner, outer = sorted((side * half * 0.64, side * half * 0.94))
         for axle in axles:
-            piece.box((inner, -1.6 * hub, axle - hub * 0.92), (outer, 0.0, axle + hub * 0.92), RUBBER,
-                      Material.METAL, "bflr")  # fmt: skip
+            piece.box(
+                (inner, -1.6 * hub, axle - hub * 0.92), (outer, 0.0, axle + hub * 0.92), RUBBER, Material.METAL, "bflr"
+            )
 
 
 def _lower_body(piece: Piece, shell: Shell, length: float, half: float, height: float, paint: Colour) -> None:
@@ -109,9 +117,7 @@ def _lower_body(piece: Piece, shell: Shell, length: float, half: float, height: 
         for level in range(3):
             (x0, y0, z0), (x1, y1, z1) = ring[level], ring[level + 1]
             colour = TRIM if level == 0 else paint
-            piece.face(
-                [(-x0, y0, z0), (x0, y0, z0), (x1, y1, z1), (-x1, y1, z1)], colour, Material.PAINT, inside
-            )
+            piece.face([(-x0, y0, z0), (x0, y0, z0), (x1, y1, z1), (-x1, y1, z1)], colour, Material.PAINT, inside)
 
 
 def _inset(quad: Array, left: float, right: float, bottom: float, top: float) -> Array:
@@ -134,13 +140,22 @@ def _cabin(
     inside = (0.0, -0.7 * height, 0.0)
     ring = {
         "back": [(-low, belt, foot_rear), (low, belt, foot_rear), (high, roof, roof_rear), (-high, roof, roof_rear)],
-        "front": [(-low, belt, foot_front), (low, belt, foot_front), (high, roof, roof_front), (-high, roof, roof_front)],
-    }  # fmt: skip
+        "front": [
+            (-low, belt, foot_front),
+            (low, belt, foot_front),
+            (high, roof, roof_front),
+            (-high, roof, roof_front),
+        ],
+    }
     for side in (-1.0, 1.0):
-        quad = np.array([
-            (side * low, belt, foot_rear), (side * low, belt, foot_front),
-            (side * high, roof, roof_front), (side * high, roof, roof_rear),
-        ])  # fmt: skip
+        quad = np.array(
+            [
+                (side * low, belt, foot_rear),
+                (side * low, belt, foot_front),
+                (side * high, roof, roof_front),
+                (side * high, roof, roof_rear),
+            ]
+        )
         piece.face(quad, paint, Material.PAINT, inside)
         windows = [(0.74, 0.955)] if closed else [(0.06, 0.30), (0.325, 0.60), (0.625, 0.93)]
         for left, right in windows:
@@ -156,26 +171,23 @@ def _cabin(
             for left, right in ((0.10, 0.47), (0.53, 0.90)):
                 piece.face(_inset(quad, left, right, 0.35, 0.86), GLASS, Material.GLASS, inside)
     crown, middle = -height, 0.78 * high
-    for x0, y0, x1, y1 in (
-        (-high, roof, -middle, crown),
-        (-middle, crown, middle, crown),
-        (middle, crown, high, roof),
-    ):
-        piece.face([(x0, y0, roof_rear), (x1, y1, roof_rear), (x1, y1, roof_front), (x0, y0, roof_front)],
-                   paint, Material.PAINT, inside)  # fmt: skip
+    for x0, y0, x1, y1 in ((-high, roof, -middle, crown), (-middle, crown, middle, crown), (middle, crown, high, roof)):
+        piece.face(
+            [(x0, y0, roof_rear), (x1, y1, roof_rear), (x1, y1, roof_front), (x0, y0, roof_front)],
+            paint,
+            Material.PAINT,
+            inside,
+        )
 
 
-def disc(
-    x: float, y: float, z: float, radius: float, n: int = 14, start: float = 0.0, end: float = 1.0
-) -> Array:
+def disc(x: float, y: float, z: float, radius: float, n: int = 14, start: float = 0.0, end: float = 1.0) -> Array:
     turn = 2 * math.pi * np.linspace(start, end, n, endpoint=end < 1.0)
     return np.stack([np.full(n, x), y + radius * np.sin(turn), z + radius * np.cos(turn)], axis=1)
 
 
 def _side_details(
-    piece: Piece, length: float, x: float, height: float, hub: float,
-    axles: Sequence[float], style: str, paint: Colour,
-) -> None:  # fmt: skip
+    piece: Piece, length: float, x: float, height: float, hub: float, axles: Sequence[float], style: str, paint: Colour
+) -> None:
     outward: Colour = (math.copysign(1.0, x), 0.0, 0.0)
     face = x * 1.004
     for axle in axles:
@@ -187,21 +199,11 @@ def _side_details(
     door_top, door_low = -height * 0.56, -height * 0.20
     for share in (0.34, 0.52, 0.69) if style != "van" else (0.45, 0.66, 0.83):
         z = (share - 0.5) * length
-        line = [
-            (face, door_low, z),
-            (face, door_top, z),
-            (face, door_top, z + 0.025),
-            (face, door_low, z + 0.025),
-        ]
+        line = [(face, door_low, z), (face, door_top, z), (face, door_top, z + 0.025), (face, door_low, z + 0.025)]
         piece.add([line], outward, seam, Material.PAINT)
     low, high = _mirror(x, length, height, style)
     side = face * 1.09
-    shape = [
-        (side, high[1], low[2]),
-        (side, high[1], high[2]),
-        (side, low[1], high[2]),
-        (side, low[1], low[2]),
-    ]
+    shape = [(side, high[1], low[2]), (side, high[1], high[2]), (side, low[1], high[2]), (side, low[1], low[2])]
     piece.add([shape], outward, TRIM, Material.METAL)
 
 
@@ -216,9 +218,7 @@ def _ordered(a: Sequence[float], b: Sequence[float]) -> tuple[list[float], list[
     return [min(p, q) for p, q in zip(a, b, strict=True)], [max(p, q) for p, q in zip(a, b, strict=True)]
 
 
-def _face_details(
-    piece: Piece, shell: Shell, length: float, half: float, height: float, lights: bool
-) -> None:
+def _face_details(piece: Piece, shell: Shell, length: float, half: float, height: float, lights: bool) -> None:
     """Lamps, grille, bumper and number plate at both ends."""
 
     def quad(x0: float, x1: float, y0: float, y1: float, z: float) -> list[tuple[float, float, float]]:

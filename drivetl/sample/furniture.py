@@ -71,9 +71,7 @@ def sign(x: float, s: float, kind: int, toward: bool) -> Placed:
     )
     corners, turn, rim, inner, share = shapes[kind % len(shapes)]
     if not toward:
-        piece.add(
-            [_plate(x, y, z, 0.36, corners, turn)], face, (0.28, 0.28, 0.28), Material.METAL, cull=False
-        )
+        piece.add([_plate(x, y, z, 0.36, corners, turn)], face, (0.28, 0.28, 0.28), Material.METAL, cull=False)
         return Placed(piece, s)
     piece.add([_plate(x, y, z, 0.36, corners, turn)], face, rim, Material.METAL)
     piece.add([_plate(x, y, z - 0.005, 0.36 * share, corners, turn)], face, inner, Material.METAL)
@@ -116,10 +114,7 @@ def bench(side: float, x: float, s: float) -> Placed:
     piece.box((low, -0.47, -0.8), (high, -0.41, 0.8), wood, Material.PAINT)
     back = x + side * 0.48
     piece.box(
-        (min(back, back + side * 0.05), -0.92, -0.8),
-        (max(back, back + side * 0.05), -0.55, 0.8),
-        wood,
-        Material.PAINT,
+        (min(back, back + side * 0.05), -0.92, -0.8), (max(back, back + side * 0.05), -0.55, 0.8), wood, Material.PAINT
     )
     for z in (-0.7, 0.64):
         piece.box((low, -0.41, z), (high, 0.0, z + 0.06), STEEL, Material.METAL)
@@ -144,9 +139,7 @@ def kiosk(x: float, s: float, poster: Colour) -> Placed:
     piece = Piece()
     angle = np.linspace(0, 2 * np.pi, 11)
     for a, b in itertools.pairwise(angle):
-        quad = [
-            (x + 0.6 * np.sin(t), y, 0.6 * np.cos(t)) for t, y in ((a, -0.3), (b, -0.3), (b, -2.7), (a, -2.7))
-        ]
+        quad = [(x + 0.6 * np.sin(t), y, 0.6 * np.cos(t)) for t, y in ((a, -0.3), (b, -0.3), (b, -2.7), (a, -2.7))]
         tint = (poster[0] * (0.7 + 0.3 * np.sin(3 * a)), poster[1] * (0.8 + 0.2 * np.cos(2 * a)), poster[2])
         piece.face(quad, tint, Material.PAINT, (x, -1.5, 0.0))
     piece.box((x - 0.68, -3.0, -0.68), (x + 0.68, -2.7, 0.68), (0.05, 0.07, 0.06), Material.METAL)
@@ -180,9 +173,7 @@ def wires(street: Street) -> Piece:
     return piece
 
 
-def along_the_street(
-    town: Town, street: Street, rng: np.random.Generator, night: bool, red: bool
-) -> list[Placed]:
+def along_the_street(town: Town, street: Street, rng: np.random.Generator, night: bool, red: bool) -> list[Placed]:
     """Everything that stands on the pavement of this street; `red`: the signals at the crossing stop the traffic."""
     placed = [lamp(town, x, s, night) for x, s in lamp_places(town, street)]
     edge = town.kerb_x + 0.5
@@ -210,11 +201,7 @@ def along_the_street(
                 kiosk(
                     side * (town.kerb_x + 1.2),
                     float(s),
-                    (
-                        float(rng.uniform(0.2, 0.7)),
-                        float(rng.uniform(0.1, 0.5)),
-                        float(rng.uniform(0.1, 0.6)),
-                    ),
+                    (float(rng.uniform(0.2, 0.7)), float(rng.uniform(0.1, 0.5)), float(rng.uniform(0.1, 0.6))),
                 )
             )
     return placed

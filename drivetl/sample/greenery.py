@@ -100,19 +100,16 @@ def tree(rng: np.random.Generator, leaf: Colour, height: float, x: float, s: flo
     return Placed(piece, s, tag="tree", x=x)
 
 
-def hedge(
-    side: float, x: float, s0: float, s1: float, height: float, leaf: Colour, rng: np.random.Generator
-) -> Placed:
+def hedge(side: float, x: float, s0: float, s1: float, height: float, leaf: Colour, rng: np.random.Generator) -> Placed:
     """A hedge along the front garden, with an uneven top."""
     piece, half, thick = Piece(), (s1 - s0) / 2, 0.8
     low, high = sorted((x, x + side * thick))
     count = max(2, round(half * 2 / 0.6))
     z = np.linspace(-half, half, count)
     top = -(height + rng.uniform(-0.08, 0.10, count))
-    outline = np.concatenate([
-        np.stack([np.full(count, x), top, z], axis=1),
-        np.array([[x, 0.0, half], [x, 0.0, -half]]),
-    ])  # fmt: skip
+    outline = np.concatenate(
+        [np.stack([np.full(count, x), top, z], axis=1), np.array([[x, 0.0, half], [x, 0.0, -half]])]
+    )
     dark = (leaf[0] * 0.7, leaf[1] * 0.7, leaf[2] * 0.7)
     piece.box((low, -height, -half), (high, 0.0, half), dark, Material.LEAVES, "bft")
     piece.add([outline], (-side, 0.0, 0.0), leaf, Material.LEAVES, convex=False)
@@ -149,17 +146,12 @@ def skyline(town: Town, street: Street, rng: np.random.Generator) -> Piece:
             steps = np.repeat(rng.uniform(9, 34, 35), 4)
             height = steps * (0.55 + 0.45 * np.clip(np.abs(x) / 60, 0, 1))
         else:
-            waves = [
-                np.sin(x / w + rng.uniform(0, 6)) * a
-                for w, a in ((60, 3.0), (17, 1.5), (5.0, 0.9), (1.9, 0.55))
-            ]
+            waves = [np.sin(x / w + rng.uniform(0, 6)) * a for w, a in ((60, 3.0), (17, 1.5), (5.0, 0.9), (1.9, 0.55))]
             height = np.maximum(10.5 + np.sum(waves, axis=0) + rng.uniform(-0.4, 0.4, len(x)), 3.0)
         top = np.stack([x, -height, np.zeros(len(x))], axis=1)
         outline = np.concatenate([top, [[260.0, 0.0, 0.0], [-260.0, 0.0, 0.0]]])
         normal = pose.rotation() @ np.array([0.0, 0.0, -1.0])
-        piece.add(
-            [pose.apply(outline)], tuple(normal.tolist()), colour, Material.FAR, cull=False, convex=False
-        )
+        piece.add([pose.apply(outline)], tuple(normal.tolist()), colour, Material.FAR, cull=False, convex=False)
     return piece
 
 
@@ -167,12 +159,7 @@ def gardens(town: Town, street: Street, rng: np.random.Generator) -> list[Placed
     """Hedges, fences and trees in front of and between the houses."""
     placed: list[Placed] = []
     low, high = street.side_street - street.gap / 2, street.side_street + street.gap / 2
-    greens: tuple[Colour, ...] = (
-        (0.075, 0.125, 0.028),
-        (0.055, 0.10, 0.026),
-        (0.11, 0.13, 0.03),
-        (0.16, 0.12, 0.028),
-    )
+    greens: tuple[Colour, ...] = ((0.075, 0.125, 0.028), (0.055, 0.10, 0.026), (0.11, 0.13, 0.03), (0.16, 0.12, 0.028))
     for side in (-1.0, 1.0):
         s = street.start
         while s < street.end:
@@ -182,15 +169,7 @@ def gardens(town: Town, street: Street, rng: np.random.Generator) -> list[Placed
             leaf = greens[int(rng.integers(len(greens)))]
             if not inside and kind < 0.45:
                 placed.append(
-                    hedge(
-                        side,
-                        side * (town.walk_outer + 0.25),
-                        s,
-                        s + run,
-                        float(rng.uniform(0.9, 1.7)),
-                        leaf,
-                        rng,
-                    )
+                    hedge(side, side * (town.walk_outer + 0.25), s, s + run, float(rng.uniform(0.9, 1.7)), leaf, rng)
                 )
             elif not inside and kind < 0.75:
                 placed.append(
@@ -207,9 +186,7 @@ def gardens(town: Town, street: Street, rng: np.random.Generator) -> list[Placed
         while s < street.end:
             if not low < s < high:
                 x = side * float(rng.uniform(town.walk_outer + 1.4, town.building_x + 3.5))
-                placed.append(
-                    tree(rng, greens[int(rng.integers(len(greens)))], float(rng.uniform(5, 11)), x, s)
-                )
+                placed.append(tree(rng, greens[int(rng.integers(len(greens)))], float(rng.uniform(5, 11)), x, s))
             s += float(rng.uniform(5, 16))
     return placed
 
@@ -223,7 +200,5 @@ def avenue(town: Town, street: Street, rng: np.random.Generator) -> list[Placed]
         for s in np.arange(street.start + rng.uniform(0, gap), street.end, gap):
             if not low < s < high and rng.random() < 0.8:
                 leaf: Colour = (0.045, 0.088, 0.035) if rng.random() < 0.7 else (0.06, 0.105, 0.03)
-                placed.append(
-                    tree(rng, leaf, float(rng.uniform(6, 10.5)), side * (town.kerb_x + 0.95), float(s))
-                )
+                placed.append(tree(rng, leaf, float(rng.uniform(6, 10.5)), side * (town.kerb_x + 0.95), float(s)))
     return placed

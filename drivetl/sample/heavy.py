@@ -11,9 +11,7 @@ from drivetl.sample.cars import GLASS, HEADLIGHT, RIM, RUBBER, TAILLIGHT, TRIM, 
 from drivetl.sample.mesh import Colour, Material, Piece
 
 
-def truck(
-    length: float, width: float, height: float, cab: Colour, load: Colour, *, lights: bool
-) -> list[Piece]:
+def truck(length: float, width: float, height: float, cab: Colour, load: Colour, *, lights: bool) -> list[Piece]:
     """A lorry: cab and cargo box, two pieces that hide each other by distance."""
     half, hub = width / 2, 0.48
     nose, wall = length / 2, length / 2 - min(2.3, 0.34 * length)
@@ -24,15 +22,16 @@ def truck(
     box.box((-half * 0.92, -1.05, -nose), (half * 0.92, -0.55, wall), TRIM, Material.METAL)
     box.box((-half, -height, -nose), (half, -1.0, wall - 0.25), load, Material.PAINT)
     _stripes(box, half, height, -nose, wall - 0.25, load)
-    lamp = [[(s * half * 0.95, -0.98, -nose - 0.01), (s * half * 0.72, -0.98, -nose - 0.01),
-             (s * half * 0.72, -0.80, -nose - 0.01), (s * half * 0.95, -0.80, -nose - 0.01)] for s in (-1, 1)]  # fmt: skip
-    box.add(
-        lamp,
-        (0.0, 0.0, -1.0),
-        TAILLIGHT if lights else UNLIT,
-        Material.METAL,
-        emission=float(lights),
-    )
+    lamp = [
+        [
+            (s * half * 0.95, -0.98, -nose - 0.01),
+            (s * half * 0.72, -0.98, -nose - 0.01),
+            (s * half * 0.72, -0.80, -nose - 0.01),
+            (s * half * 0.95, -0.80, -nose - 0.01),
+        ]
+        for s in (-1, 1)
+    ]
+    box.add(lamp, (0.0, 0.0, -1.0), TAILLIGHT if lights else UNLIT, Material.METAL, emission=float(lights))
     _wheels(box, half, hub, axles)
     tyres_from_behind(front, half, hub, [nose - 1.2])
     front.box((-half * 0.97, -cab_height, wall), (half * 0.97, -0.45, nose), cab, Material.PAINT)
@@ -76,14 +75,16 @@ def _cab_details(piece: Piece, half: float, height: float, nose: float, wall: fl
     piece.add(lamps, ahead, HEADLIGHT, Material.METAL, emission=float(lights))
     for side in (-1.0, 1.0):
         x = side * half * 1.003
-        window = [(x, -height * 0.58, wall + 0.7), (x, -height * 0.58, nose - 0.12),
-                  (x, -height * 0.88, nose - 0.22), (x, -height * 0.88, wall + 0.7)]  # fmt: skip
+        window = [
+            (x, -height * 0.58, wall + 0.7),
+            (x, -height * 0.58, nose - 0.12),
+            (x, -height * 0.88, nose - 0.22),
+            (x, -height * 0.88, wall + 0.7),
+        ]
         piece.add([window], (side, 0.0, 0.0), GLASS, Material.GLASS)
 
 
-def tram(
-    length: float, width: float, height: float, body: Colour, band: Colour, *, lights: bool
-) -> list[Piece]:
+def tram(length: float, width: float, height: float, body: Colour, band: Colour, *, lights: bool) -> list[Piece]:
     """A tram of two or three sections with doors, window band and slanted fronts."""
     sections = 3 if length > 18 else 2
     part = length / sections
@@ -111,16 +112,28 @@ def _tram_section(
         z0r, z0f = rear + (rear_top - rear) * s0, front + (front_top - front) * s0
         z1r, z1f = rear + (rear_top - rear) * s1, front + (front_top - front) * s1
         for side in (-1.0, 1.0):
-            piece.face([(side * half, y0, z0r), (side * half, y0, z0f), (side * half, y1, z1f), (side * half, y1, z1r)],
-                       colour, Material.PAINT, inside)  # fmt: skip
+            piece.face(
+                [(side * half, y0, z0r), (side * half, y0, z0f), (side * half, y1, z1f), (side * half, y1, z1r)],
+                colour,
+                Material.PAINT,
+                inside,
+            )
         for z_low, z_high in ((z0r, z1r), (z0f, z1f)):
-            piece.face([(-half, y0, z_low), (half, y0, z_low), (half, y1, z_high), (-half, y1, z_high)],
-                       colour, Material.PAINT, inside)  # fmt: skip
+            piece.face(
+                [(-half, y0, z_low), (half, y0, z_low), (half, y1, z_high), (-half, y1, z_high)],
+                colour,
+                Material.PAINT,
+                inside,
+            )
     _tram_windows(piece, rear_top, front_top, half, height, body, lights)
     top = [(-half, roof + 0.32), (-half * 0.8, roof + 0.06), (half * 0.8, roof + 0.06), (half, roof + 0.32)]
     for (x0, y0), (x1, y1) in pairwise(top):
-        piece.face([(x0, y0, rear_top), (x1, y1, rear_top), (x1, y1, front_top), (x0, y0, front_top)],
-                   band, Material.PAINT, inside)  # fmt: skip
+        piece.face(
+            [(x0, y0, rear_top), (x1, y1, rear_top), (x1, y1, front_top), (x0, y0, front_top)],
+            band,
+            Material.PAINT,
+            inside,
+        )
     for z in (rear_top, front_top):
         piece.face([(x, y, z) for x, y in top], body, Material.PAINT, inside)
     if "front" in ends:
@@ -140,12 +153,21 @@ def _tram_windows(
     glow, shine = ((0.72, 0.60, 0.38), 0.42) if lights else (GLASS, 0.0)
     for side in (-1.0, 1.0):
         x = side * half * 1.002
-        windows = [[(x, low, a + 0.07), (x, low, b - 0.07), (x, high, b - 0.07), (x, high, a + 0.07)]
-                   for a, b in pairwise(edges)]  # fmt: skip
+        windows = [
+            [(x, low, a + 0.07), (x, low, b - 0.07), (x, high, b - 0.07), (x, high, a + 0.07)]
+            for a, b in pairwise(edges)
+        ]
         piece.add(windows, (side, 0.0, 0.0), glow, Material.GLASS, emission=shine)
         middle = edges[count // 2]
-        door = [[(x * 1.001, -0.5, middle + d), (x * 1.001, -0.5, middle + d + 0.72),
-                 (x * 1.001, high, middle + d + 0.72), (x * 1.001, high, middle + d)] for d in (-0.75, 0.03)]  # fmt: skip
+        door = [
+            [
+                (x * 1.001, -0.5, middle + d),
+                (x * 1.001, -0.5, middle + d + 0.72),
+                (x * 1.001, high, middle + d + 0.72),
+                (x * 1.001, high, middle + d),
+            ]
+            for d in (-0.75, 0.03)
+        ]
         piece.add(door, (side, 0.0, 0.0), (body[0] * 0.35, body[1] * 0.35, body[2] * 0.35), Material.GLASS)
 
 
@@ -172,6 +194,8 @@ def _tram_face(
         at(high - 0.3, -half * 0.6),
     ]
     piece.add([board], slope, (0.9, 0.55, 0.08), Material.METAL, emission=0.9 if lights else 0.25)
-    lamps = [[at(-0.62, s * half * 0.88), at(-0.62, s * half * 0.60), at(-0.88, s * half * 0.60), at(-0.88, s * half * 0.88)]
-             for s in (-1.0, 1.0)]  # fmt: skip
+    lamps = [
+        [at(-0.62, s * half * 0.88), at(-0.62, s * half * 0.60), at(-0.88, s * half * 0.60), at(-0.88, s * half * 0.88)]
+        for s in (-1.0, 1.0)
+    ]
     piece.add(lamps, (0.0, 0.0, side), lamp, Material.METAL, emission=float(lights))

@@ -105,12 +105,7 @@ def truncation(box: Sequence[float], width: int, height: int) -> float:
 
 
 def label_frame(
-    camera: Camera,
-    staged: Sequence[Staged],
-    painted: Mapping[int, Painted],
-    canvas: Canvas,
-    ids: Array,
-    scale: float,
+    camera: Camera, staged: Sequence[Staged], painted: Mapping[int, Painted], canvas: Canvas, ids: Array, scale: float
 ) -> tuple[list[SampleObject], list[SampleIgnore]]:
     """Labels from what the painter left: `ids` (H, W) at image size, the canvas's own buffer at twice that."""
     objects: list[SampleObject] = []
@@ -154,9 +149,7 @@ def _seen(mark: Painted, canvas: Canvas, ids: Array) -> tuple[Array, tuple[int, 
     return tight, (y0 + int(r[0]), x0 + int(c[0])), left / whole
 
 
-def _object(
-    item: Staged, mark: Painted, camera: Camera, crop: Array, visible_box: Box, share: float
-) -> SampleObject:
+def _object(item: Staged, mark: Painted, camera: Camera, crop: Array, visible_box: Box, share: float) -> SampleObject:
     assert mark.box is not None and mark.amodal is not None
     whole = _within_reach(mark.box, camera)
     x1, y1, x2, y2 = whole
@@ -166,11 +159,22 @@ def _object(
     alpha = _wrapped(turn - math.atan2(float(location[0]), float(location[2])))
     amodal = mark.amodal[::2, ::2] | mark.amodal[1::2, 1::2] if min(mark.amodal.shape) > 1 else mark.amodal
     return SampleObject(
-        item.actor.kind, item.actor.track_id, clipped, visible_box,
-        truncation(whole, camera.width, camera.height), occlusion_level(share), min(share, 1.0),
-        item.actor.size_hwl, (float(location[0]), float(location[1]), float(location[2])), turn, alpha,
-        crop, amodal, (mark.corner[0] // 2, mark.corner[1] // 2), (camera.height, camera.width),
-    )  # fmt: skip
+        item.actor.kind,
+        item.actor.track_id,
+        clipped,
+        visible_box,
+        truncation(whole, camera.width, camera.height),
+        occlusion_level(share),
+        min(share, 1.0),
+        item.actor.size_hwl,
+        (float(location[0]), float(location[1]), float(location[2])),
+        turn,
+        alpha,
+        crop,
+        amodal,
+        (mark.corner[0] // 2, mark.corner[1] // 2),
+        (camera.height, camera.width),
+    )
 
 
 def _is_sliver(box: Box, camera: Camera) -> bool:
@@ -181,12 +185,7 @@ def _is_sliver(box: Box, camera: Camera) -> bool:
 def _within_reach(box: Array, camera: Camera) -> Box:
     """A projection that runs on for thousands of px beside the lens is cut at one image size beyond the edge."""
     w, h = float(camera.width), float(camera.height)
-    return (
-        max(float(box[0]), -w),
-        max(float(box[1]), -h),
-        min(float(box[2]), 2 * w),
-        min(float(box[3]), 2 * h),
-    )
+    return (max(float(box[0]), -w), max(float(box[1]), -h), min(float(box[2]), 2 * w), min(float(box[3]), 2 * h))
 
 
 def _joined(a: Box, b: Box) -> Box:
@@ -199,10 +198,9 @@ def _wrapped(angle: float) -> float:
     return (angle + math.pi) % (2 * math.pi) - math.pi
 
 
-def cluster(
-    boxes: Sequence[tuple[Box, str]], labelled: Sequence[Box], width: int, height: int
-) -> list[SampleIgnore]:
-    """Join small boxes that lie next to each other to DontCare groups, but never so that a group hides a labelled box."""
+def cluster(boxes: Sequence[tuple[Box, str]], labelled: Sequence[Box], width: int, height: int) -> list[SampleIgnore]:
+    """Join small boxes that lie next to each other to DontCare groups, but never so that a group hides a labelled
+    box."""
     groups: list[tuple[Box, list[str]]] = []
     for box, kind in sorted(boxes):
         merged, kinds = box, [kind]

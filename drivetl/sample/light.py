@@ -54,18 +54,69 @@ def light_of(town: str, night: bool, rain: bool, rng: np.random.Generator) -> Li
         glow = (0.135, 0.115, 0.105) if warm else (0.125, 0.125, 0.15)
         dim = 0.55 if rain else 1.0
         haze = (glow[0] * 0.6, glow[1] * 0.6, glow[2] * 0.6)
-        return Light(True, rain, sun, (0.0, 0.0, 0.0), (1.0, 0.97, 0.92), (0.75, 0.72, 0.68), haze, 0.012 if rain else 0.005,
-                     (0.018 * dim, 0.024 * dim, 0.050 * dim), glow, 0.75 if rain else 0.25, 0.25)  # fmt: skip
+        return Light(
+            True,
+            rain,
+            sun,
+            (0.0, 0.0, 0.0),
+            (1.0, 0.97, 0.92),
+            (0.75, 0.72, 0.68),
+            haze,
+            0.012 if rain else 0.005,
+            (0.018 * dim, 0.024 * dim, 0.050 * dim),
+            glow,
+            0.75 if rain else 0.25,
+            0.25,
+        )
     if rain:
         grey = (0.70, 0.71, 0.72) if warm else (0.63, 0.655, 0.67)
         level = 1.18 if warm else 1.05
-        return Light(False, True, sun, (0.03, 0.03, 0.03), (level, level * 1.02, level * 1.05), (0.30, 0.30, 0.30), grey, 0.0085,
-                     (0.60, 0.62, 0.65), (0.80, 0.81, 0.82), 1.0, 0.0, 1.0)  # fmt: skip
+        return Light(
+            False,
+            True,
+            sun,
+            (0.03, 0.03, 0.03),
+            (level, level * 1.02, level * 1.05),
+            (0.30, 0.30, 0.30),
+            grey,
+            0.0085,
+            (0.60, 0.62, 0.65),
+            (0.80, 0.81, 0.82),
+            1.0,
+            0.0,
+            1.0,
+        )
     if warm:
-        return Light(False, False, sun, (2.25, 2.0, 1.58), (0.42, 0.53, 0.72), (0.30, 0.26, 0.20), (0.72, 0.78, 0.84), 0.0022,
-                     (0.20, 0.43, 0.80), (0.76, 0.85, 0.93), float(rng.uniform(0.15, 0.5)), 0.54, 0.82)  # fmt: skip
-    return Light(False, False, sun, (1.95, 1.90, 1.80), (0.66, 0.72, 0.82), (0.26, 0.26, 0.27), (0.70, 0.745, 0.76), 0.0042,
-                 (0.44, 0.57, 0.72), (0.84, 0.875, 0.885), float(rng.uniform(0.45, 0.8)), 0.42, 0.98)  # fmt: skip
+        return Light(
+            False,
+            False,
+            sun,
+            (2.25, 2.0, 1.58),
+            (0.42, 0.53, 0.72),
+            (0.30, 0.26, 0.20),
+            (0.72, 0.78, 0.84),
+            0.0022,
+            (0.20, 0.43, 0.80),
+            (0.76, 0.85, 0.93),
+            float(rng.uniform(0.15, 0.5)),
+            0.54,
+            0.82,
+        )
+    return Light(
+        False,
+        False,
+        sun,
+        (1.95, 1.90, 1.80),
+        (0.66, 0.72, 0.82),
+        (0.26, 0.26, 0.27),
+        (0.70, 0.745, 0.76),
+        0.0042,
+        (0.44, 0.57, 0.72),
+        (0.84, 0.875, 0.885),
+        float(rng.uniform(0.45, 0.8)),
+        0.42,
+        0.98,
+    )
 
 
 def to_srgb(linear: Array) -> Array:

@@ -120,12 +120,7 @@ class Piece:
         self.layers.append(Layer(points, (len(corners),), outward, colour, material))
 
     def box(
-        self,
-        low: Sequence[float],
-        high: Sequence[float],
-        colour: Colour,
-        material: Material,
-        faces: str = "lrbftd",
+        self, low: Sequence[float], high: Sequence[float], colour: Colour, material: Material, faces: str = "lrbftd"
     ) -> None:
         """Append faces of an axis-aligned box: l(eft) r(ight) b(ack) f(ront) t(op) d(own)."""
         (x0, y0, z0), (x1, y1, z1) = low, high
@@ -254,9 +249,7 @@ def join(soups: Sequence[Soup]) -> Soup:
 def placed(soup: Soup, pose: Pose) -> Soup:
     """A soup flattened in its own frame, put in its place."""
     turn = pose.rotation().T
-    return replace(
-        soup, vertices=pose.apply(soup.vertices), normals=soup.normals @ turn, shading=soup.shading @ turn
-    )
+    return replace(soup, vertices=pose.apply(soup.vertices), normals=soup.normals @ turn, shading=soup.shading @ turn)
 
 
 def mirrored(soup: Soup) -> Soup:

@@ -82,9 +82,7 @@ def sitting(look: Look, pose: Pose, yaw: float) -> Soup:
     limbs: list[_Limb] = []
     for side in (-1.0, 1.0):
         knee = np.array([side * 0.06 * w, seat, 0.23 * h])
-        limbs += _leg(
-            np.array([side * 0.05 * w, seat, 0.0]), knee, knee + _v(0.0, 0.24 * h, 0.02), h, w, look
-        )
+        limbs += _leg(np.array([side * 0.05 * w, seat, 0.0]), knee, knee + _v(0.0, 0.24 * h, 0.02), h, w, look)
         start = np.array([side * 0.115 * w, shoulder + 0.015 * h, 0.0])
         elbow = start + _v(side * 0.02 * w, 0.15 * h, 0.04 * h)
         limbs += _arm(start, elbow, elbow + _v(-side * 0.03 * h, 0.06 * h, 0.13 * h), h, w, look)
@@ -94,9 +92,7 @@ def sitting(look: Look, pose: Pose, yaw: float) -> Soup:
     return _assemble(limbs, torso, look, pose, yaw)
 
 
-def cyclist(
-    look: Look, phase: float, frame: Colour, pose: Pose, yaw: float, bearing: float, *, lights: bool
-) -> Soup:
+def cyclist(look: Look, phase: float, frame: Colour, pose: Pose, yaw: float, bearing: float, *, lights: bool) -> Soup:
     """A person riding a bicycle, seen along `bearing` (the direction from the lens to it)."""
     h, w = look.height, look.height * look.build
     scale = h / 1.75
@@ -142,21 +138,13 @@ def _bicycle(frame: Colour, scale: float) -> list[_Limb]:
     def at(y: float, z: float, x: float = 0.0) -> Array:
         return np.array([x, -y, z]) * scale
 
-    rear, front, crank, seat, head = (
-        at(0.34, -0.52),
-        at(0.34, 0.54),
-        at(0.29, 0.04),
-        at(0.86, -0.14),
-        at(0.86, 0.40),
-    )
+    rear, front, crank, seat, head = (at(0.34, -0.52), at(0.34, 0.54), at(0.29, 0.04), at(0.86, -0.14), at(0.86, 0.40))
     tubes = [(rear, crank), (crank, seat), (seat, rear), (crank, head), (seat, head), (head, front)]
     limbs = [_Limb(a, b, 0.020 * scale, 0.020 * scale, frame, Material.PAINT) for a, b in tubes]
     dark = Material.METAL
     limbs.append(_Limb(at(0.94, -0.26), at(0.94, -0.06), 0.035 * scale, 0.025 * scale, SHOES, dark))
     limbs.append(_Limb(head, at(1.02, 0.44), 0.018 * scale, 0.018 * scale, SHOES, dark))
-    limbs.append(
-        _Limb(at(1.02, 0.46, -0.26), at(1.02, 0.46, 0.26), 0.018 * scale, 0.018 * scale, SHOES, dark)
-    )
+    limbs.append(_Limb(at(1.02, 0.46, -0.26), at(1.02, 0.46, 0.26), 0.018 * scale, 0.018 * scale, SHOES, dark))
     return limbs
 
 
@@ -196,13 +184,7 @@ def _lamps(piece: Piece, scale: float, pose: Pose) -> None:
             (-radius, -y + radius, z),
         ]
         normal = pose.rotation() @ np.array([0.0, 0.0, side])
-        piece.add(
-            [pose.apply(np.array(corners) * scale)],
-            tuple(normal.tolist()),
-            colour,
-            Material.METAL,
-            emission=1.0,
-        )
+        piece.add([pose.apply(np.array(corners) * scale)], tuple(normal.tolist()), colour, Material.METAL, emission=1.0)
 
 
 def _leg(hip: Array, knee: Array, foot: Array, h: float, w: float, look: Look) -> list[_Limb]:
@@ -231,15 +213,11 @@ def _head(centre: Array, h: float, w: float, look: Look) -> list[_Limb]:
     ]
     cap = look.helmet or look.hair
     back = np.array([0.0, 0.0, -0.016 * h])
-    limbs.append(
-        _Limb(centre + back - up * 0.012 * h, centre + back + up * 0.026 * h, 0.046 * h, 0.050 * h, cap)
-    )
+    limbs.append(_Limb(centre + back - up * 0.012 * h, centre + back + up * 0.026 * h, 0.046 * h, 0.050 * h, cap))
     return limbs
 
 
-def _assemble(
-    limbs: list[_Limb], torso: list[tuple[Array, float]], look: Look, pose: Pose, yaw: float
-) -> Soup:
+def _assemble(limbs: list[_Limb], torso: list[tuple[Array, float]], look: Look, pose: Pose, yaw: float) -> Soup:
     """Limbs and torso far to near, each as a flat shape with a lit strip."""
     right = np.array([math.cos(yaw), 0.0, -math.sin(yaw)])
     forward = np.array([math.sin(yaw), 0.0, math.cos(yaw)])
@@ -262,11 +240,18 @@ def _assemble(
     dark, lit = -forward * 0.75 - right * 0.6, -forward * 0.7 + right * 0.45 + _v(0.0, -0.4, 0.0)
     return Soup(
         points[:, :1] * right + points[:, 1:] * _v(0.0, 1.0, 0.0) + at[:, None] * forward,
-        starts_of(counts), np.arange(n + 1), np.array([0, n]), np.tile(-forward, (n, 1)),
+        starts_of(counts),
+        np.arange(n + 1),
+        np.array([0, n]),
+        np.tile(-forward, (n, 1)),
         np.tile([dark / np.linalg.norm(dark), lit / np.linalg.norm(lit)], (len(jobs), 1)),
-        np.repeat([job[3] for job in jobs], 2, axis=0), np.repeat([int(job[4]) for job in jobs], 2).astype(np.uint8),
-        np.zeros(n), np.zeros(n, bool), np.ones(n, bool), np.ones(n),
-    )  # fmt: skip
+        np.repeat([job[3] for job in jobs], 2, axis=0),
+        np.repeat([int(job[4]) for job in jobs], 2).astype(np.uint8),
+        np.zeros(n),
+        np.zeros(n, bool),
+        np.ones(n, bool),
+        np.ones(n),
+    )
 
 
 def _shift(flat: Array, radii: Array) -> Array:
@@ -304,16 +289,10 @@ def _bag(
     """A backpack behind the shoulders."""
     middle = np.mean([point for point, _ in torso], axis=0) + _v(0.0, -0.06 * look.height, -0.1 * look.height)
     centre = pose.apply(middle[None])[0]
-    across = (
-        0.085
-        * look.height
-        * (0.6 + 0.4 * abs(float(np.cos(pose.heading - math.atan2(forward[0], forward[2])))))
-    )
+    across = 0.085 * look.height * (0.6 + 0.4 * abs(float(np.cos(pose.heading - math.atan2(forward[0], forward[2])))))
     tall = 0.12 * look.height
     turn = 2 * math.pi * np.arange(10) / 10
-    shape = np.stack([across * np.cos(turn), tall * np.sin(turn)], axis=1) + _v(
-        float(centre @ right), float(centre[1])
-    )
+    shape = np.stack([across * np.cos(turn), tall * np.sin(turn)], axis=1) + _v(float(centre @ right), float(centre[1]))
     colour = look.bag if look.bag is not None else look.jacket
     strip = (shape - shape.mean(axis=0)) * 0.55 + shape.mean(axis=0) + (across * 0.3, 0.0)
     return float(centre @ forward), shape, strip, colour, Material.CLOTH

@@ -58,9 +58,7 @@ def render_frame(town: str, drive: int, frame: int, seed: int, scale: float = 1.
     painted = _paint(canvas, world, staged, keep=True)
     colours = layer_colours(soup, world.light, -camera.rotation[2])
     small, labels_ids = _reduce(canvas.ids, _packed(colours))
-    pixels = shade.geometry(
-        labels_ids, canvas.view.inverse_depth, _with_sky(soup.materials), _shining(soup), camera
-    )
+    pixels = shade.geometry(labels_ids, canvas.view.inverse_depth, _with_sky(soup.materials), _shining(soup), camera)
     image = _picture(world, camera, soup, staged, colours, small, pixels, shadow, rng)
     objects, ignore = label_frame(camera, staged, painted, canvas, labels_ids, scale)
     attributes = {
@@ -112,9 +110,7 @@ def _with_sky(materials: Array) -> Array:
 
 
 def _shining(soup: Soup) -> Array:
-    return np.concatenate([[0], np.where(soup.emission > 0.3, np.rint(255 * soup.emission), 0)]).astype(
-        np.uint8
-    )
+    return np.concatenate([[0], np.where(soup.emission > 0.3, np.rint(255 * soup.emission), 0)]).astype(np.uint8)
 
 
 def _reduce(ids: Array, packed: Array) -> tuple[Array, Array]:
@@ -130,8 +126,17 @@ def _reduce(ids: Array, packed: Array) -> tuple[Array, Array]:
     return small, most
 
 
-def _picture(world: World, camera: Camera, soup: Soup, staged: list[Staged], colours: Array, base: Array,
-             pixels: shade.Pixels, shadow: Array, rng: np.random.Generator) -> Array:  # fmt: skip
+def _picture(
+    world: World,
+    camera: Camera,
+    soup: Soup,
+    staged: list[Staged],
+    colours: Array,
+    base: Array,
+    pixels: shade.Pixels,
+    shadow: Array,
+    rng: np.random.Generator,
+) -> Array:
     light = world.light
     texture = shade.texture_factor(pixels)
     dark = cv2.bitwise_and(shadow, pixels.ground)
@@ -149,9 +154,7 @@ def _picture(world: World, camera: Camera, soup: Soup, staged: list[Staged], col
     return shade.sensor(image, world.town.name, light, rng)
 
 
-def _reflection(
-    world: World, camera: Camera, soup: Soup, staged: list[Staged], colours: Array, sky: Array
-) -> Array:
+def _reflection(world: World, camera: Camera, soup: Soup, staged: list[Staged], colours: Array, sky: Array) -> Array:
     """(H, W, 3) uint8: the scene mirrored in the ground, blurred as a rough wet road does."""
     canvas = Canvas(mirrored(soup), camera, 0.5)
     _paint(canvas, world, staged, keep=False)

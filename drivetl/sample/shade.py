@@ -77,15 +77,12 @@ def texture_factor(pixels: Pixels) -> Array:
     along = np.where(flat, pixels.x, pixels.x + pixels.z)
     across = np.where(flat, pixels.z, pixels.y)
     size = np.float32(textures.TILE)
-    map_x, map_y = (
-        _wrapped(along * np.float32(textures.PX_PER_M)),
-        _wrapped(across * np.float32(textures.PX_PER_M)),
-    )
+    map_x, map_y = (_wrapped(along * np.float32(textures.PX_PER_M)), _wrapped(across * np.float32(textures.PX_PER_M)))
     np.clip(map_y, 0, size - 1.01, out=map_y)
     map_y += pixels.material.astype(np.float32) * size
-    grain = cv2.remap(
-        textures.atlas(), map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    ).astype(np.float32)
+    grain = cv2.remap(textures.atlas(), map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(
+        np.float32
+    )
     grain -= 128
     grain *= np.minimum(np.float32(18.0) / pixels.depth, np.float32(1.0)) * np.float32(1 / 128)
     wall = np.clip(1 + pixels.y * np.float32(0.6), 0, 1)
@@ -173,9 +170,7 @@ def night_factor(pixels: Pixels, light: Light, camera: Camera, street: Street, l
     beam *= np.clip((ahead - 2.0) / 4.0, 0, 1)
     energy += 0.75 * beam.astype(np.float32)
     gain = np.power(np.clip(energy, 0, 1.6), 1 / 2.2).astype(np.float32)
-    return np.asarray(
-        cv2.resize(gain, (pixels.depth.shape[1], pixels.depth.shape[0]), interpolation=cv2.INTER_LINEAR)
-    )
+    return np.asarray(cv2.resize(gain, (pixels.depth.shape[1], pixels.depth.shape[0]), interpolation=cv2.INTER_LINEAR))
 
 
 def compose(base: Array, pixels: Pixels, texture: Array, gain: Array, sky: Array, light: Light) -> Array:
@@ -205,9 +200,7 @@ def compose(base: Array, pixels: Pixels, texture: Array, gain: Array, sky: Array
 def wet(image: Array, reflection: Array, pixels: Pixels, light: Light) -> Array:
     """Blend the mirrored scene into the ground: stronger at grazing angles and where water stands."""
     scale = np.float32(textures.TILE / 24.0)
-    pool = cv2.remap(
-        textures.puddles(), _wrapped(pixels.x * scale), _wrapped(pixels.z * scale), cv2.INTER_LINEAR
-    )
+    pool = cv2.remap(textures.puddles(), _wrapped(pixels.x * scale), _wrapped(pixels.z * scale), cv2.INTER_LINEAR)
     grazing = np.clip(pixels.depth * np.float32(1 / 26.0), 0, 1)
     weight = (np.float32(0.18) + np.float32(0.50) * grazing) * (
         np.float32(0.45) + pool.astype(np.float32) * np.float32(0.9 / 255)
@@ -218,9 +211,7 @@ def wet(image: Array, reflection: Array, pixels: Pixels, light: Light) -> Array:
     alpha[pixels.ground == 0] = 0
     alpha[pixels.material == Material.GRASS] = 0
     three = cv2.merge([alpha] * 3)
-    dry = cv2.multiply(
-        image, cv2.merge([255 - (alpha * np.float32(0.75)).astype(np.uint8)] * 3), scale=1 / 255
-    )
+    dry = cv2.multiply(image, cv2.merge([255 - (alpha * np.float32(0.75)).astype(np.uint8)] * 3), scale=1 / 255)
     return np.asarray(cv2.add(dry, cv2.multiply(reflection, three, scale=1 / 255)))
 
 
@@ -234,10 +225,7 @@ def bloom(image: Array, emission: Array, strength: float) -> Array:
     size = (max(1, image.shape[1] // 4), max(1, image.shape[0] // 4))
     small = cv2.resize(shining, size, interpolation=cv2.INTER_AREA)
     sigma = image.shape[1] / 1242
-    near, far = (
-        cv2.GaussianBlur(small, (0, 0), 1.1 * sigma + 0.2),
-        cv2.GaussianBlur(small, (0, 0), 7.0 * sigma + 0.2),
-    )
+    near, far = (cv2.GaussianBlur(small, (0, 0), 1.1 * sigma + 0.2), cv2.GaussianBlur(small, (0, 0), 7.0 * sigma + 0.2))
     halo = cv2.addWeighted(near, 1.1 * strength, far, 1.9 * strength, 0)
     return np.asarray(
         cv2.add(image, cv2.resize(halo, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR))
@@ -251,9 +239,9 @@ def _tone(town: str, night: bool) -> Array:
     curve = x + (0.10 if town == "a" else 0.03) * np.sin(2 * np.pi * (x - 0.5)) / (2 * np.pi) * 2
     gains = (1.02, 1.0, 0.955) if town == "a" else (0.93, 0.985, 0.965)
     lift = 0.0 if town == "a" or night else 0.018
-    return np.stack(
-        [np.rint(np.clip(curve * g * (1 - lift) + lift, 0, 1) * 255) for g in gains], axis=-1
-    ).astype(np.uint8)[None]
+    return np.stack([np.rint(np.clip(curve * g * (1 - lift) + lift, 0, 1) * 255) for g in gains], axis=-1).astype(
+        np.uint8
+    )[None]
 
 
 def sensor(image: Array, town: str, light: Light, rng: np.random.Generator) -> Array:
@@ -271,9 +259,7 @@ def sensor(image: Array, town: str, light: Light, rng: np.random.Generator) -> A
 
 def _add_noise(image: Array, noise: list[Array], level: float) -> Array:
     grain = cv2.merge(noise)
-    return np.asarray(
-        cv2.addWeighted(image.astype(np.int16), 1.0, grain, level / 64, 0).clip(0, 255), np.uint8
-    )
+    return np.asarray(cv2.addWeighted(image.astype(np.int16), 1.0, grain, level / 64, 0).clip(0, 255), np.uint8)
 
 
 def streaks(image: Array, light: Light, rng: np.random.Generator) -> Array:
@@ -283,10 +269,7 @@ def streaks(image: Array, light: Light, rng: np.random.Generator) -> Array:
     scale = columns / 1242
     for _ in range(int(rng.integers(130, 240))):
         x, y = rng.uniform(0, columns), rng.uniform(-20, rows)
-        length, lean = (
-            float(rng.uniform(6, 26)) * scale,
-            float(rng.uniform(-0.10, 0.02)) + (x / columns - 0.5) * 0.22,
-        )
+        length, lean = (float(rng.uniform(6, 26)) * scale, float(rng.uniform(-0.10, 0.02)) + (x / columns - 0.5) * 0.22)
         a, b = (round(x * 8), round(y * 8)), (round((x + lean * length) * 8), round((y + length) * 8))
         cv2.line(layer, a, b, int(rng.integers(14, 46)), 1, cv2.LINE_AA, 3)
     soft = cv2.GaussianBlur(layer, (3, 3), 0.7)

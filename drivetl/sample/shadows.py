@@ -40,9 +40,7 @@ def of_actors(world: World, camera: Camera, soup: Soup, staged: Sequence[Staged]
         if foot[:, 2].min() >= NEAR_M:
             cv2.fillConvexPoly(contact, _fixed(camera, foot), 120 if light.night else 175, cv2.LINE_8, _SHIFT)
     size = max(3, round(camera.width / 1242 * 7)) | 1
-    return np.asarray(
-        cv2.max(cv2.GaussianBlur(mask, (3, 3), 0), cv2.blur(contact, (size, max(3, size // 2) | 1)))
-    )
+    return np.asarray(cv2.max(cv2.GaussianBlur(mask, (3, 3), 0), cv2.blur(contact, (size, max(3, size // 2) | 1))))
 
 
 def _body(mask: Array, camera: Camera, soup: Soup, item: Staged, light: Light, level: int) -> None:

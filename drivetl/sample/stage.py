@@ -58,9 +58,6 @@ def _touches(camera: Camera, local: Array, pose: Pose, actor: Actor) -> bool:
     """The actor would stand in the camera car (2 m wide, lens 1.5 m behind its nose)."""
     reach = actor.size_hwl[2] / 2
     lengthwise = (
-        abs(math.cos(pose.heading - camera.yaw_rad)) * reach
-        + abs(math.sin(pose.heading - camera.yaw_rad)) * 0.5
+        abs(math.cos(pose.heading - camera.yaw_rad)) * reach + abs(math.sin(pose.heading - camera.yaw_rad)) * 0.5
     )
-    return bool(
-        abs(local[0]) < 1.0 + actor.size_hwl[1] / 2 and -3.0 - lengthwise < local[2] < 2.2 + lengthwise
-    )
+    return bool(abs(local[0]) < 1.0 + actor.size_hwl[1] / 2 and -3.0 - lengthwise < local[2] < 2.2 + lengthwise)

@@ -43,9 +43,7 @@ class Street:
         if abs(k) < 1e-9:
             return np.stack([x, s], axis=-1)
         turn = k * s
-        return np.stack(
-            [(1 - np.cos(turn)) / k + x * np.cos(turn), np.sin(turn) / k - x * np.sin(turn)], axis=-1
-        )
+        return np.stack([(1 - np.cos(turn)) / k + x * np.cos(turn), np.sin(turn) / k - x * np.sin(turn)], axis=-1)
 
     def pose(self, x: float, s: float, heading: float = 0.0, y: float = 0.0) -> Pose:
         """A place on the street, heading relative to it."""
@@ -89,9 +87,7 @@ def ground(town: Town, street: Street) -> list[Piece]:
     up: Colour = (0.0, -1.0, 0.0)
     earth = (0.10, 0.13, 0.05) if not town.terraced else town.paving
     far = street.breadth
-    base.add(
-        strip(street, -far, far, s0, s1), up, earth, Material.GRASS if not town.terraced else Material.PAVING
-    )
+    base.add(strip(street, -far, far, s0, s1), up, earth, Material.GRASS if not town.terraced else Material.PAVING)
     g0, g1 = street.side_street - street.gap / 2 + 2.0, street.side_street + street.gap / 2 - 2.0
     road.add(strip(street, -far, far, g0, g1), up, town.road, Material.ROAD)
     road.add(strip(street, -town.road_half, town.road_half, s0, s1), up, town.road, Material.ROAD)

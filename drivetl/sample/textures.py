@@ -17,9 +17,7 @@ PX_PER_M = 64.0
 def fractal(rng: np.random.Generator, size: int, slope: float, low: float = 1.0) -> Array:
     """(size, size) tileable noise with a 1/f^slope spectrum above `low` cycles, zero mean, unit deviation."""
     f = np.hypot(*np.meshgrid(np.fft.fftfreq(size) * size, np.fft.rfftfreq(size) * size, indexing="ij"))
-    spectrum = np.fft.rfft2(rng.standard_normal((size, size))) * np.where(
-        f >= low, np.maximum(f, 1) ** -slope, 0
-    )
+    spectrum = np.fft.rfft2(rng.standard_normal((size, size))) * np.where(f >= low, np.maximum(f, 1) ** -slope, 0)
     noise = np.fft.irfft2(spectrum, (size, size))
     return np.asarray((noise - noise.mean()) / noise.std())
 

@@ -12,8 +12,16 @@ from drivetl.sample.street import WALK_M, Street
 from drivetl.sample.towns import Town
 
 
-def cast(town: Town, street: Street, ego: Ego, duration_s: float, benches: list[tuple[float, float]],
-         rng: np.random.Generator, lights: bool, rain: bool) -> list[Actor]:  # fmt: skip
+def cast(
+    town: Town,
+    street: Street,
+    ego: Ego,
+    duration_s: float,
+    benches: list[tuple[float, float]],
+    rng: np.random.Generator,
+    lights: bool,
+    rain: bool,
+) -> list[Actor]:
     """All actors of a drive."""
     casting = Casting(town, rng, lights, rain)
     _parked(casting, street, ego)
@@ -39,12 +47,7 @@ def _parked(casting: Casting, street: Street, ego: Ego) -> None:
             if rng.random() < share and _free(street, s + 3, 8.0):
                 heading = (0.0 if side > 0 else math.pi) + float(rng.normal(0, 0.02))
                 s += casting.vehicle(
-                    side * (town.parking_x + float(rng.normal(0, 0.08))),
-                    s + 3.0,
-                    heading,
-                    0.0,
-                    parked=True,
-                    truck=0.03,
+                    side * (town.parking_x + float(rng.normal(0, 0.08))), s + 3.0, heading, 0.0, parked=True, truck=0.03
                 )
                 s += float(rng.uniform(0.8, 2.2))
             else:
@@ -63,21 +66,14 @@ def _lanes(casting: Casting, street: Street, ego: Ego, duration_s: float) -> Non
     truck = rate["truck"] / max(rate["oncoming"], 1e-6)
     while s < last:
         length = casting.vehicle(-town.lane_x + float(rng.normal(0, 0.1)), s, math.pi, pace, truck=truck)
-        s += (
-            length + 3.0 + float(rng.exponential(100 / rate["oncoming"] - 6) if pace else rng.uniform(0, 2.5))
-        )
+        s += length + 3.0 + float(rng.exponential(100 / rate["oncoming"] - 6) if pace else rng.uniform(0, 2.5))
     ahead = float(rng.uniform(11, 45))
     drift = float(rng.uniform(0.0, 1.2))
     if ego.stop_at is not None:
         ahead, drift = street.crossing + float(rng.uniform(8, 20)), float(rng.uniform(4, 8))
     while ahead < 110:
         length = casting.vehicle(
-            town.lane_x + float(rng.normal(0, 0.12)),
-            ahead,
-            0.0,
-            drift,
-            follows=ego.stop_at is None,
-            truck=truck,
+            town.lane_x + float(rng.normal(0, 0.12)), ahead, 0.0, drift, follows=ego.stop_at is None, truck=truck
         )
         ahead += length + 5.0 + float(rng.exponential(100 / rate["ahead"] - 8))
     for side in (-1.0, 1.0):
@@ -107,9 +103,7 @@ def _bicycles(casting: Casting, street: Street, duration_s: float) -> None:
         speed = float(rng.uniform(3.6, 5.6))
         s = street.start + float(rng.exponential(gap))
         while s < street.end - 50:
-            casting.rider(
-                side * (lane + float(rng.normal(0, spread))), s, 0.0 if side > 0 else math.pi, speed
-            )
+            casting.rider(side * (lane + float(rng.normal(0, spread))), s, 0.0 if side > 0 else math.pi, speed)
             s += 2.6 + float(rng.exponential(gap))
 
 
@@ -134,8 +128,16 @@ def _pavements(casting: Casting, street: Street, benches: list[tuple[float, floa
             look = casting.look()
             side = 1.0 if x > 0 else -1.0
             size = (0.76 * look.height, 0.30 * look.height + 0.08, 0.42 * look.height)
-            casting.add("Person_sitting", size, x + side * 0.22, s + float(rng.uniform(-0.4, 0.4)), -side * math.pi / 2, 0.0,
-                        look=look, level=-WALK_M - 0.0)  # fmt: skip
+            casting.add(
+                "Person_sitting",
+                size,
+                x + side * 0.22,
+                s + float(rng.uniform(-0.4, 0.4)),
+                -side * math.pi / 2,
+                0.0,
+                look=look,
+                level=-WALK_M - 0.0,
+            )
 
 
 def _crossing(casting: Casting, street: Street, duration_s: float, busy: bool) -> None:

@@ -93,9 +93,20 @@ def build_world(town_name: str, drive: int, seed: int) -> World:
     benches = [(thing.x, thing.s) for thing in things if thing.tag == "bench"]
     actors = traffic.cast(town, street, ego, frames * town.frame_s, benches, rng, light.lights_on, rain)
     return World(
-        town, drive, frames, timeofday, weather, street, light, ego, tuple(actors), scenery, len(floor),
-        _shadows(things, street, light), np.array(furniture.lamp_places(town, street)),
-    )  # fmt: skip
+        town,
+        drive,
+        frames,
+        timeofday,
+        weather,
+        street,
+        light,
+        ego,
+        tuple(actors),
+        scenery,
+        len(floor),
+        _shadows(things, street, light),
+        np.array(furniture.lamp_places(town, street)),
+    )
 
 
 def _way(town: Town, frames: int, rng: np.random.Generator) -> tuple[Ego, Street]:
@@ -104,19 +115,12 @@ def _way(town: Town, frames: int, rng: np.random.Generator) -> tuple[Ego, Street
     speed, stops = float(rng.uniform(5.0, 10.5)), bool(rng.random() < 0.4)
     distance = speed * duration
     zebra = float(rng.uniform(22, 40)) if stops else float(rng.uniform(15, max(distance, 20) + 40))
-    curve = (
-        float(rng.uniform(1 / 900, 1 / 220)) * (1 if rng.random() < 0.5 else -1)
-        if rng.random() < 0.55
-        else 0.0
-    )
+    curve = float(rng.uniform(1 / 900, 1 / 220)) * (1 if rng.random() < 0.5 else -1) if rng.random() < 0.55 else 0.0
     end = (zebra if stops else distance) + REACH_M
     side = float(rng.uniform(zebra + 14, zebra + 40)) if rng.random() < 0.7 else zebra - 14
     street = Street(curve, -14.0, end, zebra, side)
     ego = Ego(
-        town.ego_x,
-        speed,
-        zebra - float(rng.uniform(6.5, 10)) if stops else None,
-        float(rng.uniform(0, 2 * math.pi)),
+        town.ego_x, speed, zebra - float(rng.uniform(6.5, 10)) if stops else None, float(rng.uniform(0, 2 * math.pi))
     )
     return ego, street
 

@@ -103,9 +103,17 @@ def drives_for(town: str, frames: int, seed: int) -> list[tuple[int, int]]:
 
 
 def write_city(
-    root: Path, frames_a: int = 600, frames_b: int = 400, seed: int = 0, *, scale: float = 1.0, jpeg: bool = False,
-    depth: bool = False, processes: int = 0, progress: Progress | None = None,
-) -> dict[str, Summary]:  # fmt: skip
+    root: Path,
+    frames_a: int = 600,
+    frames_b: int = 400,
+    seed: int = 0,
+    *,
+    scale: float = 1.0,
+    jpeg: bool = False,
+    depth: bool = False,
+    processes: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Summary]:
     """Write `root/town_a` and `root/town_b` (a town of 0 frames is left out).
 
     Raises DataError when `root` exists and is not empty, ConfigError for numbers that cannot be used.
@@ -121,23 +129,25 @@ def write_city(
 
 
 def write_town_a(
-    root: Path, frames: int, seed: int = 0, *, scale: float = 1.0, jpeg: bool = False, depth: bool = False,
-    processes: int = 0, progress: Progress | None = None,
-) -> Summary:  # fmt: skip
-    """Town A in KITTI's layout: training/{image_2,label_2,calib}, mapping/, attributes.csv, with `depth` also depth/."""
+    root: Path,
+    frames: int,
+    seed: int = 0,
+    *,
+    scale: float = 1.0,
+    jpeg: bool = False,
+    depth: bool = False,
+    processes: int = 0,
+    progress: Progress | None = None,
+) -> Summary:
+    """Town A in KITTI's layout: training/{image_2,label_2,calib}, mapping/, attributes.csv, with `depth` also
+    depth/."""
     options = _checked(Options(seed, scale, jpeg, depth, processes), frames)
     with new_directory(root) as work:
         return _fill_town_a(work, frames, options, progress)
 
 
 def write_town_b(
-    root: Path,
-    frames: int,
-    seed: int = 0,
-    *,
-    scale: float = 1.0,
-    processes: int = 0,
-    progress: Progress | None = None,
+    root: Path, frames: int, seed: int = 0, *, scale: float = 1.0, processes: int = 0, progress: Progress | None = None
 ) -> Summary:
     """Town B as footage: a CVAT export (annotations.xml, images/), instance_masks.cvat, videos/, cityscapes/."""
     options = _checked(Options(seed, scale, True, False, processes), frames)
@@ -196,21 +206,12 @@ def _attributes_csv(
 
 
 def _fill_town_b(root: Path, frames: int, options: Options, progress: Progress | None) -> Summary:
-    for folder in (
-        "images",
-        "videos",
-        f"cityscapes/gtFine/train/{CITY}",
-        f"cityscapes/leftImg8bit/train/{CITY}",
-    ):
+    for folder in ("images", "videos", f"cityscapes/gtFine/train/{CITY}", f"cityscapes/leftImg8bit/train/{CITY}"):
         (root / folder).mkdir(parents=True)
-    jobs = [
-        _Drive("b", drive, count, (), root, options) for drive, count in drives_for("b", frames, options.seed)
-    ]
+    jobs = [_Drive("b", drive, count, (), root, options) for drive, count in drives_for("b", frames, options.seed)]
     done = _run(jobs, options, progress)
     for name, column in (("annotations.xml", 3), (MASKS, 4)):
-        images = [
-            (image[0], image[1], image[2], str(image[column])) for part in done for image in part.images
-        ]
+        images = [(image[0], image[1], image[2], str(image[column])) for part in done for image in part.images]
         (root / name).write_text(write_cvat.document(images, "town_b"))
     return _summary("b", root, done, options)
 
@@ -223,11 +224,20 @@ def _summary(town: str, root: Path, done: Sequence[_Done], options: Options) -> 
         summary.groups += part.groups
         summary.conditions[", ".join(drive_conditions(part.drive))] += part.frames
     facts: dict[str, Any] = {
-        "town": town, "version": __version__, "seed": options.seed, "scale": options.scale,
+        "town": town,
+        "version": __version__,
+        "seed": options.seed,
+        "scale": options.scale,
         "camera": asdict(town_named(town).camera.scaled(options.scale)),
-        "frames": summary.frames, "drives": summary.drives, "objects": dict(sorted(summary.objects.items())), "groups": summary.groups,
-        "conditions": {str(part.drive): dict(zip(("timeofday", "weather"), drive_conditions(part.drive), strict=True)) for part in done},
-    }  # fmt: skip
+        "frames": summary.frames,
+        "drives": summary.drives,
+        "objects": dict(sorted(summary.objects.items())),
+        "groups": summary.groups,
+        "conditions": {
+            str(part.drive): dict(zip(("timeofday", "weather"), drive_conditions(part.drive), strict=True))
+            for part in done
+        },
+    }
     (root / "sample.json").write_text(json.dumps(facts, indent=1) + "\n")
     return summary
 
@@ -295,9 +305,7 @@ def _write_footage_frame(job: _Drive, number: int, frame: SampleFrame) -> tuple[
     path.write_bytes(encoded(frame.image, ".jpg"))
     stem = f"{CITY}_{job.drive:06d}_{number:06d}"
     city = job.root / "cityscapes"
-    (city / "gtFine" / "train" / CITY / f"{stem}_gtFine_polygons.json").write_text(
-        write_cityscapes.polygons(frame)
-    )
+    (city / "gtFine" / "train" / CITY / f"{stem}_gtFine_polygons.json").write_text(write_cityscapes.polygons(frame))
     _link(path, city / "leftImg8bit" / "train" / CITY / f"{stem}.jpg")
     shapes = write_cvat.shapes(frame, job.drive)
     height, width = frame.image.shape[:2]
@@ -313,10 +321,13 @@ def _link(source: Path, target: Path) -> None:
 
 
 PNG = [
-    cv2.IMWRITE_PNG_COMPRESSION, 1,
-    cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
-    cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH,
-]  # fmt: skip
+    cv2.IMWRITE_PNG_COMPRESSION,
+    1,
+    cv2.IMWRITE_PNG_STRATEGY,
+    cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
+    cv2.IMWRITE_PNG_FILTER,
+    cv2.IMWRITE_PNG_FILTER_PAETH,
+]
 """Half the time of the default at the same size: camera noise leaves no repeats to search for."""
 
 
@@ -333,13 +344,9 @@ class _Video:
         camera = town_named(job.town).camera.scaled(job.options.scale)
         size, rate = (camera.width, camera.height), 1 / town_named(job.town).frame_s
         stem = job.root / "videos" / f"drive_{job.drive:04d}"
-        self.writer = cv2.VideoWriter(
-            str(stem.with_suffix(".mp4")), cv2.VideoWriter.fourcc(*"mp4v"), rate, size
-        )
+        self.writer = cv2.VideoWriter(str(stem.with_suffix(".mp4")), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
         if not self.writer.isOpened():
-            self.writer = cv2.VideoWriter(
-                str(stem.with_suffix(".avi")), cv2.VideoWriter.fourcc(*"MJPG"), rate, size
-            )
+            self.writer = cv2.VideoWriter(str(stem.with_suffix(".avi")), cv2.VideoWriter.fourcc(*"MJPG"), rate, size)
 
     def add(self, image: Array) -> None:
         """Append a (H, W, 3) RGB frame."""

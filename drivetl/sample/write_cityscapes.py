@@ -64,8 +64,7 @@ def _contours(mask: Array) -> list[Array]:
     """(n, 2) outlines of at least three points, largest first."""
     found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     shapes = [
-        cv2.approxPolyDP(contour, 0.6, True)[:, 0]
-        for contour in sorted(found, key=cv2.contourArea, reverse=True)
+        cv2.approxPolyDP(contour, 0.6, True)[:, 0] for contour in sorted(found, key=cv2.contourArea, reverse=True)
     ]
     return [shape for shape in shapes if len(shape) >= 3]
 

@@ -109,10 +109,11 @@ def document(images: Sequence[tuple[str, int, int, str]], task: str) -> str:
 def _meta(task: str, size: int) -> str:
     labels = "".join(_label(name) for name in COLOURS)
     return (
-        f"  <meta>\n    <task>\n      <id>1</id>\n      <name>{task}</name>\n      <size>{size}</size>\n"
-        "      <mode>annotation</mode>\n      <overlap>0</overlap>\n      <bugtracker></bugtracker>\n"
-        f"      <subset>default</subset>\n      <start_frame>0</start_frame>\n      <stop_frame>{max(size - 1, 0)}</stop_frame>\n"
-        f"      <frame_filter></frame_filter>\n      <labels>\n{labels}      </labels>\n    </task>\n  </meta>\n"
+        f"  <meta>\n    <task>\n      <id>1</id>\n      <name>{task}</name>\n      <size>{size}</size>\n     "
+        " <mode>annotation</mode>\n      <overlap>0</overlap>\n      <bugtracker></bugtracker>\n     "
+        " <subset>default</subset>\n      <start_frame>0</start_frame>\n     "
+        f" <stop_frame>{max(size - 1, 0)}</stop_frame>\n      <frame_filter></frame_filter>\n      <labels>\n{labels}  "
+        "    </labels>\n    </task>\n  </meta>\n"
     )
 
 
@@ -120,10 +121,7 @@ def _label(name: str) -> str:
     if name in TAGS:
         kind, attributes = "tag", _spec("value", "select", TAGS[name][0], TAGS[name])
     elif name == "ignore":
-        kind, attributes = (
-            "any",
-            _spec("kind", "select", "car", ("car", "truck", "tram", "person", "bicycle")),
-        )
+        kind, attributes = ("any", _spec("kind", "select", "car", ("car", "truck", "tram", "person", "bicycle")))
     else:
         kind, attributes = (
             "any",
@@ -134,8 +132,8 @@ def _label(name: str) -> str:
             ),
         )
     return (
-        f"        <label>\n          <name>{name}</name>\n          <color>{COLOURS[name]}</color>\n          <type>{kind}</type>\n"
-        f"          <attributes>\n{attributes}          </attributes>\n        </label>\n"
+        f"        <label>\n          <name>{name}</name>\n          <color>{COLOURS[name]}</color>\n         "
+        f" <type>{kind}</type>\n          <attributes>\n{attributes}          </attributes>\n        </label>\n"
     )
 
 

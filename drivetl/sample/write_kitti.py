@@ -21,8 +21,7 @@ def label_lines(frame: SampleFrame) -> str:
     for item in frame.objects:
         numbers = (item.alpha, *item.box_xyxy, *item.dimensions_hwl, *item.location_xyz, item.rotation_y)
         lines.append(
-            f"{item.label} {item.truncation:.2f} {item.occlusion} "
-            + " ".join(f"{value:.2f}" for value in numbers)
+            f"{item.label} {item.truncation:.2f} {item.occlusion} " + " ".join(f"{value:.2f}" for value in numbers)
         )
     for group in frame.ignore:
         box = " ".join(f"{value:.2f}" for value in group.box_xyxy)
@@ -62,8 +61,6 @@ def mapping_files(rows: Sequence[tuple[int, int]], order: Sequence[int], frame_s
     `rows` are (drive, frame); frames are numbered at the 10 Hz of KITTI's camera.
     """
     lines = [
-        f"{date} {drive} {frame * frame_step:010d}\n"
-        for number, frame in rows
-        for date, drive in [drive_name(number)]
+        f"{date} {drive} {frame * frame_step:010d}\n" for number, frame in rows for date, drive in [drive_name(number)]
     ]
     return "".join(lines), ",".join(str(number) for number in order) + "\n"

@@ -39,8 +39,7 @@ class Held:
         it (its rows are what was learnt). The background's rows have the common share.
         """
         of_class = {
-            number: 0.0 if count is None else source_share_of_class(share, count)
-            for number, count in objects.items()
+            number: 0.0 if count is None else source_share_of_class(share, count) for number, count in objects.items()
         }
         shares = {}
         for name, value in start.items():
@@ -61,9 +60,7 @@ class Average:
     def __init__(self, model: nn.Module, decay: float):
         self.decay, self.steps = decay, 0
         self.state: dict[str, Tensor] = {
-            key: value.detach().clone()
-            for key, value in model.state_dict().items()
-            if value.is_floating_point()
+            key: value.detach().clone() for key, value in model.state_dict().items() if value.is_floating_point()
         }
 
     @torch.no_grad()

@@ -29,14 +29,7 @@ from drivetl.training.forgetting import OldDomain, measure, old_domain, show
 from drivetl.training.model_card import drives, model_card, outcome
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.prepare import Prepared, prepare
-from drivetl.training.rundir import (
-    MetricsLog,
-    check_inputs,
-    create_run,
-    provenance,
-    read_provenance,
-    write_json,
-)
+from drivetl.training.rundir import MetricsLog, check_inputs, create_run, provenance, read_provenance, write_json
 from drivetl.training.trainer import STATE, Trainer
 from drivetl.training.validate import validation_loader
 
@@ -56,9 +49,7 @@ class Outcome:
     """outcome.json: best against row 0, with interval and verdict; empty on processes that do not lead."""
 
 
-def finetune(
-    config: FinetuneConfig, out: Path, *, resume: bool = False, source_data: Path | None = None
-) -> Outcome:
+def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False, source_data: Path | None = None) -> Outcome:
     """Fine-tune as the config says into the run directory `out`.
 
     source_data: a COCO json of the domain the source comes from; what was forgotten there is then measured. A resumed
@@ -92,9 +83,7 @@ def finetune(
         if group.leads and not resume:
             create_run(out, config, prepared.taxonomy)
             for name in ("anchors", "surgery", "manifest"):
-                write_json(
-                    out / f"{'augmentation' if name == 'manifest' else name}.json", getattr(prepared, name)
-                )
+                write_json(out / f"{'augmentation' if name == 'manifest' else name}.json", getattr(prepared, name))
             facts = provenance(config, device, f"{precision}: {reason}", source_data)
             write_json(out / "provenance.json", facts)
         group.barrier()
@@ -171,8 +160,7 @@ def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:
     for key, dataset in (("data.train", train), ("data.val", val)):
         if not dataset.images or not dataset.categories:
             raise ConfigError(
-                f"{key}: no {'classes' if dataset.images else 'images'} in it",
-                remedy="convert and split it again",
+                f"{key}: no {'classes' if dataset.images else 'images'} in it", remedy="convert and split it again"
             )
     drives = [{image.sequence for image in dataset.images if image.sequence} for dataset in (train, val)]
     shared = sorted(drives[0] & drives[1])
@@ -184,12 +172,7 @@ def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:
 
 
 def assemble(
-    config: FinetuneConfig,
-    prepared: Prepared,
-    device: torch.device,
-    precision: torch.dtype,
-    group: Group,
-    out: Path,
+    config: FinetuneConfig, prepared: Prepared, device: torch.device, precision: torch.dtype, group: Group, out: Path
 ) -> Trainer:
     """Put model, optimizer, loaders and log together; nothing has moved yet."""
     model = prepared.model.to(device).train()
@@ -210,9 +193,7 @@ def assemble(
     loader = DataLoader(data, batch_sampler=batches, generator=own, **loader_options(workers, device))
     cache_gb = 0.0 if workers else config.data.cache_gb
     judge = validation_loader(prepared.val, config.eval.batch_size, workers, device, group, cache_gb)
-    start = {
-        name: value.detach().clone() for name, value in model.named_parameters() if name in prepared.inherited
-    }
+    start = {name: value.detach().clone() for name, value in model.named_parameters() if name in prepared.inherited}
     return Trainer(
         config=config,
         spec=prepared.spec,
@@ -263,9 +244,7 @@ def _close(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict[
     }
     write_atomically(run / "README.md", model_card(run.name, config, facts))
     columns = ["", "step", "AP", "AP50", "AP75", "loss"]
-    console.table(
-        f"{run.name}: {config.model.arch}, {len(val.images)} validation images", columns, map(_line, rows)
-    )
+    console.table(f"{run.name}: {config.model.arch}, {len(val.images)} validation images", columns, map(_line, rows))
     if forgotten is not None:
         show(forgotten)
     if found["verdict"]:

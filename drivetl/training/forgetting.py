@@ -63,16 +63,13 @@ def old_domain(path: Path, prepared: Prepared) -> OldDomain:
     dataset = read_dataset(path)
     if not dataset.images:
         raise DataError("no images in it", remedy="give data of the source's own domain", file=path)
-    missing = next(
-        (image for image in dataset.images if not (dataset.images_root / image.file_name).is_file()), None
-    )
+    missing = next((image for image in dataset.images if not (dataset.images_root / image.file_name).is_file()), None)
     if missing is not None:
         raise DataError(f"{missing.file_name} is not there", remedy="restore it, or leave it out", file=path)
     plan = prepared.surgery.get("classes")
     if not plan:
         raise ConfigError(
-            f"--source-data needs a source that detects, model.start is {prepared.described}",
-            remedy="leave it out",
+            f"--source-data needs a source that detects, model.start is {prepared.described}", remedy="leave it out"
         )
     source = [fold(name) for name in prepared.surgery["source_classes"]]
     before = {
@@ -82,7 +79,8 @@ def old_domain(path: Path, prepared: Prepared) -> OldDomain:
     }
     if not before:
         raise ConfigError(
-            f"{len(dataset.images)} images with classes {', '.join(dataset.categories)}, none of which the source knows: {', '.join(prepared.surgery['source_classes'])}",
+            f"{len(dataset.images)} images with classes {', '.join(dataset.categories)}, none of which the source"
+            f" knows: {', '.join(prepared.surgery['source_classes'])}",
             remedy="give data of the source's own classes",
             file=path,
         )
@@ -121,9 +119,7 @@ def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[st
 
     classes: of the adapted detector, in label order. Ready for JSON (forgetting.json): null is "not measured".
     """
-    stores = [
-        match(old.dataset, relabelled(found, to)) for found, to in ((before, old.before), (after, old.after))
-    ]
+    stores = [match(old.dataset, relabelled(found, to)) for found, to in ((before, old.before), (after, old.after))]
     units, drives = stores[0].units(), stores[0].truth.drives()
     weights = np.vstack([np.ones(len(units)), draw_weights(units, DRAWS)])
     first, second = (coco_ap.class_ap(store, None, weights) for store in stores)  # (1 + B, K)
@@ -160,17 +156,13 @@ def _change(before: Floats, after: Floats) -> dict[str, Any]:
     return {name: {"point": one.point, "low": one.low, "high": one.high} for name, one in found.items()}
 
 
-def measure(
-    old: OldDomain, prepared: Prepared, run: Path, batch_size: int, device: torch.device
-) -> dict[str, Any]:
+def measure(old: OldDomain, prepared: Prepared, run: Path, batch_size: int, device: torch.device) -> dict[str, Any]:
     """Run source and best checkpoint on the old domain."""
     model, place = prepared.config.model, str(device)
     precision = prepared.config.runtime.precision
     source = load_source_detector(model.start, prepared.spec, place, precision)
     adapted = load_detector(run, "best", place, precision)
-    found = [
-        _detect(one, old, batch_size, title) for one, title in ((source, "source"), (adapted, "adapted"))
-    ]
+    found = [_detect(one, old, batch_size, title) for one, title in ((source, "source"), (adapted, "adapted"))]
     return ledger(old, found[0], found[1], adapted.categories)
 
 
@@ -178,9 +170,7 @@ def _detect(detector: Detector, old: OldDomain, batch_size: int, who: str) -> Re
     loader = validation_loader(old.dataset, batch_size, 0, detector.device, Group(), 0.0)
     with console.progress_bar() as bar:
         task = bar.add_task(f"{who} on {old.path.name}", total=len(loader), note="")
-        return validate(
-            detector.model, loader, detector.device, detector.precision, Group(), lambda: bar.advance(task)
-        )
+        return validate(detector.model, loader, detector.device, detector.precision, Group(), lambda: bar.advance(task))
 
 
 def show(found: dict[str, Any]) -> None:
@@ -201,8 +191,7 @@ def remarks(found: dict[str, Any]) -> list[str]:
 def lines(found: dict[str, Any]) -> list[list[str]]:
     """A row of text per class, and one for the mean over the classes that live on."""
     rows = [
-        [row["name"], str(row["n"]), ", ".join(row["counterpart"]) or "gone", *_values(row)]
-        for row in found["classes"]
+        [row["name"], str(row["n"]), ", ".join(row["counterpart"]) or "gone", *_values(row)] for row in found["classes"]
     ]
     return rows + ([["mean of those kept", "", "", *_values(found["mean"])]] if found["mean"] else [])
 

@@ -82,4 +82,7 @@ def train_epoch(
 def _not_finite(step: int, losses: dict[str, float], targets: list[dict[str, Tensor]]) -> str:
     ids = ", ".join(str(int(target["image_id"])) for target in targets)
     parts = ", ".join(f"{key} {value:.4g}" for key, value in losses.items())
-    return f"step {step}: a loss is not finite ({parts}) on image ids {ids} - lower optim.lr, set optim.clip_norm, or audit those images"
+    return (
+        f"step {step}: a loss is not finite ({parts}) on image ids {ids} - lower optim.lr, set optim.clip_norm, or"
+        " audit those images"
+    )

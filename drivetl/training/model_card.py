@@ -76,19 +76,10 @@ def verdict(found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 
 def _forgotten(found: dict[str, Any]) -> list[str]:
-    table = [
-        "| source's class | objects | now | before | after | change (95 %) |",
-        "|---|---|---|---|---|---|",
-    ]
+    table = ["| source's class | objects | now | before | after | change (95 %) |", "|---|---|---|---|---|---|"]
     table += [f"| {' | '.join(row)} |" for row in forgetting.lines(found)]
     about = f"What it forgot: AP on `{found['data']}`, {found['images']} images of {found['drives']} drives."
-    return [
-        about,
-        "",
-        *table,
-        "",
-        *(f"{remark[:1].upper()}{remark[1:]}.\n" for remark in forgetting.remarks(found)),
-    ]
+    return [about, "", *table, "", *(f"{remark[:1].upper()}{remark[1:]}.\n" for remark in forgetting.remarks(found))]
 
 
 def _number(value: float | None) -> str:
@@ -105,7 +96,10 @@ def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
         f"A `{config.model.arch}` fine-tuned with drivetl {__version__} from {facts['start']}.",
         "",
         f"- classes: {', '.join(facts['categories'])}",
-        f"- learnt from {facts['train_images']} images of {facts['train_drives']} drives, judged on {found['images']} images of {found['drives']} drives",
+        (
+            f"- learnt from {facts['train_images']} images of {facts['train_drives']} drives, judged on"
+            f" {found['images']} images of {found['drives']} drives"
+        ),
         f"- input: shorter side {config.model.min_size} px, longer side at most {config.model.max_size} px",
         f"- augmentation: {facts['augmentation']}",
         "",
@@ -113,9 +107,7 @@ def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
         "|---|---|---|",
     ]
     if before is not None:
-        lines.append(
-            f"| source, before the first step | {_number(before['AP'])} | {_number(before['AP50'])} |"
-        )
+        lines.append(f"| source, before the first step | {_number(before['AP'])} | {_number(before['AP50'])} |")
     lines += [f"| best (epoch {best['epoch']}) | {_number(best['AP'])} | {_number(best['AP50'])} |", ""]
     if found["verdict"]:
         lines += [f"{found['verdict'][:1].upper()}{found['verdict'][1:]}.", ""]

@@ -16,7 +16,8 @@ FLOOR = 0.01
 
 
 def build_optimizer(model: nn.Module, arch: str, config: OptimConfig) -> Optimizer:
-    """One group per (stage, decayed or not), the learning rate falling by `layer_decay` per backbone stage from the top.
+    """One group per (stage, decayed or not), the learning rate falling by `layer_decay` per backbone stage from the
+    top.
 
     All parameters are in it from the start; a frozen one has no gradient and is left alone, so that unfreezing
     never changes the optimizer's layout and a resumed state fits.
@@ -30,9 +31,7 @@ def build_optimizer(model: nn.Module, arch: str, config: OptimConfig) -> Optimiz
             chosen = [parameter for _, parameter in stage if (parameter.ndim > 1) == decays]
             if chosen:
                 decay = config.weight_decay if decays else 0.0
-                groups.append(
-                    {"params": chosen, "weight_decay": decay, "scale": scale, "lr": config.lr * scale}
-                )
+                groups.append({"params": chosen, "weight_decay": decay, "scale": scale, "lr": config.lr * scale})
     if config.name == "sgd":
         return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     return AdamW(groups, lr=config.lr)
@@ -76,7 +75,8 @@ def set_trainable(model: nn.Module, arch: str, backbone_stages: int) -> None:
 
 
 def pull_to_start(model: nn.Module, anchor: dict[str, Tensor], strength: float) -> Tensor:
-    """L2-SP: strength / 2 * squared distance of the trainable weights that had a start (Li, Grandvalet, Davoine 2018)."""
+    """L2-SP: strength / 2 * squared distance of the trainable weights that had a start (Li, Grandvalet, Davoine
+    2018)."""
     terms = [
         (parameter - anchor[name]).square().sum()
         for name, parameter in model.named_parameters()

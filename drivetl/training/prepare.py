@@ -1,4 +1,5 @@
-"""What is decided before the first step, each decision with its reason: classes, anchors, norm, weights, augmentation."""
+"""What is decided before the first step, each decision with its reason: classes, anchors, norm, weights,
+augmentation."""
 
 from __future__ import annotations
 
@@ -57,20 +58,13 @@ class Prepared:
 
 
 def prepare(
-    config: FinetuneConfig,
-    train: Dataset,
-    val: Dataset,
-    device: torch.device,
-    precision: torch.dtype,
-    world: int = 1,
+    config: FinetuneConfig, train: Dataset, val: Dataset, device: torch.device, precision: torch.dtype, world: int = 1
 ) -> Prepared:
     """Decide and build. Raises ConfigError, CheckpointError or DataError with the way out."""
     notes: list[str] = []
     arch = architecture(config.model.arch)
     if config.data.train_images > len(train.images):
-        notes.append(
-            f"data.train_images is {config.data.train_images}, there are {len(train.images)}: all are taken"
-        )
+        notes.append(f"data.train_images is {config.data.train_images}, there are {len(train.images)}: all are taken")
     train = learnt_from(config, train)
     taxonomy = train.info.get("taxonomy")
     try:
@@ -81,9 +75,7 @@ def prepare(
     config, chosen_by_recipe = settled(config, len(train.images), start_of(source), world)
     notes += [chosen_by_recipe] if chosen_by_recipe else []
     if arch.masks and not any(item.segmentation for image in train.images for item in image.annotations):
-        notes.append(
-            f"no object of data.train has a mask: the mask head of {config.model.arch} learns nothing"
-        )
+        notes.append(f"no object of data.train has a mask: the mask head of {config.model.arch} learns nothing")
     frozen, reason = choose_norm(config.model.norm, config.model.start, config.optim.batch_size)
     notes.append(f"BatchNorm {'frozen' if frozen else 'trained'}: {reason}")
     spec = model_spec(config, train.categories, frozen, source)
@@ -119,9 +111,11 @@ def prepare(
         augment=pipeline,
         taxonomy=taxonomy.as_dict(),
         relation=taxonomy.relation(),
-        anchors=decision.as_dict()
-        if decision
-        else {"before": before.as_dict(), "changed": False, "reason": "kept: as asked"},
+        anchors=(
+            decision.as_dict()
+            if decision
+            else {"before": before.as_dict(), "changed": False, "reason": "kept: as asked"}
+        ),
         surgery=operation,
         manifest=manifest,
         inherited=inherited,
@@ -143,16 +137,14 @@ def learnt_from(config: FinetuneConfig, train: Dataset) -> Dataset:
     return train.subset(spread_over_drives(train.images, config.data.train_images, config.seed))
 
 
-def model_spec(
-    config: FinetuneConfig, categories: tuple[str, ...], frozen: bool, source: Source | None
-) -> ModelSpec:
-    """The model to build; a source run's anchors come with its weights. It may lack a mask branch, or have one too many."""
+def model_spec(config: FinetuneConfig, categories: tuple[str, ...], frozen: bool, source: Source | None) -> ModelSpec:
+    """The model to build; a source run's anchors come with its weights. It may lack a mask branch, or have one too
+    many."""
     m = config.model
     inherited = source.spec if source is not None and source.spec is not None else None
     if inherited is not None and box_architecture(inherited.arch) != box_architecture(m.arch):
         raise ConfigError(
-            f"model.start is a {inherited.arch}, model.arch is {m.arch}",
-            remedy=f"set --model.arch {inherited.arch}",
+            f"model.start is a {inherited.arch}, model.arch is {m.arch}", remedy=f"set --model.arch {inherited.arch}"
         )
     return ModelSpec(
         arch=m.arch,
@@ -211,8 +203,6 @@ def _inherit(
     summary = f"weights: {len(kept)} of {len(names)} parameters from {source.described}"
     new_branch = "reset" in report.counts()
     if new_branch:
-        summary += (
-            "; its masks are learnt anew, so it is not judged before the first step and cannot be the best"
-        )
+        summary += "; its masks are learnt anew, so it is not judged before the first step and cannot be the best"
     said = {"start": source.described, "grounded": list(operation.grounded), "new_branch": new_branch}
     return report.as_dict() | said | {"summary": summary}, kept

@@ -70,9 +70,7 @@ def start_of(source: Source | None) -> Start:
     return "none" if source is None else "features" if source.categories is None else "detector"
 
 
-def settled(
-    config: FinetuneConfig, n_images: int, start: Start, world: int = 1
-) -> tuple[FinetuneConfig, str]:
+def settled(config: FinetuneConfig, n_images: int, start: Start, world: int = 1) -> tuple[FinetuneConfig, str]:
     """The config with every value that was left to the recipe filled in, and one line saying so ('' when none was).
 
     Values that were written win. Raises ConfigError where a written value does not go with the recipe's.
@@ -81,9 +79,7 @@ def settled(
     names = [item.name for item in dataclasses.fields(Recipe) if getattr(config.optim, item.name) == AUTO]
     optim = dataclasses.replace(config.optim, **{name: getattr(chosen, name) for name in names})
     if "heads_only_epochs" in names:  # a written length may be shorter
-        optim = dataclasses.replace(
-            optim, heads_only_epochs=min(optim.heads_only_epochs, max(0, optim.epochs - 1))
-        )
+        optim = dataclasses.replace(optim, heads_only_epochs=min(optim.heads_only_epochs, max(0, optim.epochs - 1)))
     every = config.eval.every
     if every == AUTO:
         every = max(1, optim.epochs // LOOKS)

@@ -23,9 +23,7 @@ from drivetl.models.source import weights_file
 def create_run(path: Path, config: FinetuneConfig, taxonomy: dict[str, Any]) -> None:
     """Make the folder and write what is known before the first step. Raises ConfigError when the name is taken."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigError(
-            "exists already", remedy="choose another --out, or continue it with --resume", file=path
-        )
+        raise ConfigError("exists already", remedy="choose another --out, or continue it with --resume", file=path)
     path.mkdir(parents=True, exist_ok=True)
     write_atomically(path / "config.yaml", dump_yaml(config))
     write_atomically(path / "taxonomy.yaml", yaml.safe_dump(taxonomy, sort_keys=False))
@@ -57,9 +55,9 @@ def provenance(
         "torchvision": str(torchvision.__version__),
         "numpy": str(np.__version__),
         "machine": platform.machine(),
-        "device": torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"cpu, {torch.get_num_threads()} threads",
+        "device": (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+        ),
         "precision": precision,
         "seed": config.seed,
         "source_data": str(source_data) if source_data is not None else None,
@@ -96,9 +94,7 @@ def read_provenance(run: Path) -> dict[str, Any]:
         reason = "not an object"
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         reason = str(error)
-    raise CheckpointError(
-        f"cannot be read ({reason})", remedy="restore it, or start another --out", file=path
-    )
+    raise CheckpointError(f"cannot be read ({reason})", remedy="restore it, or start another --out", file=path)
 
 
 def file_hash(path: Path) -> str:
@@ -134,8 +130,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
             int(row["step"])
         except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-            raise CheckpointError(
-                "not a metrics row", remedy="remove the line", file=path, line=number
-            ) from None
+            raise CheckpointError("not a metrics row", remedy="remove the line", file=path, line=number) from None
         rows.append(row)
     return rows

@@ -20,7 +20,8 @@ from drivetl.training.ema import Average
 def save_state(
     path: Path, model: nn.Module, optimizer: Optimizer, average: Average | None, progress: dict[str, Any]
 ) -> None:
-    """Weights, optimizer moments, averages, random states and the progress (plain JSON values) as one safetensors file."""
+    """Weights, optimizer moments, averages, random states and the progress (plain JSON values) as one safetensors
+    file."""
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
     scalars: dict[str, float] = {}
     for index, entries in optimizer.state_dict()["state"].items():
@@ -34,21 +35,15 @@ def save_state(
     tensors["rng.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
-    meta = {
-        "progress": progress,
-        "scalars": scalars,
-        "ema_steps": average.steps if average is not None else 0,
-    }
+    meta = {"progress": progress, "scalars": scalars, "ema_steps": average.steps if average is not None else 0}
     # safetensors refuses shared and non-contiguous memory, so every tensor is copied
-    plain = {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, value in tensors.items()
-    }
+    plain = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
     write_atomically(path, save(plain, metadata={"drivetl": json.dumps(meta)}))
 
 
 def load_state(path: Path, model: nn.Module, optimizer: Optimizer, average: Average | None) -> dict[str, Any]:
-    """Put everything back; returns the progress. Raises CheckpointError when the file is damaged or of another model."""
+    """Put everything back; returns the progress. Raises CheckpointError when the file is damaged or of another
+    model."""
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads(file.metadata()["drivetl"])
@@ -63,11 +58,7 @@ def load_state(path: Path, model: nn.Module, optimizer: Optimizer, average: Aver
 
 
 def _restore(
-    tensors: dict[str, Tensor],
-    meta: dict[str, Any],
-    model: nn.Module,
-    optimizer: Optimizer,
-    average: Average | None,
+    tensors: dict[str, Tensor], meta: dict[str, Any], model: nn.Module, optimizer: Optimizer, average: Average | None
 ) -> None:
     def part(prefix: str) -> dict[str, Tensor]:
         return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

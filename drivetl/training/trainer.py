@@ -128,16 +128,12 @@ class Trainer:
                 self.save()
         if self.group.leads:
             with Swapped(self.model, self.average, self.held):
-                save_model(
-                    self.run / "checkpoints" / "last", portable_state(self.model), self.spec, self.relation
-                )
+                save_model(self.run / "checkpoints" / "last", portable_state(self.model), self.spec, self.relation)
 
     def one_epoch(self, epoch: int, advance: Advance) -> None:
         """The rest of one epoch from the current step."""
         n_stages = len(architecture(self.config.model.arch).stages)
-        set_trainable(
-            self.model, self.config.model.arch, trainable_stages(epoch, n_stages, self.config.optim)
-        )
+        set_trainable(self.model, self.config.model.arch, trainable_stages(epoch, n_stages, self.config.optim))
         self.batches.epoch, self.batches.first = epoch, self.step - epoch * len(self.batches)
 
         def after_step(step: int, losses: dict[str, float]) -> None:
@@ -167,9 +163,7 @@ class Trainer:
             Swapped(self.model, self.average, self.held),
             progress_line(self, "validating", len(self.judge), 0) as advance,
         ):
-            found = validate(
-                self.model, self.judge, self.device, self.precision, self.group, lambda: advance("")
-            )
+            found = validate(self.model, self.judge, self.device, self.precision, self.group, lambda: advance(""))
             row = {"epoch": epoch, "step": self.step, "seconds": round(seconds, 2)}
             row |= headline(match(self.val, found))
             row |= {f"train_{key}": value for key, value in self.means.means().items()}
@@ -179,9 +173,7 @@ class Trainer:
                 save_results(self.run / SOURCE_DETECTIONS, found)
             if self.best is None or better(row["AP"], self.best["AP"]):
                 self.best = {key: row[key] for key in ("epoch", "step", "AP", "AP50")}
-                save_model(
-                    self.run / "checkpoints" / "best", portable_state(self.model), self.spec, self.relation
-                )
+                save_model(self.run / "checkpoints" / "best", portable_state(self.model), self.spec, self.relation)
                 save_results(self.run / BEST_DETECTIONS, found)
         self.log.append(row)
         what = "source" if epoch == 0 else f"epoch {epoch}/{self.config.optim.epochs}"

@@ -20,15 +20,7 @@ def run(*words: object) -> int:
 
 
 def again(tmp_path: Path, *words: object) -> Dataset:
-    command = (
-        "convert-footage",
-        "--format",
-        "coco",
-        "--root",
-        tmp_path / "all.json",
-        "--out",
-        tmp_path / "b",
-    )
+    command = ("convert-footage", "--format", "coco", "--root", tmp_path / "all.json", "--out", tmp_path / "b")
     assert run(*command, *words) == 0
     return read_dataset(tmp_path / "b" / "all.json")
 
@@ -56,9 +48,7 @@ def test_ignore_regions_stay_whole(tmp_path: Path) -> None:
     command = ("convert-footage", "--format", "coco", "--root", tmp_path / "a" / "all.json")
     assert run(*command, "--out", tmp_path / "b") == 0
     second = read_dataset(tmp_path / "b" / "all.json")
-    assert [image.ignore_regions for image in second.images] == [
-        image.ignore_regions for image in first.images
-    ]
+    assert [image.ignore_regions for image in second.images] == [image.ignore_regions for image in first.images]
     assert run("labels", tmp_path / "b" / "all.json", "--format", "kitti", "--out", tmp_path / "l") == 0
     text = (tmp_path / "l" / "label_2" / "000002.txt").read_text()
     assert text.count("DontCare") == 2
@@ -67,13 +57,9 @@ def test_ignore_regions_stay_whole(tmp_path: Path) -> None:
 def test_regions_of_two_places_under_one_number_stay_two(tmp_path: Path) -> None:
     image = ImageRecord(1, "a.png", 100, 50)
     for left in (1.0, 5.0):
-        image.ignore_regions.append(
-            IgnoreRegion((left, 1.0, 9.0, 9.0), 81.0, (1,), None, {"ignore_region": 4})
-        )
+        image.ignore_regions.append(IgnoreRegion((left, 1.0, 9.0, 9.0), 81.0, (1,), None, {"ignore_region": 4}))
     write_dataset(Dataset(CLASSES, [image], tmp_path), tmp_path / "all.json")
-    assert [
-        region.bbox_xywh[0] for region in read_dataset(tmp_path / "all.json").images[0].ignore_regions
-    ] == [
+    assert [region.bbox_xywh[0] for region in read_dataset(tmp_path / "all.json").images[0].ignore_regions] == [
         1.0,
         5.0,
     ]

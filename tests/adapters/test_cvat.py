@@ -20,9 +20,7 @@ def video(tmp_path: Path, shapes: str, meta: str = "") -> Path:
 
 
 def box(frame: int, x: float, *, outside: int = 0) -> str:
-    return (
-        f"<box frame='{frame}' outside='{outside}' keyframe='1' xtl='{x}' ytl='2' xbr='{x + 10}' ybr='8'/>\n"
-    )
+    return f"<box frame='{frame}' outside='{outside}' keyframe='1' xtl='{x}' ytl='2' xbr='{x + 10}' ybr='8'/>\n"
 
 
 def by_frame(root: Path, **options: str) -> dict[int | None, list[float]]:
@@ -36,13 +34,7 @@ def test_attributes_tags_and_clips(tmp_path: Path) -> None:
     first = dataset.images[0]
     assert first.sequence == "drive_1" and first.attributes == {"weather": "fog", "night": True}
     car = first.annotations[0]
-    assert car.attributes == {
-        "source_label": "car",
-        "parked": True,
-        "speed": 2.5,
-        "occluded": 1,
-        "z_order": 2,
-    }
+    assert car.attributes == {"source_label": "car", "parked": True, "speed": 2.5, "occluded": 1, "z_order": 2}
     assert account.dropped == {"a polyline encloses nothing": 1, "points enclose nothing": 1}
 
 
@@ -208,12 +200,7 @@ def test_a_clips_folder_may_be_called_like_its_video_task_or_file(folder: str, t
 
 @pytest.mark.parametrize(
     ("first", "last", "middle", "degrees"),
-    [
-        (0, 90, (84.853, 84.853), 45),
-        (350, 10, (100, 20), 0),
-        (10, 350, (100, 20), 0),
-        (90, 90, (20, 100), 90),
-    ],
+    [(0, 90, (84.853, 84.853), 45), (350, 10, (100, 20), 0), (10, 350, (100, 20), 0), (90, 90, (20, 100), 90)],
 )
 def test_a_rotated_box_turns_the_short_way(
     first: float, last: float, middle: tuple[float, float], degrees: float, tmp_path: Path
@@ -222,9 +209,7 @@ def test_a_rotated_box_turns_the_short_way(
     root = video(tmp_path, shape.format(0, first) + shape.format(2, last), "<size>3</size>")
     path = root / "annotations.xml"
     path.write_text(
-        path.read_text().replace(
-            "<width>40</width><height>30</height>", "<width>200</width><height>200</height>"
-        )
+        path.read_text().replace("<width>40</width><height>30</height>", "<width>200</width><height>200</height>")
     )
     dataset, _ = convert_tree("cvat", root)
     item = dataset.images[1].annotations[0]

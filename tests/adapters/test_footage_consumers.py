@@ -13,9 +13,7 @@ from drivetl.coco.io import write_dataset
 
 
 @pytest.mark.parametrize("format_name", TREES)
-def test_the_truth_fed_back_scores_one(
-    format_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_truth_fed_back_scores_one(format_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset, _ = convert_tree(format_name, write_tree(tmp_path / "in", TREES[format_name]()))
     path = tmp_path / "all.json"
     write_dataset(dataset, path)

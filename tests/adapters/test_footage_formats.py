@@ -58,9 +58,7 @@ def test_an_image_without_objects_is_kept(format_name: str, tmp_path: Path) -> N
 def test_own_labels_become_classes(format_name: str, tmp_path: Path) -> None:
     source, _ = read_tree(format_name, write_tree(tmp_path, trees.TREES[format_name]()))
     names = list(source.taxonomy.categories)
-    expected = (
-        ["car", "person"] if format_name == "coco" else sorted(names)
-    )  # COCO: the order of its ids, 3 and 70
+    expected = ["car", "person"] if format_name == "coco" else sorted(names)  # COCO: the order of its ids, 3 and 70
     assert names == expected and source.own_labels
 
 
@@ -73,11 +71,7 @@ def test_every_image_knows_its_clip(format_name: str, tmp_path: Path) -> None:
 def test_voc_keeps_flags_and_counts_what_it_clips(tmp_path: Path) -> None:
     dataset, account = convert_tree("voc", write_tree(tmp_path, trees.voc()))
     car = dataset.images[0].annotations[0]
-    assert (
-        car.attributes["truncated"] == 0.4
-        and car.attributes["occluded"] == 1
-        and car.attributes["pose"] == "Left"
-    )
+    assert car.attributes["truncated"] == 0.4 and car.attributes["occluded"] == 1 and car.attributes["pose"] == "Left"
     assert account.clipped == 1 and account.dropped["zero width or height"] == 1
     assert boxes(dataset, "c.png") == [("car", (0.0, 4.0, 40.0, 5.0))]
 
@@ -117,10 +111,7 @@ def test_labelme_joins_groups_and_counts_parts(tmp_path: Path) -> None:
     person = dataset.images[0].annotations[1]
     assert isinstance(person.segmentation, list) and len(person.segmentation) == 2
     assert person.attributes["group_id"] == 1 and dataset.images[0].attributes["night"] is True
-    assert account.dropped == {
-        "a part of an object that several shapes make (group_id)": 1,
-        "lines enclose nothing": 1,
-    }
+    assert account.dropped == {"a part of an object that several shapes make (group_id)": 1, "lines enclose nothing": 1}
     (car,) = dataset.images[2].annotations
     assert car.area == pytest.approx(3.14159 * 25, rel=0.08)  # the circle, in pixels
 
@@ -173,9 +164,7 @@ def test_labelme_finds_images_by_windows_paths_and_refuses_to_climb(tmp_path: Pa
     files["labels/a.json"] = files.pop("drive_1/a.json").replace(b'"a.png"', b'"..\\\\drive_1\\\\a.png"')
     source, _ = read_tree("labelme", write_tree(tmp_path / "one", files))
     assert source.images[0].file_name == "drive_1/a.png"
-    files["labels/a.json"] = (
-        files["labels/a.json"].replace(b"drive_1", b"..\\\\..\\\\etc").replace(b"a.png", b"z.png")
-    )
+    files["labels/a.json"] = files["labels/a.json"].replace(b"drive_1", b"..\\\\..\\\\etc").replace(b"a.png", b"z.png")
     (tmp_path / "two").mkdir()
     with pytest.raises(DataError, match="leaves its folder"):
         files.pop("drive_1/a.png")
@@ -186,10 +175,7 @@ def test_bdd_attributes_ignore_and_reasons(tmp_path: Path) -> None:
     dataset, account = convert_tree("bdd100k", write_tree(tmp_path, trees.bdd100k()))
     first, last = dataset.images[0], dataset.images[2]
     assert first.attributes == {"weather": "rainy", "timeofday": "night", "scene": "tunnel"}
-    assert (
-        first.annotations[0].attributes["occluded"] is True
-        and first.annotations[0].attributes["track_id"] == "3"
-    )
+    assert first.annotations[0].attributes["occluded"] is True and first.annotations[0].attributes["track_id"] == "3"
     assert (last.sequence, last.frame_index, last.file_name) == ("clip", 4, "clip/c.png")
     assert last.annotations[0].bbox_xywh == (10, 5, 2, 4) and last.annotations[0].area == 8
     assert len(last.ignore_regions) == 1
@@ -203,11 +189,7 @@ def test_bdd_first_release_files(tmp_path: Path) -> None:
         {"category": "area/drivable", "poly2d": corners},
         {"category": "lane/road curb", "poly2d": corners},
     ]
-    document = {
-        "name": "a",
-        "attributes": {"weather": "clear"},
-        "frames": [{"timestamp": 10000, "objects": objects}],
-    }
+    document = {"name": "a", "attributes": {"weather": "clear"}, "frames": [{"timestamp": 10000, "objects": objects}]}
     root = write_tree(tmp_path, {"a.json": json.dumps(document).encode(), "a.jpg": trees.picture()})
     dataset, account = convert_tree("bdd100k", root)
     assert boxes(dataset, "a.jpg") == [("area/drivable", (20, 5, 4, 10)), ("car", (1, 2, 8, 6))]
@@ -266,10 +248,7 @@ def test_yolo_counts_and_names_repeated_and_empty_rows(tmp_path: Path) -> None:
     dataset, account = convert_tree("yolo", write_tree(tmp_path, trees.yolo()))
     assert len(dataset.images[2].annotations) == 1
     assert account.dropped == {"repeated row": 1, "row of zero size": 1}
-    assert account.notes == {
-        "repeated row: labels/drive_2/c.txt:2": 1,
-        "row of zero size: labels/drive_2/c.txt:3": 1,
-    }
+    assert account.notes == {"repeated row: labels/drive_2/c.txt:2": 1, "row of zero size: labels/drive_2/c.txt:3": 1}
 
 
 def test_yolo_sizes_differ_from_image_to_image(tmp_path: Path) -> None:
@@ -290,9 +269,7 @@ def test_yolo_visible_masks(tmp_path: Path) -> None:
 
 
 def test_yolo_edges_rounded_by_six_decimals_are_not_clipped(tmp_path: Path) -> None:
-    root = write_tree(
-        tmp_path, trees.yolo() | {"labels/drive_1/a.txt": b"1 0.133333 0.300000 0.266667 0.200000\n"}
-    )
+    root = write_tree(tmp_path, trees.yolo() | {"labels/drive_1/a.txt": b"1 0.133333 0.300000 0.266667 0.200000\n"})
     dataset, account = convert_tree("yolo", root)
     assert account.clipped == 0 and dataset.images[0].annotations[0].bbox_xywh[0] == 0
 
@@ -318,9 +295,7 @@ def test_yolo_errors_name_file_and_line(row: bytes, message: str, tmp_path: Path
 
 
 def test_yolo_label_without_its_image(tmp_path: Path) -> None:
-    root = write_tree(
-        tmp_path, trees.yolo() | {"labels/drive_1/z.txt": b"1 0.5 0.5 0.1 0.1\n", "notes.txt": b"hello"}
-    )
+    root = write_tree(tmp_path, trees.yolo() | {"labels/drive_1/z.txt": b"1 0.5 0.5 0.1 0.1\n", "notes.txt": b"hello"})
     with pytest.raises(DataError, match="without an image"):
         read_tree("yolo", root)
     _, account = convert_tree("yolo", root, on_error="skip")

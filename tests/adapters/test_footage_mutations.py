@@ -22,9 +22,29 @@ from drivetl.errors import DrivetlError
 CASES = {name: (name, tree) for name, tree in TREES.items()} | {"cvat video": ("cvat", cvat_video)}
 
 VALUES = [
-    b"NaN", b"1e308", b"-1e308", b"-1", b"0", b"0.5", b"99999999999999999999999", b"1e999", b"", b"true", b"null",
-    b'"x"', b"[]", b"{}", b"[[]]", b"\xff", b"\x00", b"../../x", b"/etc/passwd", "\u0661".encode(), b"-", b"1_000",
-]  # fmt: skip
+    b"NaN",
+    b"1e308",
+    b"-1e308",
+    b"-1",
+    b"0",
+    b"0.5",
+    b"99999999999999999999999",
+    b"1e999",
+    b"",
+    b"true",
+    b"null",
+    b'"x"',
+    b"[]",
+    b"{}",
+    b"[[]]",
+    b"\xff",
+    b"\x00",
+    b"../../x",
+    b"/etc/passwd",
+    "\u0661".encode(),
+    b"-",
+    b"1_000",
+]
 
 NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
 TOKEN = re.compile(rb'"[^"]*"|[\w.]+|\[[^\[\]]*\]|\{[^{}]*\}')
@@ -103,16 +123,21 @@ COUNTS: dict[str, Callable[[bytes], int]] = {
     "nuimages": lambda content: len(found) if isinstance(found := json_of(content), list) else 0,
     "coco": lambda content: length(json_of(content), "annotations"),
     "voc": lambda content: elements_of(content, "object"),
-    "cvat": lambda content: sum(
-        elements_of(content, f"image/{tag}") for tag in ("box", "polygon", "mask", "points")
-    ),
+    "cvat": lambda content: sum(elements_of(content, f"image/{tag}") for tag in ("box", "polygon", "mask", "points")),
     "yolo": lines_of,
     "mot": lines_of,
 }
 LABELS = {
-    "nuimages": "object_ann.json", "voc": ".xml", "cvat": ".xml", "yolo": ".txt", "mot": "gt.txt",
-    "labelme": ".json", "bdd100k": ".json", "cityscapes": ".json", "coco": ".json",
-}  # fmt: skip
+    "nuimages": "object_ann.json",
+    "voc": ".xml",
+    "cvat": ".xml",
+    "yolo": ".txt",
+    "mot": "gt.txt",
+    "labelme": ".json",
+    "bdd100k": ".json",
+    "cityscapes": ".json",
+    "coco": ".json",
+}
 """Format -> how the names of its label files end."""
 
 

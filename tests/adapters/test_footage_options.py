@@ -36,11 +36,7 @@ def test_attributes_are_merged(yolo_root: Path) -> None:
     )
     source, _ = read_tree("yolo", yolo_root, attributes=table)
     first, second, third = source.images
-    assert (first.sequence, first.frame_index, first.attributes) == (
-        "clip 9",
-        7,
-        {"weather": "fog", "wet": True},
-    )
+    assert (first.sequence, first.frame_index, first.attributes) == ("clip 9", 7, {"weather": "fog", "wet": True})
     assert (second.sequence, second.attributes) == ("drive_1", {})
     assert (third.sequence, third.frame_index, third.attributes) == ("drive_2", None, {"weather": "rain"})
 
@@ -92,20 +88,13 @@ def test_a_taxonomy_maps_ignores_and_drops(yolo_root: Path) -> None:
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
-def test_the_command_writes_the_contract(
-    format_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_the_contract(format_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, out = write_tree(tmp_path / "in", trees.TREES[format_name]()), tmp_path / "out"
     arguments = ["convert-footage", "--format", format_name, "--root", str(root), "--out", str(out)]
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "no --taxonomy: the classes are the footage's own" in said and "drivetl audit" in said
-    assert sorted(path.name for path in out.iterdir()) == [
-        "all.json",
-        "summary.json",
-        "train.json",
-        "val.json",
-    ]
+    assert sorted(path.name for path in out.iterdir()) == ["all.json", "summary.json", "train.json", "val.json"]
     parts = {name: read_dataset(out / f"{name}.json") for name in ("all", "train", "val")}
     assert all((parts["all"].images_root / image.file_name).is_file() for image in parts["all"].images)
     names = [image.file_name for name in ("train", "val") for image in parts[name].images]
@@ -139,15 +128,9 @@ def test_names_that_climb_out_are_refused(tmp_path: Path) -> None:
 
 def test_converting_the_output_again_changes_nothing(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "in", trees.coco())
-    assert (
-        main(["convert-footage", "--format", "coco", "--root", str(root), "--out", str(tmp_path / "one")])
-        == 0
-    )
+    assert main(["convert-footage", "--format", "coco", "--root", str(root), "--out", str(tmp_path / "one")]) == 0
     path = tmp_path / "one" / "all.json"
-    assert (
-        main(["convert-footage", "--format", "coco", "--root", str(path), "--out", str(tmp_path / "two")])
-        == 0
-    )
+    assert main(["convert-footage", "--format", "coco", "--root", str(path), "--out", str(tmp_path / "two")]) == 0
     first, second = (json.loads((tmp_path / name / "all.json").read_text()) for name in ("one", "two"))
     assert first["images"] == second["images"] and first["annotations"] == second["annotations"]
     assert first["categories"] == second["categories"]

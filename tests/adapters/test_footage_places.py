@@ -29,15 +29,11 @@ def objects(dataset: Dataset) -> dict[str, int]:
 
 def yolo(tmp_path: Path, *names: str) -> Path:
     """A YOLO tree of pictures and label files."""
-    return write_tree(
-        tmp_path, {name: ROW if name.lower().endswith("txt") else trees.picture() for name in names}
-    )
+    return write_tree(tmp_path, {name: ROW if name.lower().endswith("txt") else trees.picture() for name in names})
 
 
 @pytest.mark.parametrize("target", ["elsewhere", "in/rows"])
-def test_yolo_labels_behind_a_link_are_read(
-    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_yolo_labels_behind_a_link_are_read(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     yolo(tmp_path, "in/images/d/a.png", "in/images/b.png", f"{target}/d/a.txt", f"{target}/b.txt")
     (tmp_path / "in" / "labels").symlink_to(tmp_path / target)
     dataset, account = convert_tree("yolo", tmp_path / "in")
@@ -70,9 +66,7 @@ def labelme_file(name: str) -> bytes:
 
 def bdd_file(name: str, **more: str) -> bytes:
     label = {"category": "car", "box2d": {"x1": 1, "y1": 2, "x2": 9, "y2": 9}}
-    return json.dumps(
-        [{"name": name, "size": {"width": 40, "height": 30}, "labels": [label]} | more]
-    ).encode()
+    return json.dumps([{"name": name, "size": {"width": 40, "height": 30}, "labels": [label]} | more]).encode()
 
 
 @pytest.mark.parametrize(
@@ -114,9 +108,7 @@ def test_a_name_is_found_in_folders_that_do_not_disagree(
 
 def test_a_folder_that_stands_on_both_sides_is_a_drive(tmp_path: Path) -> None:
     pairs = {"b/2.json": labelme_file("2.png"), "b/2.png": trees.picture()}
-    root = write_tree(
-        tmp_path, pairs | {"a/1.json": labelme_file("1.png"), "b/1.png": trees.picture((30, 40))}
-    )
+    root = write_tree(tmp_path, pairs | {"a/1.json": labelme_file("1.png"), "b/1.png": trees.picture((30, 40))})
     source, account = read_tree("labelme", root)
     assert {image.file_name for image in source.images} == {"a/1.png", "b/2.png"}
     assert account.notes[ELSEWHERE] == 1
@@ -130,9 +122,7 @@ def test_hidden_and_junk_pictures_are_no_images(tmp_path: Path) -> None:
 
 def test_yolo_pictures_may_be_called_like_the_files_beside_labels(tmp_path: Path) -> None:
     names = ("test", "train", "val", "obj", "labels")
-    root = yolo(
-        tmp_path, *(f"images/{name}.png" for name in names), *(f"labels/{name}.txt" for name in names)
-    )
+    root = yolo(tmp_path, *(f"images/{name}.png" for name in names), *(f"labels/{name}.txt" for name in names))
     write_tree(root, {"classes.txt": b"car\n", "readme.txt": ROW, "data.yaml": b"names: [car]\n"})
     dataset, _ = convert_tree("yolo", root)
     assert set(objects(dataset).values()) == {1} and len(dataset.images) == len(names)
@@ -178,9 +168,7 @@ def huge(side: int = 30_000) -> str:
     return base64.b64encode(bytes(header)).decode()
 
 
-def test_huge_pictures_inside_labelme_files_are_never_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_huge_pictures_inside_labelme_files_are_never_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(*_: object) -> None:
         raise AssertionError("decoded")
 

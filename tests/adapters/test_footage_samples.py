@@ -20,11 +20,15 @@ from drivetl.coco.taxonomy import load_taxonomy
 pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the shared sample files are not here")
 DATASETS = Path(__file__).parents[2] / "datasets"
 
-CROPPED = {
-    row["image"][:6]
-    for row in csv.DictReader((SHARED / "kitti" / "MANIFEST.csv").read_text().splitlines())
-    if "cropped" in row["note"]
-} if SAMPLES.is_dir() else set()  # fmt: skip
+CROPPED = (
+    {
+        row["image"][:6]
+        for row in csv.DictReader((SHARED / "kitti" / "MANIFEST.csv").read_text().splitlines())
+        if "cropped" in row["note"]
+    }
+    if SAMPLES.is_dir()
+    else set()
+)
 
 XYXY = tuple[str, float, float, float, float]
 
@@ -104,9 +108,7 @@ def _voc_boxes(folder: Path) -> Counter[tuple[str, XYXY]]:
     for path in sorted(folder.glob("*.xml")):
         root = ElementTree.parse(path).getroot()
         for item in root.findall("object"):
-            values = [
-                float(item.findtext(f"bndbox/{tag}", "nan")) for tag in ("xmin", "ymin", "xmax", "ymax")
-            ]
+            values = [float(item.findtext(f"bndbox/{tag}", "nan")) for tag in ("xmin", "ymin", "xmax", "ymax")]
             counts[root.findtext("filename", ""), (item.findtext("name", ""), *values)] += 1
     return counts
 
@@ -125,10 +127,7 @@ def test_mot_sequences() -> None:
     for image in dataset.images:
         assert (image.width, image.height) == (16, 16)
         (item,) = image.annotations
-        assert item.bbox_xywh == (0, 4, 4, 8) and item.attributes == {
-            "source_label": "label_2",
-            "visibility": 1.0,
-        }
+        assert item.bbox_xywh == (0, 4, 4, 8) and item.attributes == {"source_label": "label_2", "visibility": 1.0}
 
 
 def test_cityscapes_instance_pictures() -> None:
@@ -140,14 +139,7 @@ def test_cityscapes_instance_pictures() -> None:
     for image in dataset.images:
         for item in [*image.annotations, *image.ignore_regions]:
             areas[str(item.attributes["source_label"])] += int(item.area)
-    names = {
-        1: "ego vehicle",
-        3: "out of roi",
-        12: "wall",
-        24: "persongroup",
-        27: "truckgroup",
-        31: "traingroup",
-    }
+    names = {1: "ego vehicle", 3: "out of roi", 12: "wall", 24: "persongroup", 27: "truckgroup", 31: "traingroup"}
     assert areas == {names[value]: count for value, count in pixels.items()}
     assert sum(account.ignored.values()) == 3 and {image.sequence for image in dataset.images} == {
         "defaultcity_000001",
@@ -165,9 +157,7 @@ def test_bdd_and_scalabel_files(folder: str) -> None:
                 categories[label["category"]] += 1
                 if label.get("box2d"):
                     corners = tuple(round(label["box2d"][key], 3) for key in ("x1", "y1", "x2", "y2"))
-                    assert (frame["name"].rpartition("/")[2], (label["category"], *corners)) in found_boxes(
-                        dataset
-                    )
+                    assert (frame["name"].rpartition("/")[2], (label["category"], *corners)) in found_boxes(dataset)
     assert account.read == categories
     assert any(item.segmentation for image in dataset.images for item in image.annotations)
     if folder == "scalabel":
@@ -179,11 +169,7 @@ def test_other_peoples_conversions_of_kitti_agree_within_a_pixel() -> None:
     """Their VOC and YOLO boxes against the official label files, for every box both keep."""
     root, images = SAMPLES / "kitti_as_voc", SHARED / "kitti" / "training" / "image_2"
     merged = {"Car": ("0", "Car"), "Van": ("0", "Car"), "Truck": ("0", "Car")}
-    merged |= {
-        "Pedestrian": ("1", "Pedestrian"),
-        "Person_sitting": ("1", "Pedestrian"),
-        "Cyclist": ("2", "Cyclist"),
-    }
+    merged |= {"Pedestrian": ("1", "Pedestrian"), "Person_sitting": ("1", "Pedestrian"), "Cyclist": ("2", "Cyclist")}
     compared: Counter[str] = Counter()
     for name in ("voc", "yolo"):
         dataset, _ = convert_tree(name, root, images=images)
@@ -250,9 +236,7 @@ def test_cityscapes_as_yolo_reads_by_city_with_visible_masks() -> None:
     images = list(yolo.images_of(reading, yolo.find_names(root), root / "images", names, orphans=False))
     dataset = build_dataset(images, taxonomy, root / "images", source="yolo", account=reading.account)
     assert reading.account.balanced() and len(dataset.categories) == 8
-    rows = sum(
-        len(set((root / "labels" / name).with_suffix(".txt").read_text().splitlines())) for name in names
-    )
+    rows = sum(len(set((root / "labels" / name).with_suffix(".txt").read_text().splitlines())) for name in names)
     assert sum(reading.account.read.values()) >= rows
     sizes = Sizes(root / "images")
     for image in dataset.images:

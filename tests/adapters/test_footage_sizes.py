@@ -29,10 +29,7 @@ def test_all_shapes_are_scaled_to_a_smaller_picture(tmp_path: Path) -> None:
     half = {name: trees.picture((20, 15)) for name in trees.cvat_images() if name.endswith(".png")}
     dataset, account = convert_tree("cvat", write_tree(tmp_path, trees.cvat_images() | half))
     assert {(image.width, image.height) for image in dataset.images} == {(20, 15)}
-    assert boxes(dataset, "drive_1/000000.png") == [
-        ("car", (1.25, 1.5, 5, 3)),
-        ("person", (10, 2.5, 2, 5)),
-    ]
+    assert boxes(dataset, "drive_1/000000.png") == [("car", (1.25, 1.5, 5, 3)), ("person", (10, 2.5, 2, 5))]
     person = next(item for item in dataset.images[0].annotations if item.segmentation)
     assert person.segmentation == [[10, 2.5, 12, 2.5, 12, 7.5, 10, 7.5]] and person.area == 10
     masked, turned_box = dataset.images[2].annotations
@@ -50,9 +47,7 @@ def test_a_given_area_is_scaled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(39, 30), (41, 30), (41, 31)])
-def test_a_size_that_is_nearly_right_is_a_sloppy_one_and_shapes_stay(
-    size: tuple[int, int], tmp_path: Path
-) -> None:
+def test_a_size_that_is_nearly_right_is_a_sloppy_one_and_shapes_stay(size: tuple[int, int], tmp_path: Path) -> None:
     """As in conversions of KITTI that give one size for all frames; 41 x 31 has the same proportions, too."""
     files = trees.voc() | {"JPEGImages/a.png": trees.picture(size)}
     dataset, account = convert_tree("voc", write_tree(tmp_path, files))

@@ -73,17 +73,8 @@ def test_a_shape_that_cannot_be_read(format_name: str, tmp_path: Path) -> None:
 def test_a_label_that_the_taxonomy_does_not_know(format_name: str, tmp_path: Path) -> None:
     key, label, _ = KEYS[format_name]
     root = write_tree(tmp_path, pretty(TREES[format_name](), lambda record: None))
-    known = {
-        "car",
-        "vehicle.car",
-        "lane",
-        "license plate",
-        "cargroup",
-        "person" if label == "road" else "road",
-    }
-    with pytest.raises(
-        DataError, match=r"label '(human\.pedestrian\.adult|person|road)' is unknown"
-    ) as caught:
+    known = {"car", "vehicle.car", "lane", "license plate", "cargroup", "person" if label == "road" else "road"}
+    with pytest.raises(DataError, match=r"label '(human\.pedestrian\.adult|person|road)' is unknown") as caught:
         convert_tree(format_name, root, own_labels(known))
     assert record_at(caught.value)[key] == label
 
@@ -116,9 +107,7 @@ def test_of_many_broken_records_only_the_named_ones_are_looked_for(
     monkeypatch.setattr(build, "MAX_NAMED_REJECTIONS", 1)
     asked: list[object] = []
     find = json_lines.JsonText.line
-    monkeypatch.setattr(
-        json_lines.JsonText, "line", lambda text, place: asked.append(place) or find(text, place)
-    )
+    monkeypatch.setattr(json_lines.JsonText, "line", lambda text, place: asked.append(place) or find(text, place))
 
     def spoil(record: dict) -> None:
         if "bbox" in record:

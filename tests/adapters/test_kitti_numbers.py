@@ -36,9 +36,7 @@ def test_a_comma_never_shifts_the_columns(line: str, reason: str, tmp_path: Path
     assert main(["convert-kitti", "--root", str(root), "--out", str(tmp_path / "out")]) == 2
 
 
-def test_the_file_and_the_line_of_a_comma_are_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_file_and_the_line_of_a_comma_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_tree(tmp_path, {"000000": [CAR], "000001": [CAR, CAR.replace("0.00", "0,5")]})
     assert main(["convert-kitti", "--root", str(root), "--out", str(tmp_path / "out")]) == 2
     assert "000001.txt:2: truncated is '0,5'" in capsys.readouterr().err

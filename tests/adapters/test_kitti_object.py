@@ -11,16 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kitti_trees import (
-    CAR,
-    CYCLIST_PAST_EDGE,
-    DONT_CARE,
-    MISC,
-    PEDESTRIAN,
-    three_frames,
-    write_mapping,
-    write_tree,
-)
+from kitti_trees import CAR, CYCLIST_PAST_EDGE, DONT_CARE, MISC, PEDESTRIAN, three_frames, write_mapping, write_tree
 
 from drivetl.adapters.kitti import read_kitti, read_labels, write_labels
 from drivetl.adapters.kitti_format import format_line, format_number, parse_line
@@ -56,11 +47,7 @@ def test_a_tree_converts_with_every_object_accounted_for(tmp_path):
     assert (normal.width, normal.height) == (400, 200)
     assert [data.categories[item.category_id - 1] for item in normal.annotations] == ["car", "pedestrian"]
     assert empty.annotations == [] and empty.ignore_regions == []
-    assert [region.attributes["source_label"] for region in odd.ignore_regions] == [
-        "Misc",
-        "DontCare",
-        "DontCare",
-    ]
+    assert [region.attributes["source_label"] for region in odd.ignore_regions] == ["Misc", "DontCare", "DontCare"]
     cyclist = odd.annotations[0]
     assert cyclist.bbox_xywh == (380, 90, 20, 110)
     assert cyclist.attributes["source_box_xyxy"] == [380, 90, 430, 205]
@@ -151,9 +138,7 @@ def test_standard_split_applies_by_id_without_a_mapping(tmp_path):
         "000000.png",
         "000003.png",
     ]
-    assert (
-        "no drive mapping" in json.loads((tmp_path / "out" / "summary.json").read_text())["split"]["reason"]
-    )
+    assert "no drive mapping" in json.loads((tmp_path / "out" / "summary.json").read_text())["split"]["reason"]
 
 
 def test_random_split_warns(tmp_path, capsys):
@@ -350,9 +335,9 @@ def test_a_file_read_in_one_go_is_its_lines_read_one_by_one(tmp_path_factory, li
 def test_kitti_converts_without_waiting_for_numpy_and_begins_without_rich(tmp_path):
     root, out = three_frames(tmp_path / "k"), tmp_path / "out"
     code = (
-        f"import sys; from drivetl.cli import main\n"
+        "import sys; from drivetl.cli import main\n"
         f"main(['convert-kitti', '--split', 'random', '--root', {str(root)!r}, '--out', {str(out)!r}])\n"
-        f"sys.exit('numpy' in sys.modules)"
+        "sys.exit('numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
     assert (out / "all.json").is_file()
@@ -387,10 +372,7 @@ def test_all_official_label_lines_come_back_through_the_json(tmp_path):
         (labels / name).write_text(text)
     out = tmp_path / "out"
     mapping = SHARED / "kitti_labels"
-    assert (
-        convert("--root", labels.parent, "--out", out, "--image-size", "1242x375", "--mapping-dir", mapping)
-        == 0
-    )
+    assert convert("--root", labels.parent, "--out", out, "--image-size", "1242x375", "--mapping-dir", mapping) == 0
     write_labels(read_dataset(out / "all.json"), tmp_path / "back")
     assert len(texts) == 7481
     for name, text in texts.items():
@@ -437,28 +419,12 @@ def test_real_frames_give_the_counts_of_their_label_files_and_perfect_ap(tmp_pat
 
 # ---- hostile input
 
-WORDS = [
-    "nan",
-    "-inf",
-    "1e308",
-    "",
-    "Car",
-    "-1",
-    "0",
-    "1e-3",
-    "\x00",
-    "é",
-    "99999999999999999999",
-    "0x10",
-    "[",
-    "null",
-]
+WORDS = ["nan", "-inf", "1e308", "", "Car", "-1", "0", "1e-3", "\x00", "é", "99999999999999999999", "0x10", "[", "null"]
 
 
 @settings(max_examples=120, deadline=None)
 @given(
-    st.randoms(use_true_random=False),
-    st.lists(st.sampled_from(["cut", "word", "byte", "drop", "twice"]), max_size=4),
+    st.randoms(use_true_random=False), st.lists(st.sampled_from(["cut", "word", "byte", "drop", "twice"]), max_size=4)
 )
 def test_mutated_label_files_never_crash_and_lose_nothing_silently(tmp_path_factory, rng, changes):
     lines = [CAR, PEDESTRIAN, CYCLIST_PAST_EDGE, MISC, DONT_CARE]

@@ -131,12 +131,10 @@ def test_a_sequence_name_cannot_leave_the_folder(tmp_path):
 
 
 @settings(max_examples=80, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 400), st.sampled_from(WORDS)), max_size=4),
-    st.integers(0, 500),
-)
+@given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(WORDS)), max_size=4), st.integers(0, 500))
 def test_mutated_files_lose_nothing_silently(tmp_path_factory, changes, cut):
-    """Objects in = kept + ignored + dropped + rejected, counted in the file itself; strict reading stops at the line."""
+    """Objects in = kept + ignored + dropped + rejected, counted in the file itself; strict reading stops at the
+    line."""
     text = f"0 1 {CAR}\n0 -1 {DONT_CARE}\n2 2 {PEDESTRIAN}\n2 1 {CAR}\n"
     for at, word in changes:
         text = text[:at] + word + text[at + len(word) :]

@@ -100,8 +100,10 @@ def test_tracks_come_back_and_masks_that_are_lost_are_counted(
     assert run("labels", data, "--format", "kitti-tracking", "--out", tmp_path / "t") == 0
     rows = [line.split() for line in (tmp_path / "t" / "label_02" / "0003.txt").read_text().splitlines()]
     assert [(row[0], row[1], row[2]) for row in rows] == [
-        ("0", "-1", "car"), ("0", "-1", "person"), ("2", "-1", "DontCare")
-    ]  # fmt: skip
+        ("0", "-1", "car"),
+        ("0", "-1", "person"),
+        ("2", "-1", "DontCare"),
+    ]
 
 
 @pytest.mark.parametrize("format_name", ["kitti", "yolo", "voc"])
@@ -117,7 +119,5 @@ def test_images_that_would_share_a_label_file_are_refused(
     assert "000000" in capsys.readouterr().err and not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    assert (
-        run("labels", tmp_path / "coco" / "all.json", "--format", format_name, "--out", tmp_path / "out") == 2
-    )
+    assert run("labels", tmp_path / "coco" / "all.json", "--format", format_name, "--out", tmp_path / "out") == 2
     assert "never overwritten" in capsys.readouterr().err

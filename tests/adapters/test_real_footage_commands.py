@@ -66,8 +66,7 @@ def test_cityscapes_splits_by_city_and_by_recording(four_cities: Path, tmp_path:
     assert len(train | val) > 8 and not train & val and by_recording["leaks"]["nearest_frame_gap"] is None
 
     names = [
-        line.strip().split(": ")[-1].strip("'\"- ")
-        for line in (four_cities / "data.yaml").read_text().splitlines()
+        line.strip().split(": ")[-1].strip("'\"- ") for line in (four_cities / "data.yaml").read_text().splitlines()
     ]
     labels = [name for name in names if name in {*taxonomy.drop, *(label for label, _ in taxonomy.ignore)}]
     assert "building" in labels and "cargroup" in labels
@@ -76,8 +75,11 @@ def test_cityscapes_splits_by_city_and_by_recording(four_cities: Path, tmp_path:
         dropped, ignored = summary["account"]["dropped"], summary["account"]["ignored"]
         assert dropped["label building"] > 48 and ignored["label cargroup"] > 5
         assert set(dropped) - {"hidden completely behind later polygons"} <= {
-            *(f"label {name}" for name in taxonomy.drop), "repeated row", "row of zero size", "zero width or height",
-        }  # fmt: skip
+            *(f"label {name}" for name in taxonomy.drop),
+            "repeated row",
+            "row of zero size",
+            "zero width or height",
+        }
     data = read_dataset(tmp_path / "city" / "all.json")
     assert all(item.segmentation for image in data.images for item in image.annotations)
     assert by_city["account"] == by_recording["account"]
@@ -127,16 +129,13 @@ def test_consumers_load_it_and_the_truth_scores_one(
 ) -> None:
     format_name, folder = EXPORTS[name]
     images = ("--images", SHARED / "kitti" / "training" / "image_2") if "kitti" in name else ()
-    account = convert(tmp_path / "out", "--format", format_name, "--root", SAMPLES / folder, *images)[
-        "account"
-    ]
+    account = convert(tmp_path / "out", "--format", format_name, "--root", SAMPLES / folder, *images)["account"]
     parts = ("kept", "ignored", "dropped", "rejected")
     assert sum(account["read"].values()) == sum(sum(account[part].values()) for part in parts) > 0
     check_coco(json.loads((tmp_path / "out" / "all.json").read_text()))
     truth = COCO(str(tmp_path / "out" / "all.json"))
     results = [
-        {key: item[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.9}
-        for item in truth.anns.values()
+        {key: item[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.9} for item in truth.anns.values()
     ]
     evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
     evaluation.params.maxDets = [1, 10, 1000]
@@ -151,9 +150,7 @@ def check_coco(document: dict) -> None:
     """What tools such as FiftyOne, torchvision and detectron2 take for granted of a COCO json."""
     assert isinstance(document["info"], dict) and isinstance(document["licenses"], list)
     names = {item["id"]: item["name"] for item in document["categories"]}
-    assert [*names] == list(range(1, len(names) + 1)) and all(
-        "supercategory" in c for c in document["categories"]
-    )
+    assert [*names] == list(range(1, len(names) + 1)) and all("supercategory" in c for c in document["categories"])
     images = {image["id"]: image for image in document["images"]}
     assert len(images) == len(document["images"]) == len({image["file_name"] for image in images.values()})
     for image in images.values():

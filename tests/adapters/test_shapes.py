@@ -14,11 +14,7 @@ from drivetl.errors import DataError
 
 
 @settings(deadline=None)
-@given(
-    arrays.arrays(np.bool_, st.tuples(st.integers(1, 7), st.integers(1, 7))),
-    st.integers(0, 5),
-    st.integers(0, 5),
-)
+@given(arrays.arrays(np.bool_, st.tuples(st.integers(1, 7), st.integers(1, 7))), st.integers(0, 5), st.integers(0, 5))
 def test_a_crop_encodes_as_its_whole_image_does(crop: np.ndarray, left: int, top: int) -> None:
     width, height = left + crop.shape[1] + 2, top + crop.shape[0]
     whole = np.zeros((height, width), bool)
@@ -79,9 +75,7 @@ def test_bezier_outlines_are_curves() -> None:
     assert np.hypot(*np.transpose(outline)) == pytest.approx(1, abs=3e-4)
     assert shapes.bezier_outline(quarter, "LLLL") == quarter
     assert shapes.bezier_outline([*quarter, (0.0, 0.0)], "LCCCL")[-1] == (0, 0)
-    assert shapes.bezier_outline(quarter[:3], "LCC")[-1] == pytest.approx(
-        (1, 0)
-    )  # closes on the first corner
+    assert shapes.bezier_outline(quarter[:3], "LCC")[-1] == pytest.approx((1, 0))  # closes on the first corner
     with pytest.raises(DataError, match="do not fit"):
         shapes.bezier_outline(quarter, "LC")
 
@@ -91,10 +85,7 @@ def square(x: float, y: float, side: float) -> list[tuple[float, float]]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(
-    st.lists(st.tuples(st.integers(-4, 14), st.integers(-4, 10), st.integers(1, 8)), max_size=6),
-    st.booleans(),
-)
+@given(st.lists(st.tuples(st.integers(-4, 14), st.integers(-4, 10), st.integers(1, 8)), max_size=6), st.booleans())
 def test_visible_parts_are_the_painters(blocks: list[tuple[int, int, int]], pixel_index: bool) -> None:
     width, height = 16, 12
     canvas = np.full((height, width), -1)
@@ -119,9 +110,7 @@ def test_unwanted_polygons_still_hide() -> None:
     assert plate is not None and plate[2] == 1
 
 
-@pytest.mark.parametrize(
-    ("degrees", "size"), [(0, (10, 4)), (90, (4, 10)), (180, (10, 4)), (45, (9.8995, 9.8995))]
-)
+@pytest.mark.parametrize(("degrees", "size"), [(0, (10, 4)), (90, (4, 10)), (180, (10, 4)), (45, (9.8995, 9.8995))])
 def test_rotated_boxes_are_enclosed(degrees: float, size: tuple[float, float]) -> None:
     x1, y1, x2, y2 = shapes.rotated_box((10, 10, 20, 14), degrees)
     assert (x2 - x1, y2 - y1) == pytest.approx(size, abs=1e-3) and ((x1 + x2) / 2, (y1 + y2) / 2) == (15, 12)

@@ -66,9 +66,7 @@ def test_a_parked_car_is_one_frame_and_a_pedestrian_is_news(tmp_path: Path) -> N
     assert len(everything.frames) == 25
 
 
-def test_an_interrupted_extraction_goes_on_and_ends_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_extraction_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film(tmp_path / "drive.avi", [street(7 * (n // 3), seed=n) for n in range(40)])
     whole = video.extract_clip(tmp_path / "drive.avi", tmp_path / "whole", fps=5)
     written: list[Path] = []
@@ -96,15 +94,11 @@ def test_an_interrupted_extraction_goes_on_and_ends_the_same(
         video.extract_clip(tmp_path / "drive.avi", tmp_path / "parts", fps=2)
 
 
-def test_a_broken_tail_ends_the_clip_with_a_warning(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broken_tail_ends_the_clip_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = film(tmp_path / "drive.avi", [street(10 * n) for n in range(40)])
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    assert (
-        main(["convert-footage", "--video", str(path), "--out", str(tmp_path / "out"), "--fps", "all"]) == 0
-    )
+    assert main(["convert-footage", "--video", str(path), "--out", str(tmp_path / "out"), "--fps", "all"]) == 0
     captured = capsys.readouterr()
     assert "warning: drive: the video breaks off after" in captured.err
     assert 5 <= len(read_dataset(tmp_path / "out" / "frames.json").images) < 40

@@ -45,9 +45,7 @@ def test_written_and_read_again(source: str, format_name: str, tmp_path: Path) -
         lost = {}
     else:
         lost = {"yolo": write_yolo, "voc": write_voc}[format_name](original, out)
-    again, account = convert_tree(
-        format_name, out, own_labels(original.categories), images=original.images_root
-    )
+    again, account = convert_tree(format_name, out, own_labels(original.categories), images=original.images_root)
     names = {image.file_name for image in original.images}
     kept = [image for image in again.images if image.file_name in names]
     assert [image.file_name for image in kept] == sorted(names)
@@ -63,9 +61,7 @@ def test_polygons_survive_yolo_and_flags_survive_voc(tmp_path: Path) -> None:
     original, _ = convert_tree("coco", write_tree(tmp_path / "in", trees.coco()))
     write_yolo(original, tmp_path / "yolo")
     again, _ = convert_tree("yolo", tmp_path / "yolo", images=original.images_root)
-    (polygon,) = [
-        item.segmentation for image in again.images for item in image.annotations if item.segmentation
-    ]
+    (polygon,) = [item.segmentation for image in again.images for item in image.annotations if item.segmentation]
     assert polygon == [pytest.approx([20, 5, 24, 5, 24, 15, 20, 15], abs=1e-6)]
 
     voc, _ = convert_tree("voc", write_tree(tmp_path / "voc_in", trees.voc()))

@@ -1,4 +1,5 @@
-"""A clean dataset has no finding of note; each planted fault gives exactly its finding; nothing makes the audit stop."""
+"""A clean dataset has no finding of note; each planted fault gives exactly its finding; nothing makes the audit
+stop."""
 
 from __future__ import annotations
 
@@ -64,11 +65,7 @@ def test_each_planted_oddity_is_found_and_no_error(name: str, tmp_path: Path) ->
     assert found[code].count == count
     assert found[code].severity in ("warning", "note")
     expected = {code, *before}
-    if name in (
-        "no object",
-        "few objects",
-        "misspelt",
-    ):  # a new class is empty or rare as well, and leaves an id gap
+    if name in ("no object", "few objects", "misspelt"):  # a new class is empty or rare as well, and leaves an id gap
         expected |= {"class-empty", "annotation-id-gaps"}
     assert set(found) - {"annotation-id-gaps", "class-empty", "image-empty"} <= expected
     assert not any(finding.severity == "error" for finding in found.values())
@@ -140,9 +137,7 @@ def test_files_missing_broken_cut_off_turned_and_copied(pictures: Path, tmp_path
     assert "exchanged" in sizes["drive/007.png"]
     assert "image-nearly-repeated" in found  # 005 repeats its neighbour 004 byte by byte
     quick = findings(tmp_path, document)
-    assert not {
-        code for code in quick if code.startswith("image-") and code not in ("image-empty", "image-records")
-    }
+    assert not {code for code in quick if code.startswith("image-") and code not in ("image-empty", "image-records")}
 
 
 def test_a_missing_root_is_one_finding_and_a_jpeg_tail_is_looked_at(pictures: Path, tmp_path: Path) -> None:

@@ -17,9 +17,7 @@ def convert(**extra):
     taxonomy = parse_taxonomy({"name": "t", "classes": CLASSES, **extra})
     objects = [SourceObject("Car", (0.0, 0.0, 50.0, height)) for height in (9.0, 10.0, 30.0)]
     account = Account()
-    dataset = build_dataset(
-        [SourceImage("a.png", 100, 100, objects)], taxonomy, Path(), source="t", account=account
-    )
+    dataset = build_dataset([SourceImage("a.png", 100, 100, objects)], taxonomy, Path(), source="t", account=account)
     return taxonomy, dataset.images[0], account
 
 

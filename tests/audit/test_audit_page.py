@@ -131,19 +131,17 @@ def test_an_impossible_resize_is_refused(
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_the_page_without_sideways_scrolling(
-    width: int, folder: Path, tmp_path: Path
-) -> None:
+def test_a_browser_shows_the_page_without_sideways_scrolling(width: int, folder: Path, tmp_path: Path) -> None:
     """The page measures itself in a frame of the wanted width: headless windows are never narrower than 500 px."""
     assert CHROMIUM is not None
     (tmp_path / "audit.html").write_text(html_page(audit(folder / "planted.json")), "utf-8")
     (tmp_path / "frame.html").write_text(
-        f'<iframe id="f" src="audit.html" style="width:{width}px;height:2000px;border:0"></iframe><p id="said"></p>'
-        "<script>addEventListener('load', () => { const d = document.getElementById('f').contentDocument;"
-        "const broken = [...d.images].filter(i => i.complete && !i.naturalWidth).length;"
-        "document.getElementById('said').textContent ="
-        "`width ${d.documentElement.scrollWidth} charts ${d.querySelectorAll('svg').length} broken ${broken}`; })"
-        "</script>"
+        f'<iframe id="f" src="audit.html" style="width:{width}px;height:2000px;border:0"></iframe><p'
+        " id=\"said\"></p><script>addEventListener('load', () => { const d ="
+        " document.getElementById('f').contentDocument;const broken = [...d.images].filter(i => i.complete &&"
+        " !i.naturalWidth).length;document.getElementById('said').textContent =`width"
+        " ${d.documentElement.scrollWidth} charts ${d.querySelectorAll('svg').length} broken ${broken}`;"
+        " })</script>"
     )
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]

@@ -17,11 +17,7 @@ from drivetl.errors import DataError
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0:/\\"), min_size=1, max_size=8)
 plain = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | names,
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | names,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=6,
 )
@@ -49,12 +45,7 @@ def image_records(draw):
         for _ in range(draw(st.integers(0, 3))):
             image.annotations.append(
                 Annotation(
-                    draw(st.integers(1, 3)),
-                    draw(boxes),
-                    draw(st.floats(0, 1e9)),
-                    None,
-                    draw(attributes),
-                    draw(extras),
+                    draw(st.integers(1, 3)), draw(boxes), draw(st.floats(0, 1e9)), None, draw(attributes), draw(extras)
                 )
             )
         for _ in range(draw(st.integers(0, 3))):
@@ -88,8 +79,15 @@ def test_the_file_is_what_the_contract_says(tmp_path):
     assert ids == list(range(1, len(ids) + 1))
     crowd = [item for item in document["annotations"] if item["iscrowd"]]
     assert [(item["attributes"]["ignore_region"], item["category_id"]) for item in crowd] == [
-        (0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3), (2, 1), (2, 3),
-    ]  # fmt: skip
+        (0, 1),
+        (0, 2),
+        (0, 3),
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (2, 1),
+        (2, 3),
+    ]
     assert all(item.keys() == json.loads(json.dumps(item, sort_keys=True)).keys() for item in crowd)
     assert len(text.splitlines()) == 3 + len(CLASSES) + 1 + 3 + 1 + len(ids)  # one record a line
 
@@ -97,9 +95,7 @@ def test_the_file_is_what_the_contract_says(tmp_path):
 def test_parts_share_ids_with_the_whole(tmp_path):
     whole = three_images(tmp_path)
     part = whole.subset(whole.images[2:])
-    files = {
-        k: json.loads(b"".join(v)) for k, v in encode_datasets({"a": whole, "b": part}, tmp_path).items()
-    }
+    files = {k: json.loads(b"".join(v)) for k, v in encode_datasets({"a": whole, "b": part}, tmp_path).items()}
     mine = [item for item in files["a"]["annotations"] if item["image_id"] == 7]
     assert files["b"]["annotations"] == mine and len(mine) == 9
 
@@ -243,12 +239,7 @@ def test_the_line_of_a_record_is_found_in_any_layout():
     text = b'{"a": {"images": [1]}, "n": -1e5,\n"images"\n: [\n{"x": "\\"]"},\n\n {"y": 2}\n, 7]}'
     found = JsonText(text)
     assert [found.line(("images", position)) for position in range(3)] == [4, 6, 7]
-    assert [found.line(place) for place in ((), ("n",), ("images", 0, "x"), ("a", "images", 0))] == [
-        1,
-        1,
-        4,
-        1,
-    ]
+    assert [found.line(place) for place in ((), ("n",), ("images", 0, "x"), ("a", "images", 0))] == [1, 1, 4, 1]
     nowhere = [("none", 0), ("images", 3), ("images", "x"), ("a", 0), ("n", 0), (0,)]
     assert [found.line(place) for place in nowhere] == [None] * len(nowhere)
     assert [JsonText(b"\xef\xbb\xbf\n[[],\n[1,\n2]]").line((1, position)) for position in range(2)] == [3, 4]

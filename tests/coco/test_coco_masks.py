@@ -42,10 +42,7 @@ def test_large_runs_are_read_like_pycocotools():
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.binary(max_size=12)
-    | st.text("0123456789:;<=>?@ABCDEFGHIJKLMNO_`abcdefgho", max_size=12).map(str.encode)
-)
+@given(st.binary(max_size=12) | st.text("0123456789:;<=>?@ABCDEFGHIJKLMNO_`abcdefgho", max_size=12).map(str.encode))
 def test_an_rle_is_decoded_only_when_it_fills_its_image(counts):
     rle = {"size": [5, 7], "counts": counts}
     if masks.problem(rle, 5, 7) is None:

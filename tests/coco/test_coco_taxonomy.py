@@ -14,10 +14,32 @@ from drivetl.files.shipped import shipped
 
 # torchvision's COCO names of driving scenes, which `from:` may name
 COCO = {
-    "person", "bicycle", "car", "motorcycle", "bus", "train", "truck", "traffic light", "stop sign", "fire hydrant",
-    "parking meter", "bench", "dog", "cat", "horse", "cow", "sheep", "bird", "boat", "airplane", "skateboard",
-    "suitcase", "backpack", "handbag", "umbrella",
-}  # fmt: skip
+    "person",
+    "bicycle",
+    "car",
+    "motorcycle",
+    "bus",
+    "train",
+    "truck",
+    "traffic light",
+    "stop sign",
+    "fire hydrant",
+    "parking meter",
+    "bench",
+    "dog",
+    "cat",
+    "horse",
+    "cow",
+    "sheep",
+    "bird",
+    "boat",
+    "airplane",
+    "skateboard",
+    "suitcase",
+    "backpack",
+    "handbag",
+    "umbrella",
+}
 
 
 def test_kittis_taxonomy_is_what_the_project_says():
@@ -29,9 +51,7 @@ def test_kittis_taxonomy_is_what_the_project_says():
     assert taxonomy.category_id("Person_sitting") == 6 and taxonomy.category_id("car") is None
 
 
-@pytest.mark.parametrize(
-    "path", sorted(shipped("datasets").glob("*/taxonomy.yaml")), ids=lambda path: path.parent.name
-)
+@pytest.mark.parametrize("path", sorted(shipped("datasets").glob("*/taxonomy.yaml")), ids=lambda path: path.parent.name)
 def test_every_shipped_taxonomy_loads_and_grows_out_of_known_classes(path):
     taxonomy = load_taxonomy(path)
     for relation in (dict(item.grows_from) for item in taxonomy.classes):
@@ -57,10 +77,7 @@ def test_own_labels_are_sorted_and_the_hash_follows_the_meaning():
         ("classes: {car: {labels: Car}}", "labels of class 'car' must be a list"),
         ("classes: {car: {from: {car: 0}}}", "`from` of class 'car'"),
         ("classes: {car: {from: {car: .nan}}}", "`from` of class 'car'"),
-        (
-            "classes: {car: {labels: [Car]}, van: {labels: [Car]}}",
-            "'Car' stands in class 'car' and in class 'van'",
-        ),
+        ("classes: {car: {labels: [Car]}, van: {labels: [Car]}}", "'Car' stands in class 'car' and in class 'van'"),
         ("classes: {car: {labels: [Car]}}\ndrop: [Car]", "'Car' stands in class 'car' and in drop"),
         ("classes: {car: }\nignore: {Fog: [bus]}", "names 'bus', which is no class"),
         ("classes: {car: }\nignore: Fog", "ignore must be a list"),

@@ -70,7 +70,7 @@ def decisions(town, out, words):
     train, val, config = town
     same = ["--config", str(config), *map(str, words)]
     assert main(["anchors", str(train), *same, "--out", str(out / "anchors")]) == 0
-    assert main(["finetune", *same, "--data.train", str(train), "--data.val", str(val), "--out", str(out / "run")]) == 0  # fmt: skip
+    assert main(["finetune", *same, "--data.train", str(train), "--data.val", str(val), "--out", str(out / "run")]) == 0
     return tuple(json.loads((out / name / "anchors.json").read_text()) for name in ("anchors", "run"))
 
 

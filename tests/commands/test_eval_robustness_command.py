@@ -14,9 +14,7 @@ from drivetl.models.checkpoint import load_detector
 from drivetl.robustness.run import identity
 
 NOTHING = {"version": 1, "preset": "none", "transforms": [], "ancestors": []}
-FOG = NOTHING | {
-    "transforms": [{"name": "Fog", "phenomenon": "fog", "model": "koschmieder_depth", "range": {}}]
-}
+FOG = NOTHING | {"transforms": [{"name": "Fog", "phenomenon": "fog", "model": "koschmieder_depth", "range": {}}]}
 QUICK = ["--severities", "1,3", "--workers", "0", "--draws", "50", "--device", "cpu"]
 
 
@@ -37,12 +35,7 @@ def evaluate(run, data, *words):
 def test_a_report_appears_beside_the_run(run, data, capsys):
     assert evaluate(run, data, "--conditions", "night,contrast", "--slices", "weather") == 0
     folder = run / "robustness" / "val"
-    assert {path.name for path in folder.iterdir()} >= {
-        "results.json",
-        "cells.csv",
-        "summary.md",
-        "report.html",
-    }
+    assert {path.name for path in folder.iterdir()} >= {"results.json", "cells.csv", "summary.md", "report.html"}
     results = json.loads((folder / "results.json").read_text())
     assert [row["level"] for row in results["conditions"]] == ["L3", "L3"]
     assert results["protocol"]["severities"] == [1, 3] and results["data"]["images"] == 2
@@ -79,10 +72,7 @@ def test_slices_from_a_csv(run, data, tmp_path, capsys):
 def test_again_from_what_is_stored_with_a_baseline(run, data, tmp_path, capsys):
     assert evaluate(run, data, "--conditions", "night") == 0
     other = write_run(tmp_path / "runs" / "other", NOTHING, seed=1)
-    assert (
-        evaluate(run, data, "--conditions", "night", "--baseline", str(other), "--out", str(tmp_path / "b"))
-        == 0
-    )
+    assert evaluate(run, data, "--conditions", "night", "--baseline", str(other), "--out", str(tmp_path / "b")) == 0
     results = json.loads((tmp_path / "b" / "results.json").read_text())
     assert results["baseline"]["name"] == "other" and results["timing"]["inferences"] == 3 * 4
     assert evaluate(run, data, "--conditions", "night", "--budget", "0", "--out", str(tmp_path / "c")) == 0
@@ -95,17 +85,7 @@ def test_what_a_sweep_left_behind_can_be_compared(run, data, tmp_path, capsys):
     other = write_run(tmp_path / "runs" / "other", NOTHING, seed=1)
     for one in (run, other):
         assert evaluate(one, data, "--conditions", "night") == 0
-    words = [
-        "compare",
-        str(run),
-        str(other),
-        "--data",
-        str(data),
-        "--draws",
-        "200",
-        "--out",
-        str(tmp_path / "c.json"),
-    ]
+    words = ["compare", str(run), str(other), "--data", str(data), "--draws", "200", "--out", str(tmp_path / "c.json")]
     assert main(words) == 0
     rows = [row["name"] for row in json.loads((tmp_path / "c.json").read_text())["rows"]]
     assert rows[0] == "clean" and "night" in rows
@@ -157,10 +137,7 @@ def test_an_unverified_run_is_marked(tmp_path, data, capsys):
         (["--baseline", "nowhere"], "nowhere: no such folder"),
         (["--slices", "colour", "--conditions", "contrast"], "no image has the attribute 'colour'"),
         (["--slices", "weather", "--clean", "dry"], "--clean 'dry' - write NAME=VALUE"),
-        (
-            ["--slices", "weather", "--pairs", "weather=rain"],
-            "--pairs 'weather=rain' - write NAME=VALUE:CONDITION",
-        ),
+        (["--slices", "weather", "--pairs", "weather=rain"], "--pairs 'weather=rain' - write NAME=VALUE:CONDITION"),
         (["--slices", "nowhere.csv"], "nowhere.csv"),
         (["--batch-size", "0"], "--batch-size is 0"),
         (["--conditions", "contrast", "--budget", "0"], "give a larger --budget"),
@@ -177,17 +154,12 @@ def test_other_classes_than_the_data(run, data, tmp_path, capsys):
     other = tmp_path / "val.json"
     other.write_text(data.read_text().replace('"pedestrian"', '"walker"').replace('"."', f'"{data.parent}"'))
     assert evaluate(run, other) == 2
-    assert (
-        "the classes of the run are car, pedestrian; those of the data are car, walker"
-        in capsys.readouterr().err
-    )
+    assert "the classes of the run are car, pedestrian; those of the data are car, walker" in capsys.readouterr().err
     assert main(["predict", "--run", str(run), "--data", str(other), "--out", str(tmp_path / "p")]) == 2
     assert "name its pictures with --images" in capsys.readouterr().err and not (tmp_path / "p").exists()
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("0", 0)]
-)
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("0", 0)])
 def test_budgets(text, seconds):
     assert parse_budget(text) == seconds
 
@@ -228,9 +200,7 @@ def test_predict_on_a_folder_and_as_kitti(run, data, tmp_path, capsys):
     assert [one["file_name"] for one in document["images"]] == [f"{n:06d}.png" for n in range(4)]
     assert not (out / "pictures").exists()
     kitti = tmp_path / "k"
-    assert (
-        main(["predict", "--run", str(run), *images, "--out", str(kitti), *words, "--format", "kitti"]) == 0
-    )
+    assert main(["predict", "--run", str(run), *images, "--out", str(kitti), *words, "--format", "kitti"]) == 0
     assert sorted(path.name for path in (kitti / "data").iterdir()) == [f"{n:06d}.txt" for n in range(4)]
     assert main(["predict", "--run", str(run), *images, "--out", str(kitti), *words]) == 2
     assert "never overwritten" in capsys.readouterr().err

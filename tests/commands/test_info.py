@@ -36,9 +36,7 @@ def data(tmp_path: Path) -> Path:
 
 def printed(capsys: pytest.CaptureFixture[str]) -> str:
     """The table's rows with their cells parted by one blank."""
-    return "\n".join(
-        " ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.splitlines()
-    )
+    return "\n".join(" ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.splitlines())
 
 
 def test_info_counts_what_a_dataset_holds(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,15 +57,11 @@ def test_info_counts_what_a_dataset_holds(data: Path, capsys: pytest.CaptureFixt
         assert row in text.splitlines(), row
 
 
-def test_info_shows_a_run_and_names_what_is_missing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_info_shows_a_run_and_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     (run / "checkpoints" / "best").mkdir(parents=True)
     (run / "checkpoints" / "best" / "model.safetensors").write_bytes(b"x" * 2500)
-    (run / "checkpoints" / "best" / "model.json").write_text(
-        '{"spec": {"arch": "tiny", "categories": ["car"]}}'
-    )
+    (run / "checkpoints" / "best" / "model.json").write_text('{"spec": {"arch": "tiny", "categories": ["car"]}}')
     (run / "config.yaml").write_text("model:\n  arch: tiny\noptim:\n  epochs: 3\n")
     rows = [
         {"step": step, "AP": score, "AP50": score + 0.1, "AP50_per_class": {"car": score + 0.1}}
@@ -75,9 +69,7 @@ def test_info_shows_a_run_and_names_what_is_missing(
     ]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{cut off")
     (run / "surgery.json").write_text(
-        json.dumps(
-            {"classes": [{"name": "car", "status": "kept", "sources": ["car"]}], "counts": {"kept": 7}}
-        )
+        json.dumps({"classes": [{"name": "car", "status": "kept", "sources": ["car"]}], "counts": {"kept": 7}})
     )
     (run / "anchors.json").write_text('{"changed": false, "reason": "kept", "proposals": [1, 2]}')
     (run / "augmentation.json").write_text("{broken")

@@ -17,16 +17,28 @@ from drivetl.robustness.find_cells import stored_cells
 
 ROOT = Path(__file__).parents[2]
 NOTHING = {"version": 1, "preset": "none", "transforms": [], "ancestors": []}
-WORDS = ["--conditions", "night,contrast", "--severities", "2,4", "--slices", "weather", "--draws", "50",
-         "--workers", "0", "--device", "cpu", "--batch-size", "3"]  # fmt: skip
+WORDS = [
+    "--conditions",
+    "night,contrast",
+    "--severities",
+    "2,4",
+    "--slices",
+    "weather",
+    "--draws",
+    "50",
+    "--workers",
+    "0",
+    "--device",
+    "cpu",
+    "--batch-size",
+    "3",
+]
 
 
 def sweep(launcher, run, data, out):
     command = [*launcher, str(ROOT / "tools" / "eval_robustness.py"), "--run", str(run), "--data", str(data)]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, *WORDS, "--out", str(out)], capture_output=True, text=True, timeout=900, env=env
-    )
+    done = subprocess.run([*command, *WORDS, "--out", str(out)], capture_output=True, text=True, timeout=900, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads((out / "results.json").read_text()), done
 
@@ -37,15 +49,7 @@ def alone_and_shared(tmp_path_factory):
     data = planted_dataset(folder / "data", n_images=7, n_drives=3)
     launchers = {  # `--`: torchrun has an option --run-path of its own
         "alone": [sys.executable],
-        "shared": [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node",
-            "2",
-            "--",
-        ],
+        "shared": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--"],
     }
     found = {}
     for name, launcher in launchers.items():
@@ -57,9 +61,7 @@ def alone_and_shared(tmp_path_factory):
 def test_the_shared_report_is_the_lone_one(alone_and_shared):
     alone, shared = (alone_and_shared[name][0] for name in ("alone", "shared"))
     assert alone["timing"]["inferences"] == 5 * 4 + 3
-    assert 0 < shared["timing"]["inferences"] < alone["timing"]["inferences"], (
-        "the other process had its share"
-    )
+    assert 0 < shared["timing"]["inferences"] < alone["timing"]["inferences"], "the other process had its share"
     assert shared | {"timing": 0} == alone | {"timing": 0}
 
 

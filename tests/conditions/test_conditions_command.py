@@ -80,19 +80,7 @@ def test_a_dataset_is_a_source_too(picture: Path, tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text(json.dumps(data))
     out = tmp_path / "sheet.png"
     assert (
-        main(
-            [
-                "conditions",
-                str(tmp_path / "data.json"),
-                "--out",
-                str(out),
-                "--names",
-                "fog",
-                "--severities",
-                "3",
-            ]
-        )
-        == 0
+        main(["conditions", str(tmp_path / "data.json"), "--out", str(out), "--names", "fog", "--severities", "3"]) == 0
     )
     assert out.is_file()
 
@@ -115,9 +103,7 @@ def test_the_list_names_every_condition(capsys: pytest.CaptureFixture[str]) -> N
         (["--out", "x.png", "--names", "all", "--images", "50"], "more than a sheet holds"),
     ],
 )
-def test_mistakes_are_named(
-    picture: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
-) -> None:
+def test_mistakes_are_named(picture: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:
     assert main(["conditions", str(picture), *flags]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not Path("x.png").exists()

@@ -24,9 +24,7 @@ def test_noises_have_their_published_spread(severity: int) -> None:
     x = 128 / 255
     step = {name: CATALOG[name].ladder[severity - 1] for name in CATALOG}
     assert values("gaussian_noise", severity).std() == pytest.approx(step["gaussian_noise"]["std"], rel=0.02)
-    assert values("speckle_noise", severity).std() == pytest.approx(
-        x * step["speckle_noise"]["std"], rel=0.02
-    )
+    assert values("speckle_noise", severity).std() == pytest.approx(x * step["speckle_noise"]["std"], rel=0.02)
     shot = values("shot_noise", severity)
     assert shot.mean() == pytest.approx(x, abs=0.003)
     assert shot.std() == pytest.approx((x / step["shot_noise"]["photons"]) ** 0.5, rel=0.03)
@@ -54,9 +52,7 @@ def test_pixelate_and_jpeg_are_what_they_say() -> None:
     blocks = apply(image, "pixelate", 5, 0)  # a quarter: blocks of 4
     assert np.array_equal(blocks[::4, ::4].repeat(4, 0).repeat(4, 1), blocks)
     _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 10])
-    assert np.array_equal(
-        apply(image, "jpeg_compression", 4, 0), cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
-    )
+    assert np.array_equal(apply(image, "jpeg_compression", 4, 0), cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 @pytest.mark.parametrize(
@@ -125,9 +121,7 @@ def test_recipes_keep_form_and_range(name: str, shape: tuple[int, int]) -> None:
     image = textured(64, 96)[: shape[0], : shape[1]]
     for bound in (0, 1):
         chosen = {key: pair[bound] for key, pair in RECIPES[name].range.items()}
-        results = [
-            RECIPES[name].effect(scene_of(image.copy()), np.random.default_rng(4), **chosen) for _ in range(2)
-        ]
+        results = [RECIPES[name].effect(scene_of(image.copy()), np.random.default_rng(4), **chosen) for _ in range(2)]
         assert results[0].shape == image.shape and results[0].dtype == np.uint8
         assert np.array_equal(*results)
 

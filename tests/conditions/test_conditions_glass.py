@@ -48,7 +48,5 @@ def test_dirt_covers_about_its_share_softly(severity: int) -> None:
 
 def test_a_film_leaves_some_of_the_picture_as_sharp_as_it_was() -> None:
     image = textured()
-    kept = cv2.blur(edge_energy(apply(image, "water_film", 3, 1)), (31, 31)) / cv2.blur(
-        edge_energy(image), (31, 31)
-    )
+    kept = cv2.blur(edge_energy(apply(image, "water_film", 3, 1)), (31, 31)) / cv2.blur(edge_energy(image), (31, 31))
     assert np.quantile(kept, 0.9) > 0.9 and np.quantile(kept, 0.1) < 0.75

@@ -52,9 +52,7 @@ def test_the_order_and_number_of_threads_do_not_matter() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-@pytest.mark.parametrize(
-    "name", ["rain", "snowfall", "night", "lens_dirt", "gaussian_noise", "frost", "spatter"]
-)
+@pytest.mark.parametrize("name", ["rain", "snowfall", "night", "lens_dirt", "gaussian_noise", "frost", "spatter"])
 def test_another_seed_is_another_picture(name: str) -> None:
     assert not np.array_equal(apply(street(), name, 3, 1), apply(street(), name, 3, 2))
 
@@ -67,9 +65,7 @@ UNORDERED = {"frost", "plasma_fog", "saturate", "spatter", "glass_blur", "glass_
 def test_mean_change_grows_with_severity(name: str) -> None:
     image, cache = street(), {}
     change = [
-        np.mean(
-            [np.abs(apply(image, name, s, seed, cache=cache).astype(int) - image).mean() for seed in range(4)]
-        )
+        np.mean([np.abs(apply(image, name, s, seed, cache=cache).astype(int) - image).mean() for seed in range(4)])
         for s in range(6)
     ]
     assert change[0] == 0
@@ -84,9 +80,7 @@ def fingerprint(image: np.ndarray) -> list[float]:
 
 def golden() -> dict[str, list[float]]:
     """What `golden_conditions.json` holds; to make it anew after a new PROTOCOL_VERSION, write this."""
-    return {
-        f"{name} 3": fingerprint(apply(street(), name, 3, pixel_seed("golden", name, 3))) for name in NAMES
-    }
+    return {f"{name} 3": fingerprint(apply(street(), name, 3, pixel_seed("golden", name, 3))) for name in NAMES}
 
 
 def test_golden_pixels() -> None:
@@ -129,9 +123,7 @@ def test_a_view_with_strides_is_read_as_what_it_shows() -> None:
 
 MOVING = {name for name, condition in CATALOG.items() if not condition.label_safe}
 MATCHABLE = [
-    name
-    for name in NAMES
-    if name not in MOVING | {"frost", "plasma_fog", "snow", "dead_rows", "spatter", "lens_dirt"}
+    name for name in NAMES if name not in MOVING | {"frost", "plasma_fog", "snow", "dead_rows", "spatter", "lens_dirt"}
 ]
 """Overlays that hide the texture have nothing to match, and move nothing: they never resample the picture."""
 

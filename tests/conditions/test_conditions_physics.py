@@ -41,9 +41,7 @@ def test_rendered_fog_transmits_what_the_true_depth_says(severity: int) -> None:
     image = np.full((HEIGHT, WIDTH, 3), 60, np.uint8)
     image[:, np.arange(WIDTH) % 16 >= 8] = 140
     image[:10] = 200
-    clear, shown = (
-        to_linear(part)[1, HORIZON + 1 :] for part in (image, apply(image, "fog", severity, 3, depth=z))
-    )
+    clear, shown = (to_linear(part)[1, HORIZON + 1 :] for part in (image, apply(image, "fog", severity, 3, depth=z)))
     left = (shown[:, 12::16] - shown[:, 4::16]) / (clear[:, 12::16] - clear[:, 4::16])
     z = np.repeat(z[HORIZON + 1 :, :1], left.shape[1], axis=1)
     law = np.exp(-KOSCHMIEDER / CATALOG["fog"].axis[severity - 1] * z)
@@ -115,9 +113,7 @@ def test_a_tail_lamp_shines_and_a_prohibition_sign_does_not() -> None:
     sign = np.full((192, 480, 3), 105, np.uint8)
     cv2.circle(sign, (110, 120), 22, (235, 235, 235), -1)
     cv2.circle(sign, (110, 120), 20, (200, 20, 20), 5)
-    cv2.line(
-        sign, (96, 106), (124, 134), (60, 60, 60), 4
-    )  # what lies over it breaks the ring's light, not the ring
+    cv2.line(sign, (96, 106), (124, 134), (60, 60, 60), 4)  # what lies over it breaks the ring's light, not the ring
     assert lamps(scene_of(sign, camera=CAMERA), rng).max() < 0.2
 
 

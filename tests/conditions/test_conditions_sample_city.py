@@ -38,10 +38,7 @@ def test_fog_follows_the_true_depth(frames, severity: int) -> None:
     """In every band of depth the light that is left is exp(-beta z) within 5 %."""
     frame = frames["a", 0, 3]
     air = scene_of(frame.image, frame.depth).airlight()
-    clear, shown = (
-        to_linear(frame.image),
-        to_linear(apply(frame.image, "fog", severity, 1, depth=frame.depth)),
-    )
+    clear, shown = (to_linear(frame.image), to_linear(apply(frame.image, "fog", severity, 1, depth=frame.depth)))
     law = np.exp(-KOSCHMIEDER / CATALOG["fog"].axis[severity - 1] * frame.depth)
     contrast = np.abs(clear[1] - air[1])
     for near, far in ((4, 8), (8, 15), (15, 30), (30, 60)):

@@ -25,9 +25,7 @@ objects = st.builds(
     SourceObject,
     st.sampled_from(["Car", "Taxi", "person", "Crowd", "Fog", "Tree", "Unicorn"]),
     st.tuples(*[coordinates] * 4),
-    st.sampled_from(
-        [None, None, [[1.0, 1.0, 9.0, 1.0, 9.0, 9.0]], [[1.0] * 5], {"size": [80, 100], "counts": "x"}]
-    ),
+    st.sampled_from([None, None, [[1.0, 1.0, 9.0, 1.0, 9.0, 9.0]], [[1.0] * 5], {"size": [80, 100], "counts": "x"}]),
     ignore=st.booleans(),
     attributes=st.dictionaries(st.sampled_from("ab"), st.integers()),
 )
@@ -44,11 +42,7 @@ def image(*items, name="a.png", width=100, height=80):
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["a.png", "b.png", "../c.png", "d.png"]), st.lists(objects, max_size=5))
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from(["a.png", "b.png", "../c.png", "d.png"]), st.lists(objects, max_size=5))))
 def test_nothing_is_lost_and_everything_kept_lies_inside(rows):
     data, account = build([image(*items, name=name) for name, items in rows], "skip")
     assert account.balanced()
@@ -90,25 +84,13 @@ def test_each_label_goes_where_the_taxonomy_says():
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
-        (
-            SourceObject("Cra", (0, 0, 9, 9), line=3),
-            "labels.txt:3: label 'Cra' is unknown - did you mean 'Car'",
-        ),
+        (SourceObject("Cra", (0, 0, 9, 9), line=3), "labels.txt:3: label 'Cra' is unknown - did you mean 'Car'"),
         (SourceObject("Car", (9, 0, 3, 9), line=3), "labels.txt:3: box [9, 0, 3, 9] has x2 < x1"),
-        (
-            SourceObject("Car", (0, 0, float("nan"), 9), line=4),
-            "labels.txt:4: box [0, 0, nan, 9] holds a number",
-        ),
+        (SourceObject("Car", (0, 0, float("nan"), 9), line=4), "labels.txt:4: box [0, 0, nan, 9] holds a number"),
         (SourceObject("Car", (0, 0, 1e308, 9)), "labels.txt: box [0, 0, 1e+308, 9] holds a number"),
-        (
-            SourceObject("Car", (0, 0, 9, 9), [[1.0, 2.0, float("nan"), 1.0, 5.0, 5.0]]),
-            "no usable coordinate",
-        ),
+        (SourceObject("Car", (0, 0, 9, 9), [[1.0, 2.0, float("nan"), 1.0, 5.0, 5.0]]), "no usable coordinate"),
         (SourceObject("Car", (0, 0, 9, 9), [[1.0, 2.0, 1e9, 1.0, 5.0, 5.0]]), "no usable coordinate"),
-        (
-            SourceObject("Car", (0, 0, 9, 9), {"size": [9, 9], "counts": [81]}),
-            "RLE size [9, 9] is not the image's",
-        ),
+        (SourceObject("Car", (0, 0, 9, 9), {"size": [9, 9], "counts": [81]}), "RLE size [9, 9] is not the image's"),
         (SourceObject("Car", (0, 0, 9, 9), {"size": [80, 100], "counts": [7]}, 5.0), "do not fill 80 x 100"),
         (SourceObject("Car", (0, 0, 9, 9), area=float("nan")), "area is nan"),
         (SourceObject("Car", (0, 0, 9, 9), area=-1.0), "area is -1.0"),

@@ -142,13 +142,7 @@ def test_the_table_names_what_was_left_out(tmp_path, capsys):
     account = Account(notes={"odd things": 3})
     print_summary(write(images, tmp_path / "[out]", account), "drivetl audit x")
     out = capsys.readouterr().out
-    for words in (
-        "38 objects read",
-        "dropped: 1 zero width",
-        "clipped to the image: 1",
-        "3 odd things",
-        "[out]",
-    ):
+    for words in ("38 objects read", "dropped: 1 zero width", "clipped to the image: 1", "3 odd things", "[out]"):
         assert words in out
     assert run.count_classes(("a",), []) == {"a": 0}
 

@@ -126,9 +126,7 @@ def test_a_name_that_two_workers_meet_is_the_error_of_a_single_process(tmp_path)
 def test_what_cannot_be_read_in_parts_or_is_little_stays_in_one_process(tmp_path, monkeypatch):
     assert convert_shared(iter([]), None, tmp_path, "kitti", Account(), 8) is None
     assert useful_workers(workers.WORTH_IT - 1) == 1
-    monkeypatch.setattr(
-        "os.listdir", lambda _: ["1", "2"]
-    )  # a second thread, which a fork would not take along
+    monkeypatch.setattr("os.listdir", lambda _: ["1", "2"])  # a second thread, which a fork would not take along
     assert useful_workers(10**6) == 1
     monkeypatch.setattr("os.listdir", lambda _: ["1"])
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})

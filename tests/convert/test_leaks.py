@@ -32,17 +32,9 @@ def save(path: Path, image: np.ndarray, *options: int) -> None:
 
 def test_sequences_and_the_nearest_frames():
     train = [record(n, "a", 10 * n) for n in range(5)] + [record(9, "b", 0)]
-    val = [record(n, "a", 10 * n + 3) for n in range(20, 25)] + [
-        record(30, "a", 17),
-        record(31, "c"),
-        record(32),
-    ]
+    val = [record(n, "a", 10 * n + 3) for n in range(20, 25)] + [record(30, "a", 17), record(31, "c"), record(32)]
     report = leak_report(train, val)
-    assert (report.train_sequences, report.val_sequences, report.shared_sequences) == (
-        ["a", "b"],
-        ["a", "c"],
-        ["a"],
-    )
+    assert (report.train_sequences, report.val_sequences, report.shared_sequences) == (["a", "b"], ["a", "c"], ["a"])
     assert (report.nearest_gap, report.nearest_pair) == (3, ("00002.png", "00030.png"))
     assert "1 sequences stand on both sides, nearest frames 3 apart" in report.sentence()
     clean = leak_report(train[:5], val[6:])
@@ -52,13 +44,7 @@ def test_sequences_and_the_nearest_frames():
 
 def test_planted_duplicates_are_found_and_nothing_else(tmp_path):
     images = [street(seed) for seed in range(40)]
-    planted = {
-        31: (0, "same"),
-        33: (4, "jpeg"),
-        35: (9, "smaller"),
-        37: (12, "brighter"),
-        39: (20, "shifted"),
-    }
+    planted = {31: (0, "same"), 33: (4, "jpeg"), 35: (9, "smaller"), 37: (12, "brighter"), 39: (20, "shifted")}
     for number, image in enumerate(images):
         source, how = planted.get(number, (number, "own"))
         picture = images[source]
@@ -72,9 +58,7 @@ def test_planted_duplicates_are_found_and_nothing_else(tmp_path):
         jpeg = tmp_path / f"{number:05d}.png"
         save(jpeg, picture)
         if how == "jpeg":
-            ok, data = cv2.imencode(
-                ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 40]
-            )
+            ok, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 40])
             assert ok
             jpeg.write_bytes(data.tobytes())
     records = [record(number, f"drive {number}", 0) for number in range(40)]
@@ -108,9 +92,7 @@ def test_the_split_command_reports_duplicates(tmp_path, capsys):
     assert main([*words, "--split", "random"]) == 0
     assert "near-duplicate in train" in capsys.readouterr().err
     leaks = json.loads((tmp_path / "out" / "summary.json").read_text())["leaks"]
-    assert (
-        leaks["images_compared"] == 12 and leaks["near_duplicates"] == len(leaks["near_duplicate_pairs"]) > 0
-    )
+    assert leaks["images_compared"] == 12 and leaks["near_duplicates"] == len(leaks["near_duplicate_pairs"]) > 0
 
 
 @pytest.mark.skipif(not FRAMES.is_dir(), reason="KITTI frames are not here")

@@ -19,9 +19,7 @@ from drivetl.errors import DataError
 
 
 def source(root, name: str, images, categories=CLASSES, **info) -> Source:
-    return Source(
-        root / f"{name}.json", Dataset(tuple(categories), list(images), root / name, {"source": name} | info)
-    )
+    return Source(root / f"{name}.json", Dataset(tuple(categories), list(images), root / name, {"source": name} | info))
 
 
 def taxonomy(**relations) -> dict:
@@ -58,10 +56,7 @@ def by_name(dataset: Dataset) -> dict:
             image.attributes,
             image.extra,
             names(image.labelled),
-            [
-                (dataset.categories[item.category_id - 1], replace(item, category_id=0))
-                for item in image.annotations
-            ],
+            [(dataset.categories[item.category_id - 1], replace(item, category_id=0)) for item in image.annotations],
             [(names(item.category_ids), replace(item, category_ids=())) for item in image.ignore_regions],
         )
         for image in dataset.images
@@ -110,9 +105,7 @@ def test_the_training_target_marks_exactly_the_labelled_classes(tmp_path):
     for image in merged.images:
         pixels = np.zeros((image.height, image.width, 3), np.uint8)
         _, target = to_tensors(read_sample(image, pixels, with_masks=False), len(merged.categories))
-        marked = {
-            merged.categories[number - 1] for number in target["labelled"].nonzero()[:, 0].tolist() if number
-        }
+        marked = {merged.categories[number - 1] for number in target["labelled"].nonzero()[:, 0].tolist() if number}
         wanted = {"car", "bus"} if image.file_name.startswith("city") else set(CLASSES)
         assert marked == wanted - ({"tram"} if "odd" in image.file_name else set())
         assert target["labelled"][0], "background is always known"
@@ -156,9 +149,7 @@ def _sources(draw):
                 for one in draw(st.lists(ids, max_size=3))
             ]
             image.ignore_regions = [
-                IgnoreRegion(
-                    (0.0, 0.0, 3.0, 3.0), 9.0, () if len(hidden) == len(classes) else tuple(sorted(hidden))
-                )
+                IgnoreRegion((0.0, 0.0, 3.0, 3.0), 9.0, () if len(hidden) == len(classes) else tuple(sorted(hidden)))
                 for hidden in draw(st.lists(st.sets(ids), max_size=2))
             ]
             image.labelled = draw(
@@ -181,9 +172,7 @@ def test_nothing_is_lost_whatever_the_order(tmp_path_factory, made, random):
         for image in one.dataset.images
         for item in image.annotations
     )
-    after = Counter(
-        merged.categories[item.category_id - 1] for image in merged.images for item in image.annotations
-    )
+    after = Counter(merged.categories[item.category_id - 1] for image in merged.images for item in image.annotations)
     assert before == after
     n_regions = sum(len(image.ignore_regions) for one in sources for image in one.dataset.images)
     assert n_regions == sum(len(image.ignore_regions) for image in merged.images)
@@ -197,11 +186,7 @@ def test_reading_what_was_written_gives_it_back(tmp_path):
     merged = merge_datasets([town(tmp_path), city(tmp_path)])
     write_dataset(merged, tmp_path / "out" / "all.json")
     back = read_dataset(tmp_path / "out" / "all.json")
-    assert (back.categories, back.images_root, back.info) == (
-        merged.categories,
-        merged.images_root,
-        merged.info,
-    )
+    assert (back.categories, back.images_root, back.info) == (merged.categories, merged.images_root, merged.info)
     assert by_name(back) == by_name(merged)
 
 
@@ -214,9 +199,7 @@ def test_an_image_that_two_sources_label_is_refused_with_both_named(tmp_path):
 
 
 def test_the_relation_of_every_class_is_kept(tmp_path):
-    first = source(
-        tmp_path, "x", [], ("car", "rider"), taxonomy=taxonomy(car={}, rider={"person": 1, "bicycle": 1})
-    )
+    first = source(tmp_path, "x", [], ("car", "rider"), taxonomy=taxonomy(car={}, rider={"person": 1, "bicycle": 1}))
     second = source(tmp_path, "y", [], ("van", "car"), taxonomy=taxonomy(van={"truck": 1}, car={"car": 2}))
     for order in ([first, second], [second, first]):
         merged = parse_taxonomy(merge_datasets(order).info["taxonomy"])
@@ -238,16 +221,9 @@ def test_conflicting_relations_are_an_error_that_names_both(tmp_path):
 
 
 def test_a_label_stands_in_one_place_of_the_united_taxonomy(tmp_path):
-    one = taxonomy(car={}) | {
-        "ignore": {"group": ["car"], "Van": "all"},
-        "drop": ["VAN", "sky"],
-        "min_height_px": 25,
-    }
+    one = taxonomy(car={}) | {"ignore": {"group": ["car"], "Van": "all"}, "drop": ["VAN", "sky"], "min_height_px": 25}
     two = taxonomy(van={}) | {"ignore": {"group": ["van"]}, "drop": ["CAR", "road", "Van"]}
-    pair = [
-        source(tmp_path, "x", [], ("car",), taxonomy=one),
-        source(tmp_path, "y", [], ("van",), taxonomy=two),
-    ]
+    pair = [source(tmp_path, "x", [], ("car",), taxonomy=one), source(tmp_path, "y", [], ("van",), taxonomy=two)]
     merged = merge_taxonomies(pair)
     assert parse_taxonomy(merged.as_dict()) == merged  # which refuses a label in two places
     assert [item.labels for item in merged.classes] == [("CAR",), ("VAN",)]
@@ -273,17 +249,7 @@ def folders(tmp_path):
         images = [record(number, f"d{number // 2}", number, "c") for number in range(1, 9)]
         write_dataset(Dataset(classes, images, tmp_path / name, {"source": name}), tmp_path / f"{name}.json")
         assert (
-            main(
-                [
-                    "split",
-                    str(tmp_path / f"{name}.json"),
-                    "--out",
-                    str(tmp_path / name / "coco"),
-                    "--seed",
-                    "3",
-                ]
-            )
-            == 0
+            main(["split", str(tmp_path / f"{name}.json"), "--out", str(tmp_path / name / "coco"), "--seed", "3"]) == 0
         )
     return [tmp_path / "x" / "coco", tmp_path / "y" / "coco"]
 
@@ -296,9 +262,7 @@ def test_keep_split_pairs_the_sides(folders, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["merge", *map(str, folders), "--out", str(out), "--keep-split"]) == 0
     for side in ("train", "val", "all"):
-        parts = [
-            {f"{folder.parent.name}/{name}" for name in names(folder / f"{side}.json")} for folder in folders
-        ]
+        parts = [{f"{folder.parent.name}/{name}" for name in names(folder / f"{side}.json")} for folder in folders]
         assert names(out / f"{side}.json") == parts[0] | parts[1]
     summary = json.loads((out / "summary.json").read_text())
     assert summary["account"]["read"] == {"bus": 8, "car": 8} and summary["split"]["method"] == "kept"

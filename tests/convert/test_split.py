@@ -49,9 +49,7 @@ def test_grouping_by_an_attribute_keeps_drives_whole_too(images, seed):
     if not images:
         return
     groups = group_images(images, ("timeofday",))
-    drives = Counter(
-        image.sequence for group in groups.values() for image in {i.sequence: i for i in group}.values()
-    )
+    drives = Counter(image.sequence for group in groups.values() for image in {i.sequence: i for i in group}.values())
     assert all(count == 1 for drive, count in drives.items() if drive)
 
 
@@ -61,9 +59,7 @@ def test_shares_of_classes_and_attributes_are_near_the_wanted_one():
         for frame in range(5 + drive % 7):
             number += 1
             classes = "c" * (1 + drive % 3) + "p" * (drive % 5 == 0) + "t" * (drive in (3, 11, 12, 30, 31))
-            images.append(
-                record(number, f"d{drive}", frame, classes, weather="rain" if drive % 4 == 0 else "clear")
-            )
+            images.append(record(number, f"d{drive}", frame, classes, weather="rain" if drive % 4 == 0 else "clear"))
     for seed in range(3):
         val = split_images(images, SplitOptions("sequence", 0.25, seed)).val
 
@@ -73,17 +69,12 @@ def test_shares_of_classes_and_attributes_are_near_the_wanted_one():
         assert share(lambda image: 1) == pytest.approx(0.25, abs=0.03)
         assert share(lambda image: image.attributes["weather"] == "rain") == pytest.approx(0.25, abs=0.06)
         for category_id in (1, 2, 3):
-            found = share(
-                lambda image, c=category_id: sum(item.category_id == c for item in image.annotations)
-            )
+            found = share(lambda image, c=category_id: sum(item.category_id == c for item in image.annotations))
             assert found == pytest.approx(0.25, abs=0.12)
 
 
 def test_a_class_of_two_drives_stands_on_both_sides_and_of_one_drive_in_train():
-    images = [
-        record(n, f"d{n // 10}", n, "c" + "t" * (n // 10 in (2, 5)) + "p" * (n // 10 == 7))
-        for n in range(100)
-    ]
+    images = [record(n, f"d{n // 10}", n, "c" + "t" * (n // 10 in (2, 5)) + "p" * (n // 10 == 7)) for n in range(100)]
     for seed in range(4):
         split = split_images(images, SplitOptions("sequence", 0.1, seed))
         for side in (split.train, split.val):
@@ -103,9 +94,7 @@ def test_one_drive_is_split_by_time_with_a_gap_and_a_warning():
     split = split_images(images, SplitOptions("auto", 0.2))
     assert split.method == "time"
     assert [len(side) for side in (split.train, split.left_out, split.val)] == [75, 5, 20]
-    assert (
-        min(image.frame_index for image in split.val) - max(image.frame_index for image in split.train) == 6
-    )
+    assert min(image.frame_index for image in split.val) - max(image.frame_index for image in split.train) == 6
     assert "left out as a gap" in split.warnings[0]
 
 

@@ -19,9 +19,7 @@ def sample(with_masks: bool = True) -> Sample:
     """Four objects painted in their own colours; the last has a box only, its mask row is empty."""
     height, width = 120, 200
     image = np.full((height, width, 3), 60, np.uint8)
-    boxes = np.array(
-        [[10, 20, 50, 60], [90, 40, 130, 100], [150, 10, 190, 50], [60, 70, 80, 110]], np.float32
-    )
+    boxes = np.array([[10, 20, 50, 60], [90, 40, 130, 100], [150, 10, 190, 50], [60, 70, 80, 110]], np.float32)
     masks = np.zeros((4, height, width), np.uint8)
     for number, (x1, y1, x2, y2) in enumerate(boxes.astype(int)):
         image[y1:y2, x1:x2] = (40 + 50 * number, 200 - 40 * number, 90)
@@ -66,11 +64,7 @@ def check(result: Sample) -> None:
     assert result.boxes.dtype == np.float32 and result.boxes.shape == (len(result.labels), 4)
     assert result.labels.dtype == np.int64 and result.ignore_boxes.dtype == np.float32
     for boxes in (result.boxes, result.ignore_boxes):
-        assert (
-            np.all(boxes >= 0)
-            and np.all(boxes[:, 2:] <= (width, height))
-            and np.all(boxes[:, 2:] > boxes[:, :2])
-        )
+        assert np.all(boxes >= 0) and np.all(boxes[:, 2:] <= (width, height)) and np.all(boxes[:, 2:] > boxes[:, :2])
     if result.masks is not None:
         assert result.masks.shape == (len(result.boxes), height, width) and result.masks.dtype == np.uint8
         assert result.has_mask is not None and len(result.has_mask) == len(result.boxes)
@@ -102,10 +96,7 @@ def test_the_generator_alone_decides(preset: str) -> None:
         assert np.array_equal(a.image, b.image) and np.array_equal(a.boxes, b.boxes)
         assert np.array_equal(a.masks, b.masks) and np.array_equal(a.ignore_boxes, b.ignore_boxes)
     if preset != "none":
-        assert any(
-            a.image.shape != b.image.shape or not np.array_equal(a.image, b.image)
-            for a, b in pairwise(forward)
-        )
+        assert any(a.image.shape != b.image.shape or not np.array_equal(a.image, b.image) for a, b in pairwise(forward))
 
 
 @pytest.mark.parametrize("name", list(TRANSFORMS))
@@ -123,14 +114,10 @@ def test_a_flip_moves_everything_with_the_picture() -> None:
     assert np.array_equal(after.image, before.image[:, ::-1])
     assert np.allclose(
         after.boxes,
-        np.stack(
-            [200 - before.boxes[:, 2], before.boxes[:, 1], 200 - before.boxes[:, 0], before.boxes[:, 3]], 1
-        ),
+        np.stack([200 - before.boxes[:, 2], before.boxes[:, 1], 200 - before.boxes[:, 0], before.boxes[:, 3]], 1),
         atol=1e-3,
     )
-    assert np.array_equal(after.masks, before.masks[:, :, ::-1]) and np.array_equal(
-        after.depth, before.depth[:, ::-1]
-    )
+    assert np.array_equal(after.masks, before.masks[:, :, ::-1]) and np.array_equal(after.depth, before.depth[:, ::-1])
     assert np.allclose(after.ignore_boxes, [[170, 100, 200, 120]], atol=1e-3)
     assert after.has_mask.tolist() == [True, True, True, False]
 
@@ -140,12 +127,8 @@ def test_boxes_stay_on_the_pixels_they_were_on(name: str) -> None:
     """The painted colour of each object fills exactly what is left of its box; its mask is the same pixels."""
     colours = {1: (40, 200, 90), 2: (90, 160, 90), 3: (140, 120, 90)}
     for seed in range(10):
-        after = build(one(name, side=(0, 0.4), top=(0, 0.4)) if name == "crop" else one(name))(
-            sample(), rng(seed)
-        )
-        for box, mask, label, has_mask in zip(
-            after.boxes, after.masks, after.labels, after.has_mask, strict=True
-        ):
+        after = build(one(name, side=(0, 0.4), top=(0, 0.4)) if name == "crop" else one(name))(sample(), rng(seed))
+        for box, mask, label, has_mask in zip(after.boxes, after.masks, after.labels, after.has_mask, strict=True):
             if not has_mask:
                 continue
             rows, columns = np.nonzero(np.all(after.image == colours[int(label)], axis=2))
@@ -215,9 +198,7 @@ def test_no_shipped_preset_trains_on_what_is_measured(preset: str) -> None:
         for condition in CATALOG.values():
             if condition.model == row["model"]:
                 for step in condition.ladder:
-                    inside = [
-                        row["range"][k][0] <= step[k] <= row["range"][k][1] for k in step if k in row["range"]
-                    ]
+                    inside = [row["range"][k][0] <= step[k] <= row["range"][k][1] for k in step if k in row["range"]]
                     assert inside and not all(inside), (preset, row["name"], condition.name, step)
 
 

@@ -32,9 +32,7 @@ def dataset(tmp_path):
 
 
 def test_a_sample_keeps_every_object_or_makes_it_an_ignore_region(dataset):
-    sample = read_sample(
-        dataset.images[0], read_image(dataset.images[0], dataset.images_root), with_masks=True
-    )
+    sample = read_sample(dataset.images[0], read_image(dataset.images[0], dataset.images_root), with_masks=True)
     assert sample.boxes.tolist() == [[4, 4, 14, 14], [20, 5, 28, 14]]
     assert sample.labels.tolist() == [2, 1]
     np.testing.assert_allclose(sample.ignore_boxes, [[0, 20, 10, 30], [30, 5, 30.4, 14]])

@@ -51,9 +51,7 @@ def test_fog_is_of_the_true_distance(tmp_path):
         image = read_image(record, near.images_root)
         depth = read_depth(record, near.images_root)
         assert depth.dtype == np.float32 and np.unique(depth).tolist() == [5.0]
-        assert np.array_equal(
-            foggy(near, place), apply(image, *FOG, pixel_seed(record.file_name, *FOG), depth)
-        )
+        assert np.array_equal(foggy(near, place), apply(image, *FOG, pixel_seed(record.file_name, *FOG), depth))
         # what stands in the way is still seen, what is far away is grey
         assert foggy(near, place).std() > 2 * foggy(far, place).std()
 
@@ -62,9 +60,7 @@ def test_another_depth_is_another_picture(tmp_path):
     data = with_depth(tmp_path / "a")
     bare = read_dataset(planted_dataset(tmp_path / "b", n_images=3))
     assert not set(image_keys(data)) & set(image_keys(bare))
-    assert (
-        depth_path(bare.images[0], bare.images_root) is None is read_depth(bare.images[0], bare.images_root)
-    )
+    assert depth_path(bare.images[0], bare.images_root) is None is read_depth(bare.images[0], bare.images_root)
 
 
 def test_the_report_counts_depth_maps(tmp_path):
@@ -78,9 +74,7 @@ def test_depth_that_cannot_be_used(tmp_path):
     data = with_depth(tmp_path / "a")
     record, root = data.images[1], data.images_root
     cv2.imwrite(str(root / "depth/1.png"), np.zeros((10, 10), np.uint16))
-    with pytest.raises(
-        DataError, match=r"depth map is uint16 of shape \(10, 10\) - write a 16-bit PNG of 256 x 96"
-    ):
+    with pytest.raises(DataError, match=r"depth map is uint16 of shape \(10, 10\) - write a 16-bit PNG of 256 x 96"):
         read_depth(record, root)
     cv2.imwrite(str(root / "depth/1.png"), np.zeros((96, 256), np.uint8))
     with pytest.raises(DataError, match="depth map is uint8"):

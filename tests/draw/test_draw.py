@@ -54,9 +54,7 @@ def test_labels_are_written_with_scores_and_hide_no_other_object() -> None:
     assert changed(named)[30:48, 50:70].any()  # above the box
     small = [[20, 26, 60, 40], [20, 42, 26, 48], [20, 58, 60, 90]]
     crowded = draw_objects(GREY, small, [1, 1, 1], categories=["a very long name of a class"])
-    plain = draw_objects(
-        GREY, small, [1, 1, 1], categories=["a very long name of a class"], show_labels=False
-    )
+    plain = draw_objects(GREY, small, [1, 1, 1], categories=["a very long name of a class"], show_labels=False)
     for x1, y1, x2, y2 in small:
         assert changed(crowded, plain)[y1:y2, x1:x2].mean() <= 0.6
 
@@ -133,9 +131,7 @@ def test_png_keeps_every_pixel_and_jpeg_nearly() -> None:
 
 def dataset(images: int = 30) -> Dataset:
     records = [
-        ImageRecord(
-            n, f"{n}.png", 200, 120, annotations=[Annotation(1, (10, 10, 50, 40), 2000.0)] if n > 2 else []
-        )
+        ImageRecord(n, f"{n}.png", 200, 120, annotations=[Annotation(1, (10, 10, 50, 40), 2000.0)] if n > 2 else [])
         for n in range(1, images + 1)
     ]
     records[17].annotations.append(Annotation(2, (80, 10, 50, 40), 2000.0))
@@ -170,9 +166,7 @@ def test_a_record_is_drawn_with_its_regions_and_detections_over_dashed_labels() 
 
 
 def test_a_line_break_in_a_name_is_drawn_as_a_space() -> None:
-    odd, plain = (
-        draw_objects(GREY, [[10, 50, 90, 90]], [name], colours=[FORKLIFT]) for name in ("a\nb", "a b")
-    )
+    odd, plain = (draw_objects(GREY, [[10, 50, 90, 90]], [name], colours=[FORKLIFT]) for name in ("a\nb", "a b"))
     assert (odd == plain).all()
     assert legend(["traffic\nlight\t\0"], 300).shape == legend(["traffic light"], 300).shape
     assert contact_sheet([("a\n" * 90, GREY)], 1, 200).shape == contact_sheet([("a", GREY)], 1, 200).shape

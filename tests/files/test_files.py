@@ -63,9 +63,7 @@ def test_damaged_heads_give_a_size_or_an_error_never_a_traceback(tmp_path_factor
 def test_an_enormous_header_is_refused_without_decoding(tmp_path):
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    (tmp_path / "bomb.png").write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + bytes(4)
-    )
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + bytes(4))
     for read in (image_size, read_rgb):
         with pytest.raises(DataError, match="larger than 200 megapixels"):
             read(tmp_path / "bomb.png")
@@ -101,9 +99,7 @@ def test_text_drops_its_mark_and_names_the_line_of_a_foreign_byte(tmp_path):
         read_text(tmp_path / "none.txt")
 
 
-@pytest.mark.parametrize(
-    "name", ["", "..", "../a", "a/../../b", "/a", "\\a", "C:\\a", "c:a", "a\0b", "..\\a"]
-)
+@pytest.mark.parametrize("name", ["", "..", "../a", "a/../../b", "/a", "\\a", "C:\\a", "c:a", "a\0b", "..\\a"])
 def test_names_that_could_leave_are_refused(name):
     with pytest.raises(DataError):
         safe_relative(name)
@@ -185,13 +181,7 @@ def test_hidden_and_junk_images_are_not_listed_and_linked_ones_are_once(tmp_path
     for name in (*names, "in/folder.png/x.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    for link, target in {
-        "in/l": "out",
-        "in/m": "out",
-        "out/n": "in",
-        "in/b": "in/d",
-        "in/x.png": "none",
-    }.items():
+    for link, target in {"in/l": "out", "in/m": "out", "out/n": "in", "in/b": "in/d", "in/x.png": "none"}.items():
         (tmp_path / link).symlink_to(tmp_path / target)
     assert list_images(tmp_path / "in") == ["a.png", "d/e.png", "l/c.png"]
     assert list_images(tmp_path / "in" / "b") == ["e.png"]
@@ -202,9 +192,7 @@ def test_hidden_and_junk_images_are_not_listed_and_linked_ones_are_once(tmp_path
 @given(st.text("ab.-_/\\: é\n\0", max_size=12))
 def test_a_name_is_taken_as_the_path_it_is_or_refused(name):
     posix = PurePosixPath(name.replace("\\", "/"))
-    leaves = (
-        not posix.parts or posix.is_absolute() or ".." in posix.parts or ":" in posix.parts[0] or "\0" in name
-    )
+    leaves = not posix.parts or posix.is_absolute() or ".." in posix.parts or ":" in posix.parts[0] or "\0" in name
     if leaves:
         with pytest.raises(DataError, match="leaves its folder"):
             safe_relative(name)

@@ -151,20 +151,22 @@ ERRORS: dict[str, tuple[Callable[[Document], None], str, int]] = {
     "classes from 0": (classes_from_0, "category-ids", 1),
     "nameless": (lambda document: document["categories"].append({"id": 3}), "category-records", 1),
     "short mask": (change(3, segmentation=[[1, 2, 3, 4]]), "mask-unusable", 1),
-    "mask of another size": (
-        change(3, segmentation=encode(np.ones((30, 30), np.uint8))),
-        "mask-unusable",
-        1,
-    ),
+    "mask of another size": (change(3, segmentation=encode(np.ones((30, 30), np.uint8))), "mask-unusable", 1),
 }
 
 
 ODDITIES: dict[str, tuple[Callable[[Document], None], str, int]] = {
     "past the edge": (change(0, bbox=[-3, 200, 60, 40]), "box-past-edge", 1),
-    "nearly twice": (more(annotation(500, 9, 1, [200, 60, 100, 60]), annotation(501, 9, 1, [201, 60, 101, 60])),
-                     "box-nearly-repeated", 1),
-    "two classes": (more(annotation(500, 9, 1, [200, 60, 50, 50]), annotation(501, 9, 2, [200, 60, 50, 50])),
-                    "box-two-classes", 1),
+    "nearly twice": (
+        more(annotation(500, 9, 1, [200, 60, 100, 60]), annotation(501, 9, 1, [201, 60, 101, 60])),
+        "box-nearly-repeated",
+        1,
+    ),
+    "two classes": (
+        more(annotation(500, 9, 1, [200, 60, 50, 50]), annotation(501, 9, 2, [200, 60, 50, 50])),
+        "box-two-classes",
+        1,
+    ),
     "vanishes": (change(0, bbox=[100, 60, 60, 0.5], area=30), "box-vanishes", 1),
     "small": (change(0, bbox=[100, 60, 10, 3], area=30), "box-small", 1),
     "sliver": (change(0, bbox=[100, 60, 260, 10], area=2600), "box-sliver", 1),
@@ -182,4 +184,4 @@ ODDITIES: dict[str, tuple[Callable[[Document], None], str, int]] = {
     "one of a kind": (picture(9, sequence="alone"), "sequence-single", 1),
     "no drive for one": (picture(9, sequence=""), "sequence-partly-missing", 1),
     "same frame": (picture(9, frame_index=9), "frame-repeated", 1),
-}  # fmt: skip
+}

@@ -7,9 +7,7 @@ from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 CLASSES = ("car", "pedestrian", "tram")
 
 
-def record(
-    number: int, sequence: str = "", frame: int | None = None, classes: str = "", **attributes
-) -> ImageRecord:
+def record(number: int, sequence: str = "", frame: int | None = None, classes: str = "", **attributes) -> ImageRecord:
     """Image `number`; `classes` has a letter for each object: c, p or t."""
     image = ImageRecord(number, f"{number:05d}.png", 100, 50, sequence, frame, attributes)
     for letter in classes:

@@ -90,8 +90,7 @@ def voc() -> Files:
 
     def item(name: str, box: tuple[float, ...], more: str = "") -> str:
         tags = "".join(
-            f"<{tag}>{value}</{tag}>"
-            for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+            f"<{tag}>{value}</{tag}>" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
         )
         return f"\n  <object><name>{name}</name><pose>Left</pose>{more}<bndbox>{tags}</bndbox></object>"
 
@@ -120,9 +119,7 @@ def labelme() -> Files:
         body = {"version": "5.0", "flags": {"night": True}, "shapes": shapes, "imagePath": f"{name}.png"}
         return json.dumps(body | {"imageData": None, "imageHeight": 30, "imageWidth": 40} | more).encode()
 
-    def shape(
-        label: str, kind: str, points: list[list[float]], group: int | None = None
-    ) -> dict[str, object]:
+    def shape(label: str, kind: str, points: list[list[float]], group: int | None = None) -> dict[str, object]:
         return {"label": label, "points": points, "group_id": group, "shape_type": kind, "flags": {}}
 
     first = [
@@ -169,11 +166,7 @@ def bdd100k() -> Files:
             "labels": [
                 {"category": "car", "rle": {"size": [30, 40], "counts": _counts(10, 12, 5, 9)}},
                 {"category": "car", "box3d": {}},
-                {
-                    "category": "car",
-                    "attributes": {"ignored": True},
-                    "box2d": {"x1": 1, "y1": 1, "x2": 4, "y2": 4},
-                },
+                {"category": "car", "attributes": {"ignored": True}, "box2d": {"x1": 1, "y1": 1, "x2": 4, "y2": 4}},
             ],
         },
     ]
@@ -206,9 +199,7 @@ def cityscapes() -> Files:
             ]
         ),
         "gtFine/train/ulm/ulm_000002_000019_gtFine_polygons.json": document([]),
-        "gtFine/train/ulm/ulm_000003_000019_gtFine_polygons.json": document(
-            [("cargroup", block(-3, 4, 5, 8))]
-        ),
+        "gtFine/train/ulm/ulm_000003_000019_gtFine_polygons.json": document([("cargroup", block(-3, 4, 5, 8))]),
     }
     names = [f"leftImg8bit/train/ulm/ulm_00000{n}_000019_leftImg8bit.png" for n in (1, 2, 3)]
     return files | _pictures(*names)
@@ -225,10 +216,7 @@ def mot() -> Files:
 def nuimages() -> Files:
     mask = {"size": [30, 40], "counts": base64.b64encode(_counts(20, 24, 5, 15).encode()).decode()}
     tables: dict[str, list[dict[str, object]]] = {
-        "category": [
-            {"token": "c1", "name": "vehicle.car"},
-            {"token": "c2", "name": "human.pedestrian.adult"},
-        ],
+        "category": [{"token": "c1", "name": "vehicle.car"}, {"token": "c2", "name": "human.pedestrian.adult"}],
         "attribute": [{"token": "a1", "name": "vehicle.parked"}],
         "log": [{"token": "l1", "logfile": "n003-1", "location": "boston", "date_captured": "2018-01-02"}],
         "sample": [{"token": "s1", "log_token": "l1"}, {"token": "s2", "log_token": "l1"}],
@@ -253,13 +241,7 @@ def nuimages() -> Files:
                 "attribute_tokens": ["a1"],
                 "mask": None,
             },
-            {
-                "token": "o2",
-                "category_token": "c2",
-                "sample_data_token": "d1",
-                "bbox": [20, 5, 24, 15],
-                "mask": mask,
-            },
+            {"token": "o2", "category_token": "c2", "sample_data_token": "d1", "bbox": [20, 5, 24, 15], "mask": mask},
         ],
         "surface_ann": [{"token": "f1", "category_token": "c1", "sample_data_token": "d1"}],
     }

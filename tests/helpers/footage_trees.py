@@ -28,9 +28,27 @@ from drivetl.coco.taxonomy import Taxonomy
 from drivetl.convert.build import Account, build_dataset
 
 __all__ = [
-    "SAMPLES", "SHARED", "SIZE", "TREES", "Files", "bdd100k", "boxes", "cityscapes", "coco", "convert_tree", "cvat_images",
-    "cvat_video", "labelme", "mot", "nuimages", "picture", "read_tree", "voc", "write_tree", "yolo",
-]  # fmt: skip
+    "SAMPLES",
+    "SHARED",
+    "SIZE",
+    "TREES",
+    "Files",
+    "bdd100k",
+    "boxes",
+    "cityscapes",
+    "coco",
+    "convert_tree",
+    "cvat_images",
+    "cvat_video",
+    "labelme",
+    "mot",
+    "nuimages",
+    "picture",
+    "read_tree",
+    "voc",
+    "write_tree",
+    "yolo",
+]
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 SAMPLES = SHARED / "annotation_samples"
@@ -45,12 +63,7 @@ def write_tree(root: Path, files: Files) -> Path:
 
 
 def read_tree(
-    format_name: str,
-    root: Path,
-    *,
-    sequence_from: str | None = None,
-    attributes: Path | None = None,
-    **options,
+    format_name: str, root: Path, *, sequence_from: str | None = None, attributes: Path | None = None, **options
 ) -> tuple[Source, Account]:
     reading = Reading(root, **options)
     source = read_footage(format_name, reading, sequence_from=sequence_from, attributes=attributes)
@@ -62,12 +75,7 @@ def convert_tree(
 ) -> tuple[Dataset, Account]:
     source, account = read_tree(format_name, root, taxonomy=taxonomy, on_error=on_error, **options)
     dataset = build_dataset(
-        source.images,
-        source.taxonomy,
-        source.images_root,
-        source=format_name,
-        account=account,
-        on_error=on_error,
+        source.images, source.taxonomy, source.images_root, source=format_name, account=account, on_error=on_error
     )
     assert account.balanced(), account.as_dict()
     return dataset, account

@@ -64,17 +64,28 @@ def planted_dataset(folder, n_images=8, n_drives=4, seed=0, size_hw=SIZE_HW):
             glow = int(rng.integers(120, 250))
             picture[y : y + h, x : x + w] = (glow, 40, 40) if label == 1 else (40, glow, 40)
             annotations.append(
-                {"id": len(annotations) + 1, "image_id": number + 1, "category_id": label, "iscrowd": 0,
-                 "bbox": [x, y, w, h], "area": w * h,
-                 "attributes": {"location_xyz_m": [float(rng.uniform(-4, 4)), 1.6, float(rng.uniform(8, 60))]}}
-            )  # fmt: skip
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number + 1,
+                    "category_id": label,
+                    "iscrowd": 0,
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "attributes": {"location_xyz_m": [float(rng.uniform(-4, 4)), 1.6, float(rng.uniform(8, 60))]},
+                }
+            )
         name = f"images/{number:06d}.png"
         cv2.imwrite(str(folder / name), picture[..., ::-1])
         images.append(
-            {"id": number + 1, "file_name": name, "width": width, "height": height,
-             "sequence": f"drive_{number % n_drives}",
-             "attributes": {"weather": "rain" if number % 3 == 0 else "clear"}}
-        )  # fmt: skip
+            {
+                "id": number + 1,
+                "file_name": name,
+                "width": width,
+                "height": height,
+                "sequence": f"drive_{number % n_drives}",
+                "attributes": {"weather": "rain" if number % 3 == 0 else "clear"},
+            }
+        )
     document = {
         "info": {"drivetl": {"images_root": ".", "source": "planted"}},
         "categories": [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)],

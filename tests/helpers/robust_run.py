@@ -8,9 +8,7 @@ from drivetl.models.build import ModelSpec, build_model
 from drivetl.models.checkpoint import save_model
 from drivetl.models.weights import portable_state
 
-SPEC = ModelSpec(
-    "fasterrcnn_tiny_fpn", ("car", "pedestrian"), 96, 256, 50, 30, 64, 20, 0.05, frozen_norm=False
-)  # fmt: skip
+SPEC = ModelSpec("fasterrcnn_tiny_fpn", ("car", "pedestrian"), 96, 256, 50, 30, 64, 20, 0.05, frozen_norm=False)
 
 
 def write_run(folder, manifest=None, seed=0):

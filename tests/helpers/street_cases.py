@@ -68,9 +68,7 @@ def local_shifts(before: np.ndarray, after: np.ndarray, size: int = 96) -> np.nd
             score = cv2.matchTemplate(window, patch, cv2.TM_CCOEFF_NORMED)
             _, best, _, (x, y) = cv2.minMaxLoc(score)
             if best > 0.15 and 0 < x < 2 * reach and 0 < y < 2 * reach:
-                shifts.append(
-                    (reach - x - _peak(score[y, x - 1 : x + 2]), reach - y - _peak(score[y - 1 : y + 2, x]))
-                )
+                shifts.append((reach - x - _peak(score[y, x - 1 : x + 2]), reach - y - _peak(score[y - 1 : y + 2, x])))
     return np.array(shifts).reshape(-1, 2)
 
 

@@ -39,10 +39,7 @@ def write_tree(folder, n_images=8, categories=("car", "pedestrian"), first_drive
         records.append(record)
     classes = {name: {"labels": [name], "from": (relation or {}).get(name, {})} for name in categories}
     dataset = Dataset(
-        tuple(categories),
-        records,
-        folder,
-        {"source": "test", "taxonomy": {"name": "test", "classes": classes}},
+        tuple(categories), records, folder, {"source": "test", "taxonomy": {"name": "test", "classes": classes}}
     )
     write_dataset(dataset, folder / "data.json")
     return folder / "data.json"

@@ -34,10 +34,7 @@ def test_an_exponent_between_those_tried_hardly_matters():
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.floats(0, 1), min_size=4, max_size=4),
-    st.lists(st.floats(0.1, 10), min_size=4, max_size=4),
-)
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4), st.lists(st.floats(0.1, 10), min_size=4, max_size=4))
 def test_bounds_hold_and_no_neighbour_fits_better(values, weights):
     y, w = np.array(values), np.array(weights)
     a, b, c = lc.fit(LABELS, y[None], w)[0]
@@ -64,21 +61,22 @@ def test_draws_that_are_not_known_stay_unknown():
     assert np.isfinite(ahead[0, 0]) and np.isnan(ahead[1, 0])
 
 
-@pytest.mark.parametrize("counts, values, why", [
-    ((25, 50), [0.2, 0.3], "at least 3"),
-    ((25, 50, 100), [0.3, 0.25, 0.2], "do not rise"),
-    ((25, 50, 100), [0.3, 0.3, 0.3], "do not rise"),
-    ((25, 50, 100), [0.3, np.nan, 0.4], "not measured"),
-    ((25, 50, 100), [0.2, 0.3, 0.35], None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "counts, values, why",
+    [
+        ((25, 50), [0.2, 0.3], "at least 3"),
+        ((25, 50, 100), [0.3, 0.25, 0.2], "do not rise"),
+        ((25, 50, 100), [0.3, 0.3, 0.3], "do not rise"),
+        ((25, 50, 100), [0.3, np.nan, 0.4], "not measured"),
+        ((25, 50, 100), [0.2, 0.3, 0.35], None),
+    ],
+)
 def test_it_says_when_there_is_no_curve(counts, values, why):
     found = lc.no_curve(counts, np.array(values))
     assert found is None if why is None else why in found
 
 
-@pytest.mark.parametrize(
-    "largest, step", [(1, 1), (2, 1), (8, 2), (43, 20), (100, 50), (200, 100), (994, 200)]
-)
+@pytest.mark.parametrize("largest, step", [(1, 1), (2, 1), (8, 2), (43, 20), (100, 50), (200, 100), (994, 200)])
 def test_the_next_step_is_round_and_within_reach(largest, step):
     assert lc.next_frames(largest) == step
     assert largest + step <= lc.REACH * largest
@@ -128,8 +126,7 @@ def test_intervals_cover_what_is_true():
     for trial in range(120):
         found = lc.regime_document(COUNTS, ["car"], simulated(rng), lc.seed_multipliers(200, 3, trial))
         points += [
-            inside(row["value"], truth)
-            for row, truth in zip(found["points"], curve(0.5, 1.2, 0.5), strict=True)
+            inside(row["value"], truth) for row, truth in zip(found["points"], curve(0.5, 1.2, 0.5), strict=True)
         ]
         if found["next"]:
             gains.append(inside(found["next"]["gain"], true_gain))
@@ -148,12 +145,15 @@ def document(truth, sd, target=None, seed=0):
     return lc.regime_document(COUNTS, ["car"], values, lc.seed_multipliers(200, 3, seed), target)
 
 
-@pytest.mark.parametrize("truth, why", [
-    ((0.002, 0.003, 0.013, 0.059), "follow a saturating curve (off by 1.6 at 100)"),
-    ((0.3, 0.1, 0.1, 0.31), "follow a saturating curve (off by 10.5 at 200)"),
-    ((0.05, 0.1, 0.2, 0.4), "follow a saturating curve (off by 5.6 at 200)"),
-    ((0.002, 0.003, 0.004, 0.012), "less at 300 (1.1) than was measured at 200 (1.2)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "truth, why",
+    [
+        ((0.002, 0.003, 0.013, 0.059), "follow a saturating curve (off by 1.6 at 100)"),
+        ((0.3, 0.1, 0.1, 0.31), "follow a saturating curve (off by 10.5 at 200)"),
+        ((0.05, 0.1, 0.2, 0.4), "follow a saturating curve (off by 5.6 at 200)"),
+        ((0.002, 0.003, 0.004, 0.012), "less at 300 (1.1) than was measured at 200 (1.2)"),
+    ],
+)
 def test_points_that_follow_no_saturating_curve_predict_nothing(truth, why):
     found = document(truth, 0.0, target=0.3)
     assert why in found["why_not"] and found["why_not"].endswith("so nothing is predicted")
@@ -205,9 +205,7 @@ def test_a_target_below_what_the_fewest_labels_reach_takes_at_most_those():
 
 
 def test_the_document_says_what_was_measured_and_never_goes_beyond_its_reach():
-    found = lc.regime_document(
-        COUNTS, ["car"], simulated(np.random.default_rng(3)), lc.seed_multipliers(200, 3), 0.42
-    )
+    found = lc.regime_document(COUNTS, ["car"], simulated(np.random.default_rng(3)), lc.seed_multipliers(200, 3), 0.42)
     assert [row["frames"] for row in found["points"]] == list(COUNTS)
     line = np.array(found["curve"]["line"])
     assert line[0, 0] == 25 and line[-1, 0] == pytest.approx(400)
@@ -215,9 +213,7 @@ def test_the_document_says_what_was_measured_and_never_goes_beyond_its_reach():
     assert (found["next"]["frames"], found["next"]["from"]) == (100, 200)
     assert found["target"]["most"] == 400
     assert found["target"]["frames"]["point"] == pytest.approx((0.08 / 1.2) ** -2, rel=0.5)
-    beyond = lc.regime_document(
-        COUNTS, ["car"], simulated(np.random.default_rng(3)), lc.seed_multipliers(200, 3), 0.9
-    )
+    beyond = lc.regime_document(COUNTS, ["car"], simulated(np.random.default_rng(3)), lc.seed_multipliers(200, 3), 0.9)
     assert beyond["target"]["frames"] == {"point": None, "low": None, "high": None}
 
 
@@ -235,9 +231,7 @@ def test_the_class_that_gains_most_is_named_only_when_it_can_be_told():
 def test_gains_are_paired_what_both_share_cancels():
     rng = np.random.default_rng(7)
     base = simulated(rng)
-    rows = lc.gain_documents(
-        COUNTS, {"transfer": base + 0.1, "scratch": base}, "scratch", lc.seed_multipliers(200, 3)
-    )
+    rows = lc.gain_documents(COUNTS, {"transfer": base + 0.1, "scratch": base}, "scratch", lc.seed_multipliers(200, 3))
     assert [row["frames"] for row in rows] == list(COUNTS)
     for row in rows:
         assert (row["regime"], row["over"]) == ("transfer", "scratch")

@@ -15,14 +15,7 @@ from drivetl.config import AUTO, BY_RECIPE, dump_yaml
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.shipped import shipped
 from drivetl.label_curve.page import at_each
-from drivetl.label_curve.plan import (
-    _steps,
-    default_budgets,
-    label_order,
-    make_plan,
-    parse_budgets,
-    run_config,
-)
+from drivetl.label_curve.plan import _steps, default_budgets, label_order, make_plan, parse_budgets, run_config
 from drivetl.label_curve.regimes import parse_regimes
 from drivetl.label_curve.runs import Rows, run_all
 from drivetl.models.checkpoint import checkpoint_folder
@@ -78,18 +71,25 @@ def test_classes_keep_their_shares_as_well_as_drives_allow():
 def test_budgets_are_read_or_refused():
     assert parse_budgets("2,4,all", 8) == (2, 4, 8)
     for text, why in (
-        ("9", "has 8"), ("4,2", "must rise"), ("2,2", "must rise"), ("8,all", "must rise"), ("0,4", "'0'"),
-        ("", "no number"), ("two", "'two'"), ("-3", "'-3'"), ("all,4", "must rise"),
-    ):  # fmt: skip
+        ("9", "has 8"),
+        ("4,2", "must rise"),
+        ("2,2", "must rise"),
+        ("8,all", "must rise"),
+        ("0,4", "'0'"),
+        ("", "no number"),
+        ("two", "'two'"),
+        ("-3", "'-3'"),
+        ("all,4", "must rise"),
+    ):
         with pytest.raises(ConfigError, match=why):
             parse_budgets(text, 8)
     with pytest.raises(ConfigError, match="no number"):
         parse_budgets("9" * 5000, 8)
 
 
-@pytest.mark.parametrize("available, counts", [
-    (8, (8,)), (25, (25,)), (60, (25, 50, 60)), (100, (25, 50, 100)), (101, (25, 50, 100, 101)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "available, counts", [(8, (8,)), (25, (25,)), (60, (25, 50, 60)), (100, (25, 50, 100)), (101, (25, 50, 100, 101))]
+)
 def test_without_budgets_the_usual_counts_are_taken_as_far_as_there_are_frames(available, counts, capsys):
     assert default_budgets(available) == counts
     assert (f"has {available} frames" in capsys.readouterr().out) == (available <= 100)
@@ -116,10 +116,16 @@ def test_regimes_differ_in_start_and_recipe_alone(written, tmp_path):
     assert found["faster"].data.train == found["scratch"].data.train
 
 
-@pytest.mark.parametrize("text, why", [
-    ("scrach", "did you mean 'scratch'"), ("transfer", "nothing to transfer"), ("scratch,scratch", "no new name"),
-    ("a/b=x.yaml", "no new name"), ("zzz", "known are transfer"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("scrach", "did you mean 'scratch'"),
+        ("transfer", "nothing to transfer"),
+        ("scratch,scratch", "no new name"),
+        ("a/b=x.yaml", "no new name"),
+        ("zzz", "known are transfer"),
+    ],
+)
 def test_regimes_that_cannot_be_are_refused(written, text, why):
     with pytest.raises(ConfigError, match=why):
         parse_regimes(text, [written], [])
@@ -150,9 +156,7 @@ def test_steps_and_frames_that_do_not_go_together_are_refused(small_config, tmp_
         plan(some, tmp_path / "out")
     assert plan(small_config, tmp_path / "out", steps=None).steps == {"scratch": (200, 200)}
     left = {key.split(".")[1]: AUTO for key in BY_RECIPE if key.startswith("optim.")}
-    auto = dataclasses.replace(
-        small_config, optim=dataclasses.replace(small_config.optim, recipe="auto", **left)
-    )
+    auto = dataclasses.replace(small_config, optim=dataclasses.replace(small_config.optim, recipe="auto", **left))
     own = plan(auto, tmp_path / "out", steps=None)  # what a user with so many labels would get
     for cell in own.cells():
         count = cell[1]
@@ -217,9 +221,7 @@ def test_a_study_killed_before_its_first_row_goes_on(small_config, tmp_path, mon
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(trainer.Trainer, "save", die)
         run_all(plan(small_config, tmp_path / "out", budgets="4", steps=1))
-    assert [row["steps"] for row in run_all(plan(small_config, tmp_path / "out", budgets="4", steps=1))] == [
-        1
-    ]
+    assert [row["steps"] for row in run_all(plan(small_config, tmp_path / "out", budgets="4", steps=1))] == [1]
 
 
 def without_time(rows):
@@ -273,9 +275,7 @@ def test_a_smaller_or_another_list_of_counts_keeps_what_has_finished(small_confi
         Rows(plan(dataclasses.replace(small_config, data=other), tmp_path / "out", budgets="3"))
 
 
-def test_rows_that_learnt_from_other_weights_or_another_augmentation_are_refused(
-    source, small_config, tmp_path
-):
+def test_rows_that_learnt_from_other_weights_or_another_augmentation_are_refused(source, small_config, tmp_path):
     start, preset = tmp_path / "start", tmp_path / "mild.yaml"
     shutil.copytree(source[1], start)
     shutil.copy(shipped("configs/weather/photometric.yaml"), preset)
@@ -305,8 +305,23 @@ def test_rows_that_learnt_from_other_weights_or_another_augmentation_are_refused
 def test_the_command_from_flags_to_page(small_config, written, tmp_path, capsys):
     source, out = tmp_path / "source", tmp_path / "study"
     finetune(small_config, source)
-    again = ["budget", "--config", str(written), "--budgets", "4,all", "--seeds", "0", "--regimes", "transfer,scratch",
-             "--model.start", str(source), "--steps", "4", "--out", str(out)]  # fmt: skip
+    again = [
+        "budget",
+        "--config",
+        str(written),
+        "--budgets",
+        "4,all",
+        "--seeds",
+        "0",
+        "--regimes",
+        "transfer,scratch",
+        "--model.start",
+        str(source),
+        "--steps",
+        "4",
+        "--out",
+        str(out),
+    ]
     assert main(again) == 0
     results = json.loads((out / "budget.json").read_text())
     assert results["schema"] == "drivetl.budget/1"
@@ -329,11 +344,20 @@ def test_the_command_from_flags_to_page(small_config, written, tmp_path, capsys)
     assert json.loads((out / "budget.json").read_text()) == results
 
 
-@pytest.mark.parametrize("flags, why", [
-    (["--seeds", "0,0"], "comes twice"), (["--seeds", "x"], "write numbers"), (["--target", "40"], "between 0 and 1"),
-    (["--budgets", "4,99"], "has 8"), (["--seeds", str(2**63)], "too large"), (["--seeds", "9" * 5000], "too large"),
-    (["--seed", "5"], "write --seeds"), (["--seed=5"], "write --seeds"), (["--targ", "0.5"], "unknown flag --targ"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags, why",
+    [
+        (["--seeds", "0,0"], "comes twice"),
+        (["--seeds", "x"], "write numbers"),
+        (["--target", "40"], "between 0 and 1"),
+        (["--budgets", "4,99"], "has 8"),
+        (["--seeds", str(2**63)], "too large"),
+        (["--seeds", "9" * 5000], "too large"),
+        (["--seed", "5"], "write --seeds"),
+        (["--seed=5"], "write --seeds"),
+        (["--targ", "0.5"], "unknown flag --targ"),
+    ],
+)
 def test_mistakes_are_one_line_and_exit_code_2(written, tmp_path, capsys, flags, why):
     out = tmp_path / "none"
     assert main(["budget", "--config", str(written), "--regimes", "scratch", "--out", str(out), *flags]) == 2

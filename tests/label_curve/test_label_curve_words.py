@@ -16,19 +16,20 @@ def said(frames, why_not=None):
         "most": 400,
     }
     regime = {"next": None if why_not else step, "why_not": why_not, "target": target if frames else None}
-    return sentences({
-        "protocol": {"metric": "AP"}, "metrics": {"AP": {"regimes": {"transfer": regime}, "gains": []}},
-    })  # fmt: skip
+    return sentences({"protocol": {"metric": "AP"}, "metrics": {"AP": {"regimes": {"transfer": regime}, "gains": []}}})
 
 
-@pytest.mark.parametrize("frames, words", [
-    ((60, 40, 90), "about 60 frames (95 %: 40 to 90)"),
-    ((60, 25, None), "about 60 frames (95 %: 25 or fewer to more than 400)"),
-    ((25, 25, 25), "at most 25 frames (the smallest count tried)"),
-    ((25, 25, 70), "at most 25 frames (the smallest count tried; 95 %: up to 70)"),
-    ((None, 150, None), "more than 400 frames (95 %: from 150)"),
-    ((None, None, None), "more than 400 frames"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "frames, words",
+    [
+        ((60, 40, 90), "about 60 frames (95 %: 40 to 90)"),
+        ((60, 25, None), "about 60 frames (95 %: 25 or fewer to more than 400)"),
+        ((25, 25, 25), "at most 25 frames (the smallest count tried)"),
+        ((25, 25, 70), "at most 25 frames (the smallest count tried; 95 %: up to 70)"),
+        ((None, 150, None), "more than 400 frames (95 %: from 150)"),
+        ((None, None, None), "more than 400 frames"),
+    ],
+)
 def test_a_target_is_never_said_to_take_fewer_frames_than_were_tried(frames, words):
     assert said(frames)[1] == f"AP 30.0 takes {words} with transfer."
 

@@ -35,11 +35,7 @@ def truth(annotation=(), image=(), categories=("car",)):
         ({}, {"image_id": 10**30}, r"\[1\] .*image_id 1\d* is no whole number"),
         ({}, {"bbox": [0, 0, 1e200, 1e200]}, r"\[1\]: bbox .* no finite area"),
         ({}, {"bbox": None, "segmentation": {"size": [80, 100], "counts": "!!!!~~~~"}}, r"\[1\] .*text form"),
-        (
-            {},
-            {"bbox": None, "segmentation": {"size": [80, 100], "counts": [-5, 8005]}},
-            r"\[1\] .*do not fill",
-        ),
+        ({}, {"bbox": None, "segmentation": {"size": [80, 100], "counts": [-5, 8005]}}, r"\[1\] .*do not fill"),
     ],
 )
 def test_broken_detections(first, second, message):
@@ -85,9 +81,7 @@ def test_broken_truth(document, message):
         from_coco(document)
 
 
-@pytest.mark.parametrize(
-    ("given", "crowd"), [(None, False), (0, False), (1, True), (True, True), (False, False)]
-)
+@pytest.mark.parametrize(("given", "crowd"), [(None, False), (0, False), (1, True), (True, True), (False, False)])
 def test_crowds(given, crowd):
     np.testing.assert_array_equal(from_coco(truth({"iscrowd": given})).crowd, [crowd])
 

@@ -28,9 +28,7 @@ def test_equals_pycocotools_on_masks(seed):
 @pytest.mark.parametrize("seed", range(12))
 def test_equals_pycocotools_beyond_a_hundred_detections_and_on_empty_boxes(seed):
     rng = np.random.default_rng(seed)
-    truth, results = random_case(
-        seed, n_images=3, n_classes=1 + seed % 2, coarse=seed % 3 > 0, detections=400
-    )
+    truth, results = random_case(seed, n_images=3, n_classes=1 + seed % 2, coarse=seed % 3 > 0, detections=400)
     for record in truth["annotations"] + results:
         if rng.random() < 0.1:
             record["bbox"][rng.integers(2, 4)] = 0.0
@@ -51,9 +49,7 @@ def test_equals_pycocotools_without_objects_detections_or_a_class():
 
 
 def test_zero_images():
-    found = coco_ap.summarize(
-        match({"images": [], "annotations": [], "categories": [{"id": 1, "name": "car"}]}, [])
-    )
+    found = coco_ap.summarize(match({"images": [], "annotations": [], "categories": [{"id": 1, "name": "car"}]}, []))
     assert (found.stats == -1).all()
     assert all(np.isnan(value) for value in found.named().values())
 
@@ -62,14 +58,11 @@ def test_matched_objects_and_their_overlap():
     truth = {
         "images": [{"id": 1, "width": 400, "height": 400}],
         "categories": [{"id": 1, "name": "car"}],
-        "annotations": [
-            {"image_id": 1, "category_id": 1, "bbox": box} for box in ([0, 0, 100, 100], [200, 0, 50, 50])
-        ],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": box} for box in ([0, 0, 100, 100], [200, 0, 50, 50])],
     }
     boxes = {0.9: [0, 0, 100, 80], 0.7: [300, 300, 9, 9], 0.8: [0, 0, 100, 100]}
     store = match(
-        truth,
-        [{"image_id": 1, "category_id": 1, "bbox": box, "score": score} for score, box in boxes.items()],
+        truth, [{"image_id": 1, "category_id": 1, "bbox": box, "score": score} for score, box in boxes.items()]
     )
     assert store.scores.tolist() == [0.9, 0.8, 0.7]
     assert store.source.tolist() == [0, 2, 1]

@@ -41,9 +41,7 @@ SAME = {"clean": 1.2, "fog": 0.6, "rain": 0.6}
 @pytest.fixture(scope="module")
 def lost_in_fog():
     """A is as good as B, only not in fog."""
-    return compare(
-        simulated({"a": SAME | {"fog": -0.6}, "b": SAME}), [*FOG, *RAIN], "AP50", n_draws=500, seed=3
-    )
+    return compare(simulated({"a": SAME | {"fog": -0.6}, "b": SAME}), [*FOG, *RAIN], "AP50", n_draws=500, seed=3)
 
 
 def test_rows_and_what_they_say(lost_in_fog):

@@ -45,11 +45,7 @@ def test_details_are_json_without_nan(files, tmp_path, capsys):
     assert main([*command, "--draws", "50"]) == 0
     found = json.loads(out.read_text())["details"]
     assert {"intervals", "operating", "lrp", "calibration", "confusion", "slices", "tide"} == set(found)
-    assert (
-        found["intervals"]["AP"]["low"]
-        <= found["intervals"]["AP"]["point"]
-        <= found["intervals"]["AP"]["high"]
-    )
+    assert found["intervals"]["AP"]["low"] <= found["intervals"]["AP"]["point"] <= found["intervals"]["AP"]["high"]
     assert "too few units" in " ".join(capsys.readouterr().err.split())
 
 
@@ -188,8 +184,13 @@ def test_kittis_rules_on_a_converted_dataset(tmp_path):
         f"Car 0.40 0 0 1200 100 1300 160 {tail}",
         "DontCare -1 -1 -10 700 100 800 160 -1 -1 -1 -1000 -1000 -1000 -10",
     ]
-    results = [("car", (100, 100, 200, 160)), ("car", (500, 100, 600, 160)), ("car", (700, 100, 800, 160)),
-               ("car", (1200, 100, 1300, 160)), ("pedestrian", (10, 10, 40, 80))]  # fmt: skip
+    results = [
+        ("car", (100, 100, 200, 160)),
+        ("car", (500, 100, 600, 160)),
+        ("car", (700, 100, 800, 160)),
+        ("car", (1200, 100, 1300, 160)),
+        ("pedestrian", (10, 10, 40, 80)),
+    ]
     root, folder = tmp_path / "root", tmp_path / "root" / "training" / "label_2"
     folder.mkdir(parents=True)
     (tmp_path / "results").mkdir()
@@ -256,17 +257,17 @@ def test_a_dataset_and_its_json_give_the_same(tmp_path):
         rtol=0,
         atol=1e-12,
     )
-    assert direct.named()["AP50"] == pytest.approx(
-        0.252, abs=0.003
-    )  # car 51/101 points at precision 1, van 0
+    assert direct.named()["AP50"] == pytest.approx(0.252, abs=0.003)  # car 51/101 points at precision 1, van 0
     store = match(dataset(tmp_path), results)
     assert store.units() == ("drive 2", "image 5", "drive 1")
 
 
 def test_classes_that_an_image_does_not_label_are_left_out(tmp_path):
     """A detection of an unlabelled class is neither right nor wrong."""
-    results = [GOOD | {"image_id": 7, "category_id": 2, "bbox": [0, 100, 50, 45], "score": 0.9},
-               GOOD | {"image_id": 7, "category_id": 2, "bbox": [100, 0, 50, 50], "score": 0.5}]  # fmt: skip
+    results = [
+        GOOD | {"image_id": 7, "category_id": 2, "bbox": [0, 100, 50, 45], "score": 0.9},
+        GOOD | {"image_id": 7, "category_id": 2, "bbox": [100, 0, 50, 50], "score": 0.5},
+    ]
     full, partly = dataset(tmp_path), dataset(tmp_path, labelled=(1,))
     partly.images[0].annotations = partly.images[0].annotations[:1]
     assert len(match(full, results).scores) == 2

@@ -20,8 +20,7 @@ def truth_of(*objects, images=2):
         "images": [{"id": i, "width": 400, "height": 400} for i in range(1, images + 1)],
         "categories": [{"id": CAR, "name": "car"}, {"id": VAN, "name": "van"}],
         "annotations": [
-            {"image_id": one[0], "category_id": one[1], "bbox": one[2], "iscrowd": int(len(one) > 3)}
-            for one in objects
+            {"image_id": one[0], "category_id": one[1], "bbox": one[2], "iscrowd": int(len(one) > 3)} for one in objects
         ],
     }
 
@@ -175,9 +174,7 @@ def test_tide_accounts_for_every_false_positive(seed):
     found = match(*random_case(seed, coarse=seed % 2 == 0))
     errors = tide(found)
     tp, ignored = found.tp_and_ignored()
-    assert (
-        sum(errors.counts[name] for name in ("Cls", "Loc", "Both", "Dupe", "Bkg")) == (~tp & ~ignored).sum()
-    )
+    assert sum(errors.counts[name] for name in ("Cls", "Loc", "Both", "Dupe", "Bkg")) == (~tp & ~ignored).sum()
     assert all(delta >= -1e-12 for delta in errors.delta_ap.values())
     mended = errors.ap50 + errors.delta_ap["FP"]
     assert all(errors.ap50 + errors.delta_ap[name] <= mended + 1e-12 for name in ("Both", "Dupe", "Bkg"))

@@ -161,9 +161,7 @@ def test_exchange_in_some_images_is_the_mixed_detector():
     from_b = set(np.array(ids)[flips[0]])
     mixed = [item for item in results if item["image_id"] not in from_b]
     mixed += [item for item in others if item["image_id"] in from_b]
-    np.testing.assert_allclose(
-        exchanged_ap(a, b)(flips)[0], coco_ap.ap(match(truth, mixed)), rtol=0, atol=1e-12
-    )
+    np.testing.assert_allclose(exchanged_ap(a, b)(flips)[0], coco_ap.ap(match(truth, mixed)), rtol=0, atol=1e-12)
 
 
 def test_holm_steps_down_and_keeps_nan():

@@ -83,9 +83,7 @@ def test_law_coverage_is_what_torchvisions_anchors_give(spec, strides, rule):
 
 
 @settings(deadline=None, max_examples=200)
-@given(
-    st.lists(st.floats(2, 900), min_size=1, max_size=3), st.lists(st.floats(0.1, 9), min_size=1, max_size=4)
-)
+@given(st.lists(st.floats(2, 900), min_size=1, max_size=3), st.lists(st.floats(0.1, 9), min_size=1, max_size=4))
 def test_shapes_are_torchvisions_in_the_order_of_the_rpns_rows(sizes, ratios):
     spec = AnchorSpec((tuple(sizes),), (tuple(ratios),))
     cells = AnchorGenerator(spec.sizes, spec.ratios).cell_anchors[0].numpy()
@@ -146,9 +144,7 @@ def test_what_fits_some_drives_alone_is_refused_on_the_others():
     held = {boxes.sequences[image] for image in boxes.images[judge_on]}
     assert held.isdisjoint({boxes.sequences[image] for image in boxes.images[fit_on]})
     mixed = np.where(np.isin(np.arange(len(boxes)), judge_on)[:, None], other.boxes, boxes.boxes)
-    boxes = anchors.ScaledBoxes(
-        mixed, boxes.labels, boxes.images, boxes.padded_hw, boxes.sequences, boxes.categories
-    )
+    boxes = anchors.ScaledBoxes(mixed, boxes.labels, boxes.images, boxes.padded_hw, boxes.sequences, boxes.categories)
     assert not anchor_fit.fit(boxes, FPN, STRIDES).proposals[0].accepted
 
 

@@ -124,9 +124,10 @@ def test_law_an_unchanged_anchor_keeps_its_row(before, after):
     rows = anchors.nearest_rows(old, new)
     similar = anchors._shape_iou(new.shapes(0), old.shapes(0))
     kept = [
-        order for order in itertools.permutations(range(3))
+        order
+        for order in itertools.permutations(range(3))
         if all(before[order[number]] == ratio for number, ratio in enumerate(after) if ratio in before)
-    ]  # fmt: skip
+    ]
     best = max(similar[range(3), list(order)].sum() for order in kept)
     assert sorted(rows) == [0, 1, 2]
     assert similar[range(3), rows].sum() == pytest.approx(best, abs=1e-12)

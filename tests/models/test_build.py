@@ -20,10 +20,7 @@ def tiny_run(folder, spec=TINY):
     torch.manual_seed(0)
     model = build_model(spec).eval()
     save_model(
-        folder / "checkpoints" / "best",
-        portable_state(model),
-        spec,
-        {"car": {"car": 1.0}, "tram": {"train": 1.0}},
+        folder / "checkpoints" / "best", portable_state(model), spec, {"car": {"car": 1.0}, "tram": {"train": 1.0}}
     )
     return model
 
@@ -58,9 +55,7 @@ def test_a_batch_finds_what_single_images_find(tmp_path):
     tiny_run(tmp_path)
     detector = load_detector(tmp_path, device="cpu")
     images = [torch.randint(0, 255, (3, 64, 96), dtype=torch.uint8) for _ in range(3)]
-    for alone, together in zip(
-        [detector.infer([image])[0] for image in images], detector.infer(images), strict=True
-    ):
+    for alone, together in zip([detector.infer([image])[0] for image in images], detector.infer(images), strict=True):
         assert abs(len(alone.scores) - len(together.scores)) <= 1
         n = min(len(alone.scores), len(together.scores), 3)
         torch.testing.assert_close(
@@ -139,9 +134,7 @@ def test_a_relation_of_other_than_positive_numbers_is_refused(tmp_path, weight):
     about = json.loads(path.read_text())
     about["relation"]["tram"] = {"train": weight}
     path.write_text(json.dumps(about))
-    with pytest.raises(
-        CheckpointError, match=r"model\.json: .*relation of tram: .* is not a positive number"
-    ):
+    with pytest.raises(CheckpointError, match=r"model\.json: .*relation of tram: .* is not a positive number"):
         load_detector(tmp_path)
 
 
@@ -158,15 +151,11 @@ def test_weights_of_other_shapes_name_the_tensor(tmp_path):
 def test_a_backbone_is_loaded_by_name_or_by_order_and_refused_when_it_does_not_fit():
     spec = dataclasses.replace(TINY, arch="fasterrcnn_mobilenet_v2_fpn")
     source, target = build_model(spec), build_model(spec)
-    state = {
-        key: value for key, value in source.backbone.body.state_dict().items() if "num_batches" not in key
-    }
+    state = {key: value for key, value in source.backbone.body.state_dict().items() if "num_batches" not in key}
     for renamed in (state, {f"features.x{number}": value for number, value in enumerate(state.values())}):
         assert load_backbone(target, renamed, "file") == len(state)
         assert all(
-            torch.equal(state[key], value)
-            for key, value in target.backbone.body.state_dict().items()
-            if key in state
+            torch.equal(state[key], value) for key, value in target.backbone.body.state_dict().items() if key in state
         )
     with pytest.raises(CheckpointError, match=r"1 tensors found"):
         load_backbone(target, {"a": torch.zeros(3)}, "file")

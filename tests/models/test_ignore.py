@@ -1,4 +1,5 @@
-"""Laws of ignore regions, partial labels and missing masks: off is torchvision bit for bit, on touches only its part."""
+"""Laws of ignore regions, partial labels and missing masks: off is torchvision bit for bit, on touches only its
+part."""
 
 import pytest
 import torch
@@ -15,11 +16,7 @@ ARGUMENTS = {"min_size": 96, "max_size": 192, "box_batch_size_per_image": 64}
 
 
 def target(boxes, labels, **more):
-    return {
-        "boxes": torch.tensor(boxes).float().reshape(-1, 4),
-        "labels": torch.tensor(labels).long(),
-        **more,
-    }
+    return {"boxes": torch.tensor(boxes).float().reshape(-1, 4), "labels": torch.tensor(labels).long(), **more}
 
 
 def tiny(seed=0, **arguments):
@@ -53,9 +50,7 @@ def test_law_off_is_torchvision_bit_for_bit(images, more):
     torch.stack(list(found.values())).sum().backward()
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], expected[key]) for key in expected)
-    assert all(
-        torch.equal(a, b.grad) for a, b in zip(gradients, ours.parameters(), strict=True) if a is not None
-    )
+    assert all(torch.equal(a, b.grad) for a, b in zip(gradients, ours.parameters(), strict=True) if a is not None)
 
 
 def test_law_off_is_torchvision_bit_for_bit_with_masks(images):
@@ -75,9 +70,7 @@ def test_law_off_is_torchvision_bit_for_bit_with_masks(images):
     plain.load_state_dict(state)  # BatchNorm's running statistics moved
     ours = ignore.make_ignore_aware(plain)
     found = losses_of(
-        ours,
-        images,
-        [item | {"has_mask": torch.ones(len(item["boxes"]), dtype=torch.bool)} for item in targets],
+        ours, images, [item | {"has_mask": torch.ones(len(item["boxes"]), dtype=torch.bool)} for item in targets]
     )
     assert all(torch.equal(found[key], expected[key]) for key in expected) and "loss_mask" in found
 
@@ -112,9 +105,7 @@ def test_law_objectness_gradient_is_zero_inside_and_unchanged_elsewhere(images):
     region = torch.tensor([[70.0, 5.0, 150.0, 90.0]])
     base = [TARGETS[0]]
     plain, anchors, labels = rpn_gradient(ignore.make_ignore_aware(tiny()), images[:1], base)
-    ours, _, spared = rpn_gradient(
-        ignore.make_ignore_aware(tiny()), images[:1], [base[0] | {"ignore_boxes": region}]
-    )
+    ours, _, spared = rpn_gradient(ignore.make_ignore_aware(tiny()), images[:1], [base[0] | {"ignore_boxes": region}])
     inside = (ignore.covered_share(anchors, region) > 0.5) & (labels == 0)
     assert inside.sum() > 100 and (~inside).sum() > 100
     assert torch.equal(ours[inside], torch.zeros_like(ours[inside]))
@@ -203,9 +194,7 @@ def test_masks_are_learnt_only_where_they_exist(images):
     both = TARGETS[0] | {"masks": masks, "has_mask": torch.tensor([True, False])}
     loss = losses_of(model, images[:1], [both])["loss_mask"]
     noise = both | {"masks": torch.stack([masks[0], torch.randint(0, 2, (96, 160), dtype=torch.uint8)])}
-    assert torch.equal(losses_of(model, images[:1], [noise])["loss_mask"], loss), (
-        "a mask that is none is not read"
-    )
+    assert torch.equal(losses_of(model, images[:1], [noise])["loss_mask"], loss), "a mask that is none is not read"
     wrong = both | {"masks": 1 - masks}
     assert not torch.equal(losses_of(model, images[:1], [wrong])["loss_mask"], loss)
 
@@ -259,6 +248,4 @@ def test_models_that_cannot_be_made_aware_are_refused():
         ignore.make_ignore_aware(torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match=r"not in 0\.\.1"):
         ignore.make_ignore_aware(tiny(), 1.5)
-    assert issubclass(ignore.IgnoreAwareRPN, RegionProposalNetwork) and issubclass(
-        ignore.IgnoreAwareRoIHeads, RoIHeads
-    )
+    assert issubclass(ignore.IgnoreAwareRPN, RegionProposalNetwork) and issubclass(ignore.IgnoreAwareRoIHeads, RoIHeads)

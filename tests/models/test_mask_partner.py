@@ -14,11 +14,7 @@ from drivetl.models.surgery import MASK_BRANCH
 
 BOXES, MASKS = "fasterrcnn_mobilenet_v2_lite_fpn", "maskrcnn_mobilenet_v2_lite_fpn"
 OLD, NEW = ("person", "car", "train"), ("tram", "cyclist", "person")
-RELATION = {
-    "tram": {"train": 1.0},
-    "cyclist": {"person": 0.5, "bicycle": 0.5},
-    "person": {"person": 1.0},
-}
+RELATION = {"tram": {"train": 1.0}, "cyclist": {"person": 0.5, "bicycle": 0.5}, "person": {"person": 1.0}}
 MASKED = [name for name, one in ARCHITECTURES.items() if one.masks]
 
 
@@ -84,9 +80,7 @@ def test_law_mask_rows_follow_the_relation():
     source, model, report = moved(MASKS, MASKS)
     features = torch.randn(2, 64, 14, 14)
     with torch.inference_mode():
-        old, new = (
-            each.roi_heads.mask_predictor(each.roi_heads.mask_head(features)) for each in (source, model)
-        )
+        old, new = (each.roi_heads.mask_predictor(each.roi_heads.mask_head(features)) for each in (source, model))
     assert torch.equal(new[:, 0], old[:, 0])
     assert torch.equal(new[:, 1], old[:, 1 + OLD.index("train")])
     assert torch.equal(new[:, 3], old[:, 1 + OLD.index("person")])
@@ -110,13 +104,9 @@ def test_a_hole_in_a_mask_branch_is_not_its_absence():
     state = model_of(MASKS, OLD, 0).state_dict()
     holes = [key for key in state if MASK_BRANCH.search(key)][1:3]
     model = model_of(MASKS, NEW, 1)
-    with pytest.raises(
-        CheckpointError, match=rf"tensor {min(holes)}: expected .*, found nothing \(and 1 more"
-    ):
+    with pytest.raises(CheckpointError, match=rf"tensor {min(holes)}: expected .*, found nothing \(and 1 more"):
         surgery.load(
-            model,
-            {key: value for key, value in state.items() if key not in holes},
-            surgery.plan(OLD, NEW, RELATION),
+            model, {key: value for key, value in state.items() if key not in holes}, surgery.plan(OLD, NEW, RELATION)
         )
 
 

@@ -39,9 +39,7 @@ def test_proposals_and_boxes_are_fp32_and_not_rounded_under_autocast():
     # distinct coordinates per box: rounding to bf16 collapses them
     distinct = len(fast[:, 0].unique()) / len(fast)
     assert distinct >= 0.95 * len(plain[:, 0].unique()) / len(plain)
-    assert len(fast_boxes[:, 0].unique()) / len(fast_boxes) >= 0.95 * len(plain_boxes[:, 0].unique()) / len(
-        plain_boxes
-    )
+    assert len(fast_boxes[:, 0].unique()) / len(fast_boxes) >= 0.95 * len(plain_boxes[:, 0].unique()) / len(plain_boxes)
 
 
 def test_torchvision_alone_rounds_them():

@@ -46,10 +46,7 @@ def test_law_a_run_its_checkpoint_and_the_weights_in_it_are_one_source(run, name
     assert part.described == "run city"
     assert all(torch.equal(value, part.state[key]) for key, value in whole.state.items())
     assert dataclasses.replace(part, state={}) == dataclasses.replace(whole, state={})
-    expected, found = (
-        load_detector(run, device="cpu"),
-        load_source_detector(str(run / name), SPEC, "cpu", "fp32"),
-    )
+    expected, found = (load_detector(run, device="cpu"), load_source_detector(str(run / name), SPEC, "cpu", "fp32"))
     assert found.weights_hash == expected.weights_hash and found.augmentation == expected.augmentation
 
 
@@ -63,9 +60,7 @@ def test_a_checkpoint_is_known_from_within_its_folder(run, monkeypatch, start):
 @pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod."])
 def test_law_a_wrapped_detector_is_the_detector(tmp_path, prefix):
     state = detector_state()
-    source = read_source(
-        written(tmp_path, {"state_dict": {prefix + key: value for key, value in state.items()}}), ARCH
-    )
+    source = read_source(written(tmp_path, {"state_dict": {prefix + key: value for key, value in state.items()}}), ARCH)
     assert source.categories == ("class 1", "class 2") and source.described == "weights city.pth"
     assert source.state.keys() == state.keys()
     assert all(torch.equal(value, source.state[key]) for key, value in state.items())
@@ -76,9 +71,7 @@ def test_a_detector_under_other_names_is_never_read_as_features_in_order(part):
     model = build_model(SPEC)
     body = {f"net.backbone.body.{key}": value for key, value in model.backbone.body.state_dict().items()}
     assert load_backbone(model, body, "file") > 0
-    with pytest.raises(
-        CheckpointError, match=rf"file: tensor net\.{part}\.x\.weight: a detector's, but .* - save"
-    ):
+    with pytest.raises(CheckpointError, match=rf"file: tensor net\.{part}\.x\.weight: a detector's, but .* - save"):
         load_backbone(model, body | {f"net.{part}.x.weight": torch.zeros(1)}, "file")
 
 
@@ -92,9 +85,7 @@ def test_law_the_ledgers_source_takes_every_file_that_surgery_takes(tmp_path):
     loaded = load_source_detector(start, target, "cpu", "fp32").model.state_dict()
     assert all(torch.equal(value, loaded[key]) for key, value in state.items())
     del state["rpn.head.bbox_pred.bias"]
-    with pytest.raises(
-        CheckpointError, match=r"tensor rpn\.head\.bbox_pred\.bias: expected .* found nothing"
-    ):
+    with pytest.raises(CheckpointError, match=r"tensor rpn\.head\.bbox_pred\.bias: expected .* found nothing"):
         load_source_detector(written(tmp_path, state | extra), target, "cpu", "fp32")
 
 
@@ -123,9 +114,7 @@ def test_a_checkpoint_of_ours_must_be_finite_too(run):
     state[SCORES][0, 0] = torch.inf
     save_model(run / "checkpoints" / "best", state, SPEC, {})
     for read in (lambda: load_detector(run), lambda: read_source(str(run), ARCH)):
-        with pytest.raises(
-            CheckpointError, match=rf"model\.safetensors: tensor {re.escape(SCORES)}: .*finite"
-        ):
+        with pytest.raises(CheckpointError, match=rf"model\.safetensors: tensor {re.escape(SCORES)}: .*finite"):
             read()
 
 

@@ -37,9 +37,7 @@ def source():
     return model
 
 
-def test_law_rows_of_a_copied_class_are_the_sources_bit_for_bit_and_so_are_their_outputs_but_for_rounding(
-    source,
-):
+def test_law_rows_of_a_copied_class_are_the_sources_bit_for_bit_and_so_are_their_outputs_but_for_rounding(source):
     """A matrix product rounds its last columns differently on some processors, so outputs are compared to 1e-5."""
     model = build_model(spec(RELATION)).eval()
     plan = surgery.plan(COCO, tuple(RELATION), RELATION)
@@ -53,12 +51,8 @@ def test_law_rows_of_a_copied_class_are_the_sources_bit_for_bit_and_so_are_their
             new, old = ["__background__", *RELATION].index(name), COCO.index(parent)
             box, old_box = slice(4 * new, 4 * new + 4), slice(4 * old, 4 * old + 4)
             for key in ("weight", "bias"):
-                assert torch.equal(
-                    getattr(head.cls_score, key)[new], getattr(old_head.cls_score, key)[old]
-                ), name
-                assert torch.equal(
-                    getattr(head.bbox_pred, key)[box], getattr(old_head.bbox_pred, key)[old_box]
-                ), name
+                assert torch.equal(getattr(head.cls_score, key)[new], getattr(old_head.cls_score, key)[old]), name
+                assert torch.equal(getattr(head.bbox_pred, key)[box], getattr(old_head.bbox_pred, key)[old_box]), name
             torch.testing.assert_close(logits[:, new], old_logits[:, old], rtol=1e-5, atol=1e-4)
             torch.testing.assert_close(deltas[:, box], old_deltas[:, old_box], rtol=1e-5, atol=1e-4)
 
@@ -71,9 +65,7 @@ def test_law_holds_in_the_whole_network(source):
     twin.load_state_dict(source.state_dict(), strict=False)
     seen = {}
     for name, net in (("new", model), ("old", twin)):
-        net.roi_heads.box_predictor.register_forward_hook(
-            lambda _m, _i, result, name=name: seen.update({name: result})
-        )
+        net.roi_heads.box_predictor.register_forward_hook(lambda _m, _i, result, name=name: seen.update({name: result}))
         with torch.inference_mode():
             net([torch.rand(3, 96, 160, generator=torch.Generator().manual_seed(3))])
     for name, parent in COPIED.items():
@@ -214,9 +206,7 @@ def test_a_box_head_that_does_not_tell_classes_apart_is_said_to_be_one(source):
     state, head = source.state_dict(), "roi_heads.box_predictor.bbox_pred"
     plan = surgery.plan(COCO, ("car",), RELATION)
     one_box = state | {f"{head}.{kind}": state[f"{head}.{kind}"][:4] for kind in ("weight", "bias")}
-    with pytest.raises(
-        CheckpointError, match=r"found 4x1024, one box for all classes - repeat the 4 rows 91 times"
-    ):
+    with pytest.raises(CheckpointError, match=r"found 4x1024, one box for all classes - repeat the 4 rows 91 times"):
         surgery.apply(one_box, plan)
     as_told = {f"{head}.weight": one_box[f"{head}.weight"].repeat(91, 1)}
     assert torch.equal(surgery.apply(as_told, plan)[f"{head}.weight"][4:], one_box[f"{head}.weight"])

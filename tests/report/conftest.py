@@ -18,9 +18,14 @@ def report_folder(tmp_path_factory):
     data = read_planted(root / "data", n_images=8, n_drives=4)
     data.info["source"] = "<script>alert(1)</script>"
     swept = run_sweep(
-        PlantedDetector(augmentation=MANIFEST), data, ["fog", "night", "rain", "contrast", "motion_blur"], [1, 3, 5],
-        baseline=PlantedDetector(contrast=130, weights_hash="b"), cache=root / "cells", workers=0,
-    )  # fmt: skip
+        PlantedDetector(augmentation=MANIFEST),
+        data,
+        ["fog", "night", "rain", "contrast", "motion_blur"],
+        [1, 3, 5],
+        baseline=PlantedDetector(contrast=130, weights_hash="b"),
+        cache=root / "cells",
+        workers=0,
+    )
     folder = root / "out"
     folder.mkdir()
     write_document(swept, analyse(swept, n_draws=60, slices=["weather"]), folder)

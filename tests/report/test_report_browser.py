@@ -9,9 +9,7 @@ import cv2
 import pytest
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no Chromium on this machine (apt-get install chromium)"
-)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine (apt-get install chromium)")
 
 PROBE = """<script>
 addEventListener("load", () => {
@@ -20,7 +18,8 @@ addEventListener("load", () => {
     (one) => !one.closest("nav") && one.getBoundingClientRect().right > root.clientWidth + 1);
   const fetched = performance.getEntriesByType("resource").filter((one) => !one.name.startsWith("data:"));
   root.setAttribute("data-probe", JSON.stringify({
-    scroll: root.scrollWidth, client: root.clientWidth, wide: wide.slice(0, 3).map((one) => one.className || one.tagName),
+    scroll: root.scrollWidth, client: root.clientWidth,
+    wide: wide.slice(0, 3).map((one) => one.className || one.tagName),
     fetched: fetched.map((one) => one.name),
     broken: [...document.images].filter((one) => one.loading !== "lazy" && !one.naturalWidth).length,
   }));
@@ -31,11 +30,24 @@ addEventListener("load", () => {
 def chromium(page, folder, *flags):
     """stdout and stderr of a headless run without a network."""
     return subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-         "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", f"--user-data-dir={folder}", *flags,
-         page.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True, env=os.environ | {"HOME": str(folder)},
-    )  # fmt: skip
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--enable-logging=stderr",
+            f"--user-data-dir={folder}",
+            *flags,
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env=os.environ | {"HOME": str(folder)},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +70,7 @@ def test_no_scroll_no_request_no_error(frames, width):
         'addEventListener("load", () => setTimeout(() => { const f = document.getElementById("f");'
         'document.title = f.contentDocument.documentElement.getAttribute("data-probe"); }, 300));</script>'
     )
-    flags = (
-        "--allow-file-access-from-files",
-        "--virtual-time-budget=4000",
-        "--dump-dom",
-        "--window-size=1400,4200",
-    )
+    flags = ("--allow-file-access-from-files", "--virtual-time-budget=4000", "--dump-dom", "--window-size=1400,4200")
     done = chromium(holder, folder / "profile", *flags)
     title = done.stdout.split("<title>")[1].split("</title>")[0]
     seen = json.loads(title)
@@ -79,11 +86,7 @@ def test_it_draws_in_light_and_dark(report_folder, tmp_path):
     for flags in ((), ("--blink-settings=preferredColorScheme=0",)):
         shot = tmp_path / f"shot{len(shades)}.png"
         chromium(
-            report_folder / "report.html",
-            tmp_path / "profile",
-            f"--screenshot={shot}",
-            "--window-size=800,600",
-            *flags,
+            report_folder / "report.html", tmp_path / "profile", f"--screenshot={shot}", "--window-size=800,600", *flags
         )
         shades.append(float(cv2.imread(str(shot)).mean()))
     assert shades[0] > 200 and shades[1] < 90

@@ -15,38 +15,47 @@ def interval(point, low=None, high=None):
 
 
 LEDGER = {
-    "metric": "AP", "data": "old/val.json", "images": 1200, "drives": 3, "draws": 1000,
-    "warning": "too few units: 3 drives", "left_out": ["boat"],
+    "metric": "AP",
+    "data": "old/val.json",
+    "images": 1200,
+    "drives": 3,
+    "draws": 1000,
+    "warning": "too few units: 3 drives",
+    "left_out": ["boat"],
     "classes": [
-        {"name": "<b>car", "n": 4321, "counterpart": ["car", "van"], "before": interval(0.5, 0.4, 0.6),
-         "after": interval(0.45, 0.35, 0.55), "delta": interval(-0.05, -0.07, -0.03)},
-        {"name": "truck", "n": 7, "counterpart": [], "before": interval(0.3, 0.2, 0.4),
-         "after": interval(None), "delta": interval(None)},
+        {
+            "name": "<b>car",
+            "n": 4321,
+            "counterpart": ["car", "van"],
+            "before": interval(0.5, 0.4, 0.6),
+            "after": interval(0.45, 0.35, 0.55),
+            "delta": interval(-0.05, -0.07, -0.03),
+        },
+        {
+            "name": "truck",
+            "n": 7,
+            "counterpart": [],
+            "before": interval(0.3, 0.2, 0.4),
+            "after": interval(None),
+            "delta": interval(None),
+        },
     ],
-    "mean": {"before": interval(0.5, 0.4, 0.6), "after": interval(0.45, 0.35, 0.55),
-             "delta": interval(-0.05, -0.07, -0.03)},
-}  # fmt: skip
+    "mean": {
+        "before": interval(0.5, 0.4, 0.6),
+        "after": interval(0.45, 0.35, 0.55),
+        "delta": interval(-0.05, -0.07, -0.03),
+    },
+}
 
 
 def test_the_section_stands_in_the_page_and_says_gone(report_folder):
     results = read_results(report_folder) | {"forgetting": LEDGER}
     page = build_report(results, extra_sections=forgetting_sections(results))
     part = page.split('<section id="forgetting">')[1].split("</section>")[0]
-    for text in (
-        "&lt;b&gt;car",
-        "car, van",
-        "4,321",
-        "50.0 (40.0–60.0)",
-        "−5.0",
-        "−7.0 to −3.0",
-        "boat",
-        "Too few",
-    ):
+    for text in ("&lt;b&gt;car", "car, van", "4,321", "50.0 (40.0–60.0)", "−5.0", "−7.0 to −3.0", "boat", "Too few"):
         assert text in part, text
     truck = part.split('<th scope="row">truck</th>')[1].split("</tr>")[0]
-    assert truck.count("gone") == 2 and "0.0" not in truck.replace("30.0", "").replace("20.0", "").replace(
-        "40.0", ""
-    )
+    assert truck.count("gone") == 2 and "0.0" not in truck.replace("30.0", "").replace("20.0", "").replace("40.0", "")
 
 
 def test_a_run_without_a_ledger_has_no_section(report_folder, tmp_path):

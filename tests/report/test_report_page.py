@@ -46,8 +46,12 @@ def page(report_folder):
 
 def test_every_promised_file_is_there(report_folder):
     assert {path.name for path in report_folder.iterdir()} == {
-        "results.json", "cells.csv", "summary.md", "report.html", "pictures",
-    }  # fmt: skip
+        "results.json",
+        "cells.csv",
+        "summary.md",
+        "report.html",
+        "pictures",
+    }
 
 
 def test_the_page_is_whole_and_fetches_nothing(page):
@@ -176,9 +180,7 @@ def test_pictures_count_what_they_show(report_folder):
     results = read_results(report_folder)
     for row in results["gallery"]["conditions"]:
         assert row["found"] + row["lost"] + row["missed"] <= 4
-        assert all(
-            (report_folder / "pictures" / name).stat().st_size > 1000 for name in row["files"].values()
-        )
+        assert all((report_folder / "pictures" / name).stat().st_size > 1000 for name in row["files"].values())
     assert {row["severity"] for row in results["gallery"]["conditions"]} == {3}
 
 
@@ -192,8 +194,10 @@ def test_mistakes_and_scores_are_shown_of_both_cells(report_folder, page):
     shown = page.split('<section id="diagnosis">')[1].split("</section>")[0]
     assert f"<b>{texts.percent(worst['tide']['delta_ap']['Miss'])}</b>" in shown
     assert 'id="kitti"' not in page
-    rows = [{"class": "car", "difficulty": level, "clean": 0.5, "held_out": 0.25, "cells": {}}
-            for level in ("easy", "moderate", "hard")]  # fmt: skip
+    rows = [
+        {"class": "car", "difficulty": level, "clean": 0.5, "held_out": 0.25, "cells": {}}
+        for level in ("easy", "moderate", "hard")
+    ]
     with_kitti = build_report(results | {"kitti": rows})
     assert with_kitti.count("50.0 <small>/ 25.0</small>") == 3
     assert "| car | hard | 50.0 | 25.0 |" in texts.summary_md(results | {"kitti": rows})

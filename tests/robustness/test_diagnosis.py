@@ -56,9 +56,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def swept(data, tmp_path_factory):
-    return run_sweep(
-        Masked(), data, ["contrast", "night"], [2, 4], cache=tmp_path_factory.mktemp("cells"), workers=0
-    )
+    return run_sweep(Masked(), data, ["contrast", "night"], [2, 4], cache=tmp_path_factory.mktemp("cells"), workers=0)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +87,7 @@ def test_calibration_counts_what_was_detected(document):
     assert clean["n_detections"] == sum(clean["counts"]) > 10
     # every detection is right, so the error is what the scores lack to 1
     gap = np.average(
-        [1 - one for one in clean["confidence"] if one is not None],
-        weights=[one for one in clean["counts"] if one],
+        [1 - one for one in clean["confidence"] if one is not None], weights=[one for one in clean["counts"] if one]
     )
     assert clean["d_ece"] == pytest.approx(gap)
 
@@ -100,15 +97,12 @@ def test_kittis_numbers_are_kittis(swept, monkeypatch):
     rows = {(row["class"], row["difficulty"]): row for row in analyse(swept, n_draws=50)["kitti"]}
     assert set(rows["car", "hard"]["cells"]) == {"contrast/2", "contrast/4", "night/2", "night/4"}
     labels = kitti_text.labels_of(swept.dataset)
-    for cell, read in (
-        (("night", 4), lambda row: row["cells"]["night/4"]),
-        (CLEAN, lambda row: row["clean"]),
-    ):
+    for cell, read in ((("night", 4), lambda row: row["cells"]["night/4"]), (CLEAN, lambda row: row["clean"])):
         found = kitti_text.detections_of(swept.results("run", cell), swept.dataset)
         direct = kitti_ap.evaluate(labels, found)
-        assert {
-            name: {level: one.ap40 for level, one in levels.items()} for name, levels in direct.items()
-        } == {name: {level: read(rows[name, level]) for level in kitti_ap.DIFFICULTIES} for name in direct}
+        assert {name: {level: one.ap40 for level, one in levels.items()} for name, levels in direct.items()} == {
+            name: {level: read(rows[name, level]) for level in kitti_ap.DIFFICULTIES} for name in direct
+        }
     assert rows["car", "hard"]["clean"] > rows["car", "hard"]["held_out"]
 
 

@@ -33,11 +33,7 @@ def test_a_range_that_is_not_told_counts_as_trained():
 
 def test_ancestors_are_inherited():
     child = manifest(ancestors=[manifest(transform("night", "tone"), ancestors=[manifest(FOG)])])
-    assert levels(child, ["fog", "night", "dusk"], [3]).of_condition == {
-        "fog": "L0",
-        "night": "L2",
-        "dusk": "L2",
-    }
+    assert levels(child, ["fog", "night", "dusk"], [3]).of_condition == {"fog": "L0", "night": "L2", "dusk": "L2"}
 
 
 @pytest.mark.parametrize("unknown", [None, manifest(ancestors=[None])])
@@ -88,7 +84,13 @@ def test_weather_training_is_recognised_by_its_phenomena():
 
 
 def test_a_catalogue_condition_trained_on_is_seen():
-    seen = {"name": "condition:night", "phenomenon": "darkness", "model": CATALOG["night"].model,
-            "family": "lighting", "range": {"ambient": [0.025, 0.3]}, "p": 0.1}  # fmt: skip
+    seen = {
+        "name": "condition:night",
+        "phenomenon": "darkness",
+        "model": CATALOG["night"].model,
+        "family": "lighting",
+        "range": {"ambient": [0.025, 0.3]},
+        "p": 0.1,
+    }
     known = levels(manifest(seen), ["night", "dusk"], [1, 2, 3, 4, 5])
     assert known.of_condition == {"night": "L0", "dusk": "L2"}

@@ -22,9 +22,7 @@ from drivetl.robustness.predict import (
 
 def test_results_score_as_the_detections_do(tmp_path):
     data = read_planted(tmp_path / "d", n_images=5)
-    rows = [
-        row for record, found in predict(PlantedDetector(), data) for row in coco_results(record.id, found)
-    ]
+    rows = [row for record, found in predict(PlantedDetector(), data) for row in coco_results(record.id, found)]
     assert coco_ap.summarize(match(data, rows)).named()["AP"] == pytest.approx(1.0)
 
 

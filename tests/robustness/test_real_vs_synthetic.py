@@ -39,9 +39,15 @@ def data(tmp_path_factory):
         name = f"images/night_{record.id:06d}.png"
         cv2.imwrite(str(folder / name), night[..., ::-1])
         document["images"].append(
-            {"id": record.id + 100, "file_name": name, "width": record.width, "height": record.height,
-             "sequence": "midnight", "attributes": {"timeofday": "night", "weather": "clear"}}
-        )  # fmt: skip
+            {
+                "id": record.id + 100,
+                "file_name": name,
+                "width": record.width,
+                "height": record.height,
+                "sequence": "midnight",
+                "attributes": {"timeofday": "night", "weather": "clear"},
+            }
+        )
     document["annotations"] += [
         one | {"id": one["id"] + 1000, "image_id": one["image_id"] + 100} for one in document["annotations"]
     ]
@@ -112,9 +118,7 @@ def test_a_baseline_is_seen_in_real_conditions_too(data, tmp_path):
     found, _ = swept(data, tmp_path, ["night"], [3], baseline=PlantedDetector(contrast=250, weights_hash="b"))
     document = analyse(found, metric="AP50", n_draws=50, slices=["timeofday"])
     day = document["slices"][0]
-    assert day["delta"]["point"] == pytest.approx(
-        day["performance_standardised"]["point"] - day["baseline"]["point"]
-    )
+    assert day["delta"]["point"] == pytest.approx(day["performance_standardised"]["point"] - day["baseline"]["point"])
     assert day["delta"]["point"] > 0, "the baseline is blind to faint boxes"
 
 
@@ -147,8 +151,13 @@ def record(number, sequence="", **attributes):
 
 
 def test_the_clean_slice_is_clean_in_everything():
-    images = [record(1, weather="dry", time="day"), record(2, weather="dry", time="night"),
-              record(3, weather="wet", time="day"), record(4, scene="city"), record(5, weather="dry", time="day")]  # fmt: skip
+    images = [
+        record(1, weather="dry", time="day"),
+        record(2, weather="dry", time="night"),
+        record(3, weather="wet", time="day"),
+        record(4, scene="city"),
+        record(5, weather="dry", time="day"),
+    ]
     clean = choose_clean(images, ["weather", "time", "scene"], {})
     assert clean == {"weather": "dry", "time": "day"}
     assert [one.id for one in clean_images(images, clean)] == [1, 5]
@@ -201,15 +210,11 @@ def test_another_mix_of_sizes_is_no_drop():
             annotations.append({"image_id": number, "category_id": 1, "bbox": box, "area": side * side})
             if side == 120:
                 results.append({"image_id": number, "category_id": 1, "bbox": box, "score": 0.9})
-    store = match(
-        {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "car"}]}, results
-    )
+    store = match({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "car"}]}, results)
     day, night = slices_of(store.truth, ["time"], {"time": "day"})
     mix = class_and_size_mix(store, night)
     assert mix.tolist() == [[0.75, 0, 0.25]]
-    of_day, of_night = (
-        mixed_ap(store, 0.5, part.images[None].astype(float), mix)[0] for part in (day, night)
-    )
+    of_day, of_night = (mixed_ap(store, 0.5, part.images[None].astype(float), mix)[0] for part in (day, night))
     assert of_day == of_night == pytest.approx(0.25)
 
 

@@ -13,10 +13,20 @@ from drivetl.robustness.report_document import analyse
 from drivetl.robustness.run import run_sweep, summarize
 
 MANIFEST = {
-    "version": 1, "preset": "test", "ancestors": [],
-    "transforms": [{"name": "Fog", "phenomenon": "fog", "model": "koschmieder_depth", "family": "weather",
-                    "range": {"visibility_m": [40, 600]}, "p": 0.5}],
-}  # fmt: skip
+    "version": 1,
+    "preset": "test",
+    "ancestors": [],
+    "transforms": [
+        {
+            "name": "Fog",
+            "phenomenon": "fog",
+            "model": "koschmieder_depth",
+            "family": "weather",
+            "range": {"visibility_m": [40, 600]},
+            "p": 0.5,
+        }
+    ],
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +37,14 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def document(data, tmp_path_factory):
     swept = run_sweep(
-        PlantedDetector(augmentation=MANIFEST), data, ["fog", "night", "motion_blur"], [1, 3],
+        PlantedDetector(augmentation=MANIFEST),
+        data,
+        ["fog", "night", "motion_blur"],
+        [1, 3],
         baseline=PlantedDetector(contrast=140, weights_hash="worse"),
-        cache=tmp_path_factory.mktemp("cells"), workers=0,
-    )  # fmt: skip
+        cache=tmp_path_factory.mktemp("cells"),
+        workers=0,
+    )
     return analyse(swept, n_draws=100, slices=["weather"])
 
 
@@ -41,8 +55,10 @@ def test_summarize_is_the_mean_of_means():
 
 def test_the_headline_holds_only_what_was_held_out(document):
     assert {row["name"]: row["level"] for row in document["conditions"]} == {
-        "fog": "L0", "night": "L3", "motion_blur": "L3",
-    }  # fmt: skip
+        "fog": "L0",
+        "night": "L3",
+        "motion_blur": "L3",
+    }
     # motion_blur moves content: it is shown, but never in the headline
     assert document["headline"]["conditions"] == ["night"]
     values = [row["value"]["point"] for row in document["cells"] if row["condition"] == "night"]
@@ -57,9 +73,17 @@ def test_clean_is_clean(document):
     assert document["clean"]["value"]["point"] == pytest.approx(1.0)
     assert document["clean"]["recall"]["point"] == pytest.approx(1.0)
     assert document["data"] | {"hash": ""} == {
-        "hash": "", "source": "planted", "categories": ["car", "pedestrian"], "images": 12, "images_requested": 12,
-        "objects": 44, "drives": 6, "clean_slice": None, "depth_images": 0, "warning": document["data"]["warning"],
-    }  # fmt: skip
+        "hash": "",
+        "source": "planted",
+        "categories": ["car", "pedestrian"],
+        "images": 12,
+        "images_requested": 12,
+        "objects": 44,
+        "drives": 6,
+        "clean_slice": None,
+        "depth_images": 0,
+        "warning": document["data"]["warning"],
+    }
     assert "too few units: 6 drives" in document["data"]["warning"]
 
 
@@ -94,17 +118,29 @@ def test_fragile_objects_were_found_clean_and_lost(document):
 
 def test_the_document_is_the_same_twice(data, document, tmp_path):
     swept = run_sweep(
-        PlantedDetector(augmentation=MANIFEST), data, ["fog", "night", "motion_blur"], [1, 3],
-        baseline=PlantedDetector(contrast=140, weights_hash="worse"), cache=tmp_path, workers=1, batch_size=3,
-    )  # fmt: skip
+        PlantedDetector(augmentation=MANIFEST),
+        data,
+        ["fog", "night", "motion_blur"],
+        [1, 3],
+        baseline=PlantedDetector(contrast=140, weights_hash="worse"),
+        cache=tmp_path,
+        workers=1,
+        batch_size=3,
+    )
     again = analyse(swept, n_draws=100, slices=["weather"])
     assert again | {"timing": 0} == document | {"timing": 0}
 
 
 def test_an_equal_baseline_is_no_difference(data, tmp_path):
     swept = run_sweep(
-        PlantedDetector(), data, ["night"], [2], baseline=PlantedDetector(weights_hash="twin"), cache=tmp_path, workers=0
-    )  # fmt: skip
+        PlantedDetector(),
+        data,
+        ["night"],
+        [2],
+        baseline=PlantedDetector(weights_hash="twin"),
+        cache=tmp_path,
+        workers=0,
+    )
     delta = analyse(swept, n_draws=60)["headline"]["delta"]
     assert delta["point"] == 0 and delta["p"] == 1.0
 
@@ -113,9 +149,7 @@ def test_unverified_is_said_everywhere(data, tmp_path):
     swept = run_sweep(PlantedDetector(), data, ["night"], [2], cache=tmp_path, workers=0)
     document = analyse(swept, n_draws=60)
     assert not document["protocol"]["verified"] and not document["run"]["verified"]
-    assert (
-        document["headline"]["levels"] == ["UNVERIFIED"] == [row["level"] for row in document["conditions"]]
-    )
+    assert document["headline"]["levels"] == ["UNVERIFIED"] == [row["level"] for row in document["conditions"]]
 
 
 def test_nothing_held_out_gives_no_headline_and_no_zero(data, tmp_path):
@@ -140,9 +174,7 @@ def test_no_images_is_an_error(data, tmp_path):
 
 def test_other_classes_are_an_error(tmp_path):
     data = read_dataset(planted_dataset(tmp_path / "data", n_images=2))
-    with pytest.raises(
-        ConfigError, match="the classes of the run are tram; those of the data are car, pedestrian"
-    ):
+    with pytest.raises(ConfigError, match="the classes of the run are tram; those of the data are car, pedestrian"):
         run_sweep(PlantedDetector(categories=("tram",)), data, ["night"], [1], cache=tmp_path)
 
 
@@ -161,9 +193,7 @@ def test_half_recall_lies_between_the_severities_that_bracket_it():
     found = road.half_recall("fog", clean, curve(0.8, 0.7, 0.5, 0.3, 0.1))
     low, high = CATALOG["fog"].axis[3], CATALOG["fog"].axis[2]
     assert found["state"] == "reached" and low < found["value"] < high
-    assert found["value"] == pytest.approx(np.sqrt(low * high)), (
-        "halfway in recall is halfway in log visibility"
-    )
+    assert found["value"] == pytest.approx(np.sqrt(low * high)), "halfway in recall is halfway in log visibility"
     assert found["mild"] == found["strong"] == pytest.approx(found["value"])
 
 

@@ -183,14 +183,26 @@ def test_a_budget_takes_whole_images_the_same_for_all_cells(tmp_path, data, monk
     monkeypatch.setattr(sweeping.time, "perf_counter", lambda: float(next(clock)))
     cells = [("night", 3), ("contrast", 1), ("gaussian_noise", 2)]
     found = run_sweep(
-        PlantedDetector(), data, [name for name, _ in cells], [1, 2], cache=tmp_path / "c", budget_s=60.0, workers=0,
+        PlantedDetector(),
+        data,
+        [name for name, _ in cells],
+        [1, 2],
+        cache=tmp_path / "c",
+        budget_s=60.0,
+        workers=0,
         batch_size=2,
-    )  # fmt: skip
+    )
     assert 1 <= len(found.dataset.images) < 6 and found.timing.out_of_budget
     more = run_sweep(
-        PlantedDetector(), data, [name for name, _ in cells], [1, 2], cache=tmp_path / "c", budget_s=60.0, workers=0,
+        PlantedDetector(),
+        data,
+        [name for name, _ in cells],
+        [1, 2],
+        cache=tmp_path / "c",
+        budget_s=60.0,
+        workers=0,
         batch_size=2,
-    )  # fmt: skip
+    )
     assert len(more.dataset.images) > len(found.dataset.images)
 
 

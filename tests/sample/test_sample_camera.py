@@ -98,9 +98,7 @@ def test_faces_that_look_away_are_not_painted():
 def test_joining_and_placing_soups_is_flattening_together():
     poses = [Pose(1.0, 2.0, 0.3), Pose(-2.0, 5.0, -1.0, -0.1)]
     together = flatten([box_piece(3.0), box_piece(4.0)], poses)
-    apart = join(
-        [placed(flatten([box_piece(z)], [Pose()]), pose) for z, pose in zip((3.0, 4.0), poses, strict=True)]
-    )
+    apart = join([placed(flatten([box_piece(z)], [Pose()]), pose) for z, pose in zip((3.0, 4.0), poses, strict=True)])
     for name in together.__slots__:
         np.testing.assert_allclose(getattr(apart, name), getattr(together, name), atol=1e-12, err_msg=name)
     twice = mirrored(mirrored(together))

@@ -14,16 +14,7 @@ from drivetl.sample.shade import SKY_DEPTH_M
 from drivetl.sample.world import CONDITIONS, build_world, drive_frames
 
 SCALE = 0.5
-PLACES = [
-    ("a", 0, 3),
-    ("a", 1, 6),
-    ("a", 2, 8),
-    ("a", 5, 4),
-    ("b", 0, 6),
-    ("b", 1, 2),
-    ("b", 3, 9),
-    ("b", 4, 1),
-]
+PLACES = [("a", 0, 3), ("a", 1, 6), ("a", 2, 8), ("a", 5, 4), ("b", 0, 6), ("b", 1, 2), ("b", 3, 9), ("b", 4, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +44,7 @@ def test_shapes_types_and_attributes(frames):
         assert frame.depth.dtype == np.float32
         assert frame.depth.shape == frame.material.shape == frame.image.shape[:2]
         assert np.isfinite(frame.depth).all()
-        assert (frame.attributes["timeofday"], frame.attributes["weather"]) == CONDITIONS[
-            drive % len(CONDITIONS)
-        ]
+        assert (frame.attributes["timeofday"], frame.attributes["weather"]) == CONDITIONS[drive % len(CONDITIONS)]
         assert town in "ab"
 
 
@@ -117,9 +106,7 @@ def test_whole_objects_fill_the_box_they_have(objects):
     assert len(whole) > 5
     for item in whole:
         difference = np.abs(np.subtract(item.box_xyxy, item.visible_box_xyxy))
-        assert difference.max() <= (1.0 if item.dimensions_hwl[1] > 1 else 1.6), (
-            item
-        )  # a tyre is thinner than a px
+        assert difference.max() <= (1.0 if item.dimensions_hwl[1] > 1 else 1.6), item  # a tyre is thinner than a px
 
 
 def test_truncation_is_zero_inside_and_positive_at_the_edge(objects):
@@ -243,9 +230,7 @@ def test_the_towns_differ_as_cities_do():
         warmth[town] = np.mean([shot.image[..., 0].mean() / shot.image[..., 2].mean() for shot in shots])
         kinds = [actor.kind for world in worlds for actor in world.actors]
         people[town] = kinds.count("Pedestrian") / sum(world.street.end for world in worlds)
-        cars[town] = np.mean(
-            [a.size_hwl for world in worlds for a in world.actors if a.kind == "Car"], axis=0
-        )
+        cars[town] = np.mean([a.size_hwl for world in worlds for a in world.actors if a.kind == "Car"], axis=0)
     assert warmth["a"] > warmth["b"] + 0.03
     assert people["b"] > 1.5 * people["a"]
     assert cars["a"][2] > cars["b"][2] + 0.2
@@ -253,6 +238,6 @@ def test_the_towns_differ_as_cities_do():
 
 
 def test_drives_are_short():
-    assert {
-        12 <= drive_frames(town, drive, seed) <= 28 for town in "ab" for drive in range(20) for seed in (0, 1)
-    } == {True}
+    assert {12 <= drive_frames(town, drive, seed) <= 28 for town in "ab" for drive in range(20) for seed in (0, 1)} == {
+        True
+    }

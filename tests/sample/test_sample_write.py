@@ -38,11 +38,7 @@ def city(tmp_path_factory) -> Path:
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def test_two_processes_write_the_same_bytes_as_one(city, tmp_path):
@@ -77,9 +73,7 @@ def test_numbers_that_make_no_sense_leave_nothing_behind(tmp_path, frames, optio
 def test_label_files_are_kitti(city):
     files = sorted((city / "town_a" / "training" / "label_2").glob("*.txt"))
     images = sorted((city / "town_a" / "training" / "image_2").glob("*.png"))
-    assert (
-        [path.stem for path in files] == [path.stem for path in images] == [f"{i:06d}" for i in range(FRAMES)]
-    )
+    assert [path.stem for path in files] == [path.stem for path in images] == [f"{i:06d}" for i in range(FRAMES)]
     counts: Counter[str] = Counter()
     width, height = round(1242 * SMALL), round(375 * SMALL)
     for path in files:
@@ -109,12 +103,8 @@ def test_label_files_are_kitti(city):
 
 
 def test_the_mapping_leads_from_a_frame_to_its_drive(city):
-    rows = [
-        line.split() for line in (city / "town_a" / "mapping" / "train_mapping.txt").read_text().splitlines()
-    ]
-    order = [
-        int(number) for number in (city / "town_a" / "mapping" / "train_rand.txt").read_text().split(",")
-    ]
+    rows = [line.split() for line in (city / "town_a" / "mapping" / "train_mapping.txt").read_text().splitlines()]
+    order = [int(number) for number in (city / "town_a" / "mapping" / "train_rand.txt").read_text().split(",")]
     assert sorted(order) == list(range(1, FRAMES + 1))
     assert {len(row) for row in rows} == {3}
     assert len({row[1] for row in rows}) == len(drives_for("a", FRAMES, 3)) > 1
@@ -170,9 +160,7 @@ def test_cvat_boxes_and_masks_describe_the_same_objects(city):
             left, _, w, h = (int(mask.get(name)) for name in ("left", "top", "width", "height"))
             assert sum(int(run) for run in mask.get("rle").split(",")) == w * h
             assert left + w - 1 <= float(box.get("xbr")) + 0.5 and left + 1 >= float(box.get("xtl")) - 0.5
-            assert (
-                box.find("attribute[@name='track_id']").text == mask.find("attribute[@name='track_id']").text
-            )
+            assert box.find("attribute[@name='track_id']").text == mask.find("attribute[@name='track_id']").text
     assert objects > FRAMES
 
 
@@ -215,9 +203,7 @@ def test_cityscapes_polygons_painted_in_order_give_the_visible_masks():
         for order, item in enumerate(frame.objects, 1):
             if item.label not in ("Car", "Van", "Truck") or item.visible < 0.95 or item.mask.sum() < 150:
                 continue
-            both = rle_tools.encode(
-                np.asfortranarray(np.stack([canvas == order, item.mask], axis=2).astype(np.uint8))
-            )
+            both = rle_tools.encode(np.asfortranarray(np.stack([canvas == order, item.mask], axis=2).astype(np.uint8)))
             assert float(rle_tools.iou(both[:1], both[1:], [0])[0, 0]) > 0.85
             checked += 1
     assert checked > 3
@@ -263,19 +249,7 @@ def test_drives_add_up_to_the_frames_asked_for():
 
 def test_the_command_writes_and_then_refuses(tmp_path, capsys):
     out = tmp_path / "city"
-    flags = [
-        "sample",
-        "--out",
-        str(out),
-        "--town",
-        "a",
-        "--frames-a",
-        "2",
-        "--width",
-        "248",
-        "--processes",
-        "1",
-    ]
+    flags = ["sample", "--out", str(out), "--town", "a", "--frames-a", "2", "--width", "248", "--processes", "1"]
     assert main(flags) == 0
     shown = capsys.readouterr().out
     assert "town A" in shown and "convert-kitti" in shown

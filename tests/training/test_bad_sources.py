@@ -45,19 +45,24 @@ def starting_from(config, start):
 def test_weights_of_another_architecture(small_config, tmp_path):
     torch.save(build_model(spec("fasterrcnn_mobilenet_v2_lite_fpn")).state_dict(), tmp_path / "other.pth")
     refused(
-        starting_from(small_config, tmp_path / "other.pth"), tmp_path, CheckpointError,
-        "weights other.pth: tensor backbone.body.0.0.weight: expected 24x3x3x3, found 32x3x3x3 (and 114 more that do "
-        "not fit: backbone.body.0.1.bias, backbone.body.0.1.running_mean, backbone.body.0.1.running_var, ...) - use weights of this architecture",
-    )  # fmt: skip
+        starting_from(small_config, tmp_path / "other.pth"),
+        tmp_path,
+        CheckpointError,
+        "weights other.pth: tensor backbone.body.0.0.weight: expected 24x3x3x3, found 32x3x3x3 (and 114 more that do"
+        " not fit: backbone.body.0.1.bias, backbone.body.0.1.running_mean, backbone.body.0.1.running_var, ...) - use"
+        " weights of this architecture",
+    )
 
 
 def test_features_of_another_architecture(small_config, tmp_path):
     torch.save({"0.weight": torch.zeros(8, 3, 7, 7)}, tmp_path / "features.pth")
     own = len([key for key in build_model(spec()).backbone.body.state_dict() if "tracked" not in key])
     refused(
-        starting_from(small_config, tmp_path / "features.pth"), tmp_path, CheckpointError,
+        starting_from(small_config, tmp_path / "features.pth"),
+        tmp_path,
+        CheckpointError,
         f"backbone features.pth: 1 tensors found, the backbone has {own} - use weights of this architecture",
-    )  # fmt: skip
+    )
 
 
 def test_a_run_of_another_architecture(small_config, source, tmp_path):
@@ -66,10 +71,12 @@ def test_a_run_of_another_architecture(small_config, source, tmp_path):
         config, model=dataclasses.replace(config.model, arch="fasterrcnn_mobilenet_v2_lite_fpn")
     )
     refused(
-        config, tmp_path, ConfigError,
+        config,
+        tmp_path,
+        ConfigError,
         "model.start is a fasterrcnn_tiny_fpn, model.arch is fasterrcnn_mobilenet_v2_lite_fpn"
         " - set --model.arch fasterrcnn_tiny_fpn",
-    )  # fmt: skip
+    )
 
 
 def test_a_missing_tensor_is_named(small_config, tmp_path):
@@ -77,9 +84,12 @@ def test_a_missing_tensor_is_named(small_config, tmp_path):
     del state["rpn.head.bbox_pred.bias"]
     torch.save(state, tmp_path / "holes.pth")
     refused(
-        starting_from(small_config, tmp_path / "holes.pth"), tmp_path, CheckpointError,
-        "weights holes.pth: tensor rpn.head.bbox_pred.bias: expected 12, found nothing - use weights of this architecture",
-    )  # fmt: skip
+        starting_from(small_config, tmp_path / "holes.pth"),
+        tmp_path,
+        CheckpointError,
+        "weights holes.pth: tensor rpn.head.bbox_pred.bias: expected 12, found nothing - use weights of this"
+        " architecture",
+    )
 
 
 @pytest.mark.parametrize("name", ["cut.pth", "cut.safetensors"])
@@ -103,20 +113,24 @@ def test_a_pickle_with_code_in_it_is_never_run(small_config, tmp_path, legacy):
     state = {"weight": Code(tmp_path / "made")}
     torch.save(state, tmp_path / "evil.pth", _use_new_zipfile_serialization=not legacy)
     refused(
-        starting_from(small_config, tmp_path / "evil.pth"), tmp_path, CheckpointError,
+        starting_from(small_config, tmp_path / "evil.pth"),
+        tmp_path,
+        CheckpointError,
         "TMP/evil.pth: holds code (a pickled posix.mkdir), which is never run"
         " - save model.state_dict() alone, or a safetensors file",
-    )  # fmt: skip
+    )
     assert not (tmp_path / "made").exists()
 
 
 def test_a_pickled_model_is_refused_in_one_plain_line(small_config, tmp_path):
     torch.save(torch.nn.Linear(1, 1), tmp_path / "whole.pth")
     refused(
-        starting_from(small_config, tmp_path / "whole.pth"), tmp_path, CheckpointError,
+        starting_from(small_config, tmp_path / "whole.pth"),
+        tmp_path,
+        CheckpointError,
         "TMP/whole.pth: holds code (a pickled torch.nn.modules.linear.Linear), which is never run"
         " - save model.state_dict() alone, or a safetensors file",
-    )  # fmt: skip
+    )
 
 
 def test_weights_that_are_not_finite(small_config, tmp_path):
@@ -124,10 +138,12 @@ def test_weights_that_are_not_finite(small_config, tmp_path):
     state["roi_heads.box_head.fc6.bias"][3] = torch.nan
     torch.save(state, tmp_path / "broken.pth")
     refused(
-        starting_from(small_config, tmp_path / "broken.pth"), tmp_path, CheckpointError,
+        starting_from(small_config, tmp_path / "broken.pth"),
+        tmp_path,
+        CheckpointError,
         "TMP/broken.pth: tensor roi_heads.box_head.fc6.bias: holds numbers that are not finite"
         " - use weights from before they broke",
-    )  # fmt: skip
+    )
 
 
 def test_a_class_map_naming_a_class_that_does_not_exist(small_config, source, tmp_path):
@@ -135,13 +151,13 @@ def test_a_class_map_naming_a_class_that_does_not_exist(small_config, source, tm
     train = write_tree(tmp_path / "train2", categories=("car", "rider"), relation=relation)
     val = write_tree(tmp_path / "val2", categories=("car", "rider"), relation=relation, first_drive=10)
     config = starting_from(small_config, source[1])
-    config = dataclasses.replace(
-        config, data=dataclasses.replace(config.data, train=str(train), val=str(val))
-    )
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(train), val=str(val)))
     refused(
-        config, tmp_path, ConfigError,
+        config,
+        tmp_path,
+        ConfigError,
         "class 'rider' grows out of 'pedestrain', which neither the source nor COCO has - did you mean 'pedestrian'?",
-    )  # fmt: skip
+    )
 
 
 def test_zero_classes(small_config, tmp_path):
@@ -149,10 +165,7 @@ def test_zero_classes(small_config, tmp_path):
         document = json.loads(path.read_text()) | {"categories": [], "annotations": []}
         document["info"]["drivetl"].pop("taxonomy")
         path.write_text(json.dumps(document))
-    refused(
-        small_config, tmp_path, ConfigError,
-        "data.train: no classes in it - convert and split it again",
-    )  # fmt: skip
+    refused(small_config, tmp_path, ConfigError, "data.train: no classes in it - convert and split it again")
 
 
 def test_a_source_whose_anchors_differ_in_number_between_levels(small_config, source, tmp_path):
@@ -163,9 +176,11 @@ def test_a_source_whose_anchors_differ_in_number_between_levels(small_config, so
     about["spec"]["anchor_ratios"] = [[0.5, 1.0, 2.0]] * 4
     path.write_text(json.dumps(about))
     refused(
-        starting_from(small_config, tmp_path / "run"), tmp_path, ConfigError,
+        starting_from(small_config, tmp_path / "run"),
+        tmp_path,
+        ConfigError,
         "anchors per location differ between levels ([3, 3, 3, 6]) - the RPN head is shared, make them equal",
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,9 +202,7 @@ def test_batch_norm_is_frozen_or_trained_by_rule_and_the_reason_is_printed(
 
     config = dataclasses.replace(
         small_config,
-        model=dataclasses.replace(
-            small_config.model, norm=norm, start="none" if start == "none" else str(source[1])
-        ),
+        model=dataclasses.replace(small_config.model, norm=norm, start="none" if start == "none" else str(source[1])),
         optim=dataclasses.replace(small_config.optim, batch_size=batch),
     )
     prepared = prepare(config, *read_pair(config), torch.device("cpu"), torch.float32)

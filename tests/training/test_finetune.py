@@ -41,9 +41,17 @@ def test_a_run_directory_holds_what_the_contract_says(small_config, tmp_path):
     run = tmp_path / "run"
     outcome = finetune(small_config, run)
     for name in (
-        "config.yaml", "taxonomy.yaml", "anchors.json", "surgery.json", "augmentation.json", "provenance.json",
-        "metrics.jsonl", "README.md", "checkpoints/best/model.safetensors", "checkpoints/last/model.safetensors",
-    ):  # fmt: skip
+        "config.yaml",
+        "taxonomy.yaml",
+        "anchors.json",
+        "surgery.json",
+        "augmentation.json",
+        "provenance.json",
+        "metrics.jsonl",
+        "README.md",
+        "checkpoints/best/model.safetensors",
+        "checkpoints/last/model.safetensors",
+    ):
         assert (run / name).is_file(), name
     rows = read_metrics(run / "metrics.jsonl")
     assert [row["epoch"] for row in rows] == [1, 2]
@@ -120,9 +128,7 @@ def test_resume_goes_on_with_what_the_run_began_with_or_not_at_all(source, tmp_p
         finetune(config, tmp_path / "run", resume=True)
 
 
-def test_law_a_folder_called_like_published_weights_is_not_taken_for_them(
-    small_config, tmp_path, monkeypatch
-):
+def test_law_a_folder_called_like_published_weights_is_not_taken_for_them(small_config, tmp_path, monkeypatch):
     (tmp_path / "none").mkdir()
     monkeypatch.chdir(tmp_path)
     assert small_config.model.start == "none"
@@ -151,9 +157,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(small_config, tmp_
         return {key: value * float("nan") for key, value in losses.items()}
 
     monkeypatch.setattr(loop, "forward_uint8", broken)
-    with pytest.raises(
-        DrivetlError, match=r"step 0.*not finite.*loss_classifier.*image ids \d+, \d+, \d+, \d+"
-    ):
+    with pytest.raises(DrivetlError, match=r"step 0.*not finite.*loss_classifier.*image ids \d+, \d+, \d+, \d+"):
         finetune(small_config, tmp_path / "run")
 
 
@@ -181,9 +185,7 @@ def test_a_source_without_a_manifest_makes_the_levels_unverified(small_config, t
 
 def test_another_architecture_as_source_is_refused(small_config, tmp_path):
     finetune(changed(small_config, "optim", epochs=1), tmp_path / "source")
-    config = changed(
-        small_config, "model", start=str(tmp_path / "source"), arch="fasterrcnn_mobilenet_v2_fpn"
-    )
+    config = changed(small_config, "model", start=str(tmp_path / "source"), arch="fasterrcnn_mobilenet_v2_fpn")
     with pytest.raises(ConfigError, match=r"model\.start is a fasterrcnn_tiny_fpn"):
         finetune(config, tmp_path / "target")
     assert not (tmp_path / "target").exists()
@@ -207,9 +209,7 @@ def test_weights_that_are_code_are_never_run(small_config, tmp_path):
         finetune(changed(small_config, "model", start=str(tmp_path / "evil.pth")), tmp_path / "run")
 
 
-def test_published_weights_that_cannot_be_fetched_name_the_file_and_its_place(
-    small_config, tmp_path, monkeypatch
-):
+def test_published_weights_that_cannot_be_fetched_name_the_file_and_its_place(small_config, tmp_path, monkeypatch):
     import urllib.error
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
@@ -225,9 +225,7 @@ def test_published_weights_that_cannot_be_fetched_name_the_file_and_its_place(
         finetune(config, tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "configs" / "finetune").glob("*.yaml")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "finetune").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_config_parses_and_says_how_to_run_it(path):
     config = load_config(path)
     assert config.model.arch

@@ -25,9 +25,7 @@ def target(source, tmp_path, categories, relation=None, **optim):
     """A config that carries the source to a world with other class names."""
     config, run = source
     train = write_tree(tmp_path / "train", categories=categories, relation=relation)
-    val = write_tree(
-        tmp_path / "val", n_images=4, categories=categories, first_drive=10, seed=1, relation=relation
-    )
+    val = write_tree(tmp_path / "val", n_images=4, categories=categories, first_drive=10, seed=1, relation=relation)
     return dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, train=str(train), val=str(val)),
@@ -83,9 +81,7 @@ def test_an_object_that_two_heirs_of_a_class_find_counts_once():
 
 def test_what_got_worse_is_said_with_its_interval(tmp_path):
     data = read_dataset(write_tree(tmp_path / "old", n_images=24))
-    whole = [
-        (image.id, item.category_id, item.bbox_xywh) for image in data.images for item in image.annotations
-    ]
+    whole = [(image.id, item.category_id, item.bbox_xywh) for image in data.images for item in image.annotations]
     ids, classes, places = zip(*whole, strict=True)
     before = Results.of(ids, classes, places, np.ones(len(ids)))
     after = before.where((before.category_id != 1) | (before.image_id % 2 == 0))
@@ -100,12 +96,8 @@ def test_law_the_mean_over_kept_classes_is_over_those_that_a_draw_holds(tmp_path
     """A class of one drive is missing in every third draw; the interval is of all draws, as that of AP itself."""
     data = read_dataset(write_tree(tmp_path / "old", n_images=24))
     for image in data.images:
-        image.annotations = [
-            item for item in image.annotations if item.category_id == 1 or image.sequence == "drive 0"
-        ]
-    whole = [
-        (image.id, item.category_id, item.bbox_xywh) for image in data.images for item in image.annotations
-    ]
+        image.annotations = [item for item in image.annotations if item.category_id == 1 or image.sequence == "drive 0"]
+    whole = [(image.id, item.category_id, item.bbox_xywh) for image in data.images for item in image.annotations]
     ids, classes, places = zip(*whole, strict=True)
     perfect = Results.of(ids, classes, places, np.ones(len(ids)))
     half = perfect.where((perfect.category_id != 1) | (perfect.image_id % 2 == 0))
@@ -136,18 +128,7 @@ def test_a_weights_file_is_rebuilt_as_the_detector_it_was(small_config, tmp_path
     """Random weights of 91 classes stand for a published file: names are `class N`, and the data must say so."""
     torch.manual_seed(0)
     model = build_model(
-        ModelSpec(
-            "fasterrcnn_tiny_fpn",
-            tuple(f"class {n}" for n in range(1, 91)),
-            64,
-            96,
-            50,
-            20,
-            16,
-            10,
-            0.0,
-            True,
-        )
+        ModelSpec("fasterrcnn_tiny_fpn", tuple(f"class {n}" for n in range(1, 91)), 64, 96, 50, 20, 16, 10, 0.0, True)
     )
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     old = write_tree(tmp_path / "old", categories=("class 3", "class 7"))

@@ -32,9 +32,7 @@ def world(n_drives, per_drive=4):
     """Images with two cars each."""
     images = []
     for number in range(1, n_drives * per_drive + 1):
-        record = ImageRecord(
-            number, f"{number}.png", 100, 100, f"drive {(number - 1) // per_drive}", number, {}
-        )
+        record = ImageRecord(number, f"{number}.png", 100, 100, f"drive {(number - 1) // per_drive}", number, {})
         record.annotations = [Annotation(1, (x, 10.0, 20.0, 20.0), 400.0) for x in (5.0, 60.0)]
         images.append(record)
     return Dataset(("car",), images, Path())
@@ -42,11 +40,7 @@ def world(n_drives, per_drive=4):
 
 def detections(dataset, found):
     """`found(image)` of the two cars of each image, boxes exact."""
-    every = [
-        (image.id, item.bbox_xywh)
-        for image in dataset.images
-        for item in image.annotations[: found(image.id)]
-    ]
+    every = [(image.id, item.bbox_xywh) for image in dataset.images for item in image.annotations[: found(image.id)]]
     ids, boxes = zip(*every, strict=True)
     return Results.of(ids, np.ones(len(ids)), boxes, np.full(len(ids), 0.9))
 
@@ -61,14 +55,10 @@ def judged(tmp_path, n_drives, best=lambda _: 2, source=lambda number: 1 + numbe
 
 def test_a_real_gain_is_told_with_its_interval(tmp_path):
     found = judged(tmp_path, 10)
-    assert found["delta"]["point"] == pytest.approx(
-        1 - 76 / 101, abs=1e-9
-    )  # 3 of 4 cars: recall points 0..75 %
+    assert found["delta"]["point"] == pytest.approx(1 - 76 / 101, abs=1e-9)  # 3 of 4 cars: recall points 0..75 %
     assert 0 < found["delta"]["low"] <= found["delta"]["point"] <= found["delta"]["high"]
     assert found["delta"]["p"] < 0.05 and found["drives"] == 10
-    assert found["verdict"].startswith(
-        "adapting helped: AP 0.750 -> 1.000 (+0.248, 95 % interval +0.248 to +0.248"
-    )
+    assert found["verdict"].startswith("adapting helped: AP 0.750 -> 1.000 (+0.248, 95 % interval +0.248 to +0.248")
 
 
 def test_a_gain_of_one_drive_is_not_told_from_luck(tmp_path):
@@ -95,7 +85,8 @@ def test_without_a_source_there_is_no_verdict():
 
 
 def test_harm_is_said_and_the_source_is_what_is_kept(source, small_config, tmp_path):
-    """A rate of 0.05 ruins everything; the target has the classes in another order, so best must be the mapped source."""
+    """A rate of 0.05 ruins everything; the target has the classes in another order, so best must be the mapped
+    source."""
     names = ("pedestrian", "car")
     train = write_tree(tmp_path / "train2", categories=names)
     val = write_tree(tmp_path / "val2", n_images=4, categories=names, first_drive=10, seed=1)
@@ -121,9 +112,7 @@ def test_harm_is_said_and_the_source_is_what_is_kept(source, small_config, tmp_p
 def test_how_often_one_looks_does_not_change_what_is_learnt(small_config, tmp_path):
     for every in (1, 2):
         finetune(changed(small_config, "eval", every=every), tmp_path / str(every))
-    one, two = (
-        read_weights(tmp_path / name / "checkpoints" / "last" / "model.safetensors") for name in ("1", "2")
-    )
+    one, two = (read_weights(tmp_path / name / "checkpoints" / "last" / "model.safetensors") for name in ("1", "2"))
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 

@@ -49,9 +49,7 @@ def test_law_more_labels_never_mean_fewer_steps(start, batch):
     epochs = [recipe(n, start, batch).epochs for n in range(1, 2 * FEW)]
     assert start != "detector" or max(epochs) <= MOST_PASSES
     steps = [times * each for times, each in zip(epochs, per_epoch, strict=True)]
-    assert all(
-        after > before - each for before, after, each in zip(steps, steps[1:], per_epoch, strict=False)
-    )
+    assert all(after > before - each for before, after, each in zip(steps, steps[1:], per_epoch, strict=False))
 
 
 def test_a_few_labels_hold_on_to_a_detector_and_many_let_it_learn():
@@ -66,12 +64,7 @@ def test_a_few_labels_hold_on_to_a_detector_and_many_let_it_learn():
 def test_what_is_not_written_is_left_to_the_recipe_and_what_is_written_wins(tmp_path):
     path = written(tmp_path, DATA + "optim: {recipe: auto, lr: 0.5, epochs: auto}\n")
     config = load_config(path, ["--optim.ema", "0.5"])
-    assert (config.optim.lr, config.optim.ema, config.optim.epochs, config.eval.every) == (
-        0.5,
-        0.5,
-        AUTO,
-        AUTO,
-    )
+    assert (config.optim.lr, config.optim.ema, config.optim.epochs, config.eval.every) == (0.5, 0.5, AUTO, AUTO)
     done, said = settled(config, 50, "detector")
     assert (done.optim.lr, done.optim.ema) == (0.5, 0.5)
     chosen = recipe(50, "detector", 4)
@@ -149,9 +142,7 @@ def test_the_effective_values_are_kept_and_resumed(source, tmp_path):
 
 def test_the_command_takes_several_configs_and_the_old_data(tmp_path, monkeypatch):
     called = []
-    monkeypatch.setattr(
-        "drivetl.training.finetune.finetune", lambda *args, **options: called.append((args, options))
-    )
+    monkeypatch.setattr("drivetl.training.finetune.finetune", lambda *args, **options: called.append((args, options)))
     base = written(tmp_path, DATA + "optim: {lr: 0.5}\n", "city.yaml")
     over = CONFIGS / "regimes" / "heads_only.yaml"
     words = ["--config", str(base), "--config", str(over), "--source-data", "old.json", "--seed", "5"]

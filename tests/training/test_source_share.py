@@ -65,9 +65,7 @@ def test_law_saved_weights_lie_between_the_source_and_what_was_learnt(source, tm
 def test_law_a_class_that_came_from_nothing_keeps_all_it_learnt(source, tmp_path):
     config, start = source
     train = write_tree(tmp_path / "new", categories=("car", "tractor"))
-    config = dataclasses.replace(
-        config, data=dataclasses.replace(config.data, train=str(train), val=str(train))
-    )
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(train), val=str(train)))
     for share in (0.0, 0.5):
         finetune(with_share(config, share, start), tmp_path / str(share))
     learnt, held = weights(tmp_path / "0.0"), weights(tmp_path / "0.5")
@@ -87,9 +85,7 @@ def test_law_a_class_without_one_object_keeps_the_rows_of_the_source(source, tmp
         image.annotations = [item for item in image.annotations if item.category_id != 2]
     write_dataset(train, tmp_path / "without.json")
     held = with_share(config, 0.3, start)
-    held = dataclasses.replace(
-        held, data=dataclasses.replace(held.data, train=str(tmp_path / "without.json"))
-    )
+    held = dataclasses.replace(held, data=dataclasses.replace(held.data, train=str(tmp_path / "without.json")))
     finetune(held, tmp_path / "run")
     before, after = weights(start, "best"), weights(tmp_path / "run")
     key = "roi_heads.box_predictor.cls_score.weight"

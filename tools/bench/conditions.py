@@ -67,39 +67,22 @@ def run() -> list[dict[str, Any]]:
         others = albumentations_rows(pictures)
     finally:
         cv2.setNumThreads(threads)
-    theirs = {
-        f"imagecorruptions_{column[3:]}": imagecorruptions_ms(image) for column, image in pictures.items()
-    }
+    theirs = {f"imagecorruptions_{column[3:]}": imagecorruptions_ms(image) for column, image in pictures.items()}
     for row in rows:
         row |= {column: times.get(CATALOG[row["what"]].published, "") for column, times in theirs.items()}
     published = {
         "what": "the published 15, one severity",
-        **{
-            column: round(sum(row[column] for row in rows if row["what"] in SETS["common"]), 1)
-            for column in SIZES
-        },
+        **{column: round(sum(row[column] for row in rows if row["what"] in SETS["common"]), 1) for column in SIZES},
         **{
             column: round(sum(times[CATALOG[n].published] for n in SETS["common"]), 1) if times else ""
             for column, times in theirs.items()
         },
     }
     medians = [
-        {
-            "what": what,
-            **{column: median(row[column] for row in rows if row["what"] in names) for column in SIZES},
-        }
-        for what, names in (
-            ("median of all conditions", CATALOG),
-            ("median of the physical ones", SETS["drive"]),
-        )
+        {"what": what, **{column: median(row[column] for row in rows if row["what"] in names) for column in SIZES}}
+        for what, names in (("median of all conditions", CATALOG), ("median of the physical ones", SETS["drive"]))
     ]
-    return [
-        *rows,
-        {"what": "once per image: camera, sky, depth, light", **once},
-        published,
-        *medians,
-        *others,
-    ]
+    return [*rows, {"what": "once per image: camera, sky, depth, light", **once}, published, *medians, *others]
 
 
 def median(values: Iterable[float]) -> float:
@@ -147,9 +130,7 @@ def variant_ms(name: str, image: np.ndarray) -> float:
     """One more variant of an image already seen, mean over three severities."""
     cache: dict[str, Any] = {}
     apply(image, name, 3, 0, cache=cache)
-    return round(
-        float(np.mean([best_ms(partial(apply, image, name, s, 0, cache=cache)) for s in (1, 3, 5)])), 1
-    )
+    return round(float(np.mean([best_ms(partial(apply, image, name, s, 0, cache=cache)) for s in (1, 3, 5)])), 1)
 
 
 def albumentations_rows(pictures: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -157,11 +138,21 @@ def albumentations_rows(pictures: dict[str, np.ndarray]) -> list[dict[str, Any]]
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations as library
 
-    made = {"RandomFog": library.RandomFog(p=1), "RandomRain": library.RandomRain(p=1), "RandomSnow": library.RandomSnow(p=1), "RandomSunFlare": library.RandomSunFlare(p=1), "Spatter": library.Spatter(p=1), "MotionBlur": library.MotionBlur(p=1)}  # fmt: skip
+    made = {
+        "RandomFog": library.RandomFog(p=1),
+        "RandomRain": library.RandomRain(p=1),
+        "RandomSnow": library.RandomSnow(p=1),
+        "RandomSunFlare": library.RandomSunFlare(p=1),
+        "Spatter": library.Spatter(p=1),
+        "MotionBlur": library.MotionBlur(p=1),
+    }
     return [
-        {"what": f"albumentations {name}", **{column: round(best_ms(partial(one, image=image)), 1) for column, image in pictures.items()}}
+        {
+            "what": f"albumentations {name}",
+            **{column: round(best_ms(partial(one, image=image)), 1) for column, image in pictures.items()},
+        }
         for name, one in made.items()
-    ]  # fmt: skip
+    ]
 
 
 def imagecorruptions_ms(image: np.ndarray) -> dict[str, float]:
@@ -175,9 +166,7 @@ def imagecorruptions_ms(image: np.ndarray) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.npy"
         np.save(path, image)
-        result = subprocess.run(
-            [python, "-c", THEIRS, str(path), names], capture_output=True, text=True, check=True
-        )
+        result = subprocess.run([python, "-c", THEIRS, str(path), names], capture_output=True, text=True, check=True)
     return {name: round(value, 1) for name, value in json.loads(result.stdout.splitlines()[-1]).items()}
 
 

@@ -125,8 +125,7 @@ def measure(write: Callable[[Path], int]) -> Iterator[dict[str, Any]]:
             row = {"what": what, "tool": tool, **result, "load": load}
             if datumaro:
                 row |= {
-                    f"{kind} ratio": best["datumaro"][f"{kind}_s"] / result[f"{kind}_s"]
-                    for kind in ("wall", "cpu")
+                    f"{kind} ratio": best["datumaro"][f"{kind}_s"] / result[f"{kind}_s"] for kind in ("wall", "cpu")
                 }
             yield row
         if not datumaro:
@@ -192,12 +191,7 @@ def timed(command: list[str], folder: Path) -> dict[str, float]:
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
-        [sys.executable, "-c", WATCH, *command],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", WATCH, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[:3])} failed: {done.stderr[-2000:]}")

@@ -30,9 +30,9 @@ import numpy as np
 
 TITLE = "Evaluation: matching against pycocotools, the sweep against its slower half"
 NOTE = (
-    "`times`: pycocotools' processor time (both use one thread) or memory over drivetl's, goal at least 20 and 1; their "
-    "numbers agree to 1e-12 in the same run. The sweep's seconds over those of its slower half, goal at most 1.25; and "
-    "over the processor time of both halves spread over all cores, the bound where the CPU is the device."
+    "`times`: pycocotools' processor time (both use one thread) or memory over drivetl's, goal at least 20 and 1; their"
+    " numbers agree to 1e-12 in the same run. The sweep's seconds over those of its slower half, goal at most 1.25; and"
+    " over the processor time of both halves spread over all cores, the bound where the CPU is the device."
 )
 N_CLASSES = 8
 OBJECTS_PER_IMAGE = 8
@@ -51,13 +51,7 @@ def matching(n_images: int = 5000, n_detections: int = 500_000) -> list[dict[str
     np.testing.assert_allclose(ours.pop("stats"), theirs.pop("stats"), rtol=0, atol=1e-12)
     what = f"COCO evaluation, {n_images:,} images, {n_detections:,} detections"
     rows = [
-        {
-            "what": what,
-            "side": side,
-            "wall_s": one["wall_s"],
-            "cpu_s": one["cpu_s"],
-            "peak_mb": one["peak_mb"],
-        }
+        {"what": what, "side": side, "wall_s": one["wall_s"], "cpu_s": one["cpu_s"], "peak_mb": one["peak_mb"]}
         for side, one in zip(SIDES, (ours, theirs), strict=True)
     ]
     return [
@@ -78,11 +72,13 @@ def sweep(frames: int = 6) -> list[dict[str, Any]]:
     halves = [found[side] for side in HALVES[:2]]
     busy = sum(one["cpu_s"] for one in halves) / (os.cpu_count() or 1)
     return [
-        *({"what": what, "side": side, "wall_s": one["wall_s"], "cpu_s": one["cpu_s"], "peak_mb": one["peak_mb"]}
-          for side, one in found.items()),
+        *(
+            {"what": what, "side": side, "wall_s": one["wall_s"], "cpu_s": one["cpu_s"], "peak_mb": one["peak_mb"]}
+            for side, one in found.items()
+        ),
         {"what": what, "side": "over the slower half", "times": whole / max(one["wall_s"] for one in halves)},
         {"what": what, "side": "over all cores' bound", "times": whole / busy},
-    ]  # fmt: skip
+    ]
 
 
 def _in_own_process(*words: str) -> dict[str, Any]:
@@ -159,10 +155,9 @@ def _sweep_side(side: str, data: str) -> dict[str, Any]:
         detector.infer([torch.from_numpy(one) for one in next(iter(variants())).pixels])
         timing, row = _measured(
             lambda: whole_sweep(
-                {"run": detector}, {"run": store}, dataset, image_keys(dataset), cells, workers=workers,
-                batch_size=size,
+                {"run": detector}, {"run": store}, dataset, image_keys(dataset), cells, workers=workers, batch_size=size
             )
-        )  # fmt: skip
+        )
     return row | {"pictures": timing.pictures, "bound_by": timing.bound_by}
 
 
@@ -176,12 +171,17 @@ def _street(n_images: int, n_detections: int) -> tuple[dict[str, Any], list[dict
         "images": [{"id": number, "width": 1242, "height": 375} for number in range(1, n_images + 1)],
         "categories": [{"id": number, "name": f"class {number}"} for number in range(1, N_CLASSES + 1)],
         "annotations": [
-            {"id": row + 1, "image_id": int(image[row]), "category_id": int(category[row]),
-             "bbox": [*corner[row].tolist(), *size[row].tolist()], "area": float(size[row].prod()),
-             "iscrowd": int(rng.random() < 0.03)}
+            {
+                "id": row + 1,
+                "image_id": int(image[row]),
+                "category_id": int(category[row]),
+                "bbox": [*corner[row].tolist(), *size[row].tolist()],
+                "area": float(size[row].prod()),
+                "iscrowd": int(rng.random() < 0.03),
+            }
             for row in range(n)
         ],
-    }  # fmt: skip
+    }
     pick, near = rng.integers(0, n, n_detections), rng.random(n_detections) < 0.4
     spread = rng.normal(0, 0.1, (n_detections, 4))
     boxes = np.hstack([corner[pick] + spread[:, :2] * size[pick], size[pick] * np.exp(spread[:, 2:])])
@@ -193,9 +193,7 @@ def _street(n_images: int, n_detections: int) -> tuple[dict[str, Any], list[dict
     return truth, [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _ours(
-    truth: dict[str, Any], results: list[dict[str, Any]]
-) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+def _ours(truth: dict[str, Any], results: list[dict[str, Any]]) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
     from drivetl.metrics import coco_ap
     from drivetl.metrics.match_store import match
 

@@ -32,25 +32,20 @@ NOTE = (
     "Medians over frames. luma: mean, 5 % and 95 % quantile; saturation: HSV, 0 to 255; edges: mean slope; noise:"
     " robust deviation of what a median filter removes; contrast: local contrast in the upper, middle and lower third"
     " of the whole picture. The wet frames' camera points a little lower than the day's: its sky region holds trees,"
-    " and its far road more traffic. without traffic: of per-pixel medians over a quarter of a clip's frames, so noise and"
-    " most of the traffic are gone (a standing queue stays)."
+    " and its far road more traffic. without traffic: of per-pixel medians over a quarter of a clip's frames, so noise"
+    " and most of the traffic are gone (a standing queue stays)."
 )
 Image = npt.NDArray[np.uint8]
 DATA = Path(__file__).parents[3] / "shared" / "data"
-COLUMNS = [
-    "luma",
-    "5 %",
-    "95 %",
-    "saturation",
-    "edges",
-    "noise",
-    "contrast up",
-    "contrast middle",
-    "contrast down",
-]
+COLUMNS = ["luma", "5 %", "95 %", "saturation", "edges", "noise", "contrast up", "contrast middle", "contrast down"]
 MAST = Camera(focal_px=700, horizon_px=88, centre_px=300, height_m=8, canyon_m=25)
 """The motorway camera, by eye: horizon and vanishing point of its lane markings at 640 x 360."""
-REGIONS = {"sky": (0.08, 0.16, 0.2, 0.8), "trees": (0.28, 0.42, 0.72, 0.98), "far road": (0.36, 0.5, 0.4, 0.6), "road": (0.6, 0.95, 0.05, 0.35)}  # fmt: skip
+REGIONS = {
+    "sky": (0.08, 0.16, 0.2, 0.8),
+    "trees": (0.28, 0.42, 0.72, 0.98),
+    "far road": (0.36, 0.5, 0.4, 0.6),
+    "road": (0.6, 0.95, 0.05, 0.35),
+}
 """name -> rows from, to, columns from, to, as shares of the picture."""
 
 
@@ -69,9 +64,7 @@ def region(image: Image, name: str) -> Image:
     """The named part of a picture."""
     top, bottom, left, right = REGIONS[name]
     height, width = image.shape[:2]
-    return np.ascontiguousarray(
-        image[int(top * height) : int(bottom * height), int(left * width) : int(right * width)]
-    )
+    return np.ascontiguousarray(image[int(top * height) : int(bottom * height), int(left * width) : int(right * width)])
 
 
 def compare_highway(root: Path, frames: int) -> list[dict[str, Any]]:
@@ -101,55 +94,38 @@ def beside_real(
             apply(image, kind, severity, pixel_seed(number, kind, severity), camera=MAST)
             for number, image in track(list(enumerate(pictures["day"])), f"{kind} {severity}")
         ]
-    return [
-        row
-        for name in regions
-        for row in summary(f"{kind}: {name}{ending}", groups, partial(region, name=name))
-    ]
+    return [row for name in regions for row in summary(f"{kind}: {name}{ending}", groups, partial(region, name=name))]
 
 
 def emptied(paths: list[Path], count: int = 4) -> list[Image]:
     """The fixed camera's view without traffic: per-pixel medians of `count` interleaved sets of frames."""
     return [
-        np.median([read_rgb(path) for path in paths[first::count]], axis=0).astype(np.uint8)
-        for first in range(count)
+        np.median([read_rgb(path) for path in paths[first::count]], axis=0).astype(np.uint8) for first in range(count)
     ]
 
 
 def compare_fog(data: Path, frames: int) -> list[dict[str, Any]]:
     """Real fog photographs against our fog on clear frames of two data sets."""
-    real = [
-        read_rgb(path) for path in spread(sorted((data / "dawn_fog" / "JPEGImages").glob("*.jpg")), frames)
-    ]
-    clear = [
-        read_rgb(path) for path in spread(sorted((data / "kitti/training/image_2").iterdir()), frames // 2)
-    ]
-    clear += [
-        read_rgb(path) for path in spread(sorted((data / "cityscapes_400/images").iterdir()), frames // 2)
-    ]
+    real = [read_rgb(path) for path in spread(sorted((data / "dawn_fog" / "JPEGImages").glob("*.jpg")), frames)]
+    clear = [read_rgb(path) for path in spread(sorted((data / "kitti/training/image_2").iterdir()), frames // 2)]
+    clear += [read_rgb(path) for path in spread(sorted((data / "cityscapes_400/images").iterdir()), frames // 2)]
     groups = {"real fog": real, "clear frames": clear}
     for severity in (2, 3, 4, 5):
-        groups[f"fog {severity} from clear"] = [
-            apply(image, "fog", severity, n) for n, image in enumerate(clear)
-        ]
+        groups[f"fog {severity} from clear"] = [apply(image, "fog", severity, n) for n, image in enumerate(clear)]
     return summary("fog", groups, lambda image: image)
 
 
 def contrast(image: Image, top: float, bottom: float) -> float:
     """Deviation of luma from its surroundings (3 % of the width) over mean luma, in a band of rows."""
     wide = 640
-    small = cv2.resize(
-        image, (wide, round(image.shape[0] * wide / image.shape[1])), interpolation=cv2.INTER_AREA
-    )
+    small = cv2.resize(image, (wide, round(image.shape[0] * wide / image.shape[1])), interpolation=cv2.INTER_AREA)
     luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
     local = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 0.03 * wide))
     rows = slice(int(top * len(luma)), max(int(top * len(luma)) + 1, int(bottom * len(luma))))
     return float(local[rows].mean() / max(luma[rows].mean(), 1))
 
 
-def summary(
-    what: str, groups: dict[str, list[Image]], part: Callable[[Image], Image]
-) -> list[dict[str, Any]]:
+def summary(what: str, groups: dict[str, list[Image]], part: Callable[[Image], Image]) -> list[dict[str, Any]]:
     """A row per group: medians over its pictures."""
     rows = []
     for name, images in groups.items():
@@ -179,9 +155,7 @@ def run(data: Path = DATA, frames: int = 12) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Print a table per region."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--frames", type=int, default=12)
     args = parser.parse_args()

@@ -64,7 +64,10 @@ def run(data: Path = DATA, frames: int = 8) -> list[dict[str, Any]]:
     rows = []
     for name in track(list(SETS["drive"]) if pictures else [], "severities"):
         condition = CATALOG[name]
-        row: dict[str, Any] = {"condition": name, "ladder": f"{', '.join(f'{v:g}' for v in condition.axis)} {condition.unit[1]}"}  # fmt: skip
+        row: dict[str, Any] = {
+            "condition": name,
+            "ladder": f"{', '.join(f'{v:g}' for v in condition.axis)} {condition.unit[1]}",
+        }
         near = []
         for severity in range(1, 6):
             values = []
@@ -82,9 +85,7 @@ def run(data: Path = DATA, frames: int = 8) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--frames", type=int, default=8)
     args = parser.parse_args()

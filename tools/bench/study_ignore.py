@@ -42,11 +42,7 @@ NOTE = (
 )
 WORK = Path("runs/study_ignore")
 SEEDS = (0, 1, 2)
-WAYS = {
-    "deleted": "hidden half deleted",
-    "honoured": "hidden half under ignore regions",
-    "full": "nothing hidden",
-}
+WAYS = {"deleted": "hidden half deleted", "honoured": "hidden half under ignore regions", "full": "nothing hidden"}
 DRAWS = 1000
 SIZE = ["--model.min_size", "128", "--model.max_size", "416", "--model.anchors", "keep"]
 
@@ -167,7 +163,8 @@ def _rows(scored: dict[tuple[str, int], MatchStore]) -> list[dict[str, object]]:
 
 
 def _over_seeds(values: Floats, picked: npt.NDArray[np.int64]) -> Interval:
-    """(seeds, 1 + draws) -> the mean over seeds of the first column, and its interval over draws of drives and seeds."""
+    """(seeds, 1 + draws) -> the mean over seeds of the first column, and its interval over draws of drives and
+    seeds."""
     draws = values[picked, np.arange(1, values.shape[1])[:, None]].mean(axis=1)
     return percentile_interval(draws, float(values[:, 0].mean()))
 

@@ -62,19 +62,13 @@ def run() -> list[dict[str, object]]:
 def batch(height: int, width: int) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     """Random images with eight boxes each."""
     generator = torch.Generator().manual_seed(0)
-    images = [
-        torch.randint(0, 255, (3, height, width), dtype=torch.uint8, generator=generator)
-        for _ in range(BATCH)
-    ]
+    images = [torch.randint(0, 255, (3, height, width), dtype=torch.uint8, generator=generator) for _ in range(BATCH)]
     targets = []
     for _ in range(BATCH):
         corner = torch.rand(8, 2, generator=generator) * torch.tensor([width - 100.0, height - 80.0])
         size = 20 + torch.rand(8, 2, generator=generator) * 60
         targets.append(
-            {
-                "boxes": torch.cat([corner, corner + size], 1),
-                "labels": torch.randint(1, 4, (8,), generator=generator),
-            }
+            {"boxes": torch.cat([corner, corner + size], 1), "labels": torch.randint(1, 4, (8,), generator=generator)}
         )
     return images, targets
 
@@ -112,11 +106,7 @@ def step(
 def give_back_memory() -> None:
     """glibc's own settings again."""
     mallopt = ctypes.CDLL(None).mallopt
-    for parameter, value in (
-        (memory.MMAP_MAX, 65536),
-        (memory.TRIM_THRESHOLD, 128 << 10),
-        (memory.TOP_PAD, 0),
-    ):
+    for parameter, value in ((memory.MMAP_MAX, 65536), (memory.TRIM_THRESHOLD, 128 << 10), (memory.TOP_PAD, 0)):
         mallopt(parameter, value)
 
 

@@ -46,7 +46,8 @@ DEFAULT: Flags = {"optim.recipe": "auto", "optim.batch_size": 2} | {f"optim.{key
 LONGER, SHORTER = "full recipe, 8 epochs", "full recipe, 3 epochs"
 """Whether another length would pay."""
 WIDE, WIDE_EPOCHS = "full recipe, 8 images a step", "full recipe, 8 images a step, as many epochs"
-"""Whether the length is one of steps or of epochs: as many steps with four times the images, or every image as often."""
+"""Whether the length is one of steps or of epochs: as many steps with four times the images, or every image as
+often."""
 LONG = "features alone, own recipe"
 """Eight steps an image: what a user gets who has no detector to start from."""
 LINES: dict[str, tuple[str, str, Flags]] = {
@@ -56,11 +57,7 @@ LINES: dict[str, tuple[str, str, Flags]] = {
     "+ surgery": ("cities", "deleted", NAIVE),
     "+ fitted anchors": ("cities", "deleted", FITTED),
     "+ ignore regions": ("cities", "regions", NAIVE),
-    "+ gradual unfreezing": (
-        "cities",
-        "regions",
-        NAIVE | {"optim.heads_only_epochs": 1, "optim.unfreeze_every": 1},
-    ),
+    "+ gradual unfreezing": ("cities", "regions", NAIVE | {"optim.heads_only_epochs": 1, "optim.unfreeze_every": 1}),
     "+ layer decay": ("cities", "regions", NAIVE | {"optim.layer_decay": 0.6}),
     "+ source share": ("cities", "regions", NAIVE | {"optim.source_share": 0.3}),
     "full recipe": ("cities", "regions", DEFAULT),
@@ -96,9 +93,7 @@ def source(shared: Path, out: Path) -> Job:
     """The detector of the five cities, from the pretrained features."""
     cities, folder = data.cities(shared, out / "data"), out / "data"
     flags: Flags = {
-        "data.train": data.part(
-            cities, folder / "source.json", lambda all_: data.named(all_, "(?!strasbourg)")
-        ),
+        "data.train": data.part(cities, folder / "source.json", lambda all_: data.named(all_, "(?!strasbourg)")),
         "data.val": data.part(cities, folder / "val.json", lambda all_: data.named(all_, VAL)),
         "model.start": shared / "weights" / "mobilenet_v2_features.pt",
     }
@@ -129,9 +124,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
                 own |= {"data.val": data.thinned(val, GLANCE), "eval.every": BUDGETS[labels]}
                 if labels == MOST:
                     own |= {"data.val": data.thinned(val, 3), "eval.every": 1}
-                every.append(
-                    Job(name(line, labels, seed), own | flags, first.measured, (first.name,), SCORES_FROM)
-                )
+                every.append(Job(name(line, labels, seed), own | flags, first.measured, (first.name,), SCORES_FROM))
     return every
 
 
@@ -147,9 +140,7 @@ def labelled(whole: Path, out: Path, count: int, seed: int, regions: str) -> Pat
         return target
     dataset = read_dataset(whole)
     pool = sorted(data.named(dataset.images, POOL), key=lambda image: image.file_name)
-    drives: list[list[ImageRecord]] = [
-        list(frames) for _, frames in groupby(pool, lambda image: image.sequence)
-    ]
+    drives: list[list[ImageRecord]] = [list(frames) for _, frames in groupby(pool, lambda image: image.sequence)]
     order = np.random.default_rng(seed).permutation(len(drives))
     chosen = [image for place in order for image in drives[place]][:count]
     if regions == "deleted":
@@ -212,15 +203,16 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
                 row["AP50 over that"] = worded(scores.over_seeds(ours, "val", "AP50", theirs), signed=True)
             rows.append(row)
     note = (
-        "AP in percent on 144 frames of strasbourg in 37 blocks (minutes) of one recording, eight classes, mean over seeds, "
-        "95 % intervals over seeds and blocks; `gained`: over the source before adaptation, paired. Weights after the "
-        "last step, no choice by validation; detections from score 0.005; frequent: classes of 30 objects or more in these "
-        "frames (person, rider, car, motorcycle, bicycle); two images a step, the two lowest stages frozen (torchvision's "
-        "habit), AdamW 3e-4 (features alone 1e-3). `full recipe`: `recipe: auto` and fitted anchors, what a user gets without a "
-        "word; its source share was chosen at 50 labels on these frames, its length at 50, 100 and 200 (lines `3 epochs`, `8 epochs`; "
-        "the recipe's are 7, 4, 8, 8); at 25 nothing was chosen. `8 images a step`: as many steps, four times the images. "
-        "`features alone`: as many steps as the full recipe; `own recipe`: those of `recipe: auto`, eight an image and 600 at least. "
-        "`over that`: paired with the line it builds on. From `+ ignore regions` on, ignore regions are honoured, before it what they hide is deleted. "
-        "Reproduce: `python tools/study.py city --shared DIR --write`."
+        "AP in percent on 144 frames of strasbourg in 37 blocks (minutes) of one recording, eight classes, mean over"
+        " seeds, 95 % intervals over seeds and blocks; `gained`: over the source before adaptation, paired. Weights"
+        " after the last step, no choice by validation; detections from score 0.005; frequent: classes of 30 objects or"
+        " more in these frames (person, rider, car, motorcycle, bicycle); two images a step, the two lowest stages"
+        " frozen (torchvision's habit), AdamW 3e-4 (features alone 1e-3). `full recipe`: `recipe: auto` and fitted"
+        " anchors, what a user gets without a word; its source share was chosen at 50 labels on these frames, its"
+        " length at 50, 100 and 200 (lines `3 epochs`, `8 epochs`; the recipe's are 7, 4, 8, 8); at 25 nothing was"
+        " chosen. `8 images a step`: as many steps, four times the images. `features alone`: as many steps as the full"
+        " recipe; `own recipe`: those of `recipe: auto`, eight an image and 600 at least. `over that`: paired with the"
+        " line it builds on. From `+ ignore regions` on, ignore regions are honoured, before it what they hide is"
+        " deleted. Reproduce: `python tools/study.py city --shared DIR --write`."
     )
     return [("city", "A city with few labels: strasbourg from five other cities", note, rows)]

@@ -86,10 +86,11 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
         rows.append(row)
     images = len(scores.data.images)
     note = (
-        f"AP50 in percent of the frequent classes ({', '.join(scores.frequent())}) and of all on {len(range(0, images, 3))} frames of strasbourg while training on {city.MOST} labelled ones, "
-        "mean and 95 % interval over three seeds (not over frames). Step 0: before the first step. `from features needs`: "
-        f"steps until `{city.LONG}` has the AP50 that the full recipe has in this row. "
-        "Reproduce: `python tools/study.py city ...`, then `python tools/study.py convergence --shared DIR --write`."
+        f"AP50 in percent of the frequent classes ({', '.join(scores.frequent())}) and of all on"
+        f" {len(range(0, images, 3))} frames of strasbourg while training on {city.MOST} labelled ones, mean and 95 %"
+        " interval over three seeds (not over frames). Step 0: before the first step. `from features needs`: steps"
+        f" until `{city.LONG}` has the AP50 that the full recipe has in this row. Reproduce: `python tools/study.py"
+        " city ...`, then `python tools/study.py convergence --shared DIR --write`."
     )
     return [("convergence", "AP against steps: carried over, and from features alone", note, rows)]
 

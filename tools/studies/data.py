@@ -16,7 +16,8 @@ DATASETS = Path(__file__).parents[2] / "datasets"
 
 
 def cities(shared: Path, out: Path, taxonomy: Path = DATASETS / "cityscapes_yolo" / "taxonomy.yaml") -> Path:
-    """Six Cityscapes cities with visible masks; blocks of 1,000 frame numbers (a minute) of a recording are one drive."""
+    """Six Cityscapes cities with visible masks; blocks of 1,000 frame numbers (a minute) of a recording are one
+    drive."""
     return _converted(
         out / ("cities" if taxonomy.parent.parent == DATASETS else taxonomy.stem),
         *("--format", "yolo", "--root", str(shared / "cityscapes_400"), "--visible-masks"),

@@ -59,9 +59,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
         adapted |= {"data.train": city.labelled(whole, out, LABELS, seed, "regions")}
         every.append(Job(name("adapted", seed), adapted, source.measured, (SOURCE,), city.SCORES_FROM))
         masked = data.part(
-            cities,
-            folder / f"masks_{FRAMES}_{seed}.json",
-            lambda all_, s=seed: spread_over_drives(all_, FRAMES, s),
+            cities, folder / f"masks_{FRAMES}_{seed}.json", lambda all_, s=seed: spread_over_drives(all_, FRAMES, s)
         )
         both = data.joined([masked, boxes], folder / f"masks_{FRAMES}_{seed}_kitti.json")
         for line, train in (("masks alone", masked), ("masks + KITTI boxes", both)):
@@ -73,9 +71,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
 def name(line: str, seed: int) -> str:
     """A job's name; the source has one seed."""
     return (
-        SOURCE
-        if line == SOURCE
-        else f"masks_{line.replace('masks ', '').replace('+ ', '').replace(' ', '-')}_{seed}"
+        SOURCE if line == SOURCE else f"masks_{line.replace('masks ', '').replace('+ ', '').replace(' ', '-')}_{seed}"
     )
 
 
@@ -100,12 +96,12 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
             row[f"{title} gained"] = worded(gained, signed=True) if other else "-"
         rows.append(row)
     note = (
-        "AP in percent on 72 frames of strasbourg (every second one of the validation recording), eight classes, mean over "
-        "seeds, 95 % intervals over seeds and minutes of driving; `gained`: over the line it is compared with, paired. "
-        f"`{SOURCE}`: from the cities' detector of boxes, whose mask branch is new, one epoch of 240 of their frames with "
-        "masks; `adapted`: from there, 50 labelled frames of strasbourg, four epochs. `masks alone`: from the detector of "
-        "boxes, one epoch of 120 frames of the cities; `+ KITTI boxes`: the same frames as often, and KITTI's 66 between "
-        "them, which have boxes of four of the classes and no masks: 93 steps for 60. "
-        "Reproduce: `python tools/study.py masks --shared DIR --write`."
+        "AP in percent on 72 frames of strasbourg (every second one of the validation recording), eight classes, mean"
+        " over seeds, 95 % intervals over seeds and minutes of driving; `gained`: over the line it is compared with,"
+        f" paired. `{SOURCE}`: from the cities' detector of boxes, whose mask branch is new, one epoch of 240 of their"
+        " frames with masks; `adapted`: from there, 50 labelled frames of strasbourg, four epochs. `masks alone`: from"
+        " the detector of boxes, one epoch of 120 frames of the cities; `+ KITTI boxes`: the same frames as often, and"
+        " KITTI's 66 between them, which have boxes of four of the classes and no masks: 93 steps for 60. Reproduce:"
+        " `python tools/study.py masks --shared DIR --write`."
     )
     return [("masks", "Masks: a new branch, a new city, frames with boxes alone", note, rows)]

@@ -26,10 +26,7 @@ from drivetl.metrics.results import Results, load_results
 from drivetl.metrics.truth import Floats
 
 SWEEPS = {
-    **{
-        f"highway_none_{seed}": ("highway_eval", "weather,timeofday", "night,wet_road")
-        for seed in weather.SEEDS
-    },
+    **{f"highway_none_{seed}": ("highway_eval", "weather,timeofday", "night,wet_road") for seed in weather.SEEDS},
     "cities": ("fog_eval", "weather", "fog"),
 }
 """Run -> dataset, attributes that tell real conditions, synthetic conditions."""
@@ -71,8 +68,7 @@ def photos(shared: Path, out: Path) -> Path:
             image.sequence = image.sequence or Path(image.file_name).stem
             if dataset is fog:
                 image.annotations = [
-                    dataclasses.replace(item, category_id=number[item.category_id])
-                    for item in image.annotations
+                    dataclasses.replace(item, category_id=number[item.category_id]) for item in image.annotations
                 ]
             images.append(image)
     for image in images:  # both sides are judged on the classes that both label
@@ -91,13 +87,7 @@ def finish(jobs: list[Job], out: Path) -> None:
 def sweep(run: str, out: Path) -> None:
     """Run a sweep, or go on with it."""
     dataset, slices, conditions = SWEEPS[run]
-    words = [
-        "eval-robustness",
-        "--run",
-        str(out / "runs" / run),
-        "--data",
-        str(out / "data" / f"{dataset}.json"),
-    ]
+    words = ["eval-robustness", "--run", str(out / "runs" / run), "--data", str(out / "data" / f"{dataset}.json")]
     words += ["--slices", slices, "--conditions", conditions, "--severities", "1,2,3,4,5", "--metric", "AP50"]
     if main([*words, "--out", str(out / "real" / run)]):
         raise SystemExit(2)
@@ -117,18 +107,18 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
 
 
 NOTE = (
-    "AP50 in percent, standardised to the real slice's mix of classes and sizes, with 95 % intervals (frames in blocks; one "
-    "clip per condition cannot separate the condition from the clip). `synthetic drop`: mean over severities 1 to 5 of the "
-    "condition on the clean frames; `least` and `most`: at the mildest and strongest. `synthetic - real` below 0: the "
-    "condition is milder than the real one. Reproduce: `python tools/study.py real --shared DIR --write`."
+    "AP50 in percent, standardised to the real slice's mix of classes and sizes, with 95 % intervals (frames in blocks;"
+    " one clip per condition cannot separate the condition from the clip). `synthetic drop`: mean over severities 1 to"
+    " 5 of the condition on the clean frames; `least` and `most`: at the mildest and strongest. `synthetic - real`"
+    " below 0: the condition is milder than the real one. Reproduce: `python tools/study.py real --shared DIR --write`."
 )
 
 
 LABELS_NOTE = (
-    "The motorway camera's detectors on its own clips, three seeds together. IoU: of each detection of score 0.5 or more "
-    "with the label of its class it overlaps most, those above 0.1, its quartiles; recall: labels so found at IoU 0.3 and "
-    "0.5. Recall at 0.3 far above that at 0.5 would mean that a drop in AP50 comes from loose labels. "
-    "Reproduce: `python tools/study.py real --shared DIR --write`."
+    "The motorway camera's detectors on its own clips, three seeds together. IoU: of each detection of score 0.5 or"
+    " more with the label of its class it overlaps most, those above 0.1, its quartiles; recall: labels so found at IoU"
+    " 0.3 and 0.5. Recall at 0.3 far above that at 0.5 would mean that a drop in AP50 comes from loose labels."
+    " Reproduce: `python tools/study.py real --shared DIR --write`."
 )
 
 

@@ -1,4 +1,5 @@
-"""Surgery by relation where names differ, and a small source: the same city under another label set, and KITTI first."""
+"""Surgery by relation where names differ, and a small source: the same city under another label set, and KITTI
+first."""
 
 from __future__ import annotations
 
@@ -32,10 +33,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
         first.measured,
         score_threshold=city.SCORES_FROM,
     )
-    sets = {
-        "val": data.cities(shared, out / "data"),
-        "renamed": data.cities(shared, out / "data", RENAMED),
-    }
+    sets = {"val": data.cities(shared, out / "data"), "renamed": data.cities(shared, out / "data", RENAMED)}
     val = {
         key: data.part(whole, out / "data" / f"val_{key}.json", lambda all_: data.named(all_, city.VAL))
         for key, whole in sets.items()
@@ -64,11 +62,7 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
     """Each line and its difference to the line above it in its pair."""
     rows: list[dict[str, object]] = []
     val = {key: path for job in jobs for key, path in job.measured.items()}
-    shown = [
-        (line, labels, other)
-        for line, (_, labels, _) in LINES.items()
-        for other in (AGAINST.get(line, line),)
-    ]
+    shown = [(line, labels, other) for line, (_, labels, _) in LINES.items() for other in (AGAINST.get(line, line),)]
     shown.insert(2, ("features alone", "val", "features alone"))
     for line, labels, other in shown:
         seeds = [s for s in city.SEEDS if all(measured(out, name(one, s), labels) for one in (line, other))]
@@ -79,15 +73,13 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
         row: dict[str, object] = {"line": line, "label set": labels, "labels": LABELS, "seeds": len(seeds)}
         for metric in ("AP50", "AP"):
             row[metric] = worded(scores.over_seeds(ours, labels, metric))
-            gained = (
-                "-" if line == other else worded(scores.over_seeds(ours, labels, metric, theirs), signed=True)
-            )
+            gained = "-" if line == other else worded(scores.over_seeds(ours, labels, metric, theirs), signed=True)
             row[f"{metric} - the other's"] = gained
         rows.append(row)
     note = (
-        "As in the section before, 50 labelled frames of strasbourg. `renamed`: truck + bus -> heavy, rider -> cyclist, "
-        "bicycle + motorcycle -> two_wheels, person -> pedestrian, another order (tools/studies/renamed.yaml); both lines "
-        "train as `+ surgery` there. KITTI first: eight epochs on its 66 frames, then as from the features. "
-        "Reproduce: `python tools/study.py relation --shared DIR --write`."
+        "As in the section before, 50 labelled frames of strasbourg. `renamed`: truck + bus -> heavy, rider -> cyclist,"
+        " bicycle + motorcycle -> two_wheels, person -> pedestrian, another order (tools/studies/renamed.yaml); both"
+        " lines train as `+ surgery` there. KITTI first: eight epochs on its 66 frames, then as from the features."
+        " Reproduce: `python tools/study.py relation --shared DIR --write`."
     )
     return [("relation", "Another label set; a small source first", note, rows)]

@@ -1,4 +1,5 @@
-"""Trainings of a study: named, shared between processes, finished once; what they find is kept, so numbers are recomputed.
+"""Trainings of a study: named, shared between processes, finished once; what they find is kept, so numbers are
+recomputed.
 
 Layout below the study's folder: `data/` datasets, `runs/NAME` run directories, `found/NAME/SET.npz` detections,
 `claims/NAME` the process that works on it.
@@ -99,9 +100,7 @@ def _train_and_measure(job: Job, out: Path) -> None:
         dataset = read_dataset(path)
         found = predict(detector, dataset)
         results = by_name(
-            concatenate([of_image(record.id, one) for record, one in found]),
-            detector.categories,
-            dataset.categories,
+            concatenate([of_image(record.id, one) for record, one in found]), detector.categories, dataset.categories
         )
         (out / "found" / job.name).mkdir(parents=True, exist_ok=True)
         save_results(out / "found" / job.name / f"{name}.npz", results)
@@ -132,8 +131,7 @@ class Scores:
             draws = class_draws(store, draw_weights(store.units(), DRAWS))
             often = [self.data.categories.index(name) + 1 for name in self.frequent()]
             self._known[key] = {
-                metric: np.column_stack([values, values[:, often].mean(axis=1)])
-                for metric, values in draws.items()
+                metric: np.column_stack([values, values[:, often].mean(axis=1)]) for metric, values in draws.items()
             }
         return self._known[key]
 

@@ -33,22 +33,14 @@ def jobs(shared: Path, out: Path) -> list[Job]:
     source = city.source(shared, out)
     frames, whole, photos = out / "data", data.highway(shared, out / "data"), data.fog(shared, out / "data")
     camera = {
-        name: data.part(
-            whole, frames / f"highway_{name}.json", lambda all_, c=clip, s=cut: data.named(all_, c)[s]
-        )
+        name: data.part(whole, frames / f"highway_{name}.json", lambda all_, c=clip, s=cut: data.named(all_, c)[s])
         for name, (clip, cut) in CAMERA.items()
     }
-    fog = {
-        name: data.part(photos, frames / f"{name}.json", lambda all_, s=cut: all_[s])
-        for name, cut in FOG.items()
-    }
+    fog = {name: data.part(photos, frames / f"{name}.json", lambda all_, s=cut: all_[s]) for name, cut in FOG.items()}
     fog["clear"] = Path(str(source.flags["data.val"]))
     dry = {"data.train": camera.pop("train"), "data.val": camera["dry"]}
     dry |= {"model.min_size": 360, "model.max_size": 640, "optim.epochs": 3, "eval.every": 3}
-    clear = {
-        "data.train": source.flags["data.train"],
-        "data.val": data.thinned(source.measured["val"], city.GLANCE),
-    }
+    clear = {"data.train": source.flags["data.train"], "data.val": data.thinned(source.measured["val"], city.GLANCE)}
     clear |= {"data.train_images": 240, "optim.epochs": 1, "optim.batch_size": 2, "optim.frozen_stages": 2}
     every = [source]
     for presets in (PRESETS[:2], PRESETS[2:]):
@@ -82,9 +74,9 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
                     row[f"{metric} - none's"] = "-" if preset == "none" else worded(difference, signed=True)
                 rows.append(row)
     note = (
-        "AP in percent, mean over seeds, with 95 % intervals over seeds and over drives (blocks of consecutive frames "
-        "where a set is one clip: they do not cover other clips). `tuned`: the half on which a preset may be chosen; "
-        "`reported`: the other half. Far vehicles of the motorway camera carry no box, so read differences, not levels. "
-        "Reproduce: `python tools/study.py weather --shared DIR --write`."
+        "AP in percent, mean over seeds, with 95 % intervals over seeds and over drives (blocks of consecutive frames"
+        " where a set is one clip: they do not cover other clips). `tuned`: the half on which a preset may be chosen;"
+        " `reported`: the other half. Far vehicles of the motorway camera carry no box, so read differences, not"
+        " levels. Reproduce: `python tools/study.py weather --shared DIR --write`."
     )
     return [("weather", "Do the weather presets help on real night, wet road and fog?", note, rows)]
