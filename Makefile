@@ -24,9 +24,10 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/uv
 demo: $(READY)
 	$(BIN)/drivetl demo --out runs/demo
 
-# The tests' tensors are tiny: a second thread would wait for the first, and for every other process of the machine.
+# One process per core, each with one thread: the tests' tensors are too small to gain from more. A file stays in one
+# process, because its tests share fixtures.
 test: $(READY)
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

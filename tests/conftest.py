@@ -3,6 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import settings
+
+# A law is right or wrong, however busy the machine is: an example may take longer than hypothesis' 200 ms.
+settings.register_profile("drivetl", deadline=None)
+settings.load_profile("drivetl")
 
 
 @pytest.fixture
