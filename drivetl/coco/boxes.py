@@ -20,12 +20,6 @@ def xywh_to_xyxy(box: Box) -> Box:
     return x, y, x + w, y + h
 
 
-def xyxy_to_xywh(box: Box) -> Box:
-    """(x1, y1, x2, y2) -> (x, y, w, h)."""
-    x1, y1, x2, y2 = box
-    return x1, y1, x2 - x1, y2 - y1
-
-
 def clip_xyxy(box: Box, width: int, height: int) -> Box:
     """The part of a box inside the image [0, width] x [0, height]; degenerate when there is none."""
     x1, y1, x2, y2 = box
@@ -45,12 +39,3 @@ def intersection(a: Boxes, b: Boxes) -> Boxes:
 def area(boxes: Boxes) -> Boxes:
     """(N, 4) xyxy -> (N,) areas in px^2."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-
-
-def iou(a: Boxes, b: Boxes) -> Boxes:
-    """(N, 4) and (M, 4) xyxy -> (N, M) intersection over union; 0 where both boxes are empty."""
-    import numpy as np
-
-    inter = intersection(a, b)
-    union = area(a)[:, None] + area(b)[None, :] - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)

@@ -15,8 +15,6 @@ from drivetl.coco.records import Annotation, Box, Dataset, IgnoreRegion, ImageRe
 from drivetl.draw.objects import contact_sheet, draw_objects, legend
 from drivetl.files.images import Rgb
 
-_GAP = 8
-
 
 @dataclass
 class Detections:

@@ -1,7 +1,7 @@
-"""From a table of cells to a few numbers: mPC, rPC, mCE and what goes wrong worst. Pure arithmetic.
+"""From a table of cells to a few numbers: mPC, rPC and the worst conditions. Pure arithmetic.
 
-Definitions: Michaelis et al. 2019, "Benchmarking robustness in object detection" (mPC, rPC); Hendrycks and Dietterich
-2019 (mCE). A cell that was not run is NaN, never zero.
+Definitions: Michaelis et al. 2019, "Benchmarking Robustness in Object Detection". A cell that was not run is NaN,
+never zero.
 """
 
 from __future__ import annotations
@@ -76,25 +76,6 @@ def summarize(cells: Cells, clean: float) -> Aggregates:
         rce={name: _ratio(clean - value, clean) for name, value in means.items()},
         auc={name: _area(np.array([clean, *row]), [0, *severities]) for name, row in zip(cells, table, strict=True)},
     )
-
-
-def mce(cells: Cells, baseline: Cells) -> float:
-    """Mean corruption error against a baseline: mean over conditions of summed errors divided by the baseline's.
-
-    Performance must lie in 0..1. Only conditions and severities that both tables hold take part; NaN for none.
-    """
-    ratios = []
-    for name in cells:
-        pairs = [
-            (1 - value, 1 - baseline[name][severity])
-            for severity, value in cells[name].items()
-            if severity > 0 and name in baseline and severity in baseline[name]
-        ]
-        errors = np.array(pairs, np.float64).reshape(-1, 2)
-        errors = errors[~np.isnan(errors).any(axis=1)]
-        if len(errors):
-            ratios.append(_ratio(float(errors[:, 0].sum()), float(errors[:, 1].sum())))
-    return _mean(np.array(ratios))
 
 
 def mpc_draws(cells: Mapping[str, Mapping[int, Floats]]) -> Floats:

@@ -119,14 +119,3 @@ def exchanged_ap(a: MatchStore, b: MatchStore, iou: float | None = None) -> Call
         return (coco_ap.ap(pool, iou, np.hstack([kept, flipped])), coco_ap.ap(pool, iou, np.hstack([flipped, kept])))
 
     return measure
-
-
-def exchanged_difference(a: MatchStore, b: MatchStore, iou: float | None = None) -> Callable[[Flips], Floats]:
-    """What `statistics.permutation_p_value` asks: flips -> (B,) AP of B minus AP of A."""
-    measure = exchanged_ap(a, b, iou)
-
-    def difference(flips: Flips) -> Floats:
-        of_a, of_b = measure(flips)
-        return of_b - of_a
-
-    return difference

@@ -107,22 +107,6 @@ def sign_flips(units: Sequence[str], n_draws: int, seed: int = 0) -> npt.NDArray
     return np.asarray(flips[:, unit_of_image], np.bool_)
 
 
-def permutation_p_value(
-    difference: Callable[[npt.NDArray[np.bool_]], Floats], units: Sequence[str], n_draws: int = 1000, seed: int = 0
-) -> float:
-    """Two-sided p of a paired permutation test: A's and B's detections change places drive by drive.
-
-    difference: (B, n_images) swaps -> (B,) metric of B minus metric of A after the swaps. Under "no difference" the
-    observed value is one of the permuted ones, hence p = (1 + #{|d*| >= |d|}) / (B + 1).
-    """
-    observed = float(difference(np.zeros((1, len(units)), bool))[0])
-    if np.isnan(observed):
-        return float("nan")
-    permuted = difference(sign_flips(units, n_draws, seed))
-    # equal up to rounding counts as equal: identical models must give p = 1
-    return float((1 + (np.abs(permuted) >= abs(observed) - 1e-12).sum()) / (len(permuted) + 1))
-
-
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm's step-down adjustment: p values that keep the chance of any false alarm at the level; NaN stays NaN."""
     known = sorted((p, name) for name, p in p_values.items() if not np.isnan(p))

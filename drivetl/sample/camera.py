@@ -83,16 +83,6 @@ class Camera:
         """(N, 3) camera metres with z > 0 -> (N, 2) px: u = f x / z + cx, v = f y / z + cy."""
         return np.asarray(points[:, :2] * (self.focal_px / points[:, 2:3]) + (self.cx, self.cy))
 
-    def ground_depth(self, rows: Array) -> Array:
-        """Camera z in metres of the ground at continuous rows; inf at and above the horizon.
-
-        z = f h / (cos(pitch) (v - v0)) with v0 the horizon row: f h / (v - v0) for a level camera.
-        """
-        below = (np.asarray(rows, np.float64) - self.horizon_row) * math.cos(self.pitch_rad)
-        depth = np.full(below.shape, np.inf)
-        np.divide(self.focal_px * self.height_m, below, out=depth, where=below > 0)
-        return depth
-
     def projection_matrix(self) -> Array:
         """(3, 4) KITTI's P2."""
         return np.array([[self.focal_px, 0, self.cx, 0], [0, self.focal_px, self.cy, 0], [0, 0, 1, 0]], np.float64)

@@ -146,15 +146,6 @@ def write_town_a(
         return _fill_town_a(work, frames, options, progress)
 
 
-def write_town_b(
-    root: Path, frames: int, seed: int = 0, *, scale: float = 1.0, processes: int = 0, progress: Progress | None = None
-) -> Summary:
-    """Town B as footage: a CVAT export (annotations.xml, images/), instance_masks.cvat, videos/, cityscapes/."""
-    options = _checked(Options(seed, scale, True, False, processes), frames)
-    with new_directory(root) as work:
-        return _fill_town_b(work, frames, options, progress)
-
-
 def _checked(options: Options, *frames: int) -> Options:
     if min(frames) < 0 or max(frames) == 0:
         raise ConfigError(

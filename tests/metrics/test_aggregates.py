@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drivetl.metrics.aggregates import mce, mpc_draws, summarize
+from drivetl.metrics.aggregates import mpc_draws, summarize
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "robust_detection_benchmark"
 NAN = float("nan")
@@ -59,14 +59,6 @@ def test_cells_that_were_not_run_are_no_zeros():
 def test_severity_zero_is_clean_and_no_cell():
     with_clean = summarize({"fog": {0: 0.8, 1: 0.4}}, clean=0.8)
     assert with_clean.mpc == summarize({"fog": {1: 0.4}}, clean=0.8).mpc
-
-
-def test_mce_of_the_baseline_itself_is_one():
-    cells = {"fog": {1: 0.4, 2: 0.2}, "rain": {1: 0.5, 2: 0.5}}
-    assert mce(cells, cells) == pytest.approx(1.0)
-    better = {"fog": {1: 0.7, 2: 0.6}, "rain": {1: 0.75, 2: 0.75}}
-    assert mce(better, cells) == pytest.approx(0.5)
-    assert np.isnan(mce({"snow": {1: 0.1}}, cells))
 
 
 def test_draws_aggregate_like_points():

@@ -5,7 +5,7 @@ from simulated import detect, drives
 
 from drivetl.metrics import coco_ap, statistics
 from drivetl.metrics.match_store import match
-from drivetl.metrics.paired import exchanged_ap, exchanged_difference, pooled
+from drivetl.metrics.paired import exchanged_ap, pooled
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -83,57 +83,6 @@ def test_intervals_cover_the_truth():
         )
         covered += interval.low <= true_ap <= interval.high
     assert 0.92 <= covered / n <= 0.98
-
-
-def test_intervals_of_differences_cover_zero():
-    covered, n = 0, 300
-    for seed in range(n):
-        rng = np.random.default_rng(seed)
-        truth, difficulty = drives(30), rng.normal(0, 0.8, 30)
-        weights = statistics.draw_weights(truth.units(), 300, seed)
-        stores = [match(truth, detect(truth, rng, difficulty=difficulty)) for _ in range(2)]
-        draws = [coco_ap.ap(store, 0.5, weights) for store in stores]
-        points = [float(coco_ap.ap(store, 0.5)[0]) for store in stores]
-        delta = statistics.percentile_interval(draws[1] - draws[0], points[1] - points[0])
-        covered += delta.low <= 0 <= delta.high
-    assert 0.92 <= covered / n <= 0.98
-
-
-def test_equal_detectors_are_told_apart_in_five_percent():
-    rejected, n = 0, 400
-    for seed in range(n):
-        rng = np.random.default_rng(seed)
-        truth, difficulty = drives(25), rng.normal(0, 0.8, 25)
-        a, b = (match(truth, detect(truth, rng, difficulty=difficulty)) for _ in range(2))
-        p = statistics.permutation_p_value(exchanged_difference(a, b, 0.5), truth.units(), 199, seed)
-        rejected += p <= 0.05
-    assert 0.03 <= rejected / n <= 0.07
-
-
-def test_a_better_detector_is_found():
-    rng = np.random.default_rng(2)
-    truth, difficulty = drives(40), rng.normal(0, 0.8, 40)
-    a = match(truth, detect(truth, rng, skill=0.2, difficulty=difficulty))
-    b = match(truth, detect(truth, rng, skill=1.5, difficulty=difficulty))
-    assert statistics.permutation_p_value(exchanged_difference(a, b, 0.5), truth.units(), 499, 0) < 0.01
-    weights = statistics.draw_weights(truth.units(), 500)
-    draws = [coco_ap.ap(store, 0.5, weights) for store in (a, b)]
-    points = [float(coco_ap.ap(store, 0.5)[0]) for store in (a, b)]
-    delta = statistics.percentile_interval(draws[1] - draws[0], points[1] - points[0])
-    assert 0 < delta.low < delta.point < delta.high
-    assert statistics.minimum_detectable(delta.standard_error) == pytest.approx(
-        2.8 * np.std(draws[1] - draws[0], ddof=1)
-    )
-    # what both share, the difficulty of the drives, drops out of the difference
-    apart = np.hypot(*(np.std(one) for one in draws))
-    assert delta.standard_error < apart
-
-
-def test_a_detector_does_not_differ_from_itself():
-    truth, results = random_case(5)
-    store = match(truth, results)
-    p = statistics.permutation_p_value(exchanged_difference(store, store), store.units(), 99, 0)
-    assert p == 1.0
 
 
 @pytest.mark.parametrize("seed", range(6))

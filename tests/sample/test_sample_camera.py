@@ -31,21 +31,6 @@ def test_scaling_keeps_every_ray(town, scale):
     np.testing.assert_allclose(small.project(points), whole.project(points) * exact, rtol=1e-12)
 
 
-@given(st.floats(-0.2, 0.2), st.floats(-0.5, 0.5), st.floats(-5, 5), st.floats(4, 60))
-def test_ground_depth_is_the_projection_turned_round(pitch, yaw, x, z):
-    camera = Camera(200, 100, 150.0, 100.0, 40.0, 1.5, pitch, 2.0, -1.0, yaw)
-    seen = camera.to_camera(np.array([[x, 0.0, z]]))
-    if seen[0, 2] < 1:
-        return
-    row = camera.project(seen)[0, 1]
-    if row - camera.horizon_row > 0.5:
-        assert camera.ground_depth(np.array([row]))[0] == pytest.approx(seen[0, 2], rel=1e-6)
-
-
-def test_ground_depth_is_infinite_at_and_above_the_horizon():
-    assert np.isinf(LEVEL.ground_depth(np.array([0.0, 40.0]))).all()
-
-
 @given(st.floats(-1 / 150, 1 / 150), st.floats(-12, 12), st.floats(-20, 200))
 def test_unbend_is_the_inverse_of_place(curvature, x, s):
     street = Street(curvature, -10, 200, 30, 60)

@@ -19,7 +19,7 @@ from drivetl.sample.labels import SampleIgnore
 from drivetl.sample.render import render_frame
 from drivetl.sample.towns import CLASSES
 from drivetl.sample.world import drive_frames
-from drivetl.sample.write import drives_for, write_city, write_town_a, write_town_b
+from drivetl.sample.write import drives_for, write_city, write_town_a
 from drivetl.sample.write_cityscapes import polygons
 from drivetl.sample.write_cvat import document, shapes
 from drivetl.sample.write_kitti import label_lines
@@ -228,7 +228,7 @@ def test_the_taxonomies_know_every_label(city, town):
 
 def test_one_frame_is_enough(tmp_path):
     assert write_town_a(tmp_path / "a", 1, 0, scale=SMALL, jpeg=True, processes=1).frames == 1
-    assert write_town_b(tmp_path / "b", 1, 0, scale=SMALL, processes=1).drives == 1
+    assert write_city(tmp_path / "b", 0, 1, 0, scale=SMALL, processes=1)["b"].drives == 1
     assert [path.name for path in (tmp_path / "a" / "training" / "image_2").iterdir()] == ["000000.jpg"]
 
 
