@@ -1,9 +1,9 @@
-"""What a part of drivetl is worth on real data: trainings with seeds, and a table with intervals in BENCHMARKS.md.
+"""Studies on real data: trainings over several seeds, and tables with 95 % intervals.
 
-    python tools/study.py weather --shared DIR --out runs/study            train and measure; goes on after a kill
-    python tools/study.py weather --shared DIR --out runs/study --write    write the table of what is finished so far
+    python tools/study.py weather --shared DIR --out runs/study            train and measure; continues after a kill
+    python tools/study.py weather --shared DIR --out runs/study --write    write the tables of what is finished so far
 
-Several processes may work on one study: each takes the next training that nobody holds.
+Several processes may work on one study: each takes the next training that no other process holds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import benchmark
+import results
 from studies import runs
 
 from drivetl import console
@@ -22,15 +22,22 @@ from drivetl import console
 STUDIES = ("city", "convergence", "masks", "real", "relation", "weather")
 
 
-def main() -> int:
-    """Work on a study, or write its table."""
+def argument_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--shared", type=Path, required=True, help="folder of cityscapes_400, highway_camera, ...")
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="datasets, runs and detections")
     parser.add_argument("--only", default="", metavar="TEXT", help="trainings whose name contains this")
-    parser.add_argument("--write", action="store_true", help="write the tables of BENCHMARKS.md, train nothing")
-    args = parser.parse_args()
+    parser.add_argument(
+        "--write", action="store_true", help="train nothing; write docs/results/*.csv and renew docs/results.md"
+    )
+    return parser
+
+
+def main() -> int:
+    """Work on a study, or write its tables."""
+    args = argument_parser().parse_args()
     study = importlib.import_module(f"studies.{args.study}")
     jobs = study.jobs(args.shared.resolve(), args.out.resolve())
     if not args.write:
@@ -38,15 +45,11 @@ def main() -> int:
         runs.work(chosen, args.out.resolve())
         if hasattr(study, "finish"):
             study.finish(chosen, args.out.resolve())
-    for name, title, note, rows in study.tables(jobs, args.out.resolve()):
+    for name, title, rows in study.tables(jobs, args.out.resolve()):
         columns = list(rows[0]) if rows else ["nothing finished yet"]
-        console.table(title, columns, [[benchmark.cell(row[key]) for key in columns] for row in rows])
+        console.table(title, columns, [[results.cell(row[key]) for key in columns] for row in rows])
         if args.write and rows:
-            benchmark.write_section(name, benchmark.section(title, note, columns, rows))
-    if args.write:
-        console.wrote(benchmark.RESULTS)
-        if hasattr(study, "picture"):
-            console.wrote(study.picture(jobs, args.out.resolve()))
+            results.save(name, rows)
     return 0
 
 

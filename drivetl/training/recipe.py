@@ -2,7 +2,7 @@
 
 Few labels and a detector to start from: hold on to it. The fewer, the shorter the training; the lowest stages are
 frozen, and the weights that are judged and saved keep a share of the start, larger where a class has few examples:
-section `city` of BENCHMARKS.md has what each part of it is worth. Many labels: let it learn. Features alone know no box
+docs/results.md has what each part of it is worth. Many labels: let it learn. Features alone know no box
 yet, so neck and heads need higher rates and more steps; random weights, most.
 """
 

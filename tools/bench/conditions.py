@@ -28,10 +28,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from drivetl.conditions import CATALOG, SETS, apply, scene_of
 
 TITLE = "Conditions: milliseconds per image and core"
-NOTE = (
-    "One thread, processor time, best of five, mean over severities 1, 3, 5. Goals at 1242x375: median at most 12 ms,"
-    " none over 40 ms, the published 15 together at most 250 ms per severity."
-)
 SIZES = {"ms_1242x375": (375, 1242), "ms_1280x720": (720, 1280)}
 THEIRS = """
 import json, sys, time, warnings

@@ -23,18 +23,6 @@ from pathlib import Path
 from typing import Any
 
 TITLE = "KITTI -> COCO json"
-NOTE = (
-    "Seconds of wall and processor time of a whole process, its start included (bytecode cached), and the peak memory "
-    "of the largest process: the run of least wall time, of runs in turns, five of each and two for 100,000 images. "
-    "`wall ratio` and `cpu ratio` are datumaro's time by this row's; `load` is the machine's load average before the "
-    "first run. drivetl writes "
-    "all, train and val (each ignore region once per class) and every column; datumaro writes one json, occlusion "
-    "and truncation as yes or no, no ignore regions. `share` is the part of one drivetl process's time in each step. "
-    "What bounds drivetl: about 11 microseconds of processor an object, shared by reading numbers, building records "
-    "and encoding json, each of them a Python object or two and one call of orjson, and opening two files an image; "
-    "that is divided among all processors. Not divided: the start (0.1 s), listing the folders, taking over the "
-    "workers' lines, splitting and writing."
-)
 ROOT = Path(__file__).parents[2]
 LABELS = ["Car"] * 11 + ["Pedestrian"] * 2 + ["Van", "Cyclist", "Truck", "DontCare", "DontCare"]
 SIZES = ((7_481, 7), (100_000, 15))
@@ -53,7 +41,8 @@ import gc, json, sys, time
 from pathlib import Path
 from drivetl.adapters.kitti import read_kitti
 from drivetl.convert.build import Account, build_dataset
-from drivetl.coco.files import image_size, read_text
+from drivetl.files.images import image_size
+from drivetl.files.read import read_text
 from drivetl.convert.split import SplitOptions, split_images
 from drivetl.coco.taxonomy import load_taxonomy
 from drivetl.coco.writing import Lines, encode_datasets

@@ -27,14 +27,7 @@ from drivetl.conditions import Camera, apply, pixel_seed
 from drivetl.console import say, table, track
 from drivetl.files.images import read_rgb
 
-TITLE = "Conditions beside real bad weather"
-NOTE = (
-    "Medians over frames. luma: mean, 5 % and 95 % quantile; saturation: HSV, 0 to 255; edges: mean slope; noise:"
-    " robust deviation of what a median filter removes; contrast: local contrast in the upper, middle and lower third"
-    " of the whole picture. The wet frames' camera points a little lower than the day's: its sky region holds trees,"
-    " and its far road more traffic. without traffic: of per-pixel medians over a quarter of a clip's frames, so noise"
-    " and most of the traffic are gone (a standing queue stays)."
-)
+TITLE = "Synthetic conditions next to real bad weather"
 Image = npt.NDArray[np.uint8]
 DATA = Path(__file__).parents[3] / "shared" / "data"
 COLUMNS = ["luma", "5 %", "95 %", "saturation", "edges", "noise", "contrast up", "contrast middle", "contrast down"]
@@ -134,7 +127,7 @@ def summary(what: str, groups: dict[str, list[Image]], part: Callable[[Image], I
             for image in images
         ]
         row = dict(zip(COLUMNS, np.median(values, axis=0).round(3).tolist(), strict=True))
-        rows.append({"what": what, "pictures": name, **row})
+        rows.append({"what": what, "images": name, **row})
     return rows
 
 
@@ -163,7 +156,7 @@ def main() -> None:
     if not rows:
         say(f"no highway_camera or dawn_fog under {args.data} - give their folder with --data")
     for what in dict.fromkeys(row["what"] for row in rows):
-        lines = [[row["pictures"], *(row[name] for name in COLUMNS)] for row in rows if row["what"] == what]
+        lines = [[row["images"], *(row[name] for name in COLUMNS)] for row in rows if row["what"] == what]
         table(what, ["", *COLUMNS], lines)
 
 

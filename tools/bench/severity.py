@@ -23,11 +23,6 @@ from drivetl.console import table, track
 from drivetl.files.images import read_rgb
 
 TITLE = "Severity ladders"
-NOTE = (
-    "Mean over clear frames of KITTI and Cityscapes, 1024 px wide. kept: <a, b> / (|a| max(|a|, |b|)) of the fine"
-    " structure (1 to 8 px) of luma before, a, and after, b: what contrast is lost and what is drawn over both lower"
-    " it. near at 5: the same in the lower half of the picture at severity 5, where the near objects are."
-)
 Image = npt.NDArray[np.uint8]
 DATA = Path(__file__).parents[3] / "shared" / "data"
 

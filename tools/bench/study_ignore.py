@@ -33,13 +33,6 @@ from drivetl.training.finetune import begin_or_continue
 from drivetl.training.validate import validate, validation_loader
 
 TITLE = "Ignore regions in the loss: half of the objects of a town hidden"
-NOTE = (
-    "A detector of 1.6 M parameters at 416x128 trained on the sample city's town B and carried to town A, all layers, "
-    "the same steps and start for each line; three seeds, each hiding its own half of the objects; the last weights on "
-    "fully labelled validation drives. Recall is over all objects at IoU 0.5: at score 0.5, and where 0.3 false alarms "
-    "an image and class are allowed. In brackets 95 % intervals from 1,000 draws of drives and seeds; differences are "
-    "paired. `python tools/benchmark.py ignore` makes each line anew."
-)
 WORK = Path("runs/study_ignore")
 SEEDS = (0, 1, 2)
 WAYS = {"deleted": "hidden half deleted", "honoured": "hidden half under ignore regions", "full": "nothing hidden"}

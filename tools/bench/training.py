@@ -11,18 +11,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from drivetl.models import memory, sparse
+from drivetl.models import runtime, sparse
 from drivetl.models.build import ModelSpec, build_model, forward_uint8
 from drivetl.models.norm import FusedFrozenBatchNorm2d
 from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device, keep_memory
 
 TITLE = "Training step: torchvision's modules against drivetl's"
-NOTE = (
-    "Seconds per image, best of 3 steps, batch 4, 8 boxes an image, random weights; the variants take turns, step by "
-    "step. drivetl: FrozenBatchNorm2d as one fused call, channels_last, a sparse backward of the RPN's hidden layer, "
-    "freed memory kept (the last two on a CPU alone), and bf16 where the device computes in it."
-)
 BATCH = 4
 SPARSE_BELOW = sparse.DENSE_FROM
 
@@ -106,7 +101,7 @@ def step(
 def give_back_memory() -> None:
     """glibc's own settings again."""
     mallopt = ctypes.CDLL(None).mallopt
-    for parameter, value in ((memory.MMAP_MAX, 65536), (memory.TRIM_THRESHOLD, 128 << 10), (memory.TOP_PAD, 0)):
+    for parameter, value in ((runtime.MMAP_MAX, 65536), (runtime.TRIM_THRESHOLD, 128 << 10), (runtime.TOP_PAD, 0)):
         mallopt(parameter, value)
 
 

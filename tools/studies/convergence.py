@@ -1,30 +1,27 @@
 """AP against steps: how far a detector carried over is ahead of one from the pretrained features alone.
 
-Reads what the study `city` wrote down on the way of its trainings at the largest budget; one picture shows both.
+Reads the validation rows that the study `city` logged while training at its largest number of labelled frames.
 """
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from studies import city
-from studies.runs import DRAWS, Job, Scores, finished, worded
+from studies.runs import DRAWS, Job, Scores, worded
 
-from drivetl.files.write import write_atomically
 from drivetl.label_curve.fit import seed_multipliers
 from drivetl.metrics.truth import Floats
 
-PICTURE = Path(__file__).parents[2] / "docs" / "transfer.png"
-COLORS = {"full recipe": "#1f77b4", "features alone": "#d95f02", city.LONG: "#7570b3"}
+LINES = ("full recipe", "features alone", city.LONG)
 
 
 def jobs(shared: Path, out: Path) -> list[Job]:
     """The city's headline trainings."""
-    lines = tuple(city.name(line, labels, 0)[:-1] for line in COLORS for labels in city.BUDGETS)
+    lines = tuple(city.name(line, labels, 0)[:-1] for line in LINES for labels in city.BUDGETS)
     every = city.jobs(shared, out)
     return [job for job in every if job is every[0] or job.name.startswith(lines)]
 
@@ -67,13 +64,13 @@ def steps_to(curve: dict[int, Floats], wanted: float) -> str:
     return f"> {steps[-1]}"
 
 
-def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[str, object]]]]:
+def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, object]]]]:
     """One row per look: AP50 of every line."""
-    scores = _first(jobs, out)
-    curves = {line: curve(line, out, scores.frequent()) for line in COLORS}
+    frequent = Scores(jobs[0].measured["val"], out).frequent()
+    curves = {line: curve(line, out, frequent) for line in LINES}
     if not all(curves.values()):
         return []
-    of_all = {line: curve(line, out) for line in COLORS}
+    of_all = {line: curve(line, out) for line in LINES}
     ours, alone = curves["full recipe"], curves[city.LONG]
     rows: list[dict[str, object]] = []
     for step in sorted(set(ours) | set(alone)):
@@ -82,69 +79,6 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
             row[line] = worded(found[step][:, None]) if step in found else "-"
         for line, found in of_all.items():
             row[f"{line}, all classes"] = worded(found[step][:, None]) if step in found else "-"
-        row["from features needs"] = steps_to(alone, float(ours[step][0])) if step in ours else "-"
+        row["steps from features alone"] = steps_to(alone, float(ours[step][0])) if step in ours else "-"
         rows.append(row)
-    images = len(scores.data.images)
-    note = (
-        f"AP50 in percent of the frequent classes ({', '.join(scores.frequent())}) and of all on"
-        f" {len(range(0, images, 3))} frames of strasbourg while training on {city.MOST} labelled ones, mean and 95 %"
-        " interval over three seeds (not over frames). Step 0: before the first step. `from features needs`: steps"
-        f" until `{city.LONG}` has the AP50 that the full recipe has in this row. Reproduce: `python tools/study.py"
-        " city ...`, then `python tools/study.py convergence --shared DIR --write`."
-    )
-    return [("convergence", "AP against steps: carried over, and from features alone", note, rows)]
-
-
-def _first(jobs: list[Job], out: Path) -> Scores:
-    return Scores(jobs[0].measured["val"], out)
-
-
-def picture(jobs: list[Job], out: Path) -> Path:
-    """Two panels: AP50 against labelled frames, and against steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, sharey=True)
-    scores, done = _first(jobs, out), {job.name for job in jobs if finished(job, out)}
-    frequent = scores.frequent()
-    before = scores.over_seeds([jobs[0].name], "val", "AP50")
-    left.axhline(100 * before[0, -1], color="0.4", linestyle=":", label="the source, before adaptation")
-    for line, color in COLORS.items():
-        at = {}
-        for labels in city.BUDGETS:
-            names = [city.name(line, labels, seed) for seed in city.SEEDS]
-            if ours := [name for name in names if name in done]:
-                at[labels] = scores.over_seeds(ours, "val", "AP50")[:, -1]
-        _band(left, at, line, color)
-        _band(right, curve(line, out, frequent), line, color)
-    left.set(
-        xlabel="labelled frames of the new city",
-        ylabel=f"AP50 of the {len(frequent)} frequent classes, %",
-        xscale="log",
-    )
-    left.set_xticks(list(city.BUDGETS), [str(labels) for labels in city.BUDGETS])
-    left.minorticks_off()
-    right.set(xlabel=f"steps of two images, {city.MOST} labelled frames")
-    left.set_title("What labels buy", loc="left")
-    right.set_title("What steps buy", loc="left")
-    for axis in (left, right):
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-    left.set_ylim(0, 1.3 * left.get_ylim()[1])  # shared; room for the legend
-    left.legend(frameon=False, loc="upper left")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-    write_atomically(PICTURE, buffer.getvalue())
-    return PICTURE
-
-
-def _band(axis: Any, at: dict[int, Floats], label: str, color: str) -> None:
-    """A line of means with the 95 % band of their draws."""
-    if not at:
-        return
-    values = 100 * np.stack(list(at.values()))
-    low, high = np.quantile(values[:, 1:], [0.025, 0.975], axis=1)
-    axis.fill_between(list(at), low, high, color=color, alpha=0.18, linewidth=0)
-    axis.plot(list(at), values[:, 0], color=color, marker="o", label=label)
+    return [("convergence", "AP against steps: carried over, and from features alone", rows)]

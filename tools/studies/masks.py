@@ -75,7 +75,7 @@ def name(line: str, seed: int) -> str:
     )
 
 
-def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[str, object]]]]:
+def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, object]]]]:
     """Every line: AP of masks and boxes, and their difference to the line it is compared with."""
     half = jobs[1].measured["half"]
     scores = {iou_type: Scores(half, out, iou_type) for iou_type in ("segm", "bbox")}
@@ -93,15 +93,6 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
         for iou_type, title, metric in COLUMNS:
             row[title] = worded(scores[iou_type].over_seeds(ours, "half", metric))
             gained = scores[iou_type].over_seeds(ours, "half", metric, theirs)
-            row[f"{title} gained"] = worded(gained, signed=True) if other else "-"
+            row[f"{title} gain"] = worded(gained, signed=True) if other else "-"
         rows.append(row)
-    note = (
-        "AP in percent on 72 frames of strasbourg (every second one of the validation recording), eight classes, mean"
-        " over seeds, 95 % intervals over seeds and minutes of driving; `gained`: over the line it is compared with,"
-        f" paired. `{SOURCE}`: from the cities' detector of boxes, whose mask branch is new, one epoch of 240 of their"
-        " frames with masks; `adapted`: from there, 50 labelled frames of strasbourg, four epochs. `masks alone`: from"
-        " the detector of boxes, one epoch of 120 frames of the cities; `+ KITTI boxes`: the same frames as often, and"
-        " KITTI's 66 between them, which have boxes of four of the classes and no masks: 93 steps for 60. Reproduce:"
-        " `python tools/study.py masks --shared DIR --write`."
-    )
-    return [("masks", "Masks: a new branch, a new city, frames with boxes alone", note, rows)]
+    return [("masks", "Masks: a new branch, a new city, frames with boxes alone", rows)]

@@ -33,7 +33,7 @@ SWEEPS = {
 
 
 def jobs(shared: Path, out: Path) -> list[Job]:
-    """The runs that are swept; the sweeps go on where they were."""
+    """The runs that are swept; the sweeps continue where they stopped."""
     known = weather.jobs(shared, out)
     camera(out)
     photos(shared, out)
@@ -41,7 +41,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
 
 
 def camera(out: Path) -> Path:
-    """The frames the camera's detectors are judged on: 70 of the dry day, all of the night and the wet day."""
+    """The frames the camera's detectors are evaluated on: 70 of the dry day, all of the night and the wet day."""
     dry = {image.file_name for image in read_dataset(out / "data" / "highway_dry.json").images}
     return data.part(
         out / "data" / "highway" / "all.json",
@@ -71,7 +71,7 @@ def photos(shared: Path, out: Path) -> Path:
                     dataclasses.replace(item, category_id=number[item.category_id]) for item in image.annotations
                 ]
             images.append(image)
-    for image in images:  # both sides are judged on the classes that both label
+    for image in images:  # both sides are evaluated on the classes that both label
         image.annotations = [item for item in image.annotations if item.category_id in known]
     write_dataset(Dataset(clear.categories, images, shared, clear.info), target)
     return target
@@ -93,7 +93,7 @@ def sweep(run: str, out: Path) -> None:
         raise SystemExit(2)
 
 
-def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[str, object]]]]:
+def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, object]]]]:
     """Per run and pair: the real drop, the synthetic one, their difference."""
     rows: list[dict[str, object]] = []
     for run in (job.name for job in jobs):
@@ -101,25 +101,9 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
         if path.is_file():
             rows += _rows(run, json.loads(path.read_text("utf-8")))
     return [
-        ("real", "Real drops beside synthetic ones", NOTE, rows),
-        ("real_labels", "How well the real frames' labels fit", LABELS_NOTE, _label_rows(out)),
+        ("real", "AP50 lost on real conditions and on synthetic ones", rows),
+        ("real_labels", "How well the real frames' labels fit", _label_rows(out)),
     ]
-
-
-NOTE = (
-    "AP50 in percent, standardised to the real slice's mix of classes and sizes, with 95 % intervals (frames in blocks;"
-    " one clip per condition cannot separate the condition from the clip). `synthetic drop`: mean over severities 1 to"
-    " 5 of the condition on the clean frames; `least` and `most`: at the mildest and strongest. `synthetic - real`"
-    " below 0: the condition is milder than the real one. Reproduce: `python tools/study.py real --shared DIR --write`."
-)
-
-
-LABELS_NOTE = (
-    "The motorway camera's detectors on its own clips, three seeds together. IoU: of each detection of score 0.5 or"
-    " more with the label of its class it overlaps most, those above 0.1, its quartiles; recall: labels so found at IoU"
-    " 0.3 and 0.5. Recall at 0.3 far above that at 0.5 would mean that a drop in AP50 comes from loose labels."
-    " Reproduce: `python tools/study.py real --shared DIR --write`."
-)
 
 
 def _label_rows(out: Path) -> list[dict[str, object]]:
@@ -172,8 +156,8 @@ def _rows(run: str, results: dict[str, object]) -> list[dict[str, object]]:
                 "clean": _worded(pair["clean"]),
                 "real drop": _worded(pair["real_drop"]),
                 "synthetic drop": _worded(pair["synthetic_drop"]),
-                "least": 100 * min(drops),
-                "most": 100 * max(drops),
+                "synthetic, mildest": 100 * min(drops),
+                "synthetic, strongest": 100 * max(drops),
                 "synthetic - real": _turned(pair["difference"]),
             }
         )

@@ -53,7 +53,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
     return every
 
 
-def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[str, object]]]]:
+def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, object]]]]:
     """AP50 of every preset on every set, and its difference to no augmentation, seeds and draws paired."""
     rows: list[dict[str, object]] = []
     done = {job.name for job in jobs if finished(job, out)}
@@ -71,12 +71,6 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, str, list[dict[st
                 for metric in ("AP50", "AP"):
                     row[metric] = worded(scores.over_seeds(ours, name, metric))
                     difference = scores.over_seeds(ours, name, metric, plain)
-                    row[f"{metric} - none's"] = "-" if preset == "none" else worded(difference, signed=True)
+                    row[f"{metric} - none"] = "-" if preset == "none" else worded(difference, signed=True)
                 rows.append(row)
-    note = (
-        "AP in percent, mean over seeds, with 95 % intervals over seeds and over drives (blocks of consecutive frames"
-        " where a set is one clip: they do not cover other clips). `tuned`: the half on which a preset may be chosen;"
-        " `reported`: the other half. Far vehicles of the motorway camera carry no box, so read differences, not"
-        " levels. Reproduce: `python tools/study.py weather --shared DIR --write`."
-    )
-    return [("weather", "Do the weather presets help on real night, wet road and fog?", note, rows)]
+    return [("weather", "Do the weather presets help on real night, wet road and fog?", rows)]

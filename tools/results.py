@@ -1,0 +1,231 @@
+"""The published results: docs/results/NAME.csv, and the short tables and figures of docs/results.md made from them.
+
+    python tools/results.py         rewrite the short tables and the figures from the CSV files
+
+`tools/benchmark.py --write` and `tools/study.py --write` save a CSV here and then do the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import figures
+
+from drivetl import console
+from drivetl.files.write import write_atomically
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, FOLDER = DOCS / "results.md", DOCS / "results"
+INDEX = FOLDER / "index.csv"
+"""When and where each CSV was measured."""
+INTERVAL = re.compile(r"(\S+) \[(\S+), (\S+)\]")
+BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Short:
+    """What docs/results.md shows of one CSV."""
+
+    columns: Mapping[str, str]
+    """CSV column -> its heading on the page."""
+    shown: Callable[[Row], bool] = lambda row: True
+    """Whether a row is shown."""
+
+
+def _one_of(column: str, *values: str) -> Callable[[Row], bool]:
+    return lambda row: row[column] in values
+
+
+SHORT = {
+    "city": Short(
+        {
+            "line": "training",
+            "labels": "labelled frames",
+            "AP50": "AP50",
+            "AP50 gain": "gain",
+            "AP50 of frequent classes": "AP50, frequent classes",
+            "AP50 of frequent classes gain": "gain, frequent classes",
+        },
+        lambda row: row["line"] == "full recipe" or row["labels"] == "0",
+    ),
+    "convergence": Short(
+        {
+            "steps of two images": "steps",
+            "full recipe": "five cities first",
+            "features alone": "features alone",
+            "features alone, own recipe": "features alone, own recipe",
+            "steps from features alone": "steps from features to the same AP50",
+        },
+        _one_of("steps of two images", "0", "200", "400", "800", "1200", "1600"),
+    ),
+    "relation": Short({"line": "training", "AP50": "AP50", "AP50 gain": "gain", "AP": "AP", "AP gain": "AP gain"}),
+    "masks": Short(
+        {
+            "line": "training",
+            "compared with": "compared with",
+            "mask AP50": "mask AP50",
+            "mask AP50 gain": "gain",
+            "box AP50": "box AP50",
+            "box AP50 gain": "box gain",
+        }
+    ),
+    "weather": Short(
+        {"measured on": "measured on", "trained with": "preset", "AP50": "AP50", "AP50 - none": "gain over none"},
+        lambda row: row["measured on"] in ("night_reported", "dry") and row["trained with"] != "none",
+    ),
+    "real": Short(
+        {
+            "trained": "detector",
+            "real": "real condition",
+            "real drop": "real drop",
+            "synthetic drop": "synthetic drop",
+            "synthetic - real": "synthetic - real",
+        },
+        _one_of("trained", "cities", "highway_none_0"),
+    ),
+    "real_labels": Short(
+        {"clip": "clip", "median": "median IoU", "recall at 0.3": "recall, IoU 0.3", "recall at 0.5": "recall, IoU 0.5"}
+    ),
+    "ignore": Short(
+        {
+            "labels of town A": "labels",
+            "AP50": "AP50",
+            "recall at score 0.5": "recall at score 0.5",
+            "recall at 0.3 false alarms": "recall at 0.3 false alarms per image",
+        }
+    ),
+    "realism": Short(
+        {"images": "images", "luma": "luma", "5 %": "5 %", "95 %": "95 %", "saturation": "saturation"},
+        lambda row: row["what"] == "wet_road: road without traffic",
+    ),
+    "severity": Short(
+        {"condition": "condition", "ladder": "severity ladder", "kept at 1": "kept at 1", "kept at 5": "kept at 5"},
+        _one_of("condition", "fog", "rain", "snowfall", "night", "low_sun", "lens_dirt"),
+    ),
+    "training": Short(
+        {
+            "model": "model",
+            "input": "input",
+            "torchvision s/img": "torchvision, s/image",
+            "drivetl s/img": "drivetl, s/image",
+            "torchvision / drivetl": "ratio",
+        }
+    ),
+    "evaluate": Short(
+        {"what": "what", "side": "side", "cpu_s": "CPU s", "peak_mb": "peak MB", "ratio": "ratio"},
+        lambda row: row["what"].startswith("COCO") or row["side"] == "ratio to the slower half",
+    ),
+    "convert": Short(
+        {"what": "dataset", "tool": "tool", "wall_s": "wall s", "cpu_s": "CPU s", "peak_mb": "peak MB"},
+        lambda row: row["tool"] in ("drivetl", "datumaro") and "52,698" not in row["what"],
+    ),
+    "conditions": Short(
+        {
+            "what": "what",
+            "ms_1242x375": "1242x375, ms",
+            "ms_1280x720": "1280x720, ms",
+            "imagecorruptions_1242x375": "imagecorruptions, 1242x375, ms",
+        },
+        lambda row: row["what"].startswith(("once", "the published", "median")),
+    ),
+}
+"""CSV name -> the part of it that the page shows, six rows at most."""
+
+
+def save(name: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write a table's CSV, note when and where it was measured, and renew the page."""
+    write_atomically(FOLDER / f"{name}.csv", csv_text([{key: cell(row.get(key)) for key in rows[0]} for row in rows]))
+    index = {row["name"]: row for row in load("index")} if INDEX.is_file() else {}
+    index[name] = {"name": name, "date": date.today().isoformat(), "machine": machine()}
+    write_atomically(INDEX, csv_text([index[key] for key in sorted(index)]))
+    console.wrote(FOLDER / f"{name}.csv")
+    render()
+
+
+def render() -> None:
+    """Rewrite the short tables of docs/results.md and every figure from the CSV files."""
+    write_atomically(PAGE, with_tables(PAGE.read_text("utf-8")))
+    for path in figures.draw_all(FOLDER):
+        console.wrote(path)
+    console.wrote(PAGE)
+
+
+def with_tables(page: str) -> str:
+    """The page with the text between `<!-- table: NAME -->` and `<!-- end -->` made from NAME.csv."""
+    index = {row["name"]: row for row in load("index")}
+
+    def block(match: re.Match[str]) -> str:
+        begin, name, end = match.groups()
+        rows = load(name)
+        measured = f"Measured {index[name]['date']} on {index[name]['machine']}."
+        return f"{begin}{markdown(SHORT[name], rows)}\nAll rows: [{name}.csv](results/{name}.csv). {measured}\n{end}"
+
+    return BLOCK.sub(block, page)
+
+
+def markdown(short: Short, rows: list[Row]) -> str:
+    """The chosen rows and columns as a Markdown table; an interval's three columns are one cell again."""
+    lines = ["| " + " | ".join(short.columns.values()) + " |", "|" + "---|" * len(short.columns)]
+    shown = [[figures.interval(row, column) for column in short.columns] for row in rows if short.shown(row)]
+    lines += ["| " + " | ".join(cells) + " |" for cells in shown]
+    return "\n".join(lines) + "\n"
+
+
+def cell(value: object) -> str:
+    """Three significant digits for numbers, text as it is, a dash for a missing value."""
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Rows as CSV. `AP: 9.6 [7.6, 15.5]` takes three columns: AP, AP low, AP high; a dash is an empty field."""
+    columns: list[str] = []
+    for key in rows[0]:
+        columns += [key, f"{key} low", f"{key} high"] if any(INTERVAL.fullmatch(row[key]) for row in rows) else [key]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        fields: Row = {}
+        for key, text in row.items():
+            if match := INTERVAL.fullmatch(text):
+                fields |= dict(zip((key, f"{key} low", f"{key} high"), match.groups(), strict=True))
+            else:
+                fields[key] = "" if text == "-" else text
+        writer.writerow(fields)
+    return buffer.getvalue()
+
+
+def load(name: str) -> list[Row]:
+    """The rows of docs/results/NAME.csv, every field as text."""
+    return figures.load(FOLDER, name)
+
+
+def machine() -> str:
+    """The machine in words: processor, cores, versions."""
+    import torch
+
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        line = re.search(r"model name\s*:\s*(.+)", info.read_text())
+        model = line.group(1) if line else model
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{model}, {os.cpu_count()} cores{gpu}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+if __name__ == "__main__":
+    render()
+    sys.exit(0)
