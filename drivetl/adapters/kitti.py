@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from drivetl.adapters.kitti_format import LABELS, format_line, parse_line, parse_plain
@@ -11,7 +11,6 @@ from drivetl.adapters.kitti_mapping import DriveMapping
 from drivetl.coco.boxes import xywh_to_xyxy
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord, SourceImage, SourceObject
 from drivetl.convert.build import Account
-from drivetl.convert.workers import Frames
 from drivetl.errors import DataError
 from drivetl.files.images import image_size
 from drivetl.files.paths import require_directory
@@ -29,7 +28,7 @@ def read_kitti(
     mapping: DriveMapping | None = None,
     image_size_wh: tuple[int, int] | None = None,
     on_error: str = "stop",
-) -> Frames:
+) -> Iterator[SourceImage]:
     """All frames in order of their ids; file names are relative to `root`.
 
     A frame without a label file is an image without objects (counted in `account.notes`). `image_size_wh` (px)
@@ -42,27 +41,23 @@ def read_kitti(
     labels = _files_by_id(label_folder, (".txt",))
     images = _image_names(image_folder, needed=image_size_wh is None)
     prefix = "image_2" if training == root else f"{training.name}/image_2"
-
-    def read(frames: Sequence[str], account: Account) -> Iterator[SourceImage]:
-        for frame in frames:
-            label_file = f"{label_folder}/{labels[frame]}" if frame in labels else None
-            if label_file is None:
-                account.notes["images have no label file and became samples without objects"] += 1
-            objects = [] if label_file is None else read_labels(label_file, account, on_error)
-            try:
-                sequence, index = mapping.of(frame) if mapping is not None else ("", None)
-                if frame in images:
-                    width, height = image_size(f"{image_folder}/{images[frame]}")
-                else:
-                    width, height = _size_given(image_folder, frame, label_file, image_size_wh)
-                    account.notes["images are not there; their size is the one of --image-size"] += 1
-            except DataError as error:
-                account.reject_image(error, objects, on_error)
-                continue
-            name = f"{prefix}/{images.get(frame, frame + '.png')}"
-            yield SourceImage(name, width, height, objects, sequence, index, label_file=label_file)
-
-    return Frames(sorted(labels.keys() | images.keys()), read, account)
+    for frame in sorted(labels.keys() | images.keys()):
+        label_file = f"{label_folder}/{labels[frame]}" if frame in labels else None
+        if label_file is None:
+            account.notes["images have no label file and became samples without objects"] += 1
+        objects = [] if label_file is None else read_labels(label_file, account, on_error)
+        try:
+            sequence, index = mapping.of(frame) if mapping is not None else ("", None)
+            if frame in images:
+                width, height = image_size(f"{image_folder}/{images[frame]}")
+            else:
+                width, height = _size_given(image_folder, frame, label_file, image_size_wh)
+                account.notes["images are not there; their size is the one of --image-size"] += 1
+        except DataError as error:
+            account.reject_image(error, objects, on_error)
+            continue
+        name = f"{prefix}/{images.get(frame, frame + '.png')}"
+        yield SourceImage(name, width, height, objects, sequence, index, label_file=label_file)
 
 
 def find_training(root: Path) -> Path:

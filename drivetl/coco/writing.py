@@ -34,7 +34,7 @@ class Lines:
         self.of: dict[int, tuple[bytes, bytes]] = {}
         """image id -> (its line, its annotations' lines)"""
         nowhere = (0.0, 0.0, 0.0, 0.0)
-        self._outlines = [Annotation(category_id, nowhere, 0.0) for category_id in (0, *self.everything)]
+        self._placeholders = [Annotation(category_id, nowhere, 0.0) for category_id in (0, *self.everything)]
         self._region = IgnoreRegion(nowhere, 0.0)
 
     def add(self, image: ImageRecord) -> None:
@@ -52,20 +52,11 @@ class Lines:
             raise DataError(f"image {image.file_name!r}: {error.reason}", remedy=error.remedy) from None
         self.of[image.id] = line, b",\n".join(lines)
 
-    def count(self, image: ImageRecord) -> int:
-        """How many numbers `add` uses up."""
-        hidden = (len(region.category_ids or self.everything) for region in image.ignore_regions)
-        return len(image.annotations) + sum(hidden)
-
     def take(self, image: ImageRecord) -> None:
-        """`add`, after which only how many objects of each class the image has is kept of them."""
+        """`add`, then replace the image's objects by placeholders that share their memory and keep only the class."""
         self.add(image)
-        self.outline(image, [item.category_id for item in image.annotations], len(image.ignore_regions))
-
-    def outline(self, image: ImageRecord, category_ids: list[int], n_regions: int) -> None:
-        """Give an image annotations that share their memory, of these classes and of nothing else."""
-        image.annotations = [self._outlines[category_id] for category_id in category_ids]
-        image.ignore_regions = [self._region] * n_regions
+        image.annotations = [self._placeholders[item.category_id] for item in image.annotations]
+        image.ignore_regions = [self._region] * len(image.ignore_regions)
 
 
 def encode_datasets(

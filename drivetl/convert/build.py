@@ -30,7 +30,6 @@ from drivetl.files.images import MAX_PIXELS
 from drivetl.files.paths import safe_relative
 
 MAX_NAMED_REJECTIONS = 200
-_COUNTERS = ("read", "kept", "ignored", "dropped", "rejected", "notes")
 _LIMIT = 1e9  # px
 
 
@@ -84,17 +83,10 @@ class Account:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain, sorted, ready for JSON."""
-        return {name: dict(sorted(getattr(self, name).items())) for name in _COUNTERS} | {
-            "clipped": self.clipped,
-            "rejections": self.rejections,
-        }
-
-    def add(self, other: dict[str, Any]) -> None:
-        """Count what another account, given by its `as_dict`, has counted."""
-        for name in _COUNTERS:
-            getattr(self, name).update(other[name])
-        self.clipped += other["clipped"]
-        self.rejections = (self.rejections + other["rejections"])[:MAX_NAMED_REJECTIONS]
+        return {
+            name: dict(sorted(getattr(self, name).items()))
+            for name in ("read", "kept", "ignored", "dropped", "rejected", "notes")
+        } | {"clipped": self.clipped, "rejections": self.rejections}
 
 
 def build_dataset(
@@ -106,9 +98,8 @@ def build_dataset(
     account: Account,
     on_error: str = "stop",
     finished: Callable[[ImageRecord], None] | None = None,
-    first_id: int = 1,
 ) -> Dataset:
-    """Convert source images, in the order given, to a dataset with ids 1..N, or from another first one on.
+    """Convert source images, in the order given, to a dataset with ids 1..N.
 
     Boxes are clipped to the image (counted; the original stays in `attributes.source_box_xyxy`), boxes with nothing
     left are dropped (counted), ignored labels become ignore regions.
@@ -121,7 +112,7 @@ def build_dataset(
     places = _Places(taxonomy)
     for image in images:
         try:
-            record = _image_record(image, first_id + len(records), seen)
+            record = _image_record(image, 1 + len(records), seen)
         except DataError as error:
             account.reject_image(error, image.objects, on_error)
             continue

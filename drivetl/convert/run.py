@@ -20,7 +20,6 @@ from drivetl.coco.writing import Lines, encode_datasets
 from drivetl.convert.build import Account, build_dataset
 from drivetl.convert.leaks import LeakReport, leak_report
 from drivetl.convert.split import Split, SplitOptions, split_images
-from drivetl.convert.workers import convert_shared
 from drivetl.errors import DataError
 from drivetl.files.gc_pause import no_garbage_collection
 from drivetl.files.write import new_directory
@@ -61,36 +60,28 @@ def convert_and_write(
     split: SplitOptions,
     on_error: str = "stop",
     account: Account | None = None,
-    n_workers: int | None = None,
 ) -> Summary:
     """Convert source images and write `out`/{all,train,val}.json and summary.json, all of them or none.
 
     An adapter that skips broken records itself (`on_error="skip"`) counts them with `account.reject` and says
     what is worth saying once in `account.notes`, in the account it passes here.
-    Images that can be read in parts (`workers.Frames`) are shared among `n_workers` processes, by default as many as
-    help; the outcome is the same.
     A folder that holds exactly this conversion already is left as it is; any other content is refused.
     Raises DataError for what cannot be converted and when there is no image at all.
     """
     _refuse_early(out)
     account = Account() if account is None else account
     with no_garbage_collection():
-        shared = None
-        if on_error == "stop":
-            shared = convert_shared(images, taxonomy, images_root, source, account, n_workers)
-        if shared is None:
-            lines = Lines(len(taxonomy.categories))
-            outline = build_dataset(
-                console.track(images, "converting"),
-                taxonomy,
-                images_root,
-                source=source,
-                account=account,
-                on_error=on_error,
-                finished=lines.take,
-            )
-            shared = outline, lines
-        return _write(*shared, split, out, account)
+        lines = Lines(len(taxonomy.categories))
+        outline = build_dataset(
+            console.track(images, "converting"),
+            taxonomy,
+            images_root,
+            source=source,
+            account=account,
+            on_error=on_error,
+            finished=lines.take,
+        )
+        return _write(outline, lines, split, out, account)
 
 
 def write_split(

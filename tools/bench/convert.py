@@ -2,7 +2,7 @@
 
     python tools/bench/convert.py [IMAGES]
 
-datumaro is no dependency of drivetl: name a Python that has it (1.13) in DATUMARO_PYTHON, or its row stays empty.
+datumaro is not a dependency of drivetl: name a Python that has it (1.13) in DATUMARO_PYTHON, or its row stays empty.
 KITTI_LABELS may name a folder of label files (KITTI's label_2), which are then measured first.
 """
 
@@ -105,9 +105,9 @@ def measure(write: Callable[[Path], int]) -> Iterator[dict[str, Any]]:
         what = f"{n_images:,} images, {n_objects:,} objects"
         convert = [sys.executable, str(ROOT / "tools" / "convert_kitti.py"), "--split", "random"]
         convert += ["--root", TREE, "--out", OUT]
-        commands = {"drivetl": ["all", *convert], "drivetl on one processor": ["one", *convert]}
+        commands = {"drivetl": convert}
         if datumaro:
-            commands["datumaro"] = ["all", datumaro, "-c", DATUMARO, TREE, OUT]
+            commands["datumaro"] = [datumaro, "-c", DATUMARO, TREE, OUT]
         load = os.getloadavg()[0]
         best = fastest(commands, folder, 5 if n_images < 50_000 else 2)
         for tool, result in best.items():
@@ -156,11 +156,9 @@ def steps(folder: Path, what: str) -> Iterator[dict[str, Any]]:
 
 
 WATCH = """
-import json, os, resource, subprocess, sys, time
-if sys.argv[1] == "one" and hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
+import json, resource, subprocess, sys, time
 start = time.perf_counter()
-done = subprocess.run(sys.argv[2:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 wall_s = time.perf_counter() - start
 usage = resource.getrusage(resource.RUSAGE_CHILDREN)
 if done.returncode:
@@ -171,8 +169,7 @@ print(json.dumps({"wall_s": wall_s, "cpu_s": cpu_s, "peak_mb": usage.ru_maxrss /
 
 
 def timed(command: list[str], folder: Path) -> dict[str, float]:
-    """Wall and processor seconds and the peak memory of a process, on "one" or "all" processors, which is the first
-    word. Raises RuntimeError with its output if it fails.
+    """Wall and processor seconds and the peak memory of a process. Raises RuntimeError with its output if it fails.
 
     A small process starts it: the peak of a child counts what its parent held, and this one may hold torch. Compiled
     Python is kept in `folder`.
