@@ -1,39 +1,27 @@
-import json
-from pathlib import Path
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from published_robustness import PRINTED, cells_of
 
 from drivetl.metrics.aggregates import mpc_draws, summarize
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "robust_detection_benchmark"
 NAN = float("nan")
 
 
-def published(name):
-    """Condition -> severity -> AP of the 15 benchmark corruptions; VOC's AP50 is given per class."""
-    table = json.loads((SHARED / name).read_text())
-
-    def value(cell):
-        return float(np.mean([one["ap"] for one in cell])) if isinstance(cell, list) else cell["bbox"]["AP"]
-
-    rows = {name: {int(s): value(cell) for s, cell in row.items()} for name, row in table.items()}
-    return dict(list(rows.items())[:15])
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the published results are not at hand")
-@pytest.mark.parametrize(
-    ("name", "printed"),
-    [
-        ("cityscapes__faster_rcnn_r50_fpn_1x_city_results.json", (36.4, 12.2, 33.4)),
-        ("pascal_voc__faster_rcnn_r50_fpn_1x_voc0712_results.json", (80.5, 48.6, 60.4)),
-    ],
-)
-def test_published_rows_come_out_as_printed(name, printed):
-    cells = published(name)
-    found = summarize(cells, clean=cells["fog"][0])
+@pytest.mark.parametrize("name", PRINTED)
+def test_published_rows_come_out_as_printed(name):
+    text, clean, printed = PRINTED[name]
+    found = summarize(cells_of(text), clean / 100)
     assert found.complete and found.n_cells == 75
     assert tuple(round(100 * value, 1) for value in (found.clean, found.mpc, found.rpc)) == printed
+
+
+def test_the_contract_is_importable_without_torch():
+    code = "import sys; from drivetl.robustness import summarize; assert 'torch' not in sys.modules; "
+    code += "row = summarize({'fog': {1: 0.25}}, 0.5); assert (row.mpc, row.rpc) == (0.25, 0.5)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_ratio_of_means_and_the_worst():
