@@ -1,1 +1,1 @@
-"""The audit of a COCO dataset: findings, statistics and a page. Free of torch."""
+"""Audit of a COCO dataset: findings, statistics and an HTML page. Does not import torch."""

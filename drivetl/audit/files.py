@@ -1,4 +1,4 @@
-"""Checks that open the image files: there, whole, of the size the json says, upright, each picture once."""
+"""Checks that open the image files: missing or damaged files, wrong sizes, EXIF rotation, duplicates."""
 
 from __future__ import annotations
 
@@ -28,54 +28,54 @@ from drivetl.files.images import MAX_PIXELS, read_rgb
 from drivetl.files.paths import safe_relative
 
 _TAIL = 4096
-_EDGE = 16384
+_HASHED_ENDS = 16384
 _THREADS = 16
 _PAIRS = 200
-"""Pairs of neighbouring frames decoded to see whether they show the same; 2 x 200 images take seconds."""
+"""Pairs of consecutive frames decoded and compared; 2 x 200 images take seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What the file of one image is like."""
+    """Properties of one image file."""
 
     fault: str = ""
-    """missing, unreadable, truncated, or nothing."""
+    """missing, unreadable, truncated, or empty if the file is fine."""
     detail: str = ""
     size_wh: tuple[int, int] = (0, 0)
-    """As training reads it: EXIF rotation applied."""
+    """(width, height) px as training reads the image: EXIF rotation applied."""
     orientation: int = 1
-    """EXIF: 1 is upright."""
+    """EXIF orientation; 1 is upright."""
     n_bytes: int = 0
 
 
 def check_files(tables: Tables) -> list[Finding]:
-    """All checks of the files; one finding when the images root is not there at all."""
+    """All checks of the image files; a single finding if the images root does not exist."""
     if not tables.images_root.is_dir():
         return about_records(
-            [f"{tables.images_root} is no folder"],
+            [f"{tables.images_root} is not a folder"],
             1,
             "folders",
             "images-root-missing",
             "error",
             "The images root does not exist",
-            "say where the images are with --images, or convert again",
+            "pass the images folder with --images, or convert again",
         )
     rows = [row for row, name in enumerate(tables.file_names) if _is_safe(name)]
     paths = {row: tables.images_root / tables.file_names[row] for row in rows}
     with ThreadPoolExecutor(_THREADS) as pool:
-        looked = console.track(pool.map(look_at, paths.values()), "opening images", len(rows))
-        facts = dict(zip(rows, looked, strict=True))
-    whole = [row for row in rows if not facts[row].fault]
+        inspected = console.track(pool.map(inspect_file, paths.values()), "opening images", len(rows))
+        facts = dict(zip(rows, inspected, strict=True))
+    intact = [row for row in rows if not facts[row].fault]
     return (
         _faults(tables, facts)
-        + _wrong_sizes(tables, {row: facts[row] for row in whole})
-        + _repeated(tables, whole, facts)
-        + _near_repeated(tables, whole)
+        + _wrong_sizes(tables, {row: facts[row] for row in intact})
+        + _repeated(tables, intact, facts)
+        + _near_repeated(tables, intact)
     )
 
 
-def look_at(path: Path) -> FileFacts:
-    """Open one file, read its head and its tail; decode it only when the tail looks cut off."""
+def inspect_file(path: Path) -> FileFacts:
+    """Read the head and tail of one file; decode the image only if the end marker is missing."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -91,8 +91,8 @@ def look_at(path: Path) -> FileFacts:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if size is None:
-                size, orientation = _ask_library(path)
-            if size[0] * size[1] <= MAX_PIXELS and not _ends_well(head, tail):
+                size, orientation = _size_and_orientation(path)
+            if size[0] * size[1] <= MAX_PIXELS and not _has_end_marker(head, tail):
                 with Image.open(path) as image:
                     image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -103,16 +103,17 @@ def look_at(path: Path) -> FileFacts:
     return FileFacts("", "", size, orientation, status.st_size)
 
 
-def _ask_library(path: Path) -> tuple[tuple[int, int], int]:
+def _size_and_orientation(path: Path) -> tuple[tuple[int, int], int]:
+    """((width, height) px after EXIF rotation, EXIF orientation) as Pillow reads them."""
     with Image.open(path) as image:
-        turnable = image.format in ("JPEG", "TIFF", "WEBP")
-        orientation = int(image.getexif().get(0x0112, 1)) if turnable else 1
+        may_be_rotated = image.format in ("JPEG", "TIFF", "WEBP")
+        orientation = int(image.getexif().get(0x0112, 1)) if may_be_rotated else 1
         width, height = image.size
     return ((height, width) if orientation >= 5 else (width, height)), orientation
 
 
-def _ends_well(head: bytes, tail: bytes) -> bool:
-    """Whether a PNG or JPEG has its end marker; other formats are believed."""
+def _has_end_marker(head: bytes, tail: bytes) -> bool:
+    """Whether a PNG or JPEG has its end marker; True for other formats."""
     if head.startswith(b"\x89PNG"):
         return b"IEND\xaeB`\x82" in tail
     if head.startswith(b"\xff\xd8"):
@@ -132,8 +133,8 @@ def _faults(tables: Tables, facts: dict[int, FileFacts]) -> list[Finding]:
         rows("missing"),
         "image-missing",
         "error",
-        "Image files that are not there",
-        "restore them, or say where they are with --images",
+        "Missing image files",
+        "restore them, or pass the images folder with --images",
         detail,
     )
     findings += about_images(
@@ -141,7 +142,7 @@ def _faults(tables: Tables, facts: dict[int, FileFacts]) -> list[Finding]:
         rows("unreadable"),
         "image-unreadable",
         "error",
-        "Files that are no readable image",
+        "Files that cannot be read as images",
         "replace them, or remove their records",
         detail,
     )
@@ -150,7 +151,7 @@ def _faults(tables: Tables, facts: dict[int, FileFacts]) -> list[Finding]:
         rows("truncated"),
         "image-truncated",
         "error",
-        "Image files that are cut off or damaged",
+        "Truncated or damaged image files",
         "copy them again from the source, or remove their records",
         detail,
     )
@@ -159,8 +160,8 @@ def _faults(tables: Tables, facts: dict[int, FileFacts]) -> list[Finding]:
         [row for row, fact in facts.items() if fact.orientation != 1],
         "image-rotated",
         "warning",
-        "Images that EXIF turns or mirrors",
-        "drivetl reads them as EXIF says; look whether the boxes were drawn on the upright picture",
+        "Images that EXIF rotates or mirrors",
+        "drivetl applies the EXIF orientation; check that the boxes were drawn on the upright image",
         lambda row: f"EXIF orientation {facts[row].orientation}",
     )
 
@@ -168,10 +169,10 @@ def _faults(tables: Tables, facts: dict[int, FileFacts]) -> list[Finding]:
 def _wrong_sizes(tables: Tables, facts: dict[int, FileFacts]) -> list[Finding]:
     def detail(row: int) -> str:
         width, height = tables.sizes_wh[row]
-        true = facts[row].size_wh
-        swapped = "; width and height are exchanged" if (height, width) == true and facts[row].orientation < 5 else ""
-        turned = "; the json holds the size before EXIF turns it" if facts[row].orientation >= 5 else ""
-        return f"json {width:.0f} x {height:.0f}, file {true[0]} x {true[1]}{swapped}{turned}"
+        actual, rotated = facts[row].size_wh, facts[row].orientation >= 5
+        reason = "; width and height are swapped" if (height, width) == actual else ""
+        reason = "; the JSON has the size before EXIF rotation" if rotated else reason
+        return f"JSON {width:.0f} x {height:.0f}, file {actual[0]} x {actual[1]}{reason}"
 
     wrong = [
         row
@@ -183,38 +184,38 @@ def _wrong_sizes(tables: Tables, facts: dict[int, FileFacts]) -> list[Finding]:
         wrong,
         "size-mismatch",
         "error",
-        "Images whose file has another size than the json says",
-        "if the pictures were scaled, scale the boxes too; then write the true size",
+        "Images with a different size in the JSON and in the file",
+        "if the images were rescaled, rescale the boxes too; then correct width and height in the JSON",
         detail,
     )
 
 
 def _repeated(tables: Tables, rows: Sequence[int], facts: dict[int, FileFacts]) -> list[Finding]:
-    """Files of the same bytes. Only files of equal length are read, and whole only when both ends are equal."""
-    names = {tables.file_names[row]: row for row in rows}  # a file listed twice is another finding
-    equally_long = _groups(list(names.values()), lambda row: facts[row].n_bytes)
-    equal_ends = [part for group in equally_long for part in _groups(group, partial(_hash_of_ends, tables))]
-    groups = [part for group in equal_ends for part in _groups(group, partial(_hash_of_all, tables))]
+    """Files with identical bytes. Only files of equal length are read, and in full only if both ends are equal."""
+    names = {tables.file_names[row]: row for row in rows}  # a file that is listed twice has its own finding
+    same_length = _groups(list(names.values()), lambda row: facts[row].n_bytes)
+    same_ends = [part for group in same_length for part in _groups(group, partial(_hash_of_ends, tables))]
+    groups = [part for group in same_ends for part in _groups(group, partial(_hash_of_all, tables))]
     first = {row: group[0] for group in groups for row in group[1:]}
 
     def detail(row: int) -> str:
-        twin = first[row]
-        apart = " of another sequence" if tables.sequences[row] != tables.sequences[twin] else ""
-        return f"the same bytes as {tables.file_names[twin]}{apart}"
+        original = first[row]
+        sequence = " from another sequence" if tables.sequences[row] != tables.sequences[original] else ""
+        return f"identical to {tables.file_names[original]}{sequence}"
 
     return about_images(
         tables,
         sorted(first),
         "image-repeated",
         "warning",
-        "Files with the same content as another",
-        "keep one of each: copies on both sides of a split make the score a lie",
+        "Duplicate image files",
+        "keep one of each: copies in both train and val inflate the validation scores",
         detail,
     )
 
 
 def _groups(rows: Sequence[int], key: Callable[[int], Hashable]) -> list[list[int]]:
-    """Rows of equal key, where there are several."""
+    """Groups of two or more rows with the same key."""
     groups = defaultdict(list)
     for row in rows:
         groups[key(row)].append(row)
@@ -223,9 +224,9 @@ def _groups(rows: Sequence[int], key: Callable[[int], Hashable]) -> list[list[in
 
 def _hash_of_ends(tables: Tables, row: int) -> bytes:
     with (tables.images_root / tables.file_names[row]).open("rb") as file:
-        head = file.read(_EDGE)
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _EDGE))
-        return hashlib.blake2b(head + file.read(_EDGE)).digest()
+        head = file.read(_HASHED_ENDS)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _HASHED_ENDS))
+        return hashlib.blake2b(head + file.read(_HASHED_ENDS)).digest()
 
 
 def _hash_of_all(tables: Tables, row: int) -> bytes:
@@ -234,34 +235,34 @@ def _hash_of_all(tables: Tables, row: int) -> bytes:
 
 
 def _near_repeated(tables: Tables, rows: Sequence[int]) -> list[Finding]:
-    """Neighbouring frames that show the same: a sample of pairs, evenly spread over the dataset."""
+    """Consecutive frames that are nearly identical, in a sample of pairs spread evenly over the dataset."""
     ordered = in_order(tables, rows)
     pairs = [
         (a, b)
         for a, b in pairwise(ordered)
         if tables.sequences[a] == tables.sequences[b] and tables.file_names[a] != tables.file_names[b]
     ]
-    chosen = [pairs[place] for place in spread(range(len(pairs)), _PAIRS)]
+    sample = [pairs[index] for index in spread(range(len(pairs)), _PAIRS)]
     near: dict[int, tuple[int, int]] = {}
-    for a, b in console.track(chosen, "comparing neighbours"):
+    for a, b in console.track(sample, "comparing consecutive frames"):
         try:
-            one, two = (fingerprint(read_rgb(tables.images_root / tables.file_names[row])) for row in (a, b))
+            before, after = (fingerprint(read_rgb(tables.images_root / tables.file_names[row])) for row in (a, b))
         except DataError:
             continue
-        differing = int((one != two).sum())
+        differing = int((before != after).sum())
         if differing <= NEAR_BITS:
             near[b] = (a, differing)
-    found = about_images(
+    findings = about_images(
         tables,
         sorted(near),
         "image-nearly-repeated",
         "note",
-        "Frames that hardly differ from the one before"
-        + (f" (a sample of the {len(pairs):,} pairs)" if len(chosen) < len(pairs) else ""),
-        "a parked car or a fixed camera: fewer frames teach as much, and the split must keep sequences whole",
+        "Frames that are nearly identical to the previous frame"
+        + (f" (a sample of the {len(pairs):,} pairs)" if len(sample) < len(pairs) else ""),
+        "typical of a standing car or fixed camera: use fewer frames, and keep each sequence in either train or val",
         lambda row: f"{near[row][1]} of 256 bits differ from {tables.file_names[near[row][0]]}",
     )
-    return [replace(finding, total=len(chosen), unit="pairs") for finding in found]
+    return [replace(finding, total=len(sample), unit="pairs") for finding in findings]
 
 
 def _is_safe(name: str) -> bool:

@@ -11,38 +11,38 @@ from drivetl.audit.findings import Finding, about_images, about_records
 from drivetl.audit.tables import Ints, Tables
 
 RARE = 50
-"""Objects below which a class is neither learnt nor measured: its AP moves by points with single objects."""
+"""With fewer objects a class cannot be trained or evaluated reliably: a single object shifts its AP by points."""
 FULL = 5
-"""Objects in the frames before and after from which an empty frame is suspicious."""
+"""An empty frame is suspicious if the frames before and after have at least this many objects."""
 IMBALANCE = 100
-"""Most frequent over least frequent class."""
+"""Ratio of the most to the least frequent class."""
 
 
 def objects_per_class(tables: Tables) -> dict[str, int]:
-    """Objects of each listed category, by id; ignore regions do not count."""
+    """Number of objects of each category, ordered by category id; ignore regions do not count."""
     counts = Counter(tables.category_ids[tables.objects()].tolist())
     return {tables.names[number]: counts[number] for number in sorted(tables.names)}
 
 
 def objects_per_image(tables: Tables) -> Ints:
-    """(I,) objects of each image."""
+    """(I,) number of objects in each image."""
     rows = tables.image_rows[tables.objects()]
     return np.asarray(np.bincount(rows, minlength=len(tables.image_records)), np.int64)
 
 
 def check_classes(tables: Tables) -> list[Finding]:
-    """Classes that never occur, hardly occur, or drown among the others."""
+    """Empty classes, rare classes and class imbalance."""
     counts = objects_per_class(tables)
     if not counts:
         return []
     findings = about_records(
-        [f"{name}: no object" for name, count in counts.items() if count == 0],
+        [f"{name}: no objects" for name, count in counts.items() if count == 0],
         len(counts),
         "classes",
         "class-empty",
         "warning",
-        "Classes without a single object",
-        "drop them from the taxonomy, or add footage: they have no AP and pull the mean",
+        "Classes without objects",
+        "remove them from the taxonomy, or add data: their AP is undefined",
     )
     findings += about_records(
         [f"{name}: {count} objects" for name, count in counts.items() if 0 < count < RARE],
@@ -51,7 +51,7 @@ def check_classes(tables: Tables) -> list[Finding]:
         "class-rare",
         "warning",
         f"Classes with fewer than {RARE} objects",
-        "merge them with a related class or add footage; read their AP with its interval",
+        "merge them with a related class, or add data; their AP has a wide confidence interval",
     )
     present = {name: count for name, count in counts.items() if count}
     if present and max(present.values()) > IMBALANCE * min(present.values()):
@@ -62,14 +62,14 @@ def check_classes(tables: Tables) -> list[Finding]:
             "classes",
             "class-imbalance",
             "note",
-            f"The most frequent class is more than {IMBALANCE} times the rarest",
-            "let training draw frames with rare classes more often; read AP per class, not the mean alone",
+            f"The most frequent class has more than {IMBALANCE} times the objects of the rarest",
+            "oversample frames with rare classes in training; compare AP per class, not only the mean",
         )
     return findings
 
 
 def check_empty_images(tables: Tables) -> list[Finding]:
-    """Images without objects: normal samples, unless they are most of the data or all of it."""
+    """Images without objects. They are normal samples, unless most or all images are empty."""
     if not tables.image_records:
         return about_records(
             ["`images` is empty"],
@@ -77,7 +77,7 @@ def check_empty_images(tables: Tables) -> list[Finding]:
             "datasets",
             "no-images",
             "error",
-            "The dataset holds no image",
+            "The dataset has no images",
             "check the source folder and the split",
         )
     counts = objects_per_image(tables)
@@ -89,17 +89,17 @@ def check_empty_images(tables: Tables) -> list[Finding]:
         empty,
         "image-empty",
         severity,  # type: ignore[arg-type]
-        "Images without an object" if share < 1 else "No image has an object",
+        "Images without objects" if share < 1 else "No image has objects",
         (
-            "fine when nothing is there; look whether labels were lost"
+            "valid if nothing is visible; check that no labels were lost"
             if share <= 0.5
-            else "check that label files and images carry the same names"
+            else "check that label files and image files have the same names"
         ),
     )
 
 
 def in_order(tables: Tables, rows: Iterable[int]) -> list[int]:
-    """Those of the images that have a sequence, drive by drive in the order of their frames."""
+    """The rows of images with a sequence, ordered by sequence and frame."""
     return sorted(
         (row for row in rows if tables.sequences[row]),
         key=lambda row: (tables.sequences[row], tables.frame_indices[row] or 0, tables.file_names[row]),
@@ -107,10 +107,10 @@ def in_order(tables: Tables, rows: Iterable[int]) -> list[int]:
 
 
 def check_suddenly_empty(tables: Tables) -> list[Finding]:
-    """Images without objects between two full ones: traffic seldom vanishes for one frame, labels do."""
+    """Empty images between two images with many objects: more likely lost labels than an empty street."""
     counts, names = objects_per_image(tables), tables.sequences
     ordered = in_order(tables, range(len(names)))
-    found = [
+    suspicious = [
         row
         for before, row, after in zip(ordered, ordered[1:], ordered[2:], strict=False)
         if counts[row] == 0
@@ -119,17 +119,17 @@ def check_suddenly_empty(tables: Tables) -> list[Finding]:
     ]
     return about_images(
         tables,
-        sorted(found),
+        sorted(suspicious),
         "image-suddenly-empty",
         "note",
-        f"Images without an object between two frames of {FULL} and more",
-        "look at the pictures: if their labels were lost, label them or leave them out - as they are, "
-        "they teach that vehicles are background",
+        f"Images without objects between two frames with {FULL} or more",
+        "check the example images: if labels were lost, label or remove the images - otherwise training "
+        "treats their vehicles as background",
     )
 
 
 def check_sequences(tables: Tables) -> list[Finding]:
-    """Whether frames know their drive: without it no split can keep neighbours apart."""
+    """Sequence and frame index of the images: a split needs them to keep a drive on one side."""
     named = [row for row, name in enumerate(tables.sequences) if name]
     if not named:
         return about_images(
@@ -137,8 +137,8 @@ def check_sequences(tables: Tables) -> list[Finding]:
             range(len(tables.image_records)),
             "sequence-missing",
             "warning",
-            "No image says which drive it belongs to",
-            "convert with --sequence-from or --mapping-dir: a random split of footage tests on its neighbours",
+            "No image has a sequence (drive)",
+            "convert with --sequence-from or --mapping-dir: a random split puts near-identical frames in train and val",
         )
     sizes = Counter(tables.sequences[row] for row in named)
     single = [row for row in named if sizes[tables.sequences[row]] == 1]
@@ -147,8 +147,8 @@ def check_sequences(tables: Tables) -> list[Finding]:
         single,
         "sequence-single",
         "note",
-        "Frames that are the only one of their sequence",
-        "if all are, the sequence is probably the frame's own name: check --sequence-from",
+        "Images in a sequence of only one frame",
+        "if this affects all frames, the sequence is probably taken from the frame name: check --sequence-from",
         lambda row: f"sequence {tables.sequences[row]!r}",
     )
     without = [row for row, name in enumerate(tables.sequences) if not name]
@@ -157,19 +157,19 @@ def check_sequences(tables: Tables) -> list[Finding]:
         without,
         "sequence-partly-missing",
         "warning",
-        "Images without a sequence, where others have one",
-        "name their drive: the split takes each of them for a drive of its own",
+        "Images without a sequence, although others have one",
+        "set their sequence: the split treats each of them as a separate drive",
     )
-    places = defaultdict(list)
+    rows_of_frame = defaultdict(list)
     for row in named:
         if tables.frame_indices[row] is not None:
-            places[tables.sequences[row], tables.frame_indices[row]].append(row)
+            rows_of_frame[tables.sequences[row], tables.frame_indices[row]].append(row)
     return findings + about_images(
         tables,
-        [row for rows in places.values() for row in rows[1:]],
+        [row for rows in rows_of_frame.values() for row in rows[1:]],
         "frame-repeated",
         "warning",
-        "Frames that share sequence and frame_index with another image",
-        "two cameras of one drive need two sequences; otherwise a frame was exported twice",
+        "Images with the same sequence and frame_index as another image",
+        "use a separate sequence for each camera of a drive; otherwise a frame was exported twice",
         lambda row: f"sequence {tables.sequences[row]!r}, frame {tables.frame_indices[row]}",
     )

@@ -1,4 +1,4 @@
-"""Checks of segmentations: readable, of the image's size, in agreement with their boxes."""
+"""Checks of segmentations: valid polygons or RLE, of the image's size, consistent with their boxes."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from drivetl.coco import masks
 from drivetl.coco.boxes import clip_xyxy
 from drivetl.coco.masks import Mask
 
-_MASKS = 20_000
-"""Masks looked at, evenly spread; more would take minutes."""
+_MAX_MASKS = 20_000
+"""Segmentations checked at most, evenly spaced; more would take minutes."""
 
 
 def check_segmentations(tables: Tables) -> list[Finding]:
-    """Segmentations that are readable, of the image's size, and inside their box."""
+    """Invalid segmentations, and segmentations that do not match their box."""
     with_mask = [
         row
         for row, record in enumerate(tables.annotation_records)
         if isinstance(record, dict) and record.get("segmentation")
     ]
-    looked_at = with_mask[:: max(1, -(-len(with_mask) // _MASKS))]
-    broken, beside = np.zeros(len(tables.crowd), np.bool_), np.zeros(len(tables.crowd), np.bool_)
-    for row in looked_at:
+    checked = with_mask[:: max(1, -(-len(with_mask) // _MAX_MASKS))]
+    invalid, mismatched = np.zeros(len(tables.crowd), np.bool_), np.zeros(len(tables.crowd), np.bool_)
+    for row in checked:
         segmentation = tables.annotation_records[row]["segmentation"]
         if is_polygons(segmentation) or is_rle(segmentation, tables.image_wh[row]):
-            beside[row] = _beside_box(_extent(segmentation), tables.boxes_xyxy[row])
+            mismatched[row] = _differs_from_box(_extent(segmentation), tables.boxes_xyxy[row])
         else:
-            broken[row] = True
-    sample = "" if len(looked_at) == len(with_mask) else f" (of {len(looked_at)} looked at)"
+            invalid[row] = True
+    sample = "" if len(checked) == len(with_mask) else f" (in a sample of {len(checked)})"
     findings = about_boxes(
         tables,
-        broken,
+        invalid,
         "mask-unusable",
         "error",
-        f"Segmentations that are no polygons and no RLE of the image's size{sample}",
+        f"Segmentations that are neither polygons nor an RLE of the image's size{sample}",
         "polygons are lists of at least 6 numbers x1, y1, x2, y2, ...; an RLE's size is [height, width]",
     )
     return findings + about_boxes(
         tables,
-        beside & tables.sound(),
+        mismatched & tables.valid(),
         "mask-beside-box",
         "warning",
-        f"Masks and boxes that do not agree (IoU of the mask's extent with the box below 0.8){sample}",
-        "box and mask were changed apart: write the box again from the mask",
+        f"Masks that do not match their box (IoU of the mask's bounding box with the box below 0.8){sample}",
+        "box and mask were edited separately: recompute the box from the mask",
     )
 
 
 def decoded(segmentation: Any, width: int, height: int) -> Mask | None:
-    """(height, width) mask of 0 and 1; None when the segmentation is not usable or the image too large for it."""
+    """(height, width) mask of 0 and 1; None if the segmentation is invalid or the image has over 50 megapixels."""
     if width * height > 50_000_000:
         return None
     if is_polygons(segmentation) or is_rle(segmentation, np.array([width, height])):
@@ -61,7 +61,7 @@ def decoded(segmentation: Any, width: int, height: int) -> Mask | None:
 
 
 def covered_by_mask(tables: Tables, row: int, region: Any) -> float:
-    """The share of a box that a region's mask covers; 1 where it cannot be read."""
+    """The fraction of a box that a region's mask covers; 1 if the mask cannot be decoded."""
     width, height = (int(side) for side in tables.image_wh[row])
     mask = decoded(region, width, height)
     if mask is None:
@@ -72,7 +72,7 @@ def covered_by_mask(tables: Tables, row: int, region: Any) -> float:
 
 
 def is_polygons(segmentation: Any) -> bool:
-    """Whether it is a list of polygons of at least three points."""
+    """Whether the segmentation is a list of polygons, each of at least three points."""
     return isinstance(segmentation, list) and all(
         isinstance(polygon, list)
         and len(polygon) >= 6
@@ -83,9 +83,9 @@ def is_polygons(segmentation: Any) -> bool:
 
 
 def is_rle(segmentation: Any, size_wh: Floats) -> bool:
-    """Whether it is an RLE of an image of this size, its runs filling it; an unknown size (NaN) is believed.
+    """Whether the segmentation is a complete RLE of an image of this size; with an unknown size (NaN), of its own size.
 
-    pycocotools reads an RLE that is too short without complaint, and fills the rest with what was in memory.
+    pycocotools decodes an RLE that is too short without an error: the rest of the mask is uninitialised memory.
     """
     if not isinstance(segmentation, dict) or not isinstance(segmentation.get("size"), list):
         return False
@@ -99,11 +99,11 @@ def is_rle(segmentation: Any, size_wh: Floats) -> bool:
 
 
 def _runs(counts: str) -> list[int] | None:
-    """The run lengths in a compressed RLE, five bits a letter (rleFrString of cocodataset/cocoapi maskApi.c)."""
+    """The run lengths of a compressed RLE, five bits per character (rleFrString of cocodataset/cocoapi maskApi.c)."""
     runs: list[int] = []
     value, shift = 0, 0
-    for letter in counts.encode():
-        bits = letter - 48
+    for character in counts.encode():
+        bits = character - 48
         if not 0 <= bits < 64:
             return None
         value |= (bits & 31) << shift
@@ -118,7 +118,7 @@ def _runs(counts: str) -> list[int] | None:
 
 
 def _extent(segmentation: Any) -> Floats:
-    """(4,) xyxy px around polygons or an RLE."""
+    """(4,) xyxy px bounding box of polygons or an RLE."""
     if isinstance(segmentation, dict):
         x, y, w, h = rle_tools.toBbox(masks.to_rle(segmentation, *segmentation["size"]))
         return np.array([x, y, x + w, y + h])
@@ -127,15 +127,15 @@ def _extent(segmentation: Any) -> Floats:
     return np.array([xs.min(), ys.min(), xs.max(), ys.max()])
 
 
-def _beside_box(extent: Floats, box: Floats) -> bool:
-    """Whether a mask's extent and its box differ by more than 4 px and by more than IoU 0.8 allows."""
+def _differs_from_box(extent: Floats, box: Floats) -> bool:
+    """Whether a mask's bounding box differs from the box by more than 4 px and their IoU is below 0.8."""
     if np.isnan(box).any() or np.abs(extent - box).max(initial=0) <= 4:
         return False
     return bool(iou_of_pairs(extent[None], box[None])[0] < 0.8)
 
 
 def iou_of_pairs(a: Floats, b: Floats) -> Floats:
-    """(P, 4) and (P, 4) xyxy -> (P,)."""
+    """IoU of each pair: (P, 4) and (P, 4) xyxy -> (P,)."""
     sides = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None)
     inter = sides.prod(axis=1)
     union = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - inter

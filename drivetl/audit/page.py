@@ -1,4 +1,4 @@
-"""The audit as a page: one HTML file with everything in it, for a browser without a network."""
+"""The audit as a self-contained HTML page that needs no network."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from drivetl import console
 from drivetl.audit import charts as charts
 from drivetl.audit.findings import Example, Finding
 from drivetl.audit.run import Audit
-from drivetl.audit.thumbnails import Drawer, pictures
+from drivetl.audit.thumbnails import Drawer, example_images
 from drivetl.draw.objects import jpeg
 from drivetl.files.images import Rgb
 
 _EXAMPLE_PX, _GALLERY_PX = 420, 760
-_EXAMPLE_PICTURES = 4
+_EXAMPLE_IMAGES = 4
 _GALLERY = 12
 
 
 def html_page(result: Audit, seed: int = 0) -> str:
-    """The page of an audit. Pictures that cannot be read are left out; `seed` chooses the gallery."""
+    """The HTML page of an audit. Images that cannot be read are left out; `seed` selects the gallery images."""
     text = resources.files("drivetl.audit").joinpath("templates", "audit.html.j2").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     numbers = result.statistics
@@ -59,9 +59,9 @@ def _findings(result: Audit, drawer: Drawer) -> list[dict[str, Any]]:
                 "amount": amount(finding),
                 "count_text": f"{finding.count:,}",
                 "examples": [_line(example) for example in finding.examples],
-                "pictures": [
-                    _picture(image, _line(example))
-                    for example, image in pictures(drawer, finding.examples, _EXAMPLE_PICTURES, _EXAMPLE_PX)
+                "images": [
+                    _figure(image, _line(example))
+                    for example, image in example_images(drawer, finding.examples, _EXAMPLE_IMAGES, _EXAMPLE_PX)
                 ],
             }
         )
@@ -92,17 +92,17 @@ def _line(example: Example) -> str:
     return ", ".join(part for part in (example.image, number, example.detail) if part)
 
 
-def _picture(image: Rgb, caption: str) -> dict[str, str]:
+def _figure(image: Rgb, caption: str) -> dict[str, str]:
     return {"source": "data:image/jpeg;base64," + base64.b64encode(jpeg(image)).decode(), "caption": caption}
 
 
 def _gallery(drawer: Drawer, seed: int) -> list[dict[str, str]]:
-    found = []
+    figures = []
     for row in console.track(drawer.gallery_rows(_GALLERY, seed), "drawing gallery"):
         image = drawer.whole(row, _GALLERY_PX)
         if image is not None:
-            found.append(_picture(image, drawer.tables.file_names[row]))
-    return found
+            figures.append(_figure(image, drawer.tables.file_names[row]))
+    return figures
 
 
 def _charts(numbers: dict[str, Any]) -> list[tuple[str, str, Markup]]:
@@ -110,25 +110,25 @@ def _charts(numbers: dict[str, Any]) -> list[tuple[str, str, Markup]]:
     per_image = numbers["objects_per_image"]
     return [
         (
-            "Size after the resize",
-            "Square root of width x height in px. Below 8 px little is learnt.",
+            "Object size after the model's resize",
+            "Square root of the box area in px. Objects below 8 px are hard to learn.",
             Markup(charts.stacked(numbers["size_px_after_resize"], "px", _whole, [2, 8, 32, 96 * 1.33, 512])),  # noqa: S704
         ),
         (
-            "Shape",
-            "Width over height; left of 1: taller than wide.",
+            "Aspect ratio",
+            "Width / height of the boxes. Below 1: taller than wide.",
             Markup(  # noqa: S704
                 charts.stacked(numbers["aspect_width_over_height"], "width / height", _ratio, [0.125, 0.5, 1, 2, 8])
             ),
         ),
         (
-            "Place",
-            "Centres of the boxes over the image, the brighter the more.",
+            "Position",
+            "Density of box centres over the image. Brighter: more boxes.",
             Markup(charts.heat_map(numbers["positions"])),  # noqa: S704
         ),
         (
             "Objects per image",
-            f"Mean {per_image['mean']:.1f}, at most {per_image['max']}.",
+            f"Mean {per_image['mean']:.1f}, maximum {per_image['max']}.",
             Markup(charts.bars(per_image["edges"], per_image["counts"], "objects")),  # noqa: S704
         ),
     ]
@@ -165,10 +165,10 @@ def _slices(numbers: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
         for name, values in numbers["object_attributes"].items()
     ]
     for title, key in (("Image sizes", "image_sizes"), ("Longest sequences", "sequences")):
-        found = numbers[key]
-        rows = [[value, f"{count:,}"] for value, count in found["most_frequent"].items()]
-        if found["different"] > len(rows):
-            rows.append([f"... {found['different']:,} in all", ""])
+        values = numbers[key]
+        rows = [[value, f"{count:,}"] for value, count in values["most_frequent"].items()]
+        if values["different"] > len(rows):
+            rows.append([f"... {values['different']:,} in total", ""])
         if rows:
             tables.append((title, [title.split()[-1].removesuffix("s"), "images"], rows))
     return tables

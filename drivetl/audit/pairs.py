@@ -1,4 +1,4 @@
-"""Checks of boxes against each other: labelled twice, or labelled and ignored at once."""
+"""Checks of boxes against each other: duplicates, and objects inside ignore regions."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from drivetl.audit.masks import covered_by_mask, iou_of_pairs
 from drivetl.audit.tables import Ints, Tables
 
 _NEIGHBOURS = 64
-"""How many followers (by left edge, in one image) a box is compared with: pairs of the same object are neighbours."""
+"""Each box is compared with this many next boxes, sorted by left edge: duplicates have almost the same left edge."""
 _CHUNK = 2_000_000
 
 
 def check_duplicates(tables: Tables) -> list[Finding]:
-    """The same object labelled twice: boxes that (nearly) coincide, of one class or of two."""
+    """Duplicate boxes of one object: (nearly) identical boxes of the same class or of two classes."""
     rows = np.flatnonzero(tables.objects())
     rows = rows[np.lexsort((tables.boxes_xywh[rows, 0], tables.image_rows[rows]))]
     boxes, image_rows = tables.boxes_xyxy[rows], tables.image_rows[rows]
     classes = tables.category_ids[rows]
-    found = {name: np.zeros(len(tables.crowd), np.bool_) for name in ("exact", "near", "classes")}
-    twin = np.full(len(tables.crowd), -1)
+    duplicates = {name: np.zeros(len(tables.crowd), np.bool_) for name in ("exact", "near", "classes")}
+    originals = np.full(len(tables.crowd), -1)
     start = np.arange(len(rows))
     for step in range(1, _NEIGHBOURS + 1):
         start = start[start + step < len(rows)]
         follower = start + step
-        # IoU >= 0.9 needs left edges within a tenth of the width; sorted by them, a box that failed once is done.
+        # IoU >= 0.9 needs left edges within a tenth of the width. Boxes are sorted by left edge, so a box that is too
+        # far from one follower is too far from all later ones.
         near = (boxes[follower, 0] - boxes[start, 0]) <= 0.1 * (boxes[start, 2] - boxes[start, 0])
         start = start[near & (image_rows[start] == image_rows[follower])]
         if not len(start):
@@ -35,53 +36,54 @@ def check_duplicates(tables: Tables) -> list[Finding]:
         follower = start + step
         overlap = iou_of_pairs(boxes[start], boxes[follower])
         same = classes[start] == classes[follower]
-        for name, chosen in (
+        for name, matching in (
             ("exact", same & (overlap > 0.999)),
             ("near", same & (overlap > 0.9) & (overlap <= 0.999)),
             ("classes", ~same & (overlap > 0.95)),
         ):
-            found[name][rows[follower[chosen]]] = True
-            twin[rows[follower[chosen]]] = rows[start[chosen]]
-    found["near"] &= ~found["exact"]
+            duplicates[name][rows[follower[matching]]] = True
+            originals[rows[follower[matching]]] = rows[start[matching]]
+    duplicates["near"] &= ~duplicates["exact"]
 
-    def other(row: int) -> str:
-        return f"beside annotation {tables.annotation_ids[twin[row]]!r} ({tables.name(tables.category_ids[twin[row]])})"
+    def original(row: int) -> str:
+        number = originals[row]
+        return f"overlaps annotation {tables.annotation_ids[number]!r} ({tables.name(tables.category_ids[number])})"
 
     findings = about_boxes(
         tables,
-        found["exact"],
+        duplicates["exact"],
         "box-repeated",
         "error",
-        "Objects labelled twice by the same box and class",
-        "remove the copies: each counts as an object missed, however good the detector",
-        other,
+        "Duplicate boxes (same box and class)",
+        "remove the copies: each counts as a false negative, even for a perfect detector",
+        original,
     )
     findings += about_boxes(
         tables,
-        found["near"],
+        duplicates["near"],
         "box-nearly-repeated",
         "warning",
-        "Boxes of one class that overlap by IoU > 0.9",
-        "look at the pictures: mostly two label sets merged, or one object labelled twice",
-        other,
+        "Overlapping boxes of the same class (IoU > 0.9)",
+        "check the example images: usually merged label sets or an object that is labelled twice",
+        original,
     )
     return findings + about_boxes(
         tables,
-        found["classes"],
+        duplicates["classes"],
         "box-two-classes",
         "warning",
-        "Boxes of two classes that overlap by IoU > 0.95",
-        "decide for one class; detectors are punished for either answer",
-        other,
+        "Overlapping boxes of two classes (IoU > 0.95)",
+        "keep one class: with both, either prediction counts as an error",
+        original,
     )
 
 
 def check_ignored_objects(tables: Tables) -> list[Finding]:
-    """Objects mostly inside an ignore region that holds for their class: a target and a blank at once."""
-    objects, regions = np.flatnonzero(tables.objects()), np.flatnonzero(tables.sound() & tables.crowd)
-    found, covered = np.zeros(len(tables.crowd), np.bool_), np.zeros(len(tables.crowd))
+    """Objects mostly inside an ignore region of their own class."""
+    objects, regions = np.flatnonzero(tables.objects()), np.flatnonzero(tables.valid() & tables.crowd)
+    ignored, covered = np.zeros(len(tables.crowd), np.bool_), np.zeros(len(tables.crowd))
     boxes = tables.boxes_xyxy
-    for object_rows, region_rows in _pairs_of_one_class(tables, objects, regions):
+    for object_rows, region_rows in _pairs_of_same_class(tables, objects, regions):
         a, b = boxes[object_rows], boxes[region_rows]
         sides = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None)
         share = sides.prod(axis=1) / (a[:, 2:] - a[:, :2]).prod(axis=1)
@@ -89,20 +91,20 @@ def check_ignored_objects(tables: Tables) -> list[Finding]:
             region = tables.annotation_records[region_row].get("segmentation")
             if region and covered_by_mask(tables, int(object_row), region) <= 0.7:
                 continue
-            found[object_row] = True
+            ignored[object_row] = True
         np.maximum.at(covered, object_rows, share)
     return about_boxes(
         tables,
-        found,
+        ignored,
         "object-ignored",
         "warning",
-        "Objects that lie inside an ignore region of their class (more than 70 %)",
-        "cut the region around them, or drop the objects: they are to be found and not to be counted at once",
+        "Objects inside an ignore region of their class (more than 70 % of the box)",
+        "exclude them from the region, or remove the objects: they cannot be both a target and ignored",
         lambda row: f"{covered[row]:.0%} covered",
     )
 
 
-def _pairs_of_one_class(tables: Tables, objects: Ints, regions: Ints) -> Iterator[tuple[Ints, Ints]]:
+def _pairs_of_same_class(tables: Tables, objects: Ints, regions: Ints) -> Iterator[tuple[Ints, Ints]]:
     """Chunks of (object rows, region rows) that share image and class."""
     ids, classes = np.unique(tables.category_ids, return_inverse=True)
 
@@ -122,7 +124,7 @@ def _pairs_of_one_class(tables: Tables, objects: Ints, regions: Ints) -> Iterato
 
 
 def check_areas(tables: Tables) -> list[Finding]:
-    """`area` positive and at most the box: COCO sorts objects into small, medium and large by it."""
+    """`area` must be positive and at most the box area: COCO uses it to assign small, medium and large."""
     objects, areas = tables.objects(), tables.areas
     box_areas = tables.boxes_xywh[:, 2:].prod(axis=1)
     with np.errstate(invalid="ignore"):
@@ -133,6 +135,6 @@ def check_areas(tables: Tables) -> list[Finding]:
         "area-wrong",
         "warning",
         "`area` is zero, negative or larger than the box",
-        "write the mask's area, or width * height: small, medium and large AP go by it",
+        "write the mask area, or width * height: AP for small, medium and large objects depends on it",
         lambda row: f"area {areas[row]:.6g}, box {box_areas[row]:.6g} px^2",
     )

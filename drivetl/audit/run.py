@@ -1,4 +1,4 @@
-"""What is wrong and what is odd in a COCO dataset: findings and statistics, from any json however broken."""
+"""Audit of a COCO dataset: findings and statistics from any JSON file, valid or not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from drivetl.files.gc_pause import no_garbage_collection
 
 @dataclass(frozen=True)
 class Audit:
-    """The result: findings from the gravest to the mildest, and the dataset in numbers."""
+    """Result of an audit: findings, most severe first, and dataset statistics."""
 
     tables: Tables
     findings: list[Finding]
@@ -27,11 +27,11 @@ class Audit:
 
     def counts(self) -> dict[str, int]:
         """Severity -> number of findings."""
-        found = Counter(finding.severity for finding in self.findings)
-        return {severity: found[severity] for severity in SEVERITIES}
+        counts = Counter(finding.severity for finding in self.findings)
+        return {severity: counts[severity] for severity in SEVERITIES}
 
     def as_dict(self) -> dict[str, Any]:
-        """What stands in audit.json."""
+        """The content of audit.json."""
         return {
             "dataset": self.tables.path.name,
             "source": self.tables.info.get("source", ""),
@@ -46,9 +46,10 @@ class Audit:
 def audit(
     path: Path, images_root: Path | None = None, *, min_size: float = 800, max_size: float = 1333, quick: bool = False
 ) -> Audit:
-    """Run every check. min_size, max_size: the network's resize in px. quick: leave the image files alone.
+    """Run all checks.
 
-    Raises DataError only when the json itself is missing or no JSON.
+    min_size, max_size: short and long side of the model's resize, px. quick: do not open the image files.
+    Raises DataError only if the file is missing or is not JSON.
     """
     with no_garbage_collection():
         return _audit(load_tables(path, images_root), min_size, max_size, quick)

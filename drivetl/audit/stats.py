@@ -1,4 +1,4 @@
-"""What a dataset looks like in numbers: sizes, shapes, places, objects per frame, attributes."""
+"""Dataset statistics: sizes, aspect ratios, positions, objects per image, attributes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from drivetl.audit.frames import objects_per_class, objects_per_image
 from drivetl.audit.tables import Floats, Ints, Tables
 
 SIZE_EDGES = np.array([2.0 ** (step / 2) for step in range(1, 22)])
-"""px: half octaves from 1.4 to 1448."""
+"""px; half octaves from 1.4 to 1448."""
 ASPECT_EDGES = np.array([2.0 ** (step / 4) for step in range(-16, 17)])
 """width / height from 1/16 to 16."""
 GRID = (18, 36)
-"""Rows and columns of the map of positions."""
-_VALUES = 24
-"""Attributes with more different values are measurements, not slices."""
+"""Rows and columns of the position map."""
+_MAX_VALUES = 24
+"""Attributes with more distinct values are measurements, not categories."""
 _TOP = 12
 
 
 def statistics(tables: Tables, min_size: float, max_size: float) -> dict[str, Any]:
-    """All of it as plain numbers, ready for JSON. Only sound objects count; ignore regions are counted apart."""
+    """All statistics as JSON-compatible values, from valid objects only; ignore regions are counted separately.
+
+    min_size, max_size: short and long side of the model's resize, px."""
     objects = tables.objects()
     boxes, sizes = tables.boxes_xywh[objects], tables.image_wh[objects]
     classes = tables.category_ids[objects]
@@ -49,8 +51,8 @@ def _overview(tables: Tables) -> dict[str, int]:
     for row in np.flatnonzero(tables.crowd):
         attributes = tables.annotation_records[row].get("attributes")
         key = attributes.get("ignore_region") if isinstance(attributes, dict) else None
-        alone = key is None or not isinstance(key, Hashable)
-        regions.add((int(tables.image_rows[row]), f"alone {row}" if alone else key))
+        unnamed = key is None or not isinstance(key, Hashable)
+        regions.add((int(tables.image_rows[row]), f"unnamed {row}" if unnamed else key))
     return {
         "images": len(tables.image_records),
         "images_without_objects": int((objects_per_image(tables) == 0).sum()),
@@ -66,9 +68,9 @@ def _classes(tables: Tables) -> list[dict[str, Any]]:
     objects = tables.objects()
     rows = []
     for number, (name, count) in zip(sorted(tables.names), objects_per_class(tables).items(), strict=True):
-        chosen = objects & (tables.category_ids == number)
-        w, h = (np.median(tables.boxes_xywh[chosen, side]) if count else 0.0 for side in (2, 3))
-        frames = len(np.unique(tables.image_rows[chosen]))
+        members = objects & (tables.category_ids == number)
+        w, h = (np.median(tables.boxes_xywh[members, side]) if count else 0.0 for side in (2, 3))
+        frames = len(np.unique(tables.image_rows[members]))
         rows.append(
             {
                 "name": name,
@@ -82,18 +84,18 @@ def _classes(tables: Tables) -> list[dict[str, Any]]:
 
 
 def _histogram(tables: Tables, values: Floats, classes: Ints, edges: Floats) -> dict[str, Any]:
-    """Counts per class between the edges, most frequent class first; what lies beyond goes to the outermost bins."""
-    place = np.clip(np.searchsorted(edges, values, "right") - 1, 0, len(edges) - 2)
+    """Counts per class and bin, most frequent class first; values beyond the edges go to the outermost bins."""
+    bins = np.clip(np.searchsorted(edges, values, "right") - 1, 0, len(edges) - 2)
     numbers, totals = np.unique(classes, return_counts=True)
     counts = {
-        tables.name(number): np.bincount(place[classes == number], minlength=len(edges) - 1).tolist()
+        tables.name(number): np.bincount(bins[classes == number], minlength=len(edges) - 1).tolist()
         for number in numbers[np.argsort(-totals, kind="stable")]
     }
     return {"edges": [round(float(edge), 4) for edge in edges], "counts": counts}
 
 
 def _positions(boxes: Floats, sizes: Floats) -> list[list[int]]:
-    """(rows, columns) counts of box centres over the image, scaled to its sides."""
+    """(rows, columns) counts of box centres, in coordinates relative to the image size."""
     centres = (boxes[:, :2] + boxes[:, 2:] / 2) / sizes
     grid, _, _ = np.histogram2d(
         np.clip(centres[:, 1], 0, 1), np.clip(centres[:, 0], 0, 1), bins=GRID, range=[[0, 1], [0, 1]]
@@ -118,36 +120,36 @@ def _per_image(tables: Tables) -> dict[str, Any]:
 def _image_attributes(tables: Tables) -> dict[str, dict[str, dict[str, int]]]:
     """Attribute -> value -> {images, objects}."""
     objects = objects_per_image(tables)
-    found: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
+    counts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     for row, attributes in enumerate(tables.image_attributes):
         for key, value in attributes.items():
-            if len(found[key]) <= _VALUES and isinstance(value, str | int | bool):
-                pair = found[key][_short(value)]
+            if len(counts[key]) <= _MAX_VALUES and isinstance(value, str | int | bool):
+                pair = counts[key][_short(value)]
                 pair[0] += 1
                 pair[1] += int(objects[row])
     return {
         key: {value: {"images": pair[0], "objects": pair[1]} for value, pair in sorted(values.items())}
-        for key, values in sorted(found.items())
-        if 0 < len(values) <= _VALUES
+        for key, values in sorted(counts.items())
+        if 0 < len(values) <= _MAX_VALUES
     }
 
 
 def _object_attributes(tables: Tables) -> dict[str, dict[str, int]]:
-    """Attribute -> value -> objects, for attributes with few values."""
+    """Attribute -> value -> number of objects, for attributes with few values."""
     records = [tables.annotation_records[row].get("attributes") for row in np.flatnonzero(tables.objects())]
     attributes = [record for record in records if isinstance(record, dict)]
-    found = {}
+    counts_of_attribute = {}
     for key in sorted(set().union(*attributes)):
-        probe = [attributes[row].get(key) for row in spread(range(len(attributes)), 2000)]
-        if len({_short(value) for value in probe}) > _VALUES + 1:  # a measurement: its many values are not counted
+        sample = [attributes[row].get(key) for row in spread(range(len(attributes)), 2000)]
+        if len({_short(value) for value in sample}) > _MAX_VALUES + 1:  # a measurement: not counted
             continue
         values = (record.get(key) for record in attributes)
         counts: Counter[str] = Counter()
         for value, count in Counter(value for value in values if isinstance(value, str | int | float)).items():
             counts[_short(value)] += count
-        if 0 < len(counts) <= _VALUES:
-            found[key] = dict(sorted(counts.items()))
-    return found
+        if 0 < len(counts) <= _MAX_VALUES:
+            counts_of_attribute[key] = dict(sorted(counts.items()))
+    return counts_of_attribute
 
 
 def _short(value: object) -> str:
@@ -155,7 +157,7 @@ def _short(value: object) -> str:
 
 
 def _top(values: Iterable[str]) -> dict[str, Any]:
-    """How many different values, and the most frequent ones with their counts."""
+    """Number of distinct values, and the most frequent ones with their counts."""
     counts = Counter(values)
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return {"different": len(counts), "most_frequent": dict(ordered[:_TOP])}

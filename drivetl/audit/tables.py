@@ -1,6 +1,6 @@
-"""A COCO json as columns, read tolerantly: what is broken becomes a gap in a column, never an exception.
+"""A COCO JSON as columns. Invalid values become missing values (NaN, -1, empty), never an exception.
 
-The audit's checks work on these columns, so a million boxes are looked at in seconds.
+The checks work on these columns, so a million boxes are checked in seconds.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 T = TypeVar("T")
-_WHOLE, _NUMBER, _TEXT = frozenset({int}), frozenset({int, float}), frozenset({str})
+_INTEGER, _NUMBER, _TEXT = frozenset({int}), frozenset({int, float}), frozenset({str})
 
 
 @dataclass
 class Tables:
-    """The three lists of a COCO json as columns; row r of a column belongs to record r of the list."""
+    """The three lists of a COCO JSON as columns; row r of a column is record r of the list."""
 
     path: Path
     images_root: Path
     info: dict[str, Any]
-    """What stands under `info.drivetl`."""
+    """The content of `info.drivetl`."""
     missing_lists: list[str]
-    """Those of images, annotations, categories that are absent or no list."""
+    """Which of images, annotations, categories are absent or not a list."""
     strict: bool
-    """False: the file holds NaN or Infinity, which Python's json writes though no JSON has them."""
+    """False: the file contains NaN or Infinity, which Python's json writes although JSON does not allow it."""
 
     image_records: list[Any]
     image_ids: list[Any]
     file_names: list[str]
-    """Empty where the record has no usable one."""
+    """Empty if the record has no valid name."""
     sizes_wh: Floats
-    """(I, 2) width and height in px; NaN where unusable."""
+    """(I, 2) width and height in px; NaN if invalid."""
     sequences: list[str]
     frame_indices: list[int | None]
     image_attributes: list[dict[str, Any]]
@@ -52,19 +52,19 @@ class Tables:
     annotation_records: list[Any]
     annotation_ids: list[Any]
     image_rows: Ints
-    """(A,) the row of each annotation's image; -1 where there is none."""
+    """(A,) row of each annotation's image; -1 if there is none."""
     category_ids: Ints
-    """(A,); -1 where the record has no usable one."""
+    """(A,); -1 if the record has no valid one."""
     boxes_xywh: Floats
-    """(A, 4) px as they stand in the file; NaN where unusable."""
+    """(A, 4) px as written in the file; NaN if invalid."""
     areas: Floats
-    """(A,) px^2; NaN where not given."""
+    """(A,) px^2; NaN if missing."""
     crowd: Bools
-    """(A,) ignore regions."""
+    """(A,) True for ignore regions."""
 
     category_records: list[Any]
     names: dict[int, str] = field(default_factory=dict)
-    """Category id -> name, of the usable records."""
+    """Category id -> name, valid records only."""
 
     @cached_property
     def boxes_xyxy(self) -> Floats:
@@ -73,31 +73,31 @@ class Tables:
 
     @cached_property
     def image_wh(self) -> Floats:
-        """(A, 2) size of each annotation's image; NaN where unknown."""
+        """(A, 2) width and height of each annotation's image, px; NaN if unknown."""
         sizes = np.concatenate([self.sizes_wh, np.full((1, 2), np.nan)])
         return np.asarray(sizes[self.image_rows])
 
     @cached_property
-    def _sound(self) -> Bools:
+    def _valid(self) -> Bools:
         with np.errstate(invalid="ignore"):
             sized = (self.boxes_xywh[:, 2:] > 0).all(axis=1) & np.isfinite(self.boxes_xywh).all(axis=1)
         return np.asarray(sized & np.isfinite(self.image_wh).all(axis=1))
 
-    def sound(self) -> Bools:
-        """(A,) boxes that are finite, have a size, and lie in an image of known size: what statistics are made of."""
-        return self._sound.copy()
+    def valid(self) -> Bools:
+        """(A,) True for finite boxes of positive size that belong to an image of known size."""
+        return self._valid.copy()
 
     def objects(self) -> Bools:
-        """(A,) sound boxes that are no ignore regions."""
-        return self.sound() & ~self.crowd
+        """(A,) True for valid boxes that are not ignore regions."""
+        return self.valid() & ~self.crowd
 
     def name(self, category_id: int) -> str:
-        """The name of a category, or what to call one that has none."""
+        """The name of a category, or 'category N' if it has none."""
         return self.names.get(int(category_id), f"category {int(category_id)}")
 
 
 def load_tables(path: Path, images_root: Path | None = None) -> Tables:
-    """Read any JSON file as far as it goes. Raises DataError only when the file is missing or no JSON."""
+    """Read any JSON file as far as possible. Raises DataError only if the file is missing or is not JSON."""
     document, strict = _load(path)
     lists: dict[str, list[Any]] = {}
     missing = []
@@ -109,7 +109,7 @@ def load_tables(path: Path, images_root: Path | None = None) -> Tables:
     info = _dictionary(_dictionary(document.get("info")).get("drivetl")) if isinstance(document, dict) else {}
     root = images_root or path.parent / str(info.get("images_root", "."))
     images, annotations = lists["images"], lists["annotations"]
-    image_ids = _column(images, "id", _identity, None, _WHOLE)
+    image_ids = _column(images, "id", _identity, None, _INTEGER)
     return Tables(
         path=path,
         images_root=root,
@@ -121,15 +121,15 @@ def load_tables(path: Path, images_root: Path | None = None) -> Tables:
         file_names=_column(images, "file_name", _text, "", _TEXT),
         sizes_wh=_sizes(images),
         sequences=_column(images, "sequence", lambda value: str(value or ""), "", _TEXT),
-        frame_indices=_column(images, "frame_index", _whole_or_none, None),
+        frame_indices=_column(images, "frame_index", _integer_or_none, None),
         image_attributes=_column(images, "attributes", _dictionary, {}, frozenset({dict})),
         annotation_records=annotations,
-        annotation_ids=_column(annotations, "id", _identity, None, _WHOLE),
+        annotation_ids=_column(annotations, "id", _identity, None, _INTEGER),
         image_rows=_rows(image_ids, annotations),
         category_ids=_category_ids(annotations),
         boxes_xywh=_boxes(annotations),
         areas=np.array(_column(annotations, "area", _number, np.nan, _NUMBER), np.float64),
-        crowd=np.array(_column(annotations, "iscrowd", bool, False, _WHOLE), np.bool_),
+        crowd=np.array(_column(annotations, "iscrowd", bool, False, _INTEGER), np.bool_),
         category_records=lists["categories"],
         names=_names(lists["categories"]),
     )
@@ -150,31 +150,31 @@ def _load(path: Path) -> tuple[Any, bool]:
 
 
 def _column(
-    records: list[Any], key: str, convert: Callable[[Any], T], gap: T, plain: frozenset[type] = frozenset()
+    records: list[Any], key: str, convert: Callable[[Any], T], missing: T, plain: frozenset[type] = frozenset()
 ) -> list[T]:
-    """One value a record: converted, or the gap where the key is absent or its value cannot be converted.
+    """One value per record: converted, or `missing` if the key is absent or its value cannot be converted.
 
-    Values that all have one of the `plain` types are taken as they are, which is many times faster.
+    If all values have one of the `plain` types, they are used unconverted, which is many times faster.
     """
     if plain:
         try:
-            taken = [record[key] for record in records]
+            raw = [record[key] for record in records]
         except (KeyError, IndexError, TypeError):
             pass
         else:
-            if plain.issuperset(map(type, taken)):
-                return taken
+            if plain.issuperset(map(type, raw)):
+                return raw
     values = []
     for record in records:
         try:
             values.append(convert(record[key]))
         except (KeyError, IndexError, TypeError, ValueError, OverflowError):
-            values.append(gap)
+            values.append(missing)
     return values
 
 
 def _identity(value: Any) -> Any:
-    """The value itself when it can be a key; a list or an object cannot."""
+    """The value itself; TypeError if it cannot be a dictionary key."""
     hash(value)
     return value
 
@@ -187,15 +187,15 @@ def _dictionary(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _whole(value: Any) -> int:
-    """An integer of a size that arrays hold; ValueError for anything else."""
+def _integer(value: Any) -> int:
+    """An integer that fits int64; ValueError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 2**62:
         raise ValueError
     return value
 
 
-def _whole_or_none(value: Any) -> int | None:
-    return None if value is None else _whole(value)
+def _integer_or_none(value: Any) -> int | None:
+    return None if value is None else _integer(value)
 
 
 def _number(value: Any) -> float:
@@ -213,21 +213,21 @@ def _sizes(records: list[Any]) -> Floats:
 
 
 def _rows(image_ids: list[Any], annotations: list[Any]) -> Ints:
-    """The first image that has the id; True is no id, though Python takes it for 1."""
+    """(A,) row of the first image with the annotation's image_id; True is not an id, although True == 1 in Python."""
     rows: dict[Any, int] = {}
     for row, identifier in enumerate(image_ids):
         if identifier is not None and not isinstance(identifier, bool):
             rows.setdefault(identifier, row)
-    wanted = _column(annotations, "image_id", _identity, None, _WHOLE)
-    return np.array([rows.get(identifier, -1) for identifier in wanted], np.int64)
+    referenced = _column(annotations, "image_id", _identity, None, _INTEGER)
+    return np.array([rows.get(identifier, -1) for identifier in referenced], np.int64)
 
 
 def _category_ids(annotations: list[Any]) -> Ints:
-    """orjson reads whole numbers up to 2^64; whatever arrays cannot hold is a gap."""
+    """orjson reads integers up to 2^64; values beyond int64 become -1."""
     try:
-        return np.array(_column(annotations, "category_id", _whole, -1, _WHOLE), np.int64)
+        return np.array(_column(annotations, "category_id", _integer, -1, _INTEGER), np.int64)
     except OverflowError:
-        return np.array(_column(annotations, "category_id", _whole, -1), np.int64)
+        return np.array(_column(annotations, "category_id", _integer, -1), np.int64)
 
 
 def _boxes(annotations: list[Any]) -> Floats:
@@ -247,5 +247,5 @@ def _box(value: Any) -> tuple[float, float, float, float]:
 
 
 def _names(records: list[Any]) -> dict[int, str]:
-    ids, names = _column(records, "id", _whole, -1), _column(records, "name", _text, "")
+    ids, names = _column(records, "id", _integer, -1), _column(records, "name", _text, "")
     return {number: name for number, name in zip(ids, names, strict=True) if number >= 0 and name}

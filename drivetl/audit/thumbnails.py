@@ -1,6 +1,6 @@
-"""Pictures for the audit's page: the box that a finding is about, with what surrounds it, and a gallery.
+"""Images for the audit page: the boxes of findings with their surroundings, and a gallery.
 
-They are drawn from the columns of a json that may be broken, so whatever cannot be drawn is left out.
+The JSON may be invalid, so anything that cannot be drawn is left out.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from drivetl.errors import DataError
 from drivetl.files.images import Rgb, read_rgb
 from drivetl.files.paths import safe_relative
 
-_GUILTY: Colour = (255, 45, 85)
-_BESIDE: Colour = (235, 235, 235)
-_SHAPE = 16 / 9
+_MARKED: Colour = (255, 45, 85)
+_OTHERS: Colour = (235, 235, 235)
+_ASPECT = 16 / 9
 
 
 class Drawer:
-    """Draws images of one dataset; knows which annotations belong to which image."""
+    """Draws the images of one dataset with their annotations."""
 
     def __init__(self, tables: Tables):
         self.tables = tables
@@ -39,7 +39,7 @@ class Drawer:
         return self._order[first:last]
 
     def whole(self, image_row: int, width: int) -> Rgb | None:
-        """The image with everything on it, `width` px wide; None when it cannot be read."""
+        """(H, W, 3) image with all annotations, `width` px wide; None if it cannot be read."""
         image = self._read(image_row)
         if image is None:
             return None
@@ -57,7 +57,7 @@ class Drawer:
         )
 
     def example(self, example: Example, width: int) -> Rgb | None:
-        """A finding's example: the whole image, or the surroundings of its box with the box marked."""
+        """An example of a finding: the whole image, or a crop around its box with the box marked."""
         if example.annotation_row < 0:
             return self.whole(example.image_row, width) if example.image_row >= 0 else None
         box = self.tables.boxes_xyxy[example.annotation_row]
@@ -65,35 +65,35 @@ class Drawer:
         if image is None or not np.isfinite(box).all():
             return None
         x, y, w, h = _window(box, image.shape[1], image.shape[0])
-        part = np.ascontiguousarray(image[y : y + h, x : x + w])
+        crop = np.ascontiguousarray(image[y : y + h, x : x + w])
         rows = self.annotations_of(example.image_row)
         others = rows[(rows != example.annotation_row) & ~self.tables.crowd[rows]]
         regions = _one_per_region(self.tables, rows[self.tables.crowd[rows]])
         shift = np.array([x, y, x, y])
-        part = draw_objects(
-            part,
+        crop = draw_objects(
+            crop,
             self.tables.boxes_xyxy[others] - shift,
             [""] * len(others),
-            colours=[_BESIDE] * len(others),
+            colours=[_OTHERS] * len(others),
             ignore_boxes=self.tables.boxes_xyxy[regions] - shift,
             width=width,
             show_labels=False,
         )
         name = self.tables.name(self.tables.category_ids[example.annotation_row])
-        return draw_objects(part, [(box - shift) * width / w], [name], colours=[_GUILTY])
+        return draw_objects(crop, [(box - shift) * width / w], [name], colours=[_MARKED])
 
-    def gallery_rows(self, wanted: int, seed: int) -> list[int]:
-        """Images to look at: drawn at random, every class at least once where it can be, in dataset order."""
+    def gallery_rows(self, limit: int, seed: int) -> list[int]:
+        """Rows of random images in dataset order; every class is shown at least once where possible."""
         tables = self.tables
         generator = np.random.default_rng(seed)
         chosen: list[int] = []
         objects = np.flatnonzero(tables.objects())
         for number in sorted(tables.names):
             images = np.unique(tables.image_rows[objects[tables.category_ids[objects] == number]])
-            if len(images) and not np.isin(images, chosen).any() and len(chosen) < wanted:
+            if len(images) and not np.isin(images, chosen).any() and len(chosen) < limit:
                 chosen.append(int(generator.choice(images)))
         rest = np.setdiff1d(np.arange(len(tables.image_records)), chosen)
-        more = generator.permutation(rest)[: max(0, wanted - len(chosen))]
+        more = generator.permutation(rest)[: max(0, limit - len(chosen))]
         return sorted([*chosen, *(int(row) for row in more)])
 
     def _read(self, image_row: int) -> Rgb | None:
@@ -113,7 +113,7 @@ def _read(path: Path) -> Rgb:
 
 
 def _one_per_region(tables: Tables, rows: Ints) -> Ints:
-    """An ignore region stands in the json once per category; its picture needs it once."""
+    """An ignore region has one annotation per category in the JSON but is drawn only once."""
     boxes: dict[tuple[float, ...], list[int]] = defaultdict(list)
     for row in rows:
         boxes[tuple(tables.boxes_xywh[row])].append(int(row))
@@ -121,23 +121,23 @@ def _one_per_region(tables: Tables, rows: Ints) -> Ints:
 
 
 def _window(box: Ints, width: int, height: int) -> tuple[int, int, int, int]:
-    """(x, y, w, h) px of what to show around a box: about four times its size, at least a sixth of the image."""
+    """(x, y, w, h) px of the crop around a box: three times its width or more, at least a sixth of the image width."""
     centre = np.clip([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], 0, [width, height])
     sides = np.clip(np.abs([box[2] - box[0], box[3] - box[1]]), 1, [width, height])
-    w = max(sides[0] * 3, sides[1] * 2.2 * _SHAPE, width / 6, 96)
-    w = round(min(w, width, height * _SHAPE))
-    h = max(1, round(w / _SHAPE))
+    w = max(sides[0] * 3, sides[1] * 2.2 * _ASPECT, width / 6, 96)
+    w = round(min(w, width, height * _ASPECT))
+    h = max(1, round(w / _ASPECT))
     x = int(np.clip(centre[0] - w / 2, 0, width - w))
     y = int(np.clip(centre[1] - h / 2, 0, max(0, height - h)))
     return x, y, w, min(h, height)
 
 
-def pictures(drawer: Drawer, examples: list[Example], wanted: int, width: int) -> list[tuple[Example, Rgb]]:
-    """At most `wanted` examples that can be drawn, each with its picture."""
+def example_images(drawer: Drawer, examples: list[Example], limit: int, width: int) -> list[tuple[Example, Rgb]]:
+    """At most `limit` examples that can be drawn, each with its (H, W, 3) image."""
     drawable = [example for example in examples if example.image_row >= 0]
-    found = []
-    for place in spread(range(len(drawable)), wanted):
-        picture = drawer.example(drawable[place], width)
-        if picture is not None:
-            found.append((drawable[place], picture))
-    return found
+    drawn = []
+    for index in spread(range(len(drawable)), limit):
+        image = drawer.example(drawable[index], width)
+        if image is not None:
+            drawn.append((drawable[index], image))
+    return drawn

@@ -1,1 +1,1 @@
-"""Trained detectors for other runtimes."""
+"""Export of trained detectors to other runtimes."""

@@ -1,8 +1,8 @@
-"""A detector as one ONNX file that takes bytes and gives boxes, checked against the model it came from.
+"""Export of a detector to one ONNX file, verified against the PyTorch model.
 
 Input `image`: (3, H, W) uint8 RGB of one fixed size; scaling to 0..1, normalisation and the network's resize are in
-the graph. Outputs: `boxes` (N, 4) float32 xyxy px of the image as given, `labels` (N,) int64 1..K, `scores` (N,)
-float32, best first, and for a Mask R-CNN `masks` (N, 1, H, W) float32 0..1. N differs from image to image.
+the graph. Outputs: `boxes` (N, 4) float32 xyxy px of the input image, `labels` (N,) int64 1..K, `scores` (N,)
+float32 in descending order, and for a Mask R-CNN `masks` (N, 1, H, W) float32 0..1. N varies per image.
 """
 
 from __future__ import annotations
@@ -31,55 +31,57 @@ from drivetl.models.detector import Detector
 OPSET = 17
 BOX_TOLERANCE_PX = 0.05
 SCORE_TOLERANCE = 1e-3
-"""Of scores and mask probabilities: what other summation orders may cost, and far less than a wrong graph would."""
+"""For scores and mask probabilities: allows for a different summation order; a wrong graph differs far more."""
 MAX_SIDE = 8192
 
 
 class BytesToDetections(nn.Module):
-    """(3, H, W) uint8 -> (boxes, labels, scores[, masks]) of one image, as a tuple, which is what ONNX knows."""
+    """(3, H, W) uint8 -> (boxes, labels, scores[, masks]) of one image. ONNX needs a tuple, not a dict."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        found: dict[str, Tensor] = self.model([image.float() / 255.0])[0]
-        return tuple(found[name] for name in ("boxes", "labels", "scores", "masks") if name in found)
+        outputs: dict[str, Tensor] = self.model([image.float() / 255.0])[0]
+        return tuple(outputs[name] for name in ("boxes", "labels", "scores", "masks") if name in outputs)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How far ONNX Runtime is from the model, over the images compared."""
+    """Largest differences between ONNX Runtime and the PyTorch model over the compared images."""
 
     images: int
     detections: int
     box_px: float
-    """Largest difference of a coordinate, px."""
+    """Largest difference of a box coordinate, px."""
     score: float
-    """Largest difference of a score or a mask's probability."""
+    """Largest difference of a score or mask probability."""
 
 
 def export(detector: Detector, path: Path, height: int, width: int, images: Sequence[Rgb] = ()) -> Check:
-    """Write `path` after ONNX Runtime agreed with the model on noise, on soft shapes and on `images` ((H, W, 3) uint8
-    RGB).
+    """Export the detector to `path` for inputs of height x width px.
 
-    Raises ConfigError when the onnx extra is missing, a size is unusable or the file exists, DrivetlError when the
-    outputs differ; nothing is written then.
+    Before writing, ONNX Runtime is compared with the model on noise, on smooth shapes and on `images`, each (H, W, 3)
+    uint8 RGB. Raises ConfigError if the onnx extra is missing, the size is out of range or the file exists, and
+    DrivetlError if the outputs differ; nothing is written in these cases.
     """
     if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"export needs {' and '.join(missing)}", remedy="pip install 'drivetl[onnx]'")
     if path.exists():
-        raise ConfigError("exists already and is never overwritten", remedy="name another file with --out", file=path)
+        raise ConfigError("already exists and is never overwritten", remedy="choose another file with --out", file=path)
     if not (32 <= height <= MAX_SIDE and 32 <= width <= MAX_SIDE):
-        raise ConfigError(f"input of {width} x {height} px", remedy=f"--height and --width go from 32 to {MAX_SIDE}")
+        raise ConfigError(
+            f"invalid input size {width} x {height} px", remedy=f"--height and --width range from 32 to {MAX_SIDE}"
+        )
     model = BytesToDetections(detector.model.cpu().float()).eval()
-    samples = [_noise(height, width), _blobs(height, width), *(_to_chw(image) for image in images)]
+    samples = [_noise(height, width), _smooth_shapes(height, width), *(_to_chw(image) for image in images)]
     graph = _with_metadata(_trace(model, samples[0], names := _outputs(model, samples[0])), detector, names)
     check = _compare(model, graph, samples)
     if check.box_px > BOX_TOLERANCE_PX or check.score > SCORE_TOLERANCE:
         raise DrivetlError(
             f"ONNX Runtime differs from the model by {check.box_px:.3g} px and {check.score:.3g} in score",
-            remedy="nothing was written; report it with the versions of torch, onnx and onnxruntime",
+            remedy="nothing was written; please report this with the versions of torch, onnx and onnxruntime",
         )
     write_atomically(path, graph)
     return check
@@ -91,10 +93,10 @@ def _outputs(model: nn.Module, sample: Tensor) -> list[str]:
 
 
 def _trace(model: nn.Module, sample: Tensor, names: list[str]) -> bytes:
-    """The graph by torch's TorchScript exporter: the torch.export one stops at torchvision's NMS, whose loop depends
-    on data (torch 2.15, torchvision 0.29)."""
+    """The serialised ONNX graph, by the TorchScript exporter: the torch.export one fails on the data-dependent loop of
+    torchvision's NMS (torch 2.15, torchvision 0.29)."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing freezes the image size: that is what is wanted here
+        warnings.simplefilter("ignore")  # tracing warns that it fixes the image size, which is intended
         torch.onnx.export(
             model,
             (sample,),
@@ -109,12 +111,12 @@ def _trace(model: nn.Module, sample: Tensor, names: list[str]) -> bytes:
 
 
 def _with_metadata(graph: bytes, detector: Detector, names: list[str]) -> bytes:
-    """The graph with what its numbers mean, readable by `session.get_modelmeta().custom_metadata_map`."""
+    """The graph with metadata (classes, inputs, outputs), read by `session.get_modelmeta().custom_metadata_map`."""
     import onnx
 
     transform: Any = detector.model.transform
     model = onnx.load_model_from_string(graph)
-    facts = {
+    metadata = {
         "classes": json.dumps(["__background__", *detector.categories]),
         "input": "image: (3, H, W) uint8 RGB; scaling, normalisation and resize are in the graph",
         "outputs": f"{', '.join(names)}; boxes are xyxy px of the input image, labels index classes",
@@ -123,7 +125,7 @@ def _with_metadata(graph: bytes, detector: Detector, names: list[str]) -> bytes:
         "weights_hash": detector.weights_hash,
         "drivetl": __version__,
     }
-    onnx.helper.set_model_props(model, facts)
+    onnx.helper.set_model_props(model, metadata)
     model.producer_name, model.producer_version = "drivetl", __version__
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
@@ -134,50 +136,51 @@ def _compare(model: nn.Module, graph: bytes, samples: list[Tensor]) -> Check:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns of every shape that differs from the traced image's
+    options.log_severity_level = 3  # errors only: it warns of every shape that differs from the traced one
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     boxes_px, scores, detections = 0.0, 0.0, 0
     for sample in samples:
-        ours = [item.numpy() for item in model(sample)]
-        theirs = session.run(None, {"image": sample.numpy()})
-        order = _partners(ours, theirs)
+        expected = [item.numpy() for item in model(sample)]
+        actual = session.run(None, {"image": sample.numpy()})
+        order = _matching_order(expected, actual)
         if order is None:
             raise DrivetlError(
-                f"ONNX Runtime finds {len(theirs[0])} detections, the model {len(ours[0])}, or others",
-                remedy="nothing was written; report it with the versions of torch, onnx and onnxruntime",
+                f"ONNX Runtime gives {len(actual[0])} detections that do not match the model's {len(expected[0])}",
+                remedy="nothing was written; please report this with the versions of torch, onnx and onnxruntime",
             )
-        theirs = [item[order] for item in theirs]
+        actual = [item[order] for item in actual]
         detections += len(order)
-        boxes_px = max(boxes_px, _distance(ours[0], theirs[0]))
-        scores = max(scores, *(_distance(a, b) for a, b in zip(ours[2:], theirs[2:], strict=True)))
+        boxes_px = max(boxes_px, _largest_difference(expected[0], actual[0]))
+        scores = max(scores, *(_largest_difference(a, b) for a, b in zip(expected[2:], actual[2:], strict=True)))
     return Check(len(samples), detections, boxes_px, scores)
 
 
-def _partners(ours: list[Any], theirs: list[Any]) -> npt.NDArray[np.int64] | None:
-    """For each of our detections the index of theirs of that class nearest to it; None unless it is one to one.
+def _matching_order(expected: list[Any], actual: list[Any]) -> npt.NDArray[np.int64] | None:
+    """(N,) for each expected detection the index of the nearest actual one of its class; None unless one-to-one.
 
-    Detections of equal score may come in another order.
+    Detections with equal scores may be in a different order.
     """
-    if ours[0].shape != theirs[0].shape or not len(ours[0]):
-        return np.zeros(0, np.int64) if ours[0].shape == theirs[0].shape else None
-    apart = np.abs(ours[0][:, None] - theirs[0][None]).max(axis=2)
-    apart[ours[1][:, None] != theirs[1][None]] = np.inf
-    order = apart.argmin(axis=1).astype(np.int64)
-    one_to_one = len(set(order.tolist())) == len(order) and bool(np.isfinite(apart.min(axis=1)).all())
+    if expected[0].shape != actual[0].shape or not len(expected[0]):
+        return np.zeros(0, np.int64) if expected[0].shape == actual[0].shape else None
+    distance = np.abs(expected[0][:, None] - actual[0][None]).max(axis=2)
+    distance[expected[1][:, None] != actual[1][None]] = np.inf
+    order = distance.argmin(axis=1).astype(np.int64)
+    one_to_one = len(set(order.tolist())) == len(order) and bool(np.isfinite(distance.min(axis=1)).all())
     return order if one_to_one else None
 
 
-def _distance(a: Any, b: Any) -> float:
+def _largest_difference(a: Any, b: Any) -> float:
     return float(np.abs(a.astype(np.float64) - b).max()) if a.size else 0.0
 
 
 def _noise(height: int, width: int) -> Tensor:
+    """(3, height, width) uint8."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
 
 
-def _blobs(height: int, width: int) -> Tensor:
-    """Soft random shapes: large things to find, and no two places alike (equal scores have no order to compare)."""
+def _smooth_shapes(height: int, width: int) -> Tensor:
+    """Smooth random shapes with some noise: large objects to detect, and few equal scores that leave the order open."""
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand((1, 3, 6, 10), generator=generator) * 255
     smooth = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)[0]

@@ -1,4 +1,4 @@
-"""Objects too low to be sure of are ignore regions: neither object nor background."""
+"""Objects below the taxonomy's min_height_px become ignore regions."""
 
 from collections import Counter
 from pathlib import Path
@@ -21,7 +21,7 @@ def convert(**extra):
     return taxonomy, dataset.images[0], account
 
 
-def test_lower_objects_hide_only_their_own_class_and_are_counted():
+def test_small_objects_are_ignored_for_their_class_only_and_are_counted():
     taxonomy, image, account = convert(min_height_px=10)
     assert [item.bbox_xywh[3] for item in image.annotations] == [10.0, 30.0]
     assert [(region.bbox_xywh[3], region.category_ids) for region in image.ignore_regions] == [(9.0, (1,))]
@@ -29,13 +29,13 @@ def test_lower_objects_hide_only_their_own_class_and_are_counted():
     assert parse_taxonomy(taxonomy.as_dict()) == taxonomy
 
 
-def test_without_a_limit_nothing_changes_and_the_hash_stays():
+def test_without_a_limit_the_taxonomy_and_its_hash_are_unchanged():
     taxonomy, image, _ = convert()
     assert len(image.annotations) == 3 and "min_height_px" not in taxonomy.as_dict()
     assert taxonomy.digest == parse_taxonomy({"name": "t", "classes": CLASSES, "min_height_px": 0}).digest
 
 
 @pytest.mark.parametrize("value", [-1, "tall", float("nan"), True, None])
-def test_a_limit_that_is_no_height_is_refused(value):
+def test_an_invalid_limit_is_refused(value):
     with pytest.raises(DataError, match="min_height_px"):
         convert(min_height_px=value)

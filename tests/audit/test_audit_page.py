@@ -1,4 +1,4 @@
-"""The audit's command, its json and its page: whole, self-contained, legible on a phone."""
+"""The audit command, its JSON and its page: complete, self-contained, readable on a phone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from audit_makers import ERRORS, clean, new_class, write_pictures
+from audit_makers import ERRORS, clean, new_class, write_images
 
 from drivetl.audit.page import html_page
 from drivetl.audit.run import audit
@@ -21,10 +21,10 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset with its pictures and a fault of several kinds."""
-    root = write_pictures(tmp_path_factory.mktemp("page"))
+    """A dataset with its images and several kinds of faults."""
+    root = write_images(tmp_path_factory.mktemp("page"))
     document = clean()
-    for name in ("negative", "twice", "corners, one", "stray image"):
+    for name in ("negative", "duplicate", "corners, one", "unknown image"):
         ERRORS[name][0](document)
     new_class("<b>tram & co</b>")(document)
     document["images"][3]["attributes"]["scene"] = "<script>alert(1)</script>"
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Tags(HTMLParser):
-    """Tags, and what they load."""
+    """All tags, and the URLs they refer to."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -47,11 +47,11 @@ class Tags(HTMLParser):
         self.loaded += [value or "" for key, value in attrs if key in ("src", "href", "srcset")]
 
 
-def test_the_page_holds_everything_itself_and_escapes_what_the_data_says(folder: Path) -> None:
+def test_the_page_is_self_contained_and_escapes_text_from_the_data(folder: Path) -> None:
     text = html_page(audit(folder / "planted.json"))
     page = Tags(text)
     assert "script" not in page.tags
-    assert "b" in page.tags  # of the page's own facts
+    assert "b" in page.tags  # from the template
     assert "<b>tram" not in text
     assert "&lt;script&gt;" in text
     assert all(value.startswith(("data:", "#")) for value in page.loaded)
@@ -62,22 +62,22 @@ def test_the_page_holds_everything_itself_and_escapes_what_the_data_says(folder:
         assert code in text
 
 
-def test_the_page_is_the_same_twice(folder: Path) -> None:
+def test_the_page_is_deterministic(folder: Path) -> None:
     result = audit(folder / "planted.json")
     assert html_page(result) == html_page(audit(folder / "planted.json"))
 
 
 @pytest.mark.parametrize("document", [{}, [], {"images": [], "annotations": [], "categories": []}])
-def test_a_page_of_nothing_is_a_page(document: object, tmp_path: Path) -> None:
-    (tmp_path / "nothing.json").write_text(json.dumps(document))
-    assert "</html>" in html_page(audit(tmp_path / "nothing.json"))
+def test_an_empty_dataset_has_a_page(document: object, tmp_path: Path) -> None:
+    (tmp_path / "empty.json").write_text(json.dumps(document))
+    assert "</html>" in html_page(audit(tmp_path / "empty.json"))
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_every_fault_has_its_page(name: str, folder: Path) -> None:
+def test_every_fault_is_on_its_page(name: str, folder: Path) -> None:
     document = clean()
     ERRORS[name][0](document)
-    path = folder / "one.json"
+    path = folder / "faulty.json"
     path.write_text(json.dumps(document))
     assert ERRORS[name][1] in html_page(audit(path, quick=True))
 
@@ -96,14 +96,14 @@ def test_the_command_writes_json_and_page_and_never_overwrites(
     assert codes["box-repeated"]["examples"][0]["image"] == "drive/001.png"
     severities = [finding["severity"] for finding in document["findings"]]
     assert severities == sorted(severities, key=["error", "warning", "note"].index)
-    assert "labelled twice" in re.sub(r"[\s│]+", " ", printed)
+    assert "Duplicate boxes" in re.sub(r"[\s│]+", " ", printed)
     before = (out / "audit.json").read_bytes()
     assert main(["audit", str(folder / "planted.json"), "--out", str(out)]) == 2
     assert "--out" in capsys.readouterr().err
     assert (out / "audit.json").read_bytes() == before
 
 
-def test_without_out_each_audit_has_a_folder_of_its_own(folder: Path, tmp_path: Path) -> None:
+def test_without_out_each_audit_has_its_own_folder(folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.json"
     shutil.copy(folder / "clean.json", data)
     for name in ("data_audit", "data_audit_2"):
@@ -113,14 +113,14 @@ def test_without_out_each_audit_has_a_folder_of_its_own(folder: Path, tmp_path: 
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_a_missing_json_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_json_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", str(tmp_path / "absent.json")]) == 2
     assert "absent.json" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("sizes", [("0", "1333"), ("800", "600"), ("nan", "1333")])
-def test_an_impossible_resize_is_refused(
+def test_an_invalid_resize_is_refused(
     sizes: tuple[str, str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["--min-size", sizes[0], "--max-size", sizes[1], "--out", str(tmp_path / "out")]
@@ -129,24 +129,24 @@ def test_an_impossible_resize_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_the_page_without_sideways_scrolling(width: int, folder: Path, tmp_path: Path) -> None:
-    """The page measures itself in a frame of the wanted width: headless windows are never narrower than 500 px."""
+def test_the_page_fits_the_browser_width(width: int, folder: Path, tmp_path: Path) -> None:
+    """The page is measured in an iframe of the given width: headless windows are never narrower than 500 px."""
     assert CHROMIUM is not None
     (tmp_path / "audit.html").write_text(html_page(audit(folder / "planted.json")), "utf-8")
     (tmp_path / "frame.html").write_text(
         f'<iframe id="f" src="audit.html" style="width:{width}px;height:2000px;border:0"></iframe><p'
-        " id=\"said\"></p><script>addEventListener('load', () => { const d ="
+        " id=\"report\"></p><script>addEventListener('load', () => { const d ="
         " document.getElementById('f').contentDocument;const broken = [...d.images].filter(i => i.complete &&"
-        " !i.naturalWidth).length;document.getElementById('said').textContent =`width"
+        " !i.naturalWidth).length;document.getElementById('report').textContent =`width"
         " ${d.documentElement.scrollWidth} charts ${d.querySelectorAll('svg').length} broken ${broken}`;"
         " })</script>"
     )
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"]
-    shown = subprocess.run([*command, (tmp_path / "frame.html").as_uri()], capture_output=True, timeout=120)
-    said = re.search(r"width (\d+) charts (\d+) broken (\d+)", shown.stdout.decode())
-    assert said, shown.stderr.decode()[-2000:]
-    assert int(said[1]) <= width
-    assert (int(said[2]), int(said[3])) == (4, 0)
+    dump = subprocess.run([*command, (tmp_path / "frame.html").as_uri()], capture_output=True, timeout=120)
+    report = re.search(r"width (\d+) charts (\d+) broken (\d+)", dump.stdout.decode())
+    assert report, dump.stderr.decode()[-2000:]
+    assert int(report[1]) <= width
+    assert (int(report[2]), int(report[3])) == (4, 0)

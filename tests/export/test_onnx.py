@@ -1,4 +1,4 @@
-"""An exported file is the model: same boxes, classes and scores, with its meaning inside."""
+"""The exported file gives the model's boxes, classes and scores, and has metadata."""
 
 import json
 
@@ -30,33 +30,33 @@ def run_session(path, image):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """(run, file) made by the command."""
+    """(run, file) written by the command."""
     folder = tmp_path_factory.mktemp("export")
     run, out = tiny_run(folder / "run"), folder / "model.onnx"
     assert main(["export", "--run", str(run), "--out", str(out), "--height", "90", "--width", "160"]) == 0
     return run, out
 
 
-def test_file_finds_what_the_model_finds_on_an_image_it_never_saw(exported):
+def test_exported_file_matches_the_model_on_a_new_image(exported):
     run, out = exported
     image = np.random.default_rng(7).integers(0, 255, (3, 90, 160), dtype=np.uint8)
     detector = load_detector(run, device="cpu", precision="fp32")
-    ours = detector.infer([torch.from_numpy(image)])[0]
+    expected = detector.infer([torch.from_numpy(image)])[0]
     boxes, labels, scores = run_session(out, image)
-    assert len(ours.boxes) > 0
-    np.testing.assert_allclose(boxes, ours.boxes, atol=0.01)
-    np.testing.assert_array_equal(labels, ours.labels)
-    np.testing.assert_allclose(scores, ours.scores, atol=1e-5)
+    assert len(expected.boxes) > 0
+    np.testing.assert_allclose(boxes, expected.boxes, atol=0.01)
+    np.testing.assert_array_equal(labels, expected.labels)
+    np.testing.assert_allclose(scores, expected.scores, atol=1e-5)
 
 
-def test_file_says_what_its_numbers_mean(exported):
+def test_metadata_describes_inputs_and_outputs(exported):
     run, out = exported
     detector = load_detector(run, device="cpu", precision="fp32")
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
-    facts = session.get_modelmeta().custom_metadata_map
-    assert json.loads(facts["classes"]) == ["__background__", "car", "person"]
-    assert json.loads(facts["resize"]) == {"min_size": 96, "max_size": 192}
-    assert facts["weights_hash"] == detector.weights_hash
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["classes"]) == ["__background__", "car", "person"]
+    assert json.loads(metadata["resize"]) == {"min_size": 96, "max_size": 192}
+    assert metadata["weights_hash"] == detector.weights_hash
     assert session.get_inputs()[0].type == "tensor(uint8)"
 
 
@@ -77,15 +77,15 @@ def test_masks_are_exported(tmp_path):
 
 def test_a_graph_that_differs_is_not_written(tmp_path, monkeypatch):
     detector = load_detector(tiny_run(tmp_path / "run"), device="cpu", precision="fp32")
-    monkeypatch.setattr(export_onnx, "_distance", lambda a, b: 1.0)
+    monkeypatch.setattr(export_onnx, "_largest_difference", lambda a, b: 1.0)
     with pytest.raises(export_onnx.DrivetlError, match="differs from the model by 1 px"):
         export_onnx.export(detector, tmp_path / "model.onnx", 64, 96)
     assert not (tmp_path / "model.onnx").exists()
 
 
-def test_existing_file_and_unusable_size_are_refused(tmp_path):
+def test_existing_file_and_invalid_size_are_refused(tmp_path):
     detector = load_detector(tiny_run(tmp_path / "run"), device="cpu", precision="fp32")
-    with pytest.raises(ConfigError, match="--height and --width go from 32"):
+    with pytest.raises(ConfigError, match="--height and --width range from 32"):
         export_onnx.export(detector, tmp_path / "model.onnx", 8, 96)
     (tmp_path / "model.onnx").write_bytes(b"mine")
     with pytest.raises(ConfigError, match="never overwritten"):
@@ -93,6 +93,6 @@ def test_existing_file_and_unusable_size_are_refused(tmp_path):
     assert (tmp_path / "model.onnx").read_bytes() == b"mine"
 
 
-def test_run_that_is_none_is_the_users_mistake(tmp_path, capsys):
+def test_missing_run_is_a_user_error(tmp_path, capsys):
     assert main(["export", "--run", str(tmp_path / "no"), "--out", str(tmp_path / "m.onnx")]) == 2
     assert "no such folder" in capsys.readouterr().err
