@@ -1,154 +1,175 @@
-"""The typed document behind a fine-tuning YAML. Plain types; a cross-check names the key to change.
+"""The typed document behind a fine-tuning YAML.
 
 config = load_config(Path("configs/finetune/city.yaml"), ["--optim.epochs", "12"])
 
-Several files may be given: a later one wins, key by key, and flags win over files.
+Several files may be given: a later one wins, key by key, and flags win over files. A key is written once, in its field:
+type, bounds, default, help, and OR_AUTO where `optim.recipe: auto` may choose the value. YAML, flags, errors,
+`describe()` and configs/schema.json follow from the field.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import jsonargparse
 import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass as typed_dataclass
 
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, nearest
+from drivetl.files.typed import AUTO, OrAuto, bounds, first_problem, may_be_auto, type_name
+from drivetl.files.yaml_reader import Document, KeyPath, read_scalar, read_yaml
 
-AUTO = -1
-"""Stands in a loaded config for a number that `optim.recipe: auto` will choose; written as `auto`."""
-BY_RECIPE = (
-    "optim.epochs",
-    "optim.lr",
-    "optim.layer_decay",
-    "optim.heads_only_epochs",
-    "optim.frozen_stages",
-    "optim.l2sp",
-    "optim.ema",
-    "optim.source_share",
-    "eval.every",
-)
-"""What the recipe chooses where it was not written."""
+OR_AUTO = OrAuto()
+"""In a field's type: `optim.recipe: auto` may choose the value, so that `auto` may be written."""
+SPEED_ONLY = "speed only"
+"""In a field's type: the value changes the speed, not the weights; a resumed run may set it anew."""
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+ImageSide = Annotated[int, Field(ge=32, le=8192)]
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-@dataclass
-class DataConfig:
-    """What to learn from and what to be judged on."""
+class _KeyError(ConfigError):
+    """A ConfigError about the value of one key."""
+
+    def __init__(self, reason: str, *, key: str, remedy: str) -> None:
+        super().__init__(reason, remedy=remedy)
+        self.key = key
+
+
+class _Checked:
+    """A section whose mistakes are a ConfigError naming the key, also where a copy is made with other values."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _named(cls, values: Any, validate: Callable[[Any], Any]) -> Any:
+        try:
+            return validate(values)
+        except ValidationError as error:
+            section = next((f"{name}." for name, kind in _sections().items() if kind is cls), "")
+            problem = first_problem(cls, error, section)
+        key = section + ".".join(map(str, problem.path))
+        raise _KeyError(problem.reason, key=key, remedy=problem.remedy)
+
+
+@typed_dataclass(frozen=True, config=_STRICT)
+class DataConfig(_Checked):
+    """What to train on and what to evaluate on."""
 
     train: str = ""
-    """COCO dataset json to learn from."""
+    """COCO dataset json to train on."""
     val: str = ""
-    """COCO dataset json to be judged on; drives must not overlap with train."""
+    """COCO dataset json to evaluate on; drives must not overlap with train."""
     augment: str = "photometric"
     """A preset of configs/weather (none, photometric, weather, severe) or a path to a YAML of that form."""
-    train_images: int = 0
-    """Learn from this many images only, spread over the drives; 0: all."""
-    workers: int = -1
+    train_images: CountOrNone = 0
+    """Train on this many images only, spread over the drives; 0: all."""
+    workers: Annotated[int, Field(ge=-1), SPEED_ONLY] = -1
     """Loader processes; -1: as the machine allows."""
-    cache_gb: float = 2.0
+    cache_gb: Annotated[NotNegative, SPEED_ONLY] = 2.0
     """Keep decoded images in memory when the whole training set fits into this many GB."""
 
 
-@dataclass
-class ModelConfig:
+@typed_dataclass(frozen=True, config=_STRICT)
+class ModelConfig(_Checked):
     """Which detector, from where, at which image scale."""
 
     arch: str = "fasterrcnn_resnet50_fpn_v2"
     """One of drivetl.models.build.ARCHITECTURES."""
     start: str = "coco"
     """coco | imagenet | none | a weights file (.safetensors, .pth) | a run directory."""
-    min_size: int = 800
+    min_size: ImageSide = 800
     """Shorter image side after the resize, px, unless max_size binds."""
-    max_size: int = 1333
+    max_size: ImageSide = 1333
     """Longest image side after the resize, px."""
     anchors: Literal["fit", "keep"] = "fit"
     """fit: refit to the training boxes, kept only when better on held-out boxes; keep: the architecture's own."""
     norm: Literal["auto", "frozen", "train"] = "auto"
     """BatchNorm statistics; auto: frozen when starting from weights, trained from scratch."""
-    proposals_train: int = 1000
+    proposals_train: Count = 1000
     """RPN proposals kept after NMS while training."""
-    proposals_test: int = 1000
+    proposals_test: Count = 1000
     """RPN proposals kept after NMS at inference."""
-    rois_per_image: int = 512
+    rois_per_image: Count = 512
     """RoIs sampled per image for the box head's loss."""
-    detections_per_image: int = 100
+    detections_per_image: Count = 100
     """Detections kept per image at inference."""
-    score_threshold: float = 0.05
+    score_threshold: Share = 0.05
     """Detections below are never returned."""
 
 
-@dataclass
-class OptimConfig:
+@typed_dataclass(frozen=True, config=_STRICT)
+class OptimConfig(_Checked):
     """How to learn."""
 
     recipe: Literal["as_written", "auto"] = "as_written"
-    """auto: what is not written here (epochs, lr, layer_decay, heads_only_epochs, frozen_stages, l2sp, ema,
-    source_share and eval.every) follows from the number of labelled images and the start; see
+    """auto: keys that may be `auto` and are not written follow from the number of labelled images and the start; see
     drivetl.training.recipe."""
-    epochs: int = 12
+    epochs: Annotated[Count, OR_AUTO] = 12
     """Passes over the training images."""
-    lr: float = 0.0002
+    lr: Annotated[float, Field(gt=0, le=10), OR_AUTO] = 0.0002
     """Peak learning rate of the heads."""
-    batch_size: int = 4
+    batch_size: Count = 4
     """Images per step and device."""
     name: Literal["adamw", "sgd"] = "adamw"
     """The optimizer."""
-    weight_decay: float = 0.0001
+    weight_decay: NotNegative = 0.0001
     """Decoupled for AdamW; not applied to biases and normalisation."""
-    momentum: float = 0.9
+    momentum: Share = 0.9
     """SGD only."""
-    warmup_fraction: float = 0.05
+    warmup_fraction: Share = 0.05
     """Share of all steps in which the rate rises linearly to its peak; cosine to 1 % of it after that."""
-    clip_norm: float = 10.0
+    clip_norm: NotNegative = 10.0
     """Gradient norm above which gradients are scaled down; 0: never."""
-    layer_decay: float = 1.0
+    layer_decay: Annotated[float, Field(gt=0, le=1), OR_AUTO] = 1.0
     """Learning rate factor per backbone stage from the top down; 1: the same everywhere."""
-    heads_only_epochs: int = 0
-    """Train neck and heads alone for so many epochs, then unfreeze."""
-    unfreeze_every: int = 0
-    """After heads_only_epochs, unfreeze one backbone stage from the top every so many epochs; 0: all at once."""
-    frozen_stages: int = 0
+    heads_only_epochs: Annotated[CountOrNone, OR_AUTO] = 0
+    """Train neck and heads alone for this many epochs, then unfreeze."""
+    unfreeze_every: CountOrNone = 0
+    """After heads_only_epochs, unfreeze one backbone stage from the top per this many epochs; 0: all at once."""
+    frozen_stages: Annotated[CountOrNone, OR_AUTO] = 0
     """Lowest backbone stages that never train."""
-    l2sp: float = 0.0
+    l2sp: Annotated[NotNegative, OR_AUTO] = 0.0
     """Pull towards the starting weights (Li et al. 2018): loss + l2sp / 2 * ||w - w0||^2."""
-    ema: float = 0.0
+    ema: Annotated[Share, OR_AUTO] = 0.0
     """Decay of the averaged weights that are evaluated and saved; 0: none."""
-    source_share: float = 0.0
+    source_share: Annotated[Share, OR_AUTO] = 0.0
     """Share of the starting weights in those that are evaluated and saved (WiSE-FT, Wortsman et al. 2022); more in the
     rows of classes with few labelled objects, see drivetl.training.ema; 0: none."""
 
 
-@dataclass
-class EvalConfig:
+@typed_dataclass(frozen=True, config=_STRICT)
+class EvalConfig(_Checked):
     """When to look at the validation set."""
 
-    every: int = 1
+    every: Annotated[Count, OR_AUTO] = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
-    batch_size: int = 4
+    batch_size: Annotated[Count, SPEED_ONLY] = 4
     """Images per forward pass."""
 
 
-@dataclass
-class RuntimeConfig:
+@typed_dataclass(frozen=True, config=_STRICT)
+class RuntimeConfig(_Checked):
     """Where and how exactly to compute."""
 
     device: str = "auto"
     """auto | cpu | cuda | cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 autocast where the device gains by it; the choice is printed with its reason."""
+    """auto: bf16 autocast where the device is faster with it; the choice is printed with its reason."""
     channels_last: Literal["auto", "on", "off"] = "auto"
     """Memory layout of convolutions; auto: with bf16, and for depthwise backbones on a CPU."""
     compile: bool = False
-    """torch.compile the backbone; where there is no compiler, training goes on without and says so."""
+    """torch.compile the backbone; without a compiler, training continues uncompiled and says so."""
 
 
-@dataclass
-class FinetuneConfig:
+@typed_dataclass(frozen=True, config=_STRICT)
+class FinetuneConfig(_Checked):
     """The whole document."""
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -156,7 +177,7 @@ class FinetuneConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     """Everything random follows from it."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -164,174 +185,228 @@ class FinetuneConfig:
         return dataclasses.asdict(self)
 
     def check(self) -> None:
-        """Cross-checks. Raises ConfigError naming the key to change."""
+        """What concerns several keys. Raises ConfigError naming the key to change."""
         o, m = self.optim, self.model
-        rules = [
-            (o.epochs >= 1, "optim.epochs", o.epochs, "at least 1"),
-            (0 < o.lr <= 10, "optim.lr", o.lr, "above 0"),
-            (o.batch_size >= 1, "optim.batch_size", o.batch_size, "at least 1"),
-            (0 < o.layer_decay <= 1, "optim.layer_decay", o.layer_decay, "in (0, 1]"),
-            (0 <= o.warmup_fraction < 1, "optim.warmup_fraction", o.warmup_fraction, "in [0, 1)"),
-            (0 <= o.ema < 1, "optim.ema", o.ema, "in [0, 1)"),
-            (0 <= o.source_share < 1, "optim.source_share", o.source_share, "in [0, 1)"),
-            (o.weight_decay >= 0, "optim.weight_decay", o.weight_decay, "at least 0"),
-            (o.clip_norm >= 0, "optim.clip_norm", o.clip_norm, "at least 0"),
-            (o.l2sp >= 0, "optim.l2sp", o.l2sp, "at least 0"),
-            (
-                o.heads_only_epochs >= 0 and (o.heads_only_epochs < o.epochs or o.epochs == AUTO),
-                "optim.heads_only_epochs",
-                o.heads_only_epochs,
-                "below optim.epochs",
-            ),
-            (o.unfreeze_every >= 0, "optim.unfreeze_every", o.unfreeze_every, "at least 0"),
-            (o.frozen_stages >= 0, "optim.frozen_stages", o.frozen_stages, "at least 0"),
-            (32 <= m.min_size <= m.max_size, "model.min_size", m.min_size, "between 32 and model.max_size"),
-            (m.max_size <= 8192, "model.max_size", m.max_size, "at most 8192"),
-            (m.rois_per_image >= 1, "model.rois_per_image", m.rois_per_image, "at least 1"),
-            (m.proposals_train >= 1, "model.proposals_train", m.proposals_train, "at least 1"),
-            (m.proposals_test >= 1, "model.proposals_test", m.proposals_test, "at least 1"),
-            (m.detections_per_image >= 1, "model.detections_per_image", m.detections_per_image, "at least 1"),
-            (0 <= m.score_threshold < 1, "model.score_threshold", m.score_threshold, "in [0, 1)"),
-            (self.eval.every >= 1, "eval.every", self.eval.every, "at least 1"),
-            (self.eval.batch_size >= 1, "eval.batch_size", self.eval.batch_size, "at least 1"),
-            (self.data.train_images >= 0, "data.train_images", self.data.train_images, "at least 0"),
-            (0 <= self.seed < 2**63, "seed", self.seed, "a whole number from 0 to below 2^63"),
-            (bool(self.data.train), "data.train", self.data.train, "the json to learn from"),
-            (bool(self.data.val), "data.val", self.data.val, "the json to be judged on"),
-        ]
-        for holds, key, value, expected in rules:
-            if not holds and not (value == AUTO and key in BY_RECIPE):
-                raise ConfigError(f"{key} is {value!r}, it must be {expected}", remedy=f"set --{key} VALUE")
+        if not is_auto(o.heads_only_epochs) and not is_auto(o.epochs) and 0 < o.heads_only_epochs >= o.epochs:
+            reason = f"is {o.heads_only_epochs}, it must be below optim.epochs ({o.epochs})"
+            raise _wrong_key("optim.heads_only_epochs", reason, "set --optim.heads_only_epochs VALUE")
+        if m.min_size > m.max_size:
+            reason = f"is {m.min_size}, it must be at most model.max_size ({m.max_size})"
+            raise _wrong_key("model.min_size", reason, "set --model.min_size VALUE")
+        for key, path in (("data.train", self.data.train), ("data.val", self.data.val)):
+            if not path:
+                raise _wrong_key(key, "is not set", f"set --{key} DATASET.json")
 
 
-def load_config(paths: Path | Sequence[Path], overrides: list[str] | None = None) -> FinetuneConfig:
-    """Read one or several YAMLs (later ones win), apply `--section.key value` overrides, check.
-
-    Under `optim.recipe: auto` what was not written is AUTO. Raises ConfigError with file and line.
-    """
-    files = [paths] if isinstance(paths, Path) else list(paths)
-    words: list[str] = []
-    for path in files:
-        document = yaml.safe_load(_read_checked(path)) or {}
-        words += [f"--{key}={value}" for key, value in _flatten(document)]
-    flags = _checked_overrides(overrides or [])
-    words += flags
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(FinetuneConfig, as_group=False)
-    try:
-        namespace = parser.parse_args(_left_to_recipe(words))
-        config = (
-            parser.instantiate(namespace) if hasattr(parser, "instantiate") else parser.instantiate_classes(namespace)
-        )
-    except jsonargparse.ArgumentError as error:
-        named = " + ".join(map(str, files))
-        place = next((flag for flag in flags if f'"{flag[2:].partition("=")[0]}"' in str(error)), named)
-        raise ConfigError(f"{place}: {_first_sentence(error)}", remedy="mend the value") from None
-    result = FinetuneConfig(**{item.name: getattr(config, item.name) for item in dataclasses.fields(FinetuneConfig)})
-    result.check()
-    return result
+def _wrong_key(key: str, reason: str, remedy: str) -> _KeyError:
+    return _KeyError(f"{key} {reason}", key=key, remedy=remedy)
 
 
-def _read_checked(path: Path) -> str:
-    """A YAML's text, all of whose keys are known."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read ({error})", remedy="check --config", file=path) from None
-    _check_keys(text, path)
-    return text
-
-
-def _left_to_recipe(words: list[str]) -> list[str]:
-    """`--key=value` words, the last of a key wins; `auto`, or nothing under `optim.recipe: auto`, becomes AUTO."""
-    values = dict(word.removeprefix("--").split("=", 1) for word in words)
-    for key in BY_RECIPE:
-        if re.fullmatch(rf"{AUTO}(\.0*)?", values.get(key, "")):
-            raise ConfigError(f"{key} is {values[key]}", remedy="write a value, or auto to leave it to the recipe")
-        unwritten = values.get("optim.recipe") == "auto" and key not in values
-        if unwritten or values.get(key) == "auto":
-            values[key] = str(AUTO)
-    return [f"--{key}={value}" for key, value in values.items()]
-
-
-def _flatten(document: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    flat: list[tuple[str, str]] = []
-    for key, value in document.items():
-        if isinstance(value, dict):
-            flat += _flatten(value, f"{prefix}{key}.")
-        else:
-            flat.append((f"{prefix}{key}", "null" if value is None else str(value)))
+def values_of(config: FinetuneConfig) -> dict[str, Any]:
+    """Dotted key -> value, in the order of the document."""
+    flat: dict[str, Any] = {}
+    for name, value in config.as_dict().items():
+        flat |= {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
     return flat
 
 
-def _first_sentence(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+def with_values(config: FinetuneConfig, values: Mapping[str, Any]) -> FinetuneConfig:
+    """A copy with other values by their dotted keys. Raises ConfigError naming the key."""
+    return _build(values_of(config) | dict(values))
 
 
-def _known_keys(kind: Any, prefix: str = "") -> dict[str, bool]:
-    """Dotted key -> True for a leaf, False for a section."""
-    keys: dict[str, bool] = {}
-    for item in dataclasses.fields(kind):
-        section = item.default_factory if dataclasses.is_dataclass(item.default_factory) else None
-        keys[prefix + item.name] = section is None
-        if section is not None:
-            keys |= _known_keys(section, f"{prefix}{item.name}.")
-    return keys
+def recipe_keys() -> frozenset[str]:
+    """The keys that `optim.recipe: auto` chooses where they are not written."""
+    return frozenset(key for key, info in _fields().items() if may_be_auto(info))
 
 
-def _check_keys(text: str, path: Path) -> None:
-    """Every key must be known; the error names its line and the nearest known key."""
+def speed_keys() -> frozenset[str]:
+    """The keys that change the speed, not the weights: a resumed run may set them anew."""
+    return frozenset(key for key, info in _fields().items() if SPEED_ONLY in info.metadata)
+
+
+def is_auto(value: object) -> bool:
+    """Whether a value is still left to the recipe."""
+    return isinstance(value, str) and value == AUTO
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of the document, for errors and documentation."""
+
+    name: str
+    """Dotted: optim.lr."""
+    kind: str
+    """What a value is, in words: a whole number; fit or keep."""
+    bounds: str
+    """`from 0 to 1`, `of at least 1`; '' for none."""
+    auto: bool
+    """Whether `optim.recipe: auto` chooses it where it is not written."""
+    default: Any
+    help: str
+
+
+def describe() -> list[Key]:
+    """Every key in the order of the document, as its field declares it."""
+    return [
+        Key(
+            name,
+            type_name(info),
+            bounds(info),
+            may_be_auto(info),
+            info.default,
+            " ".join((info.description or "").split()),
+        )
+        for name, info in _fields().items()
+    ]
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of the document, for editors: configs/schema.json."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | TypeAdapter(FinetuneConfig).json_schema()
+
+
+def _model_fields(model: Any) -> dict[str, Any]:
+    return dict(getattr(model, "__pydantic_fields__", {}))
+
+
+def _sections() -> dict[str, Any]:
+    """Section name -> its class."""
+    kinds = {name: info.annotation for name, info in _model_fields(FinetuneConfig).items()}
+    return {name: kind for name, kind in kinds.items() if _model_fields(kind)}
+
+
+def _fields() -> dict[str, Any]:
+    """Dotted key -> its field, in order."""
+    fields: dict[str, Any] = {}
+    for name, info in _model_fields(FinetuneConfig).items():
+        inner = _model_fields(info.annotation)
+        fields |= {f"{name}.{key}": part for key, part in inner.items()} if inner else {name: info}
+    return fields
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A value as a file or a flag has it."""
+
+    value: Any
+    text: str
+    file: Path | str
+    line: int | None
+
+
+def load_config(paths: Path | Sequence[Path], overrides: Sequence[str] = ()) -> FinetuneConfig:
+    """Read one or several YAMLs (later ones win), apply `--section.key value` overrides, check.
+
+    Under `optim.recipe: auto` what may be `auto` and was not written is AUTO. Raises ConfigError with file and line,
+    or with the flag.
+    """
+    files = [paths] if isinstance(paths, Path) else list(paths)
+    written: dict[str, _Written] = {}
+    for path in files:
+        written |= _read(path)
+    for key, text in parse_overrides(overrides).items():
+        written[key] = _Written(read_scalar(text), text, f"--{key}={text}", None)
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"not valid YAML ({error.problem})", remedy="mend the syntax", file=path, line=line) from None
-    except (yaml.YAMLError, RecursionError):
-        raise ConfigError("not valid YAML", remedy="mend the syntax", file=path) from None
-    known = _known_keys(FinetuneConfig)
+        config = _build(dict(_values(written)))
+        config.check()
+    except _KeyError as error:
+        place = written.get(error.key)
+        raise error.at(place.file if place else " + ".join(map(str, files)), place.line if place else None) from None
+    return config
 
-    def walk(node: yaml.Node, prefix: str) -> None:
-        if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(
-                "expected `key: value` lines", remedy="see configs/finetune", file=path, line=node.start_mark.line + 1
-            )
-        for key_node, value_node in node.value:
-            key, line = prefix + str(key_node.value), key_node.start_mark.line + 1
-            if key not in known:
-                raise ConfigError(f"unknown key {key!r}", remedy=f"{_nearest(key, known)}", file=path, line=line)
-            if not known[key]:
-                walk(value_node, key + ".")
-            elif not isinstance(value_node, yaml.ScalarNode):
+
+def _values(written: Mapping[str, _Written]) -> Iterator[tuple[str, Any]]:
+    """(key, value) of what is written, text as it was written, and of what is left to the recipe."""
+    by_recipe = "optim.recipe" in written and written["optim.recipe"].value == AUTO
+    for key, info in _fields().items():
+        if key in written:
+            item, is_text = written[key], info.annotation is str
+            if not item.text or (item.value is None and not is_text):
                 raise ConfigError(
-                    f"{key} takes one value", remedy=f"write `{key.split('.')[-1]}: VALUE`", file=path, line=line
+                    f"{key} has no value", remedy="write one, or remove it", file=item.file, line=item.line
                 )
-
-    if root is not None:
-        walk(root, "")
-
-
-def _nearest(key: str, known: dict[str, bool]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(name for name in known if '.' not in name)}"
+            yield key, item.text if is_text else item.value
+        elif by_recipe and may_be_auto(info):
+            yield key, AUTO
 
 
-def _checked_overrides(overrides: list[str]) -> list[str]:
-    """`--a.b value` and `--a.b=value` as the latter; unknown keys are refused with the nearest known one."""
-    known = _known_keys(FinetuneConfig)
-    words, result = list(overrides), []
+def _build(values: Mapping[str, Any]) -> FinetuneConfig:
+    sections: dict[str, Any] = {
+        name: kind(**{key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")})
+        for name, kind in _sections().items()
+    }
+    return FinetuneConfig(**sections, **{key: value for key, value in values.items() if "." not in key})
+
+
+def written_keys(path: Path) -> set[str]:
+    """The dotted keys that a config file sets. Raises ConfigError with file and line."""
+    return set(_read(path))
+
+
+def _read(path: Path) -> dict[str, _Written]:
+    """Dotted key -> value of a config file, all of whose keys are known."""
+    document = read_yaml(path, ConfigError)
+    try:
+        return {} if document.value is None else _flat(document, path)
+    except ConfigError as error:
+        raise error.at(path) from None
+
+
+def _flat(document: Document, path: Path) -> dict[str, _Written]:
+    sections, known = _sections(), _fields()
+    flat: dict[str, _Written] = {}
+    for name, body in _mapping(document.value, document.line(())).items():
+        if name not in sections:
+            flat |= _leaf(document, (name,), known, path)
+            continue
+        for key in _mapping(body, document.line((name,))):
+            flat |= _leaf(document, (name, key), known, path)
+    return flat
+
+
+def _mapping(value: Any, line: int | None) -> dict[str | int, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError("expected `key: value` lines", remedy="see configs/finetune", line=line)
+    return value
+
+
+def _leaf(document: Document, place: KeyPath, known: Mapping[str, Any], path: Path) -> dict[str, _Written]:
+    """{dotted key: value} of one key of a file. Raises ConfigError with its line."""
+    key, line = ".".join(map(str, place)), document.line(place)
+    if key not in known:
+        raise ConfigError(f"unknown key {key!r}", remedy=_hint(key), line=line)
+    if place not in document.texts:
+        raise ConfigError(f"{key} takes one value", remedy=f"write `{place[-1]}: VALUE`", line=line)
+    text = document.texts[place]
+    value = document.value
+    for part in place:
+        value = value[part]
+    return {key: _Written(value, text, path, line)}
+
+
+def _hint(key: str) -> str:
+    tops = dict.fromkeys(name.partition(".")[0] for name in _fields())
+    return nearest(key, _fields(), f"known: {', '.join(tops)}")
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, str]:
+    """`--a.b value` and `--a.b=value` -> {key: text}; the last of a key wins. Raises ConfigError for an unknown key."""
+    known, words = _fields(), list(overrides)
+    texts: dict[str, str] = {}
     while words:
         word = words.pop(0)
         if not word.startswith("--"):
             raise ConfigError(f"unexpected argument {word!r}", remedy="overrides are --section.key value")
-        key, equals, value = word[2:].partition("=")
-        if not known.get(key, False):
-            raise ConfigError(f"unknown flag --{key}", remedy=f"{_nearest(key, known)}")
+        key, equals, text = word[2:].partition("=")
+        if key not in known:
+            raise ConfigError(f"unknown flag --{key}", remedy=_hint(key))
         if not equals:
             if not words:
                 raise ConfigError(f"--{key} needs a value", remedy=f"write --{key} VALUE")
-            value = words.pop(0)
-        result.append(f"--{key}={value}")
-    return result
+            text = words.pop(0)
+        texts[key] = text
+    return texts
 
 
 def dump_yaml(config: FinetuneConfig) -> str:

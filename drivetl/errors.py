@@ -47,11 +47,11 @@ class DataError(DrivetlError):
     """A dataset, an image, a results file or another input file."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The way out for a name that is unknown: "did you mean 'fog'?", or the list of all that are known."""
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The remedy for an unknown name: "did you mean 'fog'?", else `otherwise`, else the list of all known names."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    return f"did you mean {near[0]!r}?" if near else otherwise or f"known: {', '.join(names) or 'none'}"
 
 
 def check_keys(

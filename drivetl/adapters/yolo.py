@@ -17,7 +17,8 @@ from drivetl.adapters.shapes import Points, box_of, flat, visible
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
 from drivetl.files.paths import files_below, list_images
-from drivetl.files.read import load_yaml, read_text
+from drivetl.files.read import read_text
+from drivetl.files.yaml_reader import load_yaml
 
 NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "obj.names", "classes.txt", "labels.txt")
 NO_LABELS = {"classes", "labels", "train", "val", "valid", "test", "readme", "obj"}

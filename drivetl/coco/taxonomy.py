@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from drivetl.errors import DataError
-from drivetl.files.read import load_yaml
+from drivetl.files.yaml_reader import load_yaml
 
 
 @dataclass(frozen=True, slots=True)

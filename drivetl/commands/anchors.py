@@ -104,8 +104,10 @@ def _as_finetune_would(config: FinetuneConfig, train: Dataset) -> tuple[Dataset,
 
 def _next_command(args: argparse.Namespace) -> str:
     """`drivetl finetune` with the configs and flags of this call."""
+    from drivetl.config import parse_overrides
+
     words = [word for path in args.config for word in ("--config", str(path))]
-    given = {word.partition("=")[0] for word in args.rest}
-    for flag, value in (("--data.train", str(args.data)), ("--data.val", "VAL.json")):
-        words += [] if flag in given else [flag, value]
+    overridden = parse_overrides(args.rest)
+    for key, value in (("data.train", str(args.data)), ("data.val", "VAL.json")):
+        words += [] if key in overridden else [f"--{key}", value]
     return "drivetl finetune " + shlex.join([*words, *args.rest])

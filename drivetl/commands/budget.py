@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Plan, train what is missing, fit, write budget.json and report.html."""
     seeds = parse_seeds(args.seeds)
-    if any(word.partition("=")[0] == "--seed" for word in args.rest):
+    from drivetl.config import parse_overrides
+
+    if "seed" in parse_overrides(args.rest):
         raise ConfigError(
             "--seed: a study has several, one for each order of drives", remedy="write --seeds, for example --seeds 5"
         )

@@ -12,7 +12,7 @@ from drivetl.commands.evaluate import number, write_numbers
 from drivetl.commands.flags import seed
 from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
-from drivetl.files.read import load_yaml
+from drivetl.files.yaml_reader import load_yaml
 from drivetl.metrics.comparison import CLEAN, Cell, Comparison, compare
 from drivetl.metrics.gate import Gate, Verdict, check, load_gate
 from drivetl.metrics.match_store import MatchStore, match

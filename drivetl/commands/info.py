@@ -13,7 +13,8 @@ from drivetl import console
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.errors import DataError
-from drivetl.files.read import load_yaml, read_text
+from drivetl.files.read import read_text
+from drivetl.files.yaml_reader import load_yaml
 
 HELP = "what a dataset json or a run directory holds"
 _RUN_FILES = (

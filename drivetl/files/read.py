@@ -1,12 +1,9 @@
-"""Reading text and YAML. Errors name the file and the line."""
+"""Reading text and bytes. Errors name the file and the line."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from drivetl.errors import DataError
 
@@ -43,15 +40,3 @@ def read_bytes(path: Path | str, most: int | None = None) -> bytes:
         return data
     finally:
         os.close(handle)
-
-
-def load_yaml(path: Path) -> Any:
-    """A parsed YAML document of plain values. Raises DataError with the line where the syntax breaks."""
-    text = read_text(path)
-    try:
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise DataError(f"not valid YAML: {error.problem}", remedy="mend the syntax", file=path, line=line) from None
-    except (yaml.YAMLError, RecursionError, ValueError):
-        raise DataError("not valid YAML", remedy="mend the syntax", file=path) from None

@@ -18,13 +18,13 @@ import numpy as np
 
 from drivetl import console
 from drivetl.coco.records import Dataset, ImageRecord
-from drivetl.config import AUTO, FinetuneConfig
+from drivetl.config import FinetuneConfig, is_auto, speed_keys, values_of
 from drivetl.convert.split import group_images
 from drivetl.data.augment import load_preset
 from drivetl.errors import ConfigError
 from drivetl.models.source import read_source, weights_file
 from drivetl.robustness.sweep import stratified_order
-from drivetl.training.finetune import MAY_CHANGE, read_pair
+from drivetl.training.finetune import read_pair
 from drivetl.training.recipe import Start, settled, start_of
 from drivetl.training.rundir import file_hash
 
@@ -36,7 +36,7 @@ LEAST_STEPS = 200
 """Floor of the default number of steps: fewer teach a detector nothing, however many labels there are."""
 _CANDIDATES = 4
 """Drives that compete to be labelled next, at most half of those left: seeds differ, classes keep their shares."""
-_NOT_COMPARED = MAY_CHANGE | {("data", "train"), ("data", "val"), ("runtime", "device")}
+_NOT_COMPARED = speed_keys() | {"data.train", "data.val", "runtime.device"}
 
 Cell = tuple[str, int, int]
 """(regime, label count, seed): one run."""
@@ -206,7 +206,7 @@ def _wanted(name: str, config: FinetuneConfig, counts: Sequence[int], asked: int
             f"--steps {asked} is less than one pass of {name} over {counts[-1]} frames",
             remedy=f"name at least {passes}",
         )
-    if asked is None and config.optim.epochs == AUTO:
+    if asked is None and is_auto(config.optim.epochs):
         return None
     return asked or max(LEAST_STEPS, config.optim.epochs * passes)
 
@@ -287,9 +287,4 @@ def _digest(value: object) -> str:
 
 def compared(config: FinetuneConfig) -> dict[str, Any]:
     """Dotted key -> value of what must not change between runs of one folder."""
-    flat: dict[str, Any] = {}
-    for section, values in config.as_dict().items():
-        for key, value in values.items() if isinstance(values, dict) else [("", values)]:
-            if (section, key) not in _NOT_COMPARED:
-                flat[f"{section}.{key}".rstrip(".")] = value
-    return flat
+    return {key: value for key, value in values_of(config).items() if key not in _NOT_COMPARED}

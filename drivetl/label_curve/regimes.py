@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from drivetl.config import FinetuneConfig, load_config
-from drivetl.errors import ConfigError
-from drivetl.files.read import load_yaml
+from drivetl.config import FinetuneConfig, load_config, parse_overrides, written_keys
+from drivetl.errors import ConfigError, nearest
 from drivetl.files.shipped import shipped
 
 
 def parse_regimes(text: str, paths: Sequence[Path], overrides: list[str]) -> dict[str, FinetuneConfig]:
     """`transfer,scratch,other=FILE.yaml` -> configs that differ in start and recipe and share their data.
 
-    transfer is the config as it is; NAME is configs/finetune/regimes/NAME.yaml laid over it (scratch: from_scratch),
-    NAME=FILE.yaml that file. Raises ConfigError naming --regimes.
+    transfer is the config as it is; NAME overrides it with configs/finetune/regimes/NAME.yaml (scratch: from_scratch),
+    NAME=FILE.yaml with that file. Raises ConfigError naming --regimes.
     """
     base = load_config(paths, overrides)
     folder = shipped("configs/finetune/regimes")
@@ -39,7 +37,11 @@ def parse_regimes(text: str, paths: Sequence[Path], overrides: list[str]) -> dic
             regimes[name] = base
             continue
         if not has_path and name not in known:
-            raise ConfigError(_unknown_regime(name, ["transfer", *known]))
+            names = ["transfer", *known]
+            raise ConfigError(
+                f"--regimes: unknown regime {name!r}",
+                remedy=nearest(name, names, f"known: {', '.join(names)}; or {name}=FILE.yaml"),
+            )
         path = Path(file) if has_path else known[name]
         other = load_config([*paths, path], _without_keys_of(path, overrides))
         data = dataclasses.replace(other.data, train=base.data.train, val=base.data.val)
@@ -49,22 +51,5 @@ def parse_regimes(text: str, paths: Sequence[Path], overrides: list[str]) -> dic
 
 def _without_keys_of(path: Path, overrides: list[str]) -> list[str]:
     """The `--key value` flags that a regime's file does not decide: scratch is scratch, whatever --model.start says."""
-    document = load_yaml(path) if path.is_file() else None
-    decided = {
-        f"--{section}.{key}"
-        for section, values in (document.items() if isinstance(document, dict) else ())
-        for key in (values if isinstance(values, dict) else ())
-    }
-    kept, words = [], list(overrides)
-    while words:
-        flag = [words.pop(0)]
-        if "=" not in flag[0] and words:
-            flag.append(words.pop(0))
-        kept += flag if flag[0].partition("=")[0] not in decided else []
-    return kept
-
-
-def _unknown_regime(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}; or {name}=FILE.yaml"
-    return f"--regimes: unknown regime {name!r} - {hint}"
+    decided = written_keys(path) - {"seed"}
+    return [f"--{key}={text}" for key, text in parse_overrides(overrides).items() if key not in decided]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from drivetl.errors import ConfigError, DataError
-from drivetl.files.read import load_yaml
+from drivetl.files.yaml_reader import load_yaml
 from drivetl.metrics.comparison import Comparison, Row
 from drivetl.metrics.measures import METRICS
 from drivetl.metrics.statistics import holm

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader
 from drivetl import console
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
-from drivetl.config import AUTO, BY_RECIPE, FinetuneConfig, load_config
+from drivetl.config import FinetuneConfig, is_auto, load_config, recipe_keys, speed_keys, values_of, with_values
 from drivetl.data.dataset import DetectionDataset, loader_options
 from drivetl.data.sampling import EpochBatches
 from drivetl.errors import ConfigError
@@ -32,9 +31,6 @@ from drivetl.training.prepare import Prepared, prepare
 from drivetl.training.rundir import MetricsLog, check_inputs, create_run, provenance, read_provenance, write_json
 from drivetl.training.trainer import STATE, Trainer
 from drivetl.training.validate import validation_loader
-
-MAY_CHANGE = {("data", "workers"), ("data", "cache_gb"), ("eval", "batch_size")}
-"""Keys that a resumed run may set anew: they change the speed, not the weights."""
 
 
 @dataclass
@@ -123,30 +119,16 @@ def _check_run(out: Path, resume: bool) -> None:
 
 def _continued(config: FinetuneConfig, out: Path) -> FinetuneConfig:
     """The config of a resumed run: what was left to the recipe is as it was chosen then, all else must be the same."""
-    stored, given = load_config(out / "config.yaml").as_dict(), config.as_dict()
-    for section, values in given.items():
-        pairs = values.items() if isinstance(values, dict) else [("", values)]
-        for key, value in pairs:
-            before = stored[section][key] if key else stored[section]
-            name = f"{section}.{key}" if key else section
-            if name in BY_RECIPE and value == AUTO:
-                continue
-            if before != value and (section, key) not in MAY_CHANGE:
-                raise ConfigError(
-                    f"{name} was {before!r}, now {value!r}",
-                    remedy="resume with the same value, or start another --out",
-                    file=out,
-                )
-
-    def kept(section: str) -> dict[str, Any]:
-        left = {key: value for key, value in given[section].items() if value == AUTO}
-        return {key: stored[section][key] for key in left if f"{section}.{key}" in BY_RECIPE}
-
-    return dataclasses.replace(
-        config,
-        optim=dataclasses.replace(config.optim, **kept("optim")),
-        eval=dataclasses.replace(config.eval, **kept("eval")),
-    )
+    stored, now = values_of(load_config(out / "config.yaml")), values_of(config)
+    left, may_change = {key for key in recipe_keys() if is_auto(now[key])}, speed_keys()
+    for key, value in now.items():
+        if stored[key] != value and key not in left and key not in may_change:
+            raise ConfigError(
+                f"{key} was {stored[key]!r}, now {value!r}",
+                remedy="resume with the same value, or start another --out",
+                file=out,
+            )
+    return with_values(config, {key: stored[key] for key in sorted(left)})
 
 
 def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from drivetl.config import AUTO, FinetuneConfig
+from drivetl.config import FinetuneConfig, is_auto
 from drivetl.models.source import Source
 
 Start = Literal["detector", "features", "none"]
@@ -76,12 +76,12 @@ def settled(config: FinetuneConfig, n_images: int, start: Start, world: int = 1)
     Values that were written win. Raises ConfigError where a written value does not go with the recipe's.
     """
     chosen = recipe(n_images, start, config.optim.batch_size * world)
-    names = [item.name for item in dataclasses.fields(Recipe) if getattr(config.optim, item.name) == AUTO]
+    names = [item.name for item in dataclasses.fields(Recipe) if is_auto(getattr(config.optim, item.name))]
     optim = dataclasses.replace(config.optim, **{name: getattr(chosen, name) for name in names})
     if "heads_only_epochs" in names:  # a written length may be shorter
         optim = dataclasses.replace(optim, heads_only_epochs=min(optim.heads_only_epochs, max(0, optim.epochs - 1)))
     every = config.eval.every
-    if every == AUTO:
+    if is_auto(every):
         every = max(1, optim.epochs // LOOKS)
         names.append("eval.every")
     if not names:

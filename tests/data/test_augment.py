@@ -223,7 +223,7 @@ def test_training_on_a_measured_condition_is_declared_in_its_own_units() -> None
         ("steps: flip\n", "not a list"),
         ("steps: [\n", "not valid YAML"),
         ("- 1\n", "key: value"),
-        ("min_visibility: yes\n", "min_visibility is True"),
+        ("min_visibility: yes\n", "min_visibility is 'yes'"),
     ],
 )
 def test_mistakes_in_a_preset_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Annotation, ImageRecord
-from drivetl.config import AUTO, BY_RECIPE, dump_yaml
+from drivetl.config import dump_yaml, recipe_keys
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.shipped import shipped
+from drivetl.files.typed import AUTO
 from drivetl.label_curve.page import at_each
 from drivetl.label_curve.plan import _steps, default_budgets, label_order, make_plan, parse_budgets, run_config
 from drivetl.label_curve.regimes import parse_regimes
@@ -155,7 +156,7 @@ def test_steps_and_frames_that_do_not_go_together_are_refused(small_config, tmp_
     with pytest.raises(ConfigError, match="train_images"):
         plan(some, tmp_path / "out")
     assert plan(small_config, tmp_path / "out", steps=None).steps == {"scratch": (200, 200)}
-    left = {key.split(".")[1]: AUTO for key in BY_RECIPE if key.startswith("optim.")}
+    left = {key.split(".")[1]: AUTO for key in recipe_keys() if key.startswith("optim.")}
     auto = dataclasses.replace(small_config, optim=dataclasses.replace(small_config.optim, recipe="auto", **left))
     own = plan(auto, tmp_path / "out", steps=None)  # what a user with so many labels would get
     for cell in own.cells():
@@ -183,7 +184,7 @@ def test_steps_are_whole_epochs_and_never_half_an_epoch_off(small_config, count,
 
 
 def test_every_run_is_checked_before_the_first_training(small_config, tmp_path):
-    left = {key.split(".")[1]: AUTO for key in BY_RECIPE if key.startswith("optim.")}
+    left = {key.split(".")[1]: AUTO for key in recipe_keys() if key.startswith("optim.")}
     optim = dataclasses.replace(small_config.optim, recipe="auto", **{**left, "heads_only_epochs": 800})
     long = dataclasses.replace(small_config, optim=optim)  # 1500 epochs at 4 frames, 750 at 8
     with pytest.raises(ConfigError, match=r"scratch with 8 frames: optim\.heads_only_epochs is 800"):

@@ -1,0 +1,195 @@
+"""Typed models of the files that people write: one way from pydantic's errors to our error line.
+
+A model is a pydantic dataclass. Its fields say type, bounds and default; what a value must be, in words
+(`expected`), is derived from the same declaration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
+
+from drivetl.errors import DrivetlError, nearest
+from drivetl.files.yaml_reader import Document, KeyPath
+
+T = TypeVar("T")
+
+AUTO = "auto"
+"""Written, or left by default, where `optim.recipe: auto` chooses the value."""
+
+
+class OrAuto:
+    """In a field's type: the recipe may choose the value, so that `auto` may be written in its place.
+
+    Type checkers see the plain number, which is what the field has once the recipe has chosen.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.union_schema([core_schema.literal_schema([AUTO]), handler(source)], mode="left_to_right")
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """The first thing that is wrong with a document."""
+
+    path: KeyPath
+    reason: str
+    remedy: str
+
+
+def typed(model: type[T], document: Document, kind: type[DrivetlError], renamed: Mapping[str, str] | None = None) -> T:
+    """The document as an instance of the model. Raises `kind` with the line, without a file.
+
+    `renamed` maps a field to its key in the file, where the two differ.
+    """
+    try:
+        return TypeAdapter(model).validate_python(document.value)
+    except ValidationError as error:
+        problem = first_problem(model, error)
+    path = tuple((renamed or {}).get(str(part), part) for part in problem.path)
+    raise kind(problem.reason, remedy=problem.remedy, line=document.line(path))
+
+
+def first_problem(model: type, error: ValidationError, prefix: str = "") -> Problem:
+    """What is wrong with which key, in plain words; `prefix` is the section that the model is read from."""
+    detail = error.errors(include_url=False)[0]
+    path, kind = _path_and_type(model, detail["loc"])
+    name = prefix + _name(path)
+    value = detail["input"]
+    if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = field_names(_type_at(model, path[:-1]))
+        return Problem(path, f"unknown key {name!r}", nearest(name, [prefix + key for key in known]))
+    if detail["type"] in ("missing", "missing_argument"):
+        return Problem(path, f"{name} is missing", f"write `{path[-1]}: VALUE`")
+    if detail["type"] == "value_error":
+        reason, *remedy = detail["ctx"]["error"].args
+        return Problem(path, str(reason), str(remedy[0]) if remedy else "fix the value")
+    if not path:
+        return Problem(path, "expected `key: value` lines", f"known keys: {', '.join(field_names(model))}")
+    return Problem(path, f"{name} is {shown(value)}, it must be {expected(kind)}", "fix the value")
+
+
+def field_names(model: Any) -> list[str]:
+    """Names of a model's fields, in order."""
+    return list(getattr(model, "__pydantic_fields__", {}))
+
+
+def _name(path: KeyPath) -> str:
+    """The keys of a path from its last list item on: max_drop.fog."""
+    names: list[str] = []
+    for part in reversed(path):
+        if isinstance(part, int) and names:
+            break
+        if not isinstance(part, int):
+            names.insert(0, str(part))
+    return ".".join(names)
+
+
+def _path_and_type(model: Any, location: Sequence[str | int]) -> tuple[KeyPath, Any]:
+    """The part of pydantic's location that is a path in the document, and the type of the value there."""
+    path: list[str | int] = []
+    for part in location:
+        inner = _type_at(model, (part,))
+        if inner is None:
+            if hasattr(_plain(model), "__pydantic_fields__"):
+                path.append(part)  # an unknown key
+            break
+        path.append(part)
+        model = inner
+    return tuple(path), model
+
+
+def _type_at(model: Any, path: Iterable[str | int]) -> Any:
+    """The type of the value at a path; None where the model has nothing there."""
+    for part in path:
+        plain = _plain(model)
+        fields = getattr(plain, "__pydantic_fields__", None)
+        inner = get_args(plain)
+        if fields is not None:
+            model = fields.get(part)
+        elif get_origin(plain) is dict:
+            model = inner[1]
+        elif get_origin(plain) in (list, tuple) and isinstance(part, int):
+            model = inner[min(part, len(inner) - 1)] if inner[-1] is not Ellipsis else inner[0]
+        else:
+            model = None
+        if model is None:
+            return None
+    return model
+
+
+def _plain(kind: Any) -> Any:
+    """A type without its field and its annotations."""
+    if isinstance(kind, FieldInfo):
+        kind = kind.annotation
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def _metadata(kind: Any) -> list[Any]:
+    """The bounds of a type, and what else is declared with it."""
+    if isinstance(kind, FieldInfo):
+        return list(kind.metadata)
+    found: list[Any] = []
+    for item in get_args(kind)[1:] if get_origin(kind) is Annotated else ():
+        found += item.metadata if isinstance(item, FieldInfo) else [item]
+    return found
+
+
+def may_be_auto(kind: Any) -> bool:
+    """Whether `auto` may be written for a field."""
+    return any(isinstance(item, OrAuto) for item in _metadata(kind))
+
+
+def type_name(kind: Any) -> str:
+    """What kind of value a type takes, in a few words: a whole number, text, auto or frozen."""
+    plain = _plain(kind)
+    if get_origin(plain) is Literal:
+        return _either([str(item) for item in get_args(plain)])
+    if get_origin(plain) in (Union, UnionType):
+        return _either([type_name(item) for item in get_args(plain) if item is not type(None)])
+    if get_origin(plain) is tuple and get_args(plain)[-1] is not Ellipsis:
+        return "[low, high]"
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    names |= {list: "a list", tuple: "a list", dict: "a mapping"}
+    return names.get(get_origin(plain) or plain, "`key: value` lines")
+
+
+def bounds(kind: Any) -> str:
+    """The bounds of a number in words: `from 0 to 1`, `of at least 1`; '' where it has none."""
+    limits: dict[str, Any] = {}
+    for item in _metadata(kind):
+        limits |= {name: getattr(item, name) for name in ("ge", "gt", "le", "lt") if hasattr(item, name)}
+    if {"ge", "le"} <= limits.keys():
+        return f"from {number(limits['ge'])} to {number(limits['le'])}"
+    words = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
+    return " and ".join(f"{words[name]} {number(limits[name])}" for name in words if name in limits)
+
+
+def expected(kind: Any) -> str:
+    """All that a value of this type must be: a number above 0 and at most 10, or auto."""
+    words = " ".join(part for part in (type_name(kind), bounds(kind)) if part)
+    return f"{words}, or {AUTO}" if may_be_auto(kind) else words
+
+
+def number(value: float) -> str:
+    """A bound as people write it."""
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def shown(value: object) -> str:
+    """A value for an error line, as it would be written in YAML, shortened."""
+    constants = {True: "true", False: "false", None: "empty"}
+    if value is None or isinstance(value, bool):
+        return constants[value]
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
