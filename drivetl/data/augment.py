@@ -9,50 +9,97 @@ model trained with it has seen; it goes into the run, and evaluation decides fro
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-import yaml
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic.dataclasses import dataclass
 
 from drivetl.data.sample import Sample
-from drivetl.data.transforms import TRANSFORMS, Apply, Range, manifest_range
-from drivetl.errors import ConfigError
+from drivetl.data.transforms import TRANSFORMS, Apply, manifest_range
+from drivetl.errors import ConfigError, nearest
 from drivetl.files.shipped import shipped
+from drivetl.files.typed import typed
+from drivetl.files.yaml_reader import Document, read_yaml
 
 PRESETS = ("none", "photometric", "weather", "severe")
 MANIFEST_VERSION = 1
 
 
-@dataclass(frozen=True)
+Pair = tuple[Annotated[float, Field(strict=True)], Annotated[float, Field(strict=True)]]
+_TYPED = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, config=_TYPED)
 class Choice:
     """One transform and the ranges its parameters are drawn from."""
 
     name: str
-    range: dict[str, Range]
-    weight: float = 1.0
+    range: dict[str, Pair] = field(default_factory=dict)
+    """Parameter -> (low, high); what is not named keeps the transform's default."""
+    weight: Annotated[float, Field(strict=True, ge=1e-6, le=1e6)] = 1.0
     """Against the other choices of its step."""
 
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in TRANSFORMS:
+            raise ValueError(f"unknown transform {name!r}", nearest(name, TRANSFORMS))
+        return name
 
-@dataclass(frozen=True)
+    @field_validator("range")
+    @classmethod
+    def _within_bounds(cls, ranges: dict[str, Pair], about: ValidationInfo) -> dict[str, Pair]:
+        name = about.data.get("name")
+        if name is None:  # an unknown transform, which is reported by itself
+            return ranges
+        bounds = TRANSFORMS[name].bounds
+        for key, (low, high) in ranges.items():
+            if key not in bounds:
+                raise ValueError(f"{name}: unknown key {key!r}", nearest(key, bounds))
+            least, most = bounds[key]
+            wrong = next((value for value in (low, high) if not least <= value <= most), None)
+            if wrong is not None:
+                raise ValueError(f"{name}.{key} is {wrong:g}", f"it must be a number from {least:g} to {most:g}")
+            if low > high:
+                raise ValueError(f"{name}.{key} is [{low:g}, {high:g}]", "put the smaller number first")
+        return {**TRANSFORMS[name].defaults, **ranges}
+
+
+@dataclass(frozen=True, config=_TYPED)
 class Step:
     """With probability p one of the choices, drawn by weight."""
 
-    p: float
-    choices: tuple[Choice, ...]
+    p: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.5
+    choices: Annotated[tuple[Choice, ...], Field(min_length=1)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_file(cls, step: Any) -> Any:
+        """`{name, p, range}` is `{p, one_of: [{name, range}]}`; in a file the choices are called one_of."""
+        if not isinstance(step, dict):
+            return step
+        if "one_of" in step:
+            if not isinstance(step["one_of"], list) or not step["one_of"]:
+                raise ValueError("one_of needs a list of transforms", "write some, or remove the step")
+            return {"choices" if key == "one_of" else key: value for key, value in step.items()}
+        if "name" not in step:
+            raise ValueError("a step needs a name or one_of", "write `- {name: flip, p: 0.5}`")
+        probability = {"p": step["p"]} if "p" in step else {}
+        return probability | {"choices": [{key: value for key, value in step.items() if key != "p"}]}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_TYPED)
 class AugmentConfig:
     """A preset: steps in the order in which they are applied."""
 
     name: str
     steps: tuple[Step, ...] = ()
-    min_visibility: float = 0.25
+    min_visibility: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.25
     """A cut object stays one when this share of its box is left; below it becomes an ignore region."""
 
 
@@ -62,99 +109,26 @@ def load_preset(name_or_path: str) -> AugmentConfig:
         return parse_preset(shipped(f"configs/weather/{name_or_path}.yaml"))
     path = Path(name_or_path)
     if not path.is_file():
-        near = difflib.get_close_matches(name_or_path, PRESETS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"use {', '.join(PRESETS)} or the path of a YAML file"
-        raise ConfigError(f"no augmentation preset or file {name_or_path!r}", remedy=f"{hint}")
+        hint = nearest(name_or_path, PRESETS, f"use {', '.join(PRESETS)} or the path of a YAML file")
+        raise ConfigError(f"no augmentation preset or file {name_or_path!r}", remedy=hint)
     return parse_preset(path)
 
 
 def parse_preset(path: Path) -> AugmentConfig:
     """Read a preset file. Raises ConfigError with file, line and the nearest known name."""
+    document = read_yaml(path, ConfigError)
+    values = {} if document.value is None else document.value
+    if not isinstance(values, dict):
+        raise ConfigError("expected `key: value` lines", remedy="see configs/weather", file=path, line=1)
+    for key in values:
+        if key not in ("steps", "min_visibility"):
+            hint = nearest(str(key), ("steps", "min_visibility"))
+            raise ConfigError(f"unknown key {key!r}", remedy=hint, file=path, line=document.line((key,)))
+    values = {key: value for key, value in values.items() if (key, value) != ("steps", None)} | {"name": path.stem}
     try:
-        text = path.read_text(encoding="utf-8")
-        root, document = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text) or {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read ({error})", remedy="check the file", file=path) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise ConfigError(
-            "not valid YAML", remedy="mend the syntax", file=path, line=mark.line + 1 if mark else 1
-        ) from None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}:1: expected `key: value` lines", remedy="see configs/weather")
-    _known_keys(document, ("steps", "min_visibility"), f"{path}:1")
-    visibility = _number(document.get("min_visibility", 0.25), (0, 1), "min_visibility", f"{path}:1")
-    steps = document.get("steps") or []
-    if not isinstance(steps, list):
-        raise ConfigError(f"{path}:1: steps is not a list", remedy="write `- {name: flip, p: 0.5}` lines under it")
-    lines = _lines_of_steps(root, len(steps))
-    return AugmentConfig(
-        path.stem, tuple(_step(item, f"{path}:{line}") for item, line in zip(steps, lines, strict=True)), visibility
-    )
-
-
-def _lines_of_steps(root: yaml.Node | None, count: int) -> list[int]:
-    for key, value in root.value if isinstance(root, yaml.MappingNode) else []:
-        if key.value == "steps" and isinstance(value, yaml.SequenceNode):
-            return [item.start_mark.line + 1 for item in value.value]
-    return [1] * count
-
-
-def _step(item: Any, place: str) -> Step:
-    """`{name, p, range}` or `{p, one_of: [{name, weight, range}, ...]}`."""
-    if not isinstance(item, dict):
-        raise ConfigError(f"{place}: a step is `{{name: flip, p: 0.5}}` or has one_of", remedy="mend it")
-    if "one_of" in item:
-        _known_keys(item, ("one_of", "p"), place)
-        several = item["one_of"]
-        if not isinstance(several, list) or not several:
-            raise ConfigError(f"{place}: one_of needs at least one transform", remedy="list some or remove the step")
-    else:
-        _known_keys(item, ("name", "p", "range"), place)
-        several = [{key: value for key, value in item.items() if key != "p"}]
-    probability = _number(item.get("p", 0.5), (0, 1), "p", place)
-    return Step(probability, tuple(_choice(one, place) for one in several))
-
-
-def _choice(item: Any, place: str) -> Choice:
-    if not isinstance(item, dict) or "name" not in item:
-        raise ConfigError(f"{place}: a transform needs a name", remedy="write `name: flip`")
-    _known_keys(item, ("name", "weight", "range"), place)
-    name = str(item["name"])
-    if name not in TRANSFORMS:
-        raise ConfigError(f"{place}: unknown transform {name!r}", remedy=f"{_nearest(name, TRANSFORMS)}")
-    transform, given = TRANSFORMS[name], item.get("range") or {}
-    if not isinstance(given, dict):
-        raise ConfigError(f"{place}: range of {name} is not `parameter: [low, high]`", remedy="mend it")
-    _known_keys(given, tuple(transform.bounds), f"{place}: {name}")
-    ranges = dict(transform.defaults)
-    for key, pair in given.items():
-        if not isinstance(pair, list) or len(pair) != 2:
-            raise ConfigError(f"{place}: {name}.{key} is {pair!r}", remedy=f"write `{key}: [low, high]`")
-        low, high = (_number(bound, transform.bounds[key], f"{name}.{key}", place) for bound in pair)
-        if low > high:
-            raise ConfigError(f"{place}: {name}.{key} is [{low:g}, {high:g}]", remedy="put the smaller number first")
-        ranges[key] = (low, high)
-    return Choice(name, ranges, _number(item.get("weight", 1), (1e-6, 1e6), "weight", place))
-
-
-def _known_keys(given: dict[Any, Any], known: tuple[str, ...], place: str) -> None:
-    for key in given:
-        if key not in known:
-            raise ConfigError(f"{place}: unknown key {key!r}", remedy=f"{_nearest(str(key), known)}")
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known) or 'none'}"
-
-
-def _number(value: Any, bounds: Range, name: str, place: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not bounds[0] <= value <= bounds[1]:
-        raise ConfigError(
-            f"{place}: {name} is {value!r}", remedy=f"it must be a number from {bounds[0]:g} to {bounds[1]:g}"
-        )
-    return float(value)
+        return typed(AugmentConfig, Document(values, document.lines), ConfigError, {"choices": "one_of"})
+    except ConfigError as error:
+        raise error.at(path) from None
 
 
 class Augmentation:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
@@ -48,8 +48,11 @@ def typed(model: type[T], document: Document, kind: type[DrivetlError], renamed:
 
     `renamed` maps a field to its key in the file, where the two differ.
     """
+    if not isinstance(document.value, dict):
+        hint = f"known keys: {', '.join(field_names(model))}"
+        raise kind("expected `key: value` lines", remedy=hint, line=document.line(()))
     try:
-        return TypeAdapter(model).validate_python(document.value)
+        return model(**{str(key): value for key, value in document.value.items()})
     except ValidationError as error:
         problem = first_problem(model, error)
     path = tuple((renamed or {}).get(str(part), part) for part in problem.path)

@@ -13,30 +13,38 @@ max_drop:              # in the metric's own unit, 0..1
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as typed_dataclass
 
 from drivetl.errors import ConfigError, DataError
-from drivetl.files.yaml_reader import load_yaml
+from drivetl.files.typed import typed
+from drivetl.files.yaml_reader import Document, read_yaml
 from drivetl.metrics.comparison import Comparison, Row
-from drivetl.metrics.measures import METRICS
 from drivetl.metrics.statistics import holm
 
 EVERY_CONDITION = "conditions"
 FEWEST_UNITS = 5
 
 
-@dataclass(frozen=True, slots=True)
+@typed_dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True))
 class Gate:
     """Budgets per row of a comparison."""
 
-    max_drop: dict[str, float] = field(default_factory=dict)
-    metric: str = "AP"
-    confidence: float = 0.95
-    must: str = "not_regress"
+    max_drop: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
+    """Row -> the loss that is allowed, in the metric's own unit, 0.01 for one AP point."""
+    metric: Literal["AP", "AP50"] = "AP"
+    """The metric that is compared."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """Of the bootstrap."""
+    must: Literal["not_regress", "prove"] = "not_regress"
+    """not_regress: fail where a loss beyond the budget is proven; prove: fail where it is not ruled out."""
+    description: str = ""
+    """For people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,41 +62,19 @@ class Verdict:
 
 
 def load_gate(path: Path) -> Gate:
-    """Read a gate file. Raises DataError naming the file and what is wrong with which key."""
-    document = load_yaml(path)
+    """Read a gate file. Raises DataError with file and line, naming the key."""
     try:
-        return parse_gate(document)
+        return parse_gate(read_yaml(path))
     except DataError as error:
         raise error.at(path) from None
 
 
-def parse_gate(document: Any) -> Gate:
-    """The gate in a parsed YAML document. Raises DataError without a file name."""
-    if not isinstance(document, dict) or not isinstance(document.get("max_drop"), dict) or not document["max_drop"]:
+def parse_gate(document: Document) -> Gate:
+    """The gate in a YAML document. Raises DataError without a file name."""
+    values = document.value
+    if not isinstance(values, dict) or not isinstance(values.get("max_drop"), dict) or not values["max_drop"]:
         raise DataError("a gate needs `max_drop`, a mapping", remedy="for example {clean: 0.005, conditions: 0.02}")
-    unknown = sorted(set(map(str, document)) - {"max_drop", "metric", "confidence", "must", "description"})
-    if unknown:
-        raise DataError(
-            f"unknown key {unknown[0]!r}", remedy="a gate has max_drop, metric, confidence, must, description"
-        )
-    for name, budget in document["max_drop"].items():
-        if isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 <= budget <= 1:
-            raise DataError(
-                f"max_drop of {name}: {budget!r}", remedy="a budget is a number from 0 to 1, 0.01 for one AP point"
-            )
-    gate = Gate(
-        {str(name): float(budget) for name, budget in document["max_drop"].items()},
-        str(document.get("metric", "AP")),
-        document.get("confidence", 0.95),
-        str(document.get("must", "not_regress")),
-    )
-    if gate.metric not in METRICS:
-        raise DataError(f"metric {gate.metric!r}", remedy=f"choose {' or '.join(METRICS)}")
-    if gate.must not in ("not_regress", "prove"):
-        raise DataError(f"must: {gate.must!r}", remedy="choose not_regress or prove")
-    if not isinstance(gate.confidence, float) or not 0.5 <= gate.confidence < 1:
-        raise DataError(f"confidence {gate.confidence!r}", remedy="a number from 0.5 to below 1, like 0.95")
-    return gate
+    return typed(Gate, document, DataError)
 
 
 def check(gate: Gate, comparison: Comparison) -> list[Verdict]:

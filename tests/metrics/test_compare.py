@@ -11,6 +11,7 @@ from drivetl.coco.detections import Detections
 from drivetl.coco.io import write_dataset
 from drivetl.coco.records import Annotation, Dataset, ImageRecord
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.yaml_reader import Document
 from drivetl.metrics import comparison
 from drivetl.metrics.comparison import CLEAN, compare
 from drivetl.metrics.gate import check, load_gate, parse_gate
@@ -84,27 +85,27 @@ def test_other_images_or_metrics_are_refused():
 
 
 def test_the_gate_fails_only_what_is_proven(lost_in_fog):
-    gate = parse_gate({"metric": "AP50", "max_drop": {"clean": 0.05, "conditions": 0.05, "mPC": 0.5}})
+    gate = parse_gate(Document({"metric": "AP50", "max_drop": {"clean": 0.05, "conditions": 0.05, "mPC": 0.5}}))
     verdicts = {one.name: one for one in check(gate, lost_in_fog)}
     assert set(verdicts) == {"clean", "mPC", "fog", "rain"}
     assert {name for name, one in verdicts.items() if not one.passed} == {"fog"}
     assert verdicts["fog"].drop > 0.05 and verdicts["fog"].p < 0.05
-    generous = parse_gate({"max_drop": {"conditions": 0.05, "fog": 0.9}})
+    generous = parse_gate(Document({"max_drop": {"conditions": 0.05, "fog": 0.9}}))
     assert all(one.passed for one in check(generous, lost_in_fog))
 
 
 def test_a_gate_that_wants_proof_fails_what_is_open(lost_in_fog):
     narrow = {"max_drop": {"rain": 0.001, "mPC": 0.9}, "must": "prove"}
-    verdicts = {one.name: one.passed for one in check(parse_gate(narrow), lost_in_fog)}
+    verdicts = {one.name: one.passed for one in check(parse_gate(Document(narrow)), lost_in_fog)}
     assert verdicts == {"rain": False, "mPC": True}
 
 
 def test_a_gate_on_what_was_not_measured_is_no_pass(lost_in_fog):
     with pytest.raises(ConfigError, match="budget for 'snow'"):
-        check(parse_gate({"max_drop": {"snow": 0.1}}), lost_in_fog)
+        check(parse_gate(Document({"max_drop": {"snow": 0.1}})), lost_in_fog)
     few = comparison.Comparison("AP", lost_in_fog.rows, lost_in_fog.survivors, 8, 4, 100, None)
     with pytest.raises(ConfigError, match="cannot decide on 4 drives"):
-        check(parse_gate({"max_drop": {"fog": 0.1}}), few)
+        check(parse_gate(Document({"max_drop": {"fog": 0.1}})), few)
 
 
 @pytest.mark.parametrize(
@@ -113,16 +114,16 @@ def test_a_gate_on_what_was_not_measured_is_no_pass(lost_in_fog):
         (None, "a gate needs `max_drop`"),
         ({"max_drop": {}}, "a gate needs `max_drop`"),
         ({"max_drop": {"fog": 0.1}, "confidense": 0.9}, "unknown key 'confidense'"),
-        ({"max_drop": {"fog": "1 %"}}, "max_drop of fog: '1 %'"),
-        ({"max_drop": {"fog": 1.5}}, "max_drop of fog: 1.5"),
-        ({"max_drop": {"fog": 0.1}, "metric": "mAP"}, "metric 'mAP'"),
-        ({"max_drop": {"fog": 0.1}, "must": "win"}, "must: 'win'"),
-        ({"max_drop": {"fog": 0.1}, "confidence": 95}, "confidence 95"),
+        ({"max_drop": {"fog": "1 %"}}, "max_drop.fog is '1 %', it must be a number from 0 to 1"),
+        ({"max_drop": {"fog": 1.5}}, "max_drop.fog is 1.5, it must be a number from 0 to 1"),
+        ({"max_drop": {"fog": 0.1}, "metric": "mAP"}, "metric is 'mAP', it must be AP or AP50"),
+        ({"max_drop": {"fog": 0.1}, "must": "win"}, "must is 'win', it must be not_regress or prove"),
+        ({"max_drop": {"fog": 0.1}, "confidence": 95}, "confidence is 95, it must be a number of at least 0.5"),
     ],
 )
 def test_broken_gates(document, message):
     with pytest.raises(DataError, match=message.replace("(", r"\(")):
-        parse_gate(document)
+        parse_gate(Document(document))
 
 
 def test_the_shipped_gate_can_be_read():
