@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from drivetl.adapters.kitti_format import LABELS, format_line, parse_line, parse_plain
 from drivetl.adapters.kitti_mapping import DriveMapping
 from drivetl.coco.boxes import xywh_to_xyxy
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord, SourceImage, SourceObject
 from drivetl.convert.build import Account
 from drivetl.errors import DataError
 from drivetl.files.images import image_size
+from drivetl.files.kitti_text import LABELS, KittiLine, attributes_of, line_of, parse_line, parse_plain, write_line
 from drivetl.files.paths import require_directory
 from drivetl.files.read import read_text
 from drivetl.files.write import new_directory
@@ -81,18 +81,25 @@ def read_labels(path: Path | str, account: Account, on_error: str = "stop") -> l
         return []
     plain = parse_plain(text)
     if plain is not None:
-        return plain
+        return list(map(source_object, plain, range(1, len(plain) + 1)))
     for number, line in enumerate(text.split("\n"), 1):
         if not line or line.isspace():
             continue
         try:
-            objects.append(parse_line(line, number))
+            objects.append(source_object(parse_line(line, number), number))
         except DataError as error:
             error.at(path)
             if on_error != "skip":
                 raise
             account.reject(error)
     return objects
+
+
+def source_object(line: KittiLine, number: int) -> SourceObject:
+    """The object of a label line with this number; all columns but the box become attributes, unrounded."""
+    x1, y1, x2, y2 = line.box_xyxy
+    box_xyxy = (float(x1), float(y1), float(x2), float(y2))
+    return SourceObject(line.label, box_xyxy, None, None, False, attributes_of(line), {}, number)
 
 
 def _files_by_id(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
@@ -104,7 +111,7 @@ def _files_by_id(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
         if not dot or f".{suffix.lower()}" not in suffixes or name.startswith("."):
             continue
         if stem in found:
-            raise DataError(f"frame {stem} comes twice: {found[stem]} and {name}", remedy="remove one", file=folder)
+            raise DataError(f"frame {stem} is duplicated: {found[stem]} and {name}", remedy="remove one", file=folder)
         found[stem] = name
     return found
 
@@ -142,7 +149,7 @@ def write_labels(dataset: Dataset, folder: Path) -> int:
     count = 0
     with new_directory(folder) as work:
         for stem, image in zip(stems, dataset.images, strict=True):
-            lines = [format_line(*entry) for entry in label_entries(image, dataset)]
+            lines = [write_line(line_of(*entry)) for entry in label_entries(image, dataset)]
             (work / f"{stem}.txt").write_text("".join(f"{line}\n" for line in lines))
             count += len(lines)
     return count

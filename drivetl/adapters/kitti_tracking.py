@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from drivetl.adapters.kitti import SUFFIXES, label_entries
-from drivetl.adapters.kitti_format import format_line, parse_line
+from drivetl.adapters.kitti import SUFFIXES, label_entries, source_object
 from drivetl.coco.records import Dataset, SourceImage, SourceObject
 from drivetl.convert.build import Account
 from drivetl.errors import DataError
 from drivetl.files.images import image_size
+from drivetl.files.kitti_text import line_of, parse_line, write_line
 from drivetl.files.paths import require_directory, safe_relative
 from drivetl.files.read import read_text
 from drivetl.files.write import new_directory
@@ -110,14 +110,12 @@ def parse_track_line(text: str, number: int) -> tuple[int, SourceObject]:
     frame, track, rest = fields
     if not (frame.isascii() and frame.isdecimal() and len(frame) <= 9):
         raise DataError(
-            f"frame is {frame[:40]!r}, not a whole number from 0", remedy="mend or remove the line", line=number
+            f"frame is {frame[:40]!r}, not a whole number from 0", remedy="fix or remove the line", line=number
         )
     digits = track.removeprefix("-")
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= 9):
-        raise DataError(
-            f"track_id is {track[:40]!r}, not a whole number", remedy="mend or remove the line", line=number
-        )
-    item = parse_line(rest, number)
+        raise DataError(f"track_id is {track[:40]!r}, not a whole number", remedy="fix or remove the line", line=number)
+    item = source_object(parse_line(rest, number), number)
     item.attributes["track_id"] = int(track)
     return int(frame), item
 
@@ -137,7 +135,7 @@ def _frame_names(folder: Path) -> dict[int, str]:
             )
         if int(stem) in found:
             raise DataError(
-                f"frame {int(stem)} comes twice: {found[int(stem)]} and {name}", remedy="remove one", file=folder
+                f"frame {int(stem)} is duplicated: {found[int(stem)]} and {name}", remedy="remove one", file=folder
             )
         found[int(stem)] = name
     return found
@@ -174,7 +172,7 @@ def write_track_labels(dataset: Dataset, folder: Path) -> int:
         lines = files[image.sequence]
         for label, box, attributes in label_entries(image, dataset):
             track = attributes.get("track_id", -1)
-            lines.append(f"{image.frame_index} {track} {format_line(label, box, attributes)}")
+            lines.append(f"{image.frame_index} {track} {write_line(line_of(label, box, attributes))}")
     with new_directory(folder) as work:
         for sequence, lines in files.items():
             (work / f"{sequence}.txt").write_text("".join(f"{line}\n" for line in lines))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, TypeAlias
 
 from drivetl.coco.records import Box
+from drivetl.errors import DataError
 
-if TYPE_CHECKING:  # whoever converts one box at a time does not wait for numpy
+if TYPE_CHECKING:  # callers that convert one box at a time do not wait for numpy
     import numpy as np
     import numpy.typing as npt
 
 Boxes: TypeAlias = "npt.NDArray[np.float64]"
 """(N, 4) boxes, N may be 0."""
+
+_LIMIT_PX = 1e9
+"""No image is larger."""
 
 
 def xywh_to_xyxy(box: Box) -> Box:
@@ -24,6 +30,17 @@ def clip_xyxy(box: Box, width: int, height: int) -> Box:
     """The part of a box inside the image [0, width] x [0, height]; degenerate when there is none."""
     x1, y1, x2, y2 = box
     return (min(max(x1, 0.0), width), min(max(y1, 0.0), height), min(max(x2, 0.0), width), min(max(y2, 0.0), height))
+
+
+def check_corners(box_xyxy: Sequence[float]) -> None:
+    """Raises DataError for a box of NaN, infinite or absurd numbers, and for one turned inside out."""
+    x1, y1, x2, y2 = box_xyxy
+    if not (-_LIMIT_PX < x1 <= x2 < _LIMIT_PX and -_LIMIT_PX < y1 <= y2 < _LIMIT_PX):  # False for NaN too
+        if all(isfinite(value) and abs(value) < _LIMIT_PX for value in box_xyxy):
+            raise DataError(
+                f"box {list(box_xyxy)} has x2 < x1 or y2 < y1", remedy="write left, top, right, bottom in that order"
+            )
+        raise DataError(f"box {list(box_xyxy)} holds a number that no box can have", remedy="fix or remove the record")
 
 
 def intersection(a: Boxes, b: Boxes) -> Boxes:

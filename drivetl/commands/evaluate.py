@@ -14,7 +14,7 @@ from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.read import read_text
 from drivetl.files.write import write_atomically
-from drivetl.metrics import coco_ap, kitti_ap, kitti_text
+from drivetl.metrics import coco_ap, kitti_ap, kitti_objects
 from drivetl.metrics.extra_metrics import details, plain_values
 from drivetl.metrics.match_store import MatchStore, match
 from drivetl.metrics.results import count_repeated, read_coco_results
@@ -233,23 +233,23 @@ def _kitti(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _kitti_folders(args: argparse.Namespace) -> tuple[kitti_text.KittiObjects, kitti_text.KittiObjects]:
+def _kitti_folders(args: argparse.Namespace) -> tuple[kitti_objects.KittiObjects, kitti_objects.KittiObjects]:
     if len(args.predictions) > 1:
         raise ConfigError("--protocol kitti takes one folder of results", remedy="join the folders first")
     frames = None
     if args.frames:
         frames = [word for line in read_text(args.frames).splitlines() for word in line.split()[:1]]
-    truth = kitti_text.read_labels(args.gt, frames)
-    return truth, kitti_text.read_results(args.predictions[0], truth.frames)
+    truth = kitti_objects.read_labels(args.gt, frames)
+    return truth, kitti_objects.read_results(args.predictions[0], truth.frames)
 
 
-def _kitti_files(args: argparse.Namespace) -> tuple[kitti_text.KittiObjects, kitti_text.KittiObjects]:
+def _kitti_files(args: argparse.Namespace) -> tuple[kitti_objects.KittiObjects, kitti_objects.KittiObjects]:
     """KITTI's rules on a dataset that convert-kitti wrote, and on COCO results: from the source's own labels."""
     if args.frames:
         raise ConfigError("--frames goes with label folders", remedy="split the dataset instead")
     dataset = read_dataset(args.gt)
     results = read_coco_results(args.predictions, dataset)
-    return kitti_text.labels_of(dataset), kitti_text.detections_of(results, dataset)
+    return kitti_objects.labels_of(dataset), kitti_objects.detections_of(results, dataset)
 
 
 def _percent(value: float) -> str:

@@ -12,25 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drivetl.coco.boxes import clip_xyxy
+from drivetl.coco.boxes import check_corners, clip_xyxy
 from drivetl.coco.json_lines import line_in_file
-from drivetl.coco.records import (
-    Annotation,
-    Box,
-    Dataset,
-    IgnoreRegion,
-    ImageRecord,
-    JsonPlace,
-    SourceImage,
-    SourceObject,
-)
+from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord, JsonPlace, SourceImage, SourceObject
 from drivetl.coco.taxonomy import Taxonomy
 from drivetl.errors import DataError
 from drivetl.files.images import MAX_PIXELS
 from drivetl.files.paths import safe_relative
 
 MAX_NAMED_REJECTIONS = 200
-_LIMIT = 1e9  # px
 
 
 @dataclass
@@ -203,7 +193,7 @@ def _put(item: SourceObject, record: ImageRecord, place: _Place, account: Accoun
     x1, y1, x2, y2 = item.box_xyxy
     was_clipped = not (0 <= x1 <= x2 <= record.width and 0 <= y1 <= y2 <= record.height)  # true for NaN too
     if was_clipped:
-        _check_box(item.box_xyxy)
+        check_corners(item.box_xyxy)
         x1, y1, x2, y2 = clip_xyxy(item.box_xyxy, record.width, record.height)
     area = (x2 - x1) * (y2 - y1) if item.segmentation is None else _mask_area(item, record)
     if item.area is not None:
@@ -231,17 +221,6 @@ def _put(item: SourceObject, record: ImageRecord, place: _Place, account: Accoun
         return
     record.annotations.append(Annotation(category_id, bbox_xywh, area, item.segmentation, attributes, item.extra))
     account.kept[place.name] += 1
-
-
-def _check_box(box_xyxy: Box) -> None:
-    """Raises DataError for a box of NaN, infinite or absurd numbers, and for one turned inside out."""
-    x1, y1, x2, y2 = box_xyxy
-    if not (-_LIMIT < x1 <= x2 < _LIMIT and -_LIMIT < y1 <= y2 < _LIMIT):  # False for NaN too
-        if all(math.isfinite(value) and abs(value) < _LIMIT for value in box_xyxy):
-            raise DataError(
-                f"box {list(box_xyxy)} has x2 < x1 or y2 < y1", remedy="write left, top, right, bottom in that order"
-            )
-        raise DataError(f"box {list(box_xyxy)} holds a number that no box can have", remedy="mend or remove the record")
 
 
 def _mask_area(item: SourceObject, record: ImageRecord) -> float:

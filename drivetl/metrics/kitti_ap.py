@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from drivetl.metrics.kitti_text import KittiObjects
+from drivetl.metrics.kitti_objects import KittiObjects
 from drivetl.metrics.matching import expand
 from drivetl.metrics.truth import Bools, Floats, Ints
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from drivetl.metrics import kitti_ap, kitti_text
+from drivetl.metrics import kitti_ap, kitti_objects
 from drivetl.metrics.calibration import RULE, calibration
 from drivetl.metrics.lrp import mean_olrp, optimal_lrp
 from drivetl.metrics.match_store import MatchStore
@@ -66,10 +66,10 @@ def kitti_cells(swept: Swept) -> Mapping[Cell, Document] | None:
     names = set(swept.truth.categories) & set(kitti_ap.MIN_OVERLAP)
     if swept.dataset.info.get("source") != "kitti" or not names or swept.iou_type != "bbox":
         return None
-    labels = kitti_text.labels_of(swept.dataset)
+    labels = kitti_objects.labels_of(swept.dataset)
     rows = {}
     for cell in [CLEAN, *swept.cells]:
-        found = kitti_ap.evaluate(labels, kitti_text.detections_of(swept.results("run", cell), swept.dataset))
+        found = kitti_ap.evaluate(labels, kitti_objects.detections_of(swept.results("run", cell), swept.dataset))
         rows[cell] = {
             name: {level: one.ap40 for level, one in levels.items()} for name, levels in found.items() if name in names
         }

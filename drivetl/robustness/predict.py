@@ -13,6 +13,7 @@ from drivetl.coco.detections import Detections
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.errors import DataError
 from drivetl.files.images import image_size
+from drivetl.files.kitti_text import KittiLine, rounded, write_line
 from drivetl.files.paths import list_images, require_directory
 from drivetl.metrics.results import of_image
 from drivetl.robustness.detection_cache import CLEAN
@@ -70,12 +71,10 @@ def coco_results(image_id: int, found: Detections) -> list[dict[str, Any]]:
 def kitti_lines(found: Detections, categories: Sequence[str]) -> str:
     """A KITTI result file: 16 fields a line, everything that is not 2-D at the devkit's "not given"."""
     lines = []
-    for box, value, label in zip(found.boxes, found.scores, found.labels, strict=True):
+    for box, value, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels, strict=True):
         name = categories[int(label) - 1].replace(" ", "_")
-        corners = " ".join(f"{float(side):.2f}" for side in box)
-        lines.append(
-            f"{name[:1].upper()}{name[1:]} -1 -1 -10 {corners} -1 -1 -1 -1000 -1000 -1000 -10 {float(value):.6f}\n"
-        )
+        line = KittiLine(f"{name[:1].upper()}{name[1:]}", box, score=value)
+        lines.append(write_line(line, rounded, "{:.6f}".format) + "\n")
     return "".join(lines)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from drivetl.files.kitti_text import KittiLine, rounded, write_line
 from drivetl.sample.camera import Array, Camera
 from drivetl.sample.render import SampleFrame
 
@@ -17,16 +18,21 @@ DEPTH_UNITS_PER_M = 256.0
 
 def label_lines(frame: SampleFrame) -> str:
     """The label file: 15 columns a line, objects far to near, then DontCare with KITTI's fillers."""
-    lines = []
-    for item in frame.objects:
-        numbers = (item.alpha, *item.box_xyxy, *item.dimensions_hwl, *item.location_xyz, item.rotation_y)
-        lines.append(
-            f"{item.label} {item.truncation:.2f} {item.occlusion} " + " ".join(f"{value:.2f}" for value in numbers)
+    lines = [
+        KittiLine(
+            item.label,
+            item.box_xyxy,
+            item.truncation,
+            item.occlusion,
+            item.alpha,
+            item.dimensions_hwl,
+            item.location_xyz,
+            item.rotation_y,
         )
-    for group in frame.ignore:
-        box = " ".join(f"{value:.2f}" for value in group.box_xyxy)
-        lines.append(f"DontCare -1 -1 -10 {box} -1 -1 -1 -1000 -1000 -1000 -10")
-    return "".join(line + "\n" for line in lines)
+        for item in frame.objects
+    ]
+    lines += [KittiLine("DontCare", group.box_xyxy) for group in frame.ignore]
+    return "".join(write_line(line, rounded) + "\n" for line in lines)
 
 
 def calibration(camera: Camera) -> str:

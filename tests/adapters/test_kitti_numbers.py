@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from kitti_trees import CAR, write_tree
 
-from drivetl.adapters.kitti_format import format_line, parse_line
 from drivetl.adapters.kitti_tracking import parse_track_line
 from drivetl.cli import main
 from drivetl.errors import DataError
+from drivetl.files.kitti_text import line_of, parse_line, write_line
 
 WORDS = CAR.split()
 
@@ -57,13 +57,13 @@ def test_the_file_and_the_line_of_a_comma_are_named(tmp_path: Path, capsys: pyte
 )
 def test_attributes_that_are_no_numbers_are_refused(attributes: dict[str, object], reason: str) -> None:
     with pytest.raises(DataError) as caught:
-        format_line("car", (1, 2, 3, 4), attributes)
+        write_line(line_of("car", (1, 2, 3, 4), attributes))
     assert reason in str(caught.value) and caught.value.remedy
 
 
 def test_a_class_of_two_words_and_a_box_of_three_numbers_are_refused() -> None:
     with pytest.raises(DataError, match="is not one word"):
-        format_line("traffic\nlight", (1, 2, 3, 4), {})
+        write_line(line_of("traffic\nlight", (1, 2, 3, 4), {}))
     with pytest.raises(DataError, match="KITTI writes 4 numbers there"):
-        format_line("car", (1, 2, 3), {})
-    assert format_line("car", (1, 2, 3, 4), {"occluded": True}).startswith("car -1 1 -10 1.00 2.00 3.00 4.00")
+        write_line(line_of("car", (1, 2, 3), {}))
+    assert write_line(line_of("car", (1, 2, 3, 4), {"occluded": True})).startswith("car -1 1 -10 1.00 2.00 3.00 4.00")

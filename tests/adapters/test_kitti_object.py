@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kitti_trees import CAR, CYCLIST_PAST_EDGE, DONT_CARE, MISC, PEDESTRIAN, three_frames, write_mapping, write_tree
 
-from drivetl.adapters.kitti import read_kitti, read_labels, write_labels
-from drivetl.adapters.kitti_format import format_line, format_number, parse_line
+from drivetl.adapters.kitti import read_kitti, read_labels, source_object, write_labels
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset
 from drivetl.coco.taxonomy import load_taxonomy
 from drivetl.commands.convert_kitti import parse_size
 from drivetl.convert.build import Account, build_dataset
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.kitti_text import exact, line_of, parse_line, write_line
 from drivetl.files.shipped import shipped
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -60,7 +60,7 @@ def test_a_tree_converts_with_every_object_accounted_for(tmp_path):
 
 
 def test_all_columns_survive_under_attributes():
-    item = parse_line(PEDESTRIAN + " 0.875", 7)
+    item = source_object(parse_line(PEDESTRIAN + " 0.875", 7), 7)
     assert item.label == "Pedestrian" and item.line == 7
     assert item.box_xyxy == (300.25, 100.10, 330.75, 190.90)
     assert item.attributes == {
@@ -218,7 +218,7 @@ def test_latin1_labels_and_twins_are_named(tmp_path, capsys):
     label.write_text(CAR)
     (root / "training" / "image_2" / "000000.jpg").write_bytes(b"")
     assert convert("--root", root, "--out", tmp_path / "out") == 2
-    assert "frame 000000 comes twice" in capsys.readouterr().err
+    assert "frame 000000 is duplicated" in capsys.readouterr().err
 
 
 def test_broken_mappings_are_named(tmp_path, capsys):
@@ -269,14 +269,14 @@ label_numbers = st.floats(-900, 900).map(lambda value: round(value, 2))
 
 @given(st.floats(-1e8, 1e8))
 def test_every_number_is_written_so_that_it_reads_the_same(value):
-    assert float(format_number(value)) == value
+    assert float(exact(value)) == value
 
 
 @given(st.lists(label_numbers, min_size=14, max_size=15), st.sampled_from(["Car", "Misc", "DontCare"]))
 def test_line_to_object_to_line(values, name):
     line = " ".join([name, *map(str, values)])
-    item = parse_line(line, 1)
-    assert numbers(format_line(item.label, item.box_xyxy, item.attributes)) == numbers(line)
+    item = source_object(parse_line(line, 1), 1)
+    assert numbers(write_line(line_of(item.label, item.box_xyxy, item.attributes))) == numbers(line)
 
 
 @given(st.lists(label_numbers, min_size=14, max_size=14), st.data())
@@ -321,7 +321,7 @@ def test_a_file_read_in_one_go_is_its_lines_read_one_by_one(tmp_path_factory, li
     expected, broken = [], []
     for number, line in enumerate(text.split("\n"), 1):
         try:
-            expected += [parse_line(line, number)] if line.strip() else []
+            expected += [source_object(parse_line(line, number), number)] if line.strip() else []
         except DataError as error:
             broken.append(str(error.at(path)))
     account = Account()

@@ -5,7 +5,7 @@ import pytest
 
 from drivetl.coco.records import Annotation, Dataset, ImageRecord
 from drivetl.errors import DataError
-from drivetl.metrics.kitti_text import labels_of
+from drivetl.metrics.kitti_objects import labels_of
 from drivetl.metrics.match_store import match
 from drivetl.metrics.truth import from_coco
 

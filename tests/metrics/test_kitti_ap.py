@@ -8,7 +8,7 @@ import pytest
 
 from drivetl.errors import DataError
 from drivetl.metrics import kitti_ap
-from drivetl.metrics.kitti_text import read_labels, read_results
+from drivetl.metrics.kitti_objects import read_labels, read_results
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 TAIL = "-1 -1 -1 -1000 -1000 -1000 -10"
@@ -219,11 +219,11 @@ def test_missing_results_count_as_nothing_found_and_are_said(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("Car 0 0 0 1 2 3 4 0 0 0 0 0 0 0", "000000.txt:2: 15 fields"),
-        ("Car -1 -1 0 1 2 x 4 0 0 0 0 0 0 0 0.5", "000000.txt:2: 'x' is not a number"),
-        ("Car -1 -1 0 9 2 3 4 0 0 0 0 0 0 0 0.5", "000000.txt:2: box"),
-        ("Car -1 -1 0 1 2 3 4 0 0 0 0 0 0 0 nan", "000000.txt:2: score nan"),
-        ("Car -1 -1 0 1 2 inf 4 0 0 0 0 0 0 0 0.3", "000000.txt:2: box"),
+        ("Car 0 0 0 1 2 3 4 0 0 0 0 0 0 0", "000000.txt:2: 15 fields instead of 16"),
+        ("Car -1 -1 0 1 2 x 4 0 0 0 0 0 0 0 0.5", "000000.txt:2: right is 'x', not a usable number"),
+        ("Car -1 -1 0 9 2 3 4 0 0 0 0 0 0 0 0.5", "000000.txt:2: box [9, 2, 3, 4] has x2 < x1"),
+        ("Car -1 -1 0 1 2 3 4 0 0 0 0 0 0 0 nan", "000000.txt:2: score is 'nan', not a usable number"),
+        ("Car -1 -1 0 1 2 inf 4 0 0 0 0 0 0 0 0.3", "000000.txt:2: right is 'inf', not a usable number"),
     ],
 )
 def test_broken_result_lines_name_their_place(tmp_path, line, message):

@@ -10,7 +10,7 @@ from planted import PlantedDetector, planted_dataset
 from drivetl.coco.io import read_dataset
 from drivetl.coco.masks import encode
 from drivetl.errors import ConfigError, DataError
-from drivetl.metrics import kitti_ap, kitti_text
+from drivetl.metrics import kitti_ap, kitti_objects
 from drivetl.robustness.detection_cache import CLEAN
 from drivetl.robustness.report_document import analyse
 from drivetl.robustness.run import run_sweep
@@ -96,9 +96,9 @@ def test_kittis_numbers_are_kittis(swept, monkeypatch):
     monkeypatch.setattr(kitti_ap, "MIN_HEIGHT_PX", (10, 10, 10))  # planted boxes are small
     rows = {(row["class"], row["difficulty"]): row for row in analyse(swept, n_draws=50)["kitti"]}
     assert set(rows["car", "hard"]["cells"]) == {"contrast/2", "contrast/4", "night/2", "night/4"}
-    labels = kitti_text.labels_of(swept.dataset)
+    labels = kitti_objects.labels_of(swept.dataset)
     for cell, read in ((("night", 4), lambda row: row["cells"]["night/4"]), (CLEAN, lambda row: row["clean"])):
-        found = kitti_text.detections_of(swept.results("run", cell), swept.dataset)
+        found = kitti_objects.detections_of(swept.results("run", cell), swept.dataset)
         direct = kitti_ap.evaluate(labels, found)
         assert {name: {level: one.ap40 for level, one in levels.items()} for name, levels in direct.items()} == {
             name: {level: read(rows[name, level]) for level in kitti_ap.DIFFICULTIES} for name in direct

@@ -7,7 +7,7 @@ from planted import CLASSES, PlantedDetector, read_planted
 from drivetl.coco.detections import Detections
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.errors import DataError
-from drivetl.metrics import coco_ap, kitti_text
+from drivetl.metrics import coco_ap, kitti_objects
 from drivetl.metrics.match_store import match
 from drivetl.robustness.predict import (
     above,
@@ -64,7 +64,7 @@ def test_masks_travel_with_their_boxes():
 
 def test_kitti_files_are_what_the_kitti_reader_reads(tmp_path):
     (tmp_path / "000007.txt").write_text(kitti_lines(three(), ("car", "person_sitting")))
-    read = kitti_text.read_results(tmp_path, ["000007"])
+    read = kitti_objects.read_results(tmp_path, ["000007"])
     assert read.names == ("car", "person_sitting", "car")
     assert np.allclose(read.boxes_xyxy, three().boxes) and np.allclose(read.scores, three().scores)
 

@@ -1,4 +1,4 @@
-"""KITTI's text files in columns: label folders, and any detector's result folder."""
+"""KITTI's objects in columns: label folders, and any detector's result folder."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
+from drivetl.coco.boxes import check_corners, xywh_to_xyxy
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion
 from drivetl.console import track, warn
 from drivetl.errors import DataError
+from drivetl.files.kitti_text import ANY_LINE, RESULT_LINE, KittiLine, line_of, parse_text
 from drivetl.files.paths import require_directory
 from drivetl.files.read import read_text
 from drivetl.metrics.results import Results
 from drivetl.metrics.truth import Floats, Ints
 
-_NAMES_OF_FIELDS = "type truncated occluded alpha left top right bottom height width length x y z rotation_y score"
 _EVALUATED = ("car", "pedestrian", "cyclist")
+_USED = ("truncated", "occluded", "dimensions_hwl_m", "location_xyz_m")
+"""Attributes that KITTI's rules read."""
 
 
 @dataclass(slots=True)
@@ -42,13 +45,6 @@ class KittiObjects:
     """(N,) z in the camera's frame; NaN where no 3-D label is given."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    frame: int
-    name: str
-    values: tuple[float, ...]
-
-
 def read_labels(folder: Path, frames: Sequence[str] | None = None) -> KittiObjects:
     """Read a label folder: all its frames, or those named. Raises DataError with file, line and value."""
     folder = _inner(require_directory(folder, "--gt names a KITTI label folder, like training/label_2"), "label_2")
@@ -59,7 +55,7 @@ def read_labels(folder: Path, frames: Sequence[str] | None = None) -> KittiObjec
     for frame in chosen:
         if frame not in files:
             raise DataError(f"frame {frame} has no label file", remedy="check the list of frames", file=folder)
-    return _read(files, chosen, fields=(15, 16), with_score=False)
+    return _read(files, chosen, ANY_LINE)
 
 
 def read_results(folder: Path, frames: Sequence[str]) -> KittiObjects:
@@ -83,7 +79,7 @@ def read_results(folder: Path, frames: Sequence[str]) -> KittiObjects:
             f"{len(missing)} of {len(frames)} frames have no result file ({', '.join(missing[:3])}"
             f"{', ...' if len(missing) > 3 else ''}): counted as no detections"
         )
-    return _read(files, sorted(frames), fields=(16,), with_score=True)
+    return _read(files, sorted(frames), RESULT_LINE)
 
 
 def _inner(folder: Path, name: str) -> Path:
@@ -113,62 +109,43 @@ def _text_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _read(files: Mapping[str, Path], frames: Sequence[str], fields: tuple[int, ...], with_score: bool) -> KittiObjects:
-    rows: list[_Row] = []
+def _read(files: Mapping[str, Path], frames: Sequence[str], counts: tuple[int, ...]) -> KittiObjects:
+    """The objects of these frames' files, whose lines have one of these numbers of columns."""
+    with_score = counts == RESULT_LINE
+    frame_of: list[int] = []
+    lines: list[KittiLine] = []
     for number, frame in enumerate(track(frames, "reading results" if with_score else "reading labels")):
         path = files.get(frame)
         if path is None:
             continue
-        for line, text in enumerate(read_text(path).splitlines(), 1):
-            if text.strip():
-                try:
-                    rows.append(_parse(text, number, fields, with_score))
-                except DataError as error:
-                    raise error.at(path, line) from None
-    return _columns(tuple(frames), rows, with_score)
+        try:
+            numbered = parse_text(read_text(path), counts)
+        except DataError as error:
+            raise error.at(path) from None
+        for line_number, line in numbered:
+            try:
+                check_corners(line.box_xyxy)
+            except DataError as error:
+                raise error.at(path, line_number) from None
+            lines.append(line)
+        frame_of += [number] * len(numbered)
+    return _columns(tuple(frames), frame_of, lines, with_score)
 
 
-def _parse(text: str, frame: int, fields: tuple[int, ...], with_score: bool) -> _Row:
-    words = text.split()
-    if len(words) not in fields:
-        what = "a result line needs 16 fields, the score last" if with_score else "a label line needs 15 fields"
-        raise DataError(f"{len(words)} fields", remedy=f"{what}: {_NAMES_OF_FIELDS}")
-    try:
-        values = tuple(map(float, words[1:]))
-    except ValueError:
-        word = next(word for word in words[1:] if not _is_number(word))
-        raise DataError(f"{word!r} is not a number", remedy=f"fields are {_NAMES_OF_FIELDS}") from None
-    x1, y1, x2, y2 = values[3:7]
-    if not np.isfinite(values[3:7]).all() or x2 < x1 or y2 < y1:
-        raise DataError(
-            f"box {[x1, y1, x2, y2]} is not finite or has a negative size",
-            remedy="write left, top, right, bottom in that order",
-        )
-    if with_score and not np.isfinite(values[14]):
-        raise DataError(f"score {words[15]} is not a number", remedy="drop the line, or mend the detector")
-    return _Row(frame, words[0].lower(), values)
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
-def _columns(frames: tuple[str, ...], rows: Sequence[_Row], with_score: bool) -> KittiObjects:
-    table = np.array([row.values[:14] for row in rows], np.float64).reshape(-1, 14)
-    has_3d = table[:, 7:10].min(axis=1, initial=np.inf) > 0
+def _columns(
+    frames: tuple[str, ...], frame_of: Sequence[int], lines: Sequence[KittiLine], with_score: bool
+) -> KittiObjects:
+    sizes = np.array([line.dimensions_hwl_m for line in lines], np.float64).reshape(-1, 3)
+    z = np.array([line.location_xyz_m[2] for line in lines], np.float64)
     return KittiObjects(
         frames,
-        np.array([row.frame for row in rows], np.int64),
-        tuple(row.name for row in rows),
-        table[:, 0],
-        table[:, 1],
-        table[:, 3:7],
-        np.array([row.values[14] if with_score else 1.0 for row in rows], np.float64),
-        np.where(has_3d, table[:, 12], np.nan),
+        np.array(frame_of, np.int64),
+        tuple(line.label.lower() for line in lines),
+        np.array([line.truncated for line in lines], np.float64),
+        np.array([line.occluded for line in lines], np.float64),
+        np.array([line.box_xyxy for line in lines], np.float64).reshape(-1, 4),
+        np.array([line.score if with_score else 1.0 for line in lines], np.float64),
+        np.where(sizes.min(axis=1, initial=np.inf) > 0, z, np.nan),
     )
 
 
@@ -178,25 +155,22 @@ def labels_of(dataset: Dataset) -> KittiObjects:
     Raises DataError for other data in which nothing bears the name of a class that KITTI evaluates.
     """
     images = sorted(dataset.images, key=lambda image: image.id)
-    rows = []
+    frame_of: list[int] = []
+    lines: list[KittiLine] = []
     for number, image in enumerate(images):
         every: list[Annotation | IgnoreRegion] = [*image.annotations, *image.ignore_regions]
         for item in every:
-            said = item.attributes
-            x, y, w, h = item.bbox_xywh
-            box = tuple(said.get("source_box_xyxy") or (x, y, x + w, y + h))
-            location = said.get("location_xyz_m") or (-1000.0, -1000.0, -1000.0)
-            size = said.get("dimensions_hwl_m") or (-1.0, -1.0, -1.0)
-            values = (said.get("truncated", -1), said.get("occluded", -1), -10, *box, *size, *location, -10)
-            label = str(said.get("source_label", "DontCare")).lower()
-            rows.append(_Row(number, label, tuple(float(value) for value in values)))
-    if dataset.info.get("source") != "kitti" and not any(row.name in _EVALUATED for row in rows):
+            used = {name: item.attributes[name] for name in _USED if item.attributes.get(name) is not None}
+            box = item.attributes.get("source_box_xyxy") or xywh_to_xyxy(item.bbox_xywh)
+            lines.append(line_of(str(item.attributes.get("source_label", "DontCare")), box, used))
+            frame_of.append(number)
+    if dataset.info.get("source") != "kitti" and not any(line.label.lower() in _EVALUATED for line in lines):
         raise DataError(
             f"not from KITTI: no object has the source label {', '.join(_EVALUATED)} (classes: "
             f"{', '.join(dataset.categories)})",
             remedy="use --protocol coco, or give what convert-kitti wrote",
         )
-    return _columns(tuple(str(image.id) for image in images), rows, with_score=False)
+    return _columns(tuple(str(image.id) for image in images), frame_of, lines, with_score=False)
 
 
 def detections_of(results: Results, dataset: Dataset) -> KittiObjects:
