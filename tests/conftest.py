@@ -8,6 +8,7 @@ from hypothesis import settings
 # A law is right or wrong, however busy the machine is: an example may take longer than hypothesis' 200 ms.
 settings.register_profile("drivetl", deadline=None)
 settings.load_profile("drivetl")
+pytest.register_assert_rewrite("format_laws")
 
 
 @pytest.fixture

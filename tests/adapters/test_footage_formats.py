@@ -16,57 +16,6 @@ from footage_trees import boxes, convert_tree, read_tree, write_tree
 from drivetl.coco import masks
 from drivetl.errors import DataError
 
-FIRST = {
-    "cvat": "drive_1/000000.png",
-    "labelme": "drive_1/a.png",
-    "voc": "a.png",
-    "yolo": "drive_1/a.png",
-    "bdd100k": "a.png",
-    "nuimages": "samples/CAM_FRONT/1.png",
-    "mot": "M-01/img1/000001.png",
-    "coco": "drive_1/a.png",
-}
-CAR, PERSON = (2.5, 3.0, 10.0, 6.0), (20.0, 5.0, 4.0, 10.0)
-NAMES = {"nuimages": ("vehicle.car", "human.pedestrian.adult"), "mot": ("car", "pedestrian")}
-
-
-@pytest.mark.parametrize("format_name", FIRST)
-def test_the_same_two_objects_in_every_format(format_name: str, tmp_path: Path) -> None:
-    root = write_tree(tmp_path, trees.TREES[format_name]())
-    dataset, _ = convert_tree(format_name, root)
-    car, person = NAMES.get(format_name, ("car", "person"))
-    found = boxes(dataset, FIRST[format_name])
-    if format_name == "voc":  # its person is difficult: an ignore region
-        image = dataset.images[0]
-        assert found == [(car, CAR)]
-        assert [region.bbox_xywh for region in image.ignore_regions] == [PERSON]
-    elif format_name == "labelme":  # its person is two polygons of one group
-        assert found == [(car, CAR), (person, (20.0, 5.0, 8.0, 10.0))]
-    else:
-        assert found == sorted([(car, CAR), (person, PERSON)])
-    assert all((dataset.images_root / image.file_name).is_file() for image in dataset.images)
-
-
-@pytest.mark.parametrize("format_name", trees.TREES)
-def test_an_image_without_objects_is_kept(format_name: str, tmp_path: Path) -> None:
-    dataset, _ = convert_tree(format_name, write_tree(tmp_path, trees.TREES[format_name]()))
-    assert sum(not image.annotations and not image.ignore_regions for image in dataset.images) >= 1
-    assert [image.id for image in dataset.images] == list(range(1, len(dataset.images) + 1))
-
-
-@pytest.mark.parametrize("format_name", trees.TREES)
-def test_own_labels_become_classes(format_name: str, tmp_path: Path) -> None:
-    source, _ = read_tree(format_name, write_tree(tmp_path, trees.TREES[format_name]()))
-    names = list(source.taxonomy.categories)
-    expected = ["car", "person"] if format_name == "coco" else sorted(names)  # COCO: the order of its ids, 3 and 70
-    assert names == expected and source.own_labels
-
-
-@pytest.mark.parametrize("format_name", ["cvat", "yolo", "labelme", "coco", "mot", "cityscapes", "nuimages"])
-def test_every_image_knows_its_clip(format_name: str, tmp_path: Path) -> None:
-    source, _ = read_tree(format_name, write_tree(tmp_path, trees.TREES[format_name]()))
-    assert all(image.sequence for image in source.images)
-
 
 def test_voc_keeps_flags_and_counts_what_it_clips(tmp_path: Path) -> None:
     dataset, account = convert_tree("voc", write_tree(tmp_path, trees.voc()))

@@ -7,21 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from footage_trees import TREES, convert_tree, write_tree
+from footage_trees import coco, convert_tree, nuimages, write_tree
 
 from drivetl.coco import json_lines
-from drivetl.coco.taxonomy import own_labels
 from drivetl.convert import build
 from drivetl.errors import DataError
-
-KEYS = {
-    "labelme": ("label", "person", "points"),
-    "bdd100k": ("category", "person", "poly2d"),
-    "cityscapes": ("label", "road", "polygon"),
-    "nuimages": ("category_token", "c2", "bbox"),
-    "coco": ("category_id", 70, "bbox"),
-}
-"""Format -> the key of an object's label, a label of it, the key of its shape."""
 
 
 def records(value: object) -> Iterator[dict]:
@@ -53,51 +43,13 @@ def record_at(error: DataError) -> dict:
     return json.JSONDecoder().raw_decode("\n".join(lines[error.line - 1 :]).lstrip(" ["))[0]
 
 
-@pytest.mark.parametrize("format_name", KEYS)
-def test_a_shape_that_cannot_be_read(format_name: str, tmp_path: Path) -> None:
-    key, label, shape = KEYS[format_name]
-
-    def spoil(record: dict) -> None:
-        if record.get(key) == label:
-            record[shape] = "x"
-
-    root = write_tree(tmp_path, pretty(TREES[format_name](), spoil))
-    with pytest.raises(DataError) as caught:
-        convert_tree(format_name, root)
-    assert record_at(caught.value)[shape] == "x" and record_at(caught.value)[key] == label
-    _, account = convert_tree(format_name, root, on_error="skip")
-    assert account.rejections[0] == str(caught.value)
-
-
-@pytest.mark.parametrize("format_name", KEYS)
-def test_a_label_that_the_taxonomy_does_not_know(format_name: str, tmp_path: Path) -> None:
-    key, label, _ = KEYS[format_name]
-    root = write_tree(tmp_path, pretty(TREES[format_name](), lambda record: None))
-    known = {"car", "vehicle.car", "lane", "license plate", "cargroup", "person" if label == "road" else "road"}
-    with pytest.raises(DataError, match=r"label '(human\.pedestrian\.adult|person|road)' is unknown") as caught:
-        convert_tree(format_name, root, own_labels(known))
-    assert record_at(caught.value)[key] == label
-
-
-@pytest.mark.parametrize(("format_name", "size"), [("bdd100k", "size"), ("nuimages", ""), ("coco", "")])
-def test_an_image_that_cannot_be_read(format_name: str, size: str, tmp_path: Path) -> None:
-    def spoil(record: dict) -> None:
-        if "width" in record:
-            record["width"] = "x"
-
-    with pytest.raises(DataError, match="width") as caught:
-        convert_tree(format_name, write_tree(tmp_path, pretty(TREES[format_name](), spoil)))
-    record = record_at(caught.value)
-    assert (record[size] if size else record)["width"] == "x"
-
-
 def test_a_table_of_nuimages_names_the_row(tmp_path: Path) -> None:
     def spoil(record: dict) -> None:
         if record.get("token") == "c2":
             record["token"] = "c1"
 
     with pytest.raises(DataError, match="'c1' comes twice") as caught:
-        convert_tree("nuimages", write_tree(tmp_path, pretty(TREES["nuimages"](), spoil)))
+        convert_tree("nuimages", write_tree(tmp_path, pretty(nuimages(), spoil)))
     assert record_at(caught.value)["name"] == "human.pedestrian.adult"
 
 
@@ -113,5 +65,5 @@ def test_of_many_broken_records_only_the_named_ones_are_looked_for(
         if "bbox" in record:
             record["bbox"] = "x"
 
-    _, account = convert_tree("coco", write_tree(tmp_path, pretty(TREES["coco"](), spoil)), on_error="skip")
+    _, account = convert_tree("coco", write_tree(tmp_path, pretty(coco(), spoil)), on_error="skip")
     assert sum(account.rejected.values()) == 3 and len(account.rejections) == 1 == len(asked)

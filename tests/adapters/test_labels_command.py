@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from footage_trees import TREES, write_tree
+from footage_trees import coco, write_tree
 from kitti_trees import three_frames
 
 from drivetl.cli import main
@@ -86,7 +86,7 @@ def test_other_formats_come_back_box_for_box(
 def test_tracks_come_back_and_masks_that_are_lost_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = write_tree(tmp_path / "in", TREES["coco"]())
+    root = write_tree(tmp_path / "in", coco())
     assert run("convert-footage", "--format", "coco", "--root", root, "--out", tmp_path / "coco") == 0
     data = tmp_path / "coco" / "all.json"
     assert run("labels", data, "--format", "kitti-tracking", "--out", tmp_path / "t") == 2

@@ -289,16 +289,3 @@ def coco() -> Files:
     }
     names = ("images/drive_1/a.png", "images/drive_1/b.png", "images/drive_2/c.png")
     return {"instances.json": json.dumps(document).encode()} | _pictures(*names)
-
-
-TREES = {
-    "cvat": cvat_images,
-    "labelme": labelme,
-    "voc": voc,
-    "yolo": yolo,
-    "bdd100k": bdd100k,
-    "cityscapes": cityscapes,
-    "nuimages": nuimages,
-    "mot": mot,
-    "coco": coco,
-}

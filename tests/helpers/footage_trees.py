@@ -6,7 +6,6 @@ from pathlib import Path
 
 from footage_files import (
     SIZE,
-    TREES,
     Files,
     bdd100k,
     cityscapes,
@@ -31,7 +30,6 @@ __all__ = [
     "SAMPLES",
     "SHARED",
     "SIZE",
-    "TREES",
     "Files",
     "bdd100k",
     "boxes",
