@@ -1,6 +1,5 @@
 """Laws of the command line: every command has help, errors are one line and exit 2, converting needs no torch."""
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +14,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name, capsys):
-    module = importlib.import_module(f"drivetl.commands.{name.replace('-', '_')}")
-    assert module.HELP
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
     assert stop.value.code == 0
-    assert f"drivetl {name}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"drivetl {name}" in shown and COMMANDS[name] in " ".join(shown.split())
 
 
 @pytest.mark.parametrize("tool", ["convert_kitti", "convert_footage", "finetune", "eval_robustness"])

@@ -1,6 +1,6 @@
-"""One module per `drivetl` command: HELP, add_arguments(parser), run(args) -> int | None.
+"""One module per `drivetl` command: add_arguments(parser), run(args) -> int | None. Its line of help is in COMMANDS.
 
-Modules are imported when their command is asked for, so `drivetl convert-kitti` never loads torch.
+A module is imported when its command runs, so `drivetl convert-kitti` never loads torch.
 """
 
 from __future__ import annotations

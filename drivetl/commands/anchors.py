@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from drivetl.config import FinetuneConfig
     from drivetl.models.build import ModelSpec
 
-HELP = "how well anchors cover a dataset's boxes, and better ones"
 TAKES_OVERRIDES = True
 
 

@@ -19,8 +19,6 @@ from drivetl.files.write import new_directory
 
 _PAINTS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
-HELP = "what is wrong and what is odd in a COCO dataset"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

@@ -12,7 +12,6 @@ from drivetl.errors import ConfigError
 if TYPE_CHECKING:  # a mistake in the flags is said before torch is loaded
     from drivetl.label_curve.plan import Plan
 
-HELP = "how many labelled frames do I need"
 TAKES_OVERRIDES = True
 
 

@@ -19,8 +19,6 @@ from drivetl.metrics.match_store import MatchStore, match
 from drivetl.metrics.results import read_coco_results
 from drivetl.metrics.truth import from_coco
 
-HELP = "is run A better than run B, with intervals"
-
 Matched = Callable[[str, Cell], MatchStore]
 
 

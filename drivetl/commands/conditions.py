@@ -16,7 +16,6 @@ from drivetl.errors import ConfigError, DataError
 from drivetl.files.images import Rgb, read_rgb
 from drivetl.files.write import write_atomically
 
-HELP = "a contact sheet of weather, lighting and camera conditions"
 MOST_TILES = 400
 
 

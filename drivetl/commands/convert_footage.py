@@ -16,8 +16,6 @@ from drivetl.convert.split import add_split_arguments, split_options
 from drivetl.errors import ConfigError
 from drivetl.files.paths import require_directory
 
-HELP = "custom footage (CVAT, LabelMe, VOC, YOLO, BDD100K, ...) -> one COCO dataset"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of convert-footage."""

@@ -20,8 +20,6 @@ from drivetl.errors import ConfigError
 from drivetl.files.gc_pause import no_garbage_collection
 from drivetl.files.shipped import shipped
 
-HELP = "KITTI object data -> one COCO dataset, split by drive"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from drivetl.commands.flags import seed
 
-HELP = "from nothing to a robustness report in minutes, on a CPU"
-
 LABELS = 64
 """Labelled frames of town B that both contestants learn from."""
 

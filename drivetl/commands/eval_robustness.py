@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from drivetl.robustness.real_vs_synthetic import Pairs
     from drivetl.robustness.run import Swept
 
-HELP = "clean plus conditions x severities: mPC, rPC and a report"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

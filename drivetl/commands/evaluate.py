@@ -20,8 +20,6 @@ from drivetl.metrics.match_store import MatchStore, match
 from drivetl.metrics.results import count_repeated, read_coco_results
 from drivetl.metrics.truth import from_coco
 
-HELP = "COCO or KITTI metrics of any detector's results"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

@@ -6,8 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-HELP = "export a run to ONNX"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--run, --out, --height, --width, --image, --checkpoint."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "fine-tune a detector from a YAML config"
 TAKES_OVERRIDES = True
 
 

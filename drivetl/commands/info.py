@@ -16,7 +16,6 @@ from drivetl.errors import DataError
 from drivetl.files.read import read_text
 from drivetl.files.yaml_reader import load_yaml
 
-HELP = "what a dataset json or a run directory holds"
 _RUN_FILES = (
     "config.yaml",
     "taxonomy.yaml",

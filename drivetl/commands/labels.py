@@ -16,8 +16,6 @@ from drivetl.convert.run import count_classes
 from drivetl.errors import DataError
 from drivetl.files.write import new_directory
 
-HELP = "a COCO dataset -> the label files of another tool: KITTI, YOLO or VOC"
-
 
 def _write_kitti(dataset: Dataset, out: Path) -> Counter[str]:
     with new_directory(out) as work:

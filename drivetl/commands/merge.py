@@ -17,8 +17,6 @@ from drivetl.convert.run import count_classes, print_summary, write_split
 from drivetl.convert.split import add_split_arguments, split_options
 from drivetl.errors import ConfigError
 
-HELP = "several COCO datasets -> one that knows what each of them labels"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

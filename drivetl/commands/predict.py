@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from drivetl.coco.records import Dataset, ImageRecord
     from drivetl.models.detector import Detector
 
-HELP = "run a trained detector on images; a COCO results list and pictures"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

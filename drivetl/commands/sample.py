@@ -10,8 +10,6 @@ from drivetl import console
 from drivetl.commands.flags import seed
 from drivetl.errors import ConfigError
 
-HELP = "write the sample city: two towns with exact boxes, masks and depth"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

@@ -14,8 +14,6 @@ from drivetl.convert.run import print_summary, write_split
 from drivetl.convert.split import add_split_arguments, split_options
 from drivetl.errors import DataError
 
-HELP = "split a COCO dataset without leaking a drive"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""

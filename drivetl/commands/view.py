@@ -16,8 +16,6 @@ from drivetl.errors import ConfigError, DataError
 from drivetl.files.images import Rgb, read_rgb
 from drivetl.files.write import new_directory, write_atomically
 
-HELP = "pictures of a dataset with its boxes drawn"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
