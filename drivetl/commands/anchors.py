@@ -92,9 +92,9 @@ def _as_finetune_would(config: FinetuneConfig, train: Dataset) -> tuple[Dataset,
     Published weights are not fetched: they have the architecture's own anchors.
     """
     from drivetl.models.source import NAMES, read_source
-    from drivetl.training.prepare import learnt_from, model_spec
+    from drivetl.training.prepare import model_spec, training_subset
 
-    m, train = config.model, learnt_from(config, train)
+    m, train = config.model, training_subset(config, train)
     source = None if m.start in NAMES else read_source(m.start, m.arch)
     spec = model_spec(config, train.categories, frozen=False, source=source)
     inherited = source is not None and source.spec is not None

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, required=True, action="append", help="YAML, see configs/finetune; later ones win"
     )
-    parser.add_argument("--budgets", help="label counts, rising (25,50,100,all: as far as data.train has so many)")
+    parser.add_argument("--budgets", help="label counts, rising (25,50,100,all: as far as data.train has that many)")
     parser.add_argument("--seeds", default="0,1,2", help="each draws another order of drives (0,1,2)")
     parser.add_argument(
         "--regimes",
@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps",
         type=int,
         help=(
-            "optimiser steps of every run, as nearly as whole epochs can (default: those of the recipe for each budget;"
-            " where optim.epochs is written, so many passes over the largest budget, at least 200)"
+            "optimiser steps of every run, as nearly as whole epochs can (default: the recipe's for each label count;"
+            " where optim.epochs is written, that many passes over the largest count, at least 200)"
         ),
     )
     parser.add_argument("--metric", choices=("AP", "AP50"), default="AP", help="what the page is about (AP)")
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     if args.target is not None and not 0 < args.target < 1:
         raise ConfigError(f"--target {args.target:g} is not between 0 and 1", remedy="for example 0.35")
     from drivetl.files.write import write_atomically
-    from drivetl.label_curve.page import build_budget_report, sentences
+    from drivetl.label_curve.page import build_label_curve_page, sentences
     from drivetl.label_curve.plan import make_plan
     from drivetl.label_curve.regimes import parse_regimes
     from drivetl.label_curve.runs import analyse, run_all
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     results = analyse(plan, rows, args.metric, args.target)
     results["sentences"] = sentences(results)
     write_json(args.out / "budget.json", results)
-    write_atomically(args.out / "report.html", build_budget_report(results))
+    write_atomically(args.out / "report.html", build_label_curve_page(results))
     _print(results)
     console.wrote(args.out / "report.html", f"open {args.out / 'report.html'} in a browser")
 

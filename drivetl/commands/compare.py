@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gate",
         type=Path,
-        help="yaml of budgets: exit 1 when A loses more than its budget in any row, with confidence",
+        help="YAML of tolerances: exit 1 when A loses more than its tolerance in any row, with confidence",
     )
     parser.add_argument("--metric", choices=("AP", "AP50"), help="what is compared (default AP, or the gate's)")
     parser.add_argument("--draws", type=int, default=1000, help="bootstrap and permutation draws (default 1000)")
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out:
         document: dict[str, Any] = found.as_dict() | {"a": str(args.a), "b": str(args.b)}
         document["gate"] = [
-            {"name": one.name, "drop": one.drop, "budget": one.budget, "p": one.p, "passed": one.passed}
+            {"name": one.name, "drop": one.drop, "budget": one.tolerance, "p": one.p, "passed": one.passed}
             for one in verdicts
         ]
         write_numbers(document, args.out)
@@ -163,12 +163,12 @@ def _print_verdicts(gate: Gate, verdicts: list[Verdict]) -> None:
     say(f"gate: {gate.must} at confidence {gate.confidence:g}")
     table(
         "",
-        ["", "loss", "budget", "p", "verdict"],
+        ["", "loss", "tolerance", "p", "verdict"],
         [
             (
                 one.name,
                 f"{one.drop:+.3f}",
-                number(one.budget),
+                number(one.tolerance),
                 number(one.p),
                 f"{'pass' if one.passed else 'FAIL'}: {one.note}",
             )

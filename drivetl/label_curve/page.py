@@ -126,7 +126,7 @@ def _classes(results: Document) -> list[dict[str, Any]]:
     return parts
 
 
-def build_budget_report(results: Document) -> str:
+def build_label_curve_page(results: Document) -> str:
     """One HTML file that opens anywhere, from a document of schema `drivetl.budget/1`."""
     metric = results["protocol"]["metric"]
     regimes = results["metrics"][metric]["regimes"]

@@ -25,12 +25,12 @@ from drivetl.errors import ConfigError
 from drivetl.models.source import read_source, weights_file
 from drivetl.robustness.sweep import stratified_order
 from drivetl.training.finetune import read_pair
-from drivetl.training.recipe import Start, settled, start_of
+from drivetl.training.recipe import Start, resolve_auto, start_of
 from drivetl.training.rundir import file_hash
 
 ROWS = "rows.jsonl"
 """The finished runs; written empty before the first training, it marks a folder as one of `drivetl budget`."""
-DEFAULT_BUDGETS = (25, 50, 100)
+DEFAULT_COUNTS = (25, 50, 100)
 """Label counts where none are named, beside all there are."""
 LEAST_STEPS = 200
 """Floor of the default number of steps: fewer teach a detector nothing, however many labels there are."""
@@ -75,17 +75,17 @@ class Plan:
         """The configuration of one run; its data.train is the json of its frames."""
         name, count, seed = cell
         frames = self.out / "frames" / f"s{seed}-{count}.json"
-        chosen, _ = settled(self.regimes[name], count, self.starts[name])
+        chosen, _ = resolve_auto(self.regimes[name], count, self.starts[name])
         return run_config(chosen, self.steps[name][self.counts.index(count)], count, seed, frames)
 
 
 def make_plan(
-    out: Path, regimes: Mapping[str, FinetuneConfig], budgets: str | None, seeds: Sequence[int], steps: int | None
+    out: Path, regimes: Mapping[str, FinetuneConfig], label_counts: str | None, seeds: Sequence[int], steps: int | None
 ) -> Plan:
-    """Read the data and check everything before the first step; without `budgets` those of DEFAULT_BUDGETS that there
-    are.
+    """Read the data and check everything before the first step; without `label_counts` those of DEFAULT_COUNTS that the
+    data has.
 
-    Raises ConfigError for a folder of something else, for budgets or steps that this data cannot serve and for regimes
+    Raises ConfigError for a folder of something else, for counts or steps that this data cannot serve and for regimes
     that are the same or cannot be trained, DataError for data that cannot be read.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -95,7 +95,9 @@ def make_plan(
     if any(config.data.train_images for config in regimes.values()):
         raise ConfigError("data.train_images is set, but --budgets says how many frames", remedy="leave it at 0")
     train, val = read_pair(first)
-    counts = default_budgets(len(train.images)) if budgets is None else parse_budgets(budgets, len(train.images))
+    counts = (
+        default_counts(len(train.images)) if label_counts is None else parse_counts(label_counts, len(train.images))
+    )
     known = {name: _start_and_inputs(config) for name, config in regimes.items()}
     starts = {name: start for name, (start, _) in known.items()}
     wanted = {name: _wanted(name, config, counts, steps) for name, config in regimes.items()}
@@ -163,11 +165,11 @@ def _effective(config: FinetuneConfig) -> dict[str, Any]:
     return compared(config)
 
 
-def default_budgets(available: int) -> tuple[int, ...]:
-    """DEFAULT_BUDGETS as far as there are so many frames, and all; says what was left out."""
-    counts = (*(count for count in DEFAULT_BUDGETS if count < available), available)
-    if len(counts) <= len(DEFAULT_BUDGETS):
-        named = ",".join(map(str, DEFAULT_BUDGETS))
+def default_counts(available: int) -> tuple[int, ...]:
+    """DEFAULT_COUNTS as far as there are so many frames, and all; says what was left out."""
+    counts = (*(count for count in DEFAULT_COUNTS if count < available), available)
+    if len(counts) <= len(DEFAULT_COUNTS):
+        named = ",".join(map(str, DEFAULT_COUNTS))
         console.say(
             f"data.train has {available} frames: of the label counts {named},all this leaves"
             f" {','.join(map(str, counts))}"
@@ -175,13 +177,13 @@ def default_budgets(available: int) -> tuple[int, ...]:
     return counts
 
 
-def parse_budgets(text: str, available: int) -> tuple[int, ...]:
+def parse_counts(text: str, available: int) -> tuple[int, ...]:
     """`25,50,100,all` -> rising label counts. Raises ConfigError naming --budgets."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     wrong = next((word for word in words if word != "all" and not re.fullmatch("0*[1-9][0-9]{0,8}", word)), None)
     if not words or wrong is not None:
         raise ConfigError(
-            f"--budgets {text!r}: {wrong or 'nothing'!r} is no number of frames", remedy="for example 25,50,100,all"
+            f"--budgets {text!r}: {wrong or 'nothing'!r} is not a number of frames", remedy="for example 25,50,100,all"
         )
     counts = tuple(available if word == "all" else int(word) for word in words)
     if counts[-1] > available or max(counts) > available:
@@ -216,7 +218,7 @@ def _steps(config: FinetuneConfig, start: Start, counts: Sequence[int], wanted: 
     found = []
     for count in counts:
         passes = math.ceil(count / config.optim.batch_size)
-        epochs = settled(config, count, start)[0].optim.epochs if wanted is None else round(wanted / passes)
+        epochs = resolve_auto(config, count, start)[0].optim.epochs if wanted is None else round(wanted / passes)
         found.append(epochs * passes)
     return tuple(found)
 

@@ -2,7 +2,7 @@
 
 metric: AP             # AP or AP50
 confidence: 0.95
-must: not_regress      # fail where a loss beyond the budget is proven; `prove`: fail where it is not ruled out
+must: not_regress      # fail where a loss beyond the tolerance is proven; `prove`: fail where it is not ruled out
 max_drop:              # in the metric's own unit, 0..1
   clean: 0.005
   mPC: 0.01
@@ -33,7 +33,7 @@ FEWEST_UNITS = 5
 
 @typed_dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True))
 class Gate:
-    """Budgets per row of a comparison."""
+    """Tolerances per row of a comparison."""
 
     max_drop: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
     """Row -> the loss that is allowed, in the metric's own unit, 0.01 for one AP point."""
@@ -42,7 +42,7 @@ class Gate:
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     """Of the bootstrap."""
     must: Literal["not_regress", "prove"] = "not_regress"
-    """not_regress: fail where a loss beyond the budget is proven; prove: fail where it is not ruled out."""
+    """not_regress: fail where a loss beyond the tolerance is proven; prove: fail where it is not ruled out."""
     description: str = ""
     """For people."""
 
@@ -54,9 +54,9 @@ class Verdict:
     name: str
     drop: float
     """B - A: how much worse A is."""
-    budget: float
+    tolerance: float
     p: float
-    """not_regress: that the true drop stays within the budget, Holm-adjusted; prove: that it does not."""
+    """not_regress: that the true drop stays within the tolerance, Holm-adjusted; prove: that it does not."""
     passed: bool
     note: str
 
@@ -78,10 +78,10 @@ def parse_gate(document: Document) -> Gate:
 
 
 def check(gate: Gate, comparison: Comparison) -> list[Verdict]:
-    """One verdict per gated row: A must not be worse than B by more than the budget.
+    """One verdict per gated row: A must not be worse than B by more than the tolerance.
 
     not_regress fails a row where the bootstrap proves a larger drop (one-sided, Holm over all gated rows); prove fails
-    a row where it does not rule one out. Raises ConfigError for a budget whose row was not measured, and for fewer
+    a row where it does not rule one out. Raises ConfigError for a tolerance whose row was not measured, and for fewer
     than five drives, which prove nothing.
     """
     if comparison.n_units < FEWEST_UNITS:
@@ -89,49 +89,49 @@ def check(gate: Gate, comparison: Comparison) -> list[Verdict]:
             f"a gate cannot decide on {comparison.n_units} drives", remedy=f"measure on {FEWEST_UNITS} or more"
         )
     gated = _gated(gate, comparison)
-    proven = holm({row.name: _p_within(row, budget) for row, budget in gated})
+    proven = holm({row.name: _p_within(row, tolerance) for row, tolerance in gated})
     verdicts = []
-    for row, budget in gated:
+    for row, tolerance in gated:
         regress = gate.must == "not_regress"
-        p = proven[row.name] if regress else _p_beyond(row, budget)
+        p = proven[row.name] if regress else _p_beyond(row, tolerance)
         small = p < 1 - gate.confidence
         passed = bool(not small if regress else small) and not np.isnan(row.delta.point)
-        verdicts.append(Verdict(row.name, -row.delta.point, budget, p, passed, _note(row, budget, passed, gate)))
+        verdicts.append(Verdict(row.name, -row.delta.point, tolerance, p, passed, _note(row, tolerance, passed, gate)))
     return verdicts
 
 
 def _gated(gate: Gate, comparison: Comparison) -> list[tuple[Row, float]]:
-    budgets = {name: budget for name, budget in gate.max_drop.items() if name != EVERY_CONDITION}
-    missing = sorted(name for name in budgets if comparison.row(name) is None)
+    tolerances = {name: tolerance for name, tolerance in gate.max_drop.items() if name != EVERY_CONDITION}
+    missing = sorted(name for name in tolerances if comparison.row(name) is None)
     if missing or (EVERY_CONDITION in gate.max_drop and not comparison.conditions()):
         known = ", ".join(row.name for row in comparison.rows)
         raise ConfigError(
-            f"the gate has a budget for {(missing or [EVERY_CONDITION])[0]!r}, which was not measured in both",
+            f"the gate has a tolerance for {(missing or [EVERY_CONDITION])[0]!r}, which was not measured in both",
             remedy=f"measured: {known}",
         )
     every = gate.max_drop.get(EVERY_CONDITION)
     if every is not None:
-        budgets |= {row.name: budgets.get(row.name, every) for row in comparison.conditions()}
-    return [(row, budgets[row.name]) for row in comparison.rows if row.name in budgets]
+        tolerances |= {row.name: tolerances.get(row.name, every) for row in comparison.conditions()}
+    return [(row, tolerances[row.name]) for row in comparison.rows if row.name in tolerances]
 
 
-def _p_within(row: Row, budget: float) -> float:
-    """Share of draws in which the drop stays within the budget: small means that it is proven to exceed it."""
+def _p_within(row: Row, tolerance: float) -> float:
+    """Share of draws in which the drop stays within the tolerance: small means that it is proven to exceed it."""
     known = row.draws[~np.isnan(row.draws)]
-    return float((1 + (known >= -budget).sum()) / (len(known) + 1)) if len(known) else float("nan")
+    return float((1 + (known >= -tolerance).sum()) / (len(known) + 1)) if len(known) else float("nan")
 
 
-def _p_beyond(row: Row, budget: float) -> float:
-    """Share of draws in which the drop exceeds the budget: small means that it is ruled out."""
+def _p_beyond(row: Row, tolerance: float) -> float:
+    """Share of draws in which the drop exceeds the tolerance: small means that it is ruled out."""
     known = row.draws[~np.isnan(row.draws)]
-    return float((1 + (known < -budget).sum()) / (len(known) + 1)) if len(known) else float("nan")
+    return float((1 + (known < -tolerance).sum()) / (len(known) + 1)) if len(known) else float("nan")
 
 
-def _note(row: Row, budget: float, passed: bool, gate: Gate) -> str:
+def _note(row: Row, tolerance: float, passed: bool, gate: Gate) -> str:
     if np.isnan(row.delta.point):
         return "not measurable"
     if not passed:
-        return "worse beyond its budget" if gate.must == "not_regress" else "a loss beyond the budget is possible"
-    if row.delta.point < -budget:
-        return "worse than its budget, but not proven: measure on more drives"
-    return "within its budget"
+        return "worse beyond its tolerance" if gate.must == "not_regress" else "a loss beyond the tolerance is possible"
+    if row.delta.point < -tolerance:
+        return "worse than its tolerance, but not proven: measure on more drives"
+    return "within its tolerance"

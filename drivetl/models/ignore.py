@@ -43,7 +43,7 @@ def covered_share(boxes: Tensor, regions: Tensor) -> Tensor:
     return torch.where(area > 0, best / area, 0)
 
 
-def spare_ignored(labels: Tensor, boxes: Tensor, regions: Tensor | None, threshold: float) -> Tensor:
+def drop_ignored_background(labels: Tensor, boxes: Tensor, regions: Tensor | None, threshold: float) -> Tensor:
     """(N,) labels in which background inside an ignore region became NEITHER; matches to real objects stay."""
     if regions is None or not len(regions) or not len(boxes):
         return labels
@@ -73,7 +73,7 @@ class IgnoreAwareRPN(RegionProposalNetwork):  # type: ignore[misc]
     ) -> tuple[list[Tensor], list[Tensor]]:
         labels, matched = super().assign_targets_to_anchors(anchors, targets)
         spared = [
-            spare_ignored(label, boxes, target.get("ignore_boxes"), self.ignore_threshold)
+            drop_ignored_background(label, boxes, target.get("ignore_boxes"), self.ignore_threshold)
             for label, boxes, target in zip(labels, anchors, targets, strict=True)
         ]
         return spared, matched
@@ -83,7 +83,7 @@ class IgnoreAwareRPN(RegionProposalNetwork):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor]:
         """torchvision's losses; 0 where an ignore region hides every anchor of the batch (a mean over none is NaN)."""
         if not any(bool((label >= BACKGROUND).any()) for label in labels):
-            return nothing_learnt(objectness, pred_bbox_deltas)
+            return zero_losses(objectness, pred_bbox_deltas)
         losses: tuple[Tensor, Tensor] = super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
         return losses
 
@@ -116,7 +116,7 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
         matched, labels = super().assign_targets_to_proposals(proposals, gt_boxes, gt_labels)
         regions = self._regions or [None] * len(labels)
         spared = [
-            spare_ignored(label, boxes, region, self.ignore_threshold)
+            drop_ignored_background(label, boxes, region, self.ignore_threshold)
             for label, boxes, region in zip(labels, proposals, regions, strict=True)
         ]
         return matched, spared
@@ -209,14 +209,14 @@ def roi_loss(
     RoI (ignore regions hide all) both are 0.
     """
     if not len(class_logits):
-        return nothing_learnt(class_logits, box_deltas)
+        return zero_losses(class_logits, box_deltas)
     if known is not None:
         class_logits = class_logits.masked_fill(~known, float("-inf"))
     losses: tuple[Tensor, Tensor] = fastrcnn_loss(class_logits, box_deltas, labels, regression_targets)
     return losses
 
 
-def nothing_learnt(scores: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
+def zero_losses(scores: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
     """Two losses of 0 that every prediction is part of: its gradient is 0, and a group of processes waits for
     nobody."""
     return scores.sum() * 0, deltas.sum() * 0

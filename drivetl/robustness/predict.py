@@ -17,7 +17,7 @@ from drivetl.files.kitti_text import KittiLine, rounded, write_line
 from drivetl.files.paths import list_images, require_directory
 from drivetl.metrics.results import of_image
 from drivetl.robustness.detection_cache import CLEAN
-from drivetl.robustness.sweep import Infers, Task, load
+from drivetl.robustness.sweep import SupportsInfer, Task, load
 
 
 def folder_dataset(folder: Path, categories: Sequence[str]) -> Dataset:
@@ -36,7 +36,7 @@ def folder_dataset(folder: Path, categories: Sequence[str]) -> Dataset:
 
 
 def predict(
-    detector: Infers, dataset: Dataset, *, score: float = 0.0, batch_size: int = 8, workers: int = 0
+    detector: SupportsInfer, dataset: Dataset, *, score: float = 0.0, batch_size: int = 8, workers: int = 0
 ) -> Iterator[tuple[ImageRecord, Detections]]:
     """Detections that score at least `score`, image after image; the order of images is not that of the dataset."""
     tasks = [Task(place, record, (CLEAN,)) for place, record in enumerate(dataset.images)]

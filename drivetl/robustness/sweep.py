@@ -31,7 +31,7 @@ FLUSH_EVERY_S = 15.0
 """A killed sweep loses at most this much work."""
 
 
-class Infers(Protocol):
+class SupportsInfer(Protocol):
     """What a sweep needs of a detector."""
 
     def infer(self, images: list[torch.Tensor]) -> list[Detections]:
@@ -155,19 +155,19 @@ def corrupted(
 
 
 @dataclass
-class _Books:
-    """Who still has to see what."""
+class _Backlog:
+    """The (image, cell) pairs that a detector has not seen yet."""
 
-    detectors: Mapping[str, Infers]
+    detectors: Mapping[str, SupportsInfer]
     stores: Mapping[str, CellStore]
     keys: Sequence[str]
     left: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    """Place of an image -> its cells not yet seen by everyone."""
+    """Place of an image -> its cells that some detector has not seen."""
 
     def missing(self, place: int, cell: Cell) -> list[str]:
         return [name for name, store in self.stores.items() if not store.has(self.keys[place], cell)]
 
-    def work_off(self, batch: Batch) -> int:
+    def infer_missing(self, batch: Batch) -> int:
         """Infer what each detector lacks of a batch; returns the number of inferences."""
         pictures = [torch.from_numpy(pixels) for pixels in batch.pixels]
         lacking = [set(self.missing(*item)) for item in batch.items]
@@ -187,7 +187,7 @@ class _Books:
 
 
 def sweep(
-    detectors: Mapping[str, Infers],
+    detectors: Mapping[str, SupportsInfer],
     stores: Mapping[str, CellStore],
     dataset: Dataset,
     keys: Sequence[str],
@@ -205,9 +205,9 @@ def sweep(
     order is spread over the drives, and each is finished in all cells, so what is complete is a fair subset.
     shard: (rank, world) takes every world-th image. advance: told (inferences done, inferences to do).
     """
-    books = _Books(detectors, stores, keys)
-    tasks = _tasks(books, dataset, cells, shard)
-    total = sum(len(books.missing(task.place, cell)) for task in tasks for cell in task.cells)
+    backlog = _Backlog(detectors, stores, keys)
+    tasks = _tasks(backlog, dataset, cells, shard)
+    total = sum(len(backlog.missing(task.place, cell)) for task in tasks for cell in task.cells)
     timing = Timing(workers=workers)
     began = last_flush = time.perf_counter()
     advance(0, total)
@@ -220,7 +220,7 @@ def sweep(
         for batch in loader:
             timing.waiting_s += time.perf_counter() - asked
             started = time.perf_counter()
-            timing.inferences += books.work_off(batch)
+            timing.inferences += backlog.infer_missing(batch)
             timing.inference_s += time.perf_counter() - started
             timing.corruption_s += batch.seconds
             timing.pictures += len(batch.items)
@@ -228,7 +228,7 @@ def sweep(
             if time.perf_counter() - last_flush > FLUSH_EVERY_S:
                 _flush(stores)
                 last_flush = time.perf_counter()
-            if budget_s is not None and time.perf_counter() - began > budget_s and _some_complete(books, tasks):
+            if budget_s is not None and time.perf_counter() - began > budget_s and _some_complete(backlog, tasks):
                 timing.out_of_budget = timing.inferences < total
                 break
             asked = time.perf_counter()
@@ -260,18 +260,18 @@ def _flush(stores: Mapping[str, CellStore]) -> None:
         store.flush()
 
 
-def _some_complete(books: _Books, tasks: Iterable[Task]) -> bool:
-    return any(books.left[task.place] == 0 for task in tasks)
+def _some_complete(backlog: _Backlog, tasks: Iterable[Task]) -> bool:
+    return any(backlog.left[task.place] == 0 for task in tasks)
 
 
-def _tasks(books: _Books, dataset: Dataset, cells: Sequence[Cell], shard: tuple[int, int]) -> list[Task]:
+def _tasks(backlog: _Backlog, dataset: Dataset, cells: Sequence[Cell], shard: tuple[int, int]) -> list[Task]:
     rank, world = shard
     found = []
     for place in stratified_order([image.sequence for image in dataset.images])[rank::world]:
-        missing = tuple(cell for cell in cells if books.missing(place, cell))
+        missing = tuple(cell for cell in cells if backlog.missing(place, cell))
         if missing:
             found.append(Task(place, dataset.images[place], missing))
-            books.left[place] = len(missing)
+            backlog.left[place] = len(missing)
     return found
 
 

@@ -1,8 +1,9 @@
-"""The weights that are judged and saved: an average over steps, and between what was learnt and the start."""
+"""The weights that are evaluated and saved: an average over steps, blended with the starting weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -24,9 +25,9 @@ def source_share_of_class(share: float, objects: int) -> float:
 
 
 @dataclass
-class Held:
-    """A share of the starting weights in those that are judged: WiSE-FT (Wortsman et al. 2022, "Robust fine-tuning of
-    zero-shot models"). On the straight line between both, what few labels taught and what they never showed stay."""
+class SourceBlend:
+    """A share of the starting weights in those that are evaluated: WiSE-FT (Wortsman et al. 2022, "Robust fine-tuning
+    of zero-shot models"). Weights between the source and the fine-tuned model keep what both know."""
 
     start: dict[str, Tensor]
     """Parameters as they came from the source."""
@@ -34,7 +35,7 @@ class Held:
     """Per parameter the start's share: a number, or one per row of a head."""
 
     @classmethod
-    def of(cls, start: dict[str, Tensor], share: float, objects: Mapping[int, int | None]) -> Held:
+    def of(cls, start: dict[str, Tensor], share: float, objects: Mapping[int, int | None]) -> SourceBlend:
         """objects: label index -> its labelled objects in training, None where no class of the source stands behind
         it (its rows are what was learnt). The background's rows have the common share.
         """
@@ -73,30 +74,20 @@ class Average:
         torch._foreach_lerp_([self.state[key] for key in keys], [current[key] for key in keys], 1 - decay)
 
 
-class Swapped:
-    """`with Swapped(model, average, held):` the model holds the weights that are judged and saved, outside its own.
-
-    These are the averaged ones where there is an average, drawn to the start where there is a share of it.
-    """
-
-    def __init__(self, model: nn.Module, average: Average | None, held: Held | None = None):
-        self.model, self.average, self.held = model, average, held
-        self.kept: dict[str, Tensor] = {}
-
-    def __enter__(self) -> nn.Module:
-        if self.average is None and self.held is None:
-            return self.model
-        state = self.model.state_dict()
-        judged = dict(self.average.state) if self.average is not None else {}
-        if self.held is not None:
-            judged |= {
-                name: torch.lerp(judged.get(name, state[name]), start, self.held.share[name])
-                for name, start in self.held.start.items()
-            }
-        self.kept = {key: state[key].clone() for key in judged}
-        self.model.load_state_dict(judged, strict=False)
-        return self.model
-
-    def __exit__(self, *_: object) -> None:
-        if self.kept:
-            self.model.load_state_dict(self.kept, strict=False)
+@contextmanager
+def evaluated_weights(model: nn.Module, average: Average | None, blend: SourceBlend | None = None) -> Iterator[None]:
+    """Inside, the model holds the weights that are evaluated and saved: the averaged ones where there is an average,
+    blended with the source's where there is a share of it. Outside it holds its own."""
+    state = model.state_dict()
+    evaluated = dict(average.state) if average is not None else {}
+    if blend is not None:
+        evaluated |= {
+            name: torch.lerp(evaluated.get(name, state[name]), start, blend.share[name])
+            for name, start in blend.start.items()
+        }
+    own = {key: state[key].clone() for key in evaluated}
+    model.load_state_dict(evaluated, strict=False)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own, strict=False)

@@ -23,7 +23,7 @@ from drivetl.models.build import architecture
 from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device, compile_backbone, keep_memory
 from drivetl.processes import Group, process_group
-from drivetl.training.ema import Average, Held
+from drivetl.training.ema import Average, SourceBlend
 from drivetl.training.forgetting import OldDomain, measure, old_domain, show
 from drivetl.training.model_card import drives, model_card, outcome
 from drivetl.training.optimizer import build_optimizer
@@ -174,7 +174,7 @@ def assemble(
     own = torch.Generator().manual_seed(config.seed)
     loader = DataLoader(data, batch_sampler=batches, generator=own, **loader_options(workers, device))
     cache_gb = 0.0 if workers else config.data.cache_gb
-    judge = validation_loader(prepared.val, config.eval.batch_size, workers, device, group, cache_gb)
+    val_loader = validation_loader(prepared.val, config.eval.batch_size, workers, device, group, cache_gb)
     start = {name: value.detach().clone() for name, value in model.named_parameters() if name in prepared.inherited}
     return Trainer(
         config=config,
@@ -183,8 +183,8 @@ def assemble(
         model=model,
         optimizer=build_optimizer(model, config.model.arch, optim),
         average=Average(model, optim.ema) if optim.ema else None,
-        anchor=start if optim.l2sp else None,
-        held=Held.of(start, optim.source_share, prepared.objects) if optim.source_share and start else None,
+        l2sp_start=start if optim.l2sp else None,
+        blend=SourceBlend.of(start, optim.source_share, prepared.objects) if optim.source_share and start else None,
         device=device,
         precision=precision,
         group=group,
@@ -192,7 +192,7 @@ def assemble(
         log=MetricsLog(out / "metrics.jsonl"),
         batches=batches,
         loader=loader,
-        judge=judge,
+        val_loader=val_loader,
         val=prepared.val,
     )
 

@@ -47,7 +47,7 @@ def train_epoch(
     device: torch.device,
     precision: torch.dtype,
     average: Average | None = None,
-    anchor: dict[str, Tensor] | None = None,
+    l2sp_start: dict[str, Tensor] | None = None,
     means: Means,
     after_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
 ) -> None:
@@ -61,8 +61,8 @@ def train_epoch(
         set_learning_rate(optimizer, learning_rate(step, total_steps, config))
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
             losses: dict[str, Tensor] = forward_uint8(model, images, device, targets)
-        if anchor:
-            losses["loss_l2sp"] = pull_to_start(inner, anchor, config.l2sp)
+        if l2sp_start:
+            losses["loss_l2sp"] = pull_to_start(inner, l2sp_start, config.l2sp)
         total = torch.stack([value.float() for value in losses.values()]).sum()
         values = {key: value.item() for key, value in losses.items()}
         if not torch.isfinite(total):

@@ -74,12 +74,12 @@ def set_trainable(model: nn.Module, arch: str, backbone_stages: int) -> None:
             module.train(model.training and module.weight.requires_grad)
 
 
-def pull_to_start(model: nn.Module, anchor: dict[str, Tensor], strength: float) -> Tensor:
+def pull_to_start(model: nn.Module, l2sp_start: dict[str, Tensor], strength: float) -> Tensor:
     """L2-SP: strength / 2 * squared distance of the trainable weights that had a start (Li, Grandvalet, Davoine
     2018)."""
     terms = [
-        (parameter - anchor[name]).square().sum()
+        (parameter - l2sp_start[name]).square().sum()
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad and name in anchor
+        if parameter.requires_grad and name in l2sp_start
     ]
     return strength / 2 * torch.stack(terms).sum() if terms else torch.zeros(())

@@ -25,7 +25,7 @@ from drivetl.models.build import ModelSpec, architecture, box_architecture, buil
 from drivetl.models.norm import choose_norm
 from drivetl.models.source import Source, read_source
 from drivetl.models.weights import load_backbone
-from drivetl.training.recipe import settled, start_of
+from drivetl.training.recipe import resolve_auto, start_of
 
 Relation = dict[str, dict[str, float]]
 
@@ -65,14 +65,14 @@ def prepare(
     arch = architecture(config.model.arch)
     if config.data.train_images > len(train.images):
         notes.append(f"data.train_images is {config.data.train_images}, there are {len(train.images)}: all are taken")
-    train = learnt_from(config, train)
+    train = training_subset(config, train)
     taxonomy = train.info.get("taxonomy")
     try:
         taxonomy = parse_taxonomy(taxonomy) if taxonomy else own_labels(train.categories)
     except DataError as error:
         raise error.at(config.data.train) from None
     source = read_source(config.model.start, config.model.arch)
-    config, chosen_by_recipe = settled(config, len(train.images), start_of(source), world)
+    config, chosen_by_recipe = resolve_auto(config, len(train.images), start_of(source), world)
     notes += [chosen_by_recipe] if chosen_by_recipe else []
     if arch.masks and not any(item.segmentation for image in train.images for item in image.annotations):
         notes.append(f"no object of data.train has a mask: the mask head of {config.model.arch} learns nothing")
@@ -130,7 +130,7 @@ def prepare(
     )
 
 
-def learnt_from(config: FinetuneConfig, train: Dataset) -> Dataset:
+def training_subset(config: FinetuneConfig, train: Dataset) -> Dataset:
     """The images of data.train that are learnt from: all, or data.train_images of them, spread over the drives."""
     if not config.data.train_images:
         return train

@@ -70,7 +70,7 @@ def start_of(source: Source | None) -> Start:
     return "none" if source is None else "features" if source.categories is None else "detector"
 
 
-def settled(config: FinetuneConfig, n_images: int, start: Start, world: int = 1) -> tuple[FinetuneConfig, str]:
+def resolve_auto(config: FinetuneConfig, n_images: int, start: Start, world: int = 1) -> tuple[FinetuneConfig, str]:
     """The config with every value that was left to the recipe filled in, and one line saying so ('' when none was).
 
     Values that were written win. Raises ConfigError where a written value does not go with the recipe's.

@@ -26,7 +26,7 @@ from drivetl.models.build import ModelSpec, architecture
 from drivetl.models.checkpoint import save_model
 from drivetl.models.weights import portable_state
 from drivetl.processes import Group, wrap
-from drivetl.training.ema import Average, Held, Swapped
+from drivetl.training.ema import Average, SourceBlend, evaluated_weights
 from drivetl.training.loop import Means, train_epoch
 from drivetl.training.optimizer import set_trainable, trainable_stages
 from drivetl.training.rundir import MetricsLog
@@ -56,10 +56,10 @@ class Trainer:
     model: nn.Module
     optimizer: Optimizer
     average: Average | None
-    anchor: dict[str, Tensor] | None
+    l2sp_start: dict[str, Tensor] | None
     """The starting weights that L2-SP pulls to."""
-    held: Held | None
-    """The starting weights that those which are judged and saved are drawn to."""
+    blend: SourceBlend | None
+    """The share of the starting weights in those that are evaluated and saved."""
     device: torch.device
     precision: torch.dtype
     group: Group
@@ -67,7 +67,7 @@ class Trainer:
     log: MetricsLog
     batches: EpochBatches
     loader: Batches
-    judge: Batches
+    val_loader: Batches
     val: Dataset
     step: int = 0
     best: dict[str, Any] | None = None
@@ -127,8 +127,11 @@ class Trainer:
                 self.means = Means()
                 self.save()
         if self.group.leads:
-            with Swapped(self.model, self.average, self.held):
-                save_model(self.run / "checkpoints" / "last", portable_state(self.model), self.spec, self.relation)
+            with evaluated_weights(self.model, self.average, self.blend):
+                self._save_checkpoint("last")
+
+    def _save_checkpoint(self, name: str) -> None:
+        save_model(self.run / "checkpoints" / name, portable_state(self.model), self.spec, self.relation)
 
     def one_epoch(self, epoch: int, advance: Advance) -> None:
         """The rest of one epoch from the current step."""
@@ -152,18 +155,18 @@ class Trainer:
             device=self.device,
             precision=self.precision,
             average=self.average,
-            anchor=self.anchor,
+            l2sp_start=self.l2sp_start,
             means=self.means,
             after_step=after_step,
         )
 
     def evaluate(self, epoch: int, seconds: float) -> None:
-        """Judge the (averaged, drawn to the start) weights, add the row, keep them when they are the best so far."""
+        """Evaluate the (averaged, blended) weights, add the row, keep them when they are the best so far."""
         with (
-            Swapped(self.model, self.average, self.held),
-            progress_line(self, "validating", len(self.judge), 0) as advance,
+            evaluated_weights(self.model, self.average, self.blend),
+            progress_line(self, "validating", len(self.val_loader), 0) as advance,
         ):
-            found = validate(self.model, self.judge, self.device, self.precision, self.group, lambda: advance(""))
+            found = validate(self.model, self.val_loader, self.device, self.precision, self.group, lambda: advance(""))
             row = {"epoch": epoch, "step": self.step, "seconds": round(seconds, 2)}
             row |= headline(match(self.val, found))
             row |= {f"train_{key}": value for key, value in self.means.means().items()}
@@ -173,7 +176,7 @@ class Trainer:
                 save_results(self.run / SOURCE_DETECTIONS, found)
             if self.best is None or better(row["AP"], self.best["AP"]):
                 self.best = {key: row[key] for key in ("epoch", "step", "AP", "AP50")}
-                save_model(self.run / "checkpoints" / "best", portable_state(self.model), self.spec, self.relation)
+                self._save_checkpoint("best")
                 save_results(self.run / BEST_DETECTIONS, found)
         self.log.append(row)
         what = "source" if epoch == 0 else f"epoch {epoch}/{self.config.optim.epochs}"

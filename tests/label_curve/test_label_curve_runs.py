@@ -16,7 +16,7 @@ from drivetl.errors import ConfigError, DataError
 from drivetl.files.shipped import shipped
 from drivetl.files.typed import AUTO
 from drivetl.label_curve.page import at_each
-from drivetl.label_curve.plan import _steps, default_budgets, label_order, make_plan, parse_budgets, run_config
+from drivetl.label_curve.plan import _steps, default_counts, label_order, make_plan, parse_counts, run_config
 from drivetl.label_curve.regimes import parse_regimes
 from drivetl.label_curve.runs import Rows, run_all
 from drivetl.models.checkpoint import checkpoint_folder
@@ -70,29 +70,29 @@ def test_classes_keep_their_shares_as_well_as_drives_allow():
 
 
 def test_budgets_are_read_or_refused():
-    assert parse_budgets("2,4,all", 8) == (2, 4, 8)
+    assert parse_counts("2,4,all", 8) == (2, 4, 8)
     for text, why in (
         ("9", "has 8"),
         ("4,2", "must rise"),
         ("2,2", "must rise"),
         ("8,all", "must rise"),
         ("0,4", "'0'"),
-        ("", "no number"),
+        ("", "not a number"),
         ("two", "'two'"),
         ("-3", "'-3'"),
         ("all,4", "must rise"),
     ):
         with pytest.raises(ConfigError, match=why):
-            parse_budgets(text, 8)
-    with pytest.raises(ConfigError, match="no number"):
-        parse_budgets("9" * 5000, 8)
+            parse_counts(text, 8)
+    with pytest.raises(ConfigError, match="not a number"):
+        parse_counts("9" * 5000, 8)
 
 
 @pytest.mark.parametrize(
     "available, counts", [(8, (8,)), (25, (25,)), (60, (25, 50, 60)), (100, (25, 50, 100)), (101, (25, 50, 100, 101))]
 )
 def test_without_budgets_the_usual_counts_are_taken_as_far_as_there_are_frames(available, counts, capsys):
-    assert default_budgets(available) == counts
+    assert default_counts(available) == counts
     assert (f"has {available} frames" in capsys.readouterr().out) == (available <= 100)
 
 

@@ -101,7 +101,7 @@ def test_a_gate_that_wants_proof_fails_what_is_open(lost_in_fog):
 
 
 def test_a_gate_on_what_was_not_measured_is_no_pass(lost_in_fog):
-    with pytest.raises(ConfigError, match="budget for 'snow'"):
+    with pytest.raises(ConfigError, match="tolerance for 'snow'"):
         check(parse_gate(Document({"max_drop": {"snow": 0.1}})), lost_in_fog)
     few = comparison.Comparison("AP", lost_in_fog.rows, lost_in_fog.survivors, 8, 4, 100, None)
     with pytest.raises(ConfigError, match="cannot decide on 4 drives"):

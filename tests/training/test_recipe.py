@@ -14,7 +14,7 @@ from drivetl.errors import ConfigError
 from drivetl.files.typed import AUTO
 from drivetl.models.weights import read_weights
 from drivetl.training.finetune import finetune
-from drivetl.training.recipe import FEW, MOST_PASSES, recipe, settled
+from drivetl.training.recipe import FEW, MOST_PASSES, recipe, resolve_auto
 from drivetl.training.rundir import read_metrics
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "finetune"
@@ -66,7 +66,7 @@ def test_what_is_not_written_is_left_to_the_recipe_and_what_is_written_wins(tmp_
     path = written(tmp_path, DATA + "optim: {recipe: auto, lr: 0.5, epochs: auto}\n")
     config = load_config(path, ["--optim.ema", "0.5"])
     assert (config.optim.lr, config.optim.ema, config.optim.epochs, config.eval.every) == (0.5, 0.5, AUTO, AUTO)
-    done, said = settled(config, 50, "detector")
+    done, said = resolve_auto(config, 50, "detector")
     assert (done.optim.lr, done.optim.ema) == (0.5, 0.5)
     chosen = recipe(50, "detector", 4)
     assert (done.optim.epochs, done.optim.frozen_stages) == (chosen.epochs, chosen.frozen_stages)
@@ -74,7 +74,7 @@ def test_what_is_not_written_is_left_to_the_recipe_and_what_is_written_wins(tmp_
     assert "lr" not in said and "ema" not in said
     assert len(recipe_keys()) == 9 and all(values_of(done)[key] != AUTO for key in recipe_keys())
     again = load_config(written(tmp_path, dump_yaml(done), "again.yaml"))
-    assert again == done and settled(again, 9000, "none") == (done, "")
+    assert again == done and resolve_auto(again, 9000, "none") == (done, "")
 
 
 @pytest.mark.parametrize("text", ["optim: {lr: -1}", "optim: {recipe: auto, epochs: -1}"])
@@ -98,15 +98,15 @@ def test_a_wrong_value_is_blamed_on_what_holds_it(tmp_path):
 def test_as_written_leaves_nothing_to_the_recipe(tmp_path):
     config = load_config(written(tmp_path, DATA + "optim: {lr: 0.5}\n"))
     assert (config.optim.epochs, config.optim.frozen_stages, config.eval.every) == (12, 0, 1)
-    assert settled(config, 50, "detector") == (config, "")
+    assert resolve_auto(config, 50, "detector") == (config, "")
 
 
 def test_a_short_written_training_shortens_what_the_recipe_keeps_frozen(tmp_path):
     path = written(tmp_path, DATA + "optim: {recipe: auto, epochs: 1}\n")
-    assert settled(load_config(path), 5000, "detector")[0].optim.heads_only_epochs == 0
+    assert resolve_auto(load_config(path), 5000, "detector")[0].optim.heads_only_epochs == 0
     clash = written(tmp_path, DATA + "optim: {recipe: auto, heads_only_epochs: 90}\n", "clash.yaml")
     with pytest.raises(ConfigError, match=r"optim\.heads_only_epochs is 90.*below optim\.epochs"):
-        settled(load_config(clash), 5000, "detector")
+        resolve_auto(load_config(clash), 5000, "detector")
 
 
 def test_a_later_config_wins_and_flags_win_over_both(tmp_path):

@@ -15,7 +15,7 @@ from drivetl.coco.writing import write_dataset
 from drivetl.config import FinetuneConfig
 from drivetl.errors import ConfigError
 from drivetl.models.weights import read_weights
-from drivetl.training.ema import Average, Held, Swapped, source_share_of_class
+from drivetl.training.ema import Average, SourceBlend, evaluated_weights, source_share_of_class
 from drivetl.training.finetune import finetune
 
 
@@ -51,9 +51,9 @@ def test_law_saved_weights_lie_between_the_source_and_what_was_learnt(source, tm
     config, start = source
     finetune(with_share(config, 0.0, start), tmp_path / "learnt")
     finetune(with_share(config, share, start), tmp_path / "held")
-    before, learnt, held = weights(start, "best"), weights(tmp_path / "learnt"), weights(tmp_path / "held")
+    before, learnt, blend = weights(start, "best"), weights(tmp_path / "learnt"), weights(tmp_path / "held")
     moved = 0
-    for key, value in held.items():
+    for key, value in blend.items():
         shares = torch.tensor(share)
         if ".box_predictor." in key:
             shares = rows(key, share, start_objects(config), value)
@@ -68,13 +68,13 @@ def test_law_a_class_that_came_from_nothing_keeps_all_it_learnt(source, tmp_path
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, train=str(train), val=str(train)))
     for share in (0.0, 0.5):
         finetune(with_share(config, share, start), tmp_path / str(share))
-    learnt, held = weights(tmp_path / "0.0"), weights(tmp_path / "0.5")
+    learnt, blend = weights(tmp_path / "0.0"), weights(tmp_path / "0.5")
     key = "roi_heads.box_predictor.cls_score.weight"  # background, car, tractor
-    assert torch.equal(held[key][2], learnt[key][2])
-    assert not torch.equal(held[key][1], learnt[key][1])
+    assert torch.equal(blend[key][2], learnt[key][2])
+    assert not torch.equal(blend[key][1], learnt[key][1])
     key = "roi_heads.box_predictor.bbox_pred.weight"
-    assert torch.equal(held[key][8:], learnt[key][8:])
-    assert not torch.equal(held[key][4:8], learnt[key][4:8])
+    assert torch.equal(blend[key][8:], learnt[key][8:])
+    assert not torch.equal(blend[key][4:8], learnt[key][4:8])
 
 
 def test_law_a_class_without_one_object_keeps_the_rows_of_the_source(source, tmp_path):
@@ -84,9 +84,9 @@ def test_law_a_class_without_one_object_keeps_the_rows_of_the_source(source, tmp
     for image in train.images:
         image.annotations = [item for item in image.annotations if item.category_id != 2]
     write_dataset(train, tmp_path / "without.json")
-    held = with_share(config, 0.3, start)
-    held = dataclasses.replace(held, data=dataclasses.replace(held.data, train=str(tmp_path / "without.json")))
-    finetune(held, tmp_path / "run")
+    blend = with_share(config, 0.3, start)
+    blend = dataclasses.replace(blend, data=dataclasses.replace(blend.data, train=str(tmp_path / "without.json")))
+    finetune(blend, tmp_path / "run")
     before, after = weights(start, "best"), weights(tmp_path / "run")
     key = "roi_heads.box_predictor.cls_score.weight"
     assert torch.equal(after[key][2], before[key][2])
@@ -97,10 +97,10 @@ def test_law_a_class_without_one_object_keeps_the_rows_of_the_source(source, tmp
 def test_the_model_itself_trains_on_with_its_own_weights():
     model = torch.nn.Linear(3, 2)
     own = {key: value.clone() for key, value in model.state_dict().items()}
-    held = Held.of({"weight": torch.zeros(2, 3)}, 0.5, {})
+    blend = SourceBlend.of({"weight": torch.zeros(2, 3)}, 0.5, {})
     average = Average(model, 0.9)
     for average_ in (None, average):
-        with Swapped(model, average_, held):
+        with evaluated_weights(model, average_, blend):
             assert torch.equal(model.weight, own["weight"] / 2)
             assert torch.equal(model.bias, own["bias"])
         assert all(torch.equal(value, own[key]) for key, value in model.state_dict().items())

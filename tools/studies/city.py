@@ -21,9 +21,9 @@ from drivetl.coco.records import ImageRecord
 from drivetl.coco.writing import write_dataset
 
 SEEDS = (0, 1, 2)
-BUDGETS = {25: 7, 50: 4, 100: 8, 200: 8}
+EPOCHS = {25: 7, 50: 4, 100: 8, 200: 8}
 """Labelled frames -> epochs: 91, 100, 400 and 800 steps of two, as many as `recipe: auto` takes from a detector."""
-MOST = max(BUDGETS)
+MOST = max(EPOCHS)
 """Labelled frames of the trainings that are watched on their way: the study `convergence` reads their rows."""
 SCORES_FROM = 0.005
 GLANCE = 12
@@ -101,7 +101,7 @@ def source(shared: Path, out: Path) -> Job:
 
 
 def jobs(shared: Path, out: Path) -> list[Job]:
-    """The source; every line at 50 labels, seed by seed; the two headline lines at the other budgets."""
+    """The source; every line at 50 labels, seed by seed; the two headline lines at the other label counts."""
     first = source(shared, out)
     val = first.measured["val"]
     starts = {
@@ -119,9 +119,9 @@ def jobs(shared: Path, out: Path) -> list[Job]:
         for seed in SEEDS:
             for line, labels in plan[place : place + len(LINES)]:
                 start, regions, flags = LINES[line]
-                own: Flags = {"model.start": starts[start], "seed": seed, "optim.epochs": BUDGETS[labels]}
+                own: Flags = {"model.start": starts[start], "seed": seed, "optim.epochs": EPOCHS[labels]}
                 own |= {"data.train": labelled(data.cities(shared, out / "data"), out, labels, seed, regions)}
-                own |= {"data.val": data.thinned(val, GLANCE), "eval.every": BUDGETS[labels]}
+                own |= {"data.val": data.thinned(val, GLANCE), "eval.every": EPOCHS[labels]}
                 if labels == MOST:
                     own |= {"data.val": data.thinned(val, 3), "eval.every": 1}
                 every.append(Job(name(line, labels, seed), own | flags, first.measured, (first.name,), SCORES_FROM))
@@ -167,7 +167,7 @@ def forget_head(run: Path, copy: Path) -> None:
 
 
 def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, object]]]]:
-    """Every line at every budget: AP50 and AP, and what it gained over the source before adaptation."""
+    """Every line at every label count: AP50 and AP, and what it gained over the source before adaptation."""
     first = jobs[0]
     if not finished(first, out):
         return []
@@ -188,7 +188,7 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, ob
         | {"base": "-", "AP50 gain over base": "-"}
     ]
     for line in LINES:
-        for labels in BUDGETS:
+        for labels in EPOCHS:
             ours = [name(line, labels, seed) for seed in SEEDS if name(line, labels, seed) in done]
             if not ours:
                 continue

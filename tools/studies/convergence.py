@@ -21,13 +21,13 @@ LINES = ("full recipe", "features alone", city.LONG)
 
 def jobs(shared: Path, out: Path) -> list[Job]:
     """The city's headline trainings."""
-    lines = tuple(city.name(line, labels, 0)[:-1] for line in LINES for labels in city.BUDGETS)
+    lines = tuple(city.name(line, labels, 0)[:-1] for line in LINES for labels in city.EPOCHS)
     every = city.jobs(shared, out)
     return [job for job in every if job is every[0] or job.name.startswith(lines)]
 
 
 def curve(line: str, out: Path, classes: list[str] | None = None) -> dict[int, Floats]:
-    """Step -> (1 + B,) AP50 at the largest budget: mean over seeds, and draws of it; step 0 is the source.
+    """Step -> (1 + B,) AP50 at the largest label count: mean over seeds, and draws of it; step 0 is the source.
 
     classes: the mean over these alone; None: over all that the watched frames show.
     """

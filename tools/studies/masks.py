@@ -52,10 +52,10 @@ def jobs(shared: Path, out: Path) -> list[Job]:
     every = [first, source]
     boxes = data.kitti(shared, folder, AS_CITY)
     for seed in city.SEEDS:
-        adapted = start | city.NAIVE | {"optim.epochs": city.BUDGETS[LABELS]}
+        adapted = start | city.NAIVE | {"optim.epochs": city.EPOCHS[LABELS]}
         # what was measured as the source: `best` goes by boxes, and may be the weights before the first step
         adapted |= {"model.start": out / "runs" / SOURCE / "checkpoints" / "last", "seed": seed}
-        adapted |= {"eval.every": city.BUDGETS[LABELS]}
+        adapted |= {"eval.every": city.EPOCHS[LABELS]}
         adapted |= {"data.train": city.labelled(whole, out, LABELS, seed, "regions")}
         every.append(Job(name("adapted", seed), adapted, source.measured, (SOURCE,), city.SCORES_FROM))
         masked = data.part(

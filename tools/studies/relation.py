@@ -42,10 +42,10 @@ def jobs(shared: Path, out: Path) -> list[Job]:
     for seed in city.SEEDS:
         for line, (start, labels, flags) in LINES.items():
             run = out / "runs" / ("cities_reset" if start == "reset" else start)
-            own: city.Flags = {"model.start": run, "seed": seed, "optim.epochs": city.BUDGETS[LABELS]}
+            own: city.Flags = {"model.start": run, "seed": seed, "optim.epochs": city.EPOCHS[LABELS]}
             own |= {"data.train": city.labelled(sets[labels], out, LABELS, seed, "regions")}
             own |= {"data.val": data.thinned(val[labels], city.GLANCE)}
-            own |= {"eval.every": city.BUDGETS[LABELS]}
+            own |= {"eval.every": city.EPOCHS[LABELS]}
             needs = ("kitti" if start == "kitti" else first.name,)
             every.append(Job(name(line, seed), own | flags, {labels: val[labels]}, needs, city.SCORES_FROM))
     return every
