@@ -6,12 +6,12 @@ import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from drivetl.files.write import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = dict[str, str]
 COLOURS = {"full recipe": "#1f77b4", "features alone": "#d95f02", "features alone, own recipe": "#7570b3"}
@@ -185,6 +185,9 @@ def _band(axis: Any, rows: list[Row], x: str, column: str, colour: str, label: s
 
 def _figure(width: float, height: float) -> Figure:
     """An empty figure of this size in inches that draws without a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -1,4 +1,7 @@
-"""The README's pictures, made anew from what `make demo` wrote: python tools/pictures.py"""
+"""The README's images, made from what `make demo` wrote.
+
+python tools/pictures.py
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ def spread(images: list[ImageRecord], wanted: int) -> list[ImageRecord]:
 
 
 def save(name: str, sheet: Rgb) -> None:
-    """A picture under docs/."""
+    """Write an image under docs/."""
     write_atomically(ROOT / "docs" / name, jpeg(sheet))
     console.wrote(ROOT / "docs" / name)
 

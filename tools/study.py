@@ -15,7 +15,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import results
-from studies import runs
 
 from drivetl import console
 
@@ -38,6 +37,8 @@ def argument_parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Work on a study, or write its tables."""
     args = argument_parser().parse_args()
+    from studies import runs  # torch is not needed to show the help
+
     study = importlib.import_module(f"studies.{args.study}")
     jobs = study.jobs(args.shared.resolve(), args.out.resolve())
     if not args.write:

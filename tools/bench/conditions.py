@@ -1,11 +1,11 @@
-"""Milliseconds per image and core for every condition, at KITTI's size and at 720p, beside two libraries.
+"""Milliseconds per image and core for every condition, at KITTI's size and at 720p, next to two libraries.
 
     python tools/bench/conditions.py
 
-One thread, its own processor time, the best of several: other work on the machine hardly shows. Times are for one
-more variant of an image already seen; what is paid once per image (camera, sky, depth, linear light) is a row of
-its own. imagecorruptions needs an environment of its own (`imagecorruptions-imaug==1.1.5`, `setuptools<81`): name
-its python in DRIVETL_IMAGECORRUPTIONS_PYTHON to have its times beside ours.
+One thread, processor time, best of several runs: other work on the machine has little influence. Times are for one
+more variant of an image already used; the cost per new image (camera, sky, depth, linear light) is a row of
+its own. imagecorruptions needs its own environment (`imagecorruptions-imaug==1.1.5`, `setuptools<81`): set
+DRIVETL_IMAGECORRUPTIONS_PYTHON to its python to include its times.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def median(values: Iterable[float]) -> float:
 
 
 def picture(height: int, width: int) -> np.ndarray:
-    """A street-like picture: sky, textured houses and road, markings, bright and red spots."""
+    """A street-like image: sky, textured houses and road, markings, bright and red spots."""
     rng = np.random.default_rng(0)
     texture = cv2.GaussianBlur(rng.normal(0, 1, (height, width, 3)).astype(np.float32), (0, 0), 1.5)
     image = 95 + 60 * texture

@@ -2,7 +2,7 @@
 
     python tools/bench/convert.py [IMAGES]
 
-datumaro is not a dependency of drivetl: name a Python that has it (1.13) in DATUMARO_PYTHON, or its row stays empty.
+datumaro is not a dependency of drivetl: set DATUMARO_PYTHON to a Python that has it (1.13), or its row stays empty.
 KITTI_LABELS may name a folder of label files (KITTI's label_2), which are then measured first.
 """
 

@@ -1,9 +1,9 @@
-"""Do our conditions look like the real ones? Figures of real bad weather and of ours from clear frames, side by side.
+"""Do synthetic conditions look like real ones? Image statistics of real bad weather and of conditions on clear frames.
 
     python tools/bench/realism.py [--data ../shared/data] [--frames 12]
 
 One fixed motorway camera at day, on a wet road and at night (`highway_camera`), region by region of the same
-background; photographs of real fog (`dawn_fog`) against our fog on clear frames. No parameter is fitted here, but
+background; photographs of real fog (`dawn_fog`) against synthetic fog on clear frames. No parameter is fitted here, but
 the conditions were adjusted by eye and by these very figures: read them as a description, not as a held-out test.
 """
 
@@ -39,7 +39,7 @@ REGIONS = {
     "far road": (0.36, 0.5, 0.4, 0.6),
     "road": (0.6, 0.95, 0.05, 0.35),
 }
-"""name -> rows from, to, columns from, to, as shares of the picture."""
+"""name -> rows from, to, columns from, to, as shares of the image."""
 
 
 def figures(image: Image) -> list[float]:
@@ -54,7 +54,7 @@ def figures(image: Image) -> list[float]:
 
 
 def region(image: Image, name: str) -> Image:
-    """The named part of a picture."""
+    """The named part of an image."""
     top, bottom, left, right = REGIONS[name]
     height, width = image.shape[:2]
     return np.ascontiguousarray(image[int(top * height) : int(bottom * height), int(left * width) : int(right * width)])
@@ -119,7 +119,7 @@ def contrast(image: Image, top: float, bottom: float) -> float:
 
 
 def summary(what: str, groups: dict[str, list[Image]], part: Callable[[Image], Image]) -> list[dict[str, Any]]:
-    """A row per group: medians over its pictures."""
+    """A row per group: medians over its images."""
     rows = []
     for name, images in groups.items():
         values = [

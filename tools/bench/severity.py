@@ -1,8 +1,8 @@
-"""Are the ladders' five steps evenly spread, and is something left at the last one?
+"""How much image structure each severity of each condition keeps.
 
     python tools/bench/severity.py [--data ../shared/data] [--frames 8]
 
-On clear frames, per condition and severity: how much of the picture's structure is left, 1 for none lost.
+On clear frames, per condition and severity: the share of fine structure that is left, 1 for all of it.
 """
 
 from __future__ import annotations

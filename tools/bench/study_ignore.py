@@ -1,10 +1,10 @@
-"""What ignore regions in the loss are worth: half of the objects hidden under regions, or simply deleted.
+"""What ignore regions in the loss are worth: half of the objects under ignore regions, or simply deleted.
 
     python tools/benchmark.py ignore --write
 
-A tiny detector learns the sample city's town B and moves to town A, where half of the objects have lost their label:
-once their places are ignore regions, once they are background, and once nothing is hidden (the upper bound). Three
-seeds, each with its own half. Runs are kept in `runs/study_ignore`; a killed study goes on where it stopped.
+A tiny detector is trained on the sample city's town B and adapted to town A, where half of the objects have no label:
+as ignore regions, as background, and with nothing hidden (the upper bound). Three
+seeds, each with its own half. Runs are kept in `runs/study_ignore`; a killed study continues where it stopped.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _train(way: str, seed: int) -> Path:
 
 
 def _finetune(run: Path, overrides: list[str]) -> None:
-    """Train unless it was done; go on with what was begun."""
+    """Train unless it is finished; continue an unfinished training."""
     if (run / "README.md").exists():
         return
     tiny = shipped("configs/finetune/tiny.yaml")

@@ -1,4 +1,4 @@
-"""A training step as torchvision has it, and as drivetl runs it, on the same images in the same run."""
+"""A training step with torchvision's modules and with drivetl's, on the same images in the same run."""
 
 from __future__ import annotations
 

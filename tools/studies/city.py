@@ -1,4 +1,4 @@
-"""A city with few labels: what carrying knowledge over is worth, part by part.
+"""A city with few labels: what transfer is worth, part by part.
 
 Source: five cities of Cityscapes (994 frames). Target: strasbourg; one of its two recordings is validation (144
 frames), the labelled frames come from the other: whole minutes of driving in a seeded order, nested in their number.
@@ -27,7 +27,7 @@ MOST = max(EPOCHS)
 """Labelled frames of the trainings that are watched on their way: the study `convergence` reads their rows."""
 SCORES_FROM = 0.005
 GLANCE = 12
-"""One of so many validation frames is a training's look at itself, which decides nothing."""
+"""Every 12th validation frame is evaluated during training; it decides nothing."""
 VAL, POOL = "strasbourg_000000", "strasbourg_000001"
 
 Flags = dict[str, object]
@@ -38,18 +38,18 @@ NAIVE: Flags = {
     "optim.frozen_stages": 2,
     "model.anchors": "keep",
 }
-"""What one does without thinking: all but the two lowest stages (torchvision's habit) at one rate, AdamW."""
+"""Plain fine-tuning: all but the two lowest stages (torchvision's habit) at one rate, AdamW."""
 FITTED = NAIVE | {"model.anchors": "fit"}
 LEFT = ("epochs", "lr", "layer_decay", "heads_only_epochs", "frozen_stages", "l2sp", "ema", "source_share")
 DEFAULT: Flags = {"optim.recipe": "auto", "optim.batch_size": 2} | {f"optim.{key}": "auto" for key in LEFT}
-"""What a user gets who writes none of these: drivetl/training/recipe.py, anchors fitted."""
+"""The defaults of a config without these keys (drivetl/training/recipe.py), anchors fitted."""
 LONGER, SHORTER = "full recipe, 8 epochs", "full recipe, 3 epochs"
-"""Whether another length would pay."""
+"""Whether another length gains more."""
 WIDE, WIDE_EPOCHS = "full recipe, 8 images a step", "full recipe, 8 images a step, as many epochs"
 """Whether the length is one of steps or of epochs: as many steps with four times the images, or every image as
 often."""
 LONG = "features alone, own recipe"
-"""Eight steps an image: what a user gets who has no detector to start from."""
+"""Eight steps an image: the default without a detector to start from."""
 LINES: dict[str, tuple[str, str, Flags]] = {
     "features alone": ("features", "regions", NAIVE | {"optim.lr": 1e-3, "model.anchors": "fit"}),
     "heads only": ("cities", "regions", NAIVE | {"optim.frozen_stages": 9}),

@@ -1,4 +1,4 @@
-"""AP against steps: how far a detector carried over is ahead of one from the pretrained features alone.
+"""AP against steps: how far a transferred detector is ahead of one from pretrained features alone.
 
 Reads the validation rows that the study `city` logged while training at its largest number of labelled frames.
 """

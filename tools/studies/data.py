@@ -72,7 +72,7 @@ def part(source: Path, target: Path, keep: Callable[[list[ImageRecord]], list[Im
 
 
 def thinned(source: Path, every: int) -> Path:
-    """One of `every` images in the order of their names, written beside the dataset."""
+    """One of `every` images in the order of their names, written next to the dataset."""
     return part(source, source.with_name(f"{source.stem}_every_{every}.json"), lambda all_: all_[::every])
 
 

@@ -1,4 +1,4 @@
-"""Masks: what a Mask R-CNN makes of a detector of boxes, of a new city, and of frames that have boxes alone.
+"""Masks: a Mask R-CNN from a box detector, on a new city, and with frames that have boxes only.
 
 It starts from the box detector of the five cities, so its mask branch is all that is new. Measured on every second
 frame of strasbourg's validation recording: AP of boxes and of masks.

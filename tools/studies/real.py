@@ -1,8 +1,8 @@
 """Does a synthetic night, wet road or fog predict the drop on the real one?
 
 Detectors that were trained on clear days alone: the motorway camera's dry day (three seeds of the study `weather`,
-preset none), and the five clear cities. Each is swept on its clean frames with our conditions, and on real night, wet
-road or fog as they are.
+preset none), and the five clear cities. Each is measured on its clean frames under synthetic conditions, and on real
+night, wet road or fog as they are.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ def photos(shared: Path, out: Path) -> Path:
 
 
 def finish(jobs: list[Job], out: Path) -> None:
-    """The sweeps of the runs that are finished; what is there of one is taken up."""
+    """The sweeps of the runs that are finished; a partial sweep is continued."""
     for job in jobs:
         if (out / "runs" / job.name).is_dir() and not (out / "real" / job.name / "results.json").is_file():
             sweep(job.name, out)
 
 
 def sweep(run: str, out: Path) -> None:
-    """Run a sweep, or go on with it."""
+    """Run a sweep, or continue it."""
     dataset, slices, conditions = SWEEPS[run]
     words = ["eval-robustness", "--run", str(out / "runs" / run), "--data", str(out / "data" / f"{dataset}.json")]
     words += ["--slices", slices, "--conditions", conditions, "--severities", "1,2,3,4,5", "--metric", "AP50"]

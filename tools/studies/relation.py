@@ -1,5 +1,4 @@
-"""Surgery by relation where names differ, and a small source: the same city under another label set, and KITTI
-first."""
+"""Head surgery by relation under another label set, and a small source: KITTI first."""
 
 from __future__ import annotations
 

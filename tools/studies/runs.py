@@ -1,4 +1,4 @@
-"""Trainings of a study: named, shared between processes, finished once; what they find is kept, so numbers are
+"""Trainings of a study: named, shared between processes, finished once. Detections are kept, so that tables can be
 recomputed.
 
 Layout below the study's folder: `data/` datasets, `runs/NAME` run directories, `found/NAME/SET.npz` detections,
@@ -107,7 +107,7 @@ def _train_and_measure(job: Job, out: Path) -> None:
 
 
 def by_name(results: Results, detector: tuple[str, ...], dataset: tuple[str, ...]) -> Results:
-    """A detector's class numbers -> a dataset's, by name; classes the dataset does not have are left out."""
+    """A detector's class numbers -> a dataset's, by name; classes that the dataset does not have are dropped."""
     number = np.array([0, *(dataset.index(name) + 1 if name in dataset else 0 for name in detector)])
     results.category_id = number[results.category_id]
     return results.where(results.category_id > 0)

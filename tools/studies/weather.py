@@ -1,6 +1,6 @@
 """Do the weather presets help on real weather that was never trained on?
 
-Two detectors that know clear days alone. A motorway camera: dry-day frames, then the same camera's real night and real
+Two detectors trained on clear days only. A motorway camera: dry-day frames, then the same camera's real night and real
 wet road. Cities: five clear cities, then photos of real fog. Each is trained with and without the presets of
 configs/weather, from the same start, on the same frames, for the same steps. A preset is chosen on the first half of
 the real frames (`tuned`) and reported on the other (`reported`).
