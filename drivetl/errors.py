@@ -50,8 +50,9 @@ class DataError(DrivetlError):
 def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """The remedy for an unknown name: "did you mean 'fog'?", else `otherwise`, else the list of all known names."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else otherwise or f"known: {', '.join(names) or 'none'}"
+    folded = {item.casefold(): item for item in reversed(names)}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    return f"did you mean {folded[near[0]]!r}?" if near else otherwise or f"known: {', '.join(names) or 'none'}"
 
 
 def check_keys(

@@ -14,18 +14,21 @@ A source label in none of the lists is an error that names it: nothing disappear
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drivetl.errors import DataError
-from drivetl.files.yaml_reader import load_yaml
+from drivetl.errors import DataError, nearest
+from drivetl.files.yaml_reader import Document, KeyPath, read_yaml
+
+KEYS = ("name", "description", "classes", "ignore", "drop", "min_height_px")
+"""Of a taxonomy file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,9 @@ class Taxonomy:
             + [name for name, _ in self.ignore]
             + list(self.drop)
         )
-        near = difflib.get_close_matches(label, known, n=1)
-        hint = f"did you mean {near[0]!r}? Otherwise " if near else ""
-        return f"{hint}add it to classes, ignore or drop of taxonomy {self.name!r}"
+        way_out = f"add it to classes, ignore or drop of taxonomy {self.name!r}"
+        hint = nearest(label, known, way_out)
+        return hint if hint == way_out else f"{hint} Otherwise {way_out}"
 
 
 def own_labels(labels: Iterable[str]) -> Taxonomy:
@@ -105,37 +108,48 @@ def own_labels(labels: Iterable[str]) -> Taxonomy:
 
 
 def load_taxonomy(path: Path) -> Taxonomy:
-    """Read a taxonomy file. Raises DataError that names the file and what is wrong with which entry."""
-    document = load_yaml(path)
+    """Read a taxonomy file. Raises DataError with file and line, naming the entry."""
+    document = read_yaml(path)
     try:
-        return parse_taxonomy(document)
+        return parse_taxonomy(document.value, document)
     except DataError as error:
         raise error.at(path) from None
 
 
-def parse_taxonomy(document: object) -> Taxonomy:
-    """The taxonomy in a parsed YAML document. Raises DataError without a file name."""
-    if not isinstance(document, dict) or not isinstance(document.get("classes"), dict) or not document["classes"]:
+def parse_taxonomy(value: object, document: Document | None = None) -> Taxonomy:
+    """The taxonomy in plain values; their document knows the lines. Raises DataError without a file name."""
+    if not isinstance(value, dict) or not isinstance(value.get("classes"), dict) or not value["classes"]:
         raise DataError(
             "a taxonomy needs `classes`, a mapping of at least one class", remedy="see datasets/kitti/taxonomy.yaml"
         )
-    unknown = set(document) - {"name", "classes", "ignore", "drop", "description", "min_height_px"}
-    if unknown:
-        raise DataError(
-            f"unknown key {sorted(map(str, unknown))[0]!r}",
-            remedy="a taxonomy has name, description, classes, ignore, drop, min_height_px",
-        )
-    classes = tuple(_parse_class(str(name), body) for name, body in document["classes"].items())
-    names = [item.name for item in classes]
-    taxonomy = Taxonomy(
-        str(document.get("name", "unnamed")),
-        classes,
-        _parse_ignore(document.get("ignore") or [], names),
-        tuple(str(label) for label in _strings(document.get("drop") or [], "drop")),
-        _parse_height(document.get("min_height_px", 0)),
-    )
-    _check_each_label_once(taxonomy)
+    lines = document or Document(value)
+    for key in value:
+        if key not in KEYS:
+            remedy = nearest(str(key), KEYS, f"a taxonomy has {', '.join(KEYS)}")
+            raise DataError(f"unknown key {str(key)!r}", remedy=remedy, line=lines.line((key,)))
+    classes = []
+    for name, body in value["classes"].items():
+        with _on_line(lines, ("classes", name)):
+            classes.append(_parse_class(str(name), body))
+    with _on_line(lines, ("ignore",)):
+        ignore = _parse_ignore(value.get("ignore") or [], [item.name for item in classes])
+    with _on_line(lines, ("drop",)):
+        drop = _strings(value.get("drop") or [], "drop")
+    with _on_line(lines, ("min_height_px",)):
+        min_height_px = _parse_height(value.get("min_height_px", 0))
+    taxonomy = Taxonomy(str(value.get("name", "unnamed")), tuple(classes), ignore, tuple(drop), min_height_px)
+    _check_each_label_once(taxonomy, lines)
     return taxonomy
+
+
+@contextmanager
+def _on_line(document: Document, path: KeyPath) -> Iterator[None]:
+    """Errors within are on the line of that value."""
+    try:
+        yield
+    except DataError as error:
+        error.line = document.line(path) if error.line is None else error.line
+        raise
 
 
 def _parse_height(value: object) -> float:
@@ -175,7 +189,8 @@ def _parse_ignore(entries: object, names: list[str]) -> tuple[tuple[str, tuple[s
         for name in classes:
             if name not in names:
                 raise DataError(
-                    f"ignore of {label!r} names {name!r}, which is no class", remedy=f"choose from {', '.join(names)}"
+                    f"ignore of {label!r} names {name!r}, which is not a class",
+                    remedy=f"choose from {', '.join(names)}",
                 )
         parsed.append((str(label), tuple(classes)))
     return tuple(parsed)
@@ -189,16 +204,21 @@ def _short(value: object) -> str:
 
 
 def _strings(value: object, what: str) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str | int) for item in value):
-        raise DataError(f"{what} must be a list of names, not {_short(value)}", remedy="write it as [a, b]")
+    if not isinstance(value, list) or not all(type(item) in (str, int) for item in value):
+        remedy = "write it as [a, b], and a name like true or 1.5 in quotes"
+        raise DataError(f"{what} must be a list of names, not {_short(value)}", remedy=remedy)
     return [str(item) for item in value]
 
 
-def _check_each_label_once(taxonomy: Taxonomy) -> None:
+def _check_each_label_once(taxonomy: Taxonomy, document: Document) -> None:
     seen: dict[str, str] = {}
-    places = [(label, f"class {item.name!r}") for item in taxonomy.classes for label in item.labels]
-    places += [(label, "ignore") for label, _ in taxonomy.ignore] + [(label, "drop") for label in taxonomy.drop]
-    for label, place in places:
+    places: list[tuple[str, str, KeyPath]] = [
+        (label, f"class {item.name!r}", ("classes", item.name)) for item in taxonomy.classes for label in item.labels
+    ]
+    places += [(label, "ignore", ("ignore",)) for label, _ in taxonomy.ignore]
+    places += [(label, "drop", ("drop",)) for label in taxonomy.drop]
+    for label, where, path in places:
         if label in seen:
-            raise DataError(f"label {label!r} stands in {seen[label]} and in {place}", remedy="keep it in one place")
-        seen[label] = place
+            reason = f"label {label!r} is in {seen[label]} and in {where}"
+            raise DataError(reason, remedy="keep it in one place", line=document.line(path))
+        seen[label] = where

@@ -8,7 +8,6 @@ Severity 0 is the identity; 1..5 walk the condition's ladder in physical units. 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import operator
 from collections.abc import MutableMapping
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from drivetl.conditions.catalog import CATALOG, PROTOCOL_VERSION, SETS, Condition
 from drivetl.conditions.optics import Rgb
 from drivetl.conditions.scene import Camera, Scene
-from drivetl.errors import ConfigError, DataError
+from drivetl.errors import ConfigError, DataError, nearest
 
 __all__ = [
     "CATALOG",
@@ -99,7 +98,7 @@ def pixel_seed(image_key: str | int, condition: str, severity: int) -> int:
 def get(name: str) -> Condition:
     """The condition of that name. Raises ConfigError with the nearest known name."""
     if name not in CATALOG:
-        raise ConfigError(f"unknown condition {name!r}", remedy=f"{_nearest(name, list(CATALOG))}")
+        raise ConfigError(f"unknown condition {name!r}", remedy=_hint(name, list(CATALOG)))
     return CATALOG[name]
 
 
@@ -115,7 +114,7 @@ def select(names_or_set: str) -> list[str]:
         elif word in CATALOG:
             names.append(word)
         elif word:
-            raise ConfigError(f"unknown condition {word!r}", remedy=f"{_nearest(word, [*SETS, *CATALOG])}")
+            raise ConfigError(f"unknown condition {word!r}", remedy=_hint(word, [*SETS, *CATALOG]))
     if not names:
         raise ConfigError(
             f"no condition in {names_or_set!r}", remedy=f"name some, or one of the sets {', '.join(SETS)}"
@@ -123,10 +122,10 @@ def select(names_or_set: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _nearest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.55)
+def _hint(word: str, known: list[str]) -> str:
     listing = "`drivetl conditions --list` shows all"
-    return f"did you mean {near[0]!r}? ({listing})" if near else listing
+    hint = nearest(word, known, listing)
+    return hint if hint == listing else f"{hint} ({listing})"
 
 
 def _checked_severity(severity: int) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from drivetl.coco.io import load_json
 from drivetl.coco.records import ImageRecord
-from drivetl.errors import DataError
+from drivetl.errors import DataError, nearest
 from drivetl.files.read import read_text
 
 Lists = dict[str, list[tuple[int | None, str]]]
@@ -74,10 +73,9 @@ def _named(entry: str, exact: Places, short: Places) -> list[ImageRecord]:
         return exact[entry]
     found = short.get(entry, [])
     if not found:
-        near = difflib.get_close_matches(entry, [*exact, *short], n=1)
         raise DataError(
             f"{entry!r} is no image and no sequence of this dataset",
-            remedy=f"did you mean {near[0]!r}?" if near else "write file names, ids or sequences",
+            remedy=nearest(entry, [*exact, *short], "write file names, ids or sequences"),
         )
     if len(found) > 1:
         raise DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredict
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, nearest
 from drivetl.models.backbones import mobilenet_v2_fpn, tiny_fpn
 from drivetl.models.ignore import make_ignore_aware
 from drivetl.models.norm import freeze_norm
@@ -201,9 +200,7 @@ class ModelSpec:
 def architecture(name: str) -> Architecture:
     """The architecture of that name. Raises ConfigError with the nearest known name."""
     if name not in ARCHITECTURES:
-        near = difflib.get_close_matches(name, ARCHITECTURES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(ARCHITECTURES)}"
-        raise ConfigError(f"model.arch {name!r} is unknown", remedy=f"{hint}")
+        raise ConfigError(f"model.arch {name!r} is unknown", remedy=nearest(name, ARCHITECTURES))
     return ARCHITECTURES[name]
 
 

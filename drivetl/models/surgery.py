@@ -13,7 +13,6 @@ mask rows are the mean of what every object has in common.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from drivetl import console
-from drivetl.errors import CheckpointError, ConfigError
+from drivetl.errors import CheckpointError, ConfigError, nearest
 from drivetl.files.write import write_atomically
 from drivetl.models.state_keys import State, modern_keys, without_counters
 
@@ -203,10 +202,9 @@ def _check_known(name: str, wanted: dict[str, float], vocabulary: set[str]) -> N
     folded = {fold(item): item for item in vocabulary}
     for parent in wanted:
         if fold(parent) not in folded and fold(parent) != fold(name):
-            near = difflib.get_close_matches(fold(parent), folded, n=1)
-            hint = f"did you mean {folded[near[0]]!r}?" if near else "name a class of the source"
             raise ConfigError(
-                f"class {name!r} grows out of {parent!r}, which neither the source nor COCO has", remedy=f"{hint}"
+                f"class {name!r} grows out of {parent!r}, which neither the source nor COCO has",
+                remedy=nearest(parent, sorted(vocabulary), "name a class of the source"),
             )
 
 
