@@ -101,12 +101,12 @@ def _announce(plan: Plan) -> None:
 
 
 def _print(results: dict[str, Any]) -> None:
-    from drivetl.label_curve.page import table
+    from drivetl.label_curve.page import table, validation_drives
 
     columns, rows = table(results)
     metric, data = results["protocol"]["metric"], results["data"]
     console.table(
-        f"{metric} x 100 (95 %), {data['val_images']} frames of {data['val_drives']} validation drives",
+        f"{metric} x 100 (95 %), {data['val_images']} frames of {validation_drives(results)}",
         ["frames", *columns],
         [
             (row["name"], *(f"{one['value']} ({one['span']})" if one["span"] else one["value"] for one in row["cells"]))

@@ -126,7 +126,8 @@ def _validation_data(run_folder: Path) -> Path:
 
 
 def _print(found: Comparison) -> None:
-    say(f"{found.metric} of A minus B: {found.n_images} images, {found.n_units} drives, 95 % intervals")
+    images, resampled = len(found.drives.names), found.drives.units_in_words()
+    say(f"{found.metric} of A minus B: {images} images, 95 % intervals over {resampled}")
     table(
         "",
         ["", "A", "B", "A - B", "interval", "p", "p (Holm)", "detectable"],

@@ -254,7 +254,7 @@ def _print(results: dict[str, Any]) -> None:
     for line in texts.agreement_lines(results):
         console.say(line)
     real = results["real"] or {}
-    for warning in (results["data"]["warning"], real.get("note")):
+    for warning in dict.fromkeys((results["data"]["warning"], real.get("note"))):
         if warning:
             console.warn(warning)
     if results["timing"]["out_of_budget"]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from drivetl.coco.drives import Drives
 from drivetl.coco.io import load_json, read_dataset
 from drivetl.commands.flags import seed
 from drivetl.console import say, table, warn, wrote
@@ -105,7 +106,7 @@ def _coco(args: argparse.Namespace) -> dict[str, Any]:
         say("")
         wanted = _slices(args.slices, store)
         extra = details(store, args.threshold_rule, wanted_rate, wanted, args.draws, args.seed)
-        _print_details(extra)
+        _print_details(extra, store.truth.drives)
         numbers["details"] = extra
     return numbers
 
@@ -153,14 +154,14 @@ def number(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.3f}"
 
 
-def _print_details(extra: dict[str, Any]) -> None:
+def _print_details(extra: dict[str, Any], drives: Drives) -> None:
     intervals = extra["intervals"]
     rows = [
         (name, number(one["point"]), f"{number(one['low'])} .. {number(one['high'])}")
         for name, one in intervals.items()
         if isinstance(one, dict)
     ]
-    say(f"95 % intervals: {intervals['units']} drives, or images where no drive is known")
+    say(f"95 % intervals over {drives.units_in_words()}")
     table("", ["metric", "value", "interval"], rows)
     if intervals["warning"]:
         warn(intervals["warning"])
@@ -197,7 +198,7 @@ def _print_details(extra: dict[str, Any]) -> None:
                 one["slice"],
                 one["bin"],
                 one["n_gt"],
-                one["n_units"],
+                "unknown" if one["n_drives"] is None else one["n_drives"],
                 number(one["recall"]["point"]),
                 f"{number(one['recall']['low'])} .. {number(one['recall']['high'])}",
                 number(one["ap"]),

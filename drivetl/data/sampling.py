@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from drivetl.coco.drives import Drives
 from drivetl.coco.records import ImageRecord
 from drivetl.data.dataset import Item
 
@@ -36,12 +36,13 @@ class EpochBatches:
 
 
 def spread_over_drives(images: Sequence[ImageRecord], wanted: int, seed: int) -> list[ImageRecord]:
-    """`wanted` images, taken round robin from the drives in random order; nested: fewer are a subset of more."""
+    """`wanted` images, taken round robin from the drives in random order; nested: fewer are a subset of more.
+
+    The images of unknown drive take turns together, as one drive: which of them are neighbours is unknown.
+    """
     rng = np.random.default_rng(seed)
-    drives: dict[str, list[ImageRecord]] = defaultdict(list)
-    for image in images:
-        drives[image.sequence].append(image)
-    queues = [[drives[name][index] for index in rng.permutation(len(drives[name]))] for name in sorted(drives)]
+    drives = Drives.of(images).places().values()
+    queues = [[images[places[index]] for index in rng.permutation(len(places))] for places in drives]
     order = rng.permutation(len(queues))
     picked: list[ImageRecord] = []
     for rank in range(max(map(len, queues), default=0)):

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from drivetl.coco.drives import drives_in_words
 from drivetl.draw.svg_charts import Series, legend, line_chart
 from drivetl.label_curve.fit import REACH
 from drivetl.report.html import read_template, render
@@ -83,7 +84,7 @@ def table(results: Document) -> tuple[list[str], list[dict[str, Any]]]:
     columns += [f"{name} - {over}" for name, over in pairs]
     rows = []
     for n, count in enumerate(results["protocol"]["budgets"]):
-        drives = sorted({row["drives"] for row in results["runs"] if row["frames"] == count})
+        drives = sorted({row["drives"] for row in results["runs"] if row["frames"] == count} - {None})
         cells = []
         for name in regimes:
             cells += [_cell(regimes[name]["points"][n]["value"]), _cell(more[name]["points"][n]["value"])]
@@ -91,11 +92,17 @@ def table(results: Document) -> tuple[list[str], list[dict[str, Any]]]:
         rows.append(
             {
                 "name": f"{count:,}",
-                "note": f"{DASH.join(map(str, drives[:1] + drives[1:][-1:]))} drives",
+                "note": f"{DASH.join(map(str, drives[:1] + drives[1:][-1:])) or 'unknown'} drives",
                 "cells": cells,
             }
         )
     return columns, rows
+
+
+def validation_drives(results: Document) -> str:
+    """`5 validation drives`, or that they are unknown."""
+    count = results["data"]["val_drives"]
+    return "unknown drives" if count is None else f"{count} validation drives"
 
 
 def _cell(interval: Document) -> dict[str, str]:
@@ -138,6 +145,7 @@ def build_label_curve_page(results: Document) -> str:
         "label_curve/label_curve",
         results=results,
         metric=metric,
+        validation_drives=validation_drives(results),
         sentences=sentences(results),
         sections=[*sections, ("how", "How it was measured")],
         plot=_plots(results),
@@ -220,15 +228,17 @@ def _facts(results: Document) -> list[tuple[str, str]]:
         (
             "data",
             (
-                f"{data['train_images']:,} frames of {data['train_drives']} drives to choose from; judged on "
-                f"{data['val_images']:,} frames of {data['val_drives']} drives; hash {data['hash']}"
+                f"{data['train_images']:,} frames of {drives_in_words(data['train_drives'])} to choose from; evaluated "
+                f"on {data['val_images']:,} frames of {drives_in_words(data['val_drives'])}; hash {data['hash']}"
             ),
         ),
         (
             "subsets",
             (
-                "nested: whole drives in an order that each seed draws anew, the last drive cut to the count, evenly in"
-                " time"
+                "nested: single frames in an order that each seed draws anew"
+                if data["train_drives"] is None
+                else "nested: whole drives in an order that each seed draws anew, the last drive cut to the count, "
+                "evenly in time"
             ),
         ),
         ("intervals", protocol["intervals"]),
@@ -236,7 +246,7 @@ def _facts(results: Document) -> list[tuple[str, str]]:
             "not covered",
             (
                 "other frames than those in data.train: the more of them a count takes, the less seeds can differ; and "
-                "the best epoch is chosen on the same validation drives, with equally many looks at every count"
+                "the best epoch is chosen on the same validation frames, with equally many looks at every count"
             ),
         ),
     ]

@@ -23,7 +23,7 @@ from drivetl.convert.split import group_images
 from drivetl.data.augment import load_preset
 from drivetl.errors import ConfigError
 from drivetl.models.source import read_source, weights_file
-from drivetl.robustness.sweep import stratified_order
+from drivetl.robustness.sweep import spread_order
 from drivetl.training.finetune import read_pair
 from drivetl.training.recipe import Start, resolve_auto, start_of
 from drivetl.training.rundir import file_hash
@@ -227,7 +227,8 @@ def label_order(images: Sequence[ImageRecord], seed: int) -> list[ImageRecord]:
     """In which order frames get labelled: drive after drive, a drive's frames spread over its time.
 
     The first n are the subset of n frames, so that subsets are nested and all drives but the last are whole. The
-    next drive is that of a few random ones which keeps every class nearest to its share of all frames.
+    next drive is that of a few random ones which keeps every class nearest to its share of all frames. A frame of
+    unknown drive is taken on its own, so without drives the order is that of single frames.
     """
     drives = list(group_images(images, ("sequence",)).values())
     kinds = sorted({item.category_id for image in images for item in image.annotations})
@@ -251,7 +252,7 @@ def objects(images: Sequence[ImageRecord], kinds: Sequence[int]) -> list[int]:
 def _spread(drive: Sequence[ImageRecord]) -> list[ImageRecord]:
     """A drive's frames so that any first few are spread over its time."""
     by_time = sorted(drive, key=lambda image: (image.frame_index or 0, image.file_name))
-    return [by_time[place] for place in stratified_order([""] * len(by_time))]
+    return [by_time[place] for place in spread_order(len(by_time))]
 
 
 def run_config(config: FinetuneConfig, steps: int, count: int, seed: int, train: Path) -> FinetuneConfig:

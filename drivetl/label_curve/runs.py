@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from drivetl import console
+from drivetl.coco.drives import UNKNOWN_DRIVES, Drives
 from drivetl.coco.io import write_dataset
 from drivetl.coco.records import ImageRecord
 from drivetl.config import load_config
-from drivetl.convert.split import group_images
 from drivetl.errors import CheckpointError, DataError
 from drivetl.files.write import write_atomically
 from drivetl.label_curve.fit import class_draws, gain_documents, regime_document, seed_multipliers
@@ -28,7 +28,7 @@ from drivetl.metrics import coco_ap
 from drivetl.metrics.match_store import match
 from drivetl.metrics.measures import METRICS
 from drivetl.metrics.results import load_results
-from drivetl.metrics.statistics import draw_weights, few_units
+from drivetl.metrics.statistics import draw_weights, few_drives
 from drivetl.metrics.truth import Floats, GroundTruth, from_dataset
 from drivetl.training.finetune import begin_or_continue
 from drivetl.training.trainer import BEST_DETECTIONS
@@ -145,7 +145,7 @@ def _train(plan: Plan, cell: Cell) -> Row:
         "config": config_hash(config),
         "inputs": dict(plan.inputs[name]),
         "run": run.relative_to(plan.out).as_posix(),
-        "drives": len(group_images(chosen, ("sequence",))),
+        "drives": Drives.of(chosen).n_drives,
         "objects": _by_class(plan.train.categories, chosen),
         "epochs": config.optim.epochs,
         "steps": outcome.rows[-1]["step"],
@@ -170,13 +170,12 @@ def analyse(plan: Plan, rows: Sequence[Row], metric: str, target: float | None, 
     Raises CheckpointError when a run's stored detections are gone.
     """
     truth = from_dataset(plan.val)
-    units, drives = truth.units(), truth.drives()
-    values = _measured(plan, truth, draw_weights(units, n_draws))
+    values = _measured(plan, truth, draw_weights(truth.drives.units(), n_draws))
     multipliers = seed_multipliers(n_draws, len(plan.seeds))
     over = "scratch" if "scratch" in plan.regimes else list(plan.regimes)[-1]
-    few = few_units(units, drives)
+    few = few_drives(truth.drives)
     one_seed = "one seed: the intervals say nothing of other labels or another training - name more with --seeds"
-    covers = f"{len(set(drives))} validation drives" + (
+    covers = _validation_in_words(truth.drives) + (
         f" and {len(plan.seeds)} seeds (labelled frames, training)"
         if len(plan.seeds) > 1
         else "; one seed, so not the training"
@@ -187,9 +186,9 @@ def analyse(plan: Plan, rows: Sequence[Row], metric: str, target: float | None, 
             "hash": plan.data_hash,
             "categories": list(plan.train.categories),
             "train_images": len(plan.train.images),
-            "train_drives": len(group_images(plan.train.images, ("sequence",))),
+            "train_drives": Drives.of(plan.train.images).n_drives,
             "val_images": len(plan.val.images),
-            "val_drives": len(set(drives)),
+            "val_drives": truth.drives.n_drives,
             "objects": _by_class(plan.train.categories, plan.train.images),
         },
         "protocol": {
@@ -223,6 +222,14 @@ def analyse(plan: Plan, rows: Sequence[Row], metric: str, target: float | None, 
         "runs": list(rows),
         "warnings": ([one_seed] if len(plan.seeds) == 1 else []) + ([few] if few else []),
     }
+
+
+def _validation_in_words(drives: Drives) -> str:
+    """What the draws resample of the validation data."""
+    if drives.n_drives is None:
+        return f"{len(drives.names)} validation images ({UNKNOWN_DRIVES})"
+    images = f" and {drives.n_unknown} images of unknown drive" if drives.n_unknown else ""
+    return f"{drives.n_drives} validation drives{images}"
 
 
 def _measured(plan: Plan, truth: GroundTruth, weights: Floats) -> dict[str, dict[str, Floats]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from drivetl.coco.drives import Drives
 from drivetl.console import track
 from drivetl.errors import ConfigError
 from drivetl.metrics import coco_ap
@@ -23,7 +24,7 @@ from drivetl.metrics.paired import exchanged_ap
 from drivetl.metrics.statistics import (
     Interval,
     draw_weights,
-    few_units,
+    few_drives,
     holm,
     minimum_detectable,
     percentile_interval,
@@ -51,7 +52,7 @@ class Row:
     p_holm: float
     """Adjusted over the conditions; NaN for the rows that are none."""
     minimum_detectable: float
-    """The smallest true difference this many drives would show in 80 % of cases."""
+    """The smallest true difference that this many drives would show in 80 % of cases."""
     draws: Floats
     """(B,) bootstrap draws of A - B."""
 
@@ -75,10 +76,19 @@ class Comparison:
     metric: str
     rows: list[Row]
     survivors: Survivors
-    n_images: int
-    n_units: int
+    drives: Drives
+    """Of the images compared."""
     n_draws: int
-    warning: str | None
+
+    @property
+    def n_units(self) -> int:
+        """How many units the draws resample: drives, blocks of a lone one, or images of unknown drive."""
+        return len(set(self.drives.units()))
+
+    @property
+    def warning(self) -> str | None:
+        """Why the intervals are too narrow, or None."""
+        return few_drives(self.drives)
 
     def row(self, name: str) -> Row | None:
         return next((row for row in self.rows if row.name == name), None)
@@ -108,8 +118,9 @@ class Comparison:
             "delta": "a - b",
             "rows": rows,
             "objects": {name: getattr(self.survivors, name) for name in ("only_a", "only_b", "both", "neither", "p")},
-            "images": self.n_images,
+            "images": len(self.drives.names),
             "units": self.n_units,
+            "drives": self.drives.n_drives,
             "draws": self.n_draws,
             "warning": self.warning,
         }
@@ -133,13 +144,14 @@ def compare(
     if metric not in METRICS:
         raise ConfigError(f"metric {metric!r} is unknown", remedy=f"choose {' or '.join(METRICS)}")
     measured = {}
-    units: tuple[str, ...] = ()
+    drives = Drives(())
     survivors = Survivors(0, 0, 0, 0, float("nan"))
     for cell in track([CLEAN, *cells], "comparing"):
         a, b = matched("a", cell), matched("b", cell)
         exchanged = exchanged_ap(a, b, METRICS[metric])
         if cell == CLEAN:
-            units = a.units()
+            drives = a.truth.drives
+            units = drives.units()
             weights = draw_weights(units, n_draws, seed)
             flips = np.vstack([np.zeros((1, len(units)), bool), sign_flips(units, n_draws, seed)])
             survivors = _survivors(a, b, flips)
@@ -147,15 +159,7 @@ def compare(
         measured[cell] = _Cell(
             coco_ap.ap(a, METRICS[metric], weights), coco_ap.ap(b, METRICS[metric], weights), of_a, of_b
         )
-    return Comparison(
-        metric,
-        _rows(measured, level),
-        survivors,
-        len(units),
-        len(set(units)),
-        n_draws,
-        few_units(units, a.truth.drives()),
-    )
+    return Comparison(metric, _rows(measured, level), survivors, drives, n_draws)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from drivetl.metrics.match_store import MatchStore
 from drivetl.metrics.measures import METRICS
 from drivetl.metrics.object_slices import slice_tables
 from drivetl.metrics.operating import confusion_matrix, operating_points, thresholds
-from drivetl.metrics.statistics import cluster_bootstrap, few_units
+from drivetl.metrics.statistics import drive_bootstrap, few_drives
 from drivetl.metrics.tide import tide
 
 
@@ -59,14 +59,15 @@ def details(
 def _intervals(store: MatchStore, n_draws: int, seed: int) -> dict[str, Any]:
     units = store.units()
     rows = {
-        name: asdict(cluster_bootstrap(partial(coco_ap.ap, store, iou), units, n_draws, seed))
+        name: asdict(drive_bootstrap(partial(coco_ap.ap, store, iou), units, n_draws, seed))
         for name, iou in METRICS.items()
     }
     return {
         "level": 0.95,
         "draws": n_draws,
         "units": len(set(units)),
-        "warning": few_units(units, store.truth.drives()),
+        "drives": store.truth.drives.n_drives,
+        "warning": few_drives(store.truth.drives),
     } | rows
 
 

@@ -28,7 +28,7 @@ from drivetl.metrics.comparison import Comparison, Row
 from drivetl.metrics.statistics import holm
 
 EVERY_CONDITION = "conditions"
-FEWEST_UNITS = 5
+FEWEST_DRIVES = 5
 
 
 @typed_dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True))
@@ -82,11 +82,12 @@ def check(gate: Gate, comparison: Comparison) -> list[Verdict]:
 
     not_regress fails a row where the bootstrap proves a larger drop (one-sided, Holm over all gated rows); prove fails
     a row where it does not rule one out. Raises ConfigError for a tolerance whose row was not measured, and for fewer
-    than five drives, which prove nothing.
+    than five drives (or images, where drives are unknown), which prove nothing.
     """
-    if comparison.n_units < FEWEST_UNITS:
+    if comparison.n_units < FEWEST_DRIVES:
         raise ConfigError(
-            f"a gate cannot decide on {comparison.n_units} drives", remedy=f"measure on {FEWEST_UNITS} or more"
+            f"a gate cannot decide on {comparison.drives.units_in_words()}",
+            remedy=f"measure on {FEWEST_DRIVES} or more",
         )
     gated = _gated(gate, comparison)
     proven = holm({row.name: _p_within(row, tolerance) for row, tolerance in gated})

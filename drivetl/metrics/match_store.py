@@ -71,9 +71,9 @@ class MatchStore:
     def n_images(self) -> int:
         return len(self.truth.image_ids)
 
-    def units(self) -> tuple[str, ...]:
-        """(I,) drive of each image, in the store's image order: what `statistics.draw_weights` wants."""
-        return self.truth.units()
+    def units(self) -> tuple[int, ...]:
+        """(I,) what each image is resampled with, in the store's image order: see `Drives.units`."""
+        return self.truth.drives.units()
 
     def match_of(self, threshold: int = 0, view: int = 0) -> npt.NDArray[np.int32]:
         """(D,) the object each detection took at IOU_THRESHOLDS[threshold], -1 for none."""

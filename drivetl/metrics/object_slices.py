@@ -32,8 +32,8 @@ class SliceRow:
     """What is sliced by: height, distance, occlusion, ..."""
     bin: str
     n_gt: int
-    n_units: int
-    """Drives (or images, where no drive is known) that show such objects."""
+    n_drives: int | None
+    """Known drives that show such objects; None where there are some and their drives are unknown."""
     recall: Interval
     """At the operating threshold, with an interval over drives."""
     ap: float
@@ -136,8 +136,7 @@ def _recall_row(
     draws: Floats = np.full(len(weights), np.nan)
     np.divide(weights @ hits, weights @ total, out=draws, where=weights @ total > 0)
     recall = percentile_interval(draws, float(hits.sum()) / n_gt if n_gt else float("nan"))
-    drives = store.truth.drives()
-    return SliceRow(name, label, n_gt, len({drives[i] for i in np.flatnonzero(total)}), recall, ap)
+    return SliceRow(name, label, n_gt, store.truth.drives.take(np.flatnonzero(total)).n_drives, recall, ap)
 
 
 def _height_rows(store: MatchStore, found: npt.NDArray[np.bool_], weights: Floats) -> list[SliceRow]:

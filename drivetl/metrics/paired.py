@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from drivetl.coco.drives import Drives
 from drivetl.errors import ConfigError
 from drivetl.metrics import coco_ap
 from drivetl.metrics.match_store import MatchStore, View
@@ -89,7 +90,7 @@ def _doubled(truth: GroundTruth, order: Ints) -> GroundTruth:
         category_ids=truth.category_ids,
         image_ids=np.arange(2 * len(truth.image_ids)),
         image_hw=np.tile(truth.image_hw, (2, 1)),
-        sequences=truth.sequences * 2,
+        drives=Drives(truth.drives.names * 2),
         image_attributes=truth.image_attributes * 2,
         image=twice[order],
         category=np.tile(truth.category, 2)[order],

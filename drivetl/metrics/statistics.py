@@ -1,7 +1,7 @@
 """How sure a number is: bootstrap over drives, paired tests, and what a difference must be to be seen.
 
-What is resampled is the drive (a cluster of frames that resemble each other); the same draw serves every cell and
-every model, so that intervals of P, mPC, rPC and of differences belong together.
+What is resampled is the drive, because its frames resemble each other; an image of unknown drive is resampled alone.
+The same draw serves every cell and every model, so that intervals of P, mPC, rPC and of differences belong together.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from drivetl.coco.drives import Drives
 from drivetl.metrics.truth import Floats
 
-FEW_UNITS = 20
+Units = Sequence[int] | Sequence[str]
+"""(I,) what each image is resampled with (`Drives.units`): its drive, a block of a lone drive, or the image itself."""
+FEW_DRIVES = 20
 """Fewer drives than this and a percentile interval is too narrow to trust."""
 
 
@@ -32,13 +35,13 @@ class Interval:
         return self.high - self.low
 
 
-def draw_weights(units: Sequence[str], n_draws: int, seed: int = 0) -> Floats:
+def draw_weights(units: Units, n_draws: int, seed: int = 0) -> Floats:
     """How often each image counts in each bootstrap draw: (n_draws, n_images), images of one unit alike.
 
-    units: the drive of each image, in the store's image order (`store.units()`). A draw picks as many drives as there
-    are, with replacement. Deterministic in (units, n_draws, seed): cells and models share the draws.
+    units: in the store's image order (`store.units()`). A draw picks as many units as there are, with replacement.
+    Deterministic in (units, n_draws, seed): cells and models share the draws.
     """
-    _, unit_of_image = np.unique(np.asarray(units, dtype=str), return_inverse=True)
+    _, unit_of_image = np.unique(np.asarray(units), return_inverse=True)
     n_units = int(unit_of_image.max()) + 1 if len(unit_of_image) else 0
     if not n_units:
         return np.zeros((n_draws, 0))
@@ -46,21 +49,20 @@ def draw_weights(units: Sequence[str], n_draws: int, seed: int = 0) -> Floats:
     return drawn[:, unit_of_image].astype(np.float64)
 
 
-def few_units(units: Sequence[str], drives: Sequence[str] | None = None) -> str | None:
-    """What to say about too few drives; None where there are enough.
-
-    drives: where they are not the units that were resampled, because a lone drive was cut into blocks.
-    """
-    if drives is not None and len(set(drives)) == 1 < len(set(units)):
+def few_drives(drives: Drives) -> str | None:
+    """Why intervals over these drives are too narrow: unknown, one alone, or few; None where there are enough."""
+    count, n_blocks = len(drives.known), len(set(drives.units()))
+    if drives.n_unknown:
+        return drives.unknown_in_words()
+    if count == 1 < n_blocks:
         return (
-            f"one drive only: the intervals resample {len(set(units))} blocks of its consecutive frames, so they show "
+            f"one drive only: the intervals resample {n_blocks} blocks of its consecutive frames, so they show "
             "the scatter within it and say nothing of other drives"
         )
-    count = len(set(units))
-    if count >= FEW_UNITS:
+    if count >= FEW_DRIVES:
         return None
     return (
-        f"too few units: {count} drives (fewer than {FEW_UNITS}), so the intervals are too narrow; "
+        f"too few drives: {count} (fewer than {FEW_DRIVES}), so the intervals are too narrow; "
         "evaluate on more drives before deciding on a small difference"
     )
 
@@ -76,12 +78,12 @@ def percentile_interval(draws: Floats, point: float, level: float = 0.95) -> Int
     return Interval(point, float(low), float(high), spread)
 
 
-def cluster_bootstrap(
-    measure: Callable[[Floats], Floats], units: Sequence[str], n_draws: int = 1000, seed: int = 0, level: float = 0.95
+def drive_bootstrap(
+    measure: Callable[[Floats], Floats], units: Units, n_draws: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """Interval of any weighted measure, (B, n_images) weights -> (B,) values, with drives resampled.
 
-    For example `cluster_bootstrap(lambda w: coco_ap.ap(store, 0.5, w), store.units())`.
+    For example `drive_bootstrap(lambda w: coco_ap.ap(store, 0.5, w), store.units())`.
     """
     point = float(measure(np.ones((1, len(units))))[0])
     return percentile_interval(measure(draw_weights(units, n_draws, seed)), point, level)
@@ -92,13 +94,13 @@ def minimum_detectable(standard_error: float) -> float:
     return 2.8 * standard_error
 
 
-def sign_flips(units: Sequence[str], n_draws: int, seed: int = 0) -> npt.NDArray[np.bool_]:
-    """(B, n_images) True where A and B change places; all images of a drive together.
+def sign_flips(units: Units, n_draws: int, seed: int = 0) -> npt.NDArray[np.bool_]:
+    """(B, n_images) True where A and B change places; all images of a unit (a drive) together.
 
     With few drives these are all 2^n - 1 ways but the one in which nobody changes place: the test is then exact and
     no p falls below what so few drives can show. With many drives they are `n_draws` random ones.
     """
-    _, unit_of_image = np.unique(np.asarray(units, dtype=str), return_inverse=True)
+    _, unit_of_image = np.unique(np.asarray(units), return_inverse=True)
     n_units = int(unit_of_image.max()) + 1 if len(unit_of_image) else 0
     if 2**n_units - 1 <= n_draws:
         flips = (np.arange(1, 2**n_units)[:, None] >> np.arange(n_units)) % 2 == 1

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from drivetl.coco.drives import Drives
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, Segmentation
 from drivetl.errors import DataError
 
@@ -33,8 +34,8 @@ class GroundTruth:
     """(I,) ascending; `image` below indexes it."""
     image_hw: Ints
     """(I, 2) height and width in px; 0 where unknown."""
-    sequences: tuple[str, ...]
-    """(I,) drive or clip of each image; empty when unknown."""
+    drives: Drives
+    """Of the I images."""
     image_attributes: list[dict[str, Any]]
     """(I,) weather, timeofday, ...: whatever the source says."""
     image: Ints
@@ -64,35 +65,11 @@ class GroundTruth:
             np.int64
         )
 
-    def drives(self) -> tuple[str, ...]:
-        """(I,) the drive of each image, or the image itself where no drive is known."""
-        return tuple(name or f"image {number}" for name, number in zip(self.sequences, self.image_ids, strict=True))
-
-    def units(self, groups: Sequence[Bools] = ()) -> tuple[str, ...]:
-        """(I,) what is resampled: the drive of each image.
-
-        A drive that is alone, in all images or in one of the groups ((I,) masks: slices), is cut into blocks of
-        consecutive images (by id): resampled whole it would never vary, and seem to be sure.
-        """
-        units = np.array(self.drives(), dtype=object)
-        everything = np.ones(len(units), bool)
-        alone = [set(units[group]) for group in (everything, *groups)]
-        for name in sorted({next(iter(one)) for one in alone if len(one) == 1}):
-            places = np.flatnonzero(units == name)
-            for part, block in enumerate(np.array_split(places, n_blocks(len(places)))):
-                units[block] = f"{name} / {part + 1}"
-        return tuple(units.tolist())
-
     def counts(self, weights: Floats | None = None) -> Floats:
         """(K,) objects per class, ignore regions left out."""
         real = ~self.crowd
         each = None if weights is None else weights[self.image[real]]
         return np.bincount(self.category[real], each, len(self.category_ids)).astype(np.float64)
-
-
-def n_blocks(n_images: int) -> int:
-    """Into how many blocks a lone drive is cut: of five images or more, at most 20 blocks."""
-    return min(max(n_images, 1), max(2, min(20, n_images // 5)))
 
 
 def from_dataset(dataset: Dataset) -> GroundTruth:
@@ -113,7 +90,7 @@ def from_dataset(dataset: Dataset) -> GroundTruth:
         images={
             "ids": [image.id for image in images],
             "hw": [(image.height, image.width) for image in images],
-            "sequences": [image.sequence for image in images],
+            "drives": [image.sequence for image in images],
             "attributes": [image.attributes for image in images],
             "names": [image.file_name for image in images],
         },
@@ -184,7 +161,7 @@ def _from_coco(document: Mapping[str, Any]) -> GroundTruth:
         images={
             "ids": ids,
             "hw": hw,
-            "sequences": [str(item.get("sequence") or "") for item in images],
+            "drives": [str(item.get("sequence") or "") for item in images],
             "attributes": [dict(item.get("attributes") or {}) for item in images],
             "names": [str(item.get("file_name") or "") for item in images],
         },
@@ -291,7 +268,7 @@ def _columns(
         category_ids,
         np.asarray(images["ids"], np.int64),
         np.asarray(images["hw"], np.int64).reshape(-1, 2),
-        tuple(images["sequences"]),
+        Drives(tuple(images["drives"])),
         images["attributes"],
         image_column[order],
         category_column[order],

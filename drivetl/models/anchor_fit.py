@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from drivetl import console
+from drivetl.coco.drives import Drives
 from drivetl.files.write import write_atomically
 from drivetl.models import anchor_search
 from drivetl.models.anchor_search import groups
@@ -134,22 +135,32 @@ def breakdown(boxes: ScaledBoxes, cover: Coverage) -> list[tuple[str, ...]]:
 
 
 def split_by_drive(boxes: ScaledBoxes, seed: int = 0) -> tuple[Ints, Ints, str]:
-    """(indices to fit on, indices to judge on, how): whole drives are held out until they hold 30 % of the boxes.
+    """(indices to fit on, indices to evaluate on, how): whole drives are held out until they hold 30 % of the boxes.
 
-    With fewer than two drives the last images are held out: neighbouring frames still differ most at the end.
+    Images of unknown drive may be neighbours of each other, so they stay together as one drive would. Where that
+    leaves fewer than two, the last images are held out: neighbouring frames still differ most at the end.
     """
-    drives = np.array([boxes.sequences[image] for image in boxes.images], dtype=object)
-    names, counts = np.unique(drives.astype(str), return_counts=True)
-    if len(names) < 2:
+    of_box = boxes.drives.take(boxes.images)
+    groups = list(of_box.places().values())
+    if len(groups) < 2:
         cut = int(len(boxes) * (1 - HELD_OUT_SHARE))
         cut = int(np.searchsorted(boxes.images, boxes.images[cut])) if len(boxes) else 0
-        return (np.arange(cut), np.arange(cut, len(boxes)), "the last images: the data knows fewer than two drives")
-    order = np.random.default_rng(seed).permutation(len(names))
-    taken = np.cumsum(counts[order])
+        few = "drives unknown" if of_box.n_unknown else "the data knows fewer than two drives"
+        return np.arange(cut), np.arange(cut, len(boxes)), f"the last images: {few}"
+    order = np.random.default_rng(seed).permutation(len(groups))
+    taken = np.cumsum([len(groups[place]) for place in order])
     last = int(np.searchsorted(taken, HELD_OUT_SHARE * len(boxes)))
-    held = names[order[: min(last + 1, len(names) - 1)]]
-    mask = np.isin(drives.astype(str), held)
-    return np.flatnonzero(~mask), np.flatnonzero(mask), f"{len(held)} of {len(names)} drives"
+    held = np.concatenate([groups[place] for place in order[: min(last + 1, len(groups) - 1)]])
+    mask = np.isin(np.arange(len(boxes)), held)
+    return np.flatnonzero(~mask), np.flatnonzero(mask), _held_in_words(of_box, of_box.take(held))
+
+
+def _held_in_words(boxes: Drives, held: Drives) -> str:
+    """`1 of 3 drives`, and on which side the images of unknown drive are."""
+    text = f"{len(held.known)} of {len(boxes.known)} drives"
+    if not boxes.n_unknown:
+        return text
+    return f"{text}; images of unknown drive are {'held out' if held.n_unknown else 'fitted on'}"
 
 
 def fit(boxes: ScaledBoxes, before: AnchorSpec, strides: Sequence[int], seed: int = 0) -> Decision:

@@ -18,6 +18,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from drivetl.coco.drives import Drives
 from drivetl.coco.records import Dataset
 from drivetl.errors import CheckpointError, ConfigError
 
@@ -116,8 +117,8 @@ class ScaledBoxes:
     """(N,) index of the image in the dataset."""
     padded_hw: Ints
     """(N, 2) height and width of the image's padded input, px."""
-    sequences: tuple[str, ...]
-    """Drive of every image of the dataset, "" where unknown."""
+    drives: Drives
+    """Of every image of the dataset."""
     categories: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -130,7 +131,7 @@ class ScaledBoxes:
             self.labels[which],
             self.images[which],
             self.padded_hw[which],
-            self.sequences,
+            self.drives,
             self.categories,
         )
 
@@ -160,7 +161,7 @@ def scaled_boxes(dataset: Dataset, min_size: int, max_size: int, size_divisible:
         np.array(labels, np.int64),
         np.array(images, np.int64),
         np.array(padded, np.int64).reshape(-1, 2),
-        tuple(image.sequence for image in dataset.images),
+        Drives.of(dataset.images),
         dataset.categories,
     )
 

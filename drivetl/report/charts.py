@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from drivetl.coco.drives import drives_in_words
 from drivetl.draw.svg_charts import Series, line_chart
 from drivetl.report import texts
 
@@ -271,6 +272,7 @@ def provenance(results: Document) -> list[tuple[str, str]]:
     """Facts for someone who wants the same numbers."""
     run, base, data = results["run"], results["baseline"], results["data"]
     protocol, timing = results["protocol"], results["timing"]
+    over = texts.resampled(results) if data["drives"] is None else drives_in_words(data["drives"])
     facts = [
         ("run", f"{run['name']}, weights {run['weights']}, {run['precision']} on {run['device']}"),
         ("trained with", run["augmentation"] or "unknown: no manifest"),
@@ -281,7 +283,7 @@ def provenance(results: Document) -> list[tuple[str, str]]:
             "conditions",
             f"protocol version {protocol['version']}, severities {', '.join(map(str, protocol['severities']))}",
         ),
-        ("statistics", f"{protocol['draws']} bootstrap draws over {data['drives']} drives, seed {protocol['seed']}"),
+        ("statistics", f"{protocol['draws']} bootstrap draws over {over}, seed {protocol['seed']}"),
         ("time", texts.timing_line(timing)),
         ("schema", results["schema"]),
     ]
@@ -292,7 +294,7 @@ def provenance(results: Document) -> list[tuple[str, str]]:
                 "budget",
                 (
                     f"{protocol['budget_s']:.0f} s: {data['images']} of {data['images_requested']} images, "
-                    "spread over the drives, the same for all cells"
+                    f"spread over the {'images' if data['drives'] is None else 'drives'}, the same for all cells"
                 ),
             ),
         )

@@ -92,8 +92,8 @@ def _sections(results: Mapping[str, Any], pictures: Path | None) -> list[Section
                 results,
                 "forest",
                 f"Against {results['baseline']['name']}",
-                "The difference of the means over severities on the same pictures. p is a paired permutation test "
-                "over drives, adjusted for the number of conditions (Holm).",
+                "The difference of the means over severities on the same images. p is a paired permutation test over "
+                f"{texts.resampled(results)}, adjusted for the number of conditions (Holm).",
                 forest=charts.forest(results),
             )
         )

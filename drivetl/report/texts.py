@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from drivetl.coco.drives import drives_in_words
+
 Document = Mapping[str, Any]
 DASH = "–"
 
@@ -196,20 +198,28 @@ def half_recall(half: Document) -> str:
 
 
 def smallest_p(results: Document) -> str:
-    """What a permutation over so few drives can show at best; nothing where there are enough."""
-    least = 2.0 ** (1 - int(results["data"]["drives"]))
+    """The smallest p that a permutation over these few drives (images, where drives are unknown) can give; nothing
+    where there are enough."""
+    count = results["data"]["drives"]
+    count, what = (results["data"]["images"], "images") if count is None else (count, "drives")
+    least = 2.0 ** (1 - int(count))
     if least < 0.005:
         return ""
-    return f"With {results['data']['drives']} drives a p below about {least:.2g} is out of reach, even unadjusted."
+    return f"With {count} {what} a p below about {least:.2g} is out of reach, even unadjusted."
 
 
 def data_line(results: Document) -> str:
     """What was measured on, in one line."""
     data = results["data"]
     part = "" if data["images"] == data["images_requested"] else f" of {data['images_requested']:,}"
-    drives = f"{data['drives']} drive" + ("" if data["drives"] == 1 else "s")
+    drives = drives_in_words(data["drives"])
     of = f" ({data['clean_slice']})" if data.get("clean_slice") else ""
     return f"{data['images']:,}{part} images{of}, {data['objects']:,} objects, {drives}"
+
+
+def resampled(results: Document) -> str:
+    """What the bootstrap draws resample."""
+    return "single images" if results["data"]["drives"] is None else "whole drives"
 
 
 def timing_line(timing: Document) -> str:
@@ -261,7 +271,7 @@ def summary_md(results: Document) -> str:
         lines.append(f"| {plain_name(row['name'])} | {row['level']} | {values} | {with_span(row['mean'])} |")
     lines += _real_lines(results)
     lines += _kitti_lines(results)
-    lines += ["", f"{data_line(results)}. 95 % intervals resample whole drives."]
+    lines += ["", f"{data_line(results)}. 95 % intervals resample {resampled(results)}."]
     if results["data"]["warning"]:
         lines.append(f"**{results['data']['warning'][0].upper()}{results['data']['warning'][1:]}.**")
     return "\n".join(lines) + "\n"

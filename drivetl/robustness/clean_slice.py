@@ -52,9 +52,9 @@ STANDS_FOR = {
 """Word of an attribute's value -> name of a condition, or the phenomenon of several."""
 
 
-def value_of(attributes: Mapping[str, Any], sequence: str, name: str) -> str:
-    """An image's attribute (or its `sequence`) as text; UNKNOWN where it is not given."""
-    value = sequence if name == "sequence" else attributes.get(name)
+def value_of(attributes: Mapping[str, Any], drive: str, name: str) -> str:
+    """An image's attribute as text (`sequence`: its drive); UNKNOWN where it is not given."""
+    value = drive if name == "sequence" else attributes.get(name)
     return UNKNOWN if value is None or value == "" else str(value)
 
 

@@ -77,8 +77,8 @@ def _all_equal(values: Mapping[str, npt.NDArray[np.str_]], wanted: Mapping[str, 
 
 def image_values(truth: GroundTruth, name: str) -> npt.NDArray[np.str_]:
     """(I,) the attribute of each image as text; UNKNOWN where it is not given."""
-    rows = zip(truth.image_attributes, truth.sequences, strict=True)
-    return np.array([value_of(said, sequence, name) for said, sequence in rows], dtype=str)
+    rows = zip(truth.image_attributes, truth.drives.names, strict=True)
+    return np.array([value_of(said, drive, name) for said, drive in rows], dtype=str)
 
 
 def slice_row(
@@ -91,7 +91,6 @@ def slice_row(
     mask = part.images.astype(np.float64)
     total = np.bincount(truth.image[real], minlength=store.n_images) * mask
     hits = np.bincount(truth.image[real & found], minlength=store.n_images) * mask
-    drives = truth.drives()
     n_images, n_objects = int(mask.sum()), int(total.sum())
     recall = ratio_interval(hits, total, weights)
     row: Document = {
@@ -101,7 +100,7 @@ def slice_row(
         "against_clean": part.against_clean,
         "images": n_images,
         "objects": n_objects,
-        "drives": len({drives[place] for place in np.flatnonzero(mask)}),
+        "drives": truth.drives.take(np.flatnonzero(mask)).n_drives,
         "small": n_images < FEW_IMAGES or n_objects < FEW_OBJECTS,
         "performance": interval(*_point_and_draws(coco_ap.ap(store, iou, _with_point(mask, weights)))),
         "recall": {"point": recall.point, "low": recall.low, "high": recall.high},

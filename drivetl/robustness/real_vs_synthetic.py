@@ -47,7 +47,7 @@ def real_conditions(
     parts = slices_of(store.truth, attributes, swept.clean)
     check_pairs(pairs or {}, parts, swept.conditions)
     compared = [part for part in parts if part.against_clean]
-    units = store.truth.units([part.images for part in compared])
+    units = store.truth.drives.units([part.images.tolist() for part in compared])
     weights = draw_weights(units, n_draws, seed)
     iou = METRICS[scored.metric]
     mixed = [slice_and_reference(store, part, weights, iou) for part in parts]
@@ -137,21 +137,24 @@ def _interval(values: Floats) -> Document:
 
 
 def _note(store: MatchStore, compared: Sequence[Slice]) -> str | None:
-    """What slices of one drive each cannot show."""
-    drives = np.array(store.truth.drives(), dtype=object)
-    lone = [
-        "the clean slice" if part.is_reference else in_words({part.attribute: part.value})
+    """What slices of one drive each, or of unknown drives, cannot show."""
+    drives_of = {
+        "the clean slice" if part.is_reference else in_words({part.attribute: part.value}): store.truth.drives.take(
+            np.flatnonzero(part.images)
+        )
         for part in compared
-        if len(set(drives[part.images])) == 1
-    ]
-    lone = list(dict.fromkeys(lone))
+    }
+    shown = {place for part in compared for place in np.flatnonzero(part.images).tolist()}
+    unknown = store.truth.drives.take(sorted(shown)).unknown_in_words()
+    lone = [name for name, drives in drives_of.items() if len(drives.known) == 1 and not drives.n_unknown]
     if not lone:
-        return None
+        return unknown
     subject = f"{', '.join(lone[:-1])} and {lone[-1]} are" if len(lone) > 1 else f"{lone[0]} is"
-    return (
-        f"{subject} one clip{' each' if len(lone) > 1 else ''}: intervals resample blocks of consecutive frames. "
-        "One clip per condition cannot separate the condition from the clip: its traffic, its hour, its camera settings"
+    note = (
+        f"{subject} one drive{' each' if len(lone) > 1 else ''}: intervals resample blocks of consecutive frames. One "
+        "drive per condition cannot separate the condition from the drive: its traffic, its hour, its camera settings"
     )
+    return f"{note}. {unknown[0].upper()}{unknown[1:]}" if unknown else note
 
 
 def check_pairs(pairs: Pairs, parts: Sequence[Slice], conditions: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from drivetl.conditions import CATALOG, PROTOCOL_VERSION
 from drivetl.data.depth import depth_path
 from drivetl.metrics.extra_metrics import plain_values
 from drivetl.metrics.measures import ratio_interval
-from drivetl.metrics.statistics import few_units
+from drivetl.metrics.statistics import few_drives
 from drivetl.robustness import headline, road
 from drivetl.robustness.clean_slice import in_words
 from drivetl.robustness.detection_cache import CLEAN, Cell, cell_name
@@ -127,10 +127,10 @@ def _data(swept: Swept) -> Document:
         "images": len(truth.image_ids),
         "images_requested": swept.n_images_requested,
         "objects": int((~truth.crowd).sum()),
-        "drives": len(set(truth.drives())),
+        "drives": truth.drives.n_drives,
         "depth_images": sum(depth_path(image, swept.dataset.images_root) is not None for image in swept.dataset.images),
         "clean_slice": in_words(swept.clean) or None,
-        "warning": few_units(truth.units(), truth.drives()),
+        "warning": few_drives(truth.drives),
     }
 
 

@@ -54,7 +54,7 @@ class Scored:
 
 def score(swept: Swept, metric: str = "AP", n_draws: int = 400, seed: int = 0) -> Scored:
     """Match and measure every cell, with a progress bar; nothing is inferred."""
-    units = swept.truth.units()
+    units = swept.truth.drives.units()
     weights = draw_weights(units, n_draws, seed)
     known = levels(swept.detectors["run"].augmentation, swept.conditions, swept.severities)
     scored = Scored(swept, metric, weights, known, {}, {who: {} for who in swept.detectors})

@@ -21,6 +21,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from drivetl.coco.detections import Detections
+from drivetl.coco.drives import Drives
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.conditions import apply, pixel_seed
 from drivetl.data.dataset import read_image, single_threaded
@@ -267,7 +268,7 @@ def _some_complete(backlog: _Backlog, tasks: Iterable[Task]) -> bool:
 def _tasks(backlog: _Backlog, dataset: Dataset, cells: Sequence[Cell], shard: tuple[int, int]) -> list[Task]:
     rank, world = shard
     found = []
-    for place in stratified_order([image.sequence for image in dataset.images])[rank::world]:
+    for place in stratified_order(Drives.of(dataset.images))[rank::world]:
         missing = tuple(cell for cell in cells if backlog.missing(place, cell))
         if missing:
             found.append(Task(place, dataset.images[place], missing))
@@ -275,19 +276,21 @@ def _tasks(backlog: _Backlog, dataset: Dataset, cells: Sequence[Cell], shard: tu
     return found
 
 
-def stratified_order(sequences: Sequence[str]) -> list[int]:
+def stratified_order(drives: Drives) -> list[int]:
     """All places 0..N-1, so that every beginning takes the same share of each drive and is spread along it.
 
-    The first frame taken of every drive comes before the second of any.
+    The first frame taken of every drive comes before the second of any. Images of unknown drive are spread as those
+    of one drive would be.
     """
-    by_drive: dict[str, list[int]] = defaultdict(list)
-    for place, name in enumerate(sequences):
-        by_drive[name].append(place)
     keyed = []
-    for name, places in sorted(by_drive.items()):
-        spread = sorted(range(len(places)), key=_van_der_corput)
-        keyed += [(rank / len(places), name, places[place]) for rank, place in enumerate(spread)]
+    for name, places in drives.places().items():
+        keyed += [(rank / len(places), name, places[place]) for rank, place in enumerate(spread_order(len(places)))]
     return [place for _, _, place in sorted(keyed)]
+
+
+def spread_order(count: int) -> list[int]:
+    """All places 0..count-1, so that every beginning is spread evenly over them."""
+    return sorted(range(count), key=_van_der_corput)
 
 
 def _van_der_corput(number: int) -> float:

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from drivetl import console
+from drivetl.coco.drives import Drives, shared_drives
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig, is_auto, load_config, recipe_keys, speed_keys, values_of, with_values
@@ -25,7 +26,7 @@ from drivetl.models.runtime import choose_device, compile_backbone, keep_memory
 from drivetl.processes import Group, process_group
 from drivetl.training.ema import Average, SourceBlend
 from drivetl.training.forgetting import OldDomain, measure, old_domain, show
-from drivetl.training.model_card import drives, model_card, outcome
+from drivetl.training.model_card import model_card, outcome
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.prepare import Prepared, prepare
 from drivetl.training.rundir import MetricsLog, check_inputs, create_run, provenance, read_provenance, write_json
@@ -144,8 +145,7 @@ def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:
             raise ConfigError(
                 f"{key}: no {'classes' if dataset.images else 'images'} in it", remedy="convert and split it again"
             )
-    drives = [{image.sequence for image in dataset.images if image.sequence} for dataset in (train, val)]
-    shared = sorted(drives[0] & drives[1])
+    shared = shared_drives(train.images, val.images)  # images of unknown drive: the split has warned of them
     if shared:
         console.warn(
             f"{len(shared)} drives ({shared[0]}, ...) are in train and in val: the score will flatter - split by drive"
@@ -218,7 +218,7 @@ def _close(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict[
         "start": prepared.described,
         "categories": trainer.spec.categories,
         "train_images": len(prepared.train.images),
-        "train_drives": drives(prepared.train),
+        "train_drives": Drives.of(prepared.train.images).in_words(),
         "augmentation": prepared.manifest.get("preset", "none"),
         "outcome": found,
         "forgetting": forgotten,

@@ -18,6 +18,7 @@ import torch
 from torchvision.ops import batched_nms
 
 from drivetl import console
+from drivetl.coco.drives import drives_in_words
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.errors import ConfigError, DataError
@@ -25,7 +26,7 @@ from drivetl.metrics import coco_ap
 from drivetl.metrics.extra_metrics import plain_values
 from drivetl.metrics.match_store import match
 from drivetl.metrics.results import Results
-from drivetl.metrics.statistics import draw_weights, few_units, percentile_interval
+from drivetl.metrics.statistics import draw_weights, few_drives, percentile_interval
 from drivetl.metrics.truth import Floats
 from drivetl.models.checkpoint import load_detector
 from drivetl.models.detector import Detector
@@ -120,7 +121,7 @@ def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[st
     classes: of the adapted detector, in label order. Ready for JSON (forgetting.json): null is "not measured".
     """
     stores = [match(old.dataset, relabelled(found, to)) for found, to in ((before, old.before), (after, old.after))]
-    units, drives = stores[0].units(), stores[0].truth.drives()
+    units, drives = stores[0].units(), stores[0].truth.drives
     weights = np.vstack([np.ones(len(units)), draw_weights(units, DRAWS)])
     first, second = (coco_ap.class_ap(store, None, weights) for store in stores)  # (1 + B, K)
     ids = [old.dataset.categories.index(name) for name in old.names]
@@ -138,9 +139,9 @@ def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[st
         "metric": "AP",
         "data": str(old.path),
         "images": len(old.dataset.images),
-        "drives": len(set(drives)),
+        "drives": drives.n_drives,
         "draws": DRAWS,
-        "warning": few_units(units, drives),
+        "warning": few_drives(drives),
         "classes": rows,
         "mean": mean,
         "left_out": list(old.left_out),
@@ -175,7 +176,7 @@ def _detect(detector: Detector, old: OldDomain, batch_size: int, who: str) -> Re
 
 def show(found: dict[str, Any]) -> None:
     """Print the ledger."""
-    title = f"Forgetting: AP on {found['data']}, {found['images']} images of {found['drives']} drives"
+    title = f"Forgetting: AP on {found['data']}, {found['images']} images of {drives_in_words(found['drives'])}"
     console.table(title, ["class", "n", "now", "before", "after", "change (95 %)"], lines(found))
     for remark in remarks(found):
         console.say(remark)

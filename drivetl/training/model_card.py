@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from drivetl import __version__
+from drivetl.coco.drives import Drives, drives_in_words
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig
 from drivetl.metrics.comparison import compare
 from drivetl.metrics.match_store import match
 from drivetl.metrics.results import load_results
+from drivetl.metrics.statistics import FEW_DRIVES
 from drivetl.training import forgetting
 from drivetl.training.trainer import BEST_DETECTIONS, SOURCE_DETECTIONS
 
@@ -20,14 +22,15 @@ HANDFUL = 6
 
 
 def outcome(run: Path, rows: list[dict[str, Any]], best: dict[str, Any], val: Dataset) -> dict[str, Any]:
-    """Best against the source before the first step, on the same validation images, drives resampled.
+    """Best against the source before the first step, on the same validation images, drives resampled (images, where
+    their drive is unknown).
 
     rows: of metrics.jsonl. `delta` is best minus source with its 95 % interval, p and the smallest difference that
     could be seen; None where the source was not judged, or is itself the best.
     """
     before = rows[0] if rows and rows[0]["epoch"] == 0 else None
     found: dict[str, Any] = {"metric": "AP", "before": before, "best": best, "delta": None}
-    found["drives"] = drives(val)
+    found["drives"] = Drives.of(val.images).n_drives
     found["images"] = len(val.images)
     if before is not None and best["epoch"] > 0:
         stores = {
@@ -38,17 +41,15 @@ def outcome(run: Path, rows: list[dict[str, Any]], best: dict[str, Any], val: Da
         keys = ("delta", "low", "high", "p", "minimum_detectable")
         found["delta"] = {"point" if key == "delta" else key: compared["rows"][0][key] for key in keys}
         found |= {"draws": compared["draws"], "warning": compared["warning"]}
-    return found | {"verdict": verdict(found, rows)}
+    return found | {"verdict": verdict(found, rows, Drives.of(val.images))}
 
 
-def drives(data: Dataset) -> int:
-    """How many drives; an image whose drive is not known is one of its own."""
-    return len({image.sequence or f"image {image.id}" for image in data.images})
+def verdict(found: dict[str, Any], rows: list[dict[str, Any]], drives: Drives) -> str:
+    """One line: whether adapting helped, by how much, how sure. Empty where the source was not evaluated.
 
-
-def verdict(found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """One line: whether adapting helped, by how much, how sure. Empty where the source was not judged."""
-    before, best, delta, drives = found["before"], found["best"], found["delta"], found["drives"]
+    drives: of the validation images.
+    """
+    before, best, delta = found["before"], found["best"], found["delta"]
     if before is None:
         return ""
     if before["AP"] is None:
@@ -62,15 +63,18 @@ def verdict(found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
             "checkpoints/best is the source as it was"
         )
     change = f"AP {_number(before['AP'])} -> {_number(best['AP'])}"
-    if drives < HANDFUL:
+    count, over, what = drives.n_independent, drives.independent_in_words(), "images" if drives.n_unknown else "drives"
+    unknown = drives.unknown_in_words()
+    note = f"; {unknown}" if unknown else ""
+    if count < HANDFUL:
         return (
-            f"adapting gained {delta['point']:+.3f} ({change}), but {drives} drives are too few to tell it from luck"
-            f" - validate on at least {HANDFUL}"
+            f"adapting gained {delta['point']:+.3f} ({change}), but {over} {'is' if count == 1 else 'are'} too few to"
+            f" tell it from luck - validate on at least {HANDFUL}{note}"
         )
-    interval = f"95 % interval {delta['low']:+.3f} to {delta['high']:+.3f} over {drives} drives"
+    interval = f"95 % interval {delta['low']:+.3f} to {delta['high']:+.3f} over {over}{note}"
     sure = delta["low"] > 0 and delta["p"] < 0.05
-    word = "adapting helped" if sure else "adapting may have helped, which so few drives cannot tell"
-    if not sure and drives >= 20:
+    word = "adapting helped" if sure else f"adapting may have helped, which so few {what} cannot tell"
+    if not sure and count >= FEW_DRIVES:
         word = "adapting made no difference that can be told"
     return f"{word}: {change} ({delta['point']:+.3f}, {interval}, p {delta['p']:.3f})"
 
@@ -78,7 +82,7 @@ def verdict(found: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 def _forgotten(found: dict[str, Any]) -> list[str]:
     table = ["| source's class | objects | now | before | after | change (95 %) |", "|---|---|---|---|---|---|"]
     table += [f"| {' | '.join(row)} |" for row in forgetting.lines(found)]
-    about = f"What it forgot: AP on `{found['data']}`, {found['images']} images of {found['drives']} drives."
+    about = f"What it forgot: AP on `{found['data']}`, {found['images']} images of {drives_in_words(found['drives'])}."
     return [about, "", *table, "", *(f"{remark[:1].upper()}{remark[1:]}.\n" for remark in forgetting.remarks(found))]
 
 
@@ -97,8 +101,8 @@ def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
         "",
         f"- classes: {', '.join(facts['categories'])}",
         (
-            f"- learnt from {facts['train_images']} images of {facts['train_drives']} drives, judged on"
-            f" {found['images']} images of {found['drives']} drives"
+            f"- trained on {facts['train_images']} images of {facts['train_drives']}, evaluated on"
+            f" {found['images']} images of {drives_in_words(found['drives'])}"
         ),
         f"- input: shorter side {config.model.min_size} px, longer side at most {config.model.max_size} px",
         f"- augmentation: {facts['augmentation']}",

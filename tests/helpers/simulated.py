@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from drivetl.coco.drives import Drives
 from drivetl.metrics.results import Results
 from drivetl.metrics.truth import GroundTruth
 
@@ -19,7 +20,7 @@ def drives(n_drives, objects_per_image=4):
         category_ids=np.array([1]),
         image_ids=np.arange(1, n_images + 1),
         image_hw=np.full((n_images, 2), 375),
-        sequences=tuple(f"drive {i // IMAGES_PER_DRIVE}" for i in range(n_images)),
+        drives=Drives(tuple(f"drive {i // IMAGES_PER_DRIVE}" for i in range(n_images))),
         image_attributes=[{}] * n_images,
         image=np.repeat(np.arange(n_images), objects_per_image),
         category=np.zeros(n_objects, np.int64),

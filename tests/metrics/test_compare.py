@@ -8,6 +8,7 @@ from simulated import detect, drives
 
 from drivetl.cli import main
 from drivetl.coco.detections import Detections
+from drivetl.coco.drives import Drives
 from drivetl.coco.io import write_dataset
 from drivetl.coco.records import Annotation, Dataset, ImageRecord
 from drivetl.errors import ConfigError, DataError
@@ -56,7 +57,7 @@ def test_rows_and_what_they_say(lost_in_fog):
     assert mpc.a == pytest.approx((fog.a + rain.a) / 2)
     assert lost_in_fog.row("rPC").b == pytest.approx(mpc.b / clean.b)
     assert fog.minimum_detectable == pytest.approx(2.8 * fog.delta.standard_error)
-    assert lost_in_fog.n_units == N_DRIVES and lost_in_fog.warning is None
+    assert lost_in_fog.drives.n_drives == N_DRIVES and lost_in_fog.warning is None
 
 
 def test_objects_are_counted_pairwise(lost_in_fog):
@@ -103,7 +104,7 @@ def test_a_gate_that_wants_proof_fails_what_is_open(lost_in_fog):
 def test_a_gate_on_what_was_not_measured_is_no_pass(lost_in_fog):
     with pytest.raises(ConfigError, match="tolerance for 'snow'"):
         check(parse_gate(Document({"max_drop": {"snow": 0.1}})), lost_in_fog)
-    few = comparison.Comparison("AP", lost_in_fog.rows, lost_in_fog.survivors, 8, 4, 100, None)
+    few = comparison.Comparison("AP", lost_in_fog.rows, lost_in_fog.survivors, Drives(("a", "b", "c", "d") * 2), 100)
     with pytest.raises(ConfigError, match="cannot decide on 4 drives"):
         check(parse_gate(Document({"max_drop": {"fog": 0.1}})), few)
 
@@ -150,7 +151,7 @@ def coco_files(tmp_path, skills):
     document = {
         "images": [
             {"id": int(i), "width": 375, "height": 375, "sequence": name}
-            for i, name in zip(truth.image_ids, truth.sequences, strict=True)
+            for i, name in zip(truth.image_ids, truth.drives.names, strict=True)
         ],
         "categories": [{"id": 1, "name": "car"}],
         "annotations": [

@@ -113,7 +113,7 @@ def test_a_better_detector_is_found():
     assert row.p < 0.01 and 0 < row.delta.low < row.delta.point < row.delta.high
     assert row.minimum_detectable == pytest.approx(2.8 * np.std(row.draws, ddof=1))
     # what both share, the difficulty of the drives, drops out of the difference
-    weights = draw_weights(truth.units(), 499)
+    weights = draw_weights(truth.drives.units(), 499)
     alone = [np.std(coco_ap.ap(store, 0.5, weights)) for store in stores.values()]
     assert row.delta.standard_error < np.hypot(*alone)
 

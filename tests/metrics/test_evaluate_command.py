@@ -46,7 +46,7 @@ def test_details_are_json_without_nan(files, tmp_path, capsys):
     found = json.loads(out.read_text())["details"]
     assert {"intervals", "operating", "lrp", "calibration", "confusion", "slices", "tide"} == set(found)
     assert found["intervals"]["AP"]["low"] <= found["intervals"]["AP"]["point"] <= found["intervals"]["AP"]["high"]
-    assert "too few units" in " ".join(capsys.readouterr().err.split())
+    assert "too few drives: 4" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_a_dataset_and_its_json_give_the_same(tmp_path):
     )
     assert direct.named()["AP50"] == pytest.approx(0.252, abs=0.003)  # car 51/101 points at precision 1, van 0
     store = match(dataset(tmp_path), results)
-    assert store.units() == ("drive 2", "image 5", "drive 1")
+    assert store.units() == (1, 2, 0)  # drive 2, unknown, drive 1
 
 
 def test_classes_that_an_image_does_not_label_are_left_out(tmp_path):

@@ -47,7 +47,7 @@ def test_slices_add_up_to_the_whole():
         assert len(part) >= 2
         assert sum(row.n_gt for row in part) == n
         assert sum(row.n_gt * row.recall.point for row in part) == pytest.approx(found)
-        assert all(1 <= row.n_units <= 4 for row in part)
+        assert all(1 <= row.n_drives <= 4 for row in part)
         assert all(row.recall.low <= row.recall.point <= row.recall.high for row in part)
         assert all(np.isnan(row.ap) == (name != "height") for row in part)
 

@@ -3,6 +3,7 @@ import pytest
 from coco_cases import random_case
 from simulated import detect, drives
 
+from drivetl.coco.drives import Drives
 from drivetl.metrics import coco_ap, statistics
 from drivetl.metrics.match_store import match
 from drivetl.metrics.paired import exchanged_ap, pooled
@@ -78,8 +79,8 @@ def test_intervals_cover_the_truth():
         rng = np.random.default_rng(seed)
         truth = drives(50)
         store = match(truth, detect(truth, rng))
-        interval = statistics.cluster_bootstrap(
-            lambda weights, store=store: coco_ap.ap(store, 0.5, weights), truth.units(), 300, seed
+        interval = statistics.drive_bootstrap(
+            lambda weights, store=store: coco_ap.ap(store, 0.5, weights), truth.drives.units(), 300, seed
         )
         covered += interval.low <= true_ap <= interval.high
     assert 0.92 <= covered / n <= 0.98
@@ -122,8 +123,8 @@ def test_holm_steps_down_and_keeps_nan():
 
 
 def test_few_drives_are_said():
-    assert "too few units: 3" in statistics.few_units(["a", "b", "c", "a"])
-    assert statistics.few_units([str(i) for i in range(20)]) is None
+    assert "too few drives: 3" in statistics.few_drives(Drives(("a", "b", "c", "a")))
+    assert statistics.few_drives(Drives(tuple(str(i) for i in range(20)))) is None
 
 
 def test_interval_of_nothing_is_nan():

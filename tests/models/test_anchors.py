@@ -141,10 +141,10 @@ def test_what_fits_some_drives_alone_is_refused_on_the_others():
     other = anchors.scaled_boxes(city([FPN.shapes(0)[1]], images=60, drives=3), 500, 1000)
     fit_on, judge_on, how = anchor_fit.split_by_drive(boxes)
     assert how == "1 of 3 drives"
-    held = {boxes.sequences[image] for image in boxes.images[judge_on]}
-    assert held.isdisjoint({boxes.sequences[image] for image in boxes.images[fit_on]})
+    held = {boxes.drives.names[image] for image in boxes.images[judge_on]}
+    assert held.isdisjoint({boxes.drives.names[image] for image in boxes.images[fit_on]})
     mixed = np.where(np.isin(np.arange(len(boxes)), judge_on)[:, None], other.boxes, boxes.boxes)
-    boxes = anchors.ScaledBoxes(mixed, boxes.labels, boxes.images, boxes.padded_hw, boxes.sequences, boxes.categories)
+    boxes = anchors.ScaledBoxes(mixed, boxes.labels, boxes.images, boxes.padded_hw, boxes.drives, boxes.categories)
     assert not anchor_fit.fit(boxes, FPN, STRIDES).proposals[0].accepted
 
 

@@ -20,7 +20,7 @@ LEDGER = {
     "images": 1200,
     "drives": 3,
     "draws": 1000,
-    "warning": "too few units: 3 drives",
+    "warning": "too few drives: 3",
     "left_out": ["boat"],
     "classes": [
         {

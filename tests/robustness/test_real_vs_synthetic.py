@@ -13,7 +13,7 @@ from drivetl.conditions import CATALOG
 from drivetl.data.dataset import read_image
 from drivetl.errors import ConfigError
 from drivetl.metrics.match_store import match
-from drivetl.metrics.statistics import draw_weights, few_units
+from drivetl.metrics.statistics import draw_weights, few_drives
 from drivetl.metrics.truth import from_dataset
 from drivetl.robustness.clean_slice import choose_clean, clean_images, is_clean, stand_ins
 from drivetl.robustness.condition_slices import class_and_size_mix, mixed_ap, slices_of
@@ -96,9 +96,9 @@ def test_differences_are_differences(document):
     assert pair["difference"]["low"] < pair["difference"]["point"] < pair["difference"]["high"]
 
 
-def test_one_clip_each_is_said(document):
-    assert "the clean slice and timeofday=night are one clip each" in document["real"]["note"]
-    assert "cannot separate the condition from the clip" in document["real"]["note"]
+def test_one_drive_each_is_said(document):
+    assert "the clean slice and timeofday=night are one drive each" in document["real"]["note"]
+    assert "cannot separate the condition from the drive" in document["real"]["note"]
     assert document["data"]["drives"] == 1 and "one drive only" in document["data"]["warning"]
     assert document["clean"]["value"]["high"] > document["clean"]["value"]["low"], "blocks vary"
 
@@ -183,14 +183,14 @@ def test_a_clean_slice_that_cannot_be(slices, wanted, words):
 def test_a_lone_drive_is_cut_into_blocks_of_consecutive_images():
     truth = truth_of(["a"] * 30 + ["b"] * 10 + ["c"] * 10)
     night = np.arange(50) >= 40
-    assert truth.units() == truth.drives()
-    units = truth.units([night])
-    assert units[:40] == truth.drives()[:40] and len(set(units[40:])) == 2
+    assert truth.drives.units() == truth.drives.indices() == (0,) * 30 + (1,) * 10 + (2,) * 10
+    units = truth.drives.units([night])
+    assert units[:40] == truth.drives.units()[:40] and len(set(units[40:])) == 2
     assert list(units[40:]) == sorted(units[40:])
     alone = truth_of(["a"] * 100)
-    assert len(set(alone.units())) == 20 and draw_weights(alone.units(), 50).std() > 0
-    assert "resample 20 blocks" in few_units(alone.units(), alone.drives())
-    assert truth_of(["a"]).units() == ("a / 1",)
+    assert len(set(alone.drives.units())) == 20 and draw_weights(alone.drives.units(), 50).std() > 0
+    assert "resample 20 blocks" in few_drives(alone.drives)
+    assert truth_of(["a"]).drives.units() == (0,)
 
 
 def truth_of(sequences):

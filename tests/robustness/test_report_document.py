@@ -84,7 +84,7 @@ def test_clean_is_clean(document):
         "depth_images": 0,
         "warning": document["data"]["warning"],
     }
-    assert "too few units: 6 drives" in document["data"]["warning"]
+    assert "too few drives: 6" in document["data"]["warning"]
 
 
 def test_intervals_hold_their_points(document):

@@ -5,6 +5,7 @@ import pytest
 from planted import PlantedDetector, planted_dataset, read_planted
 
 from drivetl.cli import in_words
+from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
 from drivetl.errors import DataError
 from drivetl.robustness import sweep as sweeping
@@ -207,11 +208,11 @@ def test_a_budget_takes_whole_images_the_same_for_all_cells(tmp_path, data, monk
 
 
 def test_any_beginning_of_the_order_is_fair_to_the_drives():
-    sequences = ["a"] * 40 + ["b"] * 20 + ["c"] * 4
-    order = stratified_order(sequences)
+    drives = ["a"] * 40 + ["b"] * 20 + ["c"] * 4
+    order = stratified_order(Drives(tuple(drives)))
     assert sorted(order) == list(range(64))
-    assert {sequences[place] for place in order[:3]} == {"a", "b", "c"}
-    half = [sequences[place] for place in order[:32]]
+    assert {drives[place] for place in order[:3]} == {"a", "b", "c"}
+    half = [drives[place] for place in order[:32]]
     assert abs(half.count("a") - 20) <= 1 and abs(half.count("b") - 10) <= 1
     frames_of_a = sorted(place for place in order[:16] if place < 40)
     assert max(np.diff(frames_of_a)) <= 8, "spread along the drive"

@@ -121,7 +121,7 @@ def test_a_killed_run_remembers_its_old_data_and_says_what_it_left_out(source, t
     assert json.loads((tmp_path / "run" / "forgetting.json").read_text())["left_out"] == ["boat"]
     remark = "abelled there and unknown to the source: boat"
     card = (tmp_path / "run" / "README.md").read_text()
-    assert remark in capsys.readouterr().out and remark in card and "oo few units" in card
+    assert remark in capsys.readouterr().out and remark in card and "oo few drives" in card
 
 
 def test_a_weights_file_is_rebuilt_as_the_detector_it_was(small_config, tmp_path):

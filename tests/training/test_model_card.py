@@ -10,6 +10,7 @@ import torch
 from training_runs import write_tree
 
 from drivetl.coco.detections import Detections
+from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Annotation, Dataset, ImageRecord
 from drivetl.errors import DataError
@@ -75,13 +76,13 @@ def test_a_handful_of_drives_decides_nothing(tmp_path):
 
 def test_validation_without_objects_judges_nothing():
     found = {"before": {"AP": None}, "best": {"epoch": 0, "AP": float("nan")}, "delta": None, "drives": 9}
-    assert verdict(found, []) == "adapting cannot be judged: the validation images hold no object"
+    assert verdict(found, [], Drives(("a",))) == "adapting cannot be judged: the validation images hold no object"
 
 
 def test_without_a_source_there_is_no_verdict():
     metrics = rows(0.1, 0.2)[1:]
     found = {"before": None, "best": metrics[0], "delta": None, "drives": 9}
-    assert verdict(found, metrics) == ""
+    assert verdict(found, metrics, Drives(("a",))) == ""
 
 
 def test_harm_is_said_and_the_source_is_what_is_kept(source, small_config, tmp_path):
