@@ -17,7 +17,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, Mask
 from torchvision.models.detection.rpn import RPNHead
 
 from drivetl.errors import ConfigError, nearest
-from drivetl.models.backbones import mobilenet_v2_fpn, tiny_fpn
+from drivetl.models import backbones
 from drivetl.models.ignore import make_ignore_aware
 from drivetl.models.norm import freeze_norm
 from drivetl.models.precision import make_exact
@@ -40,7 +40,6 @@ _MOBILENET_V3: Stages = (
     tuple(map(str, range(7, 13))),
     tuple(map(str, range(13, 17))),
 )
-_TINY: Stages = (("0",), ("1",), ("2",), ("3",), ("4",))
 
 
 @dataclass(frozen=True)
@@ -68,24 +67,30 @@ def _torchvision(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     return build
 
 
-def _slim(
-    backbone: BackboneWithFPN,
+def slim(
     num_classes: int,
+    *,
+    backbone: Callable[[], BackboneWithFPN],
     width: int,
-    anchor_sizes: list[float],
+    anchor_sizes: tuple[float, ...],
     kind: type[FasterRCNN] = FasterRCNN,
     **arguments: Any,
 ) -> nn.Module:
-    """A detector with one anchor size a level and a slim box head: the RoI branch is what a CPU waits for."""
+    """A detector on a backbone, with one anchor size (px) a pyramid level and a slim box head of that width.
+
+    The RoI branch is what a CPU waits for.
+    """
+    pyramid = backbone()
     anchors = AnchorGenerator(tuple((size,) for size in anchor_sizes), ((0.5, 1.0, 2.0),) * len(anchor_sizes))
-    head = TwoMLPHead(backbone.out_channels * 7 * 7, width)
+    head = TwoMLPHead(pyramid.out_channels * 7 * 7, width)
     predictor = FastRCNNPredictor(width, num_classes)
-    model: nn.Module = kind(backbone, rpn_anchor_generator=anchors, box_head=head, box_predictor=predictor, **arguments)
+    model: nn.Module = kind(pyramid, rpn_anchor_generator=anchors, box_head=head, box_predictor=predictor, **arguments)
     return model
 
 
 def _mobilenet_v2(num_classes: int, *, channels: int = 128, **arguments: Any) -> nn.Module:
-    return _slim(mobilenet_v2_fpn(channels), num_classes, 512, [16.0, 32.0, 64.0, 128.0, 256.0], **arguments)
+    backbone = partial(backbones.mobilenet_v2_fpn, channels)
+    return slim(num_classes, backbone=backbone, width=512, anchor_sizes=(16.0, 32.0, 64.0, 128.0, 256.0), **arguments)
 
 
 def _mask_mobilenet_v2(num_classes: int, *, channels: int = 128, **arguments: Any) -> nn.Module:
@@ -98,10 +103,6 @@ def _mask_mobilenet_v2(num_classes: int, *, channels: int = 128, **arguments: An
         mask_predictor=MaskRCNNPredictor(channels, channels, num_classes),
         **arguments,
     )
-
-
-def _tiny(num_classes: int, **arguments: Any) -> nn.Module:
-    return _slim(tiny_fpn(), num_classes, 256, [12.0, 24.0, 48.0, 96.0], **arguments)
 
 
 def _resnet(name: str) -> Callable[..., nn.Module]:
@@ -173,7 +174,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "fasterrcnn_resnet18_fpn": Architecture(_resnet("resnet18"), _RESNET),
     "fasterrcnn_resnet101_fpn": Architecture(_resnet("resnet101"), _RESNET),
-    "fasterrcnn_tiny_fpn": Architecture(_tiny, _TINY),
+    "fasterrcnn_tiny_fpn": Architecture(
+        partial(slim, backbone=backbones.tiny_fpn, width=256, anchor_sizes=(12.0, 24.0, 48.0, 96.0)),
+        stages=(("0",), ("1",), ("2",), ("3",), ("4",)),
+    ),
 }
 
 

@@ -24,7 +24,8 @@ def picture(size: tuple[int, int] = SIZE) -> bytes:
     return buffer.getvalue()
 
 
-def _pictures(*names: str) -> Files:
+def image_files(*names: str) -> Files:
+    """A small PNG under each name."""
     return {name: picture() for name in names}
 
 
@@ -55,7 +56,7 @@ def cvat_images() -> Files:
 </annotations>
 """
     names = ("images/drive_1/000000.png", "images/drive_1/000001.png", "images/drive_2/000000.png")
-    return {"annotations.xml": xml.encode()} | _pictures(*names)
+    return {"annotations.xml": xml.encode()} | image_files(*names)
 
 
 def cvat_video() -> Files:
@@ -101,7 +102,7 @@ def voc() -> Files:
         "Annotations/b.xml": xml("b", ""),
         "Annotations/c.xml": xml("c", item("car", (-3, 4, 50, 9)) + item("car", (5, 5, 5, 9))),
     }
-    return files | _pictures("JPEGImages/a.png", "JPEGImages/b.png", "JPEGImages/c.png")
+    return files | image_files("JPEGImages/a.png", "JPEGImages/b.png", "JPEGImages/c.png")
 
 
 def yolo() -> Files:
@@ -111,7 +112,7 @@ def yolo() -> Files:
         "labels/drive_1/b.txt": b"",
         "labels/drive_2/c.txt": b"1 0.5 0.5 0.2 0.2\n1 0.5 0.5 0.2 0.2\n1 0.5 0.5 0 0.2\n",
     }
-    return files | _pictures("images/drive_1/a.png", "images/drive_1/b.png", "images/drive_2/c.png")
+    return files | image_files("images/drive_1/a.png", "images/drive_1/b.png", "images/drive_2/c.png")
 
 
 def labelme() -> Files:
@@ -133,7 +134,7 @@ def labelme() -> Files:
         "drive_1/b.json": document("b", []),
         "drive_2/c.json": document("c", odd, imageWidth=None),
     }
-    return files | _pictures("drive_1/a.png", "drive_1/b.png", "drive_2/c.png")
+    return files | image_files("drive_1/a.png", "drive_1/b.png", "drive_2/c.png")
 
 
 def bdd100k() -> Files:
@@ -171,7 +172,7 @@ def bdd100k() -> Files:
         },
     ]
     content = b"\xef\xbb\xbf" + json.dumps({"frames": frames}).encode()
-    return {"labels/all.json": content} | _pictures("images/a.png", "images/b.png", "images/clip/c.png")
+    return {"labels/all.json": content} | image_files("images/a.png", "images/b.png", "images/clip/c.png")
 
 
 def _counts(x1: int, x2: int, y1: int, y2: int) -> str:
@@ -202,7 +203,7 @@ def cityscapes() -> Files:
         "gtFine/train/ulm/ulm_000003_000019_gtFine_polygons.json": document([("cargroup", block(-3, 4, 5, 8))]),
     }
     names = [f"leftImg8bit/train/ulm/ulm_00000{n}_000019_leftImg8bit.png" for n in (1, 2, 3)]
-    return files | _pictures(*names)
+    return files | image_files(*names)
 
 
 def mot() -> Files:
@@ -210,7 +211,7 @@ def mot() -> Files:
         "M-01/gt/gt.txt": b"1,5,2.5,3,10,6,1,3,0.8\n1,6,20,5,4,10,1,1,1\n3,5,-4,3,10,6,1,3,0.5\n3,9,30,3,5,6,0,8,1\n",
         "M-01/seqinfo.ini": b"[Sequence]\nname=M-01\nimDir=img1\nseqLength=3\nimWidth=40\nimHeight=30\nimExt=.png\n",
     }
-    return files | _pictures("M-01/img1/000001.png", "M-01/img1/000002.png", "M-01/img1/000003.png")
+    return files | image_files("M-01/img1/000001.png", "M-01/img1/000002.png", "M-01/img1/000003.png")
 
 
 def nuimages() -> Files:
@@ -246,7 +247,7 @@ def nuimages() -> Files:
         "surface_ann": [{"token": "f1", "category_token": "c1", "sample_data_token": "d1"}],
     }
     files = {f"v1.0-mini/{name}.json": json.dumps(rows).encode() for name, rows in tables.items()}
-    return files | _pictures("samples/CAM_FRONT/1.png", "samples/CAM_FRONT/2.png", "sweeps/3.png")
+    return files | image_files("samples/CAM_FRONT/1.png", "samples/CAM_FRONT/2.png", "sweeps/3.png")
 
 
 def coco() -> Files:
@@ -288,4 +289,4 @@ def coco() -> Files:
         ],
     }
     names = ("images/drive_1/a.png", "images/drive_1/b.png", "images/drive_2/c.png")
-    return {"instances.json": json.dumps(document).encode()} | _pictures(*names)
+    return {"instances.json": json.dumps(document).encode()} | image_files(*names)
