@@ -1,4 +1,4 @@
-"""Road users: what each is, how it looks, and where it is at any time."""
+"""Road users: class, appearance, and position over time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Size = tuple[float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """One road user: what it is, how big, and its straight way through the street."""
+    """One road user that moves in a straight line in street coordinates."""
 
     kind: str
     """One of `towns.CLASSES`."""
@@ -53,34 +53,35 @@ class Actor:
     """metres"""
     x: float
     s: float
+    """Street coordinates at time 0, metres."""
     heading: float
-    """Relative to the street; 0 looks along it."""
+    """Radians relative to the street; 0 points along it."""
     speed: float
-    """m/s along the heading."""
+    """m/s along the heading"""
     model: Soup | None = None
-    """Vehicles: parts in their own frame."""
+    """Vehicles: parts in local coordinates."""
     look: Look | None = None
-    """People."""
+    """People: appearance."""
     stride: float = 0.0
     phase: float = 0.0
     frame: Colour = (0.0, 0.0, 0.0)
     lights: bool = False
     follows: bool = False
-    """Keeps its distance to the camera car: `s` is relative to it."""
+    """Keeps its distance to the camera car: `s` is relative to it, plus its own motion."""
     level: float = 0.0
-    """y of the ground it stands on."""
+    """y of the ground below it, metres; negative is up."""
     limit: float = math.inf
-    """It waits at this |x| until its time to walk comes, and stops there on the other side."""
+    """It waits at this |x| until it starts to cross, and stops there on the other side."""
 
-    def place(self, time_s: float, ego_s: float) -> tuple[float, float]:
-        """(x, s) at a time."""
-        way = self.speed * time_s
-        x = min(max(self.x + math.sin(self.heading) * way, -self.limit), self.limit)
-        s = self.s + math.cos(self.heading) * way
+    def position(self, time_s: float, ego_s: float) -> tuple[float, float]:
+        """(x, s) in metres at a time; `ego_s`: position of the camera car."""
+        distance = self.speed * time_s
+        x = min(max(self.x + math.sin(self.heading) * distance, -self.limit), self.limit)
+        s = self.s + math.cos(self.heading) * distance
         return x, s + ego_s if self.follows else s
 
     def shape(self, pose: Pose, yaw: float, bearing: float, time_s: float) -> Soup:
-        """Its parts in the world as a camera with this yaw sees them, looking along `bearing` to it."""
+        """Its parts in world coordinates; `yaw` of the camera and `bearing` from the camera to it in radians."""
         if self.model is not None:
             return placed(self.model, pose)
         assert self.look is not None
@@ -95,12 +96,14 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Ego:
-    """The way of the camera car: steady, or braking before the crossing."""
+    """Motion of the camera car: constant speed, or braking before the crossing."""
 
     x: float
     speed: float
     stop_at: float | None
+    """Metres along the street where it stops; None: it does not stop."""
     wobble: float
+    """Phase of its lateral movement, radians."""
 
     def s(self, time_s: float) -> float:
         """Metres along the street."""
@@ -109,11 +112,11 @@ class Ego:
         return self.stop_at * (1 - math.exp(-self.speed * time_s / self.stop_at))
 
     def yaw(self, time_s: float) -> float:
-        """Heading relative to the street: it never drives quite straight."""
+        """Heading relative to the street in radians, slightly oscillating."""
         return 0.012 * math.sin(0.7 * time_s + self.wobble)
 
     def lateral(self, time_s: float) -> float:
-        """x on the street."""
+        """x in street coordinates, metres."""
         return self.x + 0.12 * math.sin(0.5 * time_s + self.wobble)
 
 
@@ -121,8 +124,8 @@ def _model(parts: Sequence[Piece]) -> Soup:
     return flatten(parts, [Pose()] * len(parts))
 
 
-class Casting:
-    """Draws actors with rising track ids."""
+class ActorFactory:
+    """Creates random actors with consecutive track ids."""
 
     def __init__(self, town: Town, rng: np.random.Generator, lights: bool, rain: bool):
         self.town, self.rng, self.lights, self.rain = town, rng, lights, rain
@@ -143,7 +146,7 @@ class Casting:
         speed: float,
         **rest: object,
     ) -> None:
-        """Enter one actor."""
+        """Append one actor."""
         self.actors.append(Actor(kind, len(self.actors) + 1, size, x, s, heading, speed, **rest))  # type: ignore[arg-type]
 
     def vehicle(
@@ -157,7 +160,7 @@ class Casting:
         parked: bool = False,
         truck: float = 0.0,
     ) -> float:
-        """A car, van or truck; returns its length."""
+        """Add a car, van or truck (with probability `truck`); returns its length in metres."""
         lit, draw = self.lights and not parked, self.rng.random()
         kind = "Truck" if draw < truck else "Van" if draw < truck + self.town.vans else "Car"
         build = {"Truck": self._truck, "Van": self._van, "Car": self._car}[kind]
@@ -188,26 +191,26 @@ class Casting:
         return (height, width, length), [body]
 
     def look(self, helmet: bool = False) -> Look:
-        """A person of this town."""
+        """Random appearance of a person of this town."""
         rng, town = self.rng, self.town
         height = float(np.clip(town.person_height * rng.normal(1.0, 0.055), 1.25, 2.0))
-        jeans = self._colour(((0.03, 0.04, 0.09), (0.02, 0.02, 0.022), (0.12, 0.10, 0.07), (0.06, 0.06, 0.065)))
+        trousers = self._colour(((0.03, 0.04, 0.09), (0.02, 0.02, 0.022), (0.12, 0.10, 0.07), (0.06, 0.06, 0.065)))
         bag = self._colour(town.clothes) if rng.random() < 0.3 else None
         cap = self._colour(town.clothes) if helmet and rng.random() < 0.6 else None
         return Look(
-            height,
-            self._colour(town.clothes),
-            jeans,
-            self._colour(SKIN),
-            self._colour(HAIR),
-            float(rng.uniform(0.9, 1.15)),
-            bool(rng.random() < 0.2),
-            bag,
-            cap,
+            height=height,
+            jacket=self._colour(town.clothes),
+            trousers=trousers,
+            skin=self._colour(SKIN),
+            hair=self._colour(HAIR),
+            build=float(rng.uniform(0.9, 1.15)),
+            skirt=bool(rng.random() < 0.2),
+            bag=bag,
+            helmet=cap,
         )
 
     def walker(self, x: float, s: float, heading: float, speed: float, limit: float = math.inf) -> None:
-        """A pedestrian; speed 0 stands."""
+        """Add a pedestrian; speed 0: standing."""
         look = self.look()
         stride = 0.0 if speed == 0 else float(self.rng.uniform(0.38, 0.52))
         size = (look.height, 0.30 * look.height * look.build + 0.08, 0.45 if speed == 0 else 0.75)
@@ -226,7 +229,7 @@ class Casting:
         )
 
     def rider(self, x: float, s: float, heading: float, speed: float) -> None:
-        """A cyclist."""
+        """Add a cyclist."""
         look = self.look(helmet=True)
         scale = look.height / 1.75
         self.add(
@@ -243,7 +246,7 @@ class Casting:
         )
 
     def tram(self, x: float, s: float, heading: float, speed: float) -> float:
-        """A tram; returns its length."""
+        """Add a tram; returns its length in metres."""
         rng = self.rng
         length, height = float(rng.choice([14.5, 21.0, 27.0])), float(rng.uniform(3.3, 3.55))
         body, band = self.town.tram if rng.random() < 0.75 else self.town.tram[::-1]

@@ -37,14 +37,14 @@ class Camera:
     cy: float
     height_m: float
     pitch_rad: float = 0.0
-    """Positive looks down."""
+    """Positive: looks down."""
     x_m: float = 0.0
     z_m: float = 0.0
     yaw_rad: float = 0.0
-    """Positive turns right: forward is (sin yaw, cos yaw) in (x, z)."""
+    """Positive: turns right; forward is (sin yaw, cos yaw) in (x, z)."""
 
     def scaled(self, scale: float) -> Camera:
-        """The same view with `round(width * scale)` columns; focal length and centre follow exactly."""
+        """The same view with `round(width * scale)` columns; focal length and principal point are scaled exactly."""
         width = max(1, round(self.width * scale))
         exact = width / self.width
         return replace(
@@ -57,12 +57,12 @@ class Camera:
         )
 
     def at(self, x_m: float, z_m: float, yaw_rad: float) -> Camera:
-        """The same camera at another place on the ground."""
+        """The same camera at another position on the ground."""
         return replace(self, x_m=x_m, z_m=z_m, yaw_rad=yaw_rad)
 
     @property
     def rotation(self) -> Array:
-        """(3, 3) world to camera; read only."""
+        """(3, 3) world to camera; read-only."""
         return _rotation(self.yaw_rad, self.pitch_rad)
 
     @property
@@ -72,7 +72,7 @@ class Camera:
 
     @property
     def horizon_row(self) -> float:
-        """Where the ground plane vanishes: cy - f tan(pitch), continuous px."""
+        """Row of the horizon: cy - f tan(pitch), continuous px."""
         return self.cy - self.focal_px * math.tan(self.pitch_rad)
 
     def to_camera(self, points: Array) -> Array:
@@ -84,5 +84,5 @@ class Camera:
         return np.asarray(points[:, :2] * (self.focal_px / points[:, 2:3]) + (self.cx, self.cy))
 
     def projection_matrix(self) -> Array:
-        """(3, 4) KITTI's P2."""
+        """(3, 4) projection matrix, KITTI's P2."""
         return np.array([[self.focal_px, 0, self.cx, 0], [0, self.focal_px, self.cy, 0], [0, 0, 1, 0]], np.float64)

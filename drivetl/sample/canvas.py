@@ -1,4 +1,4 @@
-"""Painter's algorithm into a buffer of layer numbers: colour, depth and instance of a pixel all follow from it."""
+"""Painter's algorithm into a buffer of layer indices, which give colour, depth and instance of each pixel."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from drivetl.sample.camera import Array, Camera
 from drivetl.sample.mesh import Soup
 
 NEAR_M = 0.35
-"""Nothing nearer than this is drawn; polygons that reach behind it are cut there."""
+"""Near plane in metres: polygons that cross it are clipped."""
 
 SPECK = 1.2
-"""Buffer px: a polygon smaller than this both ways is not drawn."""
+"""Buffer px: a polygon smaller than this in both directions is not drawn."""
 
 _SHIFT = 4
 _FAR_PX = 60_000.0
 
 
-_SKIP, _DRAW, _CUT = 0, 1, 2
+_SKIP, _DRAW, _CLIP = 0, 1, 2
 
 
 @dataclass(slots=True)
 class View:
-    """A soup as one camera sees it."""
+    """A soup projected by one camera."""
 
     points: Array
     """(V, 3) camera metres"""
     fixed: Array
-    """(V, 2) int32 px of the buffer times 16"""
+    """(V, 2) int32 buffer px times 16 (fixed point)"""
     bounds: Array
-    """(P, 4) x1 y1 x2 y2 px; meaningless for polygons that reach behind the lens"""
+    """(P, 4) x1 y1 x2 y2 px; undefined for polygons that reach behind the camera"""
     counts: Array
-    """(P,) whether the polygon belongs to its object's box: faces the camera, in front, not a speck"""
+    """(P,) bool: the polygon counts for its object's box (faces the camera, in front of it, not too small)"""
     task: list[int]
-    """(P,) skip, draw as it is, or cut at the near plane first"""
-    busy: Array
-    """(K,) numbers of the layers with something to draw, rising"""
+    """(P,) skip, draw, or clip at the near plane and draw"""
+    visible_layers: Array
+    """(K,) sorted indices of the layers with something to draw"""
     inverse_depth: Array
     """(L + 1, 3): 1/z = a u + b v + c on the layer's plane; row 0 is the sky"""
     far_z: Array
-    """(N,) the farthest z of each piece"""
+    """(N,) farthest z of each piece, metres"""
     near_z: Array
-    """(N,) the nearest z of each piece"""
+    """(N,) nearest z of each piece, metres"""
 
 
-def look(soup: Soup, camera: Camera, factor: float) -> View:
+def project_soup(soup: Soup, camera: Camera, factor: float) -> View:
     """Project a soup; `factor` is buffer px per image px."""
     points = camera.to_camera(soup.vertices)
     z = points[:, 2]
@@ -64,19 +64,19 @@ def look(soup: Soup, camera: Camera, factor: float) -> View:
     front = low >= NEAR_M
     speck = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]) * factor < SPECK
     outside = (bounds[:, 2:] < 0).any(axis=1) | (bounds[:, :2] > (camera.width, camera.height)).any(axis=1)
-    task = np.where(front, np.where(speck | outside, _SKIP, _DRAW), np.where(high < NEAR_M, _SKIP, _CUT))
+    task = np.where(front, np.where(speck | outside, _SKIP, _DRAW), np.where(high < NEAR_M, _SKIP, _CLIP))
     task[~visible] = _SKIP
     pieces = soup.layer_start[soup.piece_start[:-1]]
     return View(
-        points,
-        fixed,
-        bounds,
-        visible & front & ~speck,
-        task.tolist(),
-        np.flatnonzero(np.maximum.reduceat(task, layers)),
-        _planes(normals, distance, camera),
-        np.maximum.reduceat(high, pieces),
-        np.minimum.reduceat(low, pieces),
+        points=points,
+        fixed=fixed,
+        bounds=bounds,
+        counts=visible & front & ~speck,
+        task=task.tolist(),
+        visible_layers=np.flatnonzero(np.maximum.reduceat(task, layers)),
+        inverse_depth=_planes(normals, distance, camera),
+        far_z=np.maximum.reduceat(high, pieces),
+        near_z=np.minimum.reduceat(low, pieces),
     )
 
 
@@ -90,41 +90,41 @@ def _planes(normals: Array, distance: Array, camera: Camera) -> Array:
 
 @dataclass(slots=True)
 class Painted:
-    """What one group of pieces left on the canvas at the moment it was painted."""
+    """Projection of one group of pieces, recorded when it was painted."""
 
     box: Array | None
-    """(4,) px of the whole projection, not clipped to the image; None when nothing faces the camera"""
+    """(4,) xyxy px of the whole projection, not clipped to the image; None if nothing faces the camera"""
     first_id: int
     last_id: int
-    """Layer numbers [first, last) of the group in the buffer."""
+    """Values [first, last) of the group in the buffer."""
     amodal: Array | None
-    """bool crop of the buffer: everything of it inside the image, before anything nearer covered it"""
+    """bool crop of the buffer: all its pixels inside the image, before nearer pieces covered them"""
     corner: tuple[int, int]
     """(row, column) of the crop in the buffer"""
 
 
 class Canvas:
-    """A buffer of layer numbers + 1; 0 is the sky."""
+    """`ids`: uint16 buffer of layer index + 1; 0 is the sky."""
 
     def __init__(self, soup: Soup, camera: Camera, factor: float):
         self.soup, self.camera, self.factor = soup, camera, factor
-        self.view = look(soup, camera, factor)
+        self.view = project_soup(soup, camera, factor)
         self.ids = np.zeros((round(camera.height * factor), round(camera.width * factor)), np.uint16)
-        self._busy: list[int] = self.view.busy.tolist()
-        self._busy_start: list[int] = np.searchsorted(self.view.busy, soup.piece_start).tolist()
+        self._layers: list[int] = self.view.visible_layers.tolist()
+        self._first_layer: list[int] = np.searchsorted(self.view.visible_layers, soup.piece_start).tolist()
         self._layer_start: list[int] = soup.layer_start.tolist()
         self._polygon_start: list[int] = soup.polygon_start.tolist()
         self._convex: list[bool] = soup.convex.tolist()
 
     def paint(self, pieces: Sequence[int], keep: bool = False) -> Painted | None:
-        """Paint pieces in the order given; with `keep` tell what they left there."""
-        cut: list[Array] = []
+        """Paint pieces in the given order; with `keep` return their projection."""
+        clipped: list[Array] = []
         for piece in pieces:
-            for layer in self._busy[self._busy_start[piece] : self._busy_start[piece + 1]]:
-                self._paint_layer(layer, cut)
-        return self._remember(pieces, cut) if keep else None
+            for layer in self._layers[self._first_layer[piece] : self._first_layer[piece + 1]]:
+                self._paint_layer(layer, clipped)
+        return self._record(pieces, clipped) if keep else None
 
-    def _paint_layer(self, layer: int, cut: list[Array]) -> None:
+    def _paint_layer(self, layer: int, clipped: list[Array]) -> None:
         first, last = self._layer_start[layer], self._layer_start[layer + 1]
         start, fixed, task = self._polygon_start, self.view.fixed, self.view.task
         if last - first == 1 and task[first] == _DRAW and self._convex[layer]:
@@ -138,18 +138,18 @@ class Canvas:
             if task[polygon] == _DRAW:
                 shapes.append(fixed[start[polygon] : start[polygon + 1]])
             else:
-                pixels = self._cut(polygon)
+                pixels = self._clip_near(polygon)
                 if len(pixels) >= 3:
-                    cut.append(pixels)
+                    clipped.append(pixels)
                     shapes.append(np.rint((pixels * self.factor - 0.5) * (1 << _SHIFT)).astype(np.int32))
         if shapes:
             cv2.fillPoly(self.ids, shapes, layer + 1, cv2.LINE_8, _SHIFT)
 
-    def _remember(self, pieces: Sequence[int], cut: Sequence[Array]) -> Painted:
+    def _record(self, pieces: Sequence[int], clipped: Sequence[Array]) -> Painted:
         first, last = int(self.soup.piece_start[min(pieces)]), int(self.soup.piece_start[max(pieces) + 1])
         polygons = slice(self._layer_start[first], self._layer_start[last])
         bounds = self.view.bounds[polygons][self.view.counts[polygons]]
-        bounds = np.concatenate([bounds, *(np.array([[*p.min(axis=0), *p.max(axis=0)]]) for p in cut)])
+        bounds = np.concatenate([bounds, *(np.array([[*p.min(axis=0), *p.max(axis=0)]]) for p in clipped)])
         if not len(bounds):
             return Painted(None, first + 1, last + 1, None, (0, 0))
         box = np.concatenate([bounds[:, :2].min(axis=0), bounds[:, 2:].max(axis=0)])
@@ -158,27 +158,27 @@ class Canvas:
         return Painted(box, first + 1, last + 1, (crop > first) & (crop <= last), (y0, x0))
 
     def _crop(self, box: Array) -> tuple[int, int, int, int]:
-        """A buffer window around a box, aligned to whole image pixels, with a margin."""
+        """(x0, y0, x1, y1) buffer window around a box, aligned to whole image pixels, with a margin."""
         rows, columns = self.ids.shape
         step = max(1, round(self.factor))
         x0, y0 = (int(np.clip(np.floor(value) - 1, 0, None)) * step for value in box[:2])
         x1, y1 = (int(np.clip(np.ceil(value) + 1, 0, None)) * step for value in box[2:])
         return min(x0, columns), min(y0, rows), min(x1, columns), min(y1, rows)
 
-    def _cut(self, polygon: int) -> Array:
-        """Sutherland-Hodgman against z = NEAR_M -> (n, 2) px."""
-        kept = cut_near(self.view.points[self._polygon_start[polygon] : self._polygon_start[polygon + 1]])
+    def _clip_near(self, polygon: int) -> Array:
+        """A polygon clipped at z = NEAR_M (Sutherland-Hodgman) -> (n, 2) px."""
+        kept = clip_near(self.view.points[self._polygon_start[polygon] : self._polygon_start[polygon + 1]])
         return np.clip(self.camera.project(kept), -_FAR_PX, _FAR_PX) if len(kept) else np.zeros((0, 2))
 
 
-def cut_near(points: Array) -> Array:
-    """(n, 3) camera polygon -> the part with z >= NEAR_M."""
+def clip_near(points: Array) -> Array:
+    """(n, 3) camera polygon -> (m, 3) part with z >= NEAR_M."""
     kept: list[Array] = []
-    for index, here in enumerate(points):
-        before = points[index - 1]
-        if (here[2] >= NEAR_M) != (before[2] >= NEAR_M):
-            share = (NEAR_M - before[2]) / (here[2] - before[2])
-            kept.append(before + share * (here - before))
-        if here[2] >= NEAR_M:
-            kept.append(here)
+    for index, corner in enumerate(points):
+        previous = points[index - 1]
+        if (corner[2] >= NEAR_M) != (previous[2] >= NEAR_M):
+            fraction = (NEAR_M - previous[2]) / (corner[2] - previous[2])
+            kept.append(previous + fraction * (corner - previous))
+        if corner[2] >= NEAR_M:
+            kept.append(corner)
     return np.asarray(kept).reshape(-1, 3)

@@ -1,6 +1,6 @@
-"""Cars and vans as small polygon models, and the parts that all vehicles share.
+"""Polygon models of cars and vans, and parts shared by all vehicles.
 
-Local axes as in `mesh`: the vehicle looks along +z, its middle stands on the origin, y = 0 is the ground.
+Local axes as in `mesh`: the vehicle faces +z and is centred on the origin; y = 0 is the ground.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivetl.sample.camera import Array
-from drivetl.sample.mesh import Colour, Material, Piece
+from drivetl.sample.mesh import Colour, Material, Piece, Point, facing_x, facing_z
 
 GLASS: Colour = (0.030, 0.038, 0.045)
 RUBBER: Colour = (0.012, 0.012, 0.013)
@@ -23,21 +23,21 @@ PLATE: Colour = (0.75, 0.75, 0.70)
 HEADLIGHT: Colour = (1.0, 0.96, 0.86)
 TAILLIGHT: Colour = (0.62, 0.02, 0.02)
 UNLIT: Colour = (0.20, 0.012, 0.012)
-"""A tail lamp that is off."""
+"""Tail lamp, off."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """The side view of a car body: (share of the length from the rear, share of the height) pairs."""
+    """Side view of a car body, in fractions of its length (from the rear) and height."""
 
     deck: tuple[tuple[float, float], ...]
-    """Upper edge of the lower body, rear to front."""
+    """(length fraction, height fraction) of the upper edge of the lower body, rear to front."""
     roof: tuple[float, float, float, float]
-    """Cabin: rear foot, rear roof edge, front roof edge, windscreen foot (shares of the length)."""
+    """Cabin: rear base, rear roof edge, front roof edge, windscreen base (length fractions)."""
     taper: float
-    """Roof width as a share of the body width."""
+    """Roof width / body width."""
     sill: float = 0.13
-    """Lower edge of the body as a share of the height."""
+    """Lower edge of the body (height fraction)."""
 
 
 SHELLS = {
@@ -72,12 +72,12 @@ SHELLS = {
 
 
 def car(style: str, length: float, width: float, height: float, paint: Colour, *, lights: bool) -> Piece:
-    """A car or van of the given metres; with `lights` its lamps shine."""
+    """A car or van; length, width, height in metres; `lights`: lamps are on."""
     shell, piece = SHELLS[style], Piece()
     half, hub = width / 2, 0.205 * min(height, 1.75)
     axles = (-0.30 * length, 0.31 * length)
-    tyres_from_behind(piece, half, hub, axles)
-    for x in (-half, half):  # behind the body, so that only what sticks out is seen
+    tyre_blocks(piece, half, hub, axles)
+    for x in (-half, half):  # painted before the body, so that only the protruding part is visible
         piece.box(*_mirror(x, length, height, style), TRIM, Material.METAL, "bftlr")
     _lower_body(piece, shell, length, half, height, paint)
     _cabin(piece, shell, length, half, height, paint, closed=style == "van")
@@ -87,17 +87,17 @@ def car(style: str, length: float, width: float, height: float, paint: Colour, *
     return piece
 
 
-def tyres_from_behind(piece: Piece, half: float, hub: float, axles: Sequence[float]) -> None:
+def tyre_blocks(piece: Piece, half: float, hub: float, axles: Sequence[float]) -> None:
+    """Tyres as blocks below the body, as seen from the front or the rear; `half` width and `hub` height in metres."""
     for side in (-1.0, 1.0):
         inner, outer = sorted((side * half * 0.64, side * half * 0.94))
         for axle in axles:
-            piece.box(
-                (inner, -1.6 * hub, axle - hub * 0.92), (outer, 0.0, axle + hub * 0.92), RUBBER, Material.METAL, "bflr"
-            )
+            low, high = (inner, -1.6 * hub, axle - hub * 0.92), (outer, 0.0, axle + hub * 0.92)
+            piece.box(low, high, RUBBER, Material.METAL, "bflr")
 
 
 def _lower_body(piece: Piece, shell: Shell, length: float, half: float, height: float, paint: Colour) -> None:
-    """Rings of four levels along the length, rounded in plan towards both ends."""
+    """Cross-sections of four levels along the length, narrower towards both ends."""
     rings = []
     for share, top in shell.deck:
         z = (share - 0.5) * length
@@ -121,7 +121,7 @@ def _lower_body(piece: Piece, shell: Shell, length: float, half: float, height: 
 
 
 def _inset(quad: Array, left: float, right: float, bottom: float, top: float) -> Array:
-    """Part of a quad (bottom-left, bottom-right, top-right, top-left) between shares of its sides."""
+    """(4, 3) part of a quad (bottom left, bottom right, top right, top left) between fractions of its sides."""
     bl, br, tr, tl = quad
 
     def at(u: float, v: float) -> Array:
@@ -138,30 +138,18 @@ def _cabin(
     foot_rear, roof_rear, roof_front, foot_front = ((share - 0.5) * length for share in shell.roof)
     low, high, roof = half * 0.93, half * shell.taper, -height * 0.975
     inside = (0.0, -0.7 * height, 0.0)
-    ring = {
-        "back": [(-low, belt, foot_rear), (low, belt, foot_rear), (high, roof, roof_rear), (-high, roof, roof_rear)],
-        "front": [
-            (-low, belt, foot_front),
-            (low, belt, foot_front),
-            (high, roof, roof_front),
-            (-high, roof, roof_front),
-        ],
-    }
+
+    def end(foot: float, top: float) -> Array:
+        return np.array([(-low, belt, foot), (low, belt, foot), (high, roof, top), (-high, roof, top)])
+
     for side in (-1.0, 1.0):
-        quad = np.array(
-            [
-                (side * low, belt, foot_rear),
-                (side * low, belt, foot_front),
-                (side * high, roof, roof_front),
-                (side * high, roof, roof_rear),
-            ]
-        )
+        x0, x1 = side * low, side * high
+        quad = np.array([(x0, belt, foot_rear), (x0, belt, foot_front), (x1, roof, roof_front), (x1, roof, roof_rear)])
         piece.face(quad, paint, Material.PAINT, inside)
         windows = [(0.74, 0.955)] if closed else [(0.06, 0.30), (0.325, 0.60), (0.625, 0.93)]
         for left, right in windows:
             piece.face(_inset(quad, left, right, 0.08, 0.86), GLASS, Material.GLASS, inside)
-    for name in ("back", "front"):
-        quad = np.array(ring[name])
+    for name, quad in (("back", end(foot_rear, roof_rear)), ("front", end(foot_front, roof_front))):
         piece.face(quad, paint, Material.PAINT, inside)
         if name == "front" or not closed:
             piece.face(_inset(quad, 0.07, 0.93, 0.07, 0.90), GLASS, Material.GLASS, inside)
@@ -172,15 +160,12 @@ def _cabin(
                 piece.face(_inset(quad, left, right, 0.35, 0.86), GLASS, Material.GLASS, inside)
     crown, middle = -height, 0.78 * high
     for x0, y0, x1, y1 in ((-high, roof, -middle, crown), (-middle, crown, middle, crown), (middle, crown, high, roof)):
-        piece.face(
-            [(x0, y0, roof_rear), (x1, y1, roof_rear), (x1, y1, roof_front), (x0, y0, roof_front)],
-            paint,
-            Material.PAINT,
-            inside,
-        )
+        strip = [(x0, y0, roof_rear), (x1, y1, roof_rear), (x1, y1, roof_front), (x0, y0, roof_front)]
+        piece.face(strip, paint, Material.PAINT, inside)
 
 
 def disc(x: float, y: float, z: float, radius: float, n: int = 14, start: float = 0.0, end: float = 1.0) -> Array:
+    """(n, 3) points of a circle in the plane of constant x; `start` and `end` in turns."""
     turn = 2 * math.pi * np.linspace(start, end, n, endpoint=end < 1.0)
     return np.stack([np.full(n, x), y + radius * np.sin(turn), z + radius * np.cos(turn)], axis=1)
 
@@ -203,12 +188,11 @@ def _side_details(
         piece.add([line], outward, seam, Material.PAINT)
     low, high = _mirror(x, length, height, style)
     side = face * 1.09
-    shape = [(side, high[1], low[2]), (side, high[1], high[2]), (side, low[1], high[2]), (side, low[1], low[2])]
-    piece.add([shape], outward, TRIM, Material.METAL)
+    piece.add([facing_x(side, high[1], low[1], low[2], high[2])], outward, TRIM, Material.METAL)
 
 
 def _mirror(x: float, length: float, height: float, style: str) -> tuple[list[float], list[float]]:
-    """Corners of the door mirror on the side at x."""
+    """Low and high corner of the door mirror on the side at x."""
     z, y = (0.665 - 0.5) * length, -height * (0.62 if style != "van" else 0.52)
     tall = 0.15 if style != "van" else 0.22
     return _ordered((x * 0.90, y - tall, z), (x * 1.10, y, z + 0.10))
@@ -219,10 +203,10 @@ def _ordered(a: Sequence[float], b: Sequence[float]) -> tuple[list[float], list[
 
 
 def _face_details(piece: Piece, shell: Shell, length: float, half: float, height: float, lights: bool) -> None:
-    """Lamps, grille, bumper and number plate at both ends."""
+    """Lamps, grille, bumper and licence plate at both ends."""
 
-    def quad(x0: float, x1: float, y0: float, y1: float, z: float) -> list[tuple[float, float, float]]:
-        return [(x0, -height * y0, z), (x1, -height * y0, z), (x1, -height * y1, z), (x0, -height * y1, z)]
+    def quad(x0: float, x1: float, y0: float, y1: float, z: float) -> list[Point]:
+        return facing_z(x0, x1, -height * y0, -height * y1, z)
 
     front, rear = length / 2 * 1.003, -length / 2 * 1.003
     top = shell.deck[0][1]

@@ -15,15 +15,15 @@ from drivetl.sample.stage import Staged
 Box = tuple[float, float, float, float]
 
 MIN_HEIGHT_PX = 20.0
-"""Smaller objects (at scale 1) are not labelled one by one; a scaled picture keeps at least MIN_HEIGHT_SCALED_PX."""
+"""Smaller objects (at scale 1) are not labelled individually; scaled images use at least MIN_HEIGHT_SCALED_PX."""
 MIN_HEIGHT_SCALED_PX = 9.0
 MAX_DISTANCE_M = 90.0
 SLIVER = (0.9, 0.05)
-"""Truncated by more than this and narrower than this share of the image: a DontCare box instead of a label."""
+"""Truncation above the first and width below the second (fraction of the image width): DontCare instead of a label."""
 MIN_VISIBLE = 0.06
-"""Objects of which less can be seen are not labelled at all."""
+"""Objects with a smaller visible fraction are not labelled at all."""
 OCCLUSION_LEVELS = (0.85, 0.50, 0.15)
-"""Visible shares of KITTI's levels 0 (fully visible), 1 (partly occluded), 2 (largely occluded); below: 3."""
+"""Minimum visible fractions of KITTI's levels 0 (fully visible), 1 (partly occluded), 2 (largely occluded); else 3."""
 GROUPS = {
     "Car": "car",
     "Van": "car",
@@ -43,32 +43,32 @@ class SampleObject:
     """One of `towns.CLASSES`."""
     track_id: int
     box_xyxy: Box
-    """The whole projection, hidden parts included, clipped to the image."""
+    """The whole projection including hidden parts, clipped to the image."""
     visible_box_xyxy: Box
-    """Tight around the visible pixels."""
+    """Tight box around the visible pixels."""
     truncation: float
-    """Share of the projection's box outside the image, 0..1."""
+    """Fraction of the projection's box outside the image, 0..1."""
     occlusion: int
     """KITTI level 0..3, from `visible`."""
     visible: float
-    """Share of its pixels inside the image that nothing hides."""
+    """Visible fraction of its pixels inside the image, 0..1."""
     dimensions_hwl: tuple[float, float, float]
     """metres"""
     location_xyz: tuple[float, float, float]
-    """Middle of its foot in camera metres."""
+    """Bottom centre in camera coordinates, metres."""
     rotation_y: float
     alpha: float
     mask_crop: Array
     """bool, visible pixels within the visible box"""
     amodal_crop: Array
-    """bool, all its pixels inside the image, from `amodal_corner` on"""
+    """bool, all its pixels inside the image including hidden ones; starts at `amodal_corner`"""
     amodal_corner: tuple[int, int]
     """(row, column)"""
     image_hw: tuple[int, int]
 
     @property
     def mask(self) -> Array:
-        """(H, W) bool: the visible pixels."""
+        """(H, W) bool: visible pixels."""
         full = np.zeros(self.image_hw, bool)
         x, y = int(self.visible_box_xyxy[0]), int(self.visible_box_xyxy[1])
         rows, columns = self.mask_crop.shape
@@ -78,26 +78,26 @@ class SampleObject:
 
 @dataclass(frozen=True, slots=True)
 class SampleIgnore:
-    """A group of far objects in one DontCare box."""
+    """A DontCare box around a group of objects too small to label."""
 
     box_xyxy: Box
     kind: str
-    """car, truck, tram, person or bicycle: what most of it is"""
+    """Most frequent type: car, truck, tram, person or bicycle."""
     members: int
 
 
 def min_height_px(scale: float) -> float:
-    """The label threshold for a picture of this scale."""
+    """Minimum object height in px for a label, for images of this scale."""
     return max(MIN_HEIGHT_PX * scale, MIN_HEIGHT_SCALED_PX)
 
 
 def occlusion_level(visible: float) -> int:
-    """KITTI's level of a visible share."""
+    """KITTI's occlusion level (0..3) for a visible fraction."""
     return sum(visible < bound for bound in OCCLUSION_LEVELS)
 
 
 def truncation(box: Sequence[float], width: int, height: int) -> float:
-    """Share of an unclipped box that lies outside the image."""
+    """Fraction of an unclipped xyxy px box outside the image."""
     x1, y1, x2, y2 = box
     inside = max(min(x2, width) - max(x1, 0.0), 0.0) * max(min(y2, height) - max(y1, 0.0), 0.0)
     whole = (x2 - x1) * (y2 - y1)
@@ -107,100 +107,110 @@ def truncation(box: Sequence[float], width: int, height: int) -> float:
 def label_frame(
     camera: Camera, staged: Sequence[Staged], painted: Mapping[int, Painted], canvas: Canvas, ids: Array, scale: float
 ) -> tuple[list[SampleObject], list[SampleIgnore]]:
-    """Labels from what the painter left: `ids` (H, W) at image size, the canvas's own buffer at twice that."""
+    """Labelled objects (far to near) and DontCare groups of a frame.
+
+    `ids`: (H, W) layer indices at image size; the canvas's own buffer has twice that size."""
     objects: list[SampleObject] = []
     small: list[tuple[Box, str]] = []
     for index in sorted(painted, key=lambda i: (-staged[i].z, i)):
-        item, mark = staged[index], painted[index]
-        seen = _seen(mark, canvas, ids)
-        if seen is None or mark.box is None or mark.amodal is None:
+        item, projection = staged[index], painted[index]
+        pixels = _visible_pixels(projection, canvas, ids)
+        if pixels is None or projection.box is None or projection.amodal is None:
             continue
-        crop, corner, share = seen
+        crop, corner, visible = pixels
         x, y = corner[1], corner[0]
         box = (float(x), float(y), float(x + crop.shape[1]), float(y + crop.shape[0]))
-        tall = float(mark.box[3] - mark.box[1])
-        sliver = _is_sliver(_within_reach(mark.box, camera), camera)
-        if tall < min_height_px(scale) or item.z > MAX_DISTANCE_M or sliver:
+        height_px = float(projection.box[3] - projection.box[1])
+        sliver = _is_sliver(_limit_overhang(projection.box, camera), camera)
+        if height_px < min_height_px(scale) or item.z > MAX_DISTANCE_M or sliver:
             small.append((box, GROUPS[item.actor.kind]))
-        elif share >= MIN_VISIBLE and int(crop.sum()) >= max(4.0, 24 * scale * scale):
-            objects.append(_object(item, mark, camera, crop, box, share))
+        elif visible >= MIN_VISIBLE and int(crop.sum()) >= max(4.0, 24 * scale * scale):
+            objects.append(_object(item, projection, camera, crop, box, visible))
     labelled = [item.box_xyxy for item in objects]
     return objects, cluster(small, labelled, camera.width, camera.height)
 
 
-def _seen(mark: Painted, canvas: Canvas, ids: Array) -> tuple[Array, tuple[int, int], float] | None:
-    """Visible pixels as a tight crop, its (row, column), and the visible share; None when nothing is left."""
-    if mark.amodal is None or not mark.amodal.size:
+def _visible_pixels(projection: Painted, canvas: Canvas, ids: Array) -> tuple[Array, tuple[int, int], float] | None:
+    """Tight bool crop of the visible pixels, its (row, column), and the visible fraction; None if it is hidden."""
+    if projection.amodal is None or not projection.amodal.size:
         return None
-    row, column = mark.corner
-    rows, columns = mark.amodal.shape
-    whole = int(np.count_nonzero(mark.amodal))
+    row, column = projection.corner
+    rows, columns = projection.amodal.shape
+    whole = int(np.count_nonzero(projection.amodal))
     if not whole:
         return None
     buffer = canvas.ids[row : row + rows, column : column + columns]
-    left = int(np.count_nonzero((buffer >= mark.first_id) & (buffer < mark.last_id)))
+    visible = int(np.count_nonzero((buffer >= projection.first_id) & (buffer < projection.last_id)))
     y0, x0 = row // 2, column // 2
     crop = ids[y0 : y0 + (rows + 1) // 2, x0 : x0 + (columns + 1) // 2]
-    inside = (crop >= mark.first_id) & (crop < mark.last_id)
+    inside = (crop >= projection.first_id) & (crop < projection.last_id)
     r, c = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if not len(r):
         return None
     tight = inside[r[0] : r[-1] + 1, c[0] : c[-1] + 1]
-    return tight, (y0 + int(r[0]), x0 + int(c[0])), left / whole
+    return tight, (y0 + int(r[0]), x0 + int(c[0])), visible / whole
 
 
-def _object(item: Staged, mark: Painted, camera: Camera, crop: Array, visible_box: Box, share: float) -> SampleObject:
-    assert mark.box is not None and mark.amodal is not None
-    whole = _within_reach(mark.box, camera)
+def _object(
+    item: Staged, projection: Painted, camera: Camera, crop: Array, visible_box: Box, visible: float
+) -> SampleObject:
+    assert projection.box is not None and projection.amodal is not None
+    whole = _limit_overhang(projection.box, camera)
     x1, y1, x2, y2 = whole
     clipped = (max(x1, 0.0), max(y1, 0.0), min(x2, float(camera.width)), min(y2, float(camera.height)))
     location = camera.to_camera(np.array([[item.pose.x, item.pose.y, item.pose.z]]))[0]
-    turn = _wrapped(item.pose.heading - camera.yaw_rad - math.pi / 2)
-    alpha = _wrapped(turn - math.atan2(float(location[0]), float(location[2])))
-    amodal = mark.amodal[::2, ::2] | mark.amodal[1::2, 1::2] if min(mark.amodal.shape) > 1 else mark.amodal
+    rotation_y = _wrapped(item.pose.heading - camera.yaw_rad - math.pi / 2)
+    alpha = _wrapped(rotation_y - math.atan2(float(location[0]), float(location[2])))
+    amodal = projection.amodal
+    if min(amodal.shape) > 1:  # the buffer has twice the image size
+        amodal = amodal[::2, ::2] | amodal[1::2, 1::2]
     return SampleObject(
-        item.actor.kind,
-        item.actor.track_id,
-        clipped,
-        visible_box,
-        truncation(whole, camera.width, camera.height),
-        occlusion_level(share),
-        min(share, 1.0),
-        item.actor.size_hwl,
-        (float(location[0]), float(location[1]), float(location[2])),
-        turn,
-        alpha,
-        crop,
-        amodal,
-        (mark.corner[0] // 2, mark.corner[1] // 2),
-        (camera.height, camera.width),
+        label=item.actor.kind,
+        track_id=item.actor.track_id,
+        box_xyxy=clipped,
+        visible_box_xyxy=visible_box,
+        truncation=truncation(whole, camera.width, camera.height),
+        occlusion=occlusion_level(visible),
+        visible=min(visible, 1.0),
+        dimensions_hwl=item.actor.size_hwl,
+        location_xyz=(float(location[0]), float(location[1]), float(location[2])),
+        rotation_y=rotation_y,
+        alpha=alpha,
+        mask_crop=crop,
+        amodal_crop=amodal,
+        amodal_corner=(projection.corner[0] // 2, projection.corner[1] // 2),
+        image_hw=(camera.height, camera.width),
     )
 
 
 def _is_sliver(box: Box, camera: Camera) -> bool:
+    """Whether only a narrow strip of the object is inside the image."""
     width = min(box[2], float(camera.width)) - max(box[0], 0.0)
     return truncation(box, camera.width, camera.height) > SLIVER[0] and width < SLIVER[1] * camera.width
 
 
-def _within_reach(box: Array, camera: Camera) -> Box:
-    """A projection that runs on for thousands of px beside the lens is cut at one image size beyond the edge."""
+def _limit_overhang(box: Array, camera: Camera) -> Box:
+    """Clip a box at one image size beyond each edge: close to the camera, projections reach thousands of px outside."""
     w, h = float(camera.width), float(camera.height)
     return (max(float(box[0]), -w), max(float(box[1]), -h), min(float(box[2]), 2 * w), min(float(box[3]), 2 * h))
 
 
-def _joined(a: Box, b: Box) -> Box:
-    """The box around two."""
+def _union(a: Box, b: Box) -> Box:
+    """The bounding box of two boxes."""
     return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
 def _wrapped(angle: float) -> float:
-    """To [-pi, pi)."""
+    """Angle in radians -> [-pi, pi)."""
     return (angle + math.pi) % (2 * math.pi) - math.pi
 
 
 def cluster(boxes: Sequence[tuple[Box, str]], labelled: Sequence[Box], width: int, height: int) -> list[SampleIgnore]:
-    """Join small boxes that lie next to each other to DontCare groups, but never so that a group hides a labelled
-    box."""
+    """Merge neighbouring small boxes to DontCare groups, but never so that a group covers half of a labelled box.
+
+    boxes: (xyxy px, type) of objects too small to label; labelled: boxes of labelled objects; width, height: of the
+    image, px.
+    """
     groups: list[tuple[Box, list[str]]] = []
     for box, kind in sorted(boxes):
         merged, kinds = box, [kind]
@@ -208,29 +218,29 @@ def cluster(boxes: Sequence[tuple[Box, str]], labelled: Sequence[Box], width: in
         while again:
             again = False
             for other in groups:
-                both = _joined(merged, other[0])
-                if _near(merged, other[0]) and not any(_hides(both, item) for item in labelled):
+                both = _union(merged, other[0])
+                if _near(merged, other[0]) and not any(_covers_half(both, item) for item in labelled):
                     groups.remove(other)
                     merged, kinds, again = both, kinds + other[1], True
                     break
         groups.append((merged, kinds))
-    found = []
+    ignored = []
     for (x1, y1, x2, y2), kinds in sorted(groups):
         if len(kinds) == 1 and (y2 - y1) * (x2 - x1) < 9:
             continue
         box = (max(x1 - 1, 0.0), max(y1 - 1, 0.0), min(x2 + 1, float(width)), min(y2 + 1, float(height)))
-        found.append(SampleIgnore(box, max(sorted(set(kinds)), key=kinds.count), len(kinds)))
-    return found
+        ignored.append(SampleIgnore(box, max(sorted(set(kinds)), key=kinds.count), len(kinds)))
+    return ignored
 
 
-def _hides(group: Box, box: Box) -> bool:
-    """Half of the box or more lies in the group."""
+def _covers_half(group: Box, box: Box) -> bool:
+    """Whether at least half of the box is inside the group."""
     across = min(group[2], box[2]) - max(group[0], box[0])
     down = min(group[3], box[3]) - max(group[1], box[1])
     return across > 0 and down > 0 and 2 * across * down >= (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _near(a: Box, b: Box) -> bool:
-    """The gap is under the height of the lower one."""
+    """Whether the gap between two boxes is less than the height of the smaller one (plus 2 px)."""
     gap = min(a[3] - a[1], b[3] - b[1]) + 2
     return a[0] - gap < b[2] and b[0] - gap < a[2] and a[1] - 3 < b[3] and b[1] - 3 < a[3]

@@ -1,6 +1,6 @@
-"""Light of a day, a rainy day and a night in either town, and the colour of every flat layer under it.
+"""Light of a clear day, a rainy day and a night in either town, and the shaded colour of every layer.
 
-Layers are shaded in linear RGB (Lambert sun, sky above, bounce below, a gloss for paint and glass) and stored as sRGB.
+Layers are shaded in linear RGB (Lambertian sun, sky and ground light, gloss for paint and glass) and stored as sRGB.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from drivetl.sample.mesh import GROUND, Colour, Material, Soup
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """The light of one drive. Colours linear RGB unless said."""
+    """The light of one drive. Colours are linear RGB unless stated otherwise."""
 
     night: bool
     rain: bool
@@ -31,105 +31,111 @@ class Light:
     zenith_srgb: Colour
     horizon_srgb: Colour
     clouds: float
-    """Share of the sky they cover."""
+    """Fraction of the sky that clouds cover."""
     shadow: float
     """How much darker the ground is in shadow, 0..1."""
     exposure: float = 1.0
 
     @property
     def lights_on(self) -> bool:
-        """Vehicles drive with lamps on."""
+        """Whether vehicles drive with lamps on."""
         return self.night or self.rain
 
 
 def light_of(town: str, night: bool, rain: bool, rng: np.random.Generator) -> Light:
-    """The light of a drive; the sun's place is drawn from `rng`."""
+    """The light of a drive in town `a` or `b`; the position of the sun is drawn from `rng`."""
     azimuth = float(rng.uniform(0.5, 1.25)) * (1 if rng.random() < 0.5 else -1) + (
         math.pi if rng.random() < 0.55 else 0.0
     )
-    height = math.radians(float(rng.uniform(28, 42) if town == "a" else rng.uniform(42, 58)))
-    sun = (math.cos(height) * math.sin(azimuth), -math.sin(height), math.cos(height) * math.cos(azimuth))
-    warm = town == "a"
+    elevation = math.radians(float(rng.uniform(28, 42) if town == "a" else rng.uniform(42, 58)))
+    sun = (math.cos(elevation) * math.sin(azimuth), -math.sin(elevation), math.cos(elevation) * math.cos(azimuth))
     if night:
-        glow = (0.135, 0.115, 0.105) if warm else (0.125, 0.125, 0.15)
-        dim = 0.55 if rain else 1.0
-        haze = (glow[0] * 0.6, glow[1] * 0.6, glow[2] * 0.6)
+        return _night(town, rain, sun)
+    return _rainy_day(town, sun) if rain else _clear_day(town, sun, rng)
+
+
+def _night(town: str, rain: bool, sun: Colour) -> Light:
+    glow = (0.135, 0.115, 0.105) if town == "a" else (0.125, 0.125, 0.15)
+    dim = 0.55 if rain else 1.0
+    return Light(
+        night=True,
+        rain=rain,
+        sun=sun,
+        sun_rgb=(0.0, 0.0, 0.0),
+        sky_rgb=(1.0, 0.97, 0.92),
+        ground_rgb=(0.75, 0.72, 0.68),
+        haze_srgb=(glow[0] * 0.6, glow[1] * 0.6, glow[2] * 0.6),
+        haze_per_m=0.012 if rain else 0.005,
+        zenith_srgb=(0.018 * dim, 0.024 * dim, 0.050 * dim),
+        horizon_srgb=glow,
+        clouds=0.75 if rain else 0.25,
+        shadow=0.25,
+    )
+
+
+def _rainy_day(town: str, sun: Colour) -> Light:
+    level = 1.18 if town == "a" else 1.05
+    return Light(
+        night=False,
+        rain=True,
+        sun=sun,
+        sun_rgb=(0.03, 0.03, 0.03),
+        sky_rgb=(level, level * 1.02, level * 1.05),
+        ground_rgb=(0.30, 0.30, 0.30),
+        haze_srgb=(0.70, 0.71, 0.72) if town == "a" else (0.63, 0.655, 0.67),
+        haze_per_m=0.0085,
+        zenith_srgb=(0.60, 0.62, 0.65),
+        horizon_srgb=(0.80, 0.81, 0.82),
+        clouds=1.0,
+        shadow=0.0,
+    )
+
+
+def _clear_day(town: str, sun: Colour, rng: np.random.Generator) -> Light:
+    if town == "a":
         return Light(
-            True,
-            rain,
-            sun,
-            (0.0, 0.0, 0.0),
-            (1.0, 0.97, 0.92),
-            (0.75, 0.72, 0.68),
-            haze,
-            0.012 if rain else 0.005,
-            (0.018 * dim, 0.024 * dim, 0.050 * dim),
-            glow,
-            0.75 if rain else 0.25,
-            0.25,
-        )
-    if rain:
-        grey = (0.70, 0.71, 0.72) if warm else (0.63, 0.655, 0.67)
-        level = 1.18 if warm else 1.05
-        return Light(
-            False,
-            True,
-            sun,
-            (0.03, 0.03, 0.03),
-            (level, level * 1.02, level * 1.05),
-            (0.30, 0.30, 0.30),
-            grey,
-            0.0085,
-            (0.60, 0.62, 0.65),
-            (0.80, 0.81, 0.82),
-            1.0,
-            0.0,
-            1.0,
-        )
-    if warm:
-        return Light(
-            False,
-            False,
-            sun,
-            (2.25, 2.0, 1.58),
-            (0.42, 0.53, 0.72),
-            (0.30, 0.26, 0.20),
-            (0.72, 0.78, 0.84),
-            0.0022,
-            (0.20, 0.43, 0.80),
-            (0.76, 0.85, 0.93),
-            float(rng.uniform(0.15, 0.5)),
-            0.54,
-            0.82,
+            night=False,
+            rain=False,
+            sun=sun,
+            sun_rgb=(2.25, 2.0, 1.58),
+            sky_rgb=(0.42, 0.53, 0.72),
+            ground_rgb=(0.30, 0.26, 0.20),
+            haze_srgb=(0.72, 0.78, 0.84),
+            haze_per_m=0.0022,
+            zenith_srgb=(0.20, 0.43, 0.80),
+            horizon_srgb=(0.76, 0.85, 0.93),
+            clouds=float(rng.uniform(0.15, 0.5)),
+            shadow=0.54,
+            exposure=0.82,
         )
     return Light(
-        False,
-        False,
-        sun,
-        (1.95, 1.90, 1.80),
-        (0.66, 0.72, 0.82),
-        (0.26, 0.26, 0.27),
-        (0.70, 0.745, 0.76),
-        0.0042,
-        (0.44, 0.57, 0.72),
-        (0.84, 0.875, 0.885),
-        float(rng.uniform(0.45, 0.8)),
-        0.42,
-        0.98,
+        night=False,
+        rain=False,
+        sun=sun,
+        sun_rgb=(1.95, 1.90, 1.80),
+        sky_rgb=(0.66, 0.72, 0.82),
+        ground_rgb=(0.26, 0.26, 0.27),
+        haze_srgb=(0.70, 0.745, 0.76),
+        haze_per_m=0.0042,
+        zenith_srgb=(0.44, 0.57, 0.72),
+        horizon_srgb=(0.84, 0.875, 0.885),
+        clouds=float(rng.uniform(0.45, 0.8)),
+        shadow=0.42,
+        exposure=0.98,
     )
 
 
 def to_srgb(linear: Array) -> Array:
-    """Linear light -> sRGB 0..1, with a soft shoulder instead of hard clipping."""
+    """Linear RGB -> sRGB 0..1, with a soft shoulder instead of hard clipping."""
     x = np.maximum(linear, 0.0)
     x = np.where(x > 0.7, 0.7 + 0.3 * (1 - np.exp(-(x - 0.7) / 0.3)), x)
     return np.asarray(np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.power(x, 1 / 2.4) - 0.055))
 
 
 def layer_colours(soup: Soup, light: Light, towards: Array) -> Array:
-    """(L, 3) uint8 sRGB of every layer; `towards` is the unit vector from the scene to the camera.
+    """(L, 3) uint8 sRGB of every layer; `towards`: (3,) unit vector from the scene to the camera.
 
-    At night the colours are those under white light; `shade` dims them by what reaches the pixel.
+    At night these are colours under white light; `shade` dims them by the light that reaches each pixel.
     """
     n, albedo, material = soup.shading, soup.colours, soup.materials
     sun, sky, ground = np.array(light.sun), np.array(light.sky_rgb), np.array(light.ground_rgb)

@@ -1,4 +1,4 @@
-"""Polygon models: a Piece is a list of flat layers, each a set of polygons of one colour in one plane.
+"""Polygon models: a Piece is a list of layers; a Layer is a set of coplanar polygons of one colour.
 
 Local axes: x right, y down (so up is negative), z forward; the ground is y = 0. Colours are linear RGB albedos 0..1.
 """
@@ -16,10 +16,12 @@ from drivetl.sample.camera import Array
 
 Colour = tuple[float, float, float]
 """Linear RGB; also used for directions (x, y, z)."""
+Point = tuple[float, float, float]
+"""(x, y, z) metres."""
 
 
 class Material(IntEnum):
-    """What a pixel shows; chooses its texture and how light falls on it."""
+    """Surface type of a pixel; selects texture and shading."""
 
     SKY = 0
     ROAD = 1
@@ -46,19 +48,19 @@ class Layer:
     """Polygons of one colour in one plane, painted together."""
 
     points: Array
-    """(N, 3) metres, local: the corners of all its polygons, one after the other"""
+    """(N, 3) local coordinates in metres: the corners of all polygons, concatenated"""
     counts: tuple[int, ...]
-    """Corners of each polygon."""
+    """Number of corners of each polygon."""
     normal: Colour
     colour: Colour
     material: Material
     emission: float = 0.0
-    """0: lit by the scene. 1: shines with its own colour at night."""
+    """0: lit by the scene. 1: emits its own colour at night."""
     cull: bool = True
-    """Seen from the side its normal points to only."""
+    """Back-face culling: visible only from the side that the normal points to."""
     convex: bool = True
     shading: Colour | None = None
-    """A normal to light it by where that is not the plane's: round things drawn flat."""
+    """Shading normal if it differs from the plane's: for round objects drawn flat."""
 
     @property
     def polygons(self) -> list[Array]:
@@ -66,8 +68,18 @@ class Layer:
         return np.split(self.points, np.cumsum(self.counts)[:-1])
 
 
+def facing_x(x: float, y0: float, y1: float, z0: float, z1: float) -> list[Point]:
+    """Corners of a rectangle in the plane of constant x, from (y0, z0) to (y1, z1)."""
+    return [(x, y0, z0), (x, y0, z1), (x, y1, z1), (x, y1, z0)]
+
+
+def facing_z(x0: float, x1: float, y0: float, y1: float, z: float) -> list[Point]:
+    """Corners of a rectangle in the plane of constant z, from (x0, y0) to (x1, y1)."""
+    return [(x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)]
+
+
 def _normal(a: Sequence[float], b: Sequence[float], c: Sequence[float]) -> Colour | None:
-    """The unit normal of a triangle; None for one without area."""
+    """Unit normal of a triangle; None if its area is zero."""
     ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
     vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
     x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
@@ -77,7 +89,7 @@ def _normal(a: Sequence[float], b: Sequence[float], c: Sequence[float]) -> Colou
 
 @dataclass(slots=True)
 class Piece:
-    """A rigid part: its layers in painting order."""
+    """A rigid part: layers in painting order."""
 
     layers: list[Layer] = field(default_factory=list)
 
@@ -93,7 +105,7 @@ class Piece:
         convex: bool = True,
         shading: Colour | None = None,
     ) -> None:
-        """Append a layer of polygons of (n, 3) corners."""
+        """Append a layer of coplanar polygons, each (n, 3) corners."""
         counts = tuple(len(polygon) for polygon in polygons)
         if len(set(counts)) == 1:
             points = np.asarray(polygons, np.float64).reshape(-1, 3)
@@ -108,12 +120,12 @@ class Piece:
         material: Material,
         outward_from: Sequence[float] = (0.0, -0.5, 0.0),
     ) -> None:
-        """Append one flat polygon whose normal points away from a point inside the body."""
+        """Append one (n, 3) flat polygon with its normal pointing away from `outward_from`, a point inside the body."""
         points = np.asarray(polygon, np.float64)
         corners: list[list[float]] = points.tolist()
         normal = _normal(corners[0], corners[1], corners[2]) or _normal(corners[0], corners[2], corners[-1])
         if normal is None:
-            return  # no area, nothing to see
+            return  # zero area: invisible
         middle = [sum(corner[k] for corner in corners) / len(corners) - outward_from[k] for k in range(3)]
         sign = -1.0 if sum(n * m for n, m in zip(normal, middle, strict=True)) < 0 else 1.0
         outward = (sign * normal[0], sign * normal[1], sign * normal[2])
@@ -122,23 +134,24 @@ class Piece:
     def box(
         self, low: Sequence[float], high: Sequence[float], colour: Colour, material: Material, faces: str = "lrbftd"
     ) -> None:
-        """Append faces of an axis-aligned box: l(eft) r(ight) b(ack) f(ront) t(op) d(own)."""
+        """Append faces of an axis-aligned box from `low` to `high`: l(eft) r(ight) b(ack) f(ront) t(op) d(own)."""
         (x0, y0, z0), (x1, y1, z1) = low, high
         quads = {
-            "l": ([(x0, y0, z0), (x0, y0, z1), (x0, y1, z1), (x0, y1, z0)], (-1.0, 0.0, 0.0)),
-            "r": ([(x1, y0, z0), (x1, y0, z1), (x1, y1, z1), (x1, y1, z0)], (1.0, 0.0, 0.0)),
-            "b": ([(x0, y0, z0), (x1, y0, z0), (x1, y1, z0), (x0, y1, z0)], (0.0, 0.0, -1.0)),
-            "f": ([(x0, y0, z1), (x1, y0, z1), (x1, y1, z1), (x0, y1, z1)], (0.0, 0.0, 1.0)),
+            "l": (facing_x(x0, y0, y1, z0, z1), (-1.0, 0.0, 0.0)),
+            "r": (facing_x(x1, y0, y1, z0, z1), (1.0, 0.0, 0.0)),
+            "b": (facing_z(x0, x1, y0, y1, z0), (0.0, 0.0, -1.0)),
+            "f": (facing_z(x0, x1, y0, y1, z1), (0.0, 0.0, 1.0)),
             "t": ([(x0, y0, z0), (x1, y0, z0), (x1, y0, z1), (x0, y0, z1)], (0.0, -1.0, 0.0)),
             "d": ([(x0, y1, z0), (x1, y1, z0), (x1, y1, z1), (x0, y1, z1)], (0.0, 1.0, 0.0)),
         }
-        for name in faces:
-            self.add([quads[name][0]], quads[name][1], colour, material)
+        for face in faces:
+            corners, normal = quads[face]
+            self.add([corners], normal, colour, material)
 
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where a piece stands on the ground: position and heading (0 looks along +z, positive turns right)."""
+    """Position of a piece in metres, and heading in radians (0 faces +z, positive turns right)."""
 
     x: float = 0.0
     z: float = 0.0
@@ -157,7 +170,7 @@ class Pose:
 
 @dataclass(slots=True)
 class Soup:
-    """Pieces flattened to arrays, in world coordinates: projected with one matrix product."""
+    """Polygon soup: pieces flattened to arrays in world coordinates, so that one matrix product projects them all."""
 
     vertices: Array
     """(V, 3)"""
@@ -170,7 +183,7 @@ class Soup:
     normals: Array
     """(L, 3) of the planes"""
     shading: Array
-    """(L, 3) normals to light by"""
+    """(L, 3) shading normals"""
     colours: Array
     """(L, 3) linear albedo"""
     materials: Array
@@ -182,21 +195,21 @@ class Soup:
     convex: Array
     """(L,) bool"""
     sunlit: Array
-    """(L,) share of the sun that reaches the layer"""
+    """(L,) fraction of sunlight that reaches the layer"""
 
     @property
     def pieces(self) -> int:
-        """How many pieces."""
+        """Number of pieces."""
         return len(self.piece_start) - 1
 
 
 def starts_of(counts: Sequence[int]) -> Array:
-    """(n,) counts -> (n + 1,) where each begins, and the end."""
+    """(n,) counts -> (n + 1,) start offsets, and the end."""
     return np.concatenate([[0], np.cumsum(np.asarray(counts, np.int64))]).astype(np.int64)
 
 
 def flatten(pieces: Sequence[Piece], poses: Sequence[Pose]) -> Soup:
-    """Pieces at their places -> one Soup."""
+    """Pieces at their poses -> one Soup."""
     vertices, normals, shading = [], [], []
     polygon_counts: list[int] = []
     layers = [layer for piece in pieces for layer in piece.layers]
@@ -226,7 +239,7 @@ def flatten(pieces: Sequence[Piece], poses: Sequence[Pose]) -> Soup:
 
 
 def join(soups: Sequence[Soup]) -> Soup:
-    """Several soups as one, in order."""
+    """Concatenate soups in order."""
     vertices = np.cumsum([0] + [len(soup.vertices) for soup in soups])
     polygons = np.cumsum([0] + [len(soup.polygon_start) - 1 for soup in soups])
     layers = np.cumsum([0] + [len(soup.layer_start) - 1 for soup in soups])
@@ -247,12 +260,12 @@ def join(soups: Sequence[Soup]) -> Soup:
 
 
 def placed(soup: Soup, pose: Pose) -> Soup:
-    """A soup flattened in its own frame, put in its place."""
+    """A soup in local coordinates -> the same soup at `pose` in world coordinates."""
     turn = pose.rotation().T
     return replace(soup, vertices=pose.apply(soup.vertices), normals=soup.normals @ turn, shading=soup.shading @ turn)
 
 
 def mirrored(soup: Soup) -> Soup:
-    """The soup as the wet ground shows it: y -> -y."""
+    """The soup mirrored in the ground plane (y -> -y), for reflections on wet ground."""
     flip = np.array([1.0, -1.0, 1.0])
     return replace(soup, vertices=soup.vertices * flip, normals=soup.normals * flip)

@@ -1,6 +1,6 @@
-"""Pedestrians and cyclists: round limbs drawn as flat, shaded shapes that face the camera.
+"""Pedestrians and cyclists: limbs drawn as flat, shaded shapes that face the camera.
 
-A limb is the outline of two circles; a lit strip along it makes it look round. Joints move with the gait.
+A limb is the outline of two circles; a brighter strip along it makes it look round. Joints move with the gait.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 
 from drivetl.sample.camera import Array
-from drivetl.sample.mesh import Colour, Material, Piece, Pose, Soup, flatten, join, starts_of
+from drivetl.sample.mesh import Colour, Material, Piece, Pose, Soup, facing_z, flatten, join, starts_of
 
 _ARC = np.linspace(0.0, math.pi, 6)
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a person looks like; heights in metres, colours linear RGB."""
+    """Appearance of a person; height in metres, colours linear RGB."""
 
     height: float
     jacket: Colour
@@ -50,8 +50,13 @@ def _v(*numbers: float) -> Array:
     return np.array(numbers)
 
 
+def _camera_axes(yaw: float) -> tuple[Array, Array]:
+    """(3,) right and (3,) forward direction of a camera with this yaw, in world coordinates."""
+    return _v(math.cos(yaw), 0.0, -math.sin(yaw)), _v(math.sin(yaw), 0.0, math.cos(yaw))
+
+
 def pedestrian(look: Look, phase: float, stride: float, pose: Pose, yaw: float) -> Soup:
-    """A walking (or, with stride 0, standing) person in world coordinates as a camera with this yaw sees it."""
+    """A walking (stride 0: standing) person in world coordinates, facing a camera with this yaw (radians)."""
     h, w = look.height, look.height * look.build
     limbs: list[_Limb] = []
     hip, shoulder = -0.53 * h, -0.815 * h
@@ -76,7 +81,7 @@ def pedestrian(look: Look, phase: float, stride: float, pose: Pose, yaw: float) 
 
 
 def sitting(look: Look, pose: Pose, yaw: float) -> Soup:
-    """A person on a bench, looking along the heading."""
+    """A person on a bench, facing the pose's heading."""
     h, w = look.height, look.height * look.build
     seat, shoulder = -0.27 * h, -0.56 * h
     limbs: list[_Limb] = []
@@ -93,7 +98,7 @@ def sitting(look: Look, pose: Pose, yaw: float) -> Soup:
 
 
 def cyclist(look: Look, phase: float, frame: Colour, pose: Pose, yaw: float, bearing: float, *, lights: bool) -> Soup:
-    """A person riding a bicycle, seen along `bearing` (the direction from the lens to it)."""
+    """A person riding a bicycle; `bearing`: direction from the camera to it, radians."""
     h, w = look.height, look.height * look.build
     scale = h / 1.75
     hip, shoulder = np.array([0.0, -0.98, -0.16]) * scale, np.array([0.0, -1.42, 0.12]) * scale
@@ -122,7 +127,7 @@ def cyclist(look: Look, phase: float, frame: Colour, pose: Pose, yaw: float, bea
 
 
 def _joint(a: Array, b: Array, upper: float, lower: float) -> Array:
-    """The knee between hip and foot, bent forward: two circles in the plane of the limb."""
+    """(3,) knee between hip and foot, bent forward: the intersection of two circles in the plane of the limb."""
     line = b - a
     reach = min(float(np.linalg.norm(line)), (upper + lower) * 0.999)
     along = (upper**2 - lower**2 + reach**2) / (2 * reach)
@@ -149,7 +154,7 @@ def _bicycle(frame: Colour, scale: float) -> list[_Limb]:
 
 
 def _wheels(piece: Piece, scale: float, pose: Pose, yaw: float, bearing: float) -> None:
-    """Tyres as rings one can see through, and as a narrow upright shape when seen from behind."""
+    """Tyres as rings, and as a narrow upright rectangle if seen from the front or the rear."""
     turn = 2 * math.pi * np.arange(20) / 20
     circle = np.stack([np.zeros(20), np.sin(turn), np.cos(turn)], axis=1)
     across = pose.rotation() @ np.array([1.0, 0.0, 0.0])
@@ -162,10 +167,7 @@ def _wheels(piece: Piece, scale: float, pose: Pose, yaw: float, bearing: float) 
             piece.add(rings, normal, (0.02, 0.02, 0.02), Material.METAL, cull=False, convex=False)
         if turned < 0.28:
             flat = np.array([(-0.026, 0.0), (0.026, 0.0), (0.026, -0.68), (-0.026, -0.68)]) * scale
-            right, forward = (
-                np.array([math.cos(yaw), 0.0, -math.sin(yaw)]),
-                np.array([math.sin(yaw), 0.0, math.cos(yaw)]),
-            )
+            right, forward = _camera_axes(yaw)
             foot = pose.apply(np.array([[0.0, 0.0, z * scale]]))[0]
             shape = foot + flat[:, :1] * right + flat[:, 1:] * (0.0, 1.0, 0.0)
             facing: Colour = (-float(forward[0]), 0.0, -float(forward[2]))
@@ -173,16 +175,10 @@ def _wheels(piece: Piece, scale: float, pose: Pose, yaw: float, bearing: float) 
 
 
 def _lamps(piece: Piece, scale: float, pose: Pose) -> None:
-    for y, z, radius, colour, side in (
-        (0.92, 0.52, 0.05, (1.0, 0.95, 0.85), 1.0),
-        (0.62, -0.40, 0.05, (0.8, 0.03, 0.02), -1.0),
-    ):
-        corners = [
-            (-radius, -y - radius, z),
-            (radius, -y - radius, z),
-            (radius, -y + radius, z),
-            (-radius, -y + radius, z),
-        ]
+    front, rear = (0.92, 0.52, (1.0, 0.95, 0.85), 1.0), (0.62, -0.40, (0.8, 0.03, 0.02), -1.0)
+    radius = 0.05
+    for y, z, colour, side in (front, rear):
+        corners = facing_z(-radius, radius, -y - radius, -y + radius, z)
         normal = pose.rotation() @ np.array([0.0, 0.0, side])
         piece.add([pose.apply(np.array(corners) * scale)], tuple(normal.tolist()), colour, Material.METAL, emission=1.0)
 
@@ -218,9 +214,8 @@ def _head(centre: Array, h: float, w: float, look: Look) -> list[_Limb]:
 
 
 def _assemble(limbs: list[_Limb], torso: list[tuple[Array, float]], look: Look, pose: Pose, yaw: float) -> Soup:
-    """Limbs and torso far to near, each as a flat shape with a lit strip."""
-    right = np.array([math.cos(yaw), 0.0, -math.sin(yaw)])
-    forward = np.array([math.sin(yaw), 0.0, math.cos(yaw)])
+    """Limbs and torso sorted far to near, each a flat shape with a brighter strip."""
+    right, forward = _camera_axes(yaw)
     ends = pose.apply(np.array([[limb.a, limb.b] for limb in limbs]).reshape(-1, 3)).reshape(-1, 2, 3)
     flat = np.stack([ends @ right, ends[:, :, 1]], axis=2)  # (C, 2, 2): across, down
     depth = (ends @ forward).mean(axis=1)
@@ -234,12 +229,12 @@ def _assemble(limbs: list[_Limb], torso: list[tuple[Array, float]], look: Look, 
     jobs.sort(key=lambda job: -job[0])
     shapes = [shape for job in jobs for shape in job[1:3]]
     counts = [len(shape) for shape in shapes]
-    at = np.repeat([job[0] for job in jobs for _ in range(2)], counts)
+    distance = np.repeat([job[0] for job in jobs for _ in range(2)], counts)
     points = np.concatenate(shapes)
     n = len(shapes)
     dark, lit = -forward * 0.75 - right * 0.6, -forward * 0.7 + right * 0.45 + _v(0.0, -0.4, 0.0)
     return Soup(
-        points[:, :1] * right + points[:, 1:] * _v(0.0, 1.0, 0.0) + at[:, None] * forward,
+        points[:, :1] * right + points[:, 1:] * _v(0.0, 1.0, 0.0) + distance[:, None] * forward,
         starts_of(counts),
         np.arange(n + 1),
         np.array([0, n]),
@@ -261,7 +256,7 @@ def _shift(flat: Array, radii: Array) -> Array:
 
 
 def _outlines(flat: Array, radii: Array) -> Array:
-    """(C, 2, 2) ends and (C, 2) radii -> (C, 12, 2) outlines of the two circles and what lies between."""
+    """(C, 2, 2) ends and (C, 2) radii -> (C, 12, 2) outlines around the two circles of each limb."""
     line = flat[:, 1] - flat[:, 0]
     angle = np.arctan2(line[:, 1], line[:, 0])[:, None]
     start = angle + math.pi / 2 + _ARC
@@ -272,7 +267,7 @@ def _outlines(flat: Array, radii: Array) -> Array:
 
 
 def _hull(body: Array, torso: list[tuple[Array, float]], right: Array) -> tuple[Array, Array]:
-    """The outline of the torso's circles, and its lit strip."""
+    """(n, 2) convex hull of the torso's circles, and its brighter strip."""
     turn = 2 * math.pi * np.arange(8) / 8
     circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     flat = np.stack([body @ right, body[:, 1]], axis=1)

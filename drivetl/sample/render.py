@@ -1,4 +1,4 @@
-"""One frame of the sample city: picture, depth and exact labels.
+"""One frame of the sample city: image, depth and exact labels.
 
 frame = render_frame("a", drive=0, frame=3, seed=0)
 frame.image, frame.depth, frame.objects[0].box_xyxy
@@ -30,13 +30,13 @@ class SampleFrame:
     image: Array
     """(H, W, 3) uint8 RGB"""
     depth: Array
-    """(H, W) float32 camera z in metres; 1000 where only sky is seen"""
+    """(H, W) float32 camera z in metres; 1000 for sky"""
     material: Array
     """(H, W) uint8 `mesh.Material` of each pixel"""
     objects: list[SampleObject]
     """Labelled objects, far to near."""
     ignore: list[SampleIgnore]
-    """DontCare: groups of objects too small to label"""
+    """DontCare regions: groups of objects too small to label."""
     camera: Camera
     attributes: dict[str, str]
     """timeofday, weather, scene"""
@@ -45,22 +45,23 @@ class SampleFrame:
 def render_frame(town: str, drive: int, frame: int, seed: int, scale: float = 1.0) -> SampleFrame:
     """Render a frame of a drive. The same arguments give the same bytes, in any process and order.
 
-    `scale` shrinks the picture; intrinsics follow exactly. Raises ConfigError for an unknown town.
+    `scale` resizes the image; the intrinsics are scaled exactly. Raises ConfigError for an unknown town.
     """
     world = build_world(town, drive, seed)
     camera = world.camera(frame, scale)
     rng = np.random.default_rng([seed, world.town.seed, drive, frame, 9])
     soup, staged = stage(world, camera, frame)
-    shadow = shadows.of_scenery(world, camera)
+    shadow = shadows.scenery_shadows(world, camera)
     shadows.dim_shaded(soup, staged, shadow, camera)
-    shadow = shadows.of_actors(world, camera, soup, staged, shadow)
+    shadow = shadows.add_actor_shadows(world, camera, soup, staged, shadow)
     canvas = Canvas(soup, camera, SUPERSAMPLING)
     painted = _paint(canvas, world, staged, keep=True)
     colours = layer_colours(soup, world.light, -camera.rotation[2])
-    small, labels_ids = _reduce(canvas.ids, _packed(colours))
-    pixels = shade.geometry(labels_ids, canvas.view.inverse_depth, _with_sky(soup.materials), _shining(soup), camera)
-    image = _picture(world, camera, soup, staged, colours, small, pixels, shadow, rng)
-    objects, ignore = label_frame(camera, staged, painted, canvas, labels_ids, scale)
+    base, ids = _downsample(canvas.ids, _colour_table(colours))
+    materials, emission = _with_sky(soup.materials), _emission_table(soup)
+    pixels = shade.geometry(ids, canvas.view.inverse_depth, materials, emission, camera)
+    image = _shaded_image(world, camera, soup, staged, colours, base, pixels, shadow, rng)
+    objects, ignore = label_frame(camera, staged, painted, canvas, ids, scale)
     attributes = {
         "timeofday": world.timeofday,
         "weather": world.weather,
@@ -69,8 +70,8 @@ def render_frame(town: str, drive: int, frame: int, seed: int, scale: float = 1.
     return SampleFrame(image, pixels.depth, pixels.material, objects, ignore, camera, attributes)
 
 
-def _order(canvas: Canvas, world: World, staged: list[Staged]) -> list[tuple[float, int, tuple[int, ...]]]:
-    """(distance, staged index or -1, pieces) of all that stands, far to near."""
+def _painting_order(canvas: Canvas, world: World, staged: list[Staged]) -> list[tuple[float, int, tuple[int, ...]]]:
+    """(distance, index in `staged` or -1 for scenery, pieces) of everything above the ground, far to near."""
     view = canvas.view
     scenery = range(world.ground_pieces, world.scenery.pieces)
     jobs: list[tuple[float, int, tuple[int, ...]]] = [
@@ -86,19 +87,19 @@ def _order(canvas: Canvas, world: World, staged: list[Staged]) -> list[tuple[flo
 
 
 def _paint(canvas: Canvas, world: World, staged: list[Staged], keep: bool) -> dict[int, Painted]:
-    """Paint everything, ground first; what each actor left, by its index in `staged`."""
+    """Paint everything, ground first (if `keep`); returns each actor's projection by its index in `staged`."""
     if keep:
         canvas.paint(range(world.ground_pieces))
     painted: dict[int, Painted] = {}
-    for _, index, pieces in _order(canvas, world, staged):
+    for _, index, pieces in _painting_order(canvas, world, staged):
         result = canvas.paint(pieces, keep=keep and index >= 0)
         if result is not None:
             painted[index] = result
     return painted
 
 
-def _packed(colours: Array) -> Array:
-    """(L + 1,) uint32: RGB and, in the fourth byte, how much of the pixel is sky (row 0)."""
+def _colour_table(colours: Array) -> Array:
+    """(L + 1,) uint32 colour of each id: RGB, and 255 in the fourth byte for the sky (row 0)."""
     table = np.zeros((len(colours) + 1, 4), np.uint8)
     table[1:, :3] = colours
     table[0, 3] = 255
@@ -106,17 +107,19 @@ def _packed(colours: Array) -> Array:
 
 
 def _with_sky(materials: Array) -> Array:
+    """(L,) -> (L + 1,) uint8 material of each id; row 0 is the sky."""
     return np.concatenate([[np.uint8(Material.SKY)], materials]).astype(np.uint8)
 
 
-def _shining(soup: Soup) -> Array:
+def _emission_table(soup: Soup) -> Array:
+    """(L + 1,) uint8 emission of each id; row 0 is the sky."""
     return np.concatenate([[0], np.where(soup.emission > 0.3, np.rint(255 * soup.emission), 0)]).astype(np.uint8)
 
 
-def _reduce(ids: Array, packed: Array) -> tuple[Array, Array]:
-    """Buffer -> (H, W, 4) averaged colours, and (H, W) the layer most of a pixel's four samples show."""
+def _downsample(ids: Array, colours: Array) -> tuple[Array, Array]:
+    """Buffer -> (H, W, 4) uint8 mean colours, and (H, W) most frequent id of each pixel's four samples."""
     rows, columns = ids.shape
-    full = np.take(packed, ids).view(np.uint8).reshape(rows, columns, 4)
+    full = np.take(colours, ids).view(np.uint8).reshape(rows, columns, 4)
     small = cv2.resize(full, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
     a, b, c, d = ids[::2, ::2], ids[::2, 1::2], ids[1::2, ::2], ids[1::2, 1::2]
     most = a.copy()
@@ -126,7 +129,7 @@ def _reduce(ids: Array, packed: Array) -> tuple[Array, Array]:
     return small, most
 
 
-def _picture(
+def _shaded_image(
     world: World,
     camera: Camera,
     soup: Soup,
@@ -137,6 +140,7 @@ def _picture(
     shadow: Array,
     rng: np.random.Generator,
 ) -> Array:
+    """(H, W, 3) uint8 RGB with texture, shadows, sky, weather and sensor noise."""
     light = world.light
     texture = shade.texture_factor(pixels)
     dark = cv2.bitwise_and(shadow, pixels.ground)
@@ -146,16 +150,16 @@ def _picture(
     sky = shade.sky_image(light, camera.at(0.0, 0.0, 0.0), 0.37 * world.drive + 0.11)
     image = shade.compose(base, pixels, texture, gain, sky, light)
     if light.rain:
-        image = shade.wet(image, _reflection(world, camera, soup, staged, colours, sky), pixels, light)
+        image = shade.add_reflection(image, _reflection(world, camera, soup, staged, colours, sky), pixels, light)
     if light.lights_on:
         image = shade.bloom(image, pixels.emission, 0.8 if light.night else 0.25)
     if light.rain:
-        image = shade.streaks(image, light, rng)
+        image = shade.rain_streaks(image, light, rng)
     return shade.sensor(image, world.town.name, light, rng)
 
 
 def _reflection(world: World, camera: Camera, soup: Soup, staged: list[Staged], colours: Array, sky: Array) -> Array:
-    """(H, W, 3) uint8: the scene mirrored in the ground, blurred as a rough wet road does."""
+    """(H, W, 3) uint8: the scene mirrored in the ground, blurred like a reflection on a rough wet road."""
     canvas = Canvas(mirrored(soup), camera, 0.5)
     _paint(canvas, world, staged, keep=False)
     light = world.light

@@ -1,4 +1,4 @@
-"""From the buffer of layer numbers to a picture: texture, shadow, haze, sky, night light, wet ground, sensor."""
+"""From the layer-index buffer to an image: texture, shadow, haze, sky, night light, wet ground, sensor noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from drivetl.sample.mesh import GROUND, Material
 from drivetl.sample.street import Street
 
 SKY_DEPTH_M = 1000.0
-"""What the depth map holds where there is only sky."""
+"""Depth of sky pixels in the depth map."""
 
 
 @dataclass(slots=True)
@@ -28,17 +28,19 @@ class Pixels:
     material: Array
     """(H, W) uint8"""
     emission: Array
-    """(H, W) uint8, 255 shines"""
+    """(H, W) uint8, 255: fully emissive"""
     x: Array
-    """(H, W) float32 world x; likewise y (down) and z"""
+    """(H, W) float32 world x in metres; also y (down) and z"""
     y: Array
     z: Array
     ground: Array
-    """(H, W) uint8, 255 where the ground is seen"""
+    """(H, W) uint8, 255 on ground pixels"""
 
 
 def geometry(ids: Array, planes: Array, materials: Array, emission: Array, camera: Camera) -> Pixels:
-    """Depth and world position of every pixel from its layer's plane."""
+    """Depth and world position of every pixel, from the plane of its layer.
+
+    ids (H, W) layer index + 1; planes (L + 1, 3), materials (L + 1,), emission (L + 1,): by id, row 0 is the sky."""
     rows, columns = ids.shape
     u, v = np.arange(columns, dtype=np.float32) + 0.5, np.arange(rows, dtype=np.float32)[:, None] + 0.5
     a, b, c = (np.take(np.ascontiguousarray(planes[:, k]), ids) for k in range(3))
@@ -49,12 +51,8 @@ def geometry(ids: Array, planes: Array, materials: Array, emission: Array, camer
     depth = np.divide(1.0, inverse, out=inverse)
     across = (u - camera.cx) / camera.focal_px
     down = ((v - camera.cy) / camera.focal_px).astype(np.float32)
-    sp, cp, sy, cy = (
-        math.sin(camera.pitch_rad),
-        math.cos(camera.pitch_rad),
-        math.sin(camera.yaw_rad),
-        math.cos(camera.yaw_rad),
-    )
+    sp, cp = math.sin(camera.pitch_rad), math.cos(camera.pitch_rad)
+    sy, cy = math.sin(camera.yaw_rad), math.cos(camera.yaw_rad)
     level = (cp - down * sp).astype(np.float32)
     x = depth * (np.float32(cy) * across + np.float32(sy) * level) + np.float32(camera.x_m)
     z = depth * (np.float32(-sy) * across + np.float32(cy) * level) + np.float32(camera.z_m)
@@ -72,17 +70,17 @@ def _ground_table() -> Array:
 
 
 def texture_factor(pixels: Pixels) -> Array:
-    """(H, W) float32 around 1: the grain of each surface, fading with distance, and a little dirt near the ground."""
+    """(H, W) float32 around 1: surface texture, fading with distance, and some dirt on walls near the ground."""
     flat = pixels.ground > 0
     along = np.where(flat, pixels.x, pixels.x + pixels.z)
     across = np.where(flat, pixels.z, pixels.y)
     size = np.float32(textures.TILE)
-    map_x, map_y = (_wrapped(along * np.float32(textures.PX_PER_M)), _wrapped(across * np.float32(textures.PX_PER_M)))
+    px_per_m = np.float32(textures.PX_PER_M)
+    map_x, map_y = _wrapped(along * px_per_m), _wrapped(across * px_per_m)
     np.clip(map_y, 0, size - 1.01, out=map_y)
     map_y += pixels.material.astype(np.float32) * size
-    grain = cv2.remap(textures.atlas(), map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(
-        np.float32
-    )
+    tiles = cv2.remap(textures.atlas(), map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    grain = tiles.astype(np.float32)
     grain -= 128
     grain *= np.minimum(np.float32(18.0) / pixels.depth, np.float32(1.0)) * np.float32(1 / 128)
     wall = np.clip(1 + pixels.y * np.float32(0.6), 0, 1)
@@ -93,7 +91,7 @@ def texture_factor(pixels: Pixels) -> Array:
 
 
 def _wrapped(px: Array) -> Array:
-    """Into [0, TILE): what np.mod does, several times faster."""
+    """px modulo TILE; several times faster than np.mod."""
     turns = px * np.float32(1 / textures.TILE)
     np.floor(turns, out=turns)
     turns *= np.float32(-textures.TILE)
@@ -103,7 +101,7 @@ def _wrapped(px: Array) -> Array:
 
 @lru_cache(maxsize=4)
 def sky_image(light: Light, camera: Camera, shift: float) -> Array:
-    """(H, W, 3) uint8 sRGB: a gradient with clouds on a plane high above."""
+    """(H, W, 3) uint8 sRGB sky: a gradient with clouds on a horizontal plane, moved by `shift`."""
     rows = np.arange(camera.height, dtype=np.float32)
     columns = np.arange(camera.width, dtype=np.float32)
     rise = np.clip((camera.horizon_row - rows) / camera.focal_px, 0, None)[:, None]
@@ -134,7 +132,7 @@ def sky_image(light: Light, camera: Camera, shift: float) -> Array:
 
 
 def _sun_glow(light: Light, camera: Camera) -> Array:
-    """(H, W) brightness around the sun when it stands in front of the camera."""
+    """(H, W) float32 glow around the sun."""
     u = (np.arange(camera.width, dtype=np.float32) - camera.cx) / camera.focal_px
     v = ((np.arange(camera.height, dtype=np.float32) - camera.cy) / camera.focal_px)[:, None]
     sun = camera.rotation @ np.array(light.sun)
@@ -143,13 +141,13 @@ def _sun_glow(light: Light, camera: Camera) -> Array:
 
 
 def night_factor(pixels: Pixels, light: Light, camera: Camera, street: Street, lamps: Array) -> Array:
-    """(H, W) float32 sRGB gain at night: ambient glow, street lamps, the headlights of the camera car.
+    """(H, W) float32 sRGB gain at night: ambient light, street lamps, headlights of the camera car.
 
-    A lamp lights the ground as cos / d^2; headlights reach ahead in a lobe 3.2 m wide at 10 m that ends at the top.
+    A lamp lights the ground as cos / d^2; the headlight beam widens with distance and has an upper cut-off.
     """
     step = 2
     x, y, z = pixels.x[::step, ::step], pixels.y[::step, ::step], pixels.z[::step, ::step]
-    side, along = street.unbend(x, z)
+    side, along = street.to_street(x, z)
     energy = np.full(x.shape, 0.045 if not light.rain else 0.036, np.float32)
     if len(lamps) > 1:
         gap = float(lamps[1, 1] - lamps[0, 1])
@@ -174,12 +172,12 @@ def night_factor(pixels: Pixels, light: Light, camera: Camera, street: Street, l
 
 
 def compose(base: Array, pixels: Pixels, texture: Array, gain: Array, sky: Array, light: Light) -> Array:
-    """(H, W, 4) sRGB + sky share, times gain (what shines: times texture), plus sky, behind haze -> (H, W, 3) uint8."""
+    """(H, W, 4) uint8 sRGB + sky fraction -> (H, W, 3) uint8: times gain (emissive: times texture), plus sky, haze."""
     through = np.exp(-np.minimum(pixels.depth * np.float32(light.haze_per_m), np.float32(4.0)))
     shines = pixels.emission > 0
     if light.night:
         np.maximum(through, np.float32(0.67), out=through, where=shines)
-    # what is behind a lit window shows more of its structure than a reflection does
+    # the texture is stronger on lit windows than on reflecting ones
     gain = np.where(shines, 2.6 * texture - 1.6, gain) * through
     factor = np.clip(np.rint(gain * 100), 0, 255).astype(np.uint8)
     colour = cv2.multiply(np.ascontiguousarray(base[..., :3]), cv2.merge([factor] * 3), scale=1 / 100)
@@ -197,14 +195,13 @@ def compose(base: Array, pixels: Pixels, texture: Array, gain: Array, sky: Array
     return colour
 
 
-def wet(image: Array, reflection: Array, pixels: Pixels, light: Light) -> Array:
-    """Blend the mirrored scene into the ground: stronger at grazing angles and where water stands."""
+def add_reflection(image: Array, reflection: Array, pixels: Pixels, light: Light) -> Array:
+    """Blend the mirrored scene into the ground, more strongly at grazing angles and in puddles."""
     scale = np.float32(textures.TILE / 24.0)
     pool = cv2.remap(textures.puddles(), _wrapped(pixels.x * scale), _wrapped(pixels.z * scale), cv2.INTER_LINEAR)
     grazing = np.clip(pixels.depth * np.float32(1 / 26.0), 0, 1)
-    weight = (np.float32(0.18) + np.float32(0.50) * grazing) * (
-        np.float32(0.45) + pool.astype(np.float32) * np.float32(0.9 / 255)
-    )
+    wetness = np.float32(0.45) + pool.astype(np.float32) * np.float32(0.9 / 255)
+    weight = (np.float32(0.18) + np.float32(0.50) * grazing) * wetness
     if light.night:
         weight *= np.float32(1.15)
     alpha = np.clip(np.rint(weight * 255), 0, 235).astype(np.uint8)
@@ -219,33 +216,31 @@ _GLARE = np.rint(255 * (np.arange(256) / 255) ** 4).astype(np.uint8)
 
 
 def bloom(image: Array, emission: Array, strength: float) -> Array:
-    """Halos around what shines, lamps far more than lit windows: two Gaussians at quarter size."""
+    """Halos around emissive pixels, far stronger for lamps than for lit windows: two Gaussians at quarter size."""
     share = cv2.LUT(emission, _GLARE)
     shining = cv2.multiply(image, cv2.merge([share] * 3), scale=1 / 255)
     size = (max(1, image.shape[1] // 4), max(1, image.shape[0] // 4))
     small = cv2.resize(shining, size, interpolation=cv2.INTER_AREA)
     sigma = image.shape[1] / 1242
-    near, far = (cv2.GaussianBlur(small, (0, 0), 1.1 * sigma + 0.2), cv2.GaussianBlur(small, (0, 0), 7.0 * sigma + 0.2))
+    near, far = (cv2.GaussianBlur(small, (0, 0), width * sigma + 0.2) for width in (1.1, 7.0))
     halo = cv2.addWeighted(near, 1.1 * strength, far, 1.9 * strength, 0)
-    return np.asarray(
-        cv2.add(image, cv2.resize(halo, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR))
-    )
+    full = cv2.resize(halo, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.add(image, full))
 
 
 @lru_cache(maxsize=8)
 def _tone(town: str, night: bool) -> Array:
-    """(1, 256, 3) uint8 curve of the town's camera: A warm with contrast, B cool, green and flat."""
+    """(1, 256, 3) uint8 tone curve of the town's camera: A is warm with high contrast, B cool and flat."""
     x = np.arange(256) / 255
     curve = x + (0.10 if town == "a" else 0.03) * np.sin(2 * np.pi * (x - 0.5)) / (2 * np.pi) * 2
     gains = (1.02, 1.0, 0.955) if town == "a" else (0.93, 0.985, 0.965)
     lift = 0.0 if town == "a" or night else 0.018
-    return np.stack([np.rint(np.clip(curve * g * (1 - lift) + lift, 0, 1) * 255) for g in gains], axis=-1).astype(
-        np.uint8
-    )[None]
+    channels = [np.rint(np.clip(curve * gain * (1 - lift) + lift, 0, 1) * 255) for gain in gains]
+    return np.stack(channels, axis=-1).astype(np.uint8)[None]
 
 
 def sensor(image: Array, town: str, light: Light, rng: np.random.Generator) -> Array:
-    """The town's tone curve and the camera's noise (stronger at night)."""
+    """Apply the town's tone curve and sensor noise (stronger at night)."""
     toned = cv2.LUT(image, _tone(town, light.night))
     rows, columns = image.shape[:2]
     bank = textures.grain()
@@ -262,14 +257,15 @@ def _add_noise(image: Array, noise: list[Array], level: float) -> Array:
     return np.asarray(cv2.addWeighted(image.astype(np.int16), 1.0, grain, level / 64, 0).clip(0, 255), np.uint8)
 
 
-def streaks(image: Array, light: Light, rng: np.random.Generator) -> Array:
-    """Faint rain streaks of the nearest metres; the rest of the rain is haze."""
+def rain_streaks(image: Array, light: Light, rng: np.random.Generator) -> Array:
+    """Add faint streaks of rain close to the camera; rain further away is part of the haze."""
     rows, columns = image.shape[:2]
     layer = np.zeros((rows, columns), np.uint8)
     scale = columns / 1242
     for _ in range(int(rng.integers(130, 240))):
         x, y = rng.uniform(0, columns), rng.uniform(-20, rows)
-        length, lean = (float(rng.uniform(6, 26)) * scale, float(rng.uniform(-0.10, 0.02)) + (x / columns - 0.5) * 0.22)
+        length = float(rng.uniform(6, 26)) * scale
+        lean = float(rng.uniform(-0.10, 0.02)) + (x / columns - 0.5) * 0.22
         a, b = (round(x * 8), round(y * 8)), (round((x + lean * length) * 8), round((y + length) * 8))
         cv2.line(layer, a, b, int(rng.integers(14, 46)), 1, cv2.LINE_AA, 3)
     soft = cv2.GaussianBlur(layer, (3, 3), 0.7)

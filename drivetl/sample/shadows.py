@@ -1,4 +1,4 @@
-"""Shadows on the ground: of buildings, trees and road users in the sun, and where a wheel or shoe meets the road."""
+"""Shadows on the ground: of buildings, trees and road users in the sun, and contact shadows below road users."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from drivetl.sample.world import World, cast_shadow
 _SHIFT = 4
 
 
-def of_scenery(world: World, camera: Camera) -> Array:
-    """(H, W) uint8: how much darker buildings and trees make the ground, 255 black; zeros without sun."""
+def scenery_shadows(world: World, camera: Camera) -> Array:
+    """(H, W) uint8 darkening of the ground by scenery shadows, 255 is black; zeros without sun."""
     if world.shadows is None:
         return np.zeros((camera.height, camera.width), np.uint8)
     canvas = Canvas(world.shadows, camera, 1.0)
@@ -26,8 +26,8 @@ def of_scenery(world: World, camera: Camera) -> Array:
     return np.asarray((canvas.ids > 0).astype(np.uint8) * np.uint8(round(255 * world.light.shadow)))
 
 
-def of_actors(world: World, camera: Camera, soup: Soup, staged: Sequence[Staged], mask: Array) -> Array:
-    """The same with the shadows of road users, and dark contact patches beneath them."""
+def add_actor_shadows(world: World, camera: Camera, soup: Soup, staged: Sequence[Staged], mask: Array) -> Array:
+    """`mask` (H, W) uint8 with the shadows of road users and dark contact patches below them."""
     light, mask = world.light, mask.copy()
     level = round(255 * light.shadow)
     contact = np.zeros_like(mask)
@@ -35,16 +35,18 @@ def of_actors(world: World, camera: Camera, soup: Soup, staged: Sequence[Staged]
         if item.z > 70:
             continue
         if light.shadow and not light.night:
-            _body(mask, camera, soup, item, light, level)
-        foot = camera.to_camera(_foot(item))
-        if foot[:, 2].min() >= NEAR_M:
-            cv2.fillConvexPoly(contact, _fixed(camera, foot), 120 if light.night else 175, cv2.LINE_8, _SHIFT)
+            _draw_shadow(mask, camera, soup, item, light, level)
+        footprint = camera.to_camera(_footprint(item))
+        if footprint[:, 2].min() >= NEAR_M:
+            cv2.fillConvexPoly(
+                contact, _fixed_point(camera, footprint), 120 if light.night else 175, cv2.LINE_8, _SHIFT
+            )
     size = max(3, round(camera.width / 1242 * 7)) | 1
     return np.asarray(cv2.max(cv2.GaussianBlur(mask, (3, 3), 0), cv2.blur(contact, (size, max(3, size // 2) | 1))))
 
 
-def _body(mask: Array, camera: Camera, soup: Soup, item: Staged, light: Light, level: int) -> None:
-    """A vehicle throws the hull of its points, a person each limb."""
+def _draw_shadow(mask: Array, camera: Camera, soup: Soup, item: Staged, light: Light, level: int) -> None:
+    """Draw the shadow of an actor: a vehicle's convex hull, or each limb of a person."""
     for piece in item.pieces:
         first, last = soup.piece_start[piece], soup.piece_start[piece + 1]
         low, high = soup.layer_start[first], soup.layer_start[last]
@@ -52,7 +54,7 @@ def _body(mask: Array, camera: Camera, soup: Soup, item: Staged, light: Light, l
         points = camera.to_camera(cast_shadow(soup.vertices[start:end], light))
         if points[:, 2].min() < NEAR_M:
             continue
-        pixels = _fixed(camera, points)
+        pixels = _fixed_point(camera, points)
         if item.actor.look is None:
             cv2.fillConvexPoly(mask, cv2.convexHull(pixels), level, cv2.LINE_8, _SHIFT)
             continue
@@ -61,14 +63,14 @@ def _body(mask: Array, camera: Camera, soup: Soup, item: Staged, light: Light, l
             cv2.fillConvexPoly(mask, pixels[a:b], level, cv2.LINE_8, _SHIFT)
 
 
-def _fixed(camera: Camera, points: Array) -> Array:
-    """(n, 3) camera polygon in front of the lens -> fixed-point image polygon."""
+def _fixed_point(camera: Camera, points: Array) -> Array:
+    """(n, 3) camera polygon in front of the near plane -> (n, 2) int32 px times 16."""
     pixels = np.clip(camera.project(points), -30_000, 30_000)
     return np.asarray(np.rint((pixels - 0.5) * (1 << _SHIFT)).astype(np.int32))
 
 
-def _foot(item: Staged) -> Array:
-    """The patch of ground an actor stands on."""
+def _footprint(item: Staged) -> Array:
+    """(4, 3) world corners of the ground below an actor."""
     _height, width, length = item.actor.size_hwl
     if item.actor.look is not None and item.actor.kind != "Cyclist":
         width, length = 0.5, 0.5
@@ -78,13 +80,13 @@ def _foot(item: Staged) -> Array:
 
 
 def dim_shaded(soup: Soup, staged: Sequence[Staged], shadow: Array, camera: Camera) -> None:
-    """Actors that stand in the shadow of the scenery get little sun."""
+    """Reduce the sunlight on actors in the shadow of the scenery; changes `soup.sunlit`."""
     rows, columns = shadow.shape
     for item in staged:
         if item.z < 1.0:
             continue
-        here = camera.project(camera.to_camera(np.array([[item.pose.x, 0.0, item.pose.z]])))[0]
-        column, row = int(here[0]), int(here[1])
+        pixel = camera.project(camera.to_camera(np.array([[item.pose.x, 0.0, item.pose.z]])))[0]
+        column, row = int(pixel[0]), int(pixel[1])
         if 0 <= column < columns and 0 <= row < rows and shadow[row, column]:
             for piece in item.pieces:
                 soup.sunlit[soup.piece_start[piece] : soup.piece_start[piece + 1]] = 0.12

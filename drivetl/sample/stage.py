@@ -1,4 +1,4 @@
-"""The actors of a drive at one moment, placed in front of the camera."""
+"""The actors of a drive in one frame."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from drivetl.sample.world import REACH_M, World
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """An actor at one moment."""
+    """An actor in one frame."""
 
     actor: Actor
     pose: Pose
     pieces: tuple[int, ...]
-    """Its pieces in the frame's soup, far to near."""
+    """Indices of its pieces in the frame's soup."""
     z: float
-    """Camera z of its middle."""
+    """Camera z of its centre, metres."""
 
 
 def stage(world: World, camera: Camera, frame: int) -> tuple[Soup, list[Staged]]:
-    """All actors near the camera, placed, flattened and joined to the scenery."""
+    """The scenery joined with all actors near the camera, and those actors."""
     time_s = frame * world.town.frame_s
     ego_s = world.ego.s(time_s)
     soups, staged, count = [world.scenery], [], world.scenery.pieces
     for actor in world.actors:
-        x, s = actor.place(time_s, ego_s)
+        x, s = actor.position(time_s, ego_s)
         if not ego_s - 6 - actor.size_hwl[2] < s < ego_s + REACH_M - 20:
             continue
         pose = world.street.pose(x, s, actor.heading, actor.level if abs(x) > world.town.kerb_x else 0.0)
         local = camera.to_camera(np.array([[pose.x, 0.0, pose.z]]))[0]
-        if _touches(camera, local, pose, actor) or _beside(camera, local, actor):
+        if _overlaps_ego(camera, local, pose, actor) or _out_of_view(camera, local, actor):
             continue
         bearing = math.atan2(pose.x - camera.x_m, pose.z - camera.z_m)
         soup = actor.shape(pose, camera.yaw_rad, bearing, time_s)
@@ -46,18 +46,17 @@ def stage(world: World, camera: Camera, frame: int) -> tuple[Soup, list[Staged]]
     return join(soups), staged
 
 
-def _beside(camera: Camera, local: Array, actor: Actor) -> bool:
-    """Neither the actor nor its shadow can be seen: behind the lens or far out to a side."""
+def _out_of_view(camera: Camera, local: Array, actor: Actor) -> bool:
+    """Whether neither the actor nor its shadow is visible: behind the camera or far to one side."""
     reach = actor.size_hwl[2] / 2 + 3.0
     ahead = float(local[2]) + reach
     edge = max(camera.cx, camera.width - camera.cx) / camera.focal_px
     return ahead < 0 or abs(float(local[0])) - reach > edge * ahead + 2.0
 
 
-def _touches(camera: Camera, local: Array, pose: Pose, actor: Actor) -> bool:
-    """The actor would stand in the camera car (2 m wide, lens 1.5 m behind its nose)."""
+def _overlaps_ego(camera: Camera, local: Array, pose: Pose, actor: Actor) -> bool:
+    """Whether the actor overlaps the camera car (2 m wide, lens 1.5 m behind its front)."""
     reach = actor.size_hwl[2] / 2
-    lengthwise = (
-        abs(math.cos(pose.heading - camera.yaw_rad)) * reach + abs(math.sin(pose.heading - camera.yaw_rad)) * 0.5
-    )
+    turn = pose.heading - camera.yaw_rad
+    lengthwise = abs(math.cos(turn)) * reach + abs(math.sin(turn)) * 0.5
     return bool(abs(local[0]) < 1.0 + actor.size_hwl[1] / 2 and -3.0 - lengthwise < local[2] < 2.2 + lengthwise)

@@ -1,4 +1,4 @@
-"""The street itself: a gently curved centre line, the ground with its markings, and where things may stand.
+"""The street: a slightly curved centre line, and the ground with its markings.
 
 Street coordinates are (x, s): metres right of the centre line and metres along it. The centre line is an arc that
 starts at the world's origin and looks along +z.
@@ -29,15 +29,15 @@ class Street:
     """1/m; positive bends right."""
     start: float
     end: float
-    """The stretch that is built, metres along."""
+    """The modelled part of the street, metres along."""
     crossing: float
-    """Where the zebra crossing lies (its near edge)."""
+    """Near edge of the zebra crossing, metres along."""
     side_street: float
-    """Middle of the gap in the houses."""
+    """Middle of the gap between the buildings, metres along."""
     gap: float = 13.0
 
-    def place(self, x: Array, s: Array) -> Array:
-        """Street (N,), (N,) -> world (N, 2) x and z."""
+    def to_world(self, x: Array, s: Array) -> Array:
+        """Street coordinates (N,), (N,) -> world (N, 2) x and z, metres."""
         x, s = np.asarray(x, np.float64), np.asarray(s, np.float64)
         k = self.curvature
         if abs(k) < 1e-9:
@@ -46,12 +46,12 @@ class Street:
         return np.stack([(1 - np.cos(turn)) / k + x * np.cos(turn), np.sin(turn) / k - x * np.sin(turn)], axis=-1)
 
     def pose(self, x: float, s: float, heading: float = 0.0, y: float = 0.0) -> Pose:
-        """A place on the street, heading relative to it."""
-        at = self.place(np.array(x), np.array(s))
-        return Pose(float(at[0]), float(at[1]), heading + self.curvature * s, y)
+        """Street coordinates -> pose in the world; heading in radians relative to the street."""
+        world_x, world_z = self.to_world(np.array(x), np.array(s))
+        return Pose(float(world_x), float(world_z), heading + self.curvature * s, y)
 
-    def unbend(self, world_x: Array, world_z: Array) -> tuple[Array, Array]:
-        """World -> street: the inverse of `place`."""
+    def to_street(self, world_x: Array, world_z: Array) -> tuple[Array, Array]:
+        """World x, z -> street x, s: the inverse of `to_world`."""
         k = self.curvature
         if abs(k) < 1e-9:
             return world_x, world_z
@@ -61,27 +61,27 @@ class Street:
 
     @property
     def breadth(self) -> float:
-        """How far to both sides the ground reaches, well short of the centre of the bend."""
+        """Half width of the ground in metres, always less than the radius of the bend."""
         return min(400.0, 0.8 / max(abs(self.curvature), 1e-9))
 
     @property
     def step(self) -> float:
-        """Length of a ground quad: short enough that chords look like the arc."""
+        """Length of a ground quad in metres: short enough to look like an arc."""
         return 30.0 if abs(self.curvature) < 1e-9 else 5.0
 
 
 def strip(street: Street, x0: float, x1: float, s0: float, s1: float, y: float = 0.0) -> list[Array]:
-    """Quads that cover [x0, x1] x [s0, s1] of the street at height y."""
+    """(4, 3) quads in world coordinates that cover [x0, x1] x [s0, s1] of the street at height y."""
     count = max(1, math.ceil((s1 - s0) / street.step))
     s = np.linspace(s0, s1, count + 1)
-    left, right = street.place(np.full(count + 1, x0), s), street.place(np.full(count + 1, x1), s)
+    left, right = street.to_world(np.full(count + 1, x0), s), street.to_world(np.full(count + 1, x1), s)
     corners = np.stack([left[:-1], right[:-1], right[1:], left[1:]], axis=1)  # (K, 4, 2)
     level = np.full((*corners.shape[:2], 1), y)
     return list(np.concatenate([corners[..., :1], level, corners[..., 1:]], axis=2))
 
 
 def ground(town: Town, street: Street) -> list[Piece]:
-    """The ground in painting order: earth, road, walks, markings."""
+    """The ground in painting order: base, road, pavements, markings."""
     base, road, walks, marks = Piece(), Piece(), Piece(), Piece()
     s0, s1 = street.start, street.end
     up: Colour = (0.0, -1.0, 0.0)
@@ -141,7 +141,7 @@ def _walk(walks: Piece, town: Town, street: Street, side: float, a: float, b: fl
 def _dashes(
     street: Street, x: float, width: float, on: float, off: float, gaps: Sequence[tuple[float, float]]
 ) -> list[Array]:
-    """Dashes along the street, none inside the gaps."""
+    """Dashes along the street, outside the gaps."""
     quads: list[Array] = []
     s = math.floor(street.start / (on + off)) * (on + off)
     while s < street.end:
@@ -189,11 +189,11 @@ def _markings(marks: Piece, town: Town, street: Street, up: Colour) -> None:
 
 
 def _arrow(marks: Piece, town: Town, street: Street, s: float, up: Colour) -> None:
-    """A straight-on arrow in the lane of the camera car."""
+    """A straight-ahead arrow in the lane of the camera car."""
     x = town.lane_x
     shaft = [(x - 0.08, s), (x + 0.08, s), (x + 0.08, s + 2.6), (x - 0.08, s + 2.6)]
     head = [(x - 0.38, s + 2.5), (x + 0.38, s + 2.5), (x, s + 4.2)]
     for shape in (shaft, head):
-        at = street.place(np.array([p[0] for p in shape]), np.array([p[1] for p in shape]))
-        points = np.stack([at[:, 0], np.zeros(len(at)), at[:, 1]], axis=1)
+        world = street.to_world(np.array([p[0] for p in shape]), np.array([p[1] for p in shape]))
+        points = np.stack([world[:, 0], np.zeros(len(world)), world[:, 1]], axis=1)
         marks.add([points], up, PAINT, Material.MARKING)

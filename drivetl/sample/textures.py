@@ -1,4 +1,4 @@
-"""Fine structure of surfaces: one tile of 8 m per material, 128 means unchanged. Made once per process."""
+"""Surface textures: one 8 m tile per material; 128 means unchanged. Computed once per process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PX_PER_M = 64.0
 
 
 def fractal(rng: np.random.Generator, size: int, slope: float, low: float = 1.0) -> Array:
-    """(size, size) tileable noise with a 1/f^slope spectrum above `low` cycles, zero mean, unit deviation."""
+    """(size, size) tileable noise with a 1/f^slope spectrum above `low` cycles, zero mean, unit standard deviation."""
     f = np.hypot(*np.meshgrid(np.fft.fftfreq(size) * size, np.fft.rfftfreq(size) * size, indexing="ij"))
     spectrum = np.fft.rfft2(rng.standard_normal((size, size))) * np.where(f >= low, np.maximum(f, 1) ** -slope, 0)
     noise = np.fft.irfft2(spectrum, (size, size))
@@ -23,7 +23,7 @@ def fractal(rng: np.random.Generator, size: int, slope: float, low: float = 1.0)
 
 
 def _grid(rng: np.random.Generator, wide: int, tall: int, joint: int, dark: float, spread: float) -> Array:
-    """Slabs of wide x tall px in running bond, joints `dark` levels darker."""
+    """(TILE, TILE) slabs of wide x tall px in running bond, with joints `dark` levels darker."""
     tile = np.zeros((TILE, TILE))
     for row in range(0, TILE, tall):
         shift = (row // tall % 2) * wide // 2
@@ -40,9 +40,8 @@ def _asphalt(rng: np.random.Generator) -> Array:
     tile = 8 * rng.standard_normal((TILE, TILE)) + 6 * fractal(rng, TILE, 1.2, 2)
     cracks = np.zeros((TILE, TILE), np.uint8)
     for _ in range(3):
-        points = np.cumsum(
-            np.concatenate([rng.integers(60, TILE - 60, (1, 2)), rng.integers(-16, 17, (14, 2))]), axis=0
-        )
+        start, steps = rng.integers(60, TILE - 60, (1, 2)), rng.integers(-16, 17, (14, 2))
+        points = np.cumsum(np.concatenate([start, steps]), axis=0)
         cv2.polylines(cracks, [points.astype(np.int32)], False, 1, 1)
     patch = rng.integers(0, TILE - 150, 2)
     tile[patch[0] : patch[0] + 120, patch[1] : patch[1] + 90] -= 9
@@ -56,7 +55,7 @@ def _cobble(rng: np.random.Generator) -> Array:
 
 @lru_cache(maxsize=1)
 def atlas() -> Array:
-    """(15 * TILE, TILE) uint8: the tiles of all materials below each other, in the order of `Material`."""
+    """(15 * TILE, TILE) uint8: the tiles of all materials, stacked in the order of `Material`."""
     rng = np.random.default_rng(20)
 
     def noise(slope: float, level: float, grain: float) -> Array:
@@ -83,18 +82,18 @@ def atlas() -> Array:
 
 @lru_cache(maxsize=1)
 def puddles() -> Array:
-    """(TILE, TILE) uint8: how wet the ground is, 0 damp .. 255 standing water; one tile is 24 m."""
+    """(TILE, TILE) uint8 wetness of the ground, 0 (damp) to 255 (standing water); one tile is 24 m."""
     noise = fractal(np.random.default_rng(21), TILE, 1.7, 2)
     return np.asarray(np.clip(np.rint(128 + 90 * noise), 0, 255), np.uint8)
 
 
 @lru_cache(maxsize=1)
 def grain() -> Array:
-    """(1024, 2048) int16 sensor noise of deviation 64: cropped at a random corner for each frame."""
+    """(1024, 2048) int16 sensor noise, standard deviation 64; each frame uses a random crop."""
     return np.asarray(np.rint(64 * np.random.default_rng(22).standard_normal((1024, 2048))), np.int16)
 
 
 @lru_cache(maxsize=1)
 def cloud_tile() -> Array:
-    """(1024, 1024) float32 cloud density, tileable, unit deviation."""
+    """(1024, 1024) float32 cloud density, tileable, unit standard deviation."""
     return np.asarray(fractal(np.random.default_rng(23), 1024, 1.55, 1), np.float32)

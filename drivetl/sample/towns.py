@@ -1,4 +1,4 @@
-"""The two towns: what a camera car would find different about them."""
+"""The two towns and the differences between them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from drivetl.sample.camera import Camera
 from drivetl.sample.mesh import Colour
 
 CLASSES = ("Car", "Van", "Truck", "Tram", "Pedestrian", "Person_sitting", "Cyclist")
-"""Kinds of labelled object, by their KITTI names."""
+"""Labelled object classes, by their KITTI names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Town:
-    """Everything that differs between two cities. Metres unless said; colours linear RGB albedos."""
+    """Everything that differs between the towns. Metres unless stated otherwise; colours are linear RGB albedos."""
 
     name: str
     camera: Camera
     frame_s: float
-    """Seconds between two frames of a drive."""
+    """Seconds between consecutive frames of a drive."""
     ego_x: float
-    """Lateral place of the camera car right of the street's middle."""
+    """Lateral position of the camera car, right of the centre line."""
     lane_x: float
     road_half: float
     parking_x: float
@@ -31,7 +31,7 @@ class Town:
     rails: bool
     cycle_lane: tuple[float, float] | None
     terraced: bool
-    """Buildings wall to wall; else houses with gardens."""
+    """True: terraced buildings; False: detached houses with gardens."""
     floors: tuple[int, int]
     lamp_gap: float
     walls: tuple[Colour, ...]
@@ -46,7 +46,7 @@ class Town:
     person_height: float
     parked_share: float
     vans: float
-    """Share of vans among cars parked and driving."""
+    """Fraction of vans among parked and moving cars."""
     per_100m: dict[str, float]
     """Moving actors per 100 m of street: oncoming, ahead, pedestrian, cyclist, truck, tram."""
     tram: tuple[Colour, Colour]
@@ -182,8 +182,8 @@ TOWNS = {"a": TOWN_A, "b": TOWN_B}
 
 
 def town_named(name: str) -> Town:
-    """Town A or B. Raises ConfigError for any other name."""
+    """Town `a` or `b`. Raises ConfigError for any other name."""
     try:
         return TOWNS[name]
     except KeyError:
-        raise ConfigError(f"no town {name!r}", remedy=f"choose from {', '.join(TOWNS)}") from None
+        raise ConfigError(f"unknown town {name!r}", remedy=f"choose from {', '.join(TOWNS)}") from None

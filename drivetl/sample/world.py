@@ -1,4 +1,4 @@
-"""A drive: its street, what stands along it, who moves on it, its light, and the way of the camera car."""
+"""A drive: street, scenery, actors, light, and the motion of the camera car."""
 
 from __future__ import annotations
 
@@ -18,17 +18,13 @@ from drivetl.sample.street import Street, ground
 from drivetl.sample.towns import Town, town_named
 
 DRIVE_FRAMES = (12, 28)
-"""Frames of a drive, fewest and most."""
-CONDITIONS = (
-    ("day", "clear"),
-    ("day", "clear"),
-    ("day", "rain"),
-    ("night", "clear"),
-    ("day", "clear"),
-    ("night", "rain"),
-)
-"""(timeofday, weather) of drives 0, 1, 2, ...; then from the start again."""
+"""Minimum and maximum number of frames of a drive."""
+_CLEAR_DAY, _RAINY_DAY = ("day", "clear"), ("day", "rain")
+_CLEAR_NIGHT, _RAINY_NIGHT = ("night", "clear"), ("night", "rain")
+CONDITIONS = (_CLEAR_DAY, _CLEAR_DAY, _RAINY_DAY, _CLEAR_NIGHT, _CLEAR_DAY, _RAINY_NIGHT)
+"""(timeofday, weather) of drives 0, 1, 2, ..., repeating."""
 REACH_M = 150.0
+"""Length of the modelled street ahead of the camera."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +41,12 @@ class World:
     ego: Ego
     actors: tuple[Actor, ...]
     scenery: Soup
-    """Ground first, then what stands on it."""
+    """Ground first, then everything on it."""
     ground_pieces: int
     shadows: Soup | None
-    """The ground that buildings, hedges and trees keep the sun from; None when there is no sun."""
+    """Shadows of buildings, hedges and trees on the ground; None without sun."""
     lamps: Array
-    """(K, 2) x and s of the street lamps."""
+    """(K, 2) x and s of the street lamps, metres."""
 
     def camera(self, frame: int, scale: float = 1.0) -> Camera:
         """The camera at a frame."""
@@ -61,7 +57,7 @@ class World:
 
 
 def drive_frames(town: str, drive: int, seed: int) -> int:
-    """How many frames a drive has."""
+    """Number of frames of a drive."""
     rng = np.random.default_rng([seed, town_named(town).seed, drive, 1])
     return int(rng.integers(DRIVE_FRAMES[0], DRIVE_FRAMES[1] + 1))
 
@@ -79,38 +75,38 @@ def build_world(town_name: str, drive: int, seed: int) -> World:
     frames, (timeofday, weather) = drive_frames(town_name, drive, seed), drive_conditions(drive)
     night, rain = timeofday == "night", weather == "rain"
     light = light_of(town.name, night, rain, rng)
-    ego, street = _way(town, frames, rng)
-    things = buildings.rows(town, street, rng, night)
-    things += greenery.avenue(town, street, rng) if town.terraced else greenery.gardens(town, street, rng)
-    things += furniture.along_the_street(town, street, rng, night, red=ego.stop_at is not None)
+    ego, street = _ego_and_street(town, frames, rng)
+    items = buildings.building_rows(town, street, rng, night)
+    items += greenery.avenue(town, street, rng) if town.terraced else greenery.gardens(town, street, rng)
+    items += furniture.along_the_street(town, street, rng, night, red=ego.stop_at is not None)
     floor = [greenery.skyline(town, street, rng), *ground(town, street)]
-    pieces = [thing.piece for thing in things]
-    poses = [street.pose(0.0, thing.s) for thing in things]
+    pieces = [item.piece for item in items]
+    poses = [street.pose(0.0, item.s) for item in items]
     if town.rails:
         pieces.append(furniture.wires(street))
         poses.append(Pose())
     scenery = flatten([*floor, *pieces], [Pose()] * len(floor) + poses)
-    benches = [(thing.x, thing.s) for thing in things if thing.tag == "bench"]
-    actors = traffic.cast(town, street, ego, frames * town.frame_s, benches, rng, light.lights_on, rain)
+    benches = [(item.x, item.s) for item in items if item.tag == "bench"]
+    actors = traffic.make_actors(town, street, ego, frames * town.frame_s, benches, rng, light.lights_on, rain)
     return World(
-        town,
-        drive,
-        frames,
-        timeofday,
-        weather,
-        street,
-        light,
-        ego,
-        tuple(actors),
-        scenery,
-        len(floor),
-        _shadows(things, street, light),
-        np.array(furniture.lamp_places(town, street)),
+        town=town,
+        drive=drive,
+        frames=frames,
+        timeofday=timeofday,
+        weather=weather,
+        street=street,
+        light=light,
+        ego=ego,
+        actors=tuple(actors),
+        scenery=scenery,
+        ground_pieces=len(floor),
+        shadows=_shadows(items, street, light),
+        lamps=np.array(furniture.lamp_positions(town, street)),
     )
 
 
-def _way(town: Town, frames: int, rng: np.random.Generator) -> tuple[Ego, Street]:
-    """How the camera car drives, and a street long enough for it."""
+def _ego_and_street(town: Town, frames: int, rng: np.random.Generator) -> tuple[Ego, Street]:
+    """Motion of the camera car, and a street that is long enough for it."""
     duration = frames * town.frame_s
     speed, stops = float(rng.uniform(5.0, 10.5)), bool(rng.random() < 0.4)
     distance = speed * duration
@@ -119,10 +115,8 @@ def _way(town: Town, frames: int, rng: np.random.Generator) -> tuple[Ego, Street
     end = (zebra if stops else distance) + REACH_M
     side = float(rng.uniform(zebra + 14, zebra + 40)) if rng.random() < 0.7 else zebra - 14
     street = Street(curve, -14.0, end, zebra, side)
-    ego = Ego(
-        town.ego_x, speed, zebra - float(rng.uniform(6.5, 10)) if stops else None, float(rng.uniform(0, 2 * math.pi))
-    )
-    return ego, street
+    stop_at = zebra - float(rng.uniform(6.5, 10)) if stops else None
+    return Ego(town.ego_x, speed, stop_at, float(rng.uniform(0, 2 * math.pi))), street
 
 
 def sun_shift(light: Light) -> tuple[float, float]:
@@ -132,25 +126,25 @@ def sun_shift(light: Light) -> tuple[float, float]:
 
 
 def cast_shadow(points: Array, light: Light) -> Array:
-    """(N, 3) world -> (N, 3): where the shadow of each point falls on the ground."""
+    """(N, 3) world -> (N, 3) shadow of each point on the ground, metres."""
     shift_x, shift_z = sun_shift(light)
     up = -points[:, 1]
     return np.stack([points[:, 0] + shift_x * up, np.zeros(len(points)), points[:, 2] + shift_z * up], axis=1)
 
 
-def _shadows(things: list[buildings.Placed], street: Street, light: Light) -> Soup | None:
-    """Boxes throw the hull of their foot and of their roof's shadow, trees the outline of trunk and crown."""
+def _shadows(items: list[buildings.SceneryItem], street: Street, light: Light) -> Soup | None:
+    """Buildings and hedges cast the hull of their box, trees the outline of trunk and crown."""
     if light.night or not light.shadow:
         return None
     pieces = []
-    for thing in things:
-        pose, shapes = street.pose(0.0, thing.s), []
-        if thing.footprint is not None:
-            x0, x1, z0, z1, height = thing.footprint
+    for item in items:
+        pose, shapes = street.pose(0.0, item.s), []
+        if item.footprint is not None:
+            x0, x1, z0, z1, height = item.footprint
             corners = np.array([(x, y, z) for x in (x0, x1) for z in (z0, z1) for y in (0.0, -height)])
             shapes = [convex_hull(cast_shadow(pose.apply(corners), light))]
-        elif thing.tag == "tree":
-            trunk, _, crown = (layer.polygons for layer in thing.piece.layers[:3])
+        elif item.tag == "tree":
+            trunk, _, crown = (layer.polygons for layer in item.piece.layers[:3])
             outlines = [polygon for polygon in crown if len(polygon) >= 6]
             shapes = [cast_shadow(pose.apply(polygon), light) for polygon in trunk + outlines]
         if shapes:

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,30 +33,30 @@ JPEG_QUALITY = 92
 CITY = "townb"
 """The city part of Cityscapes file names."""
 
-MASKS = "instance_masks.cvat"
-"""Not .xml: whoever converts the folder means the boxes, and must not read every object twice."""
+MASKS_FILE = "instance_masks.cvat"
+"""Not .xml, so that converting the folder reads each object once, from annotations.xml."""
 
 Progress = Callable[[int], None]
-"""Told how many frames have been written since the last call."""
+"""Called with the number of frames written since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How frames are written."""
+    """Options for writing frames."""
 
     seed: int = 0
     scale: float = 1.0
     jpeg: bool = False
-    """Town A's pictures as JPEG instead of PNG."""
+    """Town A's images as JPEG instead of PNG."""
     depth: bool = False
     """Town A's depth maps as 16-bit PNG."""
     processes: int = 0
-    """0: one for each core."""
+    """0: one per core."""
 
 
 @dataclass(slots=True)
 class Summary:
-    """What was written."""
+    """Counts of what was written."""
 
     frames: int = 0
     drives: int = 0
@@ -69,20 +69,20 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class _Drive:
-    """One drive's share of the work; handed to another process as it is."""
+class _DriveJob:
+    """The work for one drive; sent to another process."""
 
     town: str
     drive: int
     frames: int
     ids: tuple[int, ...]
-    """Town A: number of each frame in the training set."""
+    """Town A: index of each frame in the training set."""
     root: Path
     options: Options
 
 
 @dataclass(slots=True)
-class _Done:
+class _DriveResult:
     drive: int
     frames: int
     objects: Counter[str]
@@ -92,13 +92,13 @@ class _Done:
 
 
 def drives_for(town: str, frames: int, seed: int) -> list[tuple[int, int]]:
-    """(drive, frames) until there are enough; the last one is cut short."""
+    """(drive, frames) of the drives that give the requested number of frames; the last drive may be shortened."""
     drives: list[tuple[int, int]] = []
     left, drive = frames, 0
     while left > 0:
-        take = min(left, drive_frames(town, drive, seed))
-        drives.append((drive, take))
-        left, drive = left - take, drive + 1
+        count = min(left, drive_frames(town, drive, seed))
+        drives.append((drive, count))
+        left, drive = left - count, drive + 1
     return drives
 
 
@@ -114,9 +114,9 @@ def write_city(
     processes: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Summary]:
-    """Write `root/town_a` and `root/town_b` (a town of 0 frames is left out).
+    """Write `root/town_a` and `root/town_b` (a town with 0 frames is left out); returns a summary per town.
 
-    Raises DataError when `root` exists and is not empty, ConfigError for numbers that cannot be used.
+    Raises DataError if `root` exists and is not empty, ConfigError for invalid numbers.
     """
     options = _checked(Options(seed, scale, jpeg, depth, processes), frames_a, frames_b)
     written: dict[str, Summary] = {}
@@ -139,8 +139,8 @@ def write_town_a(
     processes: int = 0,
     progress: Progress | None = None,
 ) -> Summary:
-    """Town A in KITTI's layout: training/{image_2,label_2,calib}, mapping/, attributes.csv, with `depth` also
-    depth/."""
+    """Write town A in KITTI's layout: training/{image_2,label_2,calib}, mapping/, attributes.csv, and with `depth`
+    depth/. Raises as `write_city`."""
     options = _checked(Options(seed, scale, jpeg, depth, processes), frames)
     with new_directory(root) as work:
         return _fill_town_a(work, frames, options, progress)
@@ -148,12 +148,10 @@ def write_town_a(
 
 def _checked(options: Options, *frames: int) -> Options:
     if min(frames) < 0 or max(frames) == 0:
-        raise ConfigError(
-            f"{max(frames)} frames are no data set", remedy="ask for at least one (--frames-a, --frames-b)"
-        )
+        raise ConfigError(f"{min(frames)} frames requested", remedy="request at least one (--frames-a, --frames-b)")
     if not 0.1 <= options.scale <= 2.0:
         raise ConfigError(
-            f"scale {options.scale:g} is not usable", remedy="choose one between 0.1 and 2 (--scale, --width)"
+            f"scale {options.scale:g} is out of range", remedy="use a value from 0.1 to 2 (--scale, --width)"
         )
     if options.seed < 0:
         raise ConfigError(f"seed {options.seed} is negative", remedy="use 0 or more (--seed)")
@@ -164,15 +162,15 @@ def _fill_town_a(root: Path, frames: int, options: Options, progress: Progress |
     drives = drives_for("a", frames, options.seed)
     rows = [(drive, frame) for drive, count in drives for frame in range(count)]
     order = np.random.default_rng([options.seed, 77]).permutation(len(rows)) + 1
-    number_of = {int(line): number for number, line in enumerate(order)}
+    index_of_line = {int(line): index for index, line in enumerate(order)}
     for folder in ("image_2", "label_2", "calib"):
         (root / "training" / folder).mkdir(parents=True)
     if options.depth:
         (root / "depth").mkdir()
     jobs, line = [], 1
     for drive, count in drives:
-        ids = tuple(number_of[line + frame] for frame in range(count))
-        jobs.append(_Drive("a", drive, count, ids, root, options))
+        ids = tuple(index_of_line[line + frame] for frame in range(count))
+        jobs.append(_DriveJob("a", drive, count, ids, root, options))
         line += count
     mapping, rand = write_kitti.mapping_files(rows, order.tolist(), round(town_named("a").frame_s * 10))
     (root / "mapping").mkdir()
@@ -199,21 +197,22 @@ def _attributes_csv(
 def _fill_town_b(root: Path, frames: int, options: Options, progress: Progress | None) -> Summary:
     for folder in ("images", "videos", f"cityscapes/gtFine/train/{CITY}", f"cityscapes/leftImg8bit/train/{CITY}"):
         (root / folder).mkdir(parents=True)
-    jobs = [_Drive("b", drive, count, (), root, options) for drive, count in drives_for("b", frames, options.seed)]
-    done = _run(jobs, options, progress)
-    for name, column in (("annotations.xml", 3), (MASKS, 4)):
-        images = [(image[0], image[1], image[2], str(image[column])) for part in done for image in part.images]
+    jobs = [_DriveJob("b", drive, count, (), root, options) for drive, count in drives_for("b", frames, options.seed)]
+    results = _run(jobs, options, progress)
+    for name, column in (("annotations.xml", 3), (MASKS_FILE, 4)):
+        images = [(image[0], image[1], image[2], str(image[column])) for result in results for image in result.images]
         (root / name).write_text(write_cvat.document(images, "town_b"))
-    return _summary("b", root, done, options)
+    return _summary("b", root, results, options)
 
 
-def _summary(town: str, root: Path, done: Sequence[_Done], options: Options) -> Summary:
-    summary = Summary(drives=len(done))
-    for part in done:
-        summary.frames += part.frames
-        summary.objects += part.objects
-        summary.groups += part.groups
-        summary.conditions[", ".join(drive_conditions(part.drive))] += part.frames
+def _summary(town: str, root: Path, results: Sequence[_DriveResult], options: Options) -> Summary:
+    """The totals of all drives; also writes them to sample.json."""
+    summary = Summary(drives=len(results))
+    for result in results:
+        summary.frames += result.frames
+        summary.objects += result.objects
+        summary.groups += result.groups
+        summary.conditions[", ".join(drive_conditions(result.drive))] += result.frames
     facts: dict[str, Any] = {
         "town": town,
         "version": __version__,
@@ -225,75 +224,74 @@ def _summary(town: str, root: Path, done: Sequence[_Done], options: Options) -> 
         "objects": dict(sorted(summary.objects.items())),
         "groups": summary.groups,
         "conditions": {
-            str(part.drive): dict(zip(("timeofday", "weather"), drive_conditions(part.drive), strict=True))
-            for part in done
+            str(result.drive): dict(zip(("timeofday", "weather"), drive_conditions(result.drive), strict=True))
+            for result in results
         },
     }
     (root / "sample.json").write_text(json.dumps(facts, indent=1) + "\n")
     return summary
 
 
-def _run(jobs: Sequence[_Drive], options: Options, progress: Progress | None) -> list[_Done]:
-    """All drives, in this process or several; results in the order of the jobs."""
-    wanted = options.processes or os.cpu_count() or 1
-    processes = min(wanted, len(jobs))
-    done = []
-    results: Iterator[_Done]
+def _run(jobs: Sequence[_DriveJob], options: Options, progress: Progress | None) -> list[_DriveResult]:
+    """Write all drives, in this process or in several; results are sorted by drive."""
+    processes = min(options.processes or os.cpu_count() or 1, len(jobs))
     if processes <= 1 or sum(job.frames for job in jobs) < 12:
-        results = map(_write_drive, jobs)
-        for result in results:
-            done.append(result)
-            if progress:
-                progress(result.frames)
+        results = _collected(map(_write_drive, jobs), progress)
     else:
         context = multiprocessing.get_context("spawn")
         with context.Pool(processes, initializer=_one_thread) as pool:
-            for result in pool.imap_unordered(_write_drive, jobs):
-                done.append(result)
-                if progress:
-                    progress(result.frames)
-    return sorted(done, key=lambda part: part.drive)
+            results = _collected(pool.imap_unordered(_write_drive, jobs), progress)
+    return sorted(results, key=lambda result: result.drive)
+
+
+def _collected(results: Iterable[_DriveResult], progress: Progress | None) -> list[_DriveResult]:
+    collected = []
+    for result in results:
+        collected.append(result)
+        if progress:
+            progress(result.frames)
+    return collected
 
 
 def _one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _write_drive(job: _Drive) -> _Done:
+def _write_drive(job: _DriveJob) -> _DriveResult:
     """Render and write all frames of one drive."""
-    done = _Done(job.drive, job.frames, Counter(), 0, [])
+    result = _DriveResult(job.drive, job.frames, Counter(), 0, [])
     video = _Video(job) if job.town == "b" else None
     for number in range(job.frames):
         frame = render_frame(job.town, job.drive, number, job.options.seed, job.options.scale)
         labels = (item.label for item in frame.objects)
         if video is None:
             _write_kitti_frame(job, job.ids[number], frame)
-            done.objects.update(labels)
+            result.objects.update(labels)
         else:
-            done.images.append(_write_footage_frame(job, number, frame))
+            result.images.append(_write_footage_frame(job, number, frame))
             video.add(frame.image)
-            done.objects.update(write_cvat.LABELS[label] for label in labels)
-        done.groups += len(frame.ignore)
+            result.objects.update(write_cvat.LABELS[label] for label in labels)
+        result.groups += len(frame.ignore)
     if video is not None:
         video.close()
-    return done
+    return result
 
 
-def _write_kitti_frame(job: _Drive, number: int, frame: SampleFrame) -> None:
+def _write_kitti_frame(job: _DriveJob, number: int, frame: SampleFrame) -> None:
     training, name = job.root / "training", f"{number:06d}"
     suffix = ".jpg" if job.options.jpeg else ".png"
-    (training / "image_2" / (name + suffix)).write_bytes(encoded(frame.image, suffix))
+    (training / "image_2" / (name + suffix)).write_bytes(encode_image(frame.image, suffix))
     (training / "label_2" / f"{name}.txt").write_text(write_kitti.label_lines(frame))
     (training / "calib" / f"{name}.txt").write_text(write_kitti.calibration(frame.camera))
     if job.options.depth:
         (job.root / "depth" / f"{name}.png").write_bytes(write_kitti.depth_png(frame.depth))
 
 
-def _write_footage_frame(job: _Drive, number: int, frame: SampleFrame) -> tuple[str, int, int, str, str]:
+def _write_footage_frame(job: _DriveJob, number: int, frame: SampleFrame) -> tuple[str, int, int, str, str]:
     clip = f"drive_{job.drive:04d}"
     path = job.root / "images" / clip / f"{number:06d}.jpg"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(encoded(frame.image, ".jpg"))
+    path.write_bytes(encode_image(frame.image, ".jpg"))
     stem = f"{CITY}_{job.drive:06d}_{number:06d}"
     city = job.root / "cityscapes"
     (city / "gtFine" / "train" / CITY / f"{stem}_gtFine_polygons.json").write_text(write_cityscapes.polygons(frame))
@@ -304,34 +302,29 @@ def _write_footage_frame(job: _Drive, number: int, frame: SampleFrame) -> tuple[
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for a file; a copy where the file system has no links."""
+    """Hard link `target` to `source`; a copy if the file system does not support links."""
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
 
 
-PNG = [
-    cv2.IMWRITE_PNG_COMPRESSION,
-    1,
-    cv2.IMWRITE_PNG_STRATEGY,
-    cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
-    cv2.IMWRITE_PNG_FILTER,
-    cv2.IMWRITE_PNG_FILTER_PAETH,
-]
-"""Half the time of the default at the same size: camera noise leaves no repeats to search for."""
+PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+PNG += [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
+PNG += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_PAETH]
+"""Half the time of the default at the same file size: sensor noise has no repetitions to compress."""
 
 
-def encoded(image: Array, suffix: str) -> bytes:
+def encode_image(image: Array, suffix: str) -> bytes:
     """(H, W, 3) RGB uint8 -> the bytes of a .png or .jpg."""
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix == ".jpg" else PNG
     return bytes(cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1])
 
 
 class _Video:
-    """The drive as a video: MPEG-4, or motion JPEG where the build of OpenCV cannot write that."""
+    """The drive as a video: MPEG-4, or motion JPEG if this build of OpenCV cannot write MPEG-4."""
 
-    def __init__(self, job: _Drive):
+    def __init__(self, job: _DriveJob):
         camera = town_named(job.town).camera.scaled(job.options.scale)
         size, rate = (camera.width, camera.height), 1 / town_named(job.town).frame_s
         stem = job.root / "videos" / f"drive_{job.drive:04d}"

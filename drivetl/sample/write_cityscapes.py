@@ -1,4 +1,4 @@
-"""A rendered frame as Cityscapes annotates it: polygons back to front, running on beneath what hides them."""
+"""A rendered frame in Cityscapes format: polygons from back to front, each with its hidden parts."""
 
 from __future__ import annotations
 
@@ -22,19 +22,13 @@ LABELS = {
     "Person_sitting": "person",
     "Cyclist": "rider",
 }
-"""Cityscapes knows no vans; a rider's polygon takes the bicycle with it here."""
-GROUPS = {
-    "car": "cargroup",
-    "truck": "truckgroup",
-    "tram": "traingroup",
-    "person": "persongroup",
-    "bicycle": "ridergroup",
-}
+"""Cityscapes has no class for vans; here a rider's polygon includes the bicycle."""
+GROUPS = {name: f"{name}group" for name in ("car", "truck", "person")} | {"tram": "traingroup", "bicycle": "ridergroup"}
 ROAD = (Material.ROAD, Material.MARKING, Material.COBBLE)
 
 
 def polygons(frame: SampleFrame) -> str:
-    """The text of a `*_gtFine_polygons.json`."""
+    """The content of a `*_gtFine_polygons.json`."""
     height, width = frame.image.shape[:2]
     objects: list[dict[str, Any]] = []
     objects += _scenery("sky", frame.material == Material.SKY)
@@ -51,21 +45,20 @@ def polygons(frame: SampleFrame) -> str:
 
 
 def _outline(item: SampleObject) -> list[list[int]] | None:
-    """The largest outline of the whole object, hidden parts included, in px of the image."""
+    """The largest outline of the object including hidden parts, in image px; None if it has none."""
     row, column = item.amodal_corner
     mask = np.pad(item.amodal_crop.astype(np.uint8), 2)
-    found = _contours(np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))))
-    if not found:
+    outlines = _contours(np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))))
+    if not outlines:
         return None
-    return [[int(x) + column - 2, int(y) + row - 2] for x, y in found[0]]
+    return [[int(x) + column - 2, int(y) + row - 2] for x, y in outlines[0]]
 
 
 def _contours(mask: Array) -> list[Array]:
     """(n, 2) outlines of at least three points, largest first."""
-    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    shapes = [
-        cv2.approxPolyDP(contour, 0.6, True)[:, 0] for contour in sorted(found, key=cv2.contourArea, reverse=True)
-    ]
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    contours = sorted(contours, key=cv2.contourArea, reverse=True)
+    shapes = [cv2.approxPolyDP(contour, 0.6, True)[:, 0] for contour in contours]
     return [shape for shape in shapes if len(shape) >= 3]
 
 

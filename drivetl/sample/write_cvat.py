@@ -1,4 +1,4 @@
-"""Annotated footage as the CVAT labelling tool exports it ("CVAT for images 1.1"), as boxes or as instance masks."""
+"""Annotated footage in the format "CVAT for images 1.1", as boxes or as instance masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = {
     "Person_sitting": "person",
     "Cyclist": "bicyclist",
 }
-"""What town B calls things."""
+"""Class names of town B."""
 
 COLOURS = {
     "person": "#c06060",
@@ -38,23 +38,20 @@ TAGS = {"weather": ("clear", "rain"), "timeofday": ("day", "night")}
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """The XML of one frame's shapes and tags, both ways, ready for its <image> element."""
+    """XML of one frame's shapes and tags, as boxes and as masks: the content of its <image> element."""
 
     boxes: str
     masks: str
 
 
 def shapes(frame: SampleFrame, drive: int) -> Shapes:
-    """All shapes of a frame, far to near; `z_order` counts up towards the camera."""
+    """All shapes of a frame, far to near; `z_order` increases towards the camera."""
     boxes, masks = [], []
     for order, item in enumerate(frame.objects):
         label, occluded = LABELS[item.label], int(item.occlusion > 0)
         track = drive * 10_000 + item.track_id
-        inner = (
-            _attribute("track_id", track)
-            + _attribute("truncated", f"{item.truncation:.2f}")
-            + _attribute("occlusion", item.occlusion)
-        )
+        inner = _attribute("track_id", track) + _attribute("truncated", f"{item.truncation:.2f}")
+        inner += _attribute("occlusion", item.occlusion)
         boxes.append(_box(label, item.box_xyxy, occluded, order, inner))
         x, y = int(item.visible_box_xyxy[0]), int(item.visible_box_xyxy[1])
         rows, columns = item.mask_crop.shape
@@ -94,7 +91,7 @@ def _runs(mask: Array) -> str:
 
 
 def document(images: Sequence[tuple[str, int, int, str]], task: str) -> str:
-    """The whole annotations.xml of (name, width, height, shapes) images."""
+    """The content of annotations.xml; images are (name, width, height, XML of the shapes)."""
     parts = [
         '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n',
         _meta(task, len(images)),
@@ -108,39 +105,50 @@ def document(images: Sequence[tuple[str, int, int, str]], task: str) -> str:
 
 def _meta(task: str, size: int) -> str:
     labels = "".join(_label(name) for name in COLOURS)
-    return (
-        f"  <meta>\n    <task>\n      <id>1</id>\n      <name>{task}</name>\n      <size>{size}</size>\n     "
-        " <mode>annotation</mode>\n      <overlap>0</overlap>\n      <bugtracker></bugtracker>\n     "
-        " <subset>default</subset>\n      <start_frame>0</start_frame>\n     "
-        f" <stop_frame>{max(size - 1, 0)}</stop_frame>\n      <frame_filter></frame_filter>\n      <labels>\n{labels}  "
-        "    </labels>\n    </task>\n  </meta>\n"
-    )
+    return f"""  <meta>
+    <task>
+      <id>1</id>
+      <name>{task}</name>
+      <size>{size}</size>
+      <mode>annotation</mode>
+      <overlap>0</overlap>
+      <bugtracker></bugtracker>
+      <subset>default</subset>
+      <start_frame>0</start_frame>
+      <stop_frame>{max(size - 1, 0)}</stop_frame>
+      <frame_filter></frame_filter>
+      <labels>
+{labels}      </labels>
+    </task>
+  </meta>
+"""
 
 
 def _label(name: str) -> str:
     if name in TAGS:
         kind, attributes = "tag", _spec("value", "select", TAGS[name][0], TAGS[name])
     elif name == "ignore":
-        kind, attributes = ("any", _spec("kind", "select", "car", ("car", "truck", "tram", "person", "bicycle")))
+        kind, attributes = "any", _spec("kind", "select", "car", ("car", "truck", "tram", "person", "bicycle"))
     else:
-        kind, attributes = (
-            "any",
-            (
-                _spec("track_id", "number", "0", ("0", "100000000", "1"))
-                + _spec("truncated", "text", "0.00", ())
-                + _spec("occlusion", "select", "0", ("0", "1", "2", "3"))
-            ),
-        )
-    return (
-        f"        <label>\n          <name>{name}</name>\n          <color>{COLOURS[name]}</color>\n         "
-        f" <type>{kind}</type>\n          <attributes>\n{attributes}          </attributes>\n        </label>\n"
-    )
+        kind, attributes = "any", _spec("track_id", "number", "0", ("0", "100000000", "1"))
+        attributes += _spec("truncated", "text", "0.00", ()) + _spec("occlusion", "select", "0", tuple("0123"))
+    return f"""        <label>
+          <name>{name}</name>
+          <color>{COLOURS[name]}</color>
+          <type>{kind}</type>
+          <attributes>
+{attributes}          </attributes>
+        </label>
+"""
 
 
 def _spec(name: str, kind: str, default: str, values: Sequence[str]) -> str:
     joined = "\n".join(values)
-    return (
-        f"            <attribute>\n              <name>{name}</name>\n              <mutable>False</mutable>\n"
-        f"              <input_type>{kind}</input_type>\n              <default_value>{default}</default_value>\n"
-        f"              <values>{joined}</values>\n            </attribute>\n"
-    )
+    return f"""            <attribute>
+              <name>{name}</name>
+              <mutable>False</mutable>
+              <input_type>{kind}</input_type>
+              <default_value>{default}</default_value>
+              <values>{joined}</values>
+            </attribute>
+"""

@@ -1,4 +1,4 @@
-"""A rendered frame in KITTI's object layout: label lines, calibration, depth, and the devkit's drive mapping."""
+"""A rendered frame in KITTI's object format: label lines, calibration, depth, and the devkit's drive mapping."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from drivetl.sample.camera import Array, Camera
 from drivetl.sample.render import SampleFrame
 
 DEPTH_UNITS_PER_M = 256.0
-"""Depth PNGs hold metres times 256 as KITTI's do; 0: no depth (sky, or beyond 255 m)."""
+"""Depth PNGs contain metres times 256, as KITTI's do; 0: no depth (sky, or beyond 255 m)."""
 
 
 def label_lines(frame: SampleFrame) -> str:
-    """The label file: 15 columns a line, objects far to near, then DontCare with KITTI's fillers."""
+    """The label file: 15 columns per line, objects far to near, then DontCare lines with KITTI's placeholder values."""
     lines = [
         KittiLine(
             item.label,
@@ -36,7 +36,7 @@ def label_lines(frame: SampleFrame) -> str:
 
 
 def calibration(camera: Camera) -> str:
-    """The calib file: four equal cameras, no rotation, the laser in the lens."""
+    """The calib file: four identical cameras, no rotation, the laser scanner at the camera."""
 
     def row(name: str, matrix: Array) -> str:
         return f"{name}: " + " ".join(f"{value:.12e}" for value in np.asarray(matrix).ravel())
@@ -49,14 +49,14 @@ def calibration(camera: Camera) -> str:
 
 
 def depth_png(depth: Array) -> bytes:
-    """(H, W) metres -> a 16-bit PNG."""
+    """(H, W) metres -> bytes of a 16-bit PNG."""
     units = np.rint(depth * DEPTH_UNITS_PER_M)
     units[units > 65535] = 0
     return bytes(cv2.imencode(".png", units.astype(np.uint16), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])
 
 
 def drive_name(drive: int) -> tuple[str, str]:
-    """(date, drive) as KITTI writes them: a new day every six drives."""
+    """(date, drive) in KITTI's format; the date changes every six drives."""
     day = (datetime.date(2026, 3, 2) + datetime.timedelta(days=drive // 6)).strftime("%Y_%m_%d")
     return day, f"{day}_drive_{drive:04d}_sync"
 

@@ -1,4 +1,4 @@
-"""The pinhole camera, the street's bend, polygon pieces and label rules: laws that need no picture."""
+"""The pinhole camera, street coordinates, polygon pieces and label rules, without rendering an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from drivetl.errors import ConfigError
 from drivetl.sample.camera import Camera
-from drivetl.sample.canvas import NEAR_M, Canvas, cut_near
+from drivetl.sample.canvas import NEAR_M, Canvas, clip_near
 from drivetl.sample.labels import cluster, occlusion_level, truncation
 from drivetl.sample.mesh import Material, Piece, Pose, flatten, join, mirrored, placed
 from drivetl.sample.street import Street
@@ -32,22 +32,22 @@ def test_scaling_keeps_every_ray(town, scale):
 
 
 @given(st.floats(-1 / 150, 1 / 150), st.floats(-12, 12), st.floats(-20, 200))
-def test_unbend_is_the_inverse_of_place(curvature, x, s):
+def test_to_street_is_the_inverse_of_to_world(curvature, x, s):
     street = Street(curvature, -10, 200, 30, 60)
-    at = street.place(np.array([x]), np.array([s]))[0]
-    back_x, back_s = street.unbend(np.array([at[0]]), np.array([at[1]]))
+    world_x, world_z = street.to_world(np.array([x]), np.array([s]))[0]
+    back_x, back_s = street.to_street(np.array([world_x]), np.array([world_z]))
     assert back_x[0] == pytest.approx(x, abs=1e-4)
     assert back_s[0] == pytest.approx(s, abs=1e-4)
 
 
-def test_the_near_plane_cuts_and_keeps():
+def test_polygons_are_clipped_at_the_near_plane():
     quad = np.array([[-1.0, 1, -2], [1, 1, -2], [1, 1, 6], [-1, 1, 6]])
-    kept = cut_near(quad)
+    kept = clip_near(quad)
     assert kept[:, 2].min() == pytest.approx(NEAR_M)
     assert kept[:, 2].max() == 6
-    assert len(cut_near(quad - (0, 0, 10))) == 0
+    assert len(clip_near(quad - (0, 0, 10))) == 0
     ahead = quad + np.array([0, 0, 5])
-    assert np.array_equal(np.sort(cut_near(ahead), axis=0), np.sort(ahead, axis=0))
+    assert np.array_equal(np.sort(clip_near(ahead), axis=0), np.sort(ahead, axis=0))
 
 
 def box_piece(z: float) -> Piece:
@@ -56,23 +56,23 @@ def box_piece(z: float) -> Piece:
     return piece
 
 
-def test_a_painted_box_lies_where_it_projects_and_its_plane_gives_its_depth():
+def test_a_painted_box_covers_its_projection_and_has_its_depth():
     soup = flatten([box_piece(10.0)], [Pose()])
     canvas = Canvas(soup, LEVEL, 2.0)
-    mark = canvas.paint((0,), keep=True)
-    assert mark is not None and mark.box is not None and mark.amodal is not None
+    painted = canvas.paint((0,), keep=True)
+    assert painted is not None and painted.box is not None and painted.amodal is not None
     # x = +-1 and y = 0 at the front face, z = 10; the top's far edge, y = -1, at z = 11
-    np.testing.assert_allclose(mark.box, [85.0, 40 + 75 / 11, 115.0, 40 + 22.5], atol=1e-9)
+    np.testing.assert_allclose(painted.box, [85.0, 40 + 75 / 11, 115.0, 40 + 22.5], atol=1e-9)
     rows, columns = np.nonzero(canvas.ids)
     assert columns.min() / 2 == pytest.approx(85.0, abs=0.5)
     assert (rows.max() + 1) / 2 == pytest.approx(62.5, abs=0.5)
     layer = canvas.ids[110, 200]
     a, b, c = canvas.view.inverse_depth[layer]
     assert 1 / (a * 100 + b * 55 + c) == pytest.approx(10.0, rel=1e-5)
-    assert int(np.count_nonzero(mark.amodal)) == int(np.count_nonzero(canvas.ids))
+    assert int(np.count_nonzero(painted.amodal)) == int(np.count_nonzero(canvas.ids))
 
 
-def test_faces_that_look_away_are_not_painted():
+def test_back_faces_are_not_painted():
     piece = Piece()
     piece.add([[(-1, -1, 5), (1, -1, 5), (1, 0, 5), (-1, 0, 5)]], (0.0, 0.0, 1.0), (1, 1, 1), Material.PAINT)
     canvas = Canvas(flatten([piece], [Pose()]), LEVEL, 1.0)
@@ -80,18 +80,18 @@ def test_faces_that_look_away_are_not_painted():
     assert not canvas.ids.any()
 
 
-def test_joining_and_placing_soups_is_flattening_together():
+def test_joining_placed_soups_equals_flattening_together():
     poses = [Pose(1.0, 2.0, 0.3), Pose(-2.0, 5.0, -1.0, -0.1)]
     together = flatten([box_piece(3.0), box_piece(4.0)], poses)
-    apart = join([placed(flatten([box_piece(z)], [Pose()]), pose) for z, pose in zip((3.0, 4.0), poses, strict=True)])
+    joined = join([placed(flatten([box_piece(z)], [Pose()]), pose) for z, pose in zip((3.0, 4.0), poses, strict=True)])
     for name in together.__slots__:
-        np.testing.assert_allclose(getattr(apart, name), getattr(together, name), atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(getattr(joined, name), getattr(together, name), atol=1e-12, err_msg=name)
     twice = mirrored(mirrored(together))
     np.testing.assert_array_equal(twice.vertices, together.vertices)
 
 
 @pytest.mark.parametrize(
-    ("box", "share"),
+    ("box", "fraction"),
     [
         ((10, 10, 20, 20), 0.0),
         ((-10, 10, 10, 20), 0.5),
@@ -100,16 +100,16 @@ def test_joining_and_placing_soups_is_flattening_together():
         ((5, 5, 5, 5), 1.0),
     ],
 )
-def test_truncation_is_the_share_outside(box, share):
-    assert truncation(box, 100, 50) == pytest.approx(share)
+def test_truncation_is_the_fraction_outside(box, fraction):
+    assert truncation(box, 100, 50) == pytest.approx(fraction)
 
 
-def test_occlusion_rises_as_less_is_seen():
-    levels = [occlusion_level(share) for share in (1.0, 0.86, 0.7, 0.4, 0.1)]
+def test_occlusion_level_increases_with_hidden_fraction():
+    levels = [occlusion_level(visible) for visible in (1.0, 0.86, 0.7, 0.4, 0.1)]
     assert levels == [0, 0, 1, 2, 3]
 
 
-def test_neighbours_make_one_group_and_strangers_two():
+def test_only_neighbouring_boxes_form_a_group():
     row = [((10.0 + 12 * i, 50.0, 18.0 + 12 * i, 58.0), "car") for i in range(4)]
     far = [((180.0, 50.0, 188.0, 58.0), "person")]
     groups = cluster([*row, *far], [], 200, 100)
@@ -117,17 +117,17 @@ def test_neighbours_make_one_group_and_strangers_two():
     x1, _, x2, _ = groups[0].box_xyxy
     assert x1 <= 10 and x2 >= 54
     assert cluster([], [], 200, 100) == []
-    # a labelled object in the middle of the row keeps its two halves apart
-    apart = cluster(row, [(30.0, 50.0, 34.0, 58.0)], 200, 100)
-    assert [group.members for group in apart] == [2, 2]
+    # a labelled object in the middle of the row splits it into two groups
+    split = cluster(row, [(30.0, 50.0, 34.0, 58.0)], 200, 100)
+    assert [group.members for group in split] == [2, 2]
 
 
-def test_every_kind_of_object_has_a_name_in_town_b():
+def test_every_class_has_a_name_in_town_b():
     assert set(LABELS) == set(CLASSES)
 
 
-def test_an_unknown_town_is_named():
-    with pytest.raises(ConfigError, match="no town 'c' - choose from a, b"):
+def test_an_unknown_town_is_refused():
+    with pytest.raises(ConfigError, match="unknown town 'c' - choose from a, b"):
         town_named("c")
 
 

@@ -1,4 +1,4 @@
-"""Rendered frames: the same seed gives the same bytes, and every label follows from the pixels."""
+"""Rendered frames: the same seed gives the same bytes, and labels agree with the pixels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from drivetl.sample.shade import SKY_DEPTH_M
 from drivetl.sample.world import CONDITIONS, build_world, drive_frames
 
 SCALE = 0.5
-PLACES = [("a", 0, 3), ("a", 1, 6), ("a", 2, 8), ("a", 5, 4), ("b", 0, 6), ("b", 1, 2), ("b", 3, 9), ("b", 4, 1)]
+FRAMES = [("a", 0, 3), ("a", 1, 6), ("a", 2, 8), ("a", 5, 4), ("b", 0, 6), ("b", 1, 2), ("b", 3, 9), ("b", 4, 1)]
 
 
 @pytest.fixture(scope="module")
 def frames() -> dict[tuple[str, int, int], SampleFrame]:
-    return {place: render_frame(*place, 0, SCALE) for place in PLACES}
+    return {key: render_frame(*key, 0, SCALE) for key in FRAMES}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def objects(frames):
     return [(frame, item) for frame in frames.values() for item in frame.objects]
 
 
-def test_the_same_seed_gives_the_same_frame_and_another_seed_another(frames):
+def test_frames_depend_on_the_seed_only(frames):
     first = frames["a", 2, 8]
     build_world.cache_clear()
     again, other = render_frame("a", 2, 8, 0, SCALE), render_frame("a", 2, 8, 1, SCALE)
@@ -48,23 +48,23 @@ def test_shapes_types_and_attributes(frames):
         assert town in "ab"
 
 
-def test_there_is_something_to_see_in_both_towns(objects):
+def test_both_towns_have_labelled_objects(objects):
     for town_height in (188, 256):
         labels = {item.label for frame, item in objects if frame.camera.height == town_height}
         assert {"Car", "Pedestrian"} <= labels
     assert len(objects) > 40
 
 
-def test_the_ground_lies_at_f_h_over_row_minus_horizon(frames):
+def test_ground_depth_is_f_h_over_row_minus_horizon(frames):
     for frame in frames.values():
         camera = frame.camera
         flat = np.isin(frame.material, (Material.ROAD, Material.MARKING, Material.COBBLE))
         rows = np.arange(camera.height) + 0.5
         below = np.maximum((rows - camera.horizon_row) * np.cos(camera.pitch_rad), 1e-9)
-        law = np.broadcast_to((camera.focal_px * camera.height_m / below)[:, None], flat.shape)
-        near = flat & (law < 60)
+        expected = np.broadcast_to((camera.focal_px * camera.height_m / below)[:, None], flat.shape)
+        near = flat & (expected < 60)
         assert near.sum() > 5000
-        np.testing.assert_allclose(frame.depth[near], law[near], rtol=1e-3)
+        np.testing.assert_allclose(frame.depth[near], expected[near], rtol=1e-3)
 
 
 def test_the_sky_is_above_the_horizon_and_far(frames):
@@ -74,19 +74,19 @@ def test_the_sky_is_above_the_horizon_and_far(frames):
         assert np.nonzero(sky)[0].max() <= frame.camera.horizon_row + 1
 
 
-def test_masks_lie_in_their_boxes_and_visible_boxes_are_tight(objects):
+def test_masks_are_inside_their_boxes_and_visible_boxes_are_tight(objects):
     for _, item in objects:
         mask = item.mask
         rows, columns = np.nonzero(mask)
         x1, y1, x2, y2 = item.visible_box_xyxy
         assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (x1, y1, x2, y2)
         bx1, by1, bx2, by2 = item.box_xyxy
-        # a pixel belongs to the mask when most of it does: its centre is in the box, give or take a painted edge
+        # the centre of a mask pixel is inside the box, with a tolerance of half a px for painted edges
         assert columns.min() + 0.5 >= bx1 - 0.5 and columns.max() + 0.5 <= bx2 + 0.5
         assert rows.min() + 0.5 >= by1 - 0.5 and rows.max() + 0.5 <= by2 + 0.5
 
 
-def test_boxes_are_inside_the_image_and_not_on_whole_pixels(objects):
+def test_boxes_are_inside_the_image_with_subpixel_coordinates(objects):
     for frame, item in objects:
         x1, y1, x2, y2 = item.box_xyxy
         assert 0 <= x1 < x2 <= frame.camera.width and 0 <= y1 < y2 <= frame.camera.height
@@ -102,12 +102,12 @@ def test_no_pixel_belongs_to_two_objects(frames):
         assert count.max(initial=0) <= 1
 
 
-def test_whole_objects_fill_the_box_they_have(objects):
+def test_fully_visible_objects_fill_their_box(objects):
     whole = [item for _, item in objects if item.visible > 0.999 and item.truncation == 0]
     assert len(whole) > 5
     for item in whole:
         difference = np.abs(np.subtract(item.box_xyxy, item.visible_box_xyxy))
-        assert difference.max() <= (1.0 if item.dimensions_hwl[1] > 1 else 1.6), item  # a tyre is thinner than a px
+        assert difference.max() <= (1.0 if item.dimensions_hwl[1] > 1 else 1.6), item  # tyres are thinner than a px
 
 
 def test_truncation_is_zero_inside_and_positive_at_the_edge(objects):
@@ -118,8 +118,8 @@ def test_truncation_is_zero_inside_and_positive_at_the_edge(objects):
         assert 0 <= item.truncation <= 0.9 or x2 - x1 >= 0.05 * frame.camera.width
 
 
-def test_what_hides_an_object_is_nearer(frames):
-    """A partly hidden object's missing pixels show something closer to the camera."""
+def test_occluders_are_nearer_than_the_occluded_object(frames):
+    """Hidden pixels of a partly occluded object have a smaller depth than the object."""
     checked = 0
     for frame in frames.values():
         for item in frame.objects:
@@ -135,23 +135,23 @@ def test_what_hides_an_object_is_nearer(frames):
     assert checked > 3
 
 
-def test_a_projection_is_as_tall_as_f_h_over_z(objects):
-    """For people and cars of which the whole height is in view. A car is also seen from above, hence its depth."""
+def test_box_height_is_f_h_over_z(objects):
+    """For people and cars that are not truncated. The roof of a car is visible too, so its length matters."""
     checked = 0
     for frame, item in objects:
         if item.truncation or item.label not in ("Pedestrian", "Cyclist", "Car"):
             continue
-        tall, z = item.box_xyxy[3] - item.box_xyxy[1], item.location_xyz[2]
+        height_px, z = item.box_xyxy[3] - item.box_xyxy[1], item.location_xyz[2]
         reach = item.dimensions_hwl[2] / 2
         low = frame.camera.focal_px * item.dimensions_hwl[0] / (z + reach)
         high = frame.camera.focal_px * (item.dimensions_hwl[0] + 0.15) / (z - reach)
         high += frame.camera.focal_px * frame.camera.height_m * (1 / (z - reach) - 1 / (z + reach))
-        assert 0.88 * low - 1 <= tall <= high + 1.5, item
+        assert 0.88 * low - 1 <= height_px <= high + 1.5, item
         checked += 1
     assert checked > 20
 
 
-def test_kitti_angles_agree_with_the_place(objects):
+def test_kitti_angles_agree_with_the_location(objects):
     for _, item in objects:
         x, _, z = item.location_xyz
         turn = item.rotation_y - item.alpha - math.atan2(x, z)
@@ -159,28 +159,28 @@ def test_kitti_angles_agree_with_the_place(objects):
         assert -math.pi <= item.alpha <= math.pi
 
 
-def test_oncoming_traffic_is_on_the_left_and_looks_back():
+def test_oncoming_traffic_is_on_the_left():
     """Right-hand traffic: moving vehicles left of the camera car come towards it, those in its lane drive away."""
-    seen = 0
+    checked = 0
     for town, drive in itertools.product("ab", range(3)):
         world = build_world(town, drive, 0)
         for actor in world.actors:
             if actor.kind in ("Car", "Van", "Truck") and abs(actor.x) < world.town.parking_x - 1.2:
                 assert math.cos(actor.heading) == pytest.approx(-1.0 if actor.x < 0 else 1.0, abs=0.01)
-                seen += 1
-    assert seen > 20
+                checked += 1
+    assert checked > 20
 
 
-def test_nobody_walks_into_a_house():
+def test_actors_stay_between_the_buildings():
     for town, drive in itertools.product("ab", range(6)):
         world = build_world(town, drive, 0)
         for actor in world.actors:
             for frame in range(world.frames):
-                x, _ = actor.place(frame * world.town.frame_s, 0.0)
+                x, _ = actor.position(frame * world.town.frame_s, 0.0)
                 assert abs(x) <= world.town.walk_outer
 
 
-def test_tracks_follow_an_object_through_the_drive():
+def test_track_ids_are_stable_within_a_drive():
     first, second = render_frame("b", 6, 10, 0, 0.25), render_frame("b", 6, 11, 0, 0.25)
     before = {item.track_id: item for item in first.objects}
     both = [(before[item.track_id], item) for item in second.objects if item.track_id in before]
@@ -202,7 +202,7 @@ def test_ignored_groups_are_small_and_inside(frames):
         assert y2 - y1 < 0.2 * frame.camera.height or (at_the_edge and x2 - x1 < 0.06 * frame.camera.width)
 
 
-def test_scaling_a_frame_keeps_its_scene():
+def test_scaling_a_frame_scales_its_boxes():
     large, small = render_frame("a", 1, 6, 0, 0.5), render_frame("a", 1, 6, 0, 0.25)
     boxes = {item.track_id: item.box_xyxy for item in large.objects}
     exact = small.camera.width / large.camera.width
@@ -222,8 +222,8 @@ def test_night_is_darker_and_rain_greyer_than_a_clear_day():
     assert chroma(rain) < chroma(clear)
 
 
-def test_the_towns_differ_as_cities_do():
-    """Town B: cooler colours, more people on foot, shorter and taller cars."""
+def test_the_towns_differ():
+    """Town B has cooler colours, more pedestrians, and shorter and taller cars."""
     warmth, people, cars = {}, {}, {}
     for town in "ab":
         worlds = [build_world(town, drive, 0) for drive in (0, 1, 4)]
@@ -238,7 +238,6 @@ def test_the_towns_differ_as_cities_do():
     assert cars["a"][0] < cars["b"][0]
 
 
-def test_drives_are_short():
-    assert {12 <= drive_frames(town, drive, seed) <= 28 for town in "ab" for drive in range(20) for seed in (0, 1)} == {
-        True
-    }
+def test_drives_have_12_to_28_frames():
+    for town, drive, seed in itertools.product("ab", range(20), (0, 1)):
+        assert 12 <= drive_frames(town, drive, seed) <= 28

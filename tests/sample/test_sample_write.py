@@ -1,4 +1,4 @@
-"""What `drivetl sample` writes: KITTI files, CVAT and Cityscapes footage, the same bytes however it is run."""
+"""Files of `drivetl sample`: KITTI, CVAT and Cityscapes, the same bytes for any number of processes."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_an_existing_folder_is_refused_untouched(city):
 @pytest.mark.parametrize(
     ("frames", "options", "reason"),
     [
-        ((0, 0), {}, "no data set"),
-        ((-1, 3), {}, "no data set"),
+        ((0, 0), {}, "0 frames requested"),
+        ((-1, 3), {}, "-1 frames requested"),
         ((3, 0), {"scale": 0.01}, "scale"),
         ((3, 0), {"seed": -1}, "seed"),
     ],
 )
-def test_numbers_that_make_no_sense_leave_nothing_behind(tmp_path, frames, options, reason):
+def test_invalid_numbers_are_refused_and_write_nothing(tmp_path, frames, options, reason):
     with pytest.raises(ConfigError, match=reason):
         write_city(tmp_path / "x", *frames, **options)
     assert list(tmp_path.iterdir()) == []
@@ -85,15 +85,8 @@ def test_label_files_are_kitti(city):
             x1, y1, x2, y2 = numbers[3:7]
             assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height + 1
             if fields[0] == "DontCare":
-                assert fields[1:4] == ["-1", "-1", "-10"] and fields[8:] == [
-                    "-1",
-                    "-1",
-                    "-1",
-                    "-1000",
-                    "-1000",
-                    "-1000",
-                    "-10",
-                ]
+                assert " ".join(fields[1:4]) == "-1 -1 -10"
+                assert " ".join(fields[8:]) == "-1 -1 -1 -1000 -1000 -1000 -10"
             else:
                 assert fields[0] in CLASSES
                 assert 0 <= numbers[0] <= 1 and fields[2] in "0123" and numbers[12] + numbers[9] / 2 > 0
@@ -102,25 +95,19 @@ def test_label_files_are_kitti(city):
     assert facts["groups"] == counts["DontCare"]
 
 
-def test_the_mapping_leads_from_a_frame_to_its_drive(city):
+def test_the_mapping_gives_the_drive_of_a_frame(city):
     rows = [line.split() for line in (city / "town_a" / "mapping" / "train_mapping.txt").read_text().splitlines()]
     order = [int(number) for number in (city / "town_a" / "mapping" / "train_rand.txt").read_text().split(",")]
     assert sorted(order) == list(range(1, FRAMES + 1))
     assert {len(row) for row in rows} == {3}
     assert len({row[1] for row in rows}) == len(drives_for("a", FRAMES, 3)) > 1
     drive, frame = rows[order[7] - 1][1:]
-    shown = render_frame("a", int(drive.split("_drive_")[1][:4]), int(frame) // 5, 3, SMALL)
+    rendered = render_frame("a", int(drive.split("_drive_")[1][:4]), int(frame) // 5, 3, SMALL)
     stored = cv2.imread(str(city / "town_a" / "training" / "image_2" / "000007.png"))
-    assert np.array_equal(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), shown.image)
+    assert np.array_equal(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), rendered.image)
     listed = (city / "town_a" / "attributes.csv").read_text().splitlines()[8].split(",")
-    assert listed == [
-        "000007.png",
-        drive,
-        str(int(frame) // 5),
-        shown.attributes["timeofday"],
-        shown.attributes["weather"],
-        "depth/000007.png",
-    ]
+    conditions = [rendered.attributes["timeofday"], rendered.attributes["weather"]]
+    assert listed == ["000007.png", drive, str(int(frame) // 5), *conditions, "depth/000007.png"]
 
 
 def test_depth_is_metres_times_256(city):
@@ -131,7 +118,7 @@ def test_depth_is_metres_times_256(city):
     assert 2 < np.median(bottom) < 12
 
 
-def test_calibration_holds_the_scaled_camera(city):
+def test_calibration_has_the_scaled_camera(city):
     text = (city / "town_a" / "training" / "calib" / "000000.txt").read_text()
     rows = dict(line.split(": ") for line in text.splitlines() if line)
     p2 = np.array(rows["P2"].split(), float).reshape(3, 4)
@@ -146,16 +133,16 @@ def test_cvat_boxes_and_masks_describe_the_same_objects(city):
     images = list(zip(boxes.iter("image"), masks.iter("image"), strict=True))
     assert len(images) == FRAMES
     objects = 0
-    for drawn, painted in images:
-        path = city / "town_b" / "images" / drawn.get("name")
+    for boxes_image, masks_image in images:
+        path = city / "town_b" / "images" / boxes_image.get("name")
         height, width = cv2.imread(str(path)).shape[:2]
-        assert (drawn.get("width"), drawn.get("height")) == (str(width), str(height))
-        assert {tag.get("label") for tag in drawn.iter("tag")} == {"weather", "timeofday"}
-        found = [box for box in drawn.iter("box") if box.get("label") != "ignore"]
-        shapes_of = list(painted.iter("mask"))
-        assert [box.get("label") for box in found] == [mask.get("label") for mask in shapes_of]
-        assert {box.get("label") for box in drawn.iter("box")} <= known
-        for box, mask in zip(found, shapes_of, strict=True):
+        assert (boxes_image.get("width"), boxes_image.get("height")) == (str(width), str(height))
+        assert {tag.get("label") for tag in boxes_image.iter("tag")} == {"weather", "timeofday"}
+        cvat_boxes = [box for box in boxes_image.iter("box") if box.get("label") != "ignore"]
+        cvat_masks = list(masks_image.iter("mask"))
+        assert [box.get("label") for box in cvat_boxes] == [mask.get("label") for mask in cvat_masks]
+        assert {box.get("label") for box in boxes_image.iter("box")} <= known
+        for box, mask in zip(cvat_boxes, cvat_masks, strict=True):
             objects += 1
             left, _, w, h = (int(mask.get(name)) for name in ("left", "top", "width", "height"))
             assert sum(int(run) for run in mask.get("rle").split(",")) == w * h
@@ -164,7 +151,7 @@ def test_cvat_boxes_and_masks_describe_the_same_objects(city):
     assert objects > FRAMES
 
 
-def test_cvat_runs_are_the_mask(city):
+def test_cvat_rle_decodes_to_the_mask(city):
     frame = render_frame("b", 0, 2, 3, SMALL)
     root = ET.fromstring(document([("x.jpg", 1, 1, shapes(frame, 0).masks)], "t"))
     for node, item in zip(root.iter("mask"), frame.objects, strict=True):
@@ -173,7 +160,7 @@ def test_cvat_runs_are_the_mask(city):
         assert np.array_equal(flat.reshape(int(node.get("height")), int(node.get("width"))), item.mask_crop)
 
 
-def test_videos_hold_the_frames_of_their_drive(city):
+def test_videos_have_the_frames_of_their_drive(city):
     drives = drives_for("b", FRAMES, 3)
     videos = sorted((city / "town_b" / "videos").iterdir())
     assert len(videos) == len(drives)
@@ -209,7 +196,7 @@ def test_cityscapes_polygons_painted_in_order_give_the_visible_masks():
     assert checked > 3
 
 
-def test_cityscapes_groups_come_before_what_stands_in_front():
+def test_cityscapes_groups_precede_the_objects_in_front():
     frame = render_frame("b", 0, 2, 0, 0.25)
     frame.ignore = [SampleIgnore((1.0, 2.0, 9.0, 8.0), "person", 2)]
     labels = [item["label"] for item in json.loads(polygons(frame))["objects"]]
@@ -217,7 +204,7 @@ def test_cityscapes_groups_come_before_what_stands_in_front():
 
 
 @pytest.mark.parametrize("town", ["a", "b"])
-def test_the_taxonomies_know_every_label(city, town):
+def test_the_taxonomies_cover_every_label(city, town):
     taxonomy = load_taxonomy(DATASETS / f"sample_town_{town}" / "taxonomy.yaml")
     facts = json.loads((city / f"town_{town}" / "sample.json").read_text())
     for label in facts["objects"]:
@@ -232,16 +219,16 @@ def test_one_frame_is_enough(tmp_path):
     assert [path.name for path in (tmp_path / "a" / "training" / "image_2").iterdir()] == ["000000.jpg"]
 
 
-def test_a_frame_without_objects_is_a_frame_like_any_other():
+def test_a_frame_without_objects_is_valid():
     frame = render_frame("b", 0, 2, 0, SMALL)
     frame.objects, frame.ignore = [], []
     assert label_lines(frame) == ""
-    drawn = ET.fromstring(document([("x.jpg", 1, 1, shapes(frame, 0).boxes)], "t")).find("image")
-    assert {child.tag for child in drawn} == {"tag"}
+    image = ET.fromstring(document([("x.jpg", 1, 1, shapes(frame, 0).boxes)], "t")).find("image")
+    assert {child.tag for child in image} == {"tag"}
     assert {item["label"] for item in json.loads(polygons(frame))["objects"]} <= {"sky", "road"}
 
 
-def test_drives_add_up_to_the_frames_asked_for():
+def test_drives_add_up_to_the_requested_frames():
     drives = drives_for("a", 100, 0)
     assert sum(count for _, count in drives) == 100
     assert all(count == drive_frames("a", drive, 0) for drive, count in drives[:-1])
@@ -251,8 +238,8 @@ def test_the_command_writes_and_then_refuses(tmp_path, capsys):
     out = tmp_path / "city"
     flags = ["sample", "--out", str(out), "--town", "a", "--frames-a", "2", "--width", "248", "--processes", "1"]
     assert main(flags) == 0
-    shown = capsys.readouterr().out
-    assert "town A" in shown and "convert-kitti" in shown
+    printed = capsys.readouterr().out
+    assert "town A" in printed and "convert-kitti" in printed
     assert main(flags) == 2
     assert "never overwritten" in capsys.readouterr().err
     assert not (out / "town_b").exists()
