@@ -62,7 +62,7 @@ def check_classes(tables: Tables) -> list[Finding]:
             "classes",
             "class-imbalance",
             "note",
-            f"The most frequent class has more than {IMBALANCE} times the objects of the rarest",
+            f"Class imbalance above {IMBALANCE}:1",
             "oversample frames with rare classes in training; compare AP per class, not only the mean",
         )
     return findings
