@@ -245,6 +245,11 @@ class Key:
     default: Any
     help: str
 
+    @property
+    def takes(self) -> str:
+        """All that a value may be: a number above 0 and at most 10, or auto."""
+        return " ".join(part for part in (self.kind, self.bounds) if part) + (f", or {AUTO}" if self.auto else "")
+
 
 def describe() -> list[Key]:
     """Every key in the order of the document, as its field declares it."""
@@ -323,9 +328,7 @@ def _values(written: Mapping[str, _Written]) -> Iterator[tuple[str, Any]]:
         if key in written:
             item, is_text = written[key], info.annotation is str
             if not item.text or (item.value is None and not is_text):
-                raise ConfigError(
-                    f"{key} has no value", remedy="write one, or remove it", file=item.file, line=item.line
-                )
+                raise ConfigError(f"{key} is empty", remedy="write one, or remove it", file=item.file, line=item.line)
             yield key, item.text if is_text else item.value
         elif by_recipe and may_be_auto(info):
             yield key, AUTO

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         action="append",
-        help="YAML, see configs/finetune; give it again to lay one over another: later keys win",
+        help="YAML, see configs/finetune; may be repeated: keys of a later file override earlier ones",
     )
     parser.add_argument("--out", type=Path, help="folder for anchors.json and anchors.png")
     parser.epilog = (

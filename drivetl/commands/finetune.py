@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 
 TAKES_OVERRIDES = True
@@ -15,25 +16,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         action="append",
-        help="YAML, see configs/finetune; give it again to lay one over another: later keys win",
+        help="YAML, see configs/finetune; may be repeated: keys of a later file override earlier ones",
     )
     parser.add_argument("--out", type=Path, help="run directory (default: runs/<names of the configs>)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, bit for bit")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out, bit for bit")
     parser.add_argument(
         "--source-data",
         type=Path,
         metavar="JSON",
         help="validation data of the old domain: the source's classes there before and after (forgetting.json)",
     )
-    parser.epilog = "Every key of the config is a flag: --section.key VALUE, for example --optim.epochs 12."
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _every_key()
 
 
 def run(args: argparse.Namespace) -> None:
     """Fine-tune."""
     from drivetl.config import load_config
 
-    config = load_config(args.config, args.rest)  # a mistake is said before torch is loaded
+    config = load_config(args.config, args.rest)  # a mistake is reported before torch is loaded
     from drivetl.training.finetune import finetune
 
     out = args.out or Path("runs") / "-".join(path.stem for path in args.config)
     finetune(config, out, resume=args.resume, source_data=args.source_data)
+
+
+def _every_key() -> str:
+    """The epilog: each key of the config with what it takes, its default and its meaning."""
+    from drivetl.config import describe
+
+    lines = ["Every key of the config is a flag: --section.key VALUE, for example --optim.epochs 12."]
+    lines += ["Keys, what they take and (in brackets) their default:", ""]
+    for key in describe():
+        default = "true" if key.default is True else "false" if key.default is False else key.default
+        shown = "none" if default == "" else default
+        lines.append(f"  --{key.name}: {key.takes} [{shown}]")
+        lines += textwrap.wrap(key.help, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)

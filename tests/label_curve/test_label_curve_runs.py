@@ -124,7 +124,7 @@ def test_regimes_differ_in_start_and_recipe_alone(written, tmp_path):
         ("transfer", "nothing to transfer"),
         ("scratch,scratch", "no new name"),
         ("a/b=x.yaml", "no new name"),
-        ("zzz", "known are transfer"),
+        ("zzz", "known: transfer"),
     ],
 )
 def test_regimes_that_cannot_be_are_refused(written, text, why):

@@ -72,7 +72,7 @@ def test_what_is_not_written_is_left_to_the_recipe_and_what_is_written_wins(tmp_
     assert (done.optim.epochs, done.optim.frozen_stages) == (chosen.epochs, chosen.frozen_stages)
     assert said.startswith("recipe for 50 labelled images (few) from a detector: epochs 8, layer_decay 1")
     assert "lr" not in said and "ema" not in said
-    assert len(recipe_keys()) == 9 and all(values_of(done)[key] != AUTO for key in recipe_keys())
+    assert all(values_of(done)[key] != AUTO for key in recipe_keys())
     again = load_config(written(tmp_path, dump_yaml(done), "again.yaml"))
     assert again == done and resolve_auto(again, 9000, "none") == (done, "")
 
