@@ -10,10 +10,11 @@ from typing import Any
 from drivetl.coco.io import load_json, read_dataset
 from drivetl.commands.evaluate import number, write_numbers
 from drivetl.commands.flags import seed
+from drivetl.conditions import CLEAN, Cell
 from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.yaml_reader import load_yaml
-from drivetl.metrics.comparison import CLEAN, Cell, Comparison, compare
+from drivetl.metrics.comparison import Comparison, compare
 from drivetl.metrics.gate import Gate, Verdict, check, load_gate
 from drivetl.metrics.match_store import MatchStore, match
 from drivetl.metrics.results import read_coco_results

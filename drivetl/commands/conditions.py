@@ -38,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the list, or make the sheet."""
-    from drivetl.conditions import CATALOG, select
+    from drivetl.conditions import CATALOG, parse_severities, select
 
-    names, severities = select(args.names), _severities(args.severities)
+    names, severities = select(args.names), parse_severities(args.severities)
     if args.list:
         _print_list(names if args.names != "drive" else list(CATALOG))
         return
@@ -65,14 +65,6 @@ def run(args: argparse.Namespace) -> None:
         tiles = [tile for _, row in rows for tile in row]
         write_atomically(args.out, png(contact_sheet(tiles, len(severities) + 1, args.tile_width)))
     console.wrote(args.out, "drivetl conditions --list")
-
-
-def _severities(text: str) -> list[int]:
-    """`1,3,5` -> [1, 3, 5]. Raises ConfigError."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or any(word not in "12345" or len(word) != 1 for word in words):
-        raise ConfigError(f"--severities {text!r}", remedy="write numbers from 1 to 5 with commas, as 1,3,5")
-    return [int(word) for word in words]
 
 
 def _sources(path: Path, wanted: int, seed: int) -> Iterator[tuple[str, Rgb]]:

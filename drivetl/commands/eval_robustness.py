@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,8 @@ def _add_real_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Sweep, score, draw, write."""
+    from drivetl.conditions import parse_severities
+
     severities, budget_s = parse_severities(args.severities), parse_budget(args.budget)
     _check_numbers(args)
     out = args.out or args.run_dir / "robustness" / args.data.stem
@@ -146,14 +148,6 @@ def write_report(swept: Swept, out: Path, args: argparse.Namespace, slices: Sequ
     console.wrote(out / "report.html", f"open {out / 'report.html'} in a browser")
 
 
-def parse_severities(text: str) -> list[int]:
-    """`1,3,5` -> [1, 3, 5], sorted, without repeats. Raises ConfigError naming the flag."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or not all(word in ("1", "2", "3", "4", "5") for word in words):
-        raise ConfigError(f"--severities {text!r}", remedy="name some of 1,2,3,4,5")
-    return sorted({int(word) for word in words})
-
-
 def parse_budget(text: str | None) -> float | None:
     """`10m`, `90s`, `1.5h`, `600` (seconds) -> seconds; None for no budget. Raises ConfigError naming the flag."""
     if text is None:
@@ -210,7 +204,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
             raise ConfigError(f"{flag} is {value}", remedy=f"it must be at least {least}")
 
 
-def _announce(detector: Detector, n_images: int, of_condition: dict[str, str], severities: list[int]) -> None:
+def _announce(detector: Detector, n_images: int, of_condition: Mapping[str, str], severities: list[int]) -> None:
     counts = Counter(of_condition.values())
     found = ", ".join(f"{count} {level}" for level, count in sorted(counts.items()))
     console.say(

@@ -9,7 +9,6 @@ Severity 0 is the identity; 1..5 walk the condition's ladder in physical units. 
 from __future__ import annotations
 
 import hashlib
-import operator
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -19,15 +18,32 @@ import numpy.typing as npt
 from drivetl.conditions.catalog import CATALOG, PROTOCOL_VERSION, SETS, Condition
 from drivetl.conditions.optics import Rgb
 from drivetl.conditions.scene import Camera, Scene
+from drivetl.conditions.vocabulary import (
+    CLEAN,
+    SEVERITIES,
+    Cell,
+    Family,
+    Phenomenon,
+    cell_name,
+    check_severity,
+    parse_severities,
+)
 from drivetl.errors import ConfigError, DataError, nearest
 
 __all__ = [
     "CATALOG",
+    "CLEAN",
     "PROTOCOL_VERSION",
     "SETS",
+    "SEVERITIES",
     "Camera",
+    "Cell",
     "Condition",
+    "Family",
+    "Phenomenon",
     "apply",
+    "cell_name",
+    "parse_severities",
     "pixel_seed",
     "render",
     "scene_of",
@@ -52,16 +68,16 @@ def apply(
     for an image of another form.
     """
     condition = get(name)
-    level = _checked_severity(severity)
-    picture = checked_image(image)
-    if level == 0:
-        return picture.copy()
-    parameters = condition.ladder[level - 1]
-    return render(condition, parameters, scene_of(picture, depth, cache, camera), np.random.default_rng(seed))
+    step = check_severity(severity)
+    checked = checked_image(image)
+    if step == 0:
+        return checked.copy()
+    parameters = condition.ladder[step - 1]
+    return render(condition, parameters, scene_of(checked, depth, cache, camera), np.random.default_rng(seed))
 
 
 def render(condition: Condition, parameters: dict[str, float], scene: Scene, rng: np.random.Generator) -> Rgb:
-    """The condition with parameters of one's own, off the ladder's steps; (H, W, 3) uint8 RGB."""
+    """The condition with any parameters, not only those of its ladder; (H, W, 3) uint8 RGB."""
     return condition.effect(scene, rng, **parameters)
 
 
@@ -128,18 +144,8 @@ def _hint(word: str, known: list[str]) -> str:
     return hint if hint == listing else f"{hint} ({listing})"
 
 
-def _checked_severity(severity: int) -> int:
-    try:
-        level = operator.index(severity)
-    except TypeError:
-        raise ConfigError(f"severity is {severity!r}", remedy="it must be a whole number from 0 to 5") from None
-    if not 0 <= level <= 5:
-        raise ConfigError(f"severity is {level}", remedy="it must be from 0 (unchanged) to 5")
-    return level
-
-
 def checked_image(image: Any) -> Rgb:
-    """(H, W, 3) uint8, contiguous. Raises DataError saying what it is instead and how to mend it."""
+    """(H, W, 3) uint8, contiguous. Raises DataError saying what it is instead and how to fix it."""
     if not isinstance(image, np.ndarray):
         raise DataError(f"the image is a {type(image).__name__}", remedy="give an (H, W, 3) uint8 RGB array")
     if image.size == 0:

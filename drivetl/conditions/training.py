@@ -1,8 +1,8 @@
-"""Weather to train on: cheap pictures of the same phenomena by other models than those we measure with.
+"""Weather to train on: cheap versions of the same phenomena, by other models than those we measure with.
 
 They work on display values, know no depth and guess the horizon, so that "trained on haze, measured in fog" compares
-two models of fog, not one with itself. What a recipe is, `Recipe.model` says; evaluation compares it with the
-catalogue's. Every effect has the form `effect(scene, rng, **parameters) -> (H, W, 3) uint8 RGB`.
+two models of fog, not one with itself. Evaluation compares `Recipe.model` with the models of the catalogue. Every
+effect has the form `effect(scene, rng, **parameters) -> (H, W, 3) uint8 RGB`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from drivetl.conditions.common_noise import to_bytes
 from drivetl.conditions.lamps import compact
 from drivetl.conditions.optics import Rgb, normal, smooth_noise, soften, uniform
 from drivetl.conditions.scene import Scene
+from drivetl.conditions.vocabulary import Family, Phenomenon
 
 Floats = npt.NDArray[np.float32]
 
@@ -30,9 +31,9 @@ class Recipe:
     """One training effect and the range its parameters are drawn from unless a preset says otherwise."""
 
     name: str
-    phenomenon: str
+    phenomenon: Phenomenon
     model: str
-    family: str
+    family: Family
     range: Mapping[str, tuple[float, float]]
     effect: Effect = field(repr=False, compare=False)
 
@@ -42,13 +43,13 @@ def _draws(rng: np.random.Generator, count: int) -> list[float]:
 
 
 def _rows(scene: Scene, horizon: float) -> Floats:
-    """(H, 1) height below a horizon at a share of the picture's height, in picture heights."""
+    """(H, 1) height below a horizon at a share of the image's height, in image heights."""
     rows = (np.arange(scene.height) + 0.5) / scene.height - horizon
     return np.asarray(rows[:, None], np.float32)
 
 
 def _over(image: Rgb, share: npt.NDArray[Any], layer: npt.NDArray[Any]) -> Rgb:
-    """(1 - share) image + share layer; share (H, W), layer a colour (3,), one per row (H, 1, 3) or a picture."""
+    """(1 - share) image + share layer; share (H, W), layer a colour (3,), one per row (H, 1, 3) or an image."""
     height, width = image.shape[:2]
     paint = np.clip(np.rint(layer), 0, 255).astype(np.uint8).reshape(-1, 1 if layer.ndim == 1 else layer.shape[1], 3)
     if paint.shape != image.shape:
@@ -88,8 +89,8 @@ def darkness(scene: Scene, rng: np.random.Generator, *, gain: float) -> Rgb:
     light = cv2.exp(np.asarray(-(((x - 0.4 * (pool_x - 0.5)) / 0.3) ** 2) - (y / 0.22) ** 2, np.float32))
     top = 0.75 * sky / (1 + np.exp(_rows(scene, 0.36) / 0.04))
     factor = np.asarray(1 + pool * max(0.7 / gain - 1, 0) * light - top, np.float32)
-    beside, above = (x - 0.6 * (mist_x - 0.5)) / 0.6, _rows(scene, 0.4) / 0.6
-    air = 0.75 * mist**1.5 * np.asarray(cv2.exp(-beside * beside - above * above), np.float32)
+    across, above = (x - 0.6 * (mist_x - 0.5)) / 0.6, _rows(scene, 0.4) / 0.6
+    air = 0.75 * mist**1.5 * np.asarray(cv2.exp(-across * across - above * above), np.float32)
     pixels *= cv2.merge([factor * (1 - air)] * 3)
     pixels += cv2.merge([air * (np.float32(90) * part) for part in tint])
     pixels += _glow(scene, rng)
@@ -110,13 +111,13 @@ def _cored(image: Rgb, threshold: float) -> Rgb:
 
 
 def _glow(scene: Scene, rng: np.random.Generator) -> Floats:
-    """(H, W, 3) some of the picture's small bright or red spots, lit, with soft rims, and a few strewn at random."""
+    """(H, W, 3) some of the image's small bright or red spots, lit, with soft rims, and a few strewn at random."""
     size = (max(2, scene.width // 2), max(2, scene.height // 2))
-    picture = cv2.resize(scene.image, size, interpolation=cv2.INTER_AREA)
+    base = cv2.resize(scene.image, size, interpolation=cv2.INTER_AREA)
     reach = max(3, size[0] // 60 | 1)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-    bright = cv2.morphologyEx(picture[..., 1], cv2.MORPH_TOPHAT, disc)
-    reddish = cv2.subtract(picture[..., 0], cv2.max(picture[..., 1], picture[..., 2]))
+    bright = cv2.morphologyEx(base[..., 1], cv2.MORPH_TOPHAT, disc)
+    reddish = cv2.subtract(base[..., 0], cv2.max(base[..., 1], base[..., 2]))
     limit, chance, strength, strewn = _draws(rng, 4)
     lit = smooth_noise(rng, size[1], size[0], size[0] / 16) < np.float32(2 * (chance - 0.4))
     layer = np.zeros((size[1], size[0], 3), np.uint8)
@@ -133,7 +134,7 @@ def _glow(scene: Scene, rng: np.random.Generator) -> Floats:
 
 
 def rain_lines(scene: Scene, rng: np.random.Generator, *, amount: float) -> Rgb:
-    """Slanted bright lines over a picture that is a little greyer, flatter and softer."""
+    """Slanted bright lines over an image that is a little greyer, flatter and softer."""
     slant, length, count = _draws(rng, 3)
     small = (max(2, scene.width // 2), max(2, scene.height // 2))
     layer = np.zeros((small[1], small[0]), np.uint8)
@@ -150,9 +151,9 @@ def rain_lines(scene: Scene, rng: np.random.Generator, *, amount: float) -> Rgb:
 
 
 def snow_discs(scene: Scene, rng: np.random.Generator, *, amount: float) -> Rgb:
-    """Round white spots of three sizes, softer when larger, over a paler picture."""
+    """Round white spots of three sizes, softer when larger, over a paler image."""
     pale = 0.35 * amount * _draws(rng, 1)[0]
-    picture = cv2.convertScaleAbs(scene.image, alpha=1 - pale, beta=215 * pale)
+    base = cv2.convertScaleAbs(scene.image, alpha=1 - pale, beta=215 * pale)
     clear = np.ones((scene.height, scene.width), np.float32)
     for size, count in ((0.0012, 500), (0.0025, 160), (0.006, 25)):
         layer = np.zeros((scene.height, scene.width), np.uint8)
@@ -161,7 +162,7 @@ def snow_discs(scene: Scene, rng: np.random.Generator, *, amount: float) -> Rgb:
         for x, y in spots:
             cv2.circle(layer, (int(x), int(y)), round(radius), 255, -1, cv2.LINE_AA)
         clear *= 1 - np.float32(0.85 / 255) * cv2.GaussianBlur(layer, (0, 0), 0.5 * radius)
-    return _over(np.asarray(picture, np.uint8), 1 - clear, np.array([238, 240, 244]))
+    return _over(np.asarray(base, np.uint8), 1 - clear, np.array([238, 240, 244]))
 
 
 def flare(scene: Scene, rng: np.random.Generator, *, strength: float) -> Rgb:
@@ -175,7 +176,7 @@ def flare(scene: Scene, rng: np.random.Generator, *, strength: float) -> Rgb:
 
 
 def blotches(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rgb:
-    """Flat soft-edged spots of one dull colour over a share of the picture."""
+    """Flat soft-edged spots of one dull colour over a share of the image."""
     tone, hue, soft, grain = _draws(rng, 4)
     noise = smooth_noise(rng, scene.height, scene.width, scene.width / (8 + 30 * grain))
     threshold = float(np.quantile(noise[::4, ::4], 1 - coverage))
@@ -212,24 +213,24 @@ def shade(scene: Scene, rng: np.random.Generator, *, strength: float) -> Rgb:
 
 
 def _recipe(
-    name: str, phenomenon: str, model: str, family: str, effect: Effect, **ranges: tuple[float, float]
+    effect: Effect, phenomenon: Phenomenon, model: str, family: Family, **ranges: tuple[float, float]
 ) -> Recipe:
-    return Recipe(name, phenomenon, model, family, MappingProxyType(ranges), effect)
+    """A recipe that is called as its effect."""
+    return Recipe(str(effect.__name__), phenomenon, model, family, MappingProxyType(ranges), effect)
 
 
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {
-        item.name: item
-        for item in (
-            _recipe("haze", "fog", "row_exponential_haze", "weather", haze, density=(0.2, 3.0)),
-            _recipe("rain_lines", "rain", "overlaid_lines", "weather", rain_lines, amount=(0.2, 1.0)),
-            _recipe("snow_discs", "snow", "overlaid_discs", "weather", snow_discs, amount=(0.2, 1.0)),
-            _recipe("sheen", "wet road", "flipped_overlay", "weather", sheen, strength=(0.2, 0.9)),
-            _recipe("darkness", "darkness", "tone_curve_glow", "lighting", darkness, gain=(0.25, 0.8)),
-            _recipe("flare", "glare", "radial_gradient", "lighting", flare, strength=(0.2, 0.9)),
-            _recipe("shade", "shadows", "soft_polygons", "lighting", shade, strength=(0.2, 0.7)),
-            _recipe("blotches", "dirt", "flat_patches", "sensor", blotches, coverage=(0.02, 0.2)),
-        )
-    }
-)
+P, F = Phenomenon, Family
+
+_RECIPES = [
+    _recipe(haze, P.FOG, "row_exponential_haze", F.WEATHER, density=(0.2, 3.0)),
+    _recipe(rain_lines, P.RAIN, "overlaid_lines", F.WEATHER, amount=(0.2, 1.0)),
+    _recipe(snow_discs, P.SNOW, "overlaid_discs", F.WEATHER, amount=(0.2, 1.0)),
+    _recipe(sheen, P.WET_ROAD, "flipped_overlay", F.WEATHER, strength=(0.2, 0.9)),
+    _recipe(darkness, P.DARKNESS, "tone_curve_glow", F.LIGHTING, gain=(0.25, 0.8)),
+    _recipe(flare, P.GLARE, "radial_gradient", F.LIGHTING, strength=(0.2, 0.9)),
+    _recipe(shade, P.SHADOWS, "soft_polygons", F.LIGHTING, strength=(0.2, 0.7)),
+    _recipe(blotches, P.DIRT, "flat_patches", F.SENSOR, coverage=(0.02, 0.2)),
+]
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in _RECIPES})
 """name -> Recipe."""

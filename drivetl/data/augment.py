@@ -169,9 +169,9 @@ def manifest(config: AugmentConfig) -> dict[str, Any]:
             rows += [
                 {
                     "name": choice.name,
-                    "phenomenon": trait.phenomenon,
+                    "phenomenon": str(trait.phenomenon),
                     "model": trait.model,
-                    "family": trait.family,
+                    "family": str(trait.family),
                     "range": manifest_range(choice.name, trait, choice.range),
                     "p": share,
                 }
@@ -182,7 +182,7 @@ def manifest(config: AugmentConfig) -> dict[str, Any]:
 
 @lru_cache(1)
 def code_hash() -> str:
-    """sha256 of the code that makes training pictures: this seam, the transforms, the conditions."""
+    """sha256 of the code that makes training images: this module, the transforms, the conditions."""
     here = Path(__file__).parent
     files = [here / name for name in ("augment.py", "transforms.py", "geometry.py")]
     files += sorted((here.parent / "conditions").glob("*.py"))

@@ -16,6 +16,7 @@ import numpy as np
 
 from drivetl.conditions import CATALOG, render, scene_of
 from drivetl.conditions.training import RECIPES
+from drivetl.conditions.vocabulary import Family, Phenomenon
 from drivetl.data.geometry import move
 from drivetl.data.sample import Sample
 
@@ -29,9 +30,9 @@ Maker = Callable[[Mapping[str, Range], float], Apply]
 class Trait:
     """What a transform shows a model, in the words of the condition catalogue."""
 
-    phenomenon: str
+    phenomenon: Phenomenon
     model: str
-    family: str
+    family: Family
     parameters: tuple[str, ...]
 
 
@@ -96,6 +97,10 @@ def _condition(name: str, ranges: Mapping[str, Range], _: float) -> Apply:
     return apply
 
 
+def _flip(library: Any, r: Mapping[str, Range]) -> Any:
+    return library.HorizontalFlip(p=1)
+
+
 def _crop(library: Any, r: Mapping[str, Range]) -> Any:
     side, top = r["side"][1], r["top"][1]
     return library.RandomCropFromBorders(crop_left=side, crop_right=side, crop_top=top, crop_bottom=top, p=1)
@@ -114,12 +119,36 @@ def _brightness_contrast(library: Any, r: Mapping[str, Range]) -> Any:
     return library.RandomBrightnessContrast(brightness_limit=r["offset"], contrast_limit=gain, p=1)
 
 
+def _gamma(library: Any, r: Mapping[str, Range]) -> Any:
+    return library.RandomGamma(gamma_limit=tuple(100 * value for value in r["exponent"]), p=1)
+
+
 def _colour(library: Any, r: Mapping[str, Range]) -> Any:
     return library.ColorJitter(brightness=(1, 1), contrast=(1, 1), saturation=r["gain"], hue=r["hue"], p=1)
 
 
-def _motion(library: Any, r: Mapping[str, Range]) -> Any:  # the defaults move content: see the seam's tests
+def _white_balance(library: Any, r: Mapping[str, Range]) -> Any:
+    return library.PlanckianJitter(temperature_limit=_whole(r["kelvin"]), p=1)
+
+
+def _grey(library: Any, r: Mapping[str, Range]) -> Any:
+    return library.ToGray(p=1)
+
+
+def _gaussian_noise(library: Any, r: Mapping[str, Range]) -> Any:
+    return library.GaussNoise(std_range=r["std"], p=1)
+
+
+def _gaussian_blur(library: Any, r: Mapping[str, Range]) -> Any:
+    return library.GaussianBlur(blur_limit=0, sigma_limit=r["sigma_px"], p=1)
+
+
+def _motion(library: Any, r: Mapping[str, Range]) -> Any:  # albumentations' defaults move content
     return library.MotionBlur(blur_limit=_whole(r["length_px"]), allow_shifted=False, direction_range=(0, 0), p=1)
+
+
+def _jpeg(library: Any, r: Mapping[str, Range]) -> Any:
+    return library.ImageCompression(quality_range=_whole(r["quality"]), p=1)
 
 
 def _downscale(library: Any, r: Mapping[str, Range]) -> Any:
@@ -133,80 +162,44 @@ def _row(kind: Any, build: Any, *traits: Trait, **parameters: tuple[Range, Range
     return Transform(bounds, {name: pair[0] for name, pair in parameters.items()}, traits, partial(kind, build))
 
 
-def _table() -> dict[str, Transform]:
-    tone, sensor = "photometric", "sensor"
-    return {
-        "flip": _row(_geometry, lambda a, r: a.HorizontalFlip(p=1), Trait("mirroring", "flip", "geometric", ())),
-        "crop": _row(
-            _geometry,
-            _crop,
-            Trait("framing", "crop", "geometric", ("side", "top")),
-            side=((0, 0.15), (0, 0.45)),
-            top=((0, 0.15), (0, 0.45)),
-        ),
-        "zoom_out": _row(
-            _geometry, _zoom_out, Trait("framing", "border", "geometric", ("border",)), border=((0, 0.25), (0, 1))
-        ),
-        "brightness_contrast": _row(
-            _photometry,
-            _brightness_contrast,
-            Trait("exposure", "display_offset", tone, ("offset",)),
-            Trait("low contrast", "linear_about_mean", tone, ("gain",)),
-            offset=((-0.2, 0.2), (-1, 1)),
-            gain=((0.75, 1.25), (0, 3)),
-        ),
-        "gamma": _row(
-            _photometry,
-            lambda a, r: a.RandomGamma(gamma_limit=tuple(100 * v for v in r["exponent"]), p=1),
-            Trait("exposure", "display_gamma", tone, ("exponent",)),
-            exponent=((0.7, 1.5), (0.2, 5)),
-        ),
-        "colour": _row(
-            _photometry,
-            _colour,
-            Trait("colour", "grey_blend_saturation", tone, ("gain",)),
-            Trait("colour", "hue_rotation", tone, ("hue",)),
-            gain=((0.6, 1.4), (0, 4)),
-            hue=((-0.03, 0.03), (-0.5, 0.5)),
-        ),
-        "white_balance": _row(
-            _photometry,
-            lambda a, r: a.PlanckianJitter(temperature_limit=_whole(r["kelvin"]), p=1),
-            Trait("colour", "planckian", tone, ("kelvin",)),
-            kelvin=((4000, 12000), (3000, 15000)),
-        ),
-        "grey": _row(_photometry, lambda a, r: a.ToGray(p=1), Trait("colour", "grey", tone, ())),
-        "gaussian_noise": _row(
-            _photometry,
-            lambda a, r: a.GaussNoise(std_range=r["std"], p=1),
-            Trait("noise", "additive_gaussian", sensor, ("std",)),
-            std=((0.005, 0.04), (0, 1)),
-        ),
-        "gaussian_blur": _row(
-            _photometry,
-            lambda a, r: a.GaussianBlur(blur_limit=0, sigma_limit=r["sigma_px"], p=1),
-            Trait("defocus", "gaussian_blur", sensor, ("sigma_px",)),
-            sigma_px=((0.3, 0.9), (0.1, 20)),
-        ),
-        "line_blur": _row(
-            _photometry,
-            _motion,
-            Trait("motion blur", "uniform_line", sensor, ("length_px",)),
-            length_px=((3, 7), (3, 51)),
-        ),
-        "jpeg": _row(
-            _photometry,
-            lambda a, r: a.ImageCompression(quality_range=_whole(r["quality"]), p=1),
-            Trait("compression", "jpeg", sensor, ("quality",)),
-            quality=((50, 95), (1, 100)),
-        ),
-        "downscale": _row(
-            _photometry,
-            _downscale,
-            Trait("low resolution", "area_linear", sensor, ("scale",)),
-            scale=((0.6, 0.95), (0.1, 1)),
-        ),
-    }
+def _trait(family: Family, phenomenon: Phenomenon, model: str, *parameters: str) -> Trait:
+    return Trait(phenomenon, model, family, parameters)
+
+
+P = Phenomenon
+_shape, _look, _sensor = (partial(_trait, family) for family in (Family.GEOMETRIC, Family.PHOTOMETRIC, Family.SENSOR))
+
+_CROP: dict[str, tuple[Range, Range]] = {"side": ((0, 0.15), (0, 0.45)), "top": ((0, 0.15), (0, 0.45))}
+_TONE: dict[str, tuple[Range, Range]] = {"offset": ((-0.2, 0.2), (-1, 1)), "gain": ((0.75, 1.25), (0, 3))}
+_TONE_TRAITS = (_look(P.EXPOSURE, "display_offset", "offset"), _look(P.LOW_CONTRAST, "linear_about_mean", "gain"))
+_COLOUR: dict[str, tuple[Range, Range]] = {"gain": ((0.6, 1.4), (0, 4)), "hue": ((-0.03, 0.03), (-0.5, 0.5))}
+_COLOUR_TRAITS = (_look(P.COLOUR, "grey_blend_saturation", "gain"), _look(P.COLOUR, "hue_rotation", "hue"))
+
+_TABLE = {
+    "flip": _row(_geometry, _flip, _shape(P.MIRRORING, "flip")),
+    "crop": _row(_geometry, _crop, _shape(P.FRAMING, "crop", "side", "top"), **_CROP),
+    "zoom_out": _row(_geometry, _zoom_out, _shape(P.FRAMING, "border", "border"), border=((0, 0.25), (0, 1))),
+    "brightness_contrast": _row(_photometry, _brightness_contrast, *_TONE_TRAITS, **_TONE),
+    "gamma": _row(_photometry, _gamma, _look(P.EXPOSURE, "display_gamma", "exponent"), exponent=((0.7, 1.5), (0.2, 5))),
+    "colour": _row(_photometry, _colour, *_COLOUR_TRAITS, **_COLOUR),
+    "white_balance": _row(
+        _photometry, _white_balance, _look(P.COLOUR, "planckian", "kelvin"), kelvin=((4000, 12000), (3000, 15000))
+    ),
+    "grey": _row(_photometry, _grey, _look(P.COLOUR, "grey")),
+    "gaussian_noise": _row(
+        _photometry, _gaussian_noise, _sensor(P.NOISE, "additive_gaussian", "std"), std=((0.005, 0.04), (0, 1))
+    ),
+    "gaussian_blur": _row(
+        _photometry, _gaussian_blur, _sensor(P.DEFOCUS, "gaussian_blur", "sigma_px"), sigma_px=((0.3, 0.9), (0.1, 20))
+    ),
+    "line_blur": _row(
+        _photometry, _motion, _sensor(P.MOTION_BLUR, "uniform_line", "length_px"), length_px=((3, 7), (3, 51))
+    ),
+    "jpeg": _row(_photometry, _jpeg, _sensor(P.COMPRESSION, "jpeg", "quality"), quality=((50, 95), (1, 100))),
+    "downscale": _row(
+        _photometry, _downscale, _sensor(P.LOW_RESOLUTION, "area_linear", "scale"), scale=((0.6, 0.95), (0.1, 1))
+    ),
+}
 
 
 def _weather_table() -> dict[str, Transform]:
@@ -223,7 +216,7 @@ def _weather_table() -> dict[str, Transform]:
     return table
 
 
-TRANSFORMS: Mapping[str, Transform] = {**_table(), **_weather_table()}
+TRANSFORMS: Mapping[str, Transform] = {**_TABLE, **_weather_table()}
 """name -> Transform; `condition:NAME` is a condition of the evaluation catalogue, severities LOW..HIGH."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from drivetl.coco.drives import Drives
+from drivetl.conditions import CLEAN, Cell
 from drivetl.console import track
 from drivetl.errors import ConfigError
 from drivetl.metrics import coco_ap
@@ -32,10 +33,7 @@ from drivetl.metrics.statistics import (
 )
 from drivetl.metrics.truth import Bools, Floats
 
-Cell = tuple[str, int]
-"""(condition, severity); ("clean", 0) is the image as it is."""
-CLEAN: Cell = ("clean", 0)
-CLEAN_ROW, MPC_ROW, RPC_ROW = "clean", "mPC", "rPC"
+CLEAN_ROW, MPC_ROW, RPC_ROW = CLEAN[0], "mPC", "rPC"
 
 
 @dataclass(frozen=True, slots=True)

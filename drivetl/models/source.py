@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from drivetl import console
+from drivetl.conditions import Family, Phenomenon
 from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models.build import ModelSpec, architecture, box_architecture, build_model
 from drivetl.models.checkpoint import checkpoint_folder, load_detector, read_manifest, read_spec, run_root
@@ -191,18 +192,34 @@ def published_manifest(start: str) -> dict[str, Any]:
     """What torchvision's published weights were trained on, as its reference scripts have it.
 
     Detection (references/detection/presets.py): flips, for the v2 models large scale jitter. Classification
-    (references/classification, recipe of IMAGENET1K_V2, Vryniotis 2021): crops, flips, erasing and TrivialAugment,
-    whose photometric operations are listed without ranges, so that they count as seen at any strength.
+    (references/classification, recipe of IMAGENET1K_V2, Vryniotis 2021): crops, flips, erasing and TrivialAugment. They
+    are listed without ranges, so a condition of the same model counts as seen at any strength. Pillow's contrast is the
+    catalogue's: linear about the mean.
     """
-    geometric = {"flip": "mirroring", "scale_jitter": "framing"}
-    looks = {"brightness": "exposure", "contrast": "low contrast", "color": "colour", "sharpness": "defocus"}
-    families = {"geometric": geometric, "photometric": looks}
     transforms = [
-        {"name": name, "phenomenon": phenomenon, "model": f"pil_{name}", "family": family, "range": {}, "p": 0.5}
-        for family, members in families.items()
-        for name, phenomenon in members.items()
+        {"name": name, "phenomenon": str(phenomenon), "model": model, "family": str(family), "range": {}, "p": 0.5}
+        for name, phenomenon, model, family in _PUBLISHED_TRANSFORMS
     ]
     return {"version": 1, "preset": f"torchvision's {start} recipe", "transforms": transforms, "ancestors": []}
+
+
+_PUBLISHED_TRANSFORMS = (
+    ("flip", Phenomenon.MIRRORING, "pil_flip", Family.GEOMETRIC),
+    ("scale_jitter", Phenomenon.FRAMING, "pil_scale_jitter", Family.GEOMETRIC),
+    ("rotate", Phenomenon.FRAMING, "pil_rotate", Family.GEOMETRIC),
+    ("translate", Phenomenon.FRAMING, "pil_translate", Family.GEOMETRIC),
+    ("shear", Phenomenon.SHEAR, "pil_shear", Family.GEOMETRIC),
+    ("erasing", Phenomenon.OCCLUSION, "erased_rectangle", Family.PHOTOMETRIC),
+    ("brightness", Phenomenon.EXPOSURE, "pil_brightness", Family.PHOTOMETRIC),
+    ("contrast", Phenomenon.LOW_CONTRAST, "linear_about_mean", Family.PHOTOMETRIC),
+    ("color", Phenomenon.COLOUR, "pil_color", Family.PHOTOMETRIC),
+    ("sharpness", Phenomenon.DEFOCUS, "pil_sharpness", Family.PHOTOMETRIC),
+    ("posterize", Phenomenon.COLOUR, "pil_posterize", Family.PHOTOMETRIC),
+    ("solarize", Phenomenon.EXPOSURE, "pil_solarize", Family.PHOTOMETRIC),
+    ("autocontrast", Phenomenon.EXPOSURE, "pil_autocontrast", Family.PHOTOMETRIC),
+    ("equalize", Phenomenon.EXPOSURE, "pil_equalize", Family.PHOTOMETRIC),
+)
+"""(name, phenomenon, model, family)."""
 
 
 def _category_names(enum: Any) -> tuple[str, ...]:

@@ -9,11 +9,12 @@ from typing import Any
 from markupsafe import Markup
 
 from drivetl.coco.drives import drives_in_words
+from drivetl.conditions import Family
 from drivetl.draw.svg_charts import Series, line_chart
 from drivetl.report import texts
 
 Document = Mapping[str, Any]
-_FAMILIES = ("weather", "lighting", "sensor", "common")
+_FAMILIES = tuple(str(family) for family in Family)
 
 
 def tiles(results: Document) -> list[dict[str, str]]:

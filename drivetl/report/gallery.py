@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from drivetl.conditions import CLEAN, Cell
 from drivetl.console import track
 from drivetl.data.dataset import read_image
 from drivetl.data.depth import read_depth
@@ -16,7 +17,6 @@ from drivetl.draw.objects import Colour, draw_objects, jpeg, resize_to_width
 from drivetl.files.images import Rgb
 from drivetl.metrics.match_store import MatchStore
 from drivetl.metrics.truth import Bools, Floats
-from drivetl.robustness.detection_cache import CLEAN, Cell
 from drivetl.robustness.run import Swept
 from drivetl.robustness.sweep import corrupted
 

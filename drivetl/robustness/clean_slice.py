@@ -1,7 +1,7 @@
 """Which real images are clean, and which synthetic conditions stand for a real one.
 
-An attribute of the images is a condition attribute when one of its values says clean (dry, clear, daytime, ...). The
-clean slice are the images that are clean in all of them. Synthetic conditions are applied there and nowhere else.
+An attribute of the images is a condition attribute when one of its values means clean (dry, clear, daytime, ...). The
+clean slice is the images that are clean in all of them. Synthetic conditions are applied there and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,12 +12,39 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drivetl.coco.records import ImageRecord
-from drivetl.conditions import CATALOG
+from drivetl.conditions import CATALOG, Phenomenon
 from drivetl.errors import ConfigError
 
 UNKNOWN = "(not given)"
 CLEAN_WORDS = frozenset({"clean", "clear", "day", "daytime", "dry", "fair", "fine", "none", "normal", "sunny"})
-STANDS_FOR = {
+P = Phenomenon
+STANDS_FOR: dict[str, Phenomenon] = {
+    "rain": P.RAIN,
+    "rainy": P.RAIN,
+    "raining": P.RAIN,
+    "wet": P.WET_ROAD,
+    "fog": P.FOG,
+    "foggy": P.FOG,
+    "mist": P.FOG,
+    "misty": P.FOG,
+    "haze": P.FOG,
+    "snow": P.SNOW,
+    "snowy": P.SNOW,
+    "snowing": P.SNOW,
+    "spray": P.SPRAY,
+    "glare": P.GLARE,
+    "tunnel": P.TUNNEL,
+    "shadow": P.SHADOWS,
+    "shadows": P.SHADOWS,
+    "overexposed": P.EXPOSURE,
+    "blurred": P.MOTION_BLUR,
+    "defocused": P.DEFOCUS,
+    "noisy": P.NOISE,
+    "dirty": P.DIRT,
+    "drops": P.WATER_ON_LENS,
+}
+"""Word of an attribute's value -> the phenomenon whose conditions stand for it."""
+STANDS_FOR_ONE = {
     "darkness": "night",
     "night": "night",
     "nighttime": "night",
@@ -25,31 +52,8 @@ STANDS_FOR = {
     "dawn": "dusk",
     "dusk": "dusk",
     "twilight": "dusk",
-    "rain": "rain",
-    "rainy": "rain",
-    "raining": "rain",
-    "wet": "wet road",
-    "fog": "fog",
-    "foggy": "fog",
-    "mist": "fog",
-    "misty": "fog",
-    "haze": "fog",
-    "snow": "snow",
-    "snowy": "snow",
-    "snowing": "snow",
-    "spray": "spray",
-    "glare": "glare",
-    "tunnel": "tunnel",
-    "shadow": "shadows",
-    "shadows": "shadows",
-    "overexposed": "exposure",
-    "blurred": "motion blur",
-    "defocused": "defocus",
-    "noisy": "noise",
-    "dirty": "dirt",
-    "drops": "water on lens",
 }
-"""Word of an attribute's value -> name of a condition, or the phenomenon of several."""
+"""Word -> the one condition that stands for it, where its phenomenon has several that differ: darkness."""
 
 
 def value_of(attributes: Mapping[str, Any], drive: str, name: str) -> str:
@@ -58,38 +62,38 @@ def value_of(attributes: Mapping[str, Any], drive: str, name: str) -> str:
     return UNKNOWN if value is None or value == "" else str(value)
 
 
-def choose_clean(images: Sequence[ImageRecord], attributes: Sequence[str], wanted: Mapping[str, str]) -> dict[str, str]:
-    """Condition attribute -> its clean value: the wanted one, else the most frequent that consists of CLEAN_WORDS.
+def choose_clean(images: Sequence[ImageRecord], attributes: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
+    """Condition attribute -> its clean value: the chosen one, else the most frequent that consists of CLEAN_WORDS.
 
     Attributes without such a value (scene, sequence) are left out: nothing says what a clean one would be. Raises
-    ConfigError for an attribute that no image has, a wanted value that does not occur, an empty clean slice.
+    ConfigError for an attribute that no image has, a chosen value that does not occur, an empty clean slice.
     """
-    for name in wanted:
+    for name in chosen:
         if name not in attributes:
             raise ConfigError(f"--clean names {name!r}, which --slices does not", remedy="name it in both")
     clean = {}
     for name in attributes:
-        counts = Counter(value_of(one.attributes, one.sequence, name) for one in images)
+        counts = Counter(value_of(image.attributes, image.sequence, name) for image in images)
         if images and set(counts) == {UNKNOWN}:
-            known = sorted({key for one in images for key in one.attributes} | {"sequence"})
+            known = sorted({key for image in images for key in image.attributes} | {"sequence"})
             raise ConfigError(f"no image has the attribute {name!r}", remedy=f"the data knows {', '.join(known)}")
-        found = [value for value, _ in counts.most_common() if is_clean(value)]
-        if name in wanted and not counts[wanted[name]]:
+        clean_values = [value for value, _ in counts.most_common() if is_clean(value)]
+        if name in chosen and not counts[chosen[name]]:
             raise ConfigError(
-                f"--clean {name}={wanted[name]}: no image is so", remedy=f"{name} is {', '.join(sorted(counts))}"
+                f"--clean {name}={chosen[name]}: no image has this value",
+                remedy=f"available values: {', '.join(sorted(counts))}",
             )
-        if name in wanted or found:
-            clean[name] = wanted.get(name, found[0] if found else "")
+        if name in chosen or clean_values:
+            clean[name] = chosen.get(name, clean_values[0] if clean_values else "")
     if clean and not clean_images(images, clean):
         raise ConfigError(
-            f"no image is {in_words(clean)}",
-            remedy="say with --clean which images are clean, or slice by fewer attributes",
+            f"no image is {in_words(clean)}", remedy="name the clean images with --clean, or slice by fewer attributes"
         )
     return clean
 
 
 def is_clean(value: str) -> bool:
-    """Whether every word of a value says clean: `dry`, `clear/daytime`."""
+    """Whether every word of a value means clean: `dry`, `clear/daytime`."""
     words = _words(value)
     return bool(words) and all(word in CLEAN_WORDS for word in words)
 
@@ -97,9 +101,9 @@ def is_clean(value: str) -> bool:
 def clean_images(images: Sequence[ImageRecord], clean: Mapping[str, str]) -> list[ImageRecord]:
     """The images with the clean value in every condition attribute; all of them where there is none."""
     return [
-        one
-        for one in images
-        if all(value_of(one.attributes, one.sequence, name) == value for name, value in clean.items())
+        image
+        for image in images
+        if all(value_of(image.attributes, image.sequence, name) == value for name, value in clean.items())
     ]
 
 
@@ -108,8 +112,10 @@ def stand_ins(value: str, conditions: Sequence[str]) -> list[str]:
 
     `wet_road` -> wet_road, `rainy` -> rain, `foggy` -> fog, plasma_fog; nothing for `overcast`.
     """
-    wanted = {STANDS_FOR[word] for word in _words(value) if word in STANDS_FOR}
-    return [name for name in conditions if {name, CATALOG[name].phenomenon} & wanted]
+    words = _words(value)
+    phenomena = {STANDS_FOR[word] for word in words if word in STANDS_FOR}
+    names = {STANDS_FOR_ONE[word] for word in words if word in STANDS_FOR_ONE}
+    return [name for name in conditions if name in names or CATALOG[name].phenomenon in phenomena]
 
 
 def in_words(values: Mapping[str, str]) -> str:

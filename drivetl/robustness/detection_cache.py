@@ -20,24 +20,16 @@ import numpy.typing as npt
 
 from drivetl.coco.detections import Detections
 from drivetl.coco.records import Dataset, ImageRecord
-from drivetl.conditions import PROTOCOL_VERSION
+from drivetl.conditions import PROTOCOL_VERSION, Cell, cell_name
 from drivetl.console import track, warn
 from drivetl.data.depth import depth_path
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.write import write_atomically
 from drivetl.metrics.results import Results, concatenate, mask_columns, masks_of_columns, of_image
 
-Cell = tuple[str, int]
-"""(condition, severity 1..5), or CLEAN."""
-CLEAN: Cell = ("clean", 0)
 FORMAT = 1
 CELLS_FOLDER = Path("robustness", ".cells")
 """Where a run directory keeps the cells of its detector."""
-
-
-def cell_name(cell: Cell) -> str:
-    """`fog/3`; `clean/0`."""
-    return f"{cell[0]}/{cell[1]}"
 
 
 def image_key(record: ImageRecord, root: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from drivetl.conditions import CLEAN, Cell
 from drivetl.metrics import kitti_ap, kitti_objects
 from drivetl.metrics.calibration import RULE, calibration
 from drivetl.metrics.lrp import mean_olrp, optimal_lrp
@@ -12,7 +13,6 @@ from drivetl.metrics.match_store import MatchStore
 from drivetl.metrics.operating import at_threshold, operating_points, score_curve, within_false_alarms
 from drivetl.metrics.tide import tide
 from drivetl.metrics.truth import Floats
-from drivetl.robustness.detection_cache import CLEAN, Cell
 from drivetl.robustness.run import Swept
 from drivetl.robustness.score_cells import Document
 

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drivetl.conditions import CATALOG, SETS
+from drivetl.conditions import CATALOG, CLEAN, SETS
 from drivetl.metrics.aggregates import mpc_draws, summarize
 from drivetl.metrics.measures import mean_of, permutation_p
 from drivetl.metrics.statistics import holm, minimum_detectable
 from drivetl.metrics.truth import Floats
 from drivetl.robustness import road
-from drivetl.robustness.detection_cache import CLEAN
-from drivetl.robustness.held_out import HEADLINE, MEANING
+from drivetl.robustness.held_out import HEADLINE, SEEN, Level
 from drivetl.robustness.score_cells import Document, Scored, interval
 
 
@@ -64,7 +63,7 @@ _SET_MEANING = {
 
 def headline(scored: Scored, names: Sequence[str]) -> Document:
     """The aggregate over the held-out conditions; with a baseline also its own and the paired difference."""
-    row = _aggregate(scored, names) | {"levels": list(HEADLINE) if scored.levels.verified else ["UNVERIFIED"]}
+    row = _aggregate(scored, names) | {"levels": list(HEADLINE if scored.levels.verified else (Level.UNVERIFIED,))}
     if "baseline" in scored.of and names:
         other = _aggregate(scored, names, "baseline")
         ours, theirs = _mpc_draws(scored, "run", names), _mpc_draws(scored, "baseline", names)
@@ -92,10 +91,10 @@ def sets(scored: Scored) -> list[Document]:
     """Aggregates of the named sets that were run completely, and of what was seen in training."""
     done = set(scored.swept.conditions)
     known = [(name, _SET_MEANING[name], list(members)) for name, members in SETS.items() if set(members) <= done]
-    for level in ("L0", "L1"):
+    for level in SEEN:
         names = [name for name in scored.swept.conditions if scored.levels.of_condition[name] == level]
         if names:
-            known.append((level, MEANING[level], names))
+            known.append((str(level), level.meaning, names))
     return [{"name": name, "meaning": meaning} | _aggregate(scored, members) for name, meaning, members in known]
 
 

@@ -1,8 +1,8 @@
 """Was the model trained on this condition? Levels proven from the augmentation manifests of a run and its ancestors.
 
-L0 seen: the same model of the phenomenon, inside the trained range. L1: the same model, outside the trained range.
-L2: the same phenomenon by another model. L3: a phenomenon never trained. L4: real images (slices of the data).
-The headline is over L2 and L3. Without a manifest nothing is proven: every condition is UNVERIFIED.
+`Level` says what each level means; the headline is over L2 and L3. Without a manifest nothing is proven: every
+condition is UNVERIFIED. A manifest with a word that is not a known phenomenon is an error, never a reason to call a
+condition "never trained".
 """
 
 from __future__ import annotations
@@ -10,52 +10,37 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from drivetl.conditions import CATALOG, SETS, Condition, select
-from drivetl.errors import CheckpointError, ConfigError
+from drivetl.conditions import CATALOG, SETS, Condition, Phenomenon, select
+from drivetl.conditions.vocabulary import ALIASES, COVERS
+from drivetl.errors import CheckpointError, ConfigError, nearest
 
-MEANING = {
-    "L0": "seen in training, same model and range",
-    "L1": "same model, outside the trained range",
-    "L2": "same phenomenon, another model",
-    "L3": "phenomenon never trained",
-    "L4": "real images",
-    "UNVERIFIED": "the run has no augmentation manifest",
-}
-HEADLINE = ("L2", "L3")
-_ORDER = ("L0", "L1", "L2", "L3")
 
-_COVERS = {
-    "brightness": ("overexposure", "underexposure", "darkness", "twilight"),
-    "exposure": ("overexposure", "underexposure", "darkness", "twilight"),
-    "illumination": ("overexposure", "underexposure", "darkness", "twilight", "shadows"),
-    "gamma": ("overexposure", "underexposure", "low contrast"),
-    "tone": ("overexposure", "underexposure", "low contrast"),
-    "contrast": ("low contrast",),
-    "color": ("colour",),
-    "saturation": ("colour",),
-    "hue": ("colour",),
-    "white balance": ("colour",),
-    "noise": ("sensor noise",),
-    "sensor noise": ("noise",),
-    "blur": ("motion blur", "defocus", "frosted glass"),
-    "compression": ("image coding", "video coding"),
-    "image coding": ("video coding",),
-    "video coding": ("image coding",),
-    "downscale": ("low resolution",),
-    "resolution": ("low resolution",),
-    "shadow": ("shadows",),
-    "sun": ("glare",),
-    "flare": ("glare",),
-    "dropout": ("row loss",),
-    "occlusion": ("dirt", "row loss"),
-    "splashes": ("dirt", "water on lens"),
-    "water on lens": ("dirt",),
-    "night": ("darkness", "twilight"),
-    "snowfall": ("snow",),
-}
-"""What a trained phenomenon covers beside itself: transforms have wider names than conditions."""
+class Level(StrEnum):
+    """How close a condition is to what the model was trained on; in this order, which is also that of the strings."""
+
+    L0 = "L0", "seen in training, same model and range"
+    L1 = "L1", "same model, outside the trained range"
+    L2 = "L2", "same phenomenon, another model"
+    L3 = "L3", "phenomenon never trained"
+    L4 = "L4", "real images"
+    UNVERIFIED = "UNVERIFIED", "the run has no augmentation manifest"
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> Level:
+        level = str.__new__(cls, value)
+        level._value_ = value
+        level.meaning = meaning
+        return level
+
+
+SEEN = (Level.L0, Level.L1)
+"""Trained on: never in the headline of a run with a manifest."""
+HEADLINE = (Level.L2, Level.L3)
+MEANING = {str(level): level.meaning for level in Level}
 
 
 @dataclass(frozen=True)
@@ -63,7 +48,10 @@ class Trained:
     """One transform of a manifest."""
 
     name: str
-    phenomena: frozenset[str]
+    phenomena: frozenset[Phenomenon]
+    """What the manifest names, and the phenomenon of the model where a condition has it."""
+    covered: frozenset[Phenomenon]
+    """What a model has seen with these as well."""
     model: str
     ranges: Mapping[str, tuple[float, float]]
 
@@ -73,9 +61,9 @@ class Levels:
     """The level of every condition and of every cell, with the reason."""
 
     verified: bool
-    of_condition: dict[str, str] = field(default_factory=dict)
+    of_condition: dict[str, Level] = field(default_factory=dict)
     """The most seen of its cells."""
-    of_cell: dict[tuple[str, int], str] = field(default_factory=dict)
+    of_cell: dict[tuple[str, int], Level] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
     """Condition -> what in training decided, in one sentence."""
 
@@ -83,22 +71,24 @@ class Levels:
 def trained_transforms(manifest: Mapping[str, Any] | None) -> list[Trained] | None:
     """Every transform of a manifest and its ancestors; None when one of them has no manifest.
 
-    Raises CheckpointError for a manifest of another form.
+    Raises CheckpointError for a manifest of another form, and for a phenomenon that is not known.
     """
     if manifest is None:
         return None
-    found: list[Trained] = []
+    trained: list[Trained] = []
     for part in _with_ancestors(manifest):
         if part is None:
             return None
         try:
-            found += [_transform(item) for item in part["transforms"]]
+            if not isinstance(part["transforms"], list):
+                raise TypeError("transforms is not a list")
+            trained += [_transform(row) for row in part["transforms"]]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
                 f"augmentation.json is not a manifest ({error!r})",
                 remedy="restore the run's file, or remove it: its conditions are then UNVERIFIED",
             ) from None
-    return found
+    return trained
 
 
 def _with_ancestors(manifest: Any, depth: int = 0) -> Iterator[Any]:
@@ -106,19 +96,45 @@ def _with_ancestors(manifest: Any, depth: int = 0) -> Iterator[Any]:
     if depth > 50:
         raise CheckpointError("augmentation.json: more than 50 generations of ancestors", remedy="it is damaged")
     ancestors = manifest.get("ancestors", []) if isinstance(manifest, Mapping) else []
-    for ancestor in ancestors or []:
+    if not isinstance(ancestors, list):
+        raise CheckpointError(
+            f"augmentation.json: ancestors is {ancestors!r}",
+            remedy="write a list of manifests, with null for an ancestor whose training is unknown",
+        )
+    for ancestor in ancestors:
         yield from _with_ancestors(ancestor, depth + 1)
 
 
-def _transform(item: Mapping[str, Any]) -> Trained:
+def _transform(row: Mapping[str, Any]) -> Trained:
     ranges = {}
-    for name, bounds in (item.get("range") or {}).items():
+    for parameter, bounds in (row.get("range") or {}).items():
         low, high = (float(bounds), float(bounds)) if isinstance(bounds, int | float) else map(float, bounds)
-        ranges[str(name)] = (min(low, high), max(low, high))
-    words = re.split(r",|/|\+|\band\b", _plain(str(item["phenomenon"])))
-    named = {word.strip() for word in words if word.strip()}
-    covered = named | {other for word in named for other in _COVERS.get(word, ())}
-    return Trained(str(item["name"]), frozenset(covered), _plain(str(item["model"])), ranges)
+        ranges[str(parameter)] = (min(low, high), max(low, high))
+    name, model = str(row["name"]), _plain(str(row["model"]))
+    phenomena = _phenomena(str(row["phenomenon"]), name)
+    phenomena |= {condition.phenomenon for condition in CATALOG.values() if _plain(condition.model) == model}
+    covered = frozenset(other for phenomenon in phenomena for other in COVERS.get(phenomenon, ()))
+    return Trained(name, phenomena, covered, model, ranges)
+
+
+def _phenomena(text: str, transform: str) -> frozenset[Phenomenon]:
+    """What a manifest's text names: `fog`; `brightness, contrast`; the name of a condition.
+
+    Raises CheckpointError for an unknown word: any condition could be what it means, so none could be "never trained".
+    """
+    words = [word.strip() for word in re.split(r",|/|\+|\band\b", _plain(text)) if word.strip()]
+    known: dict[str, frozenset[Phenomenon]] = {
+        **{_plain(name): frozenset({condition.phenomenon}) for name, condition in CATALOG.items()},
+        **ALIASES,
+        **{str(phenomenon): frozenset({phenomenon}) for phenomenon in Phenomenon},
+    }
+    for word in words or [""]:
+        if word not in known:
+            raise CheckpointError(
+                f"augmentation.json: transform {transform!r} has the unknown phenomenon {word!r}",
+                remedy=f"{nearest(word, known)} (without a manifest all conditions are UNVERIFIED)",
+            )
+    return frozenset(phenomenon for word in words for phenomenon in known[word])
 
 
 def _plain(text: str) -> str:
@@ -126,37 +142,40 @@ def _plain(text: str) -> str:
 
 
 def levels(manifest: Mapping[str, Any] | None, conditions: Sequence[str], severities: Sequence[int]) -> Levels:
-    """The level of each condition at each severity (1..5) for a model with this manifest."""
+    """The level of each condition at each severity (1..5) for a model with this manifest.
+
+    Raises CheckpointError as `trained_transforms` does.
+    """
     trained = trained_transforms(manifest)
     if trained is None:
-        unknown = dict.fromkeys(conditions, "UNVERIFIED")
         return Levels(
             False,
-            unknown,
-            {(name, severity): "UNVERIFIED" for name in conditions for severity in severities},
-            dict.fromkeys(conditions, MEANING["UNVERIFIED"]),
+            dict.fromkeys(conditions, Level.UNVERIFIED),
+            {(name, severity): Level.UNVERIFIED for name in conditions for severity in severities},
+            dict.fromkeys(conditions, Level.UNVERIFIED.meaning),
         )
-    found = Levels(True)
+    result = Levels(True)
     for name in conditions:
-        known = {severity: _level(CATALOG[name], severity, trained) for severity in severities}
-        for severity, (level, _) in known.items():
-            found.of_cell[name, severity] = level
-        found.of_condition[name], found.why[name] = min(known.values(), key=lambda one: _ORDER.index(one[0]))
-    return found
+        by_severity = {severity: _level(CATALOG[name], severity, trained) for severity in severities}
+        for severity, (level, _) in by_severity.items():
+            result.of_cell[name, severity] = level
+        result.of_condition[name], result.why[name] = min(by_severity.values(), key=lambda pair: pair[0])
+    return result
 
 
-def _level(condition: Condition, severity: int, trained: Sequence[Trained]) -> tuple[str, str]:
-    same = [one for one in trained if one.model == _plain(condition.model)]
+def _level(condition: Condition, severity: int, trained: Sequence[Trained]) -> tuple[Level, str]:
+    same_model = [transform for transform in trained if transform.model == _plain(condition.model)]
     step = condition.ladder[severity - 1]
-    for one in same:
-        if _inside(step, one.ranges):
-            return "L0", f"trained on as {one.name}, same model and range"
-    if same:
-        return "L1", f"trained on as {same[0].name}, outside its range"
-    for one in trained:
-        if _plain(condition.phenomenon) in one.phenomena:
-            return "L2", f"trained on the phenomenon as {one.name}, by another model"
-    return "L3", "phenomenon never trained"
+    for transform in same_model:
+        if _inside(step, transform.ranges):
+            return Level.L0, f"trained on as {transform.name}, same model and range"
+    if same_model:
+        return Level.L1, f"trained on as {same_model[0].name}, outside its range"
+    same_phenomenon = [transform for transform in trained if condition.phenomenon in transform.phenomena]
+    covering = [transform for transform in trained if condition.phenomenon in transform.covered]
+    for transform in same_phenomenon + covering:
+        return Level.L2, f"trained on the phenomenon as {transform.name}, by another model"
+    return Level.L3, Level.L3.meaning
 
 
 def _inside(step: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]) -> bool:
@@ -167,10 +186,10 @@ def _inside(step: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]
 
 
 def choose_conditions(words: str, manifest: Mapping[str, Any] | None, severities: Sequence[int]) -> list[str]:
-    """What `--conditions` names. `held_out`: the conditions of `all` (labels stay true) that are L2 or L3 at every
-    severity asked for; all of them for an unverified run.
+    """The conditions that `--conditions` names. `held_out`: those of `all` (labels stay true) that are L2 or L3 at
+    every severity; all of them for an unverified run.
 
-    Raises ConfigError for an unknown name, and when a condition named beside `held_out` was trained on.
+    Raises ConfigError for an unknown name, and when a condition named next to `held_out` was trained on.
     """
     parts = [part.strip() for part in words.split(",") if part.strip()]
     if "held_out" not in parts:
@@ -180,12 +199,12 @@ def choose_conditions(words: str, manifest: Mapping[str, Any] | None, severities
     pool = list(dict.fromkeys([*SETS["all"], *named]))
     known = levels(manifest, pool, severities)
     for name in named:
-        if known.of_condition[name] in ("L0", "L1"):
+        if known.of_condition[name] in SEEN:
             raise ConfigError(
                 f"condition {name!r} is not held out: {known.why[name]}",
                 remedy=f"drop it, or ask for --conditions {','.join(named)} to see it marked as seen",
             )
-    chosen = [name for name in pool if known.of_condition[name] not in ("L0", "L1")]
+    chosen = [name for name in pool if known.of_condition[name] not in SEEN]
     if not chosen:
         raise ConfigError("no condition is held out from this run", remedy="name conditions, or use --conditions all")
     return chosen

@@ -11,12 +11,12 @@ import torch
 
 from drivetl.coco.detections import Detections
 from drivetl.coco.records import Dataset, ImageRecord
+from drivetl.conditions import CLEAN
 from drivetl.errors import DataError
 from drivetl.files.images import image_size
 from drivetl.files.kitti_text import KittiLine, rounded, write_line
 from drivetl.files.paths import list_images, require_directory
 from drivetl.metrics.results import of_image
-from drivetl.robustness.detection_cache import CLEAN
 from drivetl.robustness.sweep import SupportsInfer, Task, load
 
 

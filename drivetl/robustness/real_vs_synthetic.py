@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from drivetl.conditions import Cell
 from drivetl.errors import ConfigError
 from drivetl.metrics.match_store import MatchStore
 from drivetl.metrics.measures import METRICS
@@ -27,7 +28,6 @@ from drivetl.robustness.condition_slices import (
     slice_row,
     slices_of,
 )
-from drivetl.robustness.detection_cache import Cell
 from drivetl.robustness.score_cells import Document, Scored, interval
 
 Pairs = Mapping[tuple[str, str], Sequence[str]]

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from drivetl.conditions import CATALOG, PROTOCOL_VERSION
+from drivetl.conditions import CATALOG, CLEAN, PROTOCOL_VERSION, Cell, cell_name
 from drivetl.data.depth import depth_path
 from drivetl.metrics.extra_metrics import plain_values
 from drivetl.metrics.measures import ratio_interval
 from drivetl.metrics.statistics import few_drives
 from drivetl.robustness import headline, road
 from drivetl.robustness.clean_slice import in_words
-from drivetl.robustness.detection_cache import CLEAN, Cell, cell_name
 from drivetl.robustness.diagnosis import diagnose, kitti_cells
 from drivetl.robustness.held_out import MEANING, levels
 from drivetl.robustness.real_vs_synthetic import Pairs, real_conditions

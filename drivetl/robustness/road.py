@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from drivetl.conditions import CATALOG
+from drivetl.conditions import CATALOG, Cell
 from drivetl.metrics.measures import Measure, ratio_interval
 from drivetl.metrics.object_slices import HEIGHT_EDGES_PX, binned, distances_m
 from drivetl.metrics.truth import Bools, Floats, GroundTruth
-from drivetl.robustness.detection_cache import Cell
 
 REACTION_S, BRAKING_M_S2 = 1.0, 6.0
 IN_PATH_M = 2.0

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drivetl.coco.records import Dataset
+from drivetl.conditions import CLEAN, Cell
 from drivetl.console import progress_bar
 from drivetl.errors import CheckpointError, ConfigError, DataError
 from drivetl.metrics.aggregates import summarize
@@ -23,15 +24,7 @@ from drivetl.metrics.truth import GroundTruth, from_dataset
 from drivetl.models.checkpoint import checkpoint_folder
 from drivetl.models.detector import Detector
 from drivetl.robustness.clean_slice import clean_images
-from drivetl.robustness.detection_cache import (
-    CELLS_FOLDER,
-    CLEAN,
-    Cell,
-    CellStore,
-    complete_images,
-    dataset_hash,
-    image_keys,
-)
+from drivetl.robustness.detection_cache import CELLS_FOLDER, CellStore, complete_images, dataset_hash, image_keys
 from drivetl.robustness.sweep import Timing, default_workers, sweep
 
 __all__ = ["Swept", "run_sweep", "summarize"]

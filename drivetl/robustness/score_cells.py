@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from drivetl.conditions import CATALOG
+from drivetl.conditions import CATALOG, CLEAN, Cell
 from drivetl.console import track
 from drivetl.metrics.measures import Measure, measure, swapped
 from drivetl.metrics.operating import thresholds
 from drivetl.metrics.statistics import draw_weights, percentile_interval, sign_flips
 from drivetl.metrics.truth import Floats
-from drivetl.robustness.detection_cache import CLEAN, Cell
-from drivetl.robustness.held_out import HEADLINE, Levels, levels
+from drivetl.robustness.held_out import HEADLINE, Level, Levels, levels
 from drivetl.robustness.run import Swept
 
 OPERATING_RULE = "f1"
@@ -44,11 +43,11 @@ class Scored:
 
     def headline_conditions(self) -> list[str]:
         """Held-out conditions whose labels hold; of an unverified run, all whose labels hold."""
-        wanted = HEADLINE if self.levels.verified else ("UNVERIFIED",)
+        counted = HEADLINE if self.levels.verified else (Level.UNVERIFIED,)
         return [
             name
             for name in self.swept.conditions
-            if self.levels.of_condition[name] in wanted and CATALOG[name].label_safe
+            if self.levels.of_condition[name] in counted and CATALOG[name].label_safe
         ]
 
 

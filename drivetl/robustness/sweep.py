@@ -23,10 +23,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from drivetl.coco.detections import Detections
 from drivetl.coco.drives import Drives
 from drivetl.coco.records import Dataset, ImageRecord
-from drivetl.conditions import apply, pixel_seed
+from drivetl.conditions import CLEAN, Cell, apply, pixel_seed
 from drivetl.data.dataset import read_image, single_threaded
 from drivetl.data.depth import read_depth
-from drivetl.robustness.detection_cache import CLEAN, Cell, CellStore
+from drivetl.robustness.detection_cache import CellStore
 
 FLUSH_EVERY_S = 15.0
 """A killed sweep loses at most this much work."""

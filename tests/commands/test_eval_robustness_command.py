@@ -8,7 +8,8 @@ from planted import planted_dataset
 from robust_run import write_run
 
 from drivetl.cli import main
-from drivetl.commands.eval_robustness import parse_budget, parse_severities
+from drivetl.commands.eval_robustness import parse_budget
+from drivetl.conditions import parse_severities
 from drivetl.errors import ConfigError
 from drivetl.models.checkpoint import load_detector
 from drivetl.robustness.run import identity
@@ -132,7 +133,7 @@ def test_an_unverified_run_is_marked(tmp_path, data, capsys):
     ("words", "message"),
     [
         (["--conditions", "nigth"], "did you mean 'night'"),
-        (["--severities", "0,6"], "--severities '0,6' - name some of 1,2,3,4,5"),
+        (["--severities", "0,6"], "--severities '0,6' - write numbers from 1 to 5"),
         (["--budget", "soon"], "--budget 'soon' is no time"),
         (["--baseline", "nowhere"], "nowhere: no such folder"),
         (["--slices", "colour", "--conditions", "contrast"], "no image has the attribute 'colour'"),

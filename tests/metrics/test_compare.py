@@ -11,10 +11,11 @@ from drivetl.coco.detections import Detections
 from drivetl.coco.drives import Drives
 from drivetl.coco.io import write_dataset
 from drivetl.coco.records import Annotation, Dataset, ImageRecord
+from drivetl.conditions import CLEAN
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.yaml_reader import Document
 from drivetl.metrics import comparison
-from drivetl.metrics.comparison import CLEAN, compare
+from drivetl.metrics.comparison import compare
 from drivetl.metrics.gate import check, load_gate, parse_gate
 from drivetl.metrics.match_store import match
 from drivetl.robustness import detection_cache
@@ -237,10 +238,6 @@ def test_runs_by_command(tmp_path, street, capsys):
     assert main(["compare", str(bad), str(good), "--draws", "200"]) == 0
     assert main(["compare", str(good), str(bad), "--draws", "200"]) == 2
     assert "--data" in capsys.readouterr().err
-
-
-def test_the_clean_cell_has_one_name():
-    assert comparison.CLEAN == detection_cache.CLEAN
 
 
 def test_cells_of_another_protocol_version_are_refused(tmp_path, street):

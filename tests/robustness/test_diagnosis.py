@@ -9,9 +9,9 @@ from planted import PlantedDetector, planted_dataset
 
 from drivetl.coco.io import read_dataset
 from drivetl.coco.masks import encode
+from drivetl.conditions import CLEAN
 from drivetl.errors import ConfigError, DataError
 from drivetl.metrics import kitti_ap, kitti_objects
-from drivetl.robustness.detection_cache import CLEAN
 from drivetl.robustness.report_document import analyse
 from drivetl.robustness.run import run_sweep
 

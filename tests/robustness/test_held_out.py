@@ -1,11 +1,19 @@
 """Levels follow from manifests; held_out never lets a trained condition through."""
 
-import pytest
+import json
 
-from drivetl.conditions import CATALOG, SETS
-from drivetl.data.augment import build, load_preset
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drivetl.conditions import CATALOG, SETS, Phenomenon
+from drivetl.conditions.vocabulary import ALIASES, COVERS
+from drivetl.data.augment import AugmentConfig, Choice, Step, build, load_preset
+from drivetl.data.augment import manifest as augment_manifest
+from drivetl.data.transforms import TRANSFORMS
 from drivetl.errors import CheckpointError, ConfigError
-from drivetl.robustness.held_out import choose_conditions, levels, trained_transforms
+from drivetl.models.source import published_manifest
+from drivetl.robustness.held_out import HEADLINE, SEEN, Level, choose_conditions, levels, trained_transforms
 
 
 def manifest(*transforms, ancestors=()):
@@ -63,7 +71,17 @@ def test_unknown_names_are_refused_with_the_nearest():
         choose_conditions("held_out,nigth", manifest(), [1])
 
 
-@pytest.mark.parametrize("broken", [{"version": 1}, {"transforms": [{"name": "x"}]}, {"transforms": [3]}])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"version": 1},
+        {"transforms": [{"name": "x"}]},
+        {"transforms": [3]},
+        {"transforms": ""},
+        {"transforms": {}},
+        {"transforms": [], "ancestors": [3]},
+    ],
+)
 def test_a_broken_manifest_is_an_error(broken):
     with pytest.raises(CheckpointError, match="not a manifest"):
         trained_transforms(broken)
@@ -94,3 +112,121 @@ def test_a_catalogue_condition_trained_on_is_seen():
     }
     known = levels(manifest(seen), ["night", "dusk"], [1, 2, 3, 4, 5])
     assert known.of_condition == {"night": "L0", "dusk": "L2"}
+
+
+ALL_SEVERITIES = [1, 2, 3, 4, 5]
+
+
+def levels_of(*transforms):
+    return levels(manifest(*transforms), list(CATALOG), ALL_SEVERITIES)
+
+
+@pytest.mark.parametrize("name", list(TRANSFORMS))
+def test_law_what_was_trained_or_is_covered_is_never_called_untrained(name):
+    step = Step(1.0, (Choice(name, dict(TRANSFORMS[name].defaults)),))
+    known = levels(augment_manifest(AugmentConfig("one", (step,))), list(CATALOG), ALL_SEVERITIES)
+    trained = {trait.phenomenon for trait in TRANSFORMS[name].traits}
+    covered = trained.union(*(COVERS.get(phenomenon, ()) for phenomenon in trained))
+    models = {trait.model for trait in TRANSFORMS[name].traits}
+    for condition in CATALOG.values():
+        level = known.of_condition[condition.name]
+        assert (level == Level.L3) == (condition.phenomenon not in covered), condition.name
+        assert (level in SEEN) == (condition.model in models), condition.name
+
+
+@pytest.mark.parametrize("word", [*Phenomenon, *ALIASES, *CATALOG])
+def test_law_every_known_word_reaches_its_conditions(word):
+    known = levels_of(transform(word, "foreign"))
+    meant = ALIASES.get(word) or {Phenomenon(word) if word in list(Phenomenon) else CATALOG[word].phenomenon}
+    for condition in CATALOG.values():
+        if condition.phenomenon in meant:
+            assert known.of_condition[condition.name] == Level.L2, condition.name
+
+
+@given(st.text(max_size=12))
+def test_law_no_text_leaves_its_twin_untrained_in_silence(text):
+    """Whatever a manifest says: it is understood as a known word, or refused."""
+    try:
+        trained = trained_transforms(manifest(transform(text, "foreign")))
+    except CheckpointError as error:
+        assert "unknown phenomenon" in str(error)
+    else:
+        assert trained[0].phenomena
+
+
+@pytest.mark.parametrize(
+    ("phenomenon", "message"),
+    [
+        ("fogg", "transform 'T' has the unknown phenomenon 'fogg' - did you mean 'fog'"),
+        ("Brightnes", "did you mean 'brightness'"),
+        ("fog, raim", "'raim' - did you mean 'rain'"),
+        ("", "unknown phenomenon ''"),
+        (" , ", "unknown phenomenon ''"),
+        (None, "unknown phenomenon 'none'"),
+        (["fog"], "unknown phenomenon"),
+        ("weather", "unknown phenomenon 'weather'"),
+    ],
+)
+def test_an_unknown_phenomenon_is_refused(phenomenon, message):
+    broken = manifest(FOG, ancestors=[manifest(transform(phenomenon, "foreign"))])
+    for ask in (
+        lambda: levels(broken, ["night"], [1]),
+        lambda: choose_conditions("held_out", broken, [1]),
+        lambda: trained_transforms(broken),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            ask()
+
+
+def test_words_of_other_tools_are_understood():
+    known = levels_of(transform("Brightness/Contrast", "RandomBrightnessContrast"))
+    assert {known.of_condition[n] for n in ("overexposure", "underexposure", "brightness", "contrast", "night")} == {
+        "L2"
+    }
+    assert known.of_condition["fog"] == "L3"
+    for words, names in {
+        "night": ["night", "dusk"],
+        "motion_blur": ["motion_blur", "ego_blur", "zoom_blur", "motion_blur_aligned"],
+        "iso noise": ["gaussian_noise", "shot_noise", "iso_noise", "speckle_noise", "impulse_noise"],
+        "Sensor_Noise": ["gaussian_noise", "shot_noise"],
+        "image coding": ["jpeg_compression", "video_compression"],
+        "blur": ["defocus_blur", "gaussian_blur", "defocus", "motion_blur", "glass_blur"],
+        "spatter": ["spatter", "lens_dirt", "water_film"],
+        "haze and rain": ["fog", "plasma_fog", "rain", "wet_road"],
+        "saturation": ["saturate"],
+        "plasma fog": ["fog", "plasma_fog"],
+        "cutout": ["lens_dirt", "dead_rows"],
+    }.items():
+        known = levels_of(transform(words, "foreign"))
+        assert {known.of_condition[name] for name in names} == {"L2"}, words
+
+
+def test_a_known_model_is_its_phenomenon_whatever_the_manifest_calls_it():
+    known = levels_of(transform("glare", "Koschmieder_Depth"))
+    assert known.of_condition["fog"] == "L0" and known.of_condition["plasma_fog"] == "L2"
+    plasma = levels_of(transform("shadows", "plasma_additive"))  # one generator, many names
+    assert plasma.of_condition["plasma_fog"] == "L0" and plasma.of_condition["fog"] == "L2"
+
+
+def test_a_run_that_started_from_published_weights_inherits_their_training():
+    known = levels(manifest(ancestors=[published_manifest("imagenet")]), list(CATALOG), ALL_SEVERITIES)
+    for name in ("overexposure", "brightness", "night", "saturate", "gaussian_blur", "lens_dirt", "dead_rows"):
+        assert known.of_condition[name] == "L2", name
+    assert known.of_condition["contrast"] == "L0"
+    for name in ("fog", "rain", "snowfall", "low_sun", "iso_noise", "ego_blur", "jpeg_compression", "tunnel_exit"):
+        assert known.of_condition[name] == "L3", name
+
+
+def test_levels_are_ordered_and_explained():
+    assert list(Level) == sorted(Level) == ["L0", "L1", "L2", "L3", "L4", "UNVERIFIED"]
+    assert not set(SEEN) & set(HEADLINE) and {*SEEN, *HEADLINE, Level.L4, Level.UNVERIFIED} == set(Level)
+    assert all(level.meaning for level in Level)
+    assert json.dumps({"level": Level.L2, "all": [*Level]}) == (
+        '{"level": "L2", "all": ["L0", "L1", "L2", "L3", "L4", "UNVERIFIED"]}'
+    )
+
+
+@pytest.mark.parametrize("ancestors", [None, "coco", {"transforms": []}, 0])
+def test_ancestors_are_a_list(ancestors):
+    with pytest.raises(CheckpointError, match="ancestors is"):
+        levels({"transforms": [], "ancestors": ancestors}, ["fog"], [1])

@@ -170,7 +170,11 @@ def test_the_clean_slice_is_clean_in_everything():
     [
         (["wether"], {}, "no image has the attribute 'wether' - the data knows sequence, weather"),
         (["weather"], {"time": "day"}, "--clean names 'time', which --slices does not"),
-        (["weather"], {"weather": "sunny"}, "--clean weather=sunny: no image is so - weather is dry, wet"),
+        (
+            ["weather"],
+            {"weather": "sunny"},
+            "--clean weather=sunny: no image has this value - available values: dry, wet",
+        ),
         (["weather", "sequence"], {"sequence": "b"}, "no image is weather=dry, sequence=b"),
     ],
 )

@@ -7,9 +7,10 @@ from planted import PlantedDetector, planted_dataset, read_planted
 from drivetl.cli import in_words
 from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
+from drivetl.conditions import CLEAN
 from drivetl.errors import DataError
 from drivetl.robustness import sweep as sweeping
-from drivetl.robustness.detection_cache import CLEAN, CellStore, image_keys
+from drivetl.robustness.detection_cache import CellStore, image_keys
 from drivetl.robustness.run import run_sweep
 from drivetl.robustness.sweep import Timing, stratified_order, sweep
 

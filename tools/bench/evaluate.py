@@ -116,12 +116,12 @@ def _sweep_side(side: str, data: str) -> dict[str, Any]:
     import torch
 
     from drivetl.coco.io import read_dataset
-    from drivetl.conditions import SETS
+    from drivetl.conditions import CLEAN, SETS
     from drivetl.models.build import ModelSpec, build_model
     from drivetl.models.detector import Detector
     from drivetl.models.precision import choose_precision
     from drivetl.models.runtime import choose_device
-    from drivetl.robustness.detection_cache import CLEAN, CellStore, image_keys
+    from drivetl.robustness.detection_cache import CellStore, image_keys
     from drivetl.robustness.sweep import Task, default_workers, load
     from drivetl.robustness.sweep import sweep as whole_sweep
 
