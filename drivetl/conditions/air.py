@@ -18,7 +18,7 @@ def transmission(depth_m: Field, visibility_m: float) -> Field:
 
 
 def overcast(scene: Scene, strength: float, colour: float = 1.0) -> Planes:
-    """A copy of the linear picture under a covered sky, 0..1: grey sky, no sunlit patches, weaker colours.
+    """A copy of the linear image under a covered sky, 0..1: grey sky, no sunlit patches, weaker colours.
 
     Luminance is divided by exp(0.7 strength S), S the sun's pattern (`sunlight`); the sky turns to an even grey as
     bright as a covered sky is against the street, 0.45 to 0.75 of saturation. `colour` takes more of the colours away.

@@ -88,7 +88,7 @@ def glass_blur_aligned(
 
 
 def _shuffled(scene: Scene, rng: np.random.Generator, sigma_px: float, tile: npt.NDArray[np.int16]) -> Rgb:
-    """The picture tiled with displacements, from a random corner on, blurred before and after."""
+    """The image tiled with displacements, from a random corner on, blurred before and after."""
     reach = int(np.abs(tile).max())
     image = cv2.copyMakeBorder(_blurred(scene.image, sigma_px), reach, reach, reach, reach, cv2.BORDER_REFLECT)
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0]  # one number each: moved at once
@@ -107,7 +107,7 @@ def _shuffled(scene: Scene, rng: np.random.Generator, sigma_px: float, tile: npt
 def overwritten_from(reach: int, rounds: int) -> npt.NDArray[np.int16]:
     """(128, 128, 2) dx, dy px to where each pixel's content came from, on a torus, from the bottom right up.
 
-    One pixel after the other is slow: this small grid goes through it once, and pictures are tiled with it.
+    One pixel after the other is slow: this small grid goes through it once, and images are tiled with it.
     """
     side = 128
     draws = words16(np.random.default_rng([2019, reach, rounds]), 2 * rounds * side * side).astype(np.int64)
@@ -157,7 +157,7 @@ def _motion(scene: Scene, rng: np.random.Generator, radius_px: float, sigma_px: 
 
 
 def along_line(image: npt.NDArray[np.uint8], kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """The picture (H, W) or (H, W, 3) under a `motion_kernel`; only the part of the kernel that weighs is applied."""
+    """The image (H, W) or (H, W, 3) under a `motion_kernel`; only the part of the kernel that weighs is applied."""
     middle = len(kernel) // 2
     rows, columns = np.nonzero(kernel > 1e-5)
     rows, columns = (np.append(part, middle) for part in (rows, columns))  # OpenCV wants the anchor inside
@@ -178,7 +178,7 @@ def motion_blur_aligned(scene: Scene, rng: np.random.Generator, *, radius_px: fl
 
 
 def _mean(image: Rgb, zooms: Iterable[Wide]) -> Rgb:
-    """Of the picture and its zooms; 16 bit hold the sum of 257 bytes."""
+    """Of the image and its zooms; 16 bit hold the sum of 257 bytes."""
     total, count = image.astype(np.uint16), 1
     for zoom in zooms:
         total += zoom

@@ -100,7 +100,7 @@ def _from_hsv(hsv: Floats) -> Rgb:
 
 
 def contrast(scene: Scene, rng: np.random.Generator, *, gain: float) -> Rgb:
-    """(x - mean) x gain + mean, mean per channel over the picture."""
+    """(x - mean) x gain + mean, mean per channel over the image."""
     means = np.array(cv2.mean(scene.image)[:3])
     table = (np.arange(256)[:, None] - means) * gain + means
     return np.asarray(cv2.LUT(scene.image, np.rint(table).clip(0, 255).astype(np.uint8)[:, None, :]), np.uint8)

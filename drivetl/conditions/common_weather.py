@@ -1,5 +1,5 @@
 """The published weather corruptions (Hendrycks & Dietterich 2019, Michaelis et al. 2019): blind to depth, kept
-because numbers were published with them. Frost is drawn, not photographed: the original's pictures are not ours.
+because numbers were published with them. Frost is drawn, not photographed: the original's images are not ours.
 
 Every effect has the form `effect(scene, rng, **parameters) -> (H, W, 3) uint8 RGB`.
 """
@@ -53,13 +53,13 @@ def plasma(rng: np.random.Generator, height: int, width: int, decay: float) -> F
         around = cv2.copyMakeBorder(centre, 1, 0, 1, 0, cv2.BORDER_WRAP)
         finer = np.empty((2 * n, 2 * n), np.float32)
         finer[::2, ::2], finer[1::2, 1::2] = grid, centre
-        for part, near, beside, shift in (
+        for part, near, beyond, shift in (
             (finer[::2, 1::2], right, around[:-1, 1:], noise[1]),
             (finer[1::2, ::2], below, around[1:, :-1], noise[2]),
         ):
             mean = grid + near
             mean += centre
-            mean += beside
+            mean += beyond
             mean *= np.float32(0.25)
             np.add(mean, shift, out=part)
         grid, amplitude = finer, amplitude / decay**2
@@ -82,7 +82,7 @@ def snow(
     sigma_px: float,
     keep: float,
 ) -> Rgb:
-    """Thresholded, zoomed, motion-blurred noise added to a bleached picture, once more turned by 180 degrees."""
+    """Thresholded, zoomed, motion-blurred noise added to a bleached image, once more turned by 180 degrees."""
     size = (math.ceil(scene.height / zoom) + 1, math.ceil(scene.width / zoom) + 1)
     noise = normal(rng, *size)
     noise *= np.float32(std)

@@ -12,7 +12,7 @@ Row = npt.NDArray[np.float32]
 
 
 def lens_drops(image: Rgb, rng: np.random.Generator, count: int, largest: float = 0.02) -> Rgb:
-    """Put up to `count` drops of 0.3 to 100 `largest` percent of the width in radius onto a picture, in place.
+    """Put up to `count` drops of 0.3 to 100 `largest` percent of the width in radius onto an image, in place.
 
     A drop is a short lens: inside it the scene stands on its head, minified 6 times and blurred, darker towards
     the rim and brighter at the bottom, where it gathers the sky. Outlines are uneven and soft, because the glass is
@@ -78,7 +78,7 @@ def _alone(draws: npt.NDArray[np.float32], width: int, height: int, largest: flo
 def _boxes(
     x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], reach: npt.NDArray[np.int32], width: int, height: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Whose and where each pixel is, of the squares of `reach` around (x, y) as far as they lie in the picture."""
+    """Whose and where each pixel is, of the squares of `reach` around (x, y) as far as they lie in the image."""
     side = 2 * reach + 1
     owner = np.repeat(np.arange(len(x), dtype=np.int32), side * side)
     number = np.arange(len(owner), dtype=np.int32) - np.repeat(
@@ -92,7 +92,7 @@ def _boxes(
 
 
 def _looked_up(image: Rgb, x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(3, 1, N) linear light of the blurred picture at N places, the nearest edge's where they lie outside."""
+    """(3, 1, N) linear light of the blurred image at N places, the nearest edge's where they lie outside."""
     height, width = image.shape[:2]
     down = 4 if width >= 320 else 1
     size = (max(1, width // down), max(1, height // down))
@@ -103,5 +103,5 @@ def _looked_up(image: Rgb, x: npt.NDArray[np.float32], y: npt.NDArray[np.float32
         for part, to, of in ((x, size[0], width), (y, size[1], height))
     )
     source = cv2.merge(list(to_linear(np.asarray(small, np.uint8))))
-    found = cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.ascontiguousarray(found.reshape(-1, 3)[: len(x)].T, np.float32)[:, None]
+    sampled = cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.ascontiguousarray(sampled.reshape(-1, 3)[: len(x)].T, np.float32)[:, None]

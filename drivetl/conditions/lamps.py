@@ -1,4 +1,4 @@
-"""Lamps of a dark street: the car's own headlights, and what shines in the picture."""
+"""Lamps of a dark street: the car's own headlights, and what shines in the image."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def headlights(scene: Scene) -> Field:
 
 
 def lamps(scene: Scene, rng: np.random.Generator) -> Planes:
-    """(3, H / 2, W / 2) light of lamps, a new array: small bright or red spots of the picture shine on, with halos.
+    """(3, H / 2, W / 2) light of lamps, a new array: small bright or red spots of the image shine on, with halos.
 
     The halo 1 / (1 + r^2) of scattering in lens and air is a sum of Gaussians, each at the resolution it needs; the
-    widest is the stray light of dirty glass and damp air that veils the whole picture.
+    widest is the stray light of dirty glass and damp air that veils the whole image.
     """
     if "lamps" not in scene.memo:
         spots = _spots(scene)
@@ -75,7 +75,7 @@ def _spots(scene: Scene) -> npt.NDArray[np.float32]:
     far_from_sky = 1 - cv2.dilate(sky, np.ones((reach, reach), np.uint8))
     hat = cv2.morphologyEx(level, cv2.MORPH_TOPHAT, disc)
     white = np.clip((hat - 0.30) / 0.3, 0, 1) * (level > 0.5) * far_from_sky
-    white *= 1 - ground * (depth < 24 * scene.view.height_m)  # lane markings are no lamps
+    white *= 1 - ground * (depth < 24 * scene.view.height_m)  # lane markings are not lamps
     top = int(np.clip(scene.view.horizon_px - 0.05 * scene.view.focal_px, 0, scene.height) / 2)
     white[:top] = 0
     reddish = np.asarray(np.clip(red - 2.2 * np.maximum(green, blue), 0, 1), np.float32)
@@ -93,8 +93,8 @@ def compact(spots: Field, reach: int) -> Field:
     Spots nearly in touch are one, such as letters or a painted ring. More than four in a neighbourhood are the sky
     between leaves or the ribs of a fence.
     """
-    found = (spots > 0.05).astype(np.uint8)
-    joined = cv2.morphologyEx(found, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    lit = (spots > 0.05).astype(np.uint8)
+    joined = cv2.morphologyEx(lit, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     _, label, stats, centres = cv2.connectedComponentsWithStats(joined, connectivity=8)
     wide, high = stats[:, cv2.CC_STAT_WIDTH], stats[:, cv2.CC_STAT_HEIGHT]
     good = (np.maximum(wide, high) <= reach) & (np.maximum(wide, high) <= 2.5 * np.minimum(wide, high) + 1)
@@ -106,4 +106,4 @@ def compact(spots: Field, reach: int) -> Field:
     crowd = cv2.boxFilter(marks, -1, (window, window), normalize=False, borderType=cv2.BORDER_CONSTANT)
     good &= crowd[rows, columns] <= 4.5
     good[0] = False
-    return np.asarray(good.astype(np.float32)[label] * found, np.float32)
+    return np.asarray(good.astype(np.float32)[label] * lit, np.float32)

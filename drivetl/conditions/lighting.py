@@ -1,4 +1,4 @@
-"""Where the day's light comes from and how much of it reaches the picture: low sun, shadows, tunnels, exposure.
+"""Where the day's light comes from and how much of it reaches the image: low sun, shadows, tunnels, exposure.
 
 Every effect has the form `effect(scene, rng, **parameters) -> (H, W, 3) uint8 RGB`.
 """
@@ -111,8 +111,8 @@ def hard_shadows(scene: Scene, rng: np.random.Generator, *, sun_to_sky: float) -
 def tunnel_exit(scene: Scene, rng: np.random.Generator, *, stops: float) -> Rgb:
     """Leaving a tunnel: outside `stops` f-stops brighter than inside, the exposure still halfway between the two.
 
-    The portal is an arch that frames the picture, 11 m wide, so far ahead that its sides stand at nine tenths of the
-    way to the picture's edges; its crown is at the picture's upper edge. Beyond it is the lining of the tunnel: grey
+    The portal is an arch that frames the image, 11 m wide, so far ahead that its sides stand at nine tenths of the
+    way to the image's edges; its crown is at the image's upper edge. Beyond it is the lining of the tunnel: grey
     concrete, dim and yellowish, lit by daylight near the portal, through which a quarter of the scene still shows, so
     that no label is left without its object. On the road the daylight fades over 4 m. What lies outside burns out by
     half of the difference and blooms; the glare veils the lining.
@@ -154,7 +154,7 @@ def tunnel_exit(scene: Scene, rng: np.random.Generator, *, stops: float) -> Rgb:
 
 
 def gain_curve(scene: Scene, stops: float) -> Planes:
-    """A new array: the linear picture `stops` f-stops brighter."""
+    """A new array: the linear image `stops` f-stops brighter."""
     return scale(scene.linear, float(2.0**stops))
 
 

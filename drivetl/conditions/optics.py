@@ -164,7 +164,7 @@ def smooth_noise(rng: np.random.Generator, height: int, width: int, grain_px: fl
     power = 0.0
     for octave in range(octaves):
         grain = max(grain_px / 2**octave, 1.0)
-        fine = min(grain, 8.0)  # px of the intermediate picture per cell
+        fine = min(grain, 8.0)  # px of the intermediate image per cell
         rows, columns = math.ceil(height * fine / grain), math.ceil(width * fine / grain)
         lattice = normal(rng, math.ceil(rows / fine) + 3, math.ceil(columns / fine) + 3)
         size = (math.ceil(lattice.shape[1] * fine), math.ceil(lattice.shape[0] * fine))

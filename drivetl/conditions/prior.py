@@ -1,4 +1,4 @@
-"""A street's shape guessed from one picture: vanishing point, sky, depth."""
+"""A street's shape guessed from one image: vanishing point, sky, depth."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class View:
 def vanishing_point(image: Rgb) -> tuple[float, float]:
     """(column, row) px where the street's lines meet, by voting of edge pixels; a prior decides where none agree.
 
-    Edge pixels of a picture 320 px wide vote for the points of a grid that lie on their line; horizontals,
+    Edge pixels of an image 320 px wide vote for the points of a grid that lie on their line; horizontals,
     verticals and weak edges have no vote. The prior is a horizon at 0.47 H and the middle column: cameras on cars. It
     gives way to a point that more than a tenth of the edges agree on, 1.25 times as many as on any that the prior
     likes: a camera on a mast looks down.
@@ -71,10 +71,10 @@ def vanishing_point(image: Rgb) -> tuple[float, float]:
 
 
 def sky_mask(image: Rgb, horizon_px: float) -> Field:
-    """(H, W) 0..1 sky: flat, bright or blue regions above the horizon that reach the top of the picture.
+    """(H, W) 0..1 sky: flat, bright or blue regions above the horizon that reach the top of the image.
 
     Found at 400 px width, then brought to full resolution by matting on luma, which puts the edge where the
-    picture has it: no halo along trees and roofs.
+    image has it: no halo along trees and roofs.
     """
     height, width = image.shape[:2]
     if min(height, width) < 8:
@@ -113,7 +113,7 @@ def sky_mask(image: Rgb, horizon_px: float) -> Field:
 
 
 def _joined(main: npt.NDArray[np.bool_], gaps: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The main sky and those gaps that few pixels part from it or from one another: a bright window is no sky."""
+    """The main sky and those gaps that few pixels part from it or from one another: a bright window is not sky."""
     both = (main | gaps).astype(np.uint8)
     _, group = cv2.connectedComponents(cv2.dilate(both, np.ones((9, 9), np.uint8)), connectivity=4)
     known = np.zeros(int(group.max()) + 1, np.bool_)
@@ -158,7 +158,7 @@ def guided_filter(guide: Field, coarse: Field, radius: int, regularity: float) -
 
 
 def depth_prior(image: Rgb, view: View, sky: Field) -> Field:
-    """(H, W) metres: min(ground plane, canyon walls), objects pulled forward along the picture's edges, sky far.
+    """(H, W) metres: min(ground plane, canyon walls), objects pulled forward along the image's edges, sky far.
 
     Ground z = f h / (v - v0); walls z = f W / |u - u0|; computed at quarter size as 1 / z, smoothed above the
     horizon so that no edge of the canyon shows in the sky, then a guided filter on luminance.

@@ -51,7 +51,7 @@ def _tracks(scene: Scene, rng: np.random.Generator, rows: int, columns: int) -> 
 
 
 def plan_of(scene: Scene, rows: int, columns: int) -> tuple[Field, Field, Field]:
-    """Where each pixel of a smaller picture lies on the road: metres right of the axis, metres ahead, (rows, 1)
+    """Where each pixel of a smaller image lies on the road: metres right of the axis, metres ahead, (rows, 1)
     ahead."""
     z = _ahead(scene, rows)
     u = (np.arange(columns, dtype=np.float32)[None] + 0.5) * scene.width / columns - scene.view.centre_px
@@ -60,7 +60,7 @@ def plan_of(scene: Scene, rows: int, columns: int) -> tuple[Field, Field, Field]
 
 
 def _ahead(scene: Scene, rows: int) -> Field:
-    """(rows, 1): how far ahead the road lies at each row of a smaller picture, m."""
+    """(rows, 1): how far ahead the road lies at each row of a smaller image, m."""
     z = cv2.resize(np.repeat(scene.ground_m, 2, axis=1), (1, rows))
     return np.asarray(z.reshape(rows, 1), np.float32)
 
@@ -109,9 +109,9 @@ def mirrored(scene: Scene, planes: Planes) -> Planes:
     """(3, H / 4, W / 4): what each ground pixel mirrors, smeared along the columns by the road's roughness.
 
     An upright thing that stands on row c shows at row v what it has at row 2 c - v. So each ground pixel looks up its
-    column for the nearest thing that is no road; where that row is road again, it mirrors what is far, 2 v0 - v.
-    What would lie above the picture is taken from just below the top, where some cameras print the time. The sky counts
-    1.4 times: a picture clips it.
+    column for the nearest thing that is not road; where that row is road again, it mirrors what is far, 2 v0 - v.
+    What would lie above the image is taken from just below the top, where some cameras print the time. The sky counts
+    1.4 times: an image clips it.
     """
     rows, columns = max(1, scene.height // 4), max(1, scene.width // 4)
     if "mirror" not in scene.memo:
@@ -142,7 +142,7 @@ def _mirror_rows(scene: Scene, rows: int, columns: int) -> Field:
 
 
 def _marking_px(scene: Scene, rows: int, columns: int) -> Field:
-    """(rows, 1): how wide a thing must look that is no marking: 0.8 m, and the 3 px by which `paved` widens; 0
+    """(rows, 1): how wide a thing must look that is not a marking: 0.8 m, and the 3 px by which `paved` widens; 0
     above."""
     width = 3 + 0.8 * scene.view.focal_px * columns / scene.width / _ahead(scene, rows)
     below = (np.arange(rows)[:, None] + 0.5) * scene.height / rows > scene.view.horizon_px

@@ -1,4 +1,4 @@
-"""What a condition has to know about a picture: camera, sky, depth. Estimated once per image, then shared.
+"""What a condition has to know about an image: camera, sky, depth. Estimated once per image, then shared.
 
 Depth comes from the dataset where it has it; otherwise from a prior of the street: a ground plane seen from the
 camera's height, walls of a canyon on both sides, sky behind everything that is sky.
@@ -19,7 +19,7 @@ from drivetl.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Camera:
-    """Where the picture was taken from. None: estimated from the picture."""
+    """Where the image was taken from. None: estimated from the image."""
 
     focal_px: float | None = None
     horizon_px: float | None = None
@@ -57,19 +57,19 @@ class Scene:
 
     @cached_property
     def view(self) -> View:
-        """The camera; what is not given follows from the picture's shape and its vanishing point.
+        """The camera; what is not given follows from the image's shape and its vanishing point.
 
         Focal length 1.8 H within 0.5..1.2 W: KITTI has 1.92 H, Cityscapes 2.2 H, nuScenes 1.4 H. Height 1.65 m,
         KITTI's, in a canyon of 10 m; where the horizon lies in the upper third, a mast's 8 m above a road 25 m wide
         to both sides.
         """
-        given = self.camera
-        focal = given.focal_px or min(max(1.8 * self.height, 0.5 * self.width), 1.2 * self.width)
+        known = self.camera
+        focal = known.focal_px or min(max(1.8 * self.height, 0.5 * self.width), 1.2 * self.width)
         column, row = vanishing_point(self.image)
-        horizon = given.horizon_px if given.horizon_px is not None else row
-        centre = given.centre_px if given.centre_px is not None else column
+        horizon = known.horizon_px if known.horizon_px is not None else row
+        centre = known.centre_px if known.centre_px is not None else column
         height_m, canyon_m = (8.0, 25.0) if horizon < 0.33 * self.height else (1.65, 10.0)
-        return View(focal, horizon, centre, given.height_m or height_m, given.canyon_m or canyon_m)
+        return View(focal, horizon, centre, known.height_m or height_m, known.canyon_m or canyon_m)
 
     @cached_property
     def rows(self) -> Field:
@@ -85,7 +85,7 @@ class Scene:
 
     @cached_property
     def half_grid(self) -> tuple[Field, Field]:
-        """`rows` and `columns` at half the resolution, in px of the whole picture: (H / 2, 1) and (1, W / 2)."""
+        """`rows` and `columns` at half the resolution, in px of the whole image: (H / 2, 1) and (1, W / 2)."""
         rows, columns = max(1, self.height // 2), max(1, self.width // 2)
         v = (np.arange(rows, dtype=np.float32)[:, None] + np.float32(0.5)) * np.float32(self.height / rows)
         u = (np.arange(columns, dtype=np.float32)[None] + np.float32(0.5)) * np.float32(self.width / columns)
@@ -93,7 +93,7 @@ class Scene:
 
     @cached_property
     def sky(self) -> Field:
-        """(H, W) 0..1: how surely a pixel is sky: by its depth where known, else with the picture's own edges."""
+        """(H, W) 0..1: how surely a pixel is sky: by its depth where known, else with the image's own edges."""
         if self.given_depth is None:
             return sky_mask(self.image, self.view.horizon_px)
         known, far = self._known, np.asarray(self.given_depth >= 0.9 * SKY_M, np.float32)
@@ -134,7 +134,7 @@ class Scene:
 
     @cached_property
     def sky_colour(self) -> npt.NDArray[np.float32]:
-        """(3,) linear: the sky's mean, or, without sky, the brightest tenth of the picture."""
+        """(3,) linear: the sky's mean, or, without sky, the brightest tenth of the image."""
         weight = self.sky if float(self.sky.mean()) > 0.003 else None
         step = max(1, min(self.height, self.width) // 100)
         planes = self.linear[:, ::step, ::step]
@@ -149,7 +149,7 @@ class Scene:
     def airlight(self, brightest: float = 0.55, sky_share: float = 0.25) -> npt.NDArray[np.float32]:
         """(3,) linear light scattered into the line of sight: grey as bright as the sky, a little of its colour.
 
-        Bounded by 0.12 (a picture without light still has some air) and `brightest`: real fog does not blind.
+        Bounded by 0.12 (an image without light still has some air) and `brightest`: real fog does not blind.
         """
         level = float(np.clip(self.sky_colour @ REC709, 0.12, brightest))
         tint = self.sky_colour / max(float(self.sky_colour @ REC709), 1e-6)

@@ -31,31 +31,31 @@ def ego_blur(scene: Scene, rng: np.random.Generator, *, path_m: float) -> Rgb:
     flow = np.stack([scene.columns * share, scene.rows * share])
     length = np.asarray(cv2.magnitude(flow[0], flow[1]), np.float32)
     longest = float(length.max())
-    picture = np.asarray(cv2.merge([*scene.linear, scene.linear[0]]), np.float32)  # OpenCV moves four faster than three
+    image = np.asarray(cv2.merge([*scene.linear, scene.linear[0]]), np.float32)  # OpenCV moves four faster than three
     window = _window(length < WIDE_PX + 1)
-    sharp = _three_taps(picture, flow, 1 / 3, window)
+    sharp = _three_taps(image, flow, 1 / 3, window)
     if longest > WIDE_PX:
         size = (max(1, scene.width // 2), max(1, scene.height // 2))
-        small = np.asarray(cv2.resize(picture, size), np.float32)
+        small = np.asarray(cv2.resize(image, size), np.float32)
         shorter = np.stack([cv2.resize(part, size) for part in flow]) * np.float32(size[0] / scene.width)
         reach = 1 / 3
         while reach * longest > 1 and reach > 1 / 40:
             small = _three_taps(small, shorter, reach, (slice(0, size[1]), slice(0, size[0])))
             reach /= 3
-        picture = np.asarray(cv2.resize(small, (scene.width, scene.height)), np.float32)
+        image = np.asarray(cv2.resize(small, (scene.width, scene.height)), np.float32)
         little = np.clip(np.float32(0.5 * WIDE_PX + 0.5) - np.float32(0.5) * length[window], 0, 1)
-        sharp -= picture[window]
+        sharp -= image[window]
         sharp *= cv2.merge([little] * 4) if little.size else 0
-        picture[window] += sharp
+        image[window] += sharp
     else:
-        picture = sharp
-    return to_display(_planes(picture))
+        image = sharp
+    return to_display(_planes(image))
 
 
-def _planes(picture: npt.NDArray[np.float32]) -> Planes:
+def _planes(image: npt.NDArray[np.float32]) -> Planes:
     """(H, W, 3 or more) -> (3, H, W)."""
-    planes = np.empty((3, *picture.shape[:2]), np.float32)
-    cv2.mixChannels([picture], list(planes), [0, 0, 1, 1, 2, 2])
+    planes = np.empty((3, *image.shape[:2]), np.float32)
+    cv2.mixChannels([image], list(planes), [0, 0, 1, 1, 2, 2])
     return planes
 
 
@@ -67,11 +67,11 @@ def _window(where: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _three_taps(
-    picture: npt.NDArray[np.float32], flow: npt.NDArray[np.float32], reach: float, window: tuple[slice, slice]
+    image: npt.NDArray[np.float32], flow: npt.NDArray[np.float32], reach: float, window: tuple[slice, slice]
 ) -> npt.NDArray[np.float32]:
-    """The mean of an (H, W, C) picture at -reach, 0 and +reach of each pixel's (2, H, W) flow, inside a window."""
+    """The mean of an (H, W, C) image at -reach, 0 and +reach of each pixel's (2, H, W) flow, inside a window."""
     rows, columns = window
-    total = picture[window].copy()
+    total = image[window].copy()
     across = np.arange(columns.start, columns.stop, dtype=np.float32)[None]
     for first in range(rows.start, rows.stop, 32):  # as many rows as stay in the processor's cache
         band = slice(first, min(first + 32, rows.stop))
@@ -81,7 +81,7 @@ def _three_taps(
             map_x, map_y = flow[:, band, columns] * np.float32(offset)
             map_x += across
             map_y += down
-            part += cv2.remap(picture, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            part += cv2.remap(image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         part *= np.float32(1 / 3)
     return total
 
@@ -91,15 +91,15 @@ def defocus(scene: Scene, rng: np.random.Generator, *, radius_permille: float) -
     radius_px = max(radius_permille * scene.width / 1000, 0.6)  # a smaller disc falls onto one pixel
     half = radius_px > 4  # so wide a blur leaves nothing that half the resolution would lose
     kernel = disc_kernel(radius_px / 2 if half else radius_px, sides=7)
-    kernel = (kernel + kernel[::-1, ::-1]) * np.float32(0.5)  # an odd polygon's centre of mass would move the picture
-    picture = cv2.merge(list(scene.linear))
+    kernel = (kernel + kernel[::-1, ::-1]) * np.float32(0.5)  # an odd polygon's centre of mass would move the image
+    image = cv2.merge(list(scene.linear))
     if half:
         size = (max(1, scene.width // 2), max(1, scene.height // 2))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    picture = cv2.filter2D(picture, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    image = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
     if half:
-        picture = cv2.resize(picture, (scene.width, scene.height), interpolation=cv2.INTER_LINEAR)
-    return to_display(_planes(np.asarray(picture, np.float32)))
+        image = cv2.resize(image, (scene.width, scene.height), interpolation=cv2.INTER_LINEAR)
+    return to_display(_planes(np.asarray(image, np.float32)))
 
 
 def iso_noise(scene: Scene, rng: np.random.Generator, *, iso: float) -> Rgb:
@@ -130,7 +130,7 @@ def iso_noise(scene: Scene, rng: np.random.Generator, *, iso: float) -> Rgb:
 def lens_dirt(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rgb:
     """Mud specks and dust on the window, out of focus: `coverage` is the share that specks take.
 
-    Glass 0.1 m from a lens of 2 mm focused on the street is blurred by that aperture, about 1 % of the picture: specks
+    Glass 0.1 m from a lens of 2 mm focused on the street is blurred by that aperture, about 1 % of the image: specks
     are soft, and those smaller than that are faint (`_specks`). Mud of optical depth 0.3 to 2.5 lets exp(-depth) of the
     light through and gives back a third of what its surroundings send, brownish; dust, left in arcs by the wiper,
     scatters three quarters of it and so veils dark things most.
@@ -143,14 +143,14 @@ def lens_dirt(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rgb
     planes = np.empty_like(scene.linear)
     for number, (brown, grey) in enumerate(((0.35, 0.76), (0.30, 0.73), (0.23, 0.68))):
         around = soften(cv2.resize(scene.linear[number], (columns, rows)), columns / 8)
-        given = around * ((1 - mud) * np.float32(brown) + mud * (1 - dust) * np.float32(grey))
+        glow = around * ((1 - mud) * np.float32(brown) + mud * (1 - dust) * np.float32(grey))
         np.multiply(scene.linear[number], through, out=planes[number])
-        planes[number] += cv2.resize(given, size)
+        planes[number] += cv2.resize(glow, size)
     return to_display(planes)
 
 
 def _specks(rng: np.random.Generator, rows: int, columns: int, coverage: float) -> Field:
-    """(rows, columns) optical depth: splashes of discs of 0.6 to 4 % of the picture's side, torn, then out of focus."""
+    """(rows, columns) optical depth: splashes of discs of 0.6 to 4 % of the image's side, torn, then out of focus."""
     side = (rows * columns) ** 0.5
     draws = uniform(rng, 1200, 4)
     radius = side * (0.006 + 0.036 * draws[:, 2] ** 3)
@@ -173,7 +173,7 @@ def _specks(rng: np.random.Generator, rows: int, columns: int, coverage: float) 
 
 
 def _wiped_dust(rng: np.random.Generator, rows: int, columns: int) -> Field:
-    """(rows, columns) of mean about 0.5: dust in patches, drawn out along arcs about a pivot below the picture."""
+    """(rows, columns) of mean about 0.5: dust in patches, drawn out along arcs about a pivot below the image."""
     x = (np.arange(columns, dtype=np.float32) - np.float32((0.2 + 0.5 * float(uniform(rng, 1)[0])) * columns))[None]
     y = np.float32(rows * 1.25) - np.arange(rows, dtype=np.float32)[:, None]
     streaks = smooth_noise(rng, 256, 64, 5, octaves=3)
@@ -191,11 +191,11 @@ def upper_quantile(noise: Field, share: float) -> float:
 
 
 def water_film(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rgb:
-    """Water running over the glass: rivulets and a film that bend what lies behind, over `coverage` of the picture.
+    """Water running over the glass: rivulets and a film that bend what lies behind, over `coverage` of the image.
 
     The thickness h is smooth noise drawn out along the vertical; a ray is bent by (n - 1) grad h (thin prism), here
     below 0.8 % of the width and as often one way as the other. Two rays through the lens, 0.5 % of the width apart on
-    the glass, are bent differently where h is curved: there the picture is blurred, elsewhere bent but sharp. On
+    the glass, are bent differently where h is curved: there the image is blurred, elsewhere bent but sharp. On
     display values: what is averaged lies near together.
     """
     width, height = scene.width, scene.height
@@ -216,13 +216,13 @@ def water_film(scene: Scene, rng: np.random.Generator, *, coverage: float) -> Rg
         map_x += np.arange(width, dtype=np.float32)
         map_y += np.arange(height, dtype=np.float32)[:, None]
         rays.append(cv2.remap(four, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
-    picture = cv2.cvtColor(cv2.addWeighted(rays[0], 0.5, rays[1], 0.5, 0), cv2.COLOR_RGBA2RGB)
+    image = cv2.cvtColor(cv2.addWeighted(rays[0], 0.5, rays[1], 0.5, 0), cv2.COLOR_RGBA2RGB)
     curved = sum(np.abs(np.roll(bend, reach, (0, 1)) - np.roll(bend, -reach, (0, 1))) for bend in bends)
     curved = cv2.blur(np.clip(curved * np.float32(260 / width), 0, 0.8), (2 * reach + 1, 2 * reach + 1))
     share = np.asarray(cv2.resize(np.asarray(curved, np.float32), (width, height)), np.float32)
-    soft = cv2.GaussianBlur(cv2.resize(picture, (columns, rows)), (0, 0), max(width / 1000, 0.3))
+    soft = cv2.GaussianBlur(cv2.resize(image, (columns, rows)), (0, 0), max(width / 1000, 0.3))
     soft = cv2.resize(soft, (width, height))
-    mixed = np.asarray(cv2.blendLinear(picture, soft, 1 - share, share), np.uint8)
+    mixed = np.asarray(cv2.blendLinear(image, soft, 1 - share, share), np.uint8)
     return lens_drops(mixed, rng, round(30 * coverage), largest=0.008)
 
 
@@ -292,7 +292,7 @@ def _deblock(plane: npt.NDArray[np.float32], step: float) -> None:
 
 
 def rolling_shutter(scene: Scene, rng: np.random.Generator, *, turn_deg: float) -> Rgb:
-    """Rows read one after the other while the camera turns by `turn_deg` (yaw rate x readout time): a sheared picture.
+    """Rows read one after the other while the camera turns by `turn_deg` (yaw rate x readout time): a sheared image.
 
     The row at height v shows a view turned by turn_deg (v / H - 1/2), so content shifts by up to f turn / 2 px, one way
     at the top and the other way at the bottom. Which way, the seed says. A curve at 20 degrees a second read in 1/50 s
@@ -316,8 +316,8 @@ def dead_rows(scene: Scene, rng: np.random.Generator, *, share: float) -> Rgb:
     result = scene.image.copy()
     count = max(1, round(share * scene.height / 2.5))
     draws = uniform(rng, count, 3)
-    for place, length, kind in draws:
-        first = int(place * scene.height)
+    for start, length, kind in draws:
+        first = int(start * scene.height)
         last = min(scene.height, first + 1 + int(length * 4))
         result[first:last] = 0 if kind < 0.5 or first == 0 else result[first - 1] // 2
     return result

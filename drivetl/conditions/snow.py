@@ -62,8 +62,8 @@ def _places(scene: Scene, size: tuple[int, int]) -> npt.NDArray[np.float32]:
     ground, road, sky = (
         cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in (scene.ground, paved(scene), scene.sky)
     )
-    picture = cv2.resize(scene.image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    green = np.clip((picture[..., 1] - np.maximum(picture[..., 0] - 4, picture[..., 2])) / 12 - 0.2, 0, 1)
+    image = cv2.resize(scene.image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    green = np.clip((image[..., 1] - np.maximum(image[..., 0] - 4, image[..., 2])) / 12 - 0.2, 0, 1)
     green = np.asarray(cv2.GaussianBlur(green, (0, 0), max(columns / 250, 0.3)))
     across, _, z = plan_of(scene, rows, columns)
     lane = np.abs((across + 1.75) % 3.5 - 1.75)  # metres from the middle of a lane, the own one at 0
@@ -72,7 +72,7 @@ def _places(scene: Scene, size: tuple[int, int]) -> npt.NDArray[np.float32]:
     reach = max(1, rows // 90)
     above = np.zeros_like(sky)
     above[reach:] = sky[:-reach]
-    light = cv2.GaussianBlur(picture[..., 1], (0, 0), 0.7)
+    light = cv2.GaussianBlur(image[..., 1], (0, 0), 0.7)
     lit = light / (cv2.blur(light, (15, 15)) + 4) - 1  # the upper, lit leaves and twigs carry it
     crowns = (1 - ground) * (1 - sky) * green
     parts = (np.minimum(1.5 * road, 1), ground * green, np.clip(above - sky, 0, 1), crowns, lit, tracks)

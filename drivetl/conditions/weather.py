@@ -23,7 +23,7 @@ def fog(scene: Scene, rng: np.random.Generator, *, visibility_m: float) -> Rgb:
     """Homogeneous fog: L = L0 t + A (1 - t), t = n exp(-2.996 z / V) (Koschmieder 1924), in linear light.
 
     A is grey as the sky (`Scene.airlight`); n = 1 +- 4 % at most, smooth noise a third of
-    the picture wide.
+    the image wide.
     """
     patches = smooth_noise(rng, scene.height, scene.width, scene.width / 3)
     share = transmission(scene.depth, visibility_m) * np.clip(1 + np.float32(0.02) * patches, 0.96, 1.04)

@@ -21,7 +21,7 @@ from drivetl.files.images import Rgb, read_rgb
 
 Augment = Callable[[Sample, np.random.Generator], Sample]
 Item = tuple[int, int]
-"""(epoch, index): all that a sample's randomness depends on, beside the seed."""
+"""(epoch, index): all that a sample's randomness depends on, besides the seed."""
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 
 MIN_SIDE_PX = 1.0
@@ -68,9 +68,9 @@ def read_image(record: ImageRecord, root: Path) -> Rgb:
     path = root / record.file_name
     image = read_rgb(path)
     if image.shape[:2] != (record.height, record.width):
-        found = f"{image.shape[1]} x {image.shape[0]}"
+        size = f"{image.shape[1]} x {image.shape[0]}"
         raise DataError(
-            f"is {found}, the json says {record.width} x {record.height}", remedy="convert the dataset again", file=path
+            f"is {size}, the json says {record.width} x {record.height}", remedy="convert the dataset again", file=path
         )
     return image
 

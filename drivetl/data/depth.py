@@ -1,4 +1,4 @@
-"""Depth that a dataset knows: fog and rain then use it instead of a guess from the picture.
+"""Depth that a dataset knows: fog and rain then use it instead of a guess from the image.
 
 An image names its depth map under `depth`, as a key of its own in the json or among its attributes: a 16-bit PNG of
 the image's size, metres times 256, 0 where nothing is known (KITTI's convention), relative to the images root.
@@ -43,9 +43,9 @@ def read_depth(record: ImageRecord, root: Path) -> npt.NDArray[np.float32] | Non
             file=path,
         )
     if image.dtype != np.uint16 or image.shape != (record.height, record.width):
-        found = f"{image.dtype} of shape {image.shape}"
+        form = f"{image.dtype} of shape {image.shape}"
         raise DataError(
-            f"the depth map is {found}",
+            f"the depth map is {form}",
             remedy=f"write a 16-bit PNG of {record.width} x {record.height}, metres times 256, 0 where unknown",
             file=path,
         )

@@ -1,4 +1,4 @@
-"""What a flip, a crop or a border does to labels: boxes, ignore boxes, masks and depth move with the picture."""
+"""What a flip, a crop or a border does to labels: boxes, ignore boxes, masks and depth move with the image."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MIN_SIDE_PX = 2.0
 def move(sample: Sample, transform: Compose, min_visibility: float) -> Sample:
     """The sample under a transform that keeps the scale.
 
-    Boxes are clipped to the picture; where a mask was cut, the box follows what is left of it. An object of which
-    less than `min_visibility` is left becomes an ignore region, its mask row goes: a sliver is no object to learn,
+    Boxes are clipped to the image; where a mask was cut, the box follows what is left of it. An object of which
+    less than `min_visibility` is left becomes an ignore region, its mask row goes: a sliver is not an object to learn,
     but no background either. What lies outside altogether is gone.
     """
     n_objects = len(sample.boxes)

@@ -28,4 +28,4 @@ class Sample:
     labelled: tuple[int, ...] | None = None
     """Category ids this image's source labels; None: all."""
     depth: npt.NDArray[np.float32] | None = None
-    """(H, W) metres where the dataset knows them, for conditions; None: estimated from the picture."""
+    """(H, W) metres where the dataset knows them, for conditions; None: estimated from the image."""

@@ -37,6 +37,8 @@ class Level(StrEnum):
         return level
 
 
+_FILE = "augmentation.json"
+
 SEEN = (Level.L0, Level.L1)
 """Trained on: never in the headline of a run with a manifest."""
 HEADLINE = (Level.L2, Level.L3)
@@ -85,8 +87,9 @@ def trained_transforms(manifest: Mapping[str, Any] | None) -> list[Trained] | No
             trained += [_transform(row) for row in part["transforms"]]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
-                f"augmentation.json is not a manifest ({error!r})",
+                f"not a manifest ({error!r})",
                 remedy="restore the run's file, or remove it: its conditions are then UNVERIFIED",
+                file=_FILE,
             ) from None
     return trained
 
@@ -94,12 +97,13 @@ def trained_transforms(manifest: Mapping[str, Any] | None) -> list[Trained] | No
 def _with_ancestors(manifest: Any, depth: int = 0) -> Iterator[Any]:
     yield manifest
     if depth > 50:
-        raise CheckpointError("augmentation.json: more than 50 generations of ancestors", remedy="it is damaged")
+        raise CheckpointError("more than 50 generations of ancestors", remedy="it is damaged", file=_FILE)
     ancestors = manifest.get("ancestors", []) if isinstance(manifest, Mapping) else []
     if not isinstance(ancestors, list):
         raise CheckpointError(
-            f"augmentation.json: ancestors is {ancestors!r}",
+            f"ancestors is {ancestors!r}",
             remedy="write a list of manifests, with null for an ancestor whose training is unknown",
+            file=_FILE,
         )
     for ancestor in ancestors:
         yield from _with_ancestors(ancestor, depth + 1)
@@ -123,22 +127,26 @@ def _phenomena(text: str, transform: str) -> frozenset[Phenomenon]:
     Raises CheckpointError for an unknown word: any condition could be what it means, so none could be "never trained".
     """
     words = [word.strip() for word in re.split(r",|/|\+|\band\b", _plain(text)) if word.strip()]
-    known: dict[str, frozenset[Phenomenon]] = {
-        **{_plain(name): frozenset({condition.phenomenon}) for name, condition in CATALOG.items()},
-        **ALIASES,
-        **{str(phenomenon): frozenset({phenomenon}) for phenomenon in Phenomenon},
-    }
     for word in words or [""]:
-        if word not in known:
+        if word not in _WORDS:
             raise CheckpointError(
-                f"augmentation.json: transform {transform!r} has the unknown phenomenon {word!r}",
-                remedy=f"{nearest(word, known)} (without a manifest all conditions are UNVERIFIED)",
+                f"transform {transform!r} has the unknown phenomenon {word!r}",
+                remedy=f"{nearest(word, _WORDS)} (without a manifest all conditions are UNVERIFIED)",
+                file=_FILE,
             )
-    return frozenset(phenomenon for word in words for phenomenon in known[word])
+    return frozenset(phenomenon for word in words for phenomenon in _WORDS[word])
 
 
 def _plain(text: str) -> str:
     return " ".join(text.lower().replace("_", " ").split())
+
+
+_WORDS: Mapping[str, frozenset[Phenomenon]] = {
+    **{_plain(name): frozenset({condition.phenomenon}) for name, condition in CATALOG.items()},
+    **ALIASES,
+    **{str(phenomenon): frozenset({phenomenon}) for phenomenon in Phenomenon},
+}
+"""Every word by which a manifest may name phenomena; where several tables have it, the last one decides."""
 
 
 def levels(manifest: Mapping[str, Any] | None, conditions: Sequence[str], severities: Sequence[int]) -> Levels:

@@ -120,6 +120,17 @@ def test_held_out_refuses_what_was_trained_on(tmp_path, data, capsys):
     assert not (run / "robustness").exists()
 
 
+@pytest.mark.parametrize("conditions", ["held_out", "night"])
+def test_a_misspelt_phenomenon_is_named_before_anything_is_measured(tmp_path, data, capsys, conditions):
+    row = {"name": "Fog", "phenomenon": "fogg", "model": "mine", "range": {}}
+    run = write_run(tmp_path / "run", NOTHING | {"transforms": [row]})
+    assert evaluate(run, data, "--conditions", conditions) == 2
+    assert capsys.readouterr().err.startswith(
+        "error: augmentation.json: transform 'Fog' has the unknown phenomenon 'fogg' - did you mean 'fog'?"
+    )
+    assert not (run / "robustness").exists()
+
+
 def test_an_unverified_run_is_marked(tmp_path, data, capsys):
     run = write_run(tmp_path / "run")
     assert evaluate(run, data, "--conditions", "night", "--out", str(tmp_path / "out")) == 0
