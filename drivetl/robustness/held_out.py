@@ -42,6 +42,7 @@ _FILE = "augmentation.json"
 SEEN = (Level.L0, Level.L1)
 """Trained on: never in the headline of a run with a manifest."""
 HEADLINE = (Level.L2, Level.L3)
+"""Held out. Real images (L4) are reported next to it, never mixed in."""
 MEANING = {str(level): level.meaning for level in Level}
 
 
