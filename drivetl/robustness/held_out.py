@@ -132,7 +132,7 @@ def _phenomena(text: str, transform: str) -> frozenset[Phenomenon]:
         if word not in _WORDS:
             raise CheckpointError(
                 f"transform {transform!r} has the unknown phenomenon {word!r}",
-                remedy=f"{nearest(word, _WORDS)} (without a manifest all conditions are UNVERIFIED)",
+                remedy=nearest(word, _WORDS, f"write one of: {', '.join(Phenomenon)}"),
                 file=_FILE,
             )
     return frozenset(phenomenon for word in words for phenomenon in _WORDS[word])

@@ -8,8 +8,9 @@ import pytest
 from scipy.stats import binom
 from simulated import detect, drives
 
+from drivetl.conditions import CLEAN
 from drivetl.metrics import coco_ap
-from drivetl.metrics.comparison import CLEAN, compare
+from drivetl.metrics.comparison import compare
 from drivetl.metrics.match_store import match
 from drivetl.metrics.statistics import draw_weights
 from drivetl.robustness import headline
