@@ -17,7 +17,7 @@ from drivetl.adapters.reading import (
     Reading,
     Sizes,
     first_folder,
-    folder_sequence,
+    folder_drive,
     label_files,
     labels_of,
     mapping,
@@ -115,9 +115,9 @@ def _image(
     """The image of a frame and its labels."""
     written = text(frame.get("name"), f"name of frame [{position}]")
     labels = sequence(frame.get("labels"), f"labels of frame [{position}]")
-    clip = text(frame.get("videoName") or frame.get("video_name") or "", "videoName")
+    drive = text(frame.get("videoName") or frame.get("video_name") or "", "videoName")
     name = PurePosixPath(written).name if "://" in written else written.replace("\\", "/")
-    found = index.find(*([f"{clip}/{name}"] if clip else []), name)
+    found = index.find(*([f"{drive}/{name}"] if drive else []), name)
     if found is None:
         reading.note("images that are not on disk; their sizes are taken from the labels")
     size = _size(frame["size"]) if frame.get("size") else config_size or (sizes.of(found) if found else None)
@@ -125,9 +125,9 @@ def _image(
         reading.note("images of unknown size, taken as 1280 x 720 like all of BDD100K")
         size = BDD_SIZE
     image = SourceImage(found or name, *size, label_file=path)
-    image.sequence = clip or folder_sequence(name)
+    image.sequence = drive or folder_drive(name)
     frame_index = frame.get("frameIndex", frame.get("frame_index"))
-    image.frame_index = whole(frame_index, "frameIndex") if clip and frame_index is not None else None
+    image.frame_index = whole(frame_index, "frameIndex") if drive and frame_index is not None else None
     image.attributes = {
         str(key): scalar(value) for key, value in mapping(frame.get("attributes") or {}, "attributes").items()
     }

@@ -2,7 +2,7 @@
 
 Polygons are ordered back to front and run on beneath what hides them, so they are painted in that order as Cityscapes'
 own tools do, and mask, box and area follow the visible part. `<label>group` is a crowd: an ignore region.
-The sequence is `<city>_<recording>`; names are `<city>_<recording>_<frame>_...`.
+The drive is `<city>_<recording>`; names are `<city>_<recording>_<frame>_...`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from drivetl.adapters.reading import (
     ImageIndex,
     Reading,
     first_folder,
-    folder_sequence,
+    folder_drive,
     labels_of,
     mapping,
     sequence,
@@ -123,10 +123,10 @@ def _labels_in(path: Path) -> list[str]:
 
 
 def _name_parts(image: SourceImage, stem: str) -> None:
-    """Sequence, frame and city out of `<city>_<recording>_<frame>`; other names keep their folder as sequence."""
+    """Drive, frame and city out of `<city>_<recording>_<frame>`; other names keep their folder as drive."""
     match = NAME.match(PurePosixPath(stem).name)
     if match is None:
-        image.sequence = folder_sequence(stem)
+        image.sequence = folder_drive(stem)
         return
     image.sequence = f"{match['city']}_{match['recording']}"
     image.frame_index = int(match["frame"])

@@ -11,7 +11,7 @@ from drivetl.adapters.reading import (
     Footage,
     ImageIndex,
     Reading,
-    folder_sequence,
+    folder_drive,
     mapping,
     number,
     sequence,
@@ -178,7 +178,7 @@ def _image(record: object, place: str, path: Path, ours: bool) -> tuple[SourceIm
     name = text(given.get("file_name"), f"file_name of {place}").replace("\\", "/").removeprefix("./")
     size = whole(given.get("width"), f"width of {place}"), whole(given.get("height"), f"height of {place}")
     image = SourceImage(name, *size, label_file=path)
-    image.sequence = text(given.get("sequence") or "", f"sequence of {place}") or folder_sequence(name)
+    image.sequence = text(given.get("sequence") or "", f"sequence of {place}") or folder_drive(name)
     if given.get("frame_index") is not None:
         image.frame_index = whole(given["frame_index"], f"frame_index of {place}")
     image.attributes = dict(mapping(given.get("attributes") or {}, f"attributes of {place}"))

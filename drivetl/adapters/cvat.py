@@ -12,7 +12,7 @@ from pathlib import Path
 
 from drivetl.adapters.cvat_shapes import Meta, at, parse_meta, parse_shape, shape_labels, tag_attributes
 from drivetl.adapters.cvat_tracks import Track, parse_track, video_images
-from drivetl.adapters.reading import Footage, ImageIndex, Reading, first_folder, folder_sequence, label_files, whole
+from drivetl.adapters.reading import Footage, ImageIndex, Reading, first_folder, folder_drive, label_files, whole
 from drivetl.adapters.xml import Node, root_tag, stream
 from drivetl.coco.records import SourceImage
 from drivetl.errors import DataError
@@ -38,12 +38,12 @@ def _all_images(reading: Reading, files: list[Path], folder: Path, images_root: 
     index = ImageIndex(images_root)
     for path in files:
         prefix = path.parent.relative_to(folder).as_posix() if path.parent != folder else ""
-        clip = (Path(prefix).name if prefix else "") or (path.stem if len(files) > 1 else "")
+        drive = (Path(prefix).name if prefix else "") or (path.stem if len(files) > 1 else "")
         with reading.file(path):
-            yield from _file_images(reading, path, index, prefix, clip)
+            yield from _file_images(reading, path, index, prefix, drive)
 
 
-def _file_images(reading: Reading, path: Path, index: ImageIndex, prefix: str, clip: str) -> Iterator[SourceImage]:
+def _file_images(reading: Reading, path: Path, index: ImageIndex, prefix: str, drive: str) -> Iterator[SourceImage]:
     meta = Meta()
     tracks: list[Track] = []
     for node in stream(path, "annotations"):
@@ -51,15 +51,15 @@ def _file_images(reading: Reading, path: Path, index: ImageIndex, prefix: str, c
             meta = parse_meta(node)
         elif node.tag == "image":
             with reading.file(path, partial(shape_labels, node)):
-                yield _image(reading, node, path, meta, index, prefix, clip)
+                yield _image(reading, node, path, meta, index, prefix, drive)
         elif node.tag == "track":
             tracks.append(parse_track(reading, node, path))
     if tracks or meta.is_video:
-        yield from video_images(reading, tracks, meta, path, index, prefix, clip)
+        yield from video_images(reading, tracks, meta, path, index, prefix, drive)
 
 
 def _image(
-    reading: Reading, node: Node, path: Path, meta: Meta, index: ImageIndex, prefix: str, clip: str
+    reading: Reading, node: Node, path: Path, meta: Meta, index: ImageIndex, prefix: str, drive: str
 ) -> SourceImage:
     name, subset = node.need("name").replace("\\", "/"), node.attributes.get("subset", "")
     with at(node):
@@ -67,7 +67,7 @@ def _image(
     file_name = _on_disk(reading, index, name, subset, prefix, many=meta.subsets > 1)
     image = SourceImage(file_name, *size, label_file=path, attributes={"subset": subset} if subset else {})
     task = meta.tasks.get(node.attributes.get("task_id", ""))
-    image.sequence = folder_sequence(name) or (task.name if task and len(meta.tasks) > 1 else clip)
+    image.sequence = folder_drive(name) or (task.name if task and len(meta.tasks) > 1 else drive)
     for tag in node.all("tag"):
         image.attributes |= tag_attributes(tag, meta)
     for child in node.children:

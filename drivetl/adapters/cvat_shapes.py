@@ -24,7 +24,7 @@ REGIONS = ("box", "polygon", "mask")
 
 @dataclass(slots=True)
 class Task:
-    """One task or job of `<meta>`: its clip and which of its frames were labelled."""
+    """One task or job of `<meta>`: its drive and which of its frames were labelled."""
 
     name: str = ""
     size: int | None = None

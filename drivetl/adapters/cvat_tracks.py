@@ -2,7 +2,7 @@
 
 Between two shapes of a track the frames that the file leaves out are interpolated (boxes and polygons of equal length
 linearly, other shapes held), unless the first of the two is `outside`; a rotated box turns the short way round. A
-track ends at its last shape. Where some of the clip's frames are on disk, only those become images.
+track ends at its last shape. Where some of the drive's frames are on disk, only those become images.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from drivetl.adapters.cvat_shapes import NO_REGIONS, REGIONS, Meta, Task, parse_shape, say
-from drivetl.adapters.reading import ImageIndex, Reading, folder_sequence, whole
+from drivetl.adapters.reading import ImageIndex, Reading, folder_drive, whole
 from drivetl.adapters.shapes import box_of, pairs, rotated_box
 from drivetl.adapters.xml import Node
 from drivetl.coco.records import Box, SourceImage, SourceObject
@@ -68,14 +68,14 @@ def visible_labels(tracks: list[Track]) -> list[str]:
 
 
 def video_images(
-    reading: Reading, tracks: list[Track], meta: Meta, path: Path, index: ImageIndex, prefix: str, clip: str
+    reading: Reading, tracks: list[Track], meta: Meta, path: Path, index: ImageIndex, prefix: str, drive: str
 ) -> Iterator[SourceImage]:
     """All labelled frames of the video tasks in one file, frames without objects included."""
     tasks = meta.tasks or {"": Task()}
     only = next(iter(tasks)) if len(tasks) == 1 else None
     for task_id, task in tasks.items():
         own = [track for track in tracks if only is not None or track.task_id == task_id]
-        name = clip or PurePosixPath(meta.source).stem or task.name or path.stem
+        name = drive or PurePosixPath(meta.source).stem or task.name or path.stem
         if only is None:
             name = task.name or f"task_{task_id}"
         aliases = [name, task.name, *([PurePosixPath(meta.source).stem, path.stem] if only is not None else [])]
@@ -97,14 +97,14 @@ def video_images(
 
 
 class _Frames:
-    """The image of a frame: the one whose file name ends in the frame's number, in the clip's folder if there is
+    """The image of a frame: the one whose file name ends in the frame's number, in the drive's folder if there is
     one."""
 
     def __init__(self, index: ImageIndex, prefix: str, aliases: list[str]):
         self.index = index
         self.folder = prefix or _folder_name(aliases[0]) or "clip"
         self.by_number: dict[int, list[str]] = {}
-        for name in _names_of_clip(index, prefix, aliases):
+        for name in _names_of_drive(index, prefix, aliases):
             digits = re.search(r"(\d{1,15})$", PurePosixPath(name).stem)
             if digits:
                 self.by_number.setdefault(int(digits[1]), []).append(name)
@@ -114,19 +114,19 @@ class _Frames:
         found = self.by_number.get(frame, [])
         if len(found) > 1:
             raise DataError(
-                f"frame {frame} could be {found[0]!r} or {found[1]!r}", remedy="name the clip's folder with --images"
+                f"frame {frame} could be {found[0]!r} or {found[1]!r}", remedy="name the drive's folder with --images"
             )
         return (found[0], True) if found else (f"{self.folder}/{frame:06d}.jpg", False)
 
 
-def _folder_name(clip: str) -> str:
-    return re.sub(r"[^\w.\- ]", "_", clip)
+def _folder_name(drive: str) -> str:
+    return re.sub(r"[^\w.\- ]", "_", drive)
 
 
-def _names_of_clip(index: ImageIndex, prefix: str, aliases: list[str]) -> list[str]:
-    """The images of one clip: below its export's folder, in a folder that is called like it, or loose in the root.
+def _names_of_drive(index: ImageIndex, prefix: str, aliases: list[str]) -> list[str]:
+    """The images of one drive: below its export's folder, in a folder that is called like it, or loose in the root.
 
-    aliases: what the clip may be called. Raises DataError when all images lie in folders of other clips.
+    aliases: what the drive may be called. Raises DataError when all images lie in folders of other drives.
     """
     if prefix:
         return [name for name in index.names if name.startswith(prefix + "/")]
@@ -134,13 +134,13 @@ def _names_of_clip(index: ImageIndex, prefix: str, aliases: list[str]) -> list[s
         called = {alias, _folder_name(alias)}
         if inside := [name for name in index.names if called & set(PurePosixPath(name).parent.parts)]:
             return inside
-    loose = [name for name in index.names if not folder_sequence(name)]
+    loose = [name for name in index.names if not folder_drive(name)]
     if index.names and not loose:
-        folders = sorted({folder_sequence(name) for name in index.names})
+        folders = sorted({folder_drive(name) for name in index.names})
         more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
         raise DataError(
-            f"no folder holds frames of the clip {aliases[0]!r}, found are {', '.join(map(repr, folders[:3]))}{more}",
-            remedy="rename the clip's folder, or name it with --images",
+            f"no folder holds frames of the drive {aliases[0]!r}, found are {', '.join(map(repr, folders[:3]))}{more}",
+            remedy="rename the drive's folder, or name it with --images",
         )
     return loose
 

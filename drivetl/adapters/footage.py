@@ -62,7 +62,7 @@ def read_footage(
     """Read footage of one format; `reading.account` holds what the reader itself left out.
 
     attributes: a CSV with `file_name` and further columns that are merged into the images.
-    sequence_from: a regular expression with a group, searched in each file name; the group is the sequence.
+    sequence_from: a regular expression with a group, searched in each file name; the group is the drive.
     Raises DataError with file and line for anything that cannot be read, ConfigError for an unusable expression.
     """
     pattern = _compiled(sequence_from) if sequence_from else None
@@ -173,7 +173,7 @@ def _compiled(expression: str) -> re.Pattern[str]:
     except re.error as error:
         raise ConfigError(f"--sequence-from {expression!r} is no regular expression: {error}") from None
     if pattern.groups < 1:
-        raise ConfigError(f"--sequence-from {expression!r} has no group", remedy="put the sequence into (...)")
+        raise ConfigError(f"--sequence-from {expression!r} has no group", remedy="put the drive into (...)")
     return pattern
 
 
@@ -184,22 +184,22 @@ def sequence_of(file_name: str, pattern: re.Pattern[str]) -> str:
     if found is None:
         raise DataError(
             f"--sequence-from {pattern.pattern!r} finds nothing in {file_name!r}",
-            remedy="widen the expression so that every file name has its sequence",
+            remedy="widen the expression so that every file name has its drive",
         )
     return found
 
 
 def number_frames(images: Iterable[SourceImage]) -> None:
-    """Give frames without an index the number that their file name ends in, where that is unique in a sequence.
+    """Give frames without an index the number that their file name ends in, where that is unique in a drive.
 
     Neighbours across a split are found by it.
     """
-    clips: dict[str, list[tuple[SourceImage, int | None]]] = {}
+    drives: dict[str, list[tuple[SourceImage, int | None]]] = {}
     for image in images:
         if image.sequence:
             digits = re.search(r"([0-9]{1,12})$", PurePosixPath(image.file_name).stem)
-            clips.setdefault(image.sequence, []).append((image, int(digits[1]) if digits else None))
-    for frames in clips.values():
+            drives.setdefault(image.sequence, []).append((image, int(digits[1]) if digits else None))
+    for frames in drives.values():
         numbers = {number for _, number in frames}
         usable = None not in numbers and len(numbers) == len(frames)
         if usable and all(image.frame_index is None for image, _ in frames):

@@ -158,13 +158,13 @@ def write_track_labels(dataset: Dataset, folder: Path) -> int:
     """Write one tracking label file per sequence into a new folder, frames in order; returns the lines written.
 
     Objects without `attributes.track_id` get track -1.
-    Raises DataError when the folder exists, or an image has no sequence or no frame index.
+    Raises DataError when the folder exists, or an image has no drive or no frame index.
     """
     files: dict[str, list[str]] = defaultdict(list)
     for image in sorted(dataset.images, key=lambda image: (image.sequence, image.frame_index or 0)):
         if not image.sequence or image.frame_index is None:
             raise DataError(
-                f"image {image.file_name!r} has no sequence and frame index",
+                f"image {image.file_name!r} has no drive and frame index",
                 remedy="KITTI's tracking labels need both; write object labels instead",
             )
         if safe_relative(f"{image.sequence}.txt").count("/"):

@@ -1,6 +1,6 @@
 """nuImages tables (`v1.0-*/{object_ann,sample_data,sample,category,attribute,log}.json`), joined by their tokens.
 
-Images are the annotated keyframes; sequence is the log, location and date become attributes. Surfaces
+Images are the annotated keyframes; the drive is the log, location and date become attributes. Surfaces
 (`surface_ann`: drivable area, ego vehicle) are no objects and are counted.
 """
 

@@ -1,4 +1,4 @@
-"""What all footage readers share: the account they fill, typed access to foreign values, names and sequences.
+"""What all footage readers share: the account they fill, typed access to foreign values, names and drives.
 
 A reader is `read(reading) -> Footage`. It hands over every object it can; one it cannot hand over it counts itself,
 so that objects read = kept + ignored + dropped + rejected holds from the first byte on.
@@ -243,8 +243,8 @@ def is_below(file_name: str) -> bool:
     return True
 
 
-def folder_sequence(file_name: str) -> str:
-    """The folder of an image as its drive or clip; empty when the folders only say `images` or `train`."""
+def folder_drive(file_name: str) -> str:
+    """The folder of an image as its drive; empty when the folders only say `images` or `train`."""
     parts = [part for part in PurePosixPath(file_name).parent.parts if part.lower().lstrip(".") not in _SPLIT_WORDS]
     return "/".join(parts)
 

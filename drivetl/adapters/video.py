@@ -1,4 +1,4 @@
-"""Video -> frames: `images/<clip>/<index>.jpg`, the index being the frame's number in the video, counted from 0.
+"""Video -> frames: `images/<drive>/<index>.jpg`, the index being the frame's number in the video, counted from 0.
 
 Frames are taken on a fixed grid of presentation times, so a variable frame rate is no matter. A frame that shows what
 the last kept one shows is left out. A journal beside the frames makes extraction resumable: it is replayed, never
@@ -40,7 +40,7 @@ between neighbours: 49 to 230 on KITTI's drive 0052, 75 to 200 on a fixed motorw
 
 
 @dataclass(slots=True)
-class Clip:
+class ExtractedDrive:
     """What was taken from one video."""
 
     name: str
@@ -72,7 +72,7 @@ def find_videos(path: Path) -> list[Path]:
     return found
 
 
-def extract_videos(path: Path, out: Path, *, fps: float | None, keep_duplicates: bool = False) -> list[Clip]:
+def extract_videos(path: Path, out: Path, *, fps: float | None, keep_duplicates: bool = False) -> list[ExtractedDrive]:
     """Extract all videos of a path into out/images and list all frames in out/frames.json.
 
     fps: frames a second; None takes every frame. Raises DataError for a video that cannot be opened, or frames that
@@ -87,9 +87,9 @@ def extract_videos(path: Path, out: Path, *, fps: float | None, keep_duplicates:
     if twice is not None:
         raise ConfigError(f"two videos are called {twice!r}", remedy="extract their folders one by one")
     _refuse_foreign_list(out / "frames.json")
-    clips = [extract_clip(video, out / "images", fps=fps, keep_duplicates=keep_duplicates) for video in videos]
-    write_dataset(frame_list(clips, out / "images"), out / "frames.json")
-    return clips
+    drives = [extract_drive(video, out / "images", fps=fps, keep_duplicates=keep_duplicates) for video in videos]
+    write_dataset(frame_list(drives, out / "images"), out / "frames.json")
+    return drives
 
 
 def _refuse_foreign_list(path: Path) -> None:
@@ -108,54 +108,56 @@ def _refuse_foreign_list(path: Path) -> None:
         )
 
 
-def frame_list(clips: list[Clip], images_root: Path) -> Dataset:
+def frame_list(drives: list[ExtractedDrive], images_root: Path) -> Dataset:
     """The frames as a dataset in which nothing is labelled: unlabelled is not the same as empty."""
     records: list[ImageRecord] = []
-    for clip in clips:
-        for frame, time_s in clip.frames:
-            name = frame_name(clip.name, frame)
+    for drive in drives:
+        for frame, time_s in drive.frames:
+            name = frame_name(drive.name, frame)
             width, height = image_size(images_root / name)
             attributes = {"time_s": time_s}
             records.append(
-                ImageRecord(len(records) + 1, name, width, height, clip.name, frame, attributes, labelled=())
+                ImageRecord(len(records) + 1, name, width, height, drive.name, frame, attributes, labelled=())
             )
     return Dataset((), records, images_root, {"source": "video"})
 
 
-def frame_name(clip: str, frame: int) -> str:
-    """<clip>/<frame number, six digits>.jpg."""
-    return f"{clip}/{frame:06d}.jpg"
+def frame_name(drive: str, frame: int) -> str:
+    """<drive>/<frame number, six digits>.jpg."""
+    return f"{drive}/{frame:06d}.jpg"
 
 
-def extract_clip(video: Path, images_root: Path, *, fps: float | None, keep_duplicates: bool = False) -> Clip:
+def extract_drive(
+    video: Path, images_root: Path, *, fps: float | None, keep_duplicates: bool = False
+) -> ExtractedDrive:
     """Extract one video, going on where a journal says an earlier extraction stopped."""
-    clip = Clip(video.stem)
-    journal = images_root / clip.name / "extraction.jsonl"
+    drive = ExtractedDrive(video.stem)
+    journal = images_root / drive.name / "extraction.jsonl"
     settings = {"video": video.name, "bytes": video.stat().st_size, "fps": fps, "keep_duplicates": keep_duplicates}
     _refuse_foreign_frames(journal)
-    _replay(journal, settings, clip)
-    if clip.done:
-        return clip
+    _replay(journal, settings, drive)
+    if drive.done:
+        return drive
     with _opened(video) as capture, console.progress_bar() as bar:
         _make_folder(journal.parent)
-        clip.expected = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        task = bar.add_task(f"extracting {clip.name}", total=clip.expected or None, note="")
+        drive.expected = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        task = bar.add_task(f"extracting {drive.name}", total=drive.expected or None, note="")
         with journal.open("a", encoding="utf-8") as log:
             if log.tell() == 0:
                 log.write(json.dumps(settings) + "\n")
-            for entry in _entries(capture, clip, images_root, fps, keep_duplicates):
-                bar.update(task, completed=clip.seen)
+            for entry in _entries(capture, drive, images_root, fps, keep_duplicates):
+                bar.update(task, completed=drive.seen)
                 log.write(json.dumps(entry) + "\n")
                 log.flush()
-            clip.done = True
-            log.write(json.dumps({"seen": clip.seen, "expected": clip.expected, "done": True}) + "\n")
-    if clip.seen == 0:
+            drive.done = True
+            log.write(json.dumps({"seen": drive.seen, "expected": drive.expected, "done": True}) + "\n")
+    if drive.seen == 0:
         raise DataError("holds no frame that can be decoded", remedy="replace or remove it", file=video)
-    return clip
+    return drive
 
 
 def _refuse_foreign_frames(journal: Path) -> None:
-    """Raises DataError for a clip's folder with files, but without the journal of an extraction."""
+    """Raises DataError for a drive's folder with files, but without the journal of an extraction."""
     folder = journal.parent
     if not journal.is_file() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(
@@ -174,8 +176,8 @@ def _make_folder(folder: Path) -> None:
         ) from None
 
 
-def _replay(journal: Path, settings: dict[str, Any], clip: Clip) -> None:
-    """Bring a clip to where the journal stops; a last line that was cut off counts as not written."""
+def _replay(journal: Path, settings: dict[str, Any], drive: ExtractedDrive) -> None:
+    """Bring a drive to where the journal stops; a last line that was cut off counts as not written."""
     if not journal.is_file():
         return
     good = ""
@@ -194,11 +196,11 @@ def _replay(journal: Path, settings: dict[str, Any], clip: Clip) -> None:
             )
         good += line
         if entry.get("kept"):
-            clip.frames.append((entry["frame"], entry["time_s"]))
-        clip.duplicates += entry.get("kept") is False
-        clip.seen, clip.expected = entry.get("seen", clip.seen), entry.get("expected", clip.expected)
-        clip.done = bool(entry.get("done"))
-    if not clip.done:
+            drive.frames.append((entry["frame"], entry["time_s"]))
+        drive.duplicates += entry.get("kept") is False
+        drive.seen, drive.expected = entry.get("seen", drive.seen), entry.get("expected", drive.expected)
+        drive.done = bool(entry.get("done"))
+    if not drive.done:
         write_atomically(journal, good)
 
 
@@ -214,17 +216,17 @@ def _opened(video: Path) -> Iterator[cv2.VideoCapture]:
 
 
 def _entries(
-    capture: cv2.VideoCapture, clip: Clip, images_root: Path, fps: float | None, keep_duplicates: bool
+    capture: cv2.VideoCapture, drive: ExtractedDrive, images_root: Path, fps: float | None, keep_duplicates: bool
 ) -> Iterator[dict[str, Any]]:
     """Decode to the end; a journal entry for every frame on the grid that the journal does not hold yet."""
     rate = capture.get(cv2.CAP_PROP_FPS) or 0.0
-    resume_at = clip.seen
-    last_kept = clip.frames[-1][0] if clip.frames else -1
-    clip.seen, previous_s, slot = 0, -1.0, -1
+    resume_at = drive.seen
+    last_kept = drive.frames[-1][0] if drive.frames else -1
+    drive.seen, previous_s, slot = 0, -1.0, -1
     reference: npt.NDArray[np.float32] | None = None
     while capture.grab():
-        frame = clip.seen
-        clip.seen += 1
+        frame = drive.seen
+        drive.seen += 1
         time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if frame and not time_s > previous_s:  # a container without usable times
             time_s = frame / rate if rate > 0 else float(frame)
@@ -247,11 +249,11 @@ def _entries(
         rounded_s = round(time_s, 4)
         if kept:
             reference = thumbnail
-            write_atomically(images_root / frame_name(clip.name, frame), _jpeg(picture))
-            clip.frames.append((frame, rounded_s))
+            write_atomically(images_root / frame_name(drive.name, frame), _jpeg(picture))
+            drive.frames.append((frame, rounded_s))
         else:
-            clip.duplicates += 1
-        yield {"frame": frame, "time_s": rounded_s, "kept": kept, "seen": clip.seen}
+            drive.duplicates += 1
+        yield {"frame": frame, "time_s": rounded_s, "kept": kept, "seen": drive.seen}
 
 
 def _thumbnail(picture: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from drivetl.adapters.reading import Footage, Reading, Sizes, folder_sequence, number, shown, whole
+from drivetl.adapters.reading import Footage, Reading, Sizes, folder_drive, number, shown, whole
 from drivetl.adapters.shapes import Points, box_of, flat, visible
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
@@ -187,7 +187,7 @@ def images_of(
                 )
             size = sizes.of(name)
             rows = list(parse(read_text(path), names, reading, path)) if path else []
-            image = SourceImage(name, *size, sequence=folder_sequence(name), label_file=path)
+            image = SourceImage(name, *size, sequence=folder_drive(name), label_file=path)
             image.objects = _objects(reading, rows, size, path)
             yield image
     for found in _unused(labels, owners) if orphans else ():

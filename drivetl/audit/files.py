@@ -200,8 +200,9 @@ def _repeated(tables: Tables, rows: Sequence[int], facts: dict[int, FileFacts]) 
 
     def detail(row: int) -> str:
         original = first[row]
-        sequence = " from another sequence" if tables.sequences[row] != tables.sequences[original] else ""
-        return f"identical to {tables.file_names[original]}{sequence}"
+        known = {tables.drives[row], tables.drives[original]} - {""}
+        drive = " from another drive" if len(known) == 2 else ""
+        return f"identical to {tables.file_names[original]}{drive}"
 
     return about_images(
         tables,
@@ -240,7 +241,7 @@ def _near_repeated(tables: Tables, rows: Sequence[int]) -> list[Finding]:
     pairs = [
         (a, b)
         for a, b in pairwise(ordered)
-        if tables.sequences[a] == tables.sequences[b] and tables.file_names[a] != tables.file_names[b]
+        if tables.drives[a] == tables.drives[b] and tables.file_names[a] != tables.file_names[b]
     ]
     sample = [pairs[index] for index in spread(range(len(pairs)), _PAIRS)]
     near: dict[int, tuple[int, int]] = {}
@@ -259,7 +260,7 @@ def _near_repeated(tables: Tables, rows: Sequence[int]) -> list[Finding]:
         "note",
         "Frames that are nearly identical to the previous frame"
         + (f" (a sample of the {len(pairs):,} pairs)" if len(sample) < len(pairs) else ""),
-        "typical of a standing car or fixed camera: use fewer frames, and keep each sequence in either train or val",
+        "typical of a standing car or fixed camera: use fewer frames, and keep each drive in either train or val",
         lambda row: f"{near[row][1]} of 256 bits differ from {tables.file_names[near[row][0]]}",
     )
     return [replace(finding, total=len(sample), unit="pairs") for finding in findings]

@@ -1,4 +1,4 @@
-"""Checks of the dataset as a whole: classes, frames without objects, sequences."""
+"""Checks of the dataset as a whole: classes, frames without objects, drives."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from drivetl.audit.findings import Finding, about_images, about_records
 from drivetl.audit.tables import Ints, Tables
+from drivetl.coco.drives import Drives
 
 RARE = 50
 """With fewer objects a class cannot be trained or evaluated reliably: a single object shifts its AP by points."""
@@ -99,16 +100,16 @@ def check_empty_images(tables: Tables) -> list[Finding]:
 
 
 def in_order(tables: Tables, rows: Iterable[int]) -> list[int]:
-    """The rows of images with a sequence, ordered by sequence and frame."""
+    """The rows of images whose drive is known, ordered by drive and frame."""
     return sorted(
-        (row for row in rows if tables.sequences[row]),
-        key=lambda row: (tables.sequences[row], tables.frame_indices[row] or 0, tables.file_names[row]),
+        (row for row in rows if tables.drives[row]),
+        key=lambda row: (tables.drives[row], tables.frame_indices[row] or 0, tables.file_names[row]),
     )
 
 
 def check_suddenly_empty(tables: Tables) -> list[Finding]:
     """Empty images between two images with many objects: more likely lost labels than an empty street."""
-    counts, names = objects_per_image(tables), tables.sequences
+    counts, names = objects_per_image(tables), tables.drives
     ordered = in_order(tables, range(len(names)))
     suspicious = [
         row
@@ -128,48 +129,48 @@ def check_suddenly_empty(tables: Tables) -> list[Finding]:
     )
 
 
-def check_sequences(tables: Tables) -> list[Finding]:
-    """Sequence and frame index of the images: a split needs them to keep a drive on one side."""
-    named = [row for row, name in enumerate(tables.sequences) if name]
-    if not named:
+def check_drives(tables: Tables) -> list[Finding]:
+    """Drive and frame index of the images: a split needs them to keep a drive on one side. Unknown drives are
+    findings."""
+    places = Drives(tuple(tables.drives)).places()
+    without = places.pop("", [])
+    if not places:
         return about_images(
             tables,
             range(len(tables.image_records)),
             "sequence-missing",
             "warning",
-            "No image has a sequence (drive)",
+            "No image has a drive (`sequence`)",
             "convert with --sequence-from or --mapping-dir: a random split puts near-identical frames in train and val",
         )
-    sizes = Counter(tables.sequences[row] for row in named)
-    single = [row for row in named if sizes[tables.sequences[row]] == 1]
+    single = sorted(rows[0] for rows in places.values() if len(rows) == 1)
     findings = about_images(
         tables,
         single,
         "sequence-single",
         "note",
-        "Images in a sequence of only one frame",
-        "if this affects all frames, the sequence is probably taken from the frame name: check --sequence-from",
-        lambda row: f"sequence {tables.sequences[row]!r}",
+        "Images in a drive of only one frame",
+        "if this affects all frames, the drive is probably taken from the frame name: check --sequence-from",
+        lambda row: f"drive {tables.drives[row]!r}",
     )
-    without = [row for row, name in enumerate(tables.sequences) if not name]
     findings += about_images(
         tables,
         without,
         "sequence-partly-missing",
         "warning",
-        "Images without a sequence, although others have one",
-        "set their sequence: the split treats each of them as a separate drive",
+        "Images without a drive, although others have one",
+        "set their `sequence`: the split treats each of them as a separate drive",
     )
     rows_of_frame = defaultdict(list)
-    for row in named:
-        if tables.frame_indices[row] is not None:
-            rows_of_frame[tables.sequences[row], tables.frame_indices[row]].append(row)
+    for row, drive in enumerate(tables.drives):
+        if drive and tables.frame_indices[row] is not None:
+            rows_of_frame[drive, tables.frame_indices[row]].append(row)
     return findings + about_images(
         tables,
         [row for rows in rows_of_frame.values() for row in rows[1:]],
         "frame-repeated",
         "warning",
-        "Images with the same sequence and frame_index as another image",
-        "use a separate sequence for each camera of a drive; otherwise a frame was exported twice",
-        lambda row: f"sequence {tables.sequences[row]!r}, frame {tables.frame_indices[row]}",
+        "Images with the same drive and frame_index as another image",
+        "use a separate `sequence` for each camera of a drive; otherwise a frame was exported twice",
+        lambda row: f"drive {tables.drives[row]!r}, frame {tables.frame_indices[row]}",
     )

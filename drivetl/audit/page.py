@@ -151,7 +151,7 @@ def _classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _slices(numbers: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """(title, columns, rows) for each attribute, the image sizes and the sequences."""
+    """(title, columns, rows) for each attribute, the image sizes and the drives."""
     tables = [
         (
             f"Images by {name}",
@@ -164,7 +164,7 @@ def _slices(numbers: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
         (f"Objects by {name}", [name, "objects"], [[value, f"{count:,}"] for value, count in values.items()])
         for name, values in numbers["object_attributes"].items()
     ]
-    for title, key in (("Image sizes", "image_sizes"), ("Longest sequences", "sequences")):
+    for title, key in (("Image sizes", "image_sizes"), ("Longest drives", "sequences")):
         values = numbers[key]
         rows = [[value, f"{count:,}"] for value, count in values["most_frequent"].items()]
         if values["different"] > len(rows):

@@ -70,7 +70,7 @@ def _audit(tables: Tables, min_size: float, max_size: float, quick: bool) -> Aud
         *frames.check_classes(tables),
         *frames.check_empty_images(tables),
         *frames.check_suddenly_empty(tables),
-        *frames.check_sequences(tables),
+        *frames.check_drives(tables),
         *records.check_id_gaps(tables),
         *([] if quick else files.check_files(tables)),
     ]

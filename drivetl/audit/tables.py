@@ -45,7 +45,7 @@ class Tables:
     """Empty if the record has no valid name."""
     sizes_wh: Floats
     """(I, 2) width and height in px; NaN if invalid."""
-    sequences: list[str]
+    drives: list[str]
     frame_indices: list[int | None]
     image_attributes: list[dict[str, Any]]
 
@@ -120,7 +120,7 @@ def load_tables(path: Path, images_root: Path | None = None) -> Tables:
         image_ids=image_ids,
         file_names=_column(images, "file_name", _text, "", _TEXT),
         sizes_wh=_sizes(images),
-        sequences=_column(images, "sequence", lambda value: str(value or ""), "", _TEXT),
+        drives=_column(images, "sequence", lambda value: str(value or ""), "", _TEXT),
         frame_indices=_column(images, "frame_index", _integer_or_none, None),
         image_attributes=_column(images, "attributes", _dictionary, {}, frozenset({dict})),
         annotation_records=annotations,

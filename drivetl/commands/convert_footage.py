@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file_name and further columns: sequence, weather, timeofday, ...",
     )
     parser.add_argument(
-        "--sequence-from", metavar="REGEX", help="its first group, searched in each file name, is the drive or clip"
+        "--sequence-from", metavar="REGEX", help="its first group, searched in each file name, is the drive"
     )
     parser.add_argument(
         "--visible-masks",
@@ -77,16 +77,16 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _extract(args: argparse.Namespace) -> None:
-    clips = extract_videos(args.video, args.out, fps=args.fps, keep_duplicates=args.keep_duplicates)
+    drives = extract_videos(args.video, args.out, fps=args.fps, keep_duplicates=args.keep_duplicates)
     console.table(
         "frames",
-        ["clip", "decoded", "kept", "nothing new"],
-        [[clip.name, clip.seen, len(clip.frames), clip.duplicates] for clip in clips],
+        ["drive", "decoded", "kept", "nothing new"],
+        [[drive.name, drive.seen, len(drive.frames), drive.duplicates] for drive in drives],
     )
-    for clip in clips:
-        if clip.cut_off:
+    for drive in drives:
+        if drive.cut_off:
             console.warn(
-                f"{clip.name}: the video breaks off after {clip.seen} of {clip.expected} frames; what came before is"
+                f"{drive.name}: the video breaks off after {drive.seen} of {drive.expected} frames; what came before is"
                 " kept"
             )
     console.wrote(

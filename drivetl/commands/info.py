@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from drivetl import console
+from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.errors import DataError
@@ -43,7 +44,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _show_dataset(path: Path, dataset: Dataset) -> None:
     images = dataset.images
-    sequences = Counter(image.sequence for image in images if image.sequence)
+    drives = Drives.of(images)
+    lengths = [len(places) for name, places in drives.places().items() if name]
     taxonomy = dataset.info.get("taxonomy")
     name = taxonomy.get("name", "") if isinstance(taxonomy, dict) else ""
     facts = [
@@ -55,10 +57,11 @@ def _show_dataset(path: Path, dataset: Dataset) -> None:
         ("images", len(images)),
         ("  without objects", sum(not image.annotations for image in images)),
         (
-            ("sequences", f"{len(sequences)}, {min(sequences.values())} to {max(sequences.values())} images each")
-            if sequences
-            else ("sequences", "none named")
+            ("drives", f"{len(lengths)}, {min(lengths)} to {max(lengths)} images each")
+            if lengths
+            else ("drives", "unknown")
         ),
+        *([("images of unknown drive", drives.n_unknown)] if drives.n_unknown and lengths else []),
         ("image sizes", _most(Counter(f"{image.width} x {image.height}" for image in images))),
         ("objects", sum(len(image.annotations) for image in images)),
         ("  with masks", sum(item.segmentation is not None for image in images for item in image.annotations)),

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
 
 def image_folder(dataset: Dataset, format_name: str) -> Path | None:
     """The folder whose name the other tool expects: the images root, for KITTI the one folder that holds all images
-    or sequences; None where there is none."""
+    or drives; None where there is none."""
     levels = {"kitti": 1, "kitti-tracking": 2}.get(format_name, 0)
     parents = {"/".join(image.file_name.split("/")[:-levels]) if levels else "" for image in dataset.images}
     folder = dataset.images_root / parents.pop() if len(parents) == 1 else None

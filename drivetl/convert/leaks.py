@@ -1,16 +1,16 @@
-"""Is the val score honest? What the two sides of a split share: sequences, neighbouring frames, the same picture."""
+"""Is the val score honest? What the two sides of a split share: drives, neighbouring frames, the same image."""
 
 from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl import console
+from drivetl.coco.drives import Drives
 from drivetl.coco.records import ImageRecord
 from drivetl.errors import DataError
 from drivetl.files.images import image_size
@@ -27,13 +27,13 @@ MAX_NAMED = 200
 
 @dataclass(slots=True)
 class LeakReport:
-    """What stands on both sides of a split."""
+    """What is on both sides of a split. An image of unknown drive shares none: only its picture can be compared."""
 
-    train_sequences: list[str]
-    val_sequences: list[str]
-    shared_sequences: list[str]
+    train_drives: list[str]
+    val_drives: list[str]
+    shared_drives: list[str]
     nearest_gap: int | None = None
-    """Frames between the closest train and val frame of a shared sequence; None when none is shared."""
+    """Frames between the closest train and val frame of a shared drive; None when none is shared."""
     nearest_pair: tuple[str, str] | None = None
     near_duplicates: list[tuple[str, str, int]] = field(default_factory=list)
     """(train file, val file, differing bits of 256): for each val image its nearest train image, when near."""
@@ -44,9 +44,9 @@ class LeakReport:
     def as_dict(self) -> dict[str, Any]:
         """Plain and sorted, for summary.json; long lists are cut, their length is not."""
         return {
-            "train_sequences": self.train_sequences,
-            "val_sequences": self.val_sequences,
-            "shared_sequences": self.shared_sequences,
+            "train_sequences": self.train_drives,
+            "val_sequences": self.val_drives,
+            "shared_sequences": self.shared_drives,
             "nearest_frame_gap": self.nearest_gap,
             "nearest_pair": self.nearest_pair,
             "near_duplicates": len(self.near_duplicates),
@@ -57,14 +57,14 @@ class LeakReport:
 
     def sentence(self) -> str:
         """One line for a person."""
-        if not self.train_sequences and not self.val_sequences:
-            text = "no image has a sequence, so shared drives cannot be seen"
-        elif self.shared_sequences:
-            text = f"{len(self.shared_sequences)} sequences stand on both sides"
+        if not self.train_drives and not self.val_drives:
+            text = "no image has a drive, so shared drives cannot be seen"
+        elif self.shared_drives:
+            text = f"{len(self.shared_drives)} drives are on both sides"
             text += "" if self.nearest_gap is None else f", nearest frames {self.nearest_gap} apart"
         else:
-            counts = f"{len(self.train_sequences)} in train, {len(self.val_sequences)} in val"
-            text = f"no sequence stands on both sides ({counts})"
+            counts = f"{len(self.train_drives)} in train, {len(self.val_drives)} in val"
+            text = f"no drive is on both sides ({counts})"
         if self.images_compared is None:
             return f"{text}; pictures not compared"
         return f"{text}; {self.images_compared} pictures compared, {len(self.near_duplicates)} near-duplicates"
@@ -87,7 +87,7 @@ def leak_report(
     train: Sequence[ImageRecord], val: Sequence[ImageRecord], images_root: Path | None = None
 ) -> LeakReport:
     """Compare both sides; the pictures too when `images_root` is given (they are decoded: slow)."""
-    left, right = _by_sequence(train), _by_sequence(val)
+    left, right = _by_drive(train), _by_drive(val)
     shared = sorted(left.keys() & right.keys())
     report = LeakReport(sorted(left), sorted(right), shared)
     for name in shared:
@@ -97,12 +97,8 @@ def leak_report(
     return report
 
 
-def _by_sequence(images: Sequence[ImageRecord]) -> dict[str, list[ImageRecord]]:
-    groups: dict[str, list[ImageRecord]] = defaultdict(list)
-    for image in images:
-        if image.sequence:
-            groups[image.sequence].append(image)
-    return groups
+def _by_drive(images: Sequence[ImageRecord]) -> dict[str, list[ImageRecord]]:
+    return {name: [images[place] for place in places] for name, places in Drives.of(images).places().items() if name}
 
 
 def _note_nearest(train: list[ImageRecord], val: list[ImageRecord], report: LeakReport) -> None:

@@ -1,7 +1,7 @@
 """Several datasets as one: their classes united by name, and what each of them labels kept image by image.
 
 A class that a source does not label is unknown in its images, not absent: `labelled` of each image says so, in the
-ids of the union. File names and sequences are told from the folder that all images roots share, so `0005` of
+ids of the union. File names and drives are told from the folder that all images roots share, so `0005` of
 `kitti` and `0005` of `city` become `kitti/0005` and `city/0005`, while a drive that two jsons take from one images
 root stays one drive.
 """

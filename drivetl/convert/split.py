@@ -1,8 +1,9 @@
-"""Train and val without a leak: what belongs together (a drive, a clip, a day) never stands on both sides.
+"""Train and val without a leak: what belongs together (a drive, a day) is never on both sides.
 
-Methods: `standard` (the published lists of a source), `sequence` (whole groups, stratified over classes and image
+Methods: `standard` (the published lists of a source), `sequence` (whole drives, stratified over classes and image
 attributes), `random` (image by image, with a warning), a file of val ids, and `auto`: the first of standard,
-sequence, random that applies. Everything is fixed by the seed and free of the platform's random generators.
+sequence, random that applies. An image of unknown drive is on its own in a split by drive, with a warning: it may be
+a neighbour of any other. Everything is fixed by the seed and free of the platform's random generators.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from drivetl.coco.drives import Drives, shared_drives
 from drivetl.coco.records import ImageRecord
 from drivetl.convert.split_file import read_split_file, sides_of
 from drivetl.errors import ConfigError, DataError
@@ -44,7 +46,7 @@ class SplitOptions:
     """Wanted share of images in val, 0..1 exclusive."""
     seed: int = 0
     by: tuple[str, ...] = ("sequence",)
-    """What must stay together: `sequence` and names of image attributes (city, day, ...)."""
+    """What must stay together: `sequence` (the drive) and names of image attributes (city, day, ...)."""
     standard: StandardSplit | None = None
     check_images: bool = False
     """Also decode the images and look for near-duplicates across the split."""
@@ -77,8 +79,8 @@ def add_split_arguments(parser: argparse.ArgumentParser, standard: bool = True) 
         default="auto",
         metavar="auto|" + ("standard|" if standard else "") + "sequence|random|FILE",
         help=(
-            f"{lists}sequence: whole drives or clips; random: image by image; FILE: names of the val images or "
-            "sequences, one a line, or a json with lists `val` (and `train`); auto: the first that applies"
+            f"{lists}sequence: whole drives; random: image by image; FILE: names of the val images or "
+            "drives, one a line, or a json with lists `val` (and `train`); auto: the first that applies"
         ),
     )
     parser.add_argument("--val-fraction", type=float, default=0.2, metavar="SHARE", help="wanted share of val (0.2)")
@@ -87,7 +89,7 @@ def add_split_arguments(parser: argparse.ArgumentParser, standard: bool = True) 
         "--by",
         default="sequence",
         metavar="NAME[,NAME]",
-        help="what must stay together: sequence, and names of image attributes such as city or day",
+        help="what must stay together: sequence (the drive), and names of image attributes such as city or day",
     )
     parser.add_argument(
         "--check-images",
@@ -143,12 +145,12 @@ def _auto(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
         ids = {_stem(image) for image in images}
         if ids <= standard.train | standard.val and ids & standard.train and ids & standard.val:
             return _standard(images, standard)
-    if options.by != ("sequence",) or any(image.sequence for image in images):
+    if options.by != ("sequence",) or Drives.of(images).known:
         return _by_group(images, options)
-    result = _random(images, options, "no image says which drive or clip it is from")
+    result = _random(images, options, "no image says which drive it is from")
     if images:
         result.warnings.append(
-            "only a random split is possible, because no image has a sequence: frames of one drive may stand on "
+            "only a random split is possible, because no image has a drive: frames of one drive may be on "
             "both sides, so the val score will be too good"
         )
     return result
@@ -177,7 +179,7 @@ def _by_group(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
     if len(groups) == 1 and len(images) > 1:
         if options.by != ("sequence",):
             raise ConfigError(
-                f"--by {','.join(options.by)}: all {len(images)} images hang together (by {what}, or by a sequence they"
+                f"--by {','.join(options.by)}: all {len(images)} images hang together (by {what}, or by a drive they"
                 " share)",
                 remedy="group by something finer",
             )
@@ -198,18 +200,18 @@ def _by_group(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
             f"val holds {share:.0%} of the images, {options.val_fraction:.0%} were asked for: {len(groups)} whole "
             "groups allow no better balance of images, classes and attributes"
         )
-    alone = sum(not image.sequence for image in images)
+    alone = Drives.of(images).n_unknown
     if alone and options.by == ("sequence",):
         result.warnings.append(
-            f"{alone} of {len(images)} images have no sequence; each is its own group, neighbours among them may "
-            "stand on both sides"
+            f"{alone} of {len(images)} images have no drive; each is its own group, neighbours among them may be "
+            "on both sides"
         )
     return result
 
 
 def group_images(images: Iterable[ImageRecord], by: Sequence[str]) -> dict[str, list[ImageRecord]]:
-    """What must stay together: images that share a value of any name in `by`, or a sequence, directly or through
-    others. An image that says nothing is its own group. The key is the smallest file name of the group.
+    """What must stay together: images that share a value of any name in `by`, or a drive, directly or through
+    others. An image of unknown drive without such a value is its own group. The key is the group's smallest file name.
 
     Raises ConfigError when a name is neither `sequence` nor an attribute of any image, DataError for two images of
     one file.
@@ -256,9 +258,9 @@ def _by_time(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
         [image for image in images if rank[image.id] >= border],
         [image for image in images if border - gap <= rank[image.id] < border],
         method="time",
-        reason=f"all {count} images are of one sequence: its end is val",
+        reason=f"all {count} images are of one drive: its end is val",
         warnings=[
-            f"all images are of one sequence, so the split is by time: the last {val} frames are val, {gap} before "
+            f"all images are of one drive, so the split is by time: the last {val} frames are val, {gap} before "
             "them are left out as a gap. Both sides show the same place; the val score will be too good"
         ],
     )
@@ -274,10 +276,10 @@ def _random(images: Sequence[ImageRecord], options: SplitOptions, reason: str) -
         method="random",
         reason=reason,
     )
-    shared = {image.sequence for image in result.train} & {image.sequence for image in result.val} - {""}
+    shared = shared_drives(result.train, result.val)
     if shared:
         result.warnings.append(
-            f"a random split puts frames of {len(shared)} sequences on both sides: the val score will be too good; "
+            f"a random split puts frames of {len(shared)} drives on both sides: the val score will be too good; "
             "--split sequence avoids it"
         )
     return result
@@ -298,10 +300,10 @@ def _from_file(images: Sequence[ImageRecord], path: Path) -> Split:
         [image for image in images if at[image.id] == name] for name in ("train", "val", "left out")
     )
     result = Split(train, val, left_out, "file", path.name)
-    shared = {image.sequence for image in result.train} & {image.sequence for image in result.val} - {""}
+    shared = shared_drives(result.train, result.val)
     if shared:
         result.warnings.append(
-            f"{path.name} puts {len(shared)} sequences on both sides, the first is {min(shared)!r}: neighbouring "
+            f"{path.name} puts {len(shared)} drives on both sides, the first is {shared[0]!r}: neighbouring "
             "frames leak, the val score will be too good"
         )
     return result

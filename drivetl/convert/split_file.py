@@ -1,4 +1,4 @@
-"""A file that lists the val side, and the train side where it says so: image files, sequences or file stems."""
+"""A file that lists the val side, and the train side where it says so: image files, drives or file stems."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_split_file(path: Path) -> Lists:
 
 def sides_of(images: Sequence[ImageRecord], lists: Lists, path: Path) -> dict[int, str]:
     """Image id -> the list that names it. Raises DataError with the line for an entry that names nothing, or several
-    images though it is no sequence, and for an image in both lists."""
+    images though it is not a drive, and for an image in both lists."""
     exact, short = _places(images)
     side: dict[int, str] = {}
     for name, entries in lists.items():
@@ -54,18 +54,18 @@ def sides_of(images: Sequence[ImageRecord], lists: Lists, path: Path) -> dict[in
 
 
 def _places(images: Sequence[ImageRecord]) -> tuple[Places, Places]:
-    """Images by their file name or, where no file is called so, their sequence; and by file name without folder,
+    """Images by their file name or, where no file is called so, their drive; and by file name without folder,
     with and without suffix."""
     files: Places = {image.file_name: [image] for image in images}
-    sequences: Places = {}
+    drives: Places = {}
     short: Places = {}
     for image in images:
         if image.sequence:
-            sequences.setdefault(image.sequence, []).append(image)
+            drives.setdefault(image.sequence, []).append(image)
         pure = PurePosixPath(image.file_name)
         for name in {pure.name, pure.stem}:
             short.setdefault(name, []).append(image)
-    return sequences | files, short
+    return drives | files, short
 
 
 def _named(entry: str, exact: Places, short: Places) -> list[ImageRecord]:
@@ -74,12 +74,12 @@ def _named(entry: str, exact: Places, short: Places) -> list[ImageRecord]:
     found = short.get(entry, [])
     if not found:
         raise DataError(
-            f"{entry!r} is no image and no sequence of this dataset",
-            remedy=nearest(entry, [*exact, *short], "write file names, ids or sequences"),
+            f"{entry!r} is not an image or a drive of this dataset",
+            remedy=nearest(entry, [*exact, *short], "write file names, ids or drives"),
         )
     if len(found) > 1:
         raise DataError(
             f"{entry!r} may be {found[0].file_name!r} or {found[1].file_name!r}",
-            remedy="write the file name with its folders, or a sequence",
+            remedy="write the file name with its folders, or a drive",
         )
     return found

@@ -65,7 +65,7 @@ def value_of(attributes: Mapping[str, Any], drive: str, name: str) -> str:
 def choose_clean(images: Sequence[ImageRecord], attributes: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
     """Condition attribute -> its clean value: the chosen one, else the most frequent that consists of CLEAN_WORDS.
 
-    Attributes without such a value (scene, sequence) are left out: nothing says what a clean one would be. Raises
+    Attributes without such a value (scene, drive) are left out: nothing says what a clean one would be. Raises
     ConfigError for an attribute that no image has, a chosen value that does not occur, an empty clean slice.
     """
     for name in chosen:

@@ -1,7 +1,7 @@
 """Slices of the images themselves: how the detector does in real rain or at real night, where the data says so.
 
 A slice of real images is level L4. A slice of a condition attribute (`clean_slice`) differs from the clean slice in
-that attribute alone and is measured against it; a slice of another attribute (scene, sequence) holds all images of
+that attribute alone and is measured against it; a slice of another attribute (scene, drive) holds all images of
 that value and is measured against the largest. Whoever compares two slices compares other streets as well: therefore
 AP and recall are also given at the reference's mix of classes and sizes, so that a night is not called easy because
 fewer people walk in it.

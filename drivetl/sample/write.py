@@ -288,8 +288,8 @@ def _write_kitti_frame(job: _DriveJob, number: int, frame: SampleFrame) -> None:
 
 
 def _write_footage_frame(job: _DriveJob, number: int, frame: SampleFrame) -> tuple[str, int, int, str, str]:
-    clip = f"drive_{job.drive:04d}"
-    path = job.root / "images" / clip / f"{number:06d}.jpg"
+    drive = f"drive_{job.drive:04d}"
+    path = job.root / "images" / drive / f"{number:06d}.jpg"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(encode_image(frame.image, ".jpg"))
     stem = f"{CITY}_{job.drive:06d}_{number:06d}"
@@ -298,7 +298,7 @@ def _write_footage_frame(job: _DriveJob, number: int, frame: SampleFrame) -> tup
     _link(path, city / "leftImg8bit" / "train" / CITY / f"{stem}.jpg")
     shapes = write_cvat.shapes(frame, job.drive)
     height, width = frame.image.shape[:2]
-    return f"{clip}/{number:06d}.jpg", width, height, shapes.boxes, shapes.masks
+    return f"{drive}/{number:06d}.jpg", width, height, shapes.boxes, shapes.masks
 
 
 def _link(source: Path, target: Path) -> None:

@@ -184,7 +184,7 @@ def test_a_broken_file_beside_a_good_one_is_told(broken: bytes, tmp_path: Path) 
 def test_frames_of_another_clip_are_not_taken(tmp_path: Path) -> None:
     root = video(tmp_path, box(0, 0), "<size>2</size><source>v.mp4</source>")
     write_tree(tmp_path, {"images/other/000000.png": trees.picture()})
-    with pytest.raises(DataError, match=r"clip 'v', found are 'other'") as caught:
+    with pytest.raises(DataError, match=r"drive 'v', found are 'other'") as caught:
         read_tree("cvat", root)
     assert caught.value.file == root / "annotations.xml"
     _, account = read_tree("cvat", root, images=root / "images" / "other")  # loose there: named by the user

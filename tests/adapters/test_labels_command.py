@@ -90,7 +90,7 @@ def test_tracks_come_back_and_masks_that_are_lost_are_counted(
     assert run("convert-footage", "--format", "coco", "--root", root, "--out", tmp_path / "coco") == 0
     data = tmp_path / "coco" / "all.json"
     assert run("labels", data, "--format", "kitti-tracking", "--out", tmp_path / "t") == 2
-    assert "has no sequence and frame index" in capsys.readouterr().err and not (tmp_path / "t").exists()
+    assert "has no drive and frame index" in capsys.readouterr().err and not (tmp_path / "t").exists()
     assert run("labels", data, "--format", "kitti", "--out", tmp_path / "k") == 0
     assert "1 masks: kitti cannot hold them" in capsys.readouterr().err
     dataset = read_dataset(data)

@@ -53,22 +53,22 @@ def test_frames_on_a_grid_of_times(tmp_path: Path) -> None:
     assert dataset.images[1].attributes == {"time_s": 0.5}
     assert all(image.labelled == () for image in dataset.images)  # unlabelled, not empty
     assert all((dataset.images_root / image.file_name).is_file() for image in dataset.images)
-    assert len(video.extract_clip(tmp_path / "drive.avi", tmp_path / "every", fps=None).frames) == 30
+    assert len(video.extract_drive(tmp_path / "drive.avi", tmp_path / "every", fps=None).frames) == 30
 
 
 def test_a_parked_car_is_one_frame_and_a_pedestrian_is_news(tmp_path: Path) -> None:
     parked = [street(seed=n) for n in range(20)]
     walking = [street(walker=40 + 20 * n, seed=100 + n) for n in range(5)]
     film(tmp_path / "park.avi", [*parked, *walking])
-    clip = video.extract_clip(tmp_path / "park.avi", tmp_path / "out", fps=None)
+    clip = video.extract_drive(tmp_path / "park.avi", tmp_path / "out", fps=None)
     assert [frame for frame, _ in clip.frames] == [0, 20, 21, 22, 23, 24] and clip.duplicates == 19
-    everything = video.extract_clip(tmp_path / "park.avi", tmp_path / "all", fps=None, keep_duplicates=True)
+    everything = video.extract_drive(tmp_path / "park.avi", tmp_path / "all", fps=None, keep_duplicates=True)
     assert len(everything.frames) == 25
 
 
 def test_an_interrupted_extraction_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     film(tmp_path / "drive.avi", [street(7 * (n // 3), seed=n) for n in range(40)])
-    whole = video.extract_clip(tmp_path / "drive.avi", tmp_path / "whole", fps=5)
+    whole = video.extract_drive(tmp_path / "drive.avi", tmp_path / "whole", fps=5)
     written: list[Path] = []
     write = video.write_atomically
 
@@ -80,18 +80,18 @@ def test_an_interrupted_extraction_goes_on_and_ends_the_same(tmp_path: Path, mon
 
     monkeypatch.setattr(video, "write_atomically", failing)
     with pytest.raises(KeyboardInterrupt):
-        video.extract_clip(tmp_path / "drive.avi", tmp_path / "parts", fps=5)
+        video.extract_drive(tmp_path / "drive.avi", tmp_path / "parts", fps=5)
     monkeypatch.undo()
     journal = tmp_path / "parts" / "drive" / "extraction.jsonl"
     journal.write_text(journal.read_text() + '{"frame": 99, "ti')  # killed in the middle of a line
     stamps = {path: path.stat().st_mtime_ns for path in written}
-    again = video.extract_clip(tmp_path / "drive.avi", tmp_path / "parts", fps=5)
+    again = video.extract_drive(tmp_path / "drive.avi", tmp_path / "parts", fps=5)
     assert again == whole and names(tmp_path / "parts") == names(tmp_path / "whole")
     for name in names(tmp_path / "whole"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())  # nothing was redone
     with pytest.raises(DataError, match="other settings"):
-        video.extract_clip(tmp_path / "drive.avi", tmp_path / "parts", fps=2)
+        video.extract_drive(tmp_path / "drive.avi", tmp_path / "parts", fps=2)
 
 
 def test_a_broken_tail_ends_the_clip_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,11 +34,11 @@ def test_sequences_and_the_nearest_frames():
     train = [record(n, "a", 10 * n) for n in range(5)] + [record(9, "b", 0)]
     val = [record(n, "a", 10 * n + 3) for n in range(20, 25)] + [record(30, "a", 17), record(31, "c"), record(32)]
     report = leak_report(train, val)
-    assert (report.train_sequences, report.val_sequences, report.shared_sequences) == (["a", "b"], ["a", "c"], ["a"])
+    assert (report.train_drives, report.val_drives, report.shared_drives) == (["a", "b"], ["a", "c"], ["a"])
     assert (report.nearest_gap, report.nearest_pair) == (3, ("00002.png", "00030.png"))
-    assert "1 sequences stand on both sides, nearest frames 3 apart" in report.sentence()
+    assert "1 drives are on both sides, nearest frames 3 apart" in report.sentence()
     clean = leak_report(train[:5], val[6:])
-    assert clean.nearest_gap is None and "no sequence stands on both sides" in clean.sentence()
+    assert clean.nearest_gap is None and "no drive is on both sides" in clean.sentence()
     assert "cannot be seen" in leak_report([record(1)], [record(2)]).sentence()
 
 

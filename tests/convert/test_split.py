@@ -33,7 +33,7 @@ def test_no_drive_ever_leaks_and_no_image_is_lost(images, method, seed, fraction
     sides = [split.train, split.val, split.left_out]
     assert sorted(image.id for side in sides for image in side) == [image.id for image in images]
     if split.method in ("sequence", "random"):
-        assert leak_report(split.train, split.val).shared_sequences == []
+        assert leak_report(split.train, split.val).shared_drives == []
         assert split.left_out == []
     for name, side in (("train", split.train), ("val", split.val)):
         assert side or any(f"{name} is empty" in warning for warning in split.warnings)
@@ -121,7 +121,7 @@ def test_a_share_far_from_the_wanted_one_is_said():
 
 def test_random_warns_when_it_tears_drives_apart():
     images = [record(n, f"d{n % 3}", n) for n in range(30)]
-    assert "frames of 3 sequences on both sides" in split_images(images, SplitOptions("random")).warnings[0]
+    assert "frames of 3 drives on both sides" in split_images(images, SplitOptions("random")).warnings[0]
 
 
 def test_a_file_names_images_ids_or_sequences(tmp_path):
@@ -130,7 +130,7 @@ def test_a_file_names_images_ids_or_sequences(tmp_path):
     file.write_text("# the night drive\nd1\n00002  # one more\n00003.png\n")
     split = split_images(images, SplitOptions(str(file)))
     assert [image.id for image in split.val] == [1, 2, 3, 4, 7]
-    assert "2 sequences on both sides" in split.warnings[0]
+    assert "2 drives on both sides" in split.warnings[0]
     lists = tmp_path / "lists.json"
     lists.write_text(json.dumps({"val": ["d1"], "train": ["d2"]}))
     split = split_images(images, SplitOptions(str(lists)))
@@ -141,7 +141,7 @@ def test_a_file_names_images_ids_or_sequences(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("v.txt", "d1\nd11\n", r"v.txt:2: 'd11' is no image and no sequence.*did you mean"),
+        ("v.txt", "d1\nd11\n", r"v.txt:2: 'd11' is not an image or a drive.*did you mean"),
         ("v.json", '{"train": ["d1"]}', "needs a list `val`"),
         ("v.json", '{"val": [1]}', "`val` must be a list of names"),
         ("v.json", '{"val": ["d1"], "train": ["00001"]}', "is in val and in train"),
