@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from howto import MOST_LINES, REPOSITORY, copy_with, lines_of_code, run
+from howto import MOST_LINES, REPOSITORY, commands_of, copy_with, lines_of_code, run
 from training_runs import write_tree
 
 PAGES = sorted((REPOSITORY / "docs" / "howto").glob("*.md"))
@@ -25,6 +25,17 @@ def test_a_new_format_passes_the_laws_of_formats(tmp_path):
     laws = ("tests/adapters/test_format_laws.py", "tests/adapters/test_datasets_cards.py")
     printed = run(copy, *PYTEST, *laws, "-k", "boxes_csv or every or exemptions")
     assert "passed" in printed and "skipped" not in printed
+
+
+def test_a_new_condition_passes_the_laws_of_conditions(tmp_path):
+    copy = copy_with(page("new_condition"), tmp_path)
+    golden = copy / "tests" / "conditions" / "golden_conditions.json"
+    before = json.loads(golden.read_text())["fingerprints"]
+    for words in commands_of(page("new_condition")):
+        run(copy, *words)
+    after = json.loads(golden.read_text())["fingerprints"]
+    assert after.pop("vignette 3") and after == before
+    run(copy, *PYTEST, "tests/conditions", "-k", "vignette or catalogue or protocol_version")
 
 
 def test_a_new_backbone_builds_and_trains(tmp_path):

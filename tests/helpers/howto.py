@@ -16,14 +16,22 @@ MOST_LINES = 60
 
 
 def blocks_of(page: Path) -> list[tuple[str, str, str]]:
-    """(path, where: "" or "at the end" or "after: <line>", text) of each code block. Every block must have a marker."""
+    """(path, where: "" or "at the end" or "after: <line>", text) of each block of code, which must have a marker."""
     blocks = []
     for block in BLOCK.finditer(page.read_text()):
+        if block["language"] == "sh":
+            continue
         first, _, text = block["body"].partition("\n")
         marker = MARKER.match(first)
         assert marker, f"{page.name}: a block begins with {first!r}, not with '# file: PATH'"
         blocks.append((marker["path"], marker["where"] or "", text))
     return blocks
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """The words after `python` of each line in a block of shell commands."""
+    blocks = [block["body"] for block in BLOCK.finditer(page.read_text()) if block["language"] == "sh"]
+    return [line.removeprefix("python ").split() for body in blocks for line in body.splitlines()]
 
 
 def lines_of_code(page: Path) -> int:
