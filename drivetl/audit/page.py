@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import base64
-from importlib import resources
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+import numpy as np
 from markupsafe import Markup
 
 from drivetl import console
-from drivetl.audit import charts as charts
 from drivetl.audit.findings import Example, Finding
 from drivetl.audit.run import Audit
 from drivetl.audit.thumbnails import Drawer, example_images
-from drivetl.draw.objects import jpeg
+from drivetl.draw.objects import css_colour, jpeg
+from drivetl.draw.pages import render
+from drivetl.draw.svg_charts import Layer, heat_map, histogram
 from drivetl.files.images import Rgb
 
 _EXAMPLE_PX, _GALLERY_PX = 420, 760
 _EXAMPLE_IMAGES = 4
 _GALLERY = 12
+_COLOURED = 9
+"""Classes with a colour of their own in the charts; the others share one."""
 
 
 def html_page(result: Audit, seed: int = 0) -> str:
     """The HTML page of an audit. Images that cannot be read are left out; `seed` selects the gallery images."""
-    text = resources.files("drivetl.audit").joinpath("templates", "audit.html.j2").read_text("utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     numbers = result.statistics
     drawer = Drawer(result.tables)
-    return environment.from_string(text).render(
+    return render(
+        "audit/audit",
         name=result.tables.path.name,
         source=str(result.tables.info.get("source", "")),
         resize=f"short side {result.min_size:g} px, long side at most {result.max_size:g} px",
@@ -36,7 +39,7 @@ def html_page(result: Audit, seed: int = 0) -> str:
         facts=_facts(numbers["overview"]),
         counts=result.counts(),
         findings=_findings(result, drawer),
-        legend=charts.legend(numbers["size_px_after_resize"]),
+        legend=[(name, colour) for name, colour, _ in _layers(numbers["size_px_after_resize"]["counts"])],
         charts=_charts(numbers),
         classes=_classes(numbers["classes"]),
         tables=_slices(numbers),
@@ -106,32 +109,60 @@ def _gallery(drawer: Drawer, seed: int) -> list[dict[str, str]]:
 
 
 def _charts(numbers: dict[str, Any]) -> list[tuple[str, str, Markup]]:
-    """(title, explanation, SVG); the SVG escapes its own texts."""
+    """(title, explanation, SVG)."""
     per_image = numbers["objects_per_image"]
     return [
         (
             "Object size after the model's resize",
             "Square root of the box area in px. Objects below 8 px are hard to learn.",
-            Markup(charts.stacked(numbers["size_px_after_resize"], "px", _whole, [2, 8, 32, 96 * 1.33, 512])),  # noqa: S704
+            _stacked(numbers["size_px_after_resize"], "px", _whole, [2, 8, 32, 96 * 1.33, 512]),
         ),
         (
             "Aspect ratio",
             "Width / height of the boxes. Below 1: taller than wide.",
-            Markup(  # noqa: S704
-                charts.stacked(numbers["aspect_width_over_height"], "width / height", _ratio, [0.125, 0.5, 1, 2, 8])
-            ),
+            _stacked(numbers["aspect_width_over_height"], "width / height", _ratio, [0.125, 0.5, 1, 2, 8]),
         ),
         (
             "Position",
             "Density of box centres over the image. Brighter: more boxes.",
-            Markup(charts.heat_map(numbers["positions"])),  # noqa: S704
+            heat_map(numbers["positions"], label="where box centres lie in the image"),
         ),
         (
             "Objects per image",
             f"Mean {per_image['mean']:.1f}, maximum {per_image['max']}.",
-            Markup(charts.bars(per_image["edges"], per_image["counts"], "objects")),  # noqa: S704
+            _objects_per_image(per_image["edges"], per_image["counts"]),
         ),
     ]
+
+
+def _layers(counts: dict[str, list[int]]) -> list[tuple[str, str, list[int]]]:
+    """(class, colour, its counts); the rarer classes share the last one."""
+    names = list(counts)
+    layers = [(name, css_colour(name), counts[name]) for name in names[:_COLOURED]]
+    if len(names) > _COLOURED:
+        rest = np.sum([counts[name] for name in names[_COLOURED:]], axis=0).tolist()
+        layers.append((f"{len(names) - _COLOURED} others", "var(--quiet)", rest))
+    return layers
+
+
+def _stacked(numbers: dict[str, Any], unit: str, label: Callable[[float], str], marks: Sequence[float]) -> Markup:
+    """A histogram with one layer per class; `marks` are the edges that get a label on the axis."""
+    edges = numbers["edges"]
+    spans = [f"{label(low)} to {label(high)} {unit}" for low, high in pairwise(edges)]
+    layers = [
+        Layer(colour, counts, [f"{name}, {span}: {count}" for span, count in zip(spans, counts, strict=True)])
+        for name, colour, counts in _layers(numbers["counts"])
+    ]
+    ticks = [(int(np.argmin(np.abs(np.array(edges) - mark))), label(mark)) for mark in marks]
+    return histogram(layers, label=f"objects by {unit}", x_label=unit, x_ticks=ticks)
+
+
+def _objects_per_image(edges: Sequence[float], counts: Sequence[int]) -> Markup:
+    spans = [f"{low:.0f}" if low == high - 1 else f"{low:.0f} to {high - 1:.0f}" for low, high in pairwise(edges)]
+    notes = [f"{span} objects: {count}" for span, count in zip(spans, counts, strict=True)]
+    ticks = [(bar + 0.5, f"{edges[bar]:.0f}") for bar in range(0, len(counts), max(1, len(counts) // 6))]
+    bars = [Layer("var(--accent)", counts, notes)]
+    return histogram(bars, label="images by their number of objects", x_label="objects", x_ticks=ticks)
 
 
 def _classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -139,7 +170,7 @@ def _classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "name": row["name"],
-            "colour": charts.css_colour(row["name"]),
+            "colour": css_colour(row["name"]),
             "objects": f"{row['objects']:,}",
             "share": round(100 * row["objects"] / most, 1),
             "images": f"{row['images']:,}",

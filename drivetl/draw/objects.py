@@ -60,6 +60,11 @@ def colour_of(name: str) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+def css_colour(name: str) -> str:
+    """The colour of a class, as CSS writes it."""
+    return "#{:02x}{:02x}{:02x}".format(*colour_of(name))
+
+
 def draw_objects(
     image: Rgb,
     boxes_xyxy: npt.ArrayLike,

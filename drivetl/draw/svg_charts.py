@@ -1,4 +1,5 @@
-"""Plots as inline SVG whose colours are CSS classes: one drawing serves light, dark and print.
+"""Plots as inline SVG: lines, histograms and heat maps. Colours are CSS classes and variables, so that one drawing
+serves light, dark and print.
 
 Everything is sized for a column of about 340 px, so that letters stay readable on a phone.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -77,7 +79,7 @@ def line_chart(
         or [0.0]
     )
     frame = Frame(width, height, (min(xs), max(xs)), (0.0, y_max))
-    parts = [_grid(frame, x_ticks, x_label)]
+    parts = [_grid(frame, x_ticks, x_label, ticks(y_max))]
     if reference is not None and math.isfinite(reference[0]):
         y = frame.y(reference[0])
         parts.append(
@@ -92,14 +94,92 @@ def line_chart(
         )
     for number, one in enumerate(series):
         parts.append(_line(frame, one, number))
+    return _svg(parts, label, width, height)
+
+
+def line_charts(series: Sequence[Series], *, heights: tuple[int, int], **options: Any) -> Markup:
+    """`line_chart` for a wide page and for a phone, with their heights in px; the style sheet shows one of them."""
+    return Markup("").join(
+        Markup('<div class="only-{}">{}</div>').format(kind, line_chart(series, width=width, height=height, **options))
+        for kind, width, height in (("wide", 720, heights[0]), ("narrow", 340, heights[1]))
+    )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One colour of a histogram: what a pointer over each bar says, and how high it is."""
+
+    colour: str
+    """As CSS writes it."""
+    counts: Sequence[int]
+    notes: Sequence[str]
+
+
+def histogram(
+    layers: Sequence[Layer], *, label: str, x_label: str, x_ticks: Sequence[tuple[float, str]], height: int = 190
+) -> Markup:
+    """Bars of equal width, the layers stacked; `x_ticks` are in bars from the left edge of the first one."""
+    n_bars = max([len(layer.counts) for layer in layers] or [0])
+    totals = [sum(layer.counts[bar] for layer in layers) for bar in range(n_bars)]
+    frame = Frame(360, height, (0.0, max(1.0, n_bars)), (0.0, float(max(totals, default=0))), left=44, right=6, top=8)
+    whole = [value for value in ticks(frame.y_range[1]) if value == int(value)]
+    parts = [_grid(frame, x_ticks, x_label, whole)]
+    base = [0] * n_bars
+    for layer in layers:
+        for bar, count in enumerate(layer.counts):
+            if count:
+                top = frame.y(base[bar] + count)
+                parts.append(
+                    Markup(
+                        '<rect x="{:.1f}" y="{:.2f}" width="{:.1f}" height="{:.2f}" fill="{}"><title>{}</title></rect>'
+                    ).format(
+                        frame.x(bar),
+                        top,
+                        max(frame.x(1) - frame.x(0) - 1, 0.5),
+                        frame.y(base[bar]) - top,
+                        layer.colour,
+                        layer.notes[bar],
+                    )
+                )
+            base[bar] += count
+    return _svg(parts, label, frame.width, frame.height)
+
+
+def heat_map(grid: Sequence[Sequence[int]], *, label: str) -> Markup:
+    """Counts over a plane, rows from the top: brighter by the square root of the count."""
+    most = max([1, *(count for row in grid for count in row)])
+    side = 360 / len(grid[0])
+    parts = [
+        Markup(
+            '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="{}" shape-rendering="crispEdges">'
+            "<title>{}</title></rect>"
+        ).format(column * side, row * side, side + 0.2, side + 0.2, _heat(math.sqrt(count / most)), count)
+        for row, counts in enumerate(grid)
+        for column, count in enumerate(counts)
+    ]
+    return _svg(parts, label, 360, round(len(grid) * side))
+
+
+def _heat(share: float) -> str:
+    """From night blue through violet and orange to pale yellow."""
+    stops = ((13, 17, 38), (87, 35, 122), (212, 72, 66), (250, 160, 40), (252, 250, 190))
+    place = share * (len(stops) - 1)
+    below = min(int(place), len(stops) - 2)
+    red, green, blue = (
+        round(low + (high - low) * (place - below)) for low, high in zip(stops[below], stops[below + 1], strict=True)
+    )
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def _svg(parts: Sequence[Markup], label: str, width: int, height: int) -> Markup:
     return Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         width, height, label, Markup("").join(parts)
     )
 
 
-def _grid(frame: Frame, x_ticks: Sequence[tuple[float, str]], x_label: str) -> Markup:
+def _grid(frame: Frame, x_ticks: Sequence[tuple[float, str]], x_label: str, y_ticks: Sequence[float]) -> Markup:
     parts = []
-    for value in ticks(frame.y_range[1]):
+    for value in y_ticks:
         y = frame.y(value)
         parts.append(
             Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
@@ -107,7 +187,7 @@ def _grid(frame: Frame, x_ticks: Sequence[tuple[float, str]], x_label: str) -> M
             )
         )
         parts.append(
-            Markup('<text x="{}" y="{:.1f}" text-anchor="end">{:g}</text>').format(frame.left - 6, y + 4, value)
+            Markup('<text x="{}" y="{:.1f}" text-anchor="end">{:,.6g}</text>').format(frame.left - 6, y + 4, value)
         )
     base, last = frame.height - frame.bottom, -math.inf
     for value, text in sorted(x_ticks, key=lambda tick: frame.x(tick[0])):
@@ -160,7 +240,7 @@ def _line(frame: Frame, series: Series, number: int) -> Markup:
 
 
 def ticks(highest: float, about: int = 4) -> list[float]:
-    """Round values from 0 up to `highest`, about so many steps apart."""
+    """Round values from 0 up to `highest`, in about that many steps."""
     if not highest > 0:
         return [0.0]
     raw = highest / about
@@ -170,7 +250,7 @@ def ticks(highest: float, about: int = 4) -> list[float]:
 
 
 def legend(names: Sequence[str]) -> Markup:
-    """Names beside the colours of a chart's series."""
+    """Names next to the colours of a chart's series."""
     return Markup('<p class="legend">{}</p>').format(
         Markup(" ").join(
             Markup('<span><i class="key s{}"></i>{}</span>').format(number, escape(name))

@@ -9,9 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from drivetl.coco.drives import drives_in_words
-from drivetl.draw.svg_charts import Series, legend, line_chart
+from drivetl.draw.pages import render, style_sheet
+from drivetl.draw.svg_charts import Series, legend, line_charts
 from drivetl.label_curve.fit import REACH
-from drivetl.report.html import read_template, render
 from drivetl.report.texts import DASH, percent, signed, signed_span, span
 
 Document = Mapping[str, Any]
@@ -154,7 +154,7 @@ def build_label_curve_page(results: Document) -> str:
         table=rows,
         classes=classes,
         facts=_facts(results),
-        style=Markup(read_template("style.css")),  # noqa: S704 - a file of this package
+        style=style_sheet(),
     )
 
 
@@ -169,20 +169,13 @@ def _plots(results: Document) -> Markup:
     tops = [value for one in series for _, low, high in (*one.whiskers, *one.band) for value in (low, high)]
     label = "; ".join(note for one in series for note in one.notes)
     marks = [*counts, round(REACH * counts[-1])] if any(one.beyond for one in series) else counts
-    return legend(list(regimes)) + Markup("").join(
-        Markup('<div class="only-{}">{}</div>').format(
-            kind,
-            line_chart(
-                series,
-                label=label,
-                x_label="labelled frames, log",
-                y_max=1.06 * max([10.0, *filter(math.isfinite, tops)]),
-                x_ticks=[(math.log(x), f"{x:,}") for x in marks],
-                width=width,
-                height=height,
-            ),
-        )
-        for kind, width, height in (("wide", 720, 330), ("narrow", 340, 250))
+    return legend(list(regimes)) + line_charts(
+        series,
+        label=label,
+        x_label="labelled frames, log",
+        y_max=1.06 * max([10.0, *filter(math.isfinite, tops)]),
+        x_ticks=[(math.log(x), f"{x:,}") for x in marks],
+        heights=(330, 250),
     )
 
 

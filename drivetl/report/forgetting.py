@@ -9,8 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from drivetl.coco.io import load_json
+from drivetl.draw.pages import render
 from drivetl.errors import DataError
-from drivetl.report.html import Section, render
+from drivetl.report import texts
+from drivetl.report.html import Section
 
 _KEYS = {"metric", "data", "images", "drives", "warning", "classes", "mean", "left_out"}
 
@@ -31,7 +33,7 @@ def forgetting_sections(results: Mapping[str, Any]) -> list[Section]:
     found = results.get("forgetting")
     if found is None:
         return []
-    body = Markup(render("section_forgetting", found=found))  # noqa: S704 - escaped by the template
+    body = Markup(render("report/section_forgetting", found=found, t=texts))  # noqa: S704 - escaped by the template
     lead = (
         "What adapting cost where the source came from: its classes there, before the first step and now. A class "
         "that was dropped or merged is gone, which is not the same as 0."

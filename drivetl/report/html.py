@@ -10,15 +10,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from drivetl.draw.svg_charts import Series, legend, line_chart, ticks
+from drivetl.draw.pages import render, style_sheet
+from drivetl.draw.svg_charts import Series, legend, line_charts, ticks
 from drivetl.errors import DataError
 from drivetl.report import agreement, charts, diagnosis, texts
 from drivetl.robustness.held_out import MEANING
@@ -46,13 +44,14 @@ def build_report(
     check_schema(results)
     sections = [*extra_sections, *_sections(results, pictures)]
     return render(
-        "page",
+        "report/page",
         title=title or f"{results['run']['name']}: robustness",
         results=results,
         verdict=texts.verdict(results),
         sections=sections,
         tiles=charts.tiles(results),
-        style=Markup(read_template("style.css")),  # noqa: S704 - a file of this package
+        style=style_sheet(),
+        t=texts,
     )
 
 
@@ -192,7 +191,7 @@ def _sections(results: Mapping[str, Any], pictures: Path | None) -> list[Section
 
 
 def _section(results: Mapping[str, Any], name: str, title: str, lead: str, **values: Any) -> Section:
-    body = Markup(render(f"section_{name}", results=results, **values))  # noqa: S704 - escaped by the template
+    body = Markup(render(f"report/section_{name}", results=results, t=texts, **values))  # noqa: S704 - escaped by the template
     return Section(name, title, lead, body)
 
 
@@ -213,25 +212,18 @@ def learning_curves_section(
     highest = max([y for one in series for _, y in one.points], default=1.0)
     last = {name: points[-1][1] for name, points in known.items() if points}
     label = ", ".join(f"{name} ends at {100 * value:.1f}" for name, value in last.items())
-    plots = [
-        Markup('<div class="only-{}">{}</div>').format(
-            kind,
-            line_chart(
-                series,
-                label=label,
-                x_label=x_label,
-                y_max=max(10.0, 1.08 * highest),
-                width=width,
-                height=height,
-                x_ticks=[(x, f"{x:g}") for x in ticks(max(xs, default=1.0), 5)],
-            ),
-        )
-        for kind, width, height in (("wide", 720, 290), ("narrow", 340, 220))
-    ]
+    plots = line_charts(
+        series,
+        label=label,
+        x_label=x_label,
+        y_max=max(10.0, 1.08 * highest),
+        x_ticks=[(x, f"{x:g}") for x in ticks(max(xs, default=1.0), 5)],
+        heights=(290, 220),
+    )
     ends = Markup(" ").join(
         Markup("<span><b>{:.1f}</b> {}</span>").format(100 * value, name) for name, value in last.items()
     )
-    body = Markup('{}{}<p class="ends">{}</p>').format(legend(list(curves)), Markup("").join(plots), ends)
+    body = Markup('{}{}<p class="ends">{}</p>').format(legend(list(curves)), plots, ends)
     return Section("learning", title, lead, body)
 
 
@@ -253,26 +245,3 @@ def _data_uri(path: Path) -> str:
     except OSError:
         raise DataError("picture of the report is missing", remedy="make the report again", file=path) from None
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
-
-
-def read_template(name: str) -> str:
-    """The text of a template or style sheet; `PACKAGE/NAME` for one of another package of drivetl."""
-    package, _, leaf = name.rpartition("/")
-    return resources.files(f"drivetl.{package or 'report'}").joinpath("templates", leaf).read_text("utf-8")
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FunctionLoader(lambda name: read_template(f"{name}.html.j2")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["t"] = texts
-    return environment
-
-
-def render(name: str, **values: Any) -> str:
-    return _environment().get_template(name).render(**values)
