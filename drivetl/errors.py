@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 E = TypeVar("E", bound="DrivetlError")
 
@@ -53,12 +53,3 @@ def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     folded = {item.casefold(): item for item in reversed(names)}
     near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     return f"did you mean {folded[near[0]]!r}?" if near else otherwise or f"known: {', '.join(names) or 'none'}"
-
-
-def check_keys(
-    document: Mapping[Any, Any], known: Collection[str], what: str = "key", kind: type[DrivetlError] = ConfigError
-) -> None:
-    """Raises `kind` for the first key of a document that is not known, with the nearest known one."""
-    for key in document:
-        if key not in known:
-            raise kind(f"unknown {what} {key!r}", remedy=nearest(str(key), known))

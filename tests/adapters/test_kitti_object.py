@@ -422,7 +422,7 @@ def test_real_frames_give_the_counts_of_their_label_files_and_perfect_ap(tmp_pat
 WORDS = ["nan", "-inf", "1e308", "", "Car", "-1", "0", "1e-3", "\x00", "é", "99999999999999999999", "0x10", "[", "null"]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     st.randoms(use_true_random=False), st.lists(st.sampled_from(["cut", "word", "byte", "drop", "twice"]), max_size=4)
 )

@@ -130,7 +130,7 @@ def test_a_sequence_name_cannot_leave_the_folder(tmp_path):
     assert not (tmp_path / "back").exists()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(WORDS)), max_size=4), st.integers(0, 500))
 def test_mutated_files_lose_nothing_silently(tmp_path_factory, changes, cut):
     """Objects in = kept + ignored + dropped + rejected, counted in the file itself; strict reading stops at the

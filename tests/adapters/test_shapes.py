@@ -13,7 +13,6 @@ from drivetl.coco import masks
 from drivetl.errors import DataError
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.bool_, st.tuples(st.integers(1, 7), st.integers(1, 7))), st.integers(0, 5), st.integers(0, 5))
 def test_a_crop_encodes_as_its_whole_image_does(crop: np.ndarray, left: int, top: int) -> None:
     width, height = left + crop.shape[1] + 2, top + crop.shape[0]
@@ -28,7 +27,6 @@ def test_a_crop_encodes_as_its_whole_image_does(crop: np.ndarray, left: int, top
     assert rle == masks.encode(whole) and box == masks.box_xyxy(whole.astype(np.uint8))
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.bool_, st.tuples(st.integers(1, 6), st.integers(1, 6))))
 def test_row_major_runs_come_back(crop: np.ndarray) -> None:
     flat = np.concatenate(([0], crop.ravel().astype(int)))
@@ -84,7 +82,7 @@ def square(x: float, y: float, side: float) -> list[tuple[float, float]]:
     return [(x, y), (x + side, y), (x + side, y + side), (x, y + side)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(-4, 14), st.integers(-4, 10), st.integers(1, 8)), max_size=6), st.booleans())
 def test_visible_parts_are_the_painters(blocks: list[tuple[int, int, int]], pixel_index: bool) -> None:
     width, height = 16, 12

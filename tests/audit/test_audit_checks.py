@@ -213,7 +213,7 @@ def test_an_rle_must_cover_its_size() -> None:
     assert not is_rle({"size": [7, 5], "counts": good["counts"]}, size)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32))
 def test_run_lengths_match_pycocotools(seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -229,7 +229,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_json_raises_an_exception(image_root: Path, data: st.DataObject) -> None:
     """With any value anywhere in a valid dataset the audit finishes and counts all annotations."""

@@ -57,7 +57,7 @@ def image_records(draw):
     return images
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(image_records())
 def test_reading_gives_back_what_was_written_and_the_same_bytes_again(tmp_path_factory, images):
     folder = tmp_path_factory.mktemp("io")
@@ -203,7 +203,7 @@ def test_a_file_cut_off_anywhere_is_an_error_with_its_line(tmp_path, end):
     assert caught.value.line is not None and abs(caught.value.line - 1 - data.count(b"\n")) <= 1
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.data())
 def test_mutated_files_are_read_or_refused_without_a_traceback(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("m")

@@ -14,7 +14,7 @@ random_masks = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(random_masks)
 def test_encode_decode_area_box_and_run_lengths(mask):
     height, width = mask.shape
@@ -41,7 +41,7 @@ def test_large_runs_are_read_like_pycocotools():
     assert masks.run_lengths(oracle.encode(np.asfortranarray(mask))["counts"]).sum() == mask.size
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=12) | st.text("0123456789:;<=>?@ABCDEFGHIJKLMNO_`abcdefgho", max_size=12).map(str.encode))
 def test_an_rle_is_decoded_only_when_it_fills_its_image(counts):
     rle = {"size": [5, 7], "counts": counts}

@@ -41,7 +41,7 @@ def image(*items, name="a.png", width=100, height=80):
     return SourceImage(name, width, height, list(items), label_file=Path("labels.txt"))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from(["a.png", "b.png", "../c.png", "d.png"]), st.lists(objects, max_size=5))))
 def test_nothing_is_lost_and_everything_kept_lies_inside(rows):
     data, account = build([image(*items, name=name) for name, items in rows], "skip")

@@ -160,7 +160,7 @@ def _sources(draw):
     return made
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(_sources(), st.randoms(use_true_random=False))
 def test_nothing_is_lost_whatever_the_order(tmp_path_factory, made, random):
     root = tmp_path_factory.getbasetemp() / "merge"

@@ -25,7 +25,7 @@ images_of_drives = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(images_of_drives, st.sampled_from(["auto", "sequence"]), st.integers(0, 5), st.floats(0.05, 0.6))
 def test_no_drive_ever_leaks_and_no_image_is_lost(images, method, seed, fraction):
     options = SplitOptions(method, fraction, seed)
@@ -43,7 +43,7 @@ def test_no_drive_ever_leaks_and_no_image_is_lost(images, method, seed, fraction
     assert [image.id for image in again.val] == [image.id for image in split.val]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(images_of_drives, st.integers(0, 3))
 def test_grouping_by_an_attribute_keeps_drives_whole_too(images, seed):
     if not images:

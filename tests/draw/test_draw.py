@@ -78,7 +78,7 @@ def test_masks_are_translucent_and_ignore_regions_hatched() -> None:
     assert not changed(only)[52:].any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(*[st.floats(width=64)] * 4), max_size=4), st.booleans(), st.booleans())
 def test_no_box_breaks_it(boxes: list[tuple[float, ...]], dashed: bool, ignored: bool) -> None:
     labels = ["car"] * (0 if ignored else len(boxes))

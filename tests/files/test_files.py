@@ -37,14 +37,14 @@ def test_the_size_is_that_of_the_decoded_image_turned_or_not(tmp_path, kind, ori
     assert image_size(path) == (width, height)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 400), st.integers(1, 400), st.sampled_from(["PNG", "JPEG"]), st.booleans())
 def test_heads_give_the_librarys_size(width, height, kind, progressive):
     data = encoded(kind, width, height, **({"progressive": progressive} if kind == "JPEG" else {}))
     assert size_of_head(data[:HEAD_BYTES]) == (width, height)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(["PNG", "JPEG"]), st.data())
 def test_damaged_heads_give_a_size_or_an_error_never_a_traceback(tmp_path_factory, kind, data):
     content = bytearray(encoded(kind, 60, 40))

@@ -33,7 +33,7 @@ def test_an_exponent_between_those_tried_hardly_matters():
         )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=4, max_size=4), st.lists(st.floats(0.1, 10), min_size=4, max_size=4))
 def test_bounds_hold_and_no_neighbour_fits_better(values, weights):
     y, w = np.array(values), np.array(weights)

@@ -82,7 +82,7 @@ def test_law_coverage_is_what_torchvisions_anchors_give(spec, strides, rule):
         np.testing.assert_array_equal(cover.positives[which], np.maximum((iou >= 0.7).sum(axis=1), tied))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.floats(2, 900), min_size=1, max_size=3), st.lists(st.floats(0.1, 9), min_size=1, max_size=4))
 def test_shapes_are_torchvisions_in_the_order_of_the_rpns_rows(sizes, ratios):
     spec = AnchorSpec((tuple(sizes),), (tuple(ratios),))

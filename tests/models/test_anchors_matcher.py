@@ -113,7 +113,7 @@ def test_as_many_anchors_start_from_every_old_row_once():
     assert anchors.nearest_rows(many, many) == list(range(25))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.lists(st.sampled_from([0.3, 0.5, 0.8, 1.0, 1.5, 2.0]), min_size=3, max_size=3, unique=True),
     st.lists(st.sampled_from([0.3, 0.5, 0.8, 1.0, 1.5, 2.0]), min_size=3, max_size=3, unique=True),

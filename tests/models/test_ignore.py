@@ -135,7 +135,7 @@ boxes_strategy = st.lists(
 ).map(lambda rows: torch.tensor([(x, y, x + w, y + h) for x, y, w, h in rows]).float().reshape(-1, 4))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(boxes_strategy, boxes_strategy)
 def test_covered_share_is_intersection_over_own_area(boxes, regions):
     share = ignore.covered_share(boxes, regions)
