@@ -1,4 +1,4 @@
-"""One process or many, as torchrun's environment says: the processes of one training, and the shards of one sweep."""
+"""One process or several, from torchrun's environment: the processes of a training, and the shards of a sweep."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Group:
-    """This process among its peers."""
+    """This process's rank, and the number of processes."""
 
     rank: int = 0
     world: int = 1
@@ -42,14 +42,14 @@ class Group:
         return [item for part in parts for item in part]
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has called this."""
         if self.world > 1:
             dist.barrier()
 
 
 @contextmanager
 def process_group() -> Iterator[Group]:
-    """The group torchrun made (WORLD_SIZE in the environment), or a group of one."""
+    """The group that torchrun started (WORLD_SIZE in the environment), or a group of one."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Group()
@@ -72,11 +72,12 @@ def wrap(model: nn.Module, group: Group, device: torch.device) -> nn.Module:
 
 
 def join_sweep() -> tuple[Group, Callable[[], None]]:
-    """This process's place in a sweep that torchrun started, and a function that returns when all have called it."""
+    """This process's rank in a sweep that torchrun started, and a function that returns once every process has called
+    it."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return Group(), lambda: None
-    # shards may end days apart; nothing but this barrier is ever exchanged
+    # shards may finish days apart; this barrier is their only communication
     dist.init_process_group("gloo", timeout=timedelta(days=30))
 
     def wait() -> None:

@@ -1,1 +1,1 @@
-"""From a COCO dataset to batches: uint8 until the device."""
+"""From a COCO dataset to training batches; images stay uint8 until they are on the device."""

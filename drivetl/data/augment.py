@@ -1,10 +1,11 @@
-"""Training augmentation from a preset: one seam in front of albumentations and our weather.
+"""Training augmentation from a preset: one interface to albumentations and to our weather transforms.
 
     augmentation = build(load_preset("weather"))
     sample = augmentation(sample, np.random.default_rng([seed, epoch, index]))
 
-All randomness comes from the generator, so the result depends on neither worker nor order. `manifest` says what a
-model trained with it has seen; it goes into the run, and evaluation decides from it what is held out.
+All randomness comes from the generator, so the result depends neither on the worker nor on the order. `manifest` lists
+what a model trained with the preset has seen. It is saved in the run, and evaluation decides from it which conditions
+are held out.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class Choice:
 
     name: str
     range: dict[str, Pair] = field(default_factory=dict)
-    """Parameter -> (low, high); what is not named keeps the transform's default."""
+    """Parameter -> (low, high); a parameter that is not listed keeps the transform's default."""
     weight: Annotated[float, Field(strict=True, ge=1e-6, le=1e6)] = 1.0
-    """Against the other choices of its step."""
+    """Relative to the other choices of its step."""
 
     @field_validator("name")
     @classmethod
@@ -55,7 +56,7 @@ class Choice:
     @classmethod
     def _within_bounds(cls, ranges: dict[str, Pair], about: ValidationInfo) -> dict[str, Pair]:
         name = about.data.get("name")
-        if name is None:  # an unknown transform, which is reported by itself
+        if name is None:  # an unknown transform, which is reported separately
             return ranges
         bounds = TRANSFORMS[name].bounds
         for key, (low, high) in ranges.items():
@@ -100,7 +101,7 @@ class AugmentConfig:
     name: str
     steps: tuple[Step, ...] = ()
     min_visibility: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.25
-    """A cut object stays one when this share of its box is left; below it becomes an ignore region."""
+    """A cut object is kept when at least this share of its box is left; otherwise it becomes an ignore region."""
 
 
 def load_preset(name_or_path: str) -> AugmentConfig:
@@ -132,7 +133,7 @@ def parse_preset(path: Path) -> AugmentConfig:
 
 
 class Augmentation:
-    """A preset, ready to be applied: `augmentation(sample, rng) -> Sample`; the given sample is not changed."""
+    """A preset, ready to be applied: `augmentation(sample, rng) -> Sample`; the input sample is not changed."""
 
     def __init__(self, config: AugmentConfig):
         self.config = config
@@ -140,16 +141,16 @@ class Augmentation:
         self._steps: list[tuple[float, np.ndarray[Any, Any], list[Apply]]] = []
         for step in config.steps:
             weights = np.cumsum([choice.weight for choice in step.choices])
-            made = [TRANSFORMS[c.name].make(c.range, config.min_visibility) for c in step.choices]
-            self._steps.append((step.p, weights / weights[-1], made))
+            transforms = [TRANSFORMS[c.name].make(c.range, config.min_visibility) for c in step.choices]
+            self._steps.append((step.p, weights / weights[-1], transforms))
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """A new sample; every random number comes from `rng`."""
         result = replace(sample)
-        for probability, weights, made in self._steps:
-            happens, which = rng.random(2)
-            if happens < probability:
-                result = made[int(np.searchsorted(weights, which))](result, rng)
+        for probability, cumulative_weights, transforms in self._steps:
+            step_draw, choice_draw = rng.random(2)
+            if step_draw < probability:
+                result = transforms[int(np.searchsorted(cumulative_weights, choice_draw))](result, rng)
         return result
 
 
@@ -159,7 +160,7 @@ def build(config: AugmentConfig) -> Augmentation:
 
 
 def manifest(config: AugmentConfig) -> dict[str, Any]:
-    """What a model trained with the preset sees: one row per transform and phenomenon, in the catalogue's words."""
+    """What a model trained with the preset sees: one row per transform and phenomenon, in the catalogue's terms."""
     rows: list[dict[str, Any]] = []
     for step in config.steps:
         total = sum(choice.weight for choice in step.choices)

@@ -1,4 +1,4 @@
-"""A COCO dataset as samples: decode, augment, hand over uint8."""
+"""A COCO dataset as training samples: decode, augment, return uint8 tensors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from drivetl.files.images import Rgb, read_rgb
 
 Augment = Callable[[Sample, np.random.Generator], Sample]
 Item = tuple[int, int]
-"""(epoch, index): all that a sample's randomness depends on, besides the seed."""
+"""(epoch, index): apart from the seed, all that a sample's randomness depends on."""
 Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 
 MIN_SIDE_PX = 1.0
-"""Boxes thinner than this cannot be encoded; they are treated as ignore regions."""
+"""Thinner boxes cannot be encoded as regression targets; they are treated as ignore regions."""
 
 
 class DetectionDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
@@ -64,19 +64,17 @@ class DetectionDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
 
 
 def read_image(record: ImageRecord, root: Path) -> Rgb:
-    """The record's pixels, (H, W, 3) uint8 RGB. Raises DataError when they are not of the size the json says."""
+    """The record's pixels, (H, W, 3) uint8 RGB. Raises DataError when the size is not the one in the json."""
     path = root / record.file_name
     image = read_rgb(path)
     if image.shape[:2] != (record.height, record.width):
-        size = f"{image.shape[1]} x {image.shape[0]}"
-        raise DataError(
-            f"is {size}, the json says {record.width} x {record.height}", remedy="convert the dataset again", file=path
-        )
+        actual, expected = f"{image.shape[1]} x {image.shape[0]}", f"{record.width} x {record.height}"
+        raise DataError(f"is {actual}, the json says {expected}", remedy="convert the dataset again", file=path)
     return image
 
 
 def read_sample(record: ImageRecord, image: Rgb, with_masks: bool) -> Sample:
-    """A record and its pixels as a sample. Boxes too thin to be learnt become ignore regions."""
+    """A record and its pixels as a sample. Boxes thinner than MIN_SIDE_PX become ignore regions."""
     boxes = np.array([xywh_to_xyxy(item.bbox_xywh) for item in record.annotations], np.float32).reshape(-1, 4)
     labels = np.array([item.category_id for item in record.annotations], np.int64)
     ignore = np.array([xywh_to_xyxy(item.bbox_xywh) for item in record.ignore_regions], np.float32).reshape(-1, 4)
@@ -85,9 +83,9 @@ def read_sample(record: ImageRecord, image: Rgb, with_masks: bool) -> Sample:
         image, boxes[kept], labels[kept], np.concatenate([ignore, boxes[~kept]]), record.id, labelled=record.labelled
     )
     if with_masks:
-        drawn = [item.segmentation for item, keep in zip(record.annotations, kept, strict=True) if keep]
+        outlines = [item.segmentation for item, keep in zip(record.annotations, kept, strict=True) if keep]
         empty = np.zeros((record.height, record.width), np.uint8)
-        rows = [empty if item is None else coco_masks.decode(item, record.height, record.width) for item in drawn]
+        rows = [empty if item is None else coco_masks.decode(item, record.height, record.width) for item in outlines]
         sample.masks = np.stack(rows) if rows else np.zeros((0, record.height, record.width), np.uint8)
         sample.has_mask = np.asarray(sample.masks.any(axis=(1, 2)), np.bool_)
     return sample
@@ -118,13 +116,13 @@ def collate(items: list[tuple[Tensor, dict[str, Tensor]]]) -> Batch:
 
 
 def single_threaded(_: int) -> None:
-    """Worker start: one process per core, so no library may start threads of its own."""
+    """Worker initialisation: there is one process per core, so libraries must not start threads of their own."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
 
 def loader_options(workers: int, device: torch.device) -> dict[str, Any]:
-    """DataLoader arguments that keep the device fed and the cores not oversubscribed."""
+    """DataLoader arguments that keep the device busy without oversubscribing the CPU cores."""
     options: dict[str, Any] = {"num_workers": workers, "collate_fn": collate, "pin_memory": device.type == "cuda"}
     if workers:
         options |= {"persistent_workers": True, "prefetch_factor": 4, "worker_init_fn": single_threaded}

@@ -11,18 +11,18 @@ import numpy.typing as npt
 from drivetl.data.sample import Sample
 
 Compose = Callable[..., dict[str, Any]]
-"""An albumentations.Compose of transforms that keep the scale, built with `box_parameters`."""
+"""An albumentations.Compose of transforms that keep the scale, with boxes in pascal_voc format and `ids` as labels."""
 
 MIN_SIDE_PX = 2.0
-"""What is left of a cut object must be this wide and high to stay one."""
+"""A cut object is kept only if what is left of it is at least this wide and high."""
 
 
 def move(sample: Sample, transform: Compose, min_visibility: float) -> Sample:
     """The sample under a transform that keeps the scale.
 
-    Boxes are clipped to the image; where a mask was cut, the box follows what is left of it. An object of which
-    less than `min_visibility` is left becomes an ignore region, its mask row goes: a sliver is not an object to learn,
-    but no background either. What lies outside altogether is gone.
+    Boxes are clipped to the image; where a mask was cut, the box is shrunk to what is left of the mask. An object of
+    which less than `min_visibility` is left becomes an ignore region without a mask row: a sliver is neither an object
+    to train on nor background. Objects entirely outside the image are removed.
     """
     n_objects = len(sample.boxes)
     before = np.concatenate([sample.boxes, sample.ignore_boxes]).reshape(-1, 4)
@@ -60,7 +60,8 @@ def _area(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _follow_masks(sample: Sample, cut: npt.NDArray[np.int64]) -> None:
-    """Shrink the boxes of cut objects to their masks' bounds, in place; those without any mask left are ignored."""
+    """Shrink the boxes of cut objects to their masks' bounds, in place; objects whose mask is gone become ignore
+    regions."""
     assert sample.masks is not None and sample.has_mask is not None
     lost = np.zeros(len(sample.boxes), np.bool_)
     for index in cut[sample.has_mask[cut]]:

@@ -1,4 +1,4 @@
-"""The one form an image and its labels have between the dataset and the batch."""
+"""How an image and its labels are held between the dataset and the batch."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Sample:
     """(M, 4) xyxy px: regions that are neither object nor background."""
     image_id: int
     masks: npt.NDArray[np.uint8] | None = None
-    """(N, H, W) of 0 and 1; None when the model needs none."""
+    """(N, H, W) of 0 and 1; None when the model needs no masks."""
     has_mask: npt.NDArray[np.bool_] | None = None
-    """(N,): False where the source drew only a box; the mask row is then empty and takes no part in the loss."""
+    """(N,): False where the source has only a box; the mask row is then empty and excluded from the loss."""
     labelled: tuple[int, ...] | None = None
     """Category ids this image's source labels; None: all."""
     depth: npt.NDArray[np.float32] | None = None
-    """(H, W) metres where the dataset knows them, for conditions; None: estimated from the image."""
+    """(H, W) metres where the dataset has depth maps, for conditions; None: estimated from the image."""

@@ -1,4 +1,4 @@
-"""Which images make which step: a pure function of (seed, epoch), so that a resumed run sees the same batches."""
+"""Which images make up which step: a pure function of (seed, epoch), so that a resumed run sees the same batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from drivetl.data.dataset import Item
 
 
 class EpochBatches:
-    """Batches of (epoch, index) for one process; every process of a group gets equally many.
+    """Batches of (epoch, index) for one process; every process of a group gets the same number of batches.
 
     The order of an epoch is a permutation seeded by (seed, epoch). An incomplete last batch is filled from the
     beginning of the same permutation, so that no image is left out and every step has the same size.
@@ -22,7 +22,7 @@ class EpochBatches:
         self.n_images, self.batch_size, self.seed, self.rank, self.world = (n_images, batch_size, seed, rank, world)
         self.epoch = 0
         self.first = 0
-        """Batches of the epoch to skip: a resumed run has had them."""
+        """Batches of the epoch to skip: those a resumed run has already trained on."""
 
     def __len__(self) -> int:
         return -(-self.n_images // (self.batch_size * self.world))
@@ -35,16 +35,16 @@ class EpochBatches:
             yield [(self.epoch, int(index)) for index in order[first : first + self.batch_size]]
 
 
-def spread_over_drives(images: Sequence[ImageRecord], wanted: int, seed: int) -> list[ImageRecord]:
-    """`wanted` images, taken round robin from the drives in random order; nested: fewer are a subset of more.
+def spread_over_drives(images: Sequence[ImageRecord], count: int, seed: int) -> list[ImageRecord]:
+    """`count` images, taken round robin from the drives in random order. Nested: a smaller count gives a subset.
 
-    The images of unknown drive take turns together, as one drive: which of them are neighbours is unknown.
+    All images of unknown drive are treated as one drive: which of them are neighbours is unknown.
     """
     rng = np.random.default_rng(seed)
     drives = Drives.of(images).places().values()
-    queues = [[images[places[index]] for index in rng.permutation(len(places))] for places in drives]
+    queues = [[images[indices[number]] for number in rng.permutation(len(indices))] for indices in drives]
     order = rng.permutation(len(queues))
     picked: list[ImageRecord] = []
     for rank in range(max(map(len, queues), default=0)):
         picked += [queues[index][rank] for index in order if rank < len(queues[index])]
-    return sorted(picked[:wanted], key=lambda image: image.id)
+    return sorted(picked[:count], key=lambda image: image.id)

@@ -1,6 +1,6 @@
-"""Every transform a training preset may name: its parameters, its bounds, and what it is called in the manifest.
+"""Every transform a training preset may name: its parameters, their bounds, and its entry in the manifest.
 
-Geometric and photometric ones are albumentations'; weather is ours (`drivetl.conditions.training`); any condition
+Geometric and photometric transforms are albumentations'; weather is ours (`drivetl.conditions.training`). Any condition
 of the evaluation catalogue can be trained on as well, and then counts as seen.
 """
 
@@ -22,13 +22,15 @@ from drivetl.data.sample import Sample
 
 Range = tuple[float, float]
 Apply = Callable[[Sample, np.random.Generator], Sample]
+Build = Callable[[Any, Mapping[str, Range]], Any]
+"""(the albumentations module, ranges) -> one of its transforms."""
 Maker = Callable[[Mapping[str, Range], float], Apply]
-"""(ranges, min_visibility) -> what is done to a sample."""
+"""(ranges, min_visibility) -> the function that is applied to a sample."""
 
 
 @dataclass(frozen=True)
 class Trait:
-    """What a transform shows a model, in the words of the condition catalogue."""
+    """What a model trained with a transform has seen, in the terms of the condition catalogue."""
 
     phenomenon: Phenomenon
     model: str
@@ -38,7 +40,7 @@ class Trait:
 
 @dataclass(frozen=True)
 class Transform:
-    """One transform: bounds and defaults of its parameters, its traits, and how it is made."""
+    """One transform: bounds and defaults of its parameters, its traits, and how to build it."""
 
     bounds: Mapping[str, Range]
     defaults: Mapping[str, Range]
@@ -47,25 +49,25 @@ class Transform:
 
 
 def _albumentations() -> Any:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for news at every import
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it looks for updates online at every import
     import albumentations
 
     return albumentations
 
 
-def _geometry(build: Callable[[Any, Mapping[str, Range]], Any], ranges: Mapping[str, Range], visible: float) -> Apply:
+def _geometry(build: Build, ranges: Mapping[str, Range], min_visibility: float) -> Apply:
     library = _albumentations()
     boxes = library.BboxParams(format="pascal_voc", label_fields=["ids"], min_area=0, min_visibility=0, clip=True)
     compose = library.Compose([build(library, ranges)], bbox_params=boxes, additional_targets={"depth": "mask"})
 
     def apply(sample: Sample, rng: np.random.Generator) -> Sample:
         compose.set_random_seed(int(rng.integers(2**31)))
-        return move(sample, compose, visible)
+        return move(sample, compose, min_visibility)
 
     return apply
 
 
-def _photometry(build: Callable[[Any, Mapping[str, Range]], Any], ranges: Mapping[str, Range], _: float) -> Apply:
+def _photometry(build: Build, ranges: Mapping[str, Range], _: float) -> Apply:
     library = _albumentations()
     compose = library.Compose([build(library, ranges)])
 
@@ -143,7 +145,7 @@ def _gaussian_blur(library: Any, r: Mapping[str, Range]) -> Any:
     return library.GaussianBlur(blur_limit=0, sigma_limit=r["sigma_px"], p=1)
 
 
-def _motion(library: Any, r: Mapping[str, Range]) -> Any:  # albumentations' defaults move content
+def _motion(library: Any, r: Mapping[str, Range]) -> Any:  # albumentations' defaults shift the image content
     return library.MotionBlur(blur_limit=_whole(r["length_px"]), allow_shifted=False, direction_range=(0, 0), p=1)
 
 
@@ -221,7 +223,7 @@ TRANSFORMS: Mapping[str, Transform] = {**_TABLE, **_weather_table()}
 
 
 def manifest_range(name: str, trait: Trait, ranges: Mapping[str, Range]) -> dict[str, list[float]]:
-    """The trait's parameters as [low, high]; for a catalogue condition in its own units instead of severities."""
+    """The trait's parameters as [low, high]; a catalogue condition's in its physical units instead of severities."""
     if not name.startswith("condition:"):
         return {key: [float(bound) for bound in ranges[key]] for key in trait.parameters}
     low, high = (int(bound) for bound in ranges["severity"])

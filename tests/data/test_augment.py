@@ -1,4 +1,4 @@
-"""Augmentation keeps pictures and labels together, and says what it did."""
+"""Augmentation keeps images and labels aligned, and its manifest lists what it did."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sample(with_masks: bool = True) -> Sample:
 
 
 def empty(with_masks: bool) -> Sample:
-    """A picture on which nothing is labelled."""
+    """An image without labels."""
     full = sample(with_masks)
     masks = np.zeros((0, *full.image.shape[:2]), np.uint8) if with_masks else None
     none = np.zeros((0, 4), np.float32)
@@ -47,10 +47,10 @@ def empty(with_masks: bool) -> Sample:
     )
 
 
-def one(name: str, min_visibility: float = 0.25, **ranges: tuple[float, float]) -> AugmentConfig:
+def single(name: str, min_visibility: float = 0.25, **ranges: tuple[float, float]) -> AugmentConfig:
     """A preset of one transform that always happens."""
     choice = Choice(name, {**TRANSFORMS[name].defaults, **ranges})
-    return AugmentConfig("one", (Step(1.0, (choice,)),), min_visibility)
+    return AugmentConfig("single", (Step(1.0, (choice,)),), min_visibility)
 
 
 def rng(seed: int) -> np.random.Generator:
@@ -72,23 +72,23 @@ def check(result: Sample) -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("with_masks", [False, True])
-def test_presets_keep_samples_whole(preset: str, with_masks: bool) -> None:
+def test_presets_keep_samples_valid(preset: str, with_masks: bool) -> None:
     augmentation = build(load_preset(preset))
     for seed in range(12):
         check(augmentation(sample(with_masks), rng(seed)))
-    nothing = augmentation(empty(with_masks), rng(3))
-    check(nothing)
-    assert len(nothing.boxes) == 0 and (nothing.masks is None) != with_masks
+    without_objects = augmentation(empty(with_masks), rng(3))
+    check(without_objects)
+    assert len(without_objects.boxes) == 0 and (without_objects.masks is None) != with_masks
 
 
-def test_no_preset_no_change() -> None:
+def test_preset_none_changes_nothing() -> None:
     before, after = sample(), build(load_preset("none"))(sample(), rng(0))
     assert np.array_equal(before.image, after.image) and np.array_equal(before.boxes, after.boxes)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_generator_alone_decides(preset: str) -> None:
-    """In any order, by any instance: as with any number of workers."""
+def test_the_result_depends_on_the_generator_alone(preset: str) -> None:
+    """In any order and with any instance, as with any number of workers."""
     first, second = build(load_preset(preset)), build(load_preset(preset))
     forward = [first(sample(), rng(seed)) for seed in range(6)]
     backward = [second(sample(), rng(seed)) for seed in reversed(range(6))][::-1]
@@ -100,17 +100,17 @@ def test_the_generator_alone_decides(preset: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(TRANSFORMS))
-def test_every_transform_works_and_leaves_its_input_alone(name: str) -> None:
-    given, before = sample(), sample()
-    result = build(one(name))(given, rng(2))
+def test_every_transform_works_and_does_not_modify_its_input(name: str) -> None:
+    original, before = sample(), sample()
+    result = build(single(name))(original, rng(2))
     check(result)
     assert result.image_id == 5 and result.labelled == (1, 2, 3)
-    assert np.array_equal(given.image, before.image) and np.array_equal(given.boxes, before.boxes)
-    assert np.array_equal(given.masks, before.masks) and np.array_equal(given.depth, before.depth)
+    assert np.array_equal(original.image, before.image) and np.array_equal(original.boxes, before.boxes)
+    assert np.array_equal(original.masks, before.masks) and np.array_equal(original.depth, before.depth)
 
 
-def test_a_flip_moves_everything_with_the_picture() -> None:
-    before, after = sample(), build(one("flip"))(sample(), rng(0))
+def test_a_flip_moves_all_labels_with_the_image() -> None:
+    before, after = sample(), build(single("flip"))(sample(), rng(0))
     assert np.array_equal(after.image, before.image[:, ::-1])
     assert np.allclose(
         after.boxes,
@@ -123,11 +123,13 @@ def test_a_flip_moves_everything_with_the_picture() -> None:
 
 
 @pytest.mark.parametrize("name", ["crop", "zoom_out"])
-def test_boxes_stay_on_the_pixels_they_were_on(name: str) -> None:
+def test_boxes_stay_aligned_with_their_pixels(name: str) -> None:
     """The painted colour of each object fills exactly what is left of its box; its mask is the same pixels."""
     colours = {1: (40, 200, 90), 2: (90, 160, 90), 3: (140, 120, 90)}
     for seed in range(10):
-        after = build(one(name, side=(0, 0.4), top=(0, 0.4)) if name == "crop" else one(name))(sample(), rng(seed))
+        after = build(single(name, side=(0, 0.4), top=(0, 0.4)) if name == "crop" else single(name))(
+            sample(), rng(seed)
+        )
         for box, mask, label, has_mask in zip(after.boxes, after.masks, after.labels, after.has_mask, strict=True):
             if not has_mask:
                 continue
@@ -137,30 +139,30 @@ def test_boxes_stay_on_the_pixels_they_were_on(name: str) -> None:
         assert after.depth.shape == after.image.shape[:2]
 
 
-def test_a_sliver_becomes_an_ignore_region_and_its_mask_row_goes() -> None:
-    """Strict visibility makes every cut object a sliver; what is cut away altogether is gone."""
-    cut, gone = 0, 0
+def test_a_sliver_becomes_an_ignore_region_without_a_mask_row() -> None:
+    """Strict visibility makes every cut object a sliver; objects entirely outside the crop are removed."""
+    cut, removed = 0, 0
     for seed in range(25):
-        loose = build(one("crop", 0.0, side=(0, 0.45), top=(0, 0.45)))(sample(), rng(seed))
-        strict = build(one("crop", 0.999, side=(0, 0.45), top=(0, 0.45)))(sample(), rng(seed))
+        loose = build(single("crop", 0.0, side=(0, 0.45), top=(0, 0.45)))(sample(), rng(seed))
+        strict = build(single("crop", 0.999, side=(0, 0.45), top=(0, 0.45)))(sample(), rng(seed))
         check(strict)
         assert np.array_equal(loose.image, strict.image)
         assert len(strict.boxes) + len(strict.ignore_boxes) == len(loose.boxes) + len(loose.ignore_boxes)
         cut += len(loose.boxes) - len(strict.boxes)
-        gone += 4 - len(loose.boxes)
+        removed += 4 - len(loose.boxes)
         whole = (strict.boxes[:, 2:] - strict.boxes[:, :2]).prod(axis=1)
         assert np.all(whole >= 790)  # the four objects have 800 px and more
-    assert cut > 5 and gone > 5
+    assert cut > 5 and removed > 5
 
 
 def test_a_cut_box_follows_its_mask() -> None:
-    """An L-shaped object: cropping its foot away leaves a box as narrow as what is left."""
-    given = sample()
-    given.masks[1] = 0
-    given.masks[1, 40:100, 90:98] = 1
-    given.masks[1, 92:100, 90:130] = 1
+    """An L-shaped object: cropping its foot away leaves a box as narrow as the remaining mask."""
+    original = sample()
+    original.masks[1] = 0
+    original.masks[1, 40:100, 90:98] = 1
+    original.masks[1, 92:100, 90:130] = 1
     for seed in range(30):
-        after = build(one("crop", 0.05, top=(0, 0.45), side=(0, 0.0)))(given, rng(seed))
+        after = build(single("crop", 0.05, top=(0, 0.45), side=(0, 0.0)))(original, rng(seed))
         index = np.flatnonzero(after.labels == 2)
         if len(index) and not after.masks[index[0]].any(axis=0)[105:].any():
             assert after.boxes[index[0]][2] - after.boxes[index[0]][0] == pytest.approx(8, abs=0.1)
@@ -168,20 +170,20 @@ def test_a_cut_box_follows_its_mask() -> None:
     pytest.fail("no crop took the foot away")
 
 
-def test_line_blur_does_not_move_the_picture() -> None:
+def test_line_blur_does_not_shift_the_image() -> None:
     image = np.zeros((61, 61, 3), np.uint8)
     image[30, 30] = 255
     for seed in range(6):
-        given = empty(False)
-        given.image = image
-        blurred = build(one("line_blur", length_px=(9, 21)))(given, rng(seed)).image[..., 0].astype(float)
+        original = empty(False)
+        original.image = image
+        blurred = build(single("line_blur", length_px=(9, 21)))(original, rng(seed)).image[..., 0].astype(float)
         rows, columns = np.mgrid[:61, :61]
         assert abs((blurred * rows).sum() / blurred.sum() - 30) < 0.51
         assert abs((blurred * columns).sum() / blurred.sum() - 30) < 0.51
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_manifest_says_what_was_seen(preset: str) -> None:
+def test_the_manifest_lists_what_was_seen(preset: str) -> None:
     manifest = build(load_preset(preset)).manifest
     assert manifest["version"] == 1 and manifest["preset"] == preset and len(manifest["code_hash"]) == 64
     for row in manifest["transforms"]:
@@ -192,7 +194,7 @@ def test_the_manifest_says_what_was_seen(preset: str) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_no_shipped_preset_trains_on_what_is_measured(preset: str) -> None:
+def test_no_shipped_preset_trains_on_an_evaluated_level(preset: str) -> None:
     """No ladder step of any condition lies inside the range of a trained transform of the same model."""
     for row in build(load_preset(preset)).manifest["transforms"]:
         for condition in CATALOG.values():
@@ -202,8 +204,8 @@ def test_no_shipped_preset_trains_on_what_is_measured(preset: str) -> None:
                     assert inside and not all(inside), (preset, row["name"], condition.name, step)
 
 
-def test_training_on_a_measured_condition_is_declared_in_its_own_units() -> None:
-    manifest = build(one("condition:fog", severity=(2, 4))).manifest
+def test_training_on_an_evaluated_condition_is_declared_in_its_physical_units() -> None:
+    manifest = build(single("condition:fog", severity=(2, 4))).manifest
     assert manifest["transforms"][0]["model"] == CATALOG["fog"].model
     assert manifest["transforms"][0]["range"] == {"visibility_m": [75, 300]}
 

@@ -53,13 +53,13 @@ def test_unlabelled_classes_are_marked(dataset):
     assert target["labelled"].tolist() == [True, False, True]
 
 
-def test_pixels_of_another_size_than_the_json_says_are_refused(dataset, tmp_path):
+def test_an_image_whose_size_differs_from_the_json_is_refused(dataset, tmp_path):
     cv2.imwrite(str(tmp_path / "1.png"), np.zeros((31, 40, 3), np.uint8))
     with pytest.raises(DataError, match=r"1\.png: is 40 x 31, the json says 40 x 30"):
         DetectionDataset(dataset)[0, 0]
 
 
-def test_the_cache_hands_out_copies(dataset):
+def test_the_cache_returns_copies(dataset):
     data = DetectionDataset(dataset, cache_gb=1.0)
     first = data[0, 0][0]
     first.zero_()
@@ -79,7 +79,7 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone(dataset):
 
 
 @pytest.mark.parametrize(("n_images", "batch", "world"), [(10, 4, 1), (10, 4, 2), (1, 4, 2), (7, 1, 3)])
-def test_every_image_is_seen_in_every_epoch_and_processes_share_the_work(n_images, batch, world):
+def test_every_image_is_seen_in_every_epoch_and_processes_get_the_same_number_of_steps(n_images, batch, world):
     seen = []
     lengths = set()
     for rank in range(world):
@@ -93,7 +93,7 @@ def test_every_image_is_seen_in_every_epoch_and_processes_share_the_work(n_image
     assert len(lengths) == 1
 
 
-def test_a_resumed_epoch_goes_on_where_it_stopped():
+def test_a_resumed_epoch_continues_where_it_stopped():
     batches = EpochBatches(20, 3, seed=0)
     whole = list(batches)
     batches.first = 4

@@ -1,4 +1,4 @@
-"""Depth maps of a dataset reach the conditions, and the report says so."""
+"""Depth maps of a dataset are used by the conditions, and the report counts them."""
 
 import json
 
@@ -22,8 +22,8 @@ from drivetl.sample.write import write_town_a
 FOG = ("fog", 4)
 
 
-def with_depth(folder, metres=5.0, **where):
-    """Planted pictures that stand `metres` away, as image 0 says under its key, the others in their attributes."""
+def with_depth(folder, metres=5.0):
+    """Planted images at a depth of `metres`: image 0 has `depth` as its own key, the others among their attributes."""
     path = planted_dataset(folder, n_images=3)
     document = json.loads(path.read_text())
     (folder / "depth").mkdir()
@@ -39,24 +39,24 @@ def with_depth(folder, metres=5.0, **where):
     return read_dataset(path)
 
 
-def foggy(data, place):
-    task = Task(place, data.images[place], (FOG,))
+def foggy(data, index):
+    task = Task(index, data.images[index], (FOG,))
     return next(iter(variants(task, data.images_root)))[1]
 
 
-def test_fog_is_of_the_true_distance(tmp_path):
+def test_fog_uses_the_true_distance(tmp_path):
     near, far = with_depth(tmp_path / "near", 5.0), with_depth(tmp_path / "far", 120.0)
-    for place in (0, 1):
-        record = near.images[place]
+    for index in (0, 1):
+        record = near.images[index]
         image = read_image(record, near.images_root)
         depth = read_depth(record, near.images_root)
         assert depth.dtype == np.float32 and np.unique(depth).tolist() == [5.0]
-        assert np.array_equal(foggy(near, place), apply(image, *FOG, pixel_seed(record.file_name, *FOG), depth))
-        # what stands in the way is still seen, what is far away is grey
-        assert foggy(near, place).std() > 2 * foggy(far, place).std()
+        assert np.array_equal(foggy(near, index), apply(image, *FOG, pixel_seed(record.file_name, *FOG), depth))
+        # near objects are still visible, far ones are grey
+        assert foggy(near, index).std() > 2 * foggy(far, index).std()
 
 
-def test_another_depth_is_another_picture(tmp_path):
+def test_images_with_different_depth_have_different_keys(tmp_path):
     data = with_depth(tmp_path / "a")
     bare = read_dataset(planted_dataset(tmp_path / "b", n_images=3))
     assert not set(image_keys(data)) & set(image_keys(bare))
@@ -70,7 +70,7 @@ def test_the_report_counts_depth_maps(tmp_path):
     assert analyse(swept, n_draws=50)["data"]["depth_images"] == 2
 
 
-def test_depth_that_cannot_be_used(tmp_path):
+def test_an_unusable_depth_map_is_refused(tmp_path):
     data = with_depth(tmp_path / "a")
     record, root = data.images[1], data.images_root
     cv2.imwrite(str(root / "depth/1.png"), np.zeros((10, 10), np.uint16))
@@ -89,7 +89,7 @@ def test_depth_that_cannot_be_used(tmp_path):
         read_depth(record, root)
 
 
-def test_the_sample_citys_depth_comes_with_its_conversion(tmp_path):
+def test_the_sample_citys_depth_maps_survive_its_conversion(tmp_path):
     write_town_a(tmp_path / "town", 3, scale=0.25, depth=True)
     assert main(["convert-kitti", "--root", str(tmp_path / "town"), "--out", str(tmp_path / "data")]) == 0
     data = read_dataset(tmp_path / "data" / "all.json")
