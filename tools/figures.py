@@ -100,7 +100,7 @@ def weather(folder: Path) -> Figure:
         shift = 0.22 * (place - 1)
         _forest(axis, ordered, "AP50 - none", list(WEATHER_SETS.values()), colour, shift=shift, label=preset)
     axis.set_xlabel("AP50 minus that of training without augmentation, points (95 % interval)")
-    axis.legend(frameon=False, title="preset", loc="lower right")
+    figure.legend(frameon=False, loc="outside upper center", ncols=3)
     return figure
 
 
@@ -121,7 +121,7 @@ def real(folder: Path) -> Figure:
         ends = [float(row["synthetic, mildest"]), float(row["synthetic, strongest"])]
         axis.plot(ends, [place + 0.12] * 2, color="#1f77b4", alpha=0.25, linewidth=6, solid_capstyle="butt", zorder=1)
     axis.set_xlabel("AP50 lost, points (bars: 95 % interval; band: mildest to strongest severity)")
-    axis.legend(frameon=False, loc="center right")
+    figure.legend(frameon=False, loc="outside upper center", ncols=2)
     return figure
 
 
