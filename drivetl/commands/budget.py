@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl import console
+from drivetl.commands.flags import SEED_LIMIT
 from drivetl.errors import ConfigError
 
 if TYPE_CHECKING:  # a mistake in the flags is said before torch is loaded
@@ -76,16 +77,16 @@ def run(args: argparse.Namespace) -> None:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """`0,1,2` -> [0, 1, 2]. Raises ConfigError for anything else, or a seed that comes twice."""
+    """`0,1,2` -> [0, 1, 2]. Raises ConfigError for anything else, or a seed that is duplicated."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words or not all(word.isdecimal() for word in words):
         raise ConfigError(f"--seeds {text!r}", remedy="write numbers, for example 0,1,2")
-    beyond = next((word for word in words if len(word) > 19 or int(word) >= 2**63), None)
+    beyond = next((word for word in words if len(word) > 19 or int(word) >= SEED_LIMIT), None)
     if beyond is not None:
         raise ConfigError(f"--seeds: {beyond[:24]} is too large", remedy="write whole numbers below 2^63")
     twice = [word for place, word in enumerate(words) if int(word) in map(int, words[:place])]
     if twice:
-        raise ConfigError(f"--seeds {text!r}: {twice[0]} comes twice", remedy="name each seed once")
+        raise ConfigError(f"--seeds {text!r}: {twice[0]} is duplicated", remedy="name each seed once")
     return [int(word) for word in words]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 
+SEED_LIMIT = 2**63
+"""Every random generator takes seeds from 0 to below this."""
+
 
 def seed(text: str) -> int:
-    """A whole number from 0 to below 2^63, which is what every generator takes. argparse turns the error into exit
-    2."""
-    if not text.isdecimal() or int(text) >= 2**63:
+    """A whole number from 0 to below SEED_LIMIT. argparse turns the error into exit code 2."""
+    if not text.isdecimal() or int(text) >= SEED_LIMIT:
         raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to below 2^63")
     return int(text)

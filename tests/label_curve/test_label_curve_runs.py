@@ -348,7 +348,7 @@ def test_the_command_from_flags_to_page(small_config, written, tmp_path, capsys)
 @pytest.mark.parametrize(
     "flags, why",
     [
-        (["--seeds", "0,0"], "comes twice"),
+        (["--seeds", "0,0"], "is duplicated"),
         (["--seeds", "x"], "write numbers"),
         (["--target", "40"], "between 0 and 1"),
         (["--budgets", "4,99"], "has 8"),
