@@ -25,7 +25,7 @@ MAX_NAMED_REJECTIONS = 200
 
 @dataclass
 class Account:
-    """What became of every object read; `summary.json` is made of it."""
+    """What became of every object read; the numbers of `summary.json`."""
 
     read: Counter[str] = field(default_factory=Counter)
     """source label -> objects read."""
@@ -38,41 +38,41 @@ class Account:
     rejected: Counter[str] = field(default_factory=Counter)
     """reason -> records skipped because they were broken (`--on-error skip`)."""
     clipped: int = 0
-    """Boxes that ran past the image and were cut to it."""
+    """Boxes that extended beyond the image and were clipped to it."""
     notes: Counter[str] = field(default_factory=Counter)
-    """What is worth saying once with its count: images without labels, rotated boxes enclosed, ..."""
+    """Remarks for the summary, each with its count: images without labels, rotated boxes enclosed, ..."""
 
     rejections: list[str] = field(default_factory=list)
-    """The first of the rejected records, each as `file:line: reason`."""
+    """The first MAX_NAMED_REJECTIONS rejected records, each as `file:line: reason`."""
 
     def reject(self, error: DataError, labels: Sequence[str] = ("unreadable record",)) -> None:
-        """Count a broken record that `--on-error skip` leaves out: the objects it held, named by their labels."""
+        """Count a broken record that `--on-error skip` leaves out: one rejected object per label in `labels`."""
         self.read.update(labels)
         self.rejected[error.reason] += len(labels)
         if len(self.rejections) < MAX_NAMED_REJECTIONS:
             self.rejections.append(str(error))
 
     def reject_image(self, error: DataError, objects: Sequence[SourceObject], on_error: str) -> None:
-        """Count an image that `--on-error skip` leaves out with the objects it held. Raises the error else."""
+        """Count a broken image and its objects with on_error="skip"; otherwise raise the error."""
         if on_error != "skip":
             raise error
         self.reject(error, [item.label for item in objects])
         self.notes["images skipped because they were broken"] += 1
 
     def place(self, error: DataError, file: Path | str, line: int | JsonPlace | None, on_error: str) -> DataError:
-        """The error with its place, which in a JSON file is looked for as long as errors are named."""
+        """The error with its file and line. The line of a JSON record is searched only for errors that are listed."""
         if isinstance(line, tuple):
             named = on_error != "skip" or len(self.rejections) < MAX_NAMED_REJECTIONS
             line = line_in_file(file, line) if named and error.line is None else None
         return error.at(file, line)
 
     def balanced(self) -> bool:
-        """The law: nothing was lost silently."""
+        """Whether every object read is accounted for."""
         parts = (self.kept, self.ignored, self.dropped, self.rejected)
         return sum(self.read.values()) == sum(sum(part.values()) for part in parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain, sorted, ready for JSON."""
+        """Sorted plain dictionaries for JSON."""
         return {
             name: dict(sorted(getattr(self, name).items()))
             for name in ("read", "kept", "ignored", "dropped", "rejected", "notes")
@@ -89,17 +89,17 @@ def build_dataset(
     on_error: str = "stop",
     finished: Callable[[ImageRecord], None] | None = None,
 ) -> Dataset:
-    """Convert source images, in the order given, to a dataset with ids 1..N.
+    """Convert source images to a dataset with ids 1..N in the same order.
 
-    Boxes are clipped to the image (counted; the original stays in `attributes.source_box_xyxy`), boxes with nothing
-    left are dropped (counted), ignored labels become ignore regions.
-    Raises DataError for a label the taxonomy does not know, a box that is not finite or has x2 < x1, a segmentation
+    Boxes are clipped to the image (counted; the original stays in `attributes.source_box_xyxy`), boxes outside the
+    image are dropped (counted), ignored labels become ignore regions.
+    Raises DataError for a label that is not in the taxonomy, a box that is not finite or has x2 < x1, a segmentation
     that does not fit the image, a file name that leaves its root; with on_error="skip" such records are counted in
-    `account.rejected` and left out. `finished` is called with every record of the dataset once it is whole.
+    `account.rejected` and left out. `finished` is called with each record when it is complete.
     """
     records: list[ImageRecord] = []
     seen: set[str] = set()
-    places = _Places(taxonomy)
+    rules = _LabelRules(taxonomy)
     for image in images:
         try:
             record = _image_record(image, 1 + len(records), seen)
@@ -108,7 +108,7 @@ def build_dataset(
             continue
         for item in image.objects:
             try:
-                _put(item, record, places[item.label], account)
+                _add_object(item, record, rules[item.label], account)
             except DataError as error:
                 account.place(error, image.label_file or image.file_name, item.line, on_error)
                 if on_error != "skip":
@@ -151,44 +151,44 @@ def _image_record(image: SourceImage, number: int, seen: set[str]) -> ImageRecor
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _LabelRule:
     """What a taxonomy does with one source label."""
 
     name: str
-    """The driving class, or `label X` for what is ignored or dropped."""
+    """The driving class, or `label X` for an ignored or dropped label."""
     category_id: int | None
     hides: tuple[int, ...] | None = None
-    """Category ids an ignored label hides, () for all."""
+    """Category ids that an ignored label hides, () for all; None when the label is not ignored."""
     min_height_px: float = 0.0
-    """Lower objects of the class become ignore regions."""
+    """Objects lower than this become ignore regions."""
 
 
-class _Places(dict[str, _Place]):
-    """Source label -> its place, looked up in the taxonomy once. Raises DataError for an unknown label."""
+class _LabelRules(dict[str, _LabelRule]):
+    """Source label -> its rule, computed once per label. Raises DataError for an unknown label."""
 
     def __init__(self, taxonomy: Taxonomy):
         self.taxonomy = taxonomy
         super().__init__()
 
-    def __missing__(self, label: str) -> _Place:
+    def __missing__(self, label: str) -> _LabelRule:
         taxonomy = self.taxonomy
         category_id, hides = taxonomy.category_id(label), taxonomy.ignored_ids(label)
         if category_id is not None:
             name = taxonomy.categories[category_id - 1]
-            place = _Place(name, category_id, min_height_px=taxonomy.min_height_px)
+            rule = _LabelRule(name, category_id, min_height_px=taxonomy.min_height_px)
         elif hides is not None or label in taxonomy.drop:
-            place = _Place(f"label {label}", None, hides)
+            rule = _LabelRule(f"label {label}", None, hides)
         else:
             raise DataError(f"label {label!r} is unknown", remedy=taxonomy.suggestion(label))
-        self[label] = place
-        return place
+        self[label] = rule
+        return rule
 
 
-def _put(item: SourceObject, record: ImageRecord, place: _Place, account: Account) -> None:
-    """Put one object where it belongs: an annotation, an ignore region, or the count of the dropped."""
-    hides, category_id = place.hides, place.category_id
+def _add_object(item: SourceObject, record: ImageRecord, rule: _LabelRule, account: Account) -> None:
+    """Add one object to the record as an annotation or an ignore region, or count it as dropped."""
+    hides, category_id = rule.hides, rule.category_id
     if category_id is None and hides is None:
-        account.dropped[place.name] += 1
+        account.dropped[rule.name] += 1
         return
     x1, y1, x2, y2 = item.box_xyxy
     was_clipped = not (0 <= x1 <= x2 <= record.width and 0 <= y1 <= y2 <= record.height)  # true for NaN too
@@ -199,7 +199,7 @@ def _put(item: SourceObject, record: ImageRecord, place: _Place, account: Accoun
     if item.area is not None:
         area = item.area
         if not 0 <= area < math.inf:
-            raise DataError(f"area is {area!r}", remedy="mend or remove the record")
+            raise DataError(f"area is {area!r}", remedy="fix or remove the record")
     if x2 <= x1 or y2 <= y1:
         account.dropped["nothing left inside the image" if was_clipped else "zero width or height"] += 1
         return
@@ -209,28 +209,28 @@ def _put(item: SourceObject, record: ImageRecord, place: _Place, account: Accoun
     attributes = {"source_label": item.label, **item.attributes}  # a copy: objects of a track may share theirs
     if was_clipped or x1 + w != x2 or y1 + h != y2:  # rounding would lose the last bit
         attributes["source_box_xyxy"] = list(item.box_xyxy)
-    too_low = h < place.min_height_px
+    too_low = h < rule.min_height_px
     if category_id is None or item.ignore or too_low:
         ids = hides if category_id is None else (category_id,)
         record.ignore_regions.append(
             IgnoreRegion(bbox_xywh, area, ids or (), item.segmentation, attributes, item.extra)
         )
-        why = f"lower than {place.min_height_px:g} px" if too_low else "marked ignore by the source"
-        reason = place.name if category_id is None else f"{item.label} {why}"
+        condition = f"lower than {rule.min_height_px:g} px" if too_low else "marked ignore by the source"
+        reason = rule.name if category_id is None else f"{item.label} {condition}"
         account.ignored[reason] += 1
         return
     record.annotations.append(Annotation(category_id, bbox_xywh, area, item.segmentation, attributes, item.extra))
-    account.kept[place.name] += 1
+    account.kept[rule.name] += 1
 
 
 def _mask_area(item: SourceObject, record: ImageRecord) -> float:
-    """px^2 of the object's mask. Raises DataError when it does not fit the image."""
+    """px^2 of the object's mask, or the source's own area. Raises DataError when the mask does not fit the image."""
     from drivetl.coco import masks
 
     assert item.segmentation is not None
     if item.area is None:
         return masks.area(item.segmentation, record.height, record.width)
-    wrong = masks.problem(item.segmentation, record.height, record.width)
-    if wrong is not None:
-        raise DataError(wrong, remedy="mend or remove the segmentation")
+    problem = masks.problem(item.segmentation, record.height, record.width)
+    if problem is not None:
+        raise DataError(problem, remedy="fix or remove the segmentation")
     return item.area

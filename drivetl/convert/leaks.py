@@ -1,4 +1,4 @@
-"""Is the val score honest? What the two sides of a split share: drives, neighbouring frames, the same image."""
+"""Leaks between train and val: shared drives, neighbouring frames of a drive, near-duplicate images."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 NEAR_BITS = 24
-"""Fingerprints of 256 bits that differ in no more are the same picture for a detector. Measured: re-encoded or
+"""Images whose 256-bit fingerprints differ in at most this many bits count as near-duplicates. Measured: re-encoded or
 brightened copies differ in 0-6 bits, frames 0.1 s apart on a moving car in 6-25, different streets in 78 and more."""
 MAX_NAMED = 200
 
 
 @dataclass(slots=True)
 class LeakReport:
-    """What is on both sides of a split. An image of unknown drive shares none: only its picture can be compared."""
+    """What train and val share. An image of unknown drive can only be compared by its pixels."""
 
     train_drives: list[str]
     val_drives: list[str]
@@ -36,13 +36,13 @@ class LeakReport:
     """Frames between the closest train and val frame of a shared drive; None when none is shared."""
     nearest_pair: tuple[str, str] | None = None
     near_duplicates: list[tuple[str, str, int]] = field(default_factory=list)
-    """(train file, val file, differing bits of 256): for each val image its nearest train image, when near."""
+    """(train file, val file, differing bits of 256) of each val image whose nearest train image is a near-duplicate."""
     images_compared: int | None = None
-    """None: the pictures were not looked at."""
+    """None: pixels were not compared."""
     unreadable: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain and sorted, for summary.json; long lists are cut, their length is not."""
+        """For summary.json, sorted; lists are cut to MAX_NAMED entries, counts are complete."""
         return {
             "train_sequences": self.train_drives,
             "val_sequences": self.val_drives,
@@ -56,9 +56,9 @@ class LeakReport:
         }
 
     def sentence(self) -> str:
-        """One line for a person."""
+        """The result in one line."""
         if not self.train_drives and not self.val_drives:
-            text = "no image has a drive, so shared drives cannot be seen"
+            text = "no image has a drive, so shared drives cannot be detected"
         elif self.shared_drives:
             text = f"{len(self.shared_drives)} drives are on both sides"
             text += "" if self.nearest_gap is None else f", nearest frames {self.nearest_gap} apart"
@@ -66,39 +66,39 @@ class LeakReport:
             counts = f"{len(self.train_drives)} in train, {len(self.val_drives)} in val"
             text = f"no drive is on both sides ({counts})"
         if self.images_compared is None:
-            return f"{text}; pictures not compared"
-        return f"{text}; {self.images_compared} pictures compared, {len(self.near_duplicates)} near-duplicates"
+            return f"{text}; images not compared"
+        return f"{text}; {self.images_compared} images compared, {len(self.near_duplicates)} near-duplicates"
 
     def warnings(self) -> list[str]:
-        """What a person must see."""
-        found = []
+        """Near-duplicates and unreadable images, one sentence each."""
+        warnings = []
         if self.near_duplicates:
             train, val, bits = self.near_duplicates[0]
-            found.append(
+            warnings.append(
                 f"{len(self.near_duplicates)} val images have a near-duplicate in train, the first: "
                 f"{val} is {train} ({bits} of 256 bits differ)"
             )
         if self.unreadable:
-            found.append(f"{len(self.unreadable)} images could not be compared, the first: {self.unreadable[0]}")
-        return found
+            warnings.append(f"{len(self.unreadable)} images could not be compared, the first: {self.unreadable[0]}")
+        return warnings
 
 
 def leak_report(
     train: Sequence[ImageRecord], val: Sequence[ImageRecord], images_root: Path | None = None
 ) -> LeakReport:
-    """Compare both sides; the pictures too when `images_root` is given (they are decoded: slow)."""
+    """Compare both sides; with `images_root` also the pixels of all images (slow: every image is decoded)."""
     left, right = _by_drive(train), _by_drive(val)
     shared = sorted(left.keys() & right.keys())
     report = LeakReport(sorted(left), sorted(right), shared)
     for name in shared:
         _note_nearest(left[name], right[name], report)
     if images_root is not None:
-        _compare_pictures(train, val, images_root, report)
+        _compare_images(train, val, images_root, report)
     return report
 
 
 def _by_drive(images: Sequence[ImageRecord]) -> dict[str, list[ImageRecord]]:
-    return {name: [images[place] for place in places] for name, places in Drives.of(images).places().items() if name}
+    return {name: [images[index] for index in indices] for name, indices in Drives.of(images).places().items() if name}
 
 
 def _note_nearest(train: list[ImageRecord], val: list[ImageRecord], report: LeakReport) -> None:
@@ -113,21 +113,21 @@ def _note_nearest(train: list[ImageRecord], val: list[ImageRecord], report: Leak
                 report.nearest_gap, report.nearest_pair = gap, (name, image.file_name)
 
 
-def _compare_pictures(train: Sequence[ImageRecord], val: Sequence[ImageRecord], root: Path, report: LeakReport) -> None:
+def _compare_images(train: Sequence[ImageRecord], val: Sequence[ImageRecord], root: Path, report: LeakReport) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
 
     images = [*train, *val]
     compared: list[int] = []
-    prints = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding runs beside Python
-        found = pool.map(fingerprint_of_file, [root / image.file_name for image in images])
-        for number, value in enumerate(console.track(found, "comparing pictures", len(images))):
+    bits_of_images = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV decodes without holding the GIL
+        fingerprints = pool.map(fingerprint_of_file, [root / image.file_name for image in images])
+        for number, value in enumerate(console.track(fingerprints, "comparing images", len(images))):
             if value is None:
                 report.unreadable.append(images[number].file_name)
             else:
-                prints.append(value)
+                bits_of_images.append(value)
                 compared.append(number)
     report.images_compared = len(compared)
     names = [images[number].file_name for number in compared]
@@ -135,10 +135,10 @@ def _compare_pictures(train: Sequence[ImageRecord], val: Sequence[ImageRecord], 
     right = [row for row, number in enumerate(compared) if number >= len(train)]
     if not left or not right:
         return
-    bits = np.array(prints, np.float32)
+    bits = np.array(bits_of_images, np.float32)
     for start in range(0, len(right), 1024):
         part = right[start : start + 1024]
-        differing = (256 - bits[part] @ bits[left].T) / 2  # (n, N): prints are -1 and 1
+        differing = (256 - bits[part] @ bits[left].T) / 2  # (n, N): bits are -1 and 1
         nearest = differing.argmin(axis=1)
         for row, column in enumerate(nearest):
             distance = int(differing[row, column])
@@ -148,7 +148,7 @@ def _compare_pictures(train: Sequence[ImageRecord], val: Sequence[ImageRecord], 
 
 
 def fingerprint_of_file(path: Path) -> npt.NDArray[np.int8] | None:
-    """The fingerprint of an image file, or None when it cannot be read. Large JPEGs are decoded at a quarter."""
+    """The fingerprint of an image file, or None when it cannot be read. Large JPEGs are decoded at 1/4 scale."""
     import cv2
     import numpy as np
 
@@ -157,18 +157,18 @@ def fingerprint_of_file(path: Path) -> npt.NDArray[np.int8] | None:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except (DataError, OSError):
         return None
-    way = cv2.IMREAD_REDUCED_COLOR_4 if side_px >= 200 else cv2.IMREAD_COLOR
+    mode = cv2.IMREAD_REDUCED_COLOR_4 if side_px >= 200 else cv2.IMREAD_COLOR
     try:
-        image = cv2.imdecode(data, way)
+        image = cv2.imdecode(data, mode)
     except cv2.error:
         return None
     return None if image is None else fingerprint(np.asarray(image[:, :, ::-1], np.uint8))
 
 
 def fingerprint(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
-    """(H, W, 3) RGB -> (256,) of -1 and 1: does brightness rise from each cell of a 16 x 16 grid to the next.
+    """(H, W, 3) RGB -> (256,) of -1 and 1: whether brightness rises from a cell of a 16 x 17 grid to the next.
 
-    The difference hash: unmoved by scale, compression and exposure, moved by any change of the scene.
+    The difference hash (dHash): insensitive to scale, compression and exposure, sensitive to changes of the scene.
     """
     import cv2
     import numpy as np

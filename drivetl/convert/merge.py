@@ -1,9 +1,9 @@
-"""Several datasets as one: their classes united by name, and what each of them labels kept image by image.
+"""Merge several datasets into one: classes are matched by name, and each image keeps which classes are labelled in it.
 
-A class that a source does not label is unknown in its images, not absent: `labelled` of each image says so, in the
-ids of the union. File names and drives are told from the folder that all images roots share, so `0005` of
-`kitti` and `0005` of `city` become `kitti/0005` and `city/0005`, while a drive that two jsons take from one images
-root stays one drive.
+A class that a source does not label is unknown in its images, not absent: `labelled` of each image lists the labelled
+classes by their merged ids. File names and drives become relative to the folder that all images roots share, so drive
+`0005` of `kitti` and `0005` of `city` become `kitti/0005` and `city/0005`, while a drive that two json files take from
+the same images root stays one drive.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ SIDES = ("train", "val")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One of the datasets, and the file it was read from."""
+    """A dataset to merge and the file it was read from."""
 
     path: Path
     dataset: Dataset
 
     @property
     def name(self) -> str:
-        """What its json says it was converted from."""
+        """The `source` in its json, or the name of the file."""
         return str(self.dataset.info.get("source") or self.path.stem)
 
 
@@ -45,12 +45,12 @@ def read_source(path: Path) -> Source:
 
 
 def merge_datasets(sources: Sequence[Source]) -> Dataset:
-    """One dataset with the images of all, in the order given, with ids 1..N; the sources stay as they are.
+    """A new dataset with the images of all sources in order and image ids 1..N.
 
-    Categories stand in order of first appearance. `labelled` of an image holds the ids of the classes that its
-    source labels, None for all of them. Ignore regions hold for the classes they held for; one for all classes
-    holds for all of the union. `info` names what each source labels (`labelled`) and the united taxonomy.
-    Raises DataError for an image file that comes twice, and for a class whose relation differs between sources.
+    Categories are in order of first appearance. `labelled` of an image lists the ids of the classes that its source
+    labels; None when these are all classes. An ignore region keeps its classes; one for all classes of its source
+    is one for all merged classes. `info` holds what each source labels (`labelled`) and the merged taxonomy.
+    Raises DataError for an image file that is in two sources, and for a class whose relation (`from`) differs.
     """
     taxonomy = merge_taxonomies(sources)
     categories = tuple(dict.fromkeys(name for source in sources for name in source.dataset.categories))
@@ -60,11 +60,11 @@ def merge_datasets(sources: Sequence[Source]) -> Dataset:
     for source, prefix in zip(sources, prefixes, strict=True):
         ids = {number: categories.index(name) + 1 for number, name in enumerate(source.dataset.categories, 1)}
         for image in source.dataset.images:
-            record = _moved(image, len(images) + 1, prefix, ids, len(categories))
+            record = _merged_record(image, len(images) + 1, prefix, ids, len(categories))
             if record.file_name in seen:
                 raise DataError(
                     f"image {record.file_name!r} is in {seen[record.file_name]} as well",
-                    remedy="leave one of the two out: an image can be labelled by one source only",
+                    remedy="leave out one of the two: an image can come from one source only",
                     file=source.path,
                 )
             seen[record.file_name] = source.path
@@ -73,19 +73,19 @@ def merge_datasets(sources: Sequence[Source]) -> Dataset:
 
 
 def common_root(roots: Sequence[Path]) -> tuple[Path, list[str]]:
-    """The folder that holds all images roots, and where each stands in it ("" for the folder itself)."""
+    """The common parent of all images roots, and the path of each below it ("" for the parent itself)."""
     resolved = [root.resolve() for root in roots]
     try:
         common = Path(os.path.commonpath(resolved))
     except ValueError:  # two drives on Windows
         raise DataError(
-            "the images roots share no folder", remedy="move the images to one drive", file=roots[0]
+            "the images roots have no common parent folder", remedy="move the images to one drive", file=roots[0]
         ) from None
     return common, ["" if root == common else root.relative_to(common).as_posix() for root in resolved]
 
 
-def _moved(image: ImageRecord, number: int, prefix: str, ids: Mapping[int, int], n_classes: int) -> ImageRecord:
-    """The image as the union knows it; `ids`: category id of its source -> id of the union."""
+def _merged_record(image: ImageRecord, number: int, prefix: str, ids: Mapping[int, int], n_classes: int) -> ImageRecord:
+    """The image with its merged ids, name and drive. `ids` maps the source's category ids to the merged ones."""
     own = ids if image.labelled is None else image.labelled
     labelled = tuple(sorted(ids[category_id] for category_id in set(own)))
     return replace(
@@ -115,7 +115,7 @@ def _info(sources: Sequence[Source], prefixes: Sequence[str], taxonomy: Taxonomy
 
 
 def _labelled_by(source: Source, prefix: str) -> list[dict[str, Any]]:
-    """What a source labels: an entry, or those of the datasets that it was merged from itself."""
+    """What a source labels: one entry, or several when it is itself the result of a merge."""
     before = source.dataset.info.get("labelled")
     if not isinstance(before, list) or not all(isinstance(entry, dict) for entry in before):
         dataset = source.dataset
@@ -126,15 +126,15 @@ def _labelled_by(source: Source, prefix: str) -> list[dict[str, Any]]:
 
 
 def merge_taxonomies(sources: Sequence[Source]) -> Taxonomy:
-    """The classes of all sources with what they grow out of; a class one source says nothing about takes the other's.
+    """The classes of all sources with their relations (`from`); a source without one takes the other's.
 
-    A label stands in one place, as a taxonomy wants it: in a class rather than under ignore, in either rather than
-    under drop, the first source first. The limit of height is kept where it is the same everywhere.
-    Raises DataError that names both files when two sources let a class grow out of different things.
+    A label has one rule: a class takes precedence over ignore, ignore over drop, and the first source over later
+    ones. `min_height_px` is kept when all sources agree on it.
+    Raises DataError that names both files when a class has different relations in two sources.
     """
     taxonomies = [_taxonomy(source) for source in sources]
     grows_from: dict[str, tuple[tuple[str, float], ...]] = {}
-    said_by: dict[str, Path] = {}
+    relation_file: dict[str, Path] = {}
     labels: dict[str, str] = {}
     for source, taxonomy in zip(sources, taxonomies, strict=True):
         for item in taxonomy.classes:
@@ -142,13 +142,13 @@ def merge_taxonomies(sources: Sequence[Source]) -> Taxonomy:
             if before and item.grows_from and not _same(dict(before), dict(item.grows_from)):
                 raise DataError(
                     f"class {item.name!r} grows out of {dict(item.grows_from)} here, out of {dict(before)} in "
-                    f"{said_by[item.name]}",
-                    remedy="convert both with the same `from`, or give one of the classes another name",
+                    f"{relation_file[item.name]}",
+                    remedy="convert both with the same `from`, or rename one of the classes",
                     file=source.path,
                 )
             if item.grows_from:
                 grows_from[item.name] = before or item.grows_from
-                said_by.setdefault(item.name, source.path)
+                relation_file.setdefault(item.name, source.path)
             for label in item.labels:
                 labels.setdefault(label, item.name)
     ignore = _merge_ignore(taxonomies, labels)
@@ -170,7 +170,7 @@ def merge_taxonomies(sources: Sequence[Source]) -> Taxonomy:
 
 
 def _taxonomy(source: Source) -> Taxonomy:
-    """The taxonomy in a dataset's info, its classes those of the dataset in their order."""
+    """The taxonomy in a dataset's info, with the dataset's classes in the dataset's order."""
     document = source.dataset.info.get("taxonomy")
     if not document:
         taxonomy = own_labels(source.dataset.categories)
@@ -185,7 +185,7 @@ def _taxonomy(source: Source) -> Taxonomy:
 
 
 def _merge_ignore(taxonomies: Sequence[Taxonomy], labels: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Ignored label -> the classes it hides, () for all."""
+    """Ignored label -> the classes that it hides, () for all."""
     merged: dict[str, tuple[str, ...]] = {}
     for taxonomy in taxonomies:
         for label, hidden in taxonomy.ignore:
@@ -202,7 +202,7 @@ def _same(first: Mapping[str, float], second: Mapping[str, float]) -> bool:
 
 
 def alike(categories: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of class names that differ in case and punctuation only: most likely one class, written in two ways."""
+    """Pairs of class names that differ only in case and punctuation: most likely one class with two spellings."""
     seen: dict[str, str] = {}
     pairs = []
     for name in categories:
@@ -214,36 +214,38 @@ def alike(categories: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def kept_split(folders: Sequence[Path], sources: Sequence[Source], merged: Dataset) -> Split:
-    """The sides that the images stand on in train.json and val.json of each source's folder.
+    """The split of each source's own train.json and val.json.
 
-    `folders[i]` is the folder of `sources[i]`, of which `merged` was made. An image of all.json in neither of the
-    two is left out again.
-    Raises DataError for a folder that holds no split, and an image on both sides or not in all.json.
+    `folders[i]` is the folder of `sources[i]`; `merged` is the merge of `sources`. An image of all.json that is in
+    neither train.json nor val.json is left out.
+    Raises DataError for a folder without a split, and for an image on both sides or not in all.json.
     """
     sides: dict[str, list[ImageRecord]] = {"train": [], "val": [], "left out": []}
     images = iter(merged.images)
     for folder, source in zip(folders, sources, strict=True):
-        side_of = _sides(require_directory(folder, "--keep-split takes the folders of conversions"))
+        side_of = _sides(require_directory(folder, "--keep-split needs folders that a conversion wrote"))
         for before in source.dataset.images:
             sides[side_of.pop(before.file_name, "left out")].append(next(images))
         if side_of:
             name, side = next(iter(side_of.items()))
-            raise DataError(f"image {name!r} is not in all.json", remedy="split it again", file=folder / f"{side}.json")
-    reason = "every image stays on the side it stood on"
+            raise DataError(
+                f"image {name!r} is not in all.json", remedy="split the dataset again", file=folder / f"{side}.json"
+            )
+    reason = "every image stays on its side of the split"
     return Split(sides["train"], sides["val"], sides["left out"], "kept", reason)
 
 
 def _sides(folder: Path) -> dict[str, str]:
     """File name -> train or val."""
-    found: dict[str, str] = {}
+    side_of: dict[str, str] = {}
     for side in SIDES:
         path = folder / f"{side}.json"
         for image in read_dataset(path).images:
-            if image.file_name in found:
+            if image.file_name in side_of:
                 raise DataError(
-                    f"image {image.file_name!r} is in {found[image.file_name]}.json as well",
-                    remedy="split it again",
+                    f"image {image.file_name!r} is in {side_of[image.file_name]}.json as well",
+                    remedy="split the dataset again",
                     file=path,
                 )
-            found[image.file_name] = side
-    return found
+            side_of[image.file_name] = side
+    return side_of

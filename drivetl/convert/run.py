@@ -1,4 +1,4 @@
-"""The last mile of every conversion: build, split, check for leaks, account for everything, write all or nothing."""
+"""The last steps of every conversion: build, split, check for leaks, write all files or none."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Summary:
     """What a conversion did; `document` is the content of summary.json."""
 
     outline: Dataset
-    """The images written, with the classes of their objects; the objects themselves may be gone, being written."""
+    """The images written, with the classes of their objects; objects may lose other fields once encoded."""
     account: Account
     split: Split
     leaks: LeakReport
     out: Path
     unchanged: bool = False
-    """The same conversion stood there already, byte for byte."""
+    """True when the folder already held the same files, byte for byte."""
     document: dict[str, Any] = field(default_factory=dict)
 
 
@@ -46,7 +46,7 @@ def add_error_argument(parser: argparse.ArgumentParser) -> None:
         "--on-error",
         choices=("stop", "skip"),
         default="stop",
-        help="what to do with a broken record: stop, or skip it, count it and name it in the summary (stop)",
+        help="what to do with a broken record: stop, or skip it and list it in the summary (default: stop)",
     )
 
 
@@ -63,10 +63,10 @@ def convert_and_write(
 ) -> Summary:
     """Convert source images and write `out`/{all,train,val}.json and summary.json, all of them or none.
 
-    An adapter that skips broken records itself (`on_error="skip"`) counts them with `account.reject` and says
-    what is worth saying once in `account.notes`, in the account it passes here.
-    A folder that holds exactly this conversion already is left as it is; any other content is refused.
-    Raises DataError for what cannot be converted and when there is no image at all.
+    An adapter that skips broken records itself (`on_error="skip"`) counts them with `account.reject`, counts its
+    remarks in `account.notes`, and passes that account.
+    A folder that already holds exactly these files is left unchanged; any other content is refused.
+    Raises DataError for records that cannot be converted and when there are no images.
     """
     _refuse_early(out)
     account = Account() if account is None else account
@@ -89,7 +89,7 @@ def write_split(
 ) -> Summary:
     """Split a dataset and write `out`/{all,train,val}.json and summary.json, all of them or none.
 
-    `split` is the outcome where it is known already; else `options` decide.
+    `split`: a split that is already known; else `options` decide.
     """
     _refuse_early(out)
     return _write(dataset, None, options, out, account, split)
@@ -103,13 +103,13 @@ def _write(
     account: Account,
     split: Split | None = None,
 ) -> Summary:
-    """`write_split` of a dataset whose lines may be encoded already."""
+    """Like `write_split`; `lines`: the annotations when they are encoded already."""
     if not dataset.images:
-        raise DataError("holds no images", remedy="check the folder", file=dataset.images_root)
+        raise DataError("contains no images", remedy="check the folder", file=dataset.images_root)
     if not account.balanced():
         raise AssertionError(f"objects read and accounted for differ: {account.as_dict()}")
     split = split_images(dataset.images, options) if split is None else split
-    split.warnings += _one_sided(dataset.categories, split)
+    split.warnings += _one_sided_classes(dataset.categories, split)
     leaks = leak_report(split.train, split.val, dataset.images_root if options.check_images else None)
     parts = {"all": dataset.images, "train": split.train, "val": split.val}
     summary = Summary(dataset, account, split, leaks, out)
@@ -122,16 +122,18 @@ def _write(
     return summary
 
 
-def _one_sided(categories: tuple[str, ...], split: Split) -> list[str]:
-    """A warning for each class that only one side has."""
+def _one_sided_classes(categories: tuple[str, ...], split: Split) -> list[str]:
+    """A warning for each class that is on one side only."""
     train, val = (count_classes(categories, images) for images in (split.train, split.val))
-    found = []
+    warnings = []
     for name in categories:
         if val[name] and not train[name]:
-            found.append(f"class {name!r} has {val[name]} objects in val and none in train: it cannot be learned")
+            warnings.append(f"class {name!r} has {val[name]} objects in val and none in train: it cannot be trained")
         elif train[name] and not val[name] and split.val:
-            found.append(f"class {name!r} has {train[name]} objects in train and none in val: it is not measured")
-    return found
+            warnings.append(
+                f"class {name!r} has {train[name]} objects in train and none in val: it cannot be evaluated"
+            )
+    return warnings
 
 
 def _part(dataset: Dataset, name: str, images: list[ImageRecord]) -> Dataset:
@@ -141,17 +143,17 @@ def _part(dataset: Dataset, name: str, images: list[ImageRecord]) -> Dataset:
 
 
 def _refuse_early(out: Path) -> None:
-    """Before minutes of work: a folder with foreign content will not be written to."""
+    """Refuse an output folder with other content before anything is read."""
     if out.exists() and not out.is_dir():
         raise DataError("is a file, not a folder", remedy="name another folder with --out", file=out)
     if out.is_dir() and any(out.iterdir()) and not (out / "summary.json").is_file():
         raise DataError(
-            "exists, is not empty and holds no conversion", remedy="name another folder with --out", file=out
+            "exists, is not empty and does not hold a conversion", remedy="name another folder with --out", file=out
         )
 
 
 def _write_folder(out: Path, files: Mapping[str, list[bytes]]) -> bool:
-    """Write all files; True when they stood there already, byte for byte."""
+    """Write all files; True when the folder already holds them, byte for byte."""
     if out.is_dir() and any(out.iterdir()):
         for name, pieces in files.items():
             if not _holds(out / name, pieces):
@@ -168,12 +170,12 @@ def _write_folder(out: Path, files: Mapping[str, list[bytes]]) -> bool:
                     file.writelines(pieces)
         except OSError as error:
             reason = f"cannot be written ({error.strerror or error})"
-            raise DataError(reason, remedy="name a place with room for it with --out", file=out) from None
+            raise DataError(reason, remedy="choose a writable folder with free space with --out", file=out) from None
     return False
 
 
 def _holds(path: Path, pieces: Iterable[bytes]) -> bool:
-    """Whether a file is exactly these pieces."""
+    """Whether the content of a file is exactly these pieces."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -181,7 +183,7 @@ def _holds(path: Path, pieces: Iterable[bytes]) -> bool:
 
 
 def summary_document(summary: Summary, parts: Mapping[str, list[ImageRecord]], options: SplitOptions) -> dict[str, Any]:
-    """The content of summary.json: plain, sorted, without paths or times, so that it is the same every time."""
+    """The content of summary.json; without paths and times, so that it is reproducible."""
     dataset, split = summary.outline, summary.split
     return {
         "source": dataset.info.get("source", ""),
@@ -211,37 +213,37 @@ def summary_document(summary: Summary, parts: Mapping[str, list[ImageRecord]], o
 
 
 def count_classes(categories: tuple[str, ...], images: Iterable[ImageRecord]) -> dict[str, int]:
-    """Annotations per class, ignore regions not counted, in category order."""
+    """Number of annotations per class in category order; ignore regions are not counted."""
     annotations = chain.from_iterable(map(attrgetter("annotations"), images))
     counts = Counter(map(attrgetter("category_id"), annotations))
     return {name: counts[number] for number, name in enumerate(categories, 1)}
 
 
 def print_summary(summary: Summary, next_command: str = "") -> None:
-    """The table, what was left out and why, warnings, the path and the next command."""
+    """Print the table of counts, what was left out and why, warnings, the path and the next command."""
     document, account = summary.document, summary.account
     sides = ("all", "train", "val")
     rows: list[list[object]] = [["images", *(document["images"][side] for side in sides)]]
-    rows.append(["  of them without objects", *(document["images_without_objects"][side] for side in sides)])
+    rows.append(["  without objects", *(document["images_without_objects"][side] for side in sides)])
     rows += [[name, *(document["objects"][side][name] for side in sides)] for name in document["categories"]]
     rows.append(["ignore regions", *(document["ignore_regions"][side] for side in sides)])
     console.table(f"{document['source']}: {sum(account.read.values())} objects read", ["", *sides], rows)
-    for what, counter in (("ignored", account.ignored), ("dropped", account.dropped)):
+    for outcome, counter in (("ignored", account.ignored), ("dropped", account.dropped)):
         if counter:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counter.items()))
-            console.say(f"{what}: {reasons}")
+            console.say(f"{outcome}: {reasons}")
     if account.clipped:
         console.say(f"clipped to the image: {account.clipped} boxes")
     for note, count in sorted(account.notes.items()):
         console.say(f"{count} {note}")
     if account.rejections:
         count = sum(account.rejected.values())
-        console.warn(f"{count} objects skipped as broken; the first: {account.rejections[0]}")
+        console.warn(f"{count} broken objects skipped; the first: {account.rejections[0]}")
     console.say(f"split: {summary.split.method} ({summary.split.reason})")
     console.say(f"leaks: {summary.leaks.sentence()}")
     for warning in [*summary.split.warnings, *summary.leaks.warnings()]:
         console.warn(warning)
     if summary.unchanged:
-        console.say(f"unchanged: {summary.out} holds exactly this already")
+        console.say(f"unchanged: {summary.out} already holds exactly these files")
     else:
         console.wrote(summary.out, next_command)

@@ -1,9 +1,9 @@
-"""Train and val without a leak: what belongs together (a drive, a day) is never on both sides.
+"""Split into train and val without leaks: images of one group (a drive, a day) are never on both sides.
 
 Methods: `standard` (the published lists of a source), `sequence` (whole drives, stratified over classes and image
 attributes), `random` (image by image, with a warning), a file of val ids, and `auto`: the first of standard,
-sequence, random that applies. An image of unknown drive is on its own in a split by drive, with a warning: it may be
-a neighbour of any other. Everything is fixed by the seed and free of the platform's random generators.
+sequence, random that applies. In a split by drive, each image of unknown drive is its own group, with a warning: it may
+be a neighbour of any other. The result depends on the seed alone, not on the platform's random generators.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ METHODS = ("auto", "standard", "sequence", "random")
 
 @dataclass(frozen=True, slots=True)
 class StandardSplit:
-    """A published split: image ids (file names without folder and suffix) of both sides."""
+    """A published split: the image ids (file names without folder and suffix) of both sides."""
 
     name: str
     train: frozenset[str]
     val: frozenset[str]
     applies: bool = True
-    """False where the images merely carry the same ids (another city's frame 000001)."""
-    why: str = ""
-    """Why it applies or not, in words for the person."""
+    """False when the images only share the ids (frame 000001 of another dataset)."""
+    reason: str = ""
+    """Why it applies or not, in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitOptions:
-    """How to divide; the fields are the flags of `add_split_arguments`."""
+    """How to split; the fields are the flags of `add_split_arguments`."""
 
     method: str = "auto"
     """auto, standard, sequence, random, or the path of a file that lists the val side."""
     val_fraction: float = 0.2
-    """Wanted share of images in val, 0..1 exclusive."""
+    """Target share of images in val, 0..1 exclusive."""
     seed: int = 0
     by: tuple[str, ...] = ("sequence",)
-    """What must stay together: `sequence` (the drive) and names of image attributes (city, day, ...)."""
+    """What groups images: `sequence` (the drive) and names of image attributes (city, day, ...)."""
     standard: StandardSplit | None = None
     check_images: bool = False
-    """Also decode the images and look for near-duplicates across the split."""
+    """Also decode the images and search for near-duplicates across the split."""
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
@@ -60,12 +60,12 @@ class SplitOptions:
 
 @dataclass(slots=True)
 class Split:
-    """The outcome: every image is in exactly one of the three lists, in the order given."""
+    """The result: every image is in exactly one of the three lists; each list keeps the order of the input."""
 
     train: list[ImageRecord]
     val: list[ImageRecord]
     left_out: list[ImageRecord] = field(default_factory=list)
-    """In neither: the gap of a split by time, or what a file does not name."""
+    """On neither side: the gap of a split by time, or images that a split file does not name."""
     method: str = ""
     reason: str = ""
     warnings: list[str] = field(default_factory=list)
@@ -80,21 +80,21 @@ def add_split_arguments(parser: argparse.ArgumentParser, standard: bool = True) 
         metavar="auto|" + ("standard|" if standard else "") + "sequence|random|FILE",
         help=(
             f"{lists}sequence: whole drives; random: image by image; FILE: names of the val images or "
-            "drives, one a line, or a json with lists `val` (and `train`); auto: the first that applies"
+            "drives, one per line, or a json with lists `val` (and `train`); auto: the first that applies"
         ),
     )
-    parser.add_argument("--val-fraction", type=float, default=0.2, metavar="SHARE", help="wanted share of val (0.2)")
-    parser.add_argument("--seed", type=int, default=0, help="fixes the split (0)")
+    parser.add_argument("--val-fraction", type=float, default=0.2, metavar="SHARE", help="target share of val (0.2)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split (0)")
     parser.add_argument(
         "--by",
         default="sequence",
         metavar="NAME[,NAME]",
-        help="what must stay together: sequence (the drive), and names of image attributes such as city or day",
+        help="what keeps images on one side: sequence (the drive), and names of image attributes such as city or day",
     )
     parser.add_argument(
         "--check-images",
         action="store_true",
-        help="decode the images and look for near-duplicates across the split (slow)",
+        help="decode the images and search for near-duplicates across the split (slow)",
     )
 
 
@@ -105,12 +105,12 @@ def split_options(args: argparse.Namespace, standard: StandardSplit | None = Non
 
 
 def split_images(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
-    """Divide images into train and val.
+    """Split images into train and val.
 
-    Raises ConfigError for a method that cannot be used, DataError for a split file that names nothing and for two
-    images of one file.
+    Raises ConfigError for a method that cannot be used, DataError for a split file with an unknown name and for two
+    images with the same file name.
     """
-    _refuse_twice(images)
+    _check_unique_files(images)
     method = options.method
     if method == "auto":
         result = _auto(images, options)
@@ -119,17 +119,17 @@ def split_images(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
     elif method == "sequence":
         result = _by_group(images, options)
     elif method == "random":
-        result = _random(images, options, "asked for")
+        result = _random(images, options, "requested")
     else:
         result = _from_file(images, Path(method))
     for side, records in (("train", result.train), ("val", result.val)):
         if not records:
-            result.warnings.append(f"{side} is empty: {len(images)} images could not be divided further")
+            result.warnings.append(f"{side} is empty: {len(images)} images cannot be split further")
     return result
 
 
-def _refuse_twice(images: Iterable[ImageRecord]) -> None:
-    """Raises DataError when two images are one file: they could stand on both sides."""
+def _check_unique_files(images: Iterable[ImageRecord]) -> None:
+    """Raises DataError when two images have the same file name: they could be on both sides."""
     first: dict[str, int] = {}
     for image in images:
         if first.setdefault(image.file_name, image.id) != image.id:
@@ -147,44 +147,43 @@ def _auto(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
             return _standard(images, standard)
     if options.by != ("sequence",) or Drives.of(images).known:
         return _by_group(images, options)
-    result = _random(images, options, "no image says which drive it is from")
+    result = _random(images, options, "no image has a drive")
     if images:
         result.warnings.append(
             "only a random split is possible, because no image has a drive: frames of one drive may be on "
-            "both sides, so the val score will be too good"
+            "both sides, so the val score will be too optimistic"
         )
     return result
 
 
 def _standard(images: Sequence[ImageRecord], standard: StandardSplit | None) -> Split:
     if standard is None:
-        raise ConfigError("--split standard: this source has no published split", remedy="use --split sequence")
+        raise ConfigError("--split standard: this dataset has no published split", remedy="use --split sequence")
     known = standard.train | standard.val
-    stranger = next((image for image in images if _stem(image) not in known), None)
-    if stranger is not None:
+    unlisted = next((image for image in images if _stem(image) not in known), None)
+    if unlisted is not None:
         raise ConfigError(
-            f"--split standard: image {stranger.file_name!r} is in neither list of {standard.name}",
+            f"--split standard: image {unlisted.file_name!r} is in neither list of {standard.name}",
             remedy="use --split sequence",
         )
     if not standard.applies:
-        raise ConfigError(f"--split standard: {standard.why}", remedy="use --split sequence")
+        raise ConfigError(f"--split standard: {standard.reason}", remedy="use --split sequence")
     train = [image for image in images if _stem(image) in standard.train]
     val = [image for image in images if _stem(image) in standard.val]
-    return Split(train, val, method="standard", reason=standard.why or standard.name)
+    return Split(train, val, method="standard", reason=standard.reason or standard.name)
 
 
 def _by_group(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
     groups = group_images(images, options.by)
-    what = " and ".join(options.by)
+    names = " and ".join(options.by)
     if len(groups) == 1 and len(images) > 1:
         if options.by != ("sequence",):
             raise ConfigError(
-                f"--by {','.join(options.by)}: all {len(images)} images hang together (by {what}, or by a drive they"
-                " share)",
-                remedy="group by something finer",
+                f"--by {','.join(options.by)}: all {len(images)} images are in one group by {names} or drive",
+                remedy="group by an attribute with more values",
             )
         return _by_time(images, options)
-    from drivetl.convert.stratify import choose_val_groups  # numpy comes with it
+    from drivetl.convert.stratify import choose_val_groups  # imports numpy
 
     val_keys = choose_val_groups(groups, options.val_fraction, options.seed)
     chosen = {image.id for key in val_keys for image in groups[key]}
@@ -192,32 +191,33 @@ def _by_group(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
         [image for image in images if image.id not in chosen],
         [image for image in images if image.id in chosen],
         method="sequence",
-        reason=f"{len(groups)} groups by {what}, stratified over classes and attributes",
+        reason=f"{len(groups)} groups by {names}, stratified over classes and attributes",
     )
     share = len(result.val) / len(images) if images else options.val_fraction
     if abs(share - options.val_fraction) > max(0.1, options.val_fraction / 2):
         result.warnings.append(
-            f"val holds {share:.0%} of the images, {options.val_fraction:.0%} were asked for: {len(groups)} whole "
-            "groups allow no better balance of images, classes and attributes"
+            f"val holds {share:.0%} of the images, {options.val_fraction:.0%} were requested: {len(groups)} whole "
+            "groups do not allow a better balance of images, classes and attributes"
         )
     alone = Drives.of(images).n_unknown
     if alone and options.by == ("sequence",):
         result.warnings.append(
-            f"{alone} of {len(images)} images have no drive; each is its own group, neighbours among them may be "
-            "on both sides"
+            f"{alone} of {len(images)} images have no drive; each is its own group, so neighbouring frames may "
+            "be on both sides"
         )
     return result
 
 
 def group_images(images: Iterable[ImageRecord], by: Sequence[str]) -> dict[str, list[ImageRecord]]:
-    """What must stay together: images that share a value of any name in `by`, or a drive, directly or through
-    others. An image of unknown drive without such a value is its own group. The key is the group's smallest file name.
+    """Groups of images that must stay on one side. The key of a group is its smallest file name.
 
-    Raises ConfigError when a name is neither `sequence` nor an attribute of any image, DataError for two images of
-    one file.
+    Two images are in one group when they share a drive or the value of any name in `by`, directly or through other
+    images. An image of unknown drive without such a value is its own group.
+    Raises ConfigError when a name is neither `sequence` nor an attribute of any image, DataError for two images with
+    the same file name.
     """
     records = list(images)
-    _refuse_twice(records)
+    _check_unique_files(records)
     for name in by:
         if name != "sequence" and records and not any(name in image.attributes for image in records):
             known = sorted({key for image in records for key in image.attributes})
@@ -246,7 +246,7 @@ def group_images(images: Iterable[ImageRecord], by: Sequence[str]) -> dict[str, 
 
 
 def _by_time(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
-    """One drive only: its last frames are val, and a gap between the two sides belongs to neither."""
+    """Split one drive: its last frames are val, and a gap of frames before them is on neither side."""
     ordered = sorted(images, key=lambda image: (image.frame_index is None, image.frame_index, image.file_name))
     count = len(ordered)
     val = min(max(1, round(options.val_fraction * count)), count - 1)
@@ -258,10 +258,10 @@ def _by_time(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
         [image for image in images if rank[image.id] >= border],
         [image for image in images if border - gap <= rank[image.id] < border],
         method="time",
-        reason=f"all {count} images are of one drive: its end is val",
+        reason=f"all {count} images are of one drive: its last frames are val",
         warnings=[
             f"all images are of one drive, so the split is by time: the last {val} frames are val, {gap} before "
-            "them are left out as a gap. Both sides show the same place; the val score will be too good"
+            "them are left out as a gap. Both sides show the same place; the val score will be too optimistic"
         ],
     )
 
@@ -279,7 +279,7 @@ def _random(images: Sequence[ImageRecord], options: SplitOptions, reason: str) -
     shared = shared_drives(result.train, result.val)
     if shared:
         result.warnings.append(
-            f"a random split puts frames of {len(shared)} drives on both sides: the val score will be too good; "
+            f"a random split puts frames of {len(shared)} drives on both sides: the val score will be too optimistic; "
             "--split sequence avoids it"
         )
     return result
@@ -290,12 +290,12 @@ def _shuffle_key(seed: int, name: str) -> bytes:
 
 
 def _from_file(images: Sequence[ImageRecord], path: Path) -> Split:
-    if not os.path.isfile(path):  # noqa: PTH113 - a name too long for a file is no file
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
         raise ConfigError(f"--split {str(path)[:200]}: neither one of {', '.join(METHODS)} nor a file that exists")
     lists = read_split_file(path)
     side = sides_of(images, lists, path)
-    rest = "left out" if "train" in lists else "train"
-    at = {image.id: side.get(image.id, rest) for image in images}
+    default = "left out" if "train" in lists else "train"
+    at = {image.id: side.get(image.id, default) for image in images}
     train, val, left_out = (
         [image for image in images if at[image.id] == name] for name in ("train", "val", "left out")
     )
@@ -304,7 +304,7 @@ def _from_file(images: Sequence[ImageRecord], path: Path) -> Split:
     if shared:
         result.warnings.append(
             f"{path.name} puts {len(shared)} drives on both sides, the first is {shared[0]!r}: neighbouring "
-            "frames leak, the val score will be too good"
+            "frames leak, the val score will be too optimistic"
         )
     return result
 
@@ -314,6 +314,6 @@ def _stem(image: ImageRecord) -> str:
 
 
 def stem(file_name: str) -> str:
-    """The name without folder and suffix; PurePosixPath says the same in ten times the time."""
+    """The name without folder and suffix; ten times faster than PurePosixPath."""
     name = file_name.rpartition("/")[2]
     return name if name.rfind(".") <= 0 else name[: name.rfind(".")]

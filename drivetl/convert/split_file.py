@@ -1,4 +1,4 @@
-"""A file that lists the val side, and the train side where it says so: image files, drives or file stems."""
+"""Split files: a list of val (and optionally train) entries, each an image file, a drive or a file stem."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from drivetl.errors import DataError, nearest
 from drivetl.files.read import read_text
 
 Lists = dict[str, list[tuple[int | None, str]]]
-"""{"val": [(line, name), ...]} and "train" where a json gives it."""
+"""{"val": [(line, name), ...]}, and "train" when a json has it."""
 
-Places = dict[str, list[ImageRecord]]
-"""A name -> the images it may mean."""
+ByName = dict[str, list[ImageRecord]]
+"""A name -> the images it may refer to."""
 
 
 def read_split_file(path: Path) -> Lists:
-    """The lists of a text file or a json. Raises DataError when it holds none."""
+    """The lists of a text file or a json. Raises DataError when a json has no list `val` or a name is not a text."""
     if path.suffix.lower() != ".json":
         lines = enumerate(read_text(path).splitlines(), 1)
         entries = [(number, line.split("#")[0].strip()) for number, line in lines]
@@ -27,18 +27,21 @@ def read_split_file(path: Path) -> Lists:
     if isinstance(document, list):
         document = {"val": document}
     if not isinstance(document, dict) or not isinstance(document.get("val"), list):
-        raise DataError("no split file: it needs a list `val`", remedy='{"val": ["name", ...]}', file=path)
+        raise DataError("not a split file: the list `val` is missing", remedy='write {"val": ["name", ...]}', file=path)
     chosen = {name: document[name] for name in ("val", "train") if name in document}
     for name, names in chosen.items():
         if not isinstance(names, list) or not all(isinstance(item, str) for item in names):
-            raise DataError(f"`{name}` must be a list of names", remedy="write each as text", file=path)
+            raise DataError(f"`{name}` must be a list of names", remedy="write each name as a text", file=path)
     return {name: [(None, item) for item in names] for name, names in chosen.items()}
 
 
 def sides_of(images: Sequence[ImageRecord], lists: Lists, path: Path) -> dict[int, str]:
-    """Image id -> the list that names it. Raises DataError with the line for an entry that names nothing, or several
-    images though it is not a drive, and for an image in both lists."""
-    exact, short = _places(images)
+    """Image id -> `val` or `train`.
+
+    Raises DataError with the line for an unknown entry, for a file name or stem of several images, and for an image
+    in both lists.
+    """
+    exact, short = _by_name(images)
     side: dict[int, str] = {}
     for name, entries in lists.items():
         for line, entry in entries:
@@ -53,12 +56,11 @@ def sides_of(images: Sequence[ImageRecord], lists: Lists, path: Path) -> dict[in
     return side
 
 
-def _places(images: Sequence[ImageRecord]) -> tuple[Places, Places]:
-    """Images by their file name or, where no file is called so, their drive; and by file name without folder,
-    with and without suffix."""
-    files: Places = {image.file_name: [image] for image in images}
-    drives: Places = {}
-    short: Places = {}
+def _by_name(images: Sequence[ImageRecord]) -> tuple[ByName, ByName]:
+    """(by file name or drive, by file name without folder, with and without suffix). File names win over drives."""
+    files: ByName = {image.file_name: [image] for image in images}
+    drives: ByName = {}
+    short: ByName = {}
     for image in images:
         if image.sequence:
             drives.setdefault(image.sequence, []).append(image)
@@ -68,18 +70,18 @@ def _places(images: Sequence[ImageRecord]) -> tuple[Places, Places]:
     return drives | files, short
 
 
-def _named(entry: str, exact: Places, short: Places) -> list[ImageRecord]:
+def _named(entry: str, exact: ByName, short: ByName) -> list[ImageRecord]:
     if entry in exact:
         return exact[entry]
-    found = short.get(entry, [])
-    if not found:
+    matches = short.get(entry, [])
+    if not matches:
         raise DataError(
             f"{entry!r} is not an image or a drive of this dataset",
-            remedy=nearest(entry, [*exact, *short], "write file names, ids or drives"),
+            remedy=nearest(entry, [*exact, *short], "write file names, stems or drives"),
         )
-    if len(found) > 1:
+    if len(matches) > 1:
         raise DataError(
-            f"{entry!r} may be {found[0].file_name!r} or {found[1].file_name!r}",
+            f"{entry!r} may be {matches[0].file_name!r} or {matches[1].file_name!r}",
             remedy="write the file name with its folders, or a drive",
         )
-    return found
+    return matches

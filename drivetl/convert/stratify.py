@@ -1,8 +1,8 @@
-"""Which whole groups make val: the share of every class and attribute near the wanted one.
+"""Choose the groups of val so that its share of every class and attribute value is near the target share.
 
-The cost of a choice is the squared distance of val's share from the wanted share, summed over images, classes and
-attribute values, plus a penalty for whatever one side would lack. A seeded start is
-improved by moving single groups and swapping pairs until nothing helps.
+The cost of a choice is the squared distance of val's share from the target share, summed over images, classes and
+attribute values, plus a penalty for each one that a side lacks. A seeded start is improved by moving single groups and
+swapping pairs until the cost no longer falls.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from drivetl.coco.records import ImageRecord
 
 Shares = npt.NDArray[np.float64]
 
-_SEARCHED_GROUPS = 600  # beyond, the law of large numbers serves and the pairwise search would not
+_SEARCHED_GROUPS = 600  # with more groups the start is balanced enough, and searching pairs is slow
 _MAX_STEPS = 200
-_RARE_VALUES = 30  # an attribute with more values (a timestamp) is nothing to stratify over
+_RARE_VALUES = 30  # attributes with more values (a timestamp) are not stratified
 _IMAGE_WEIGHT = 4.0
-_VAL_LACKS, _TRAIN_LACKS = 0.5, 1.0  # what val lacks cannot be measured, what train lacks cannot be learned
+_VAL_LACKS, _TRAIN_LACKS = 0.5, 1.0  # what val lacks cannot be evaluated, what train lacks cannot be trained
 
 
 def choose_val_groups(groups: Mapping[str, Sequence[ImageRecord]], val_fraction: float, seed: int) -> set[str]:
@@ -31,10 +31,10 @@ def choose_val_groups(groups: Mapping[str, Sequence[ImageRecord]], val_fraction:
     if len(keys) < 2:
         return set()
     counts, weights = _count([groups[key] for key in keys])
-    aim = Aim(counts, weights, val_fraction)
-    in_val = _sequential_start(aim)
+    target = Target(counts, weights, val_fraction)
+    in_val = _sequential_start(target)
     if len(keys) <= _SEARCHED_GROUPS:
-        _improve(in_val, aim)
+        _improve(in_val, target)
     return {key for key, chosen in zip(keys, in_val, strict=True) if chosen}
 
 
@@ -45,12 +45,12 @@ def _count(groups: Sequence[Sequence[ImageRecord]]) -> tuple[Shares, Shares]:
     names = sorted(
         {token for row in rows for token in row if token[0] != "attribute" or values[token[1]] <= _RARE_VALUES}
     )
-    place = {name: number for number, name in enumerate(names)}
+    column = {name: number for number, name in enumerate(names)}
     counts = np.zeros((len(groups), len(names)))
     for number, row in enumerate(rows):
         for token, count in row.items():
-            if token in place:
-                counts[number, place[token]] = count
+            if token in column:
+                counts[number, column[token]] = count
     weights = np.array([_IMAGE_WEIGHT if name[0] == "images" else 1.0 for name in names])
     return counts, weights
 
@@ -66,27 +66,27 @@ def _group_counts(group: Sequence[ImageRecord]) -> Counter[tuple[str, str, str]]
     return counts
 
 
-class Aim:
-    """What a choice of groups is measured by."""
+class Target:
+    """The cost of a choice of groups."""
 
     def __init__(self, counts: Shares, weights: Shares, val_fraction: float):
         self.shares = counts / counts.sum(axis=0)
-        """(G, D): what part of dimension d lies in group g."""
+        """(G, D): the share of dimension d that is in group g."""
         self.weights, self.val_fraction = weights, val_fraction
         self.common = (counts > 0).sum(axis=0) >= 2
-        """(D,): what both sides can have."""
+        """(D,): whether at least two groups have it, so that both sides can."""
 
     def cost(self, share: Shares) -> Shares:
-        """(..., D) val shares -> (...) costs, rounded so that ties break by order, not by the last bit."""
+        """(..., D) val shares -> (...) costs, rounded so that ties are broken by order and not by rounding errors."""
         distance = (self.weights * (share - self.val_fraction) ** 2).sum(axis=-1)
         not_in_val = (self.common & (share < 1e-9)).sum(axis=-1)
         not_in_train = (share > 1 - 1e-9).sum(axis=-1)
         return np.asarray(np.round(distance + _VAL_LACKS * not_in_val + _TRAIN_LACKS * not_in_train, 9))
 
 
-def _sequential_start(aim: Aim) -> npt.NDArray[np.bool_]:
-    """(G,) choice: each group in turn goes where val stays nearest to its part of what was dealt out so far."""
-    shares, weights, val_fraction = aim.shares, aim.weights, aim.val_fraction
+def _sequential_start(target: Target) -> npt.NDArray[np.bool_]:
+    """(G,) choice: each group in turn goes to the side that keeps val nearest to its target share so far."""
+    shares, weights, val_fraction = target.shares, target.weights, target.val_fraction
     in_val = np.zeros(len(shares), bool)
     debt = np.zeros(shares.shape[1])
     for number, row in enumerate(shares):
@@ -100,22 +100,22 @@ def _sequential_start(aim: Aim) -> npt.NDArray[np.bool_]:
     return in_val
 
 
-def _improve(in_val: npt.NDArray[np.bool_], aim: Aim) -> None:
-    """Move one group or swap two, in place, as long as the cost falls."""
-    shares = aim.shares
+def _improve(in_val: npt.NDArray[np.bool_], target: Target) -> None:
+    """Move one group or swap two, in place, while the cost falls."""
+    shares = target.shares
     for _ in range(_MAX_STEPS):
         now = shares[in_val].sum(axis=0)
-        best = float(aim.cost(now))
+        best = float(target.cost(now))
         val, train = np.flatnonzero(in_val), np.flatnonzero(~in_val)
         signs = np.where(in_val, -1.0, 1.0)[:, None]
-        moves = aim.cost(now + signs * shares)
+        moves = target.cost(now + signs * shares)
         if len(val) == 1:
             moves[val] = np.inf
         if len(train) == 1:
             moves[train] = np.inf
         change, lowest = [int(np.argmin(moves))], float(moves.min())
         for out in val:
-            swaps = aim.cost(now - shares[out] + shares[train])
+            swaps = target.cost(now - shares[out] + shares[train])
             if swaps.min() < lowest:
                 change, lowest = [int(out), int(train[np.argmin(swaps)])], float(swaps.min())
         if lowest >= best:

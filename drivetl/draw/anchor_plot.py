@@ -1,4 +1,4 @@
-"""A picture of a dataset's boxes against the anchors that are to find them."""
+"""A plot of a dataset's box sizes and the anchors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a dataset's images with everything that is known about them, for a person to look at."""
+"""Draw images of a dataset with their annotations and detections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from drivetl.files.images import Rgb
 
 @dataclass
 class Detections:
-    """What a detector found in one image."""
+    """The detections of one image; all lists have the same length."""
 
     boxes_xywh: list[Box] = field(default_factory=list)
     category_ids: list[int] = field(default_factory=list)
@@ -31,35 +31,37 @@ def draw_record(
     image: Rgb,
     categories: Sequence[str],
     width: int | None = None,
-    found: Detections | None = None,
+    detections: Detections | None = None,
 ) -> Rgb:
-    """One image with its objects, masks and ignore regions, scaled to `width` px where given.
+    """(H, W, 3) RGB: one image with its objects, masks and ignore regions, scaled to `width` px when given.
 
-    With detections the labelled objects are dashed and unnamed, and what was found is solid with name and score.
+    With detections, labelled objects are dashed without names, and detections are solid with name and score.
     """
     objects, regions = record.annotations, record.ignore_regions
     canvas = draw_objects(
         image,
         [xywh_to_xyxy(item.bbox_xywh) for item in objects],
         [item.category_id for item in objects],
-        masks=[_mask(item, image) for item in objects] if found is None else None,
+        masks=[_mask(item, image) for item in objects] if detections is None else None,
         ignore_boxes=[xywh_to_xyxy(item.bbox_xywh) for item in regions],
         ignore_masks=[_mask(item, image) for item in regions],
         categories=categories,
         width=width,
-        dashed=found is not None,
-        show_labels=found is None,
+        dashed=detections is not None,
+        show_labels=detections is None,
     )
-    if found is None:
+    if detections is None:
         return canvas
     scale = canvas.shape[1] / image.shape[1]
-    height, across = image.shape[:2]
+    image_height, image_width = image.shape[:2]
     return draw_objects(
         canvas,
-        np.array([xywh_to_xyxy(box) for box in found.boxes_xywh]).reshape(-1, 4) * scale,
-        found.category_ids,
-        scores=found.scores,
-        masks=[None if item is None else masks.decode(item, height, across) for item in found.segmentations],
+        np.array([xywh_to_xyxy(box) for box in detections.boxes_xywh]).reshape(-1, 4) * scale,
+        detections.category_ids,
+        scores=detections.scores,
+        masks=[
+            None if item is None else masks.decode(item, image_height, image_width) for item in detections.segmentations
+        ],
         categories=categories,
     )
 
@@ -68,21 +70,21 @@ def _mask(item: Annotation | IgnoreRegion, image: Rgb) -> Mask | None:
     return None if item.segmentation is None else masks.decode(item.segmentation, image.shape[0], image.shape[1])
 
 
-def choose(dataset: Dataset, wanted: int, seed: int) -> list[ImageRecord]:
-    """Images to look at: at random, but each class and an image without objects at least once where it fits.
+def choose(dataset: Dataset, count: int, seed: int) -> list[ImageRecord]:
+    """A random sample of `count` images with each class and an image without objects at least once, if `count` allows.
 
-    In the order of the dataset; the same for the same seed.
+    In the order of the dataset; reproducible by its seed.
     """
     generator = np.random.default_rng(seed)
-    order = [dataset.images[place] for place in generator.permutation(len(dataset.images))]
-    kinds: dict[int, int] = {}  # class id, 0 for none -> the first place in the order that shows it
-    for place, image in enumerate(order):
+    order = [dataset.images[index] for index in generator.permutation(len(dataset.images))]
+    kinds: dict[int, int] = {}  # class id, 0 for no objects -> first position in `order`
+    for position, image in enumerate(order):
         for number in {item.category_id for item in image.annotations} or {0}:
-            kinds.setdefault(number, place)
-    rarest_first = [order[place] for place in sorted(kinds.values(), reverse=True)]
+            kinds.setdefault(number, position)
+    rarest_first = [order[position] for position in sorted(kinds.values(), reverse=True)]
     chosen: dict[int, ImageRecord] = {}
     for image in [*rarest_first, *order]:
-        if len(chosen) < wanted:
+        if len(chosen) < count:
             chosen.setdefault(image.id, image)
     return [image for image in dataset.images if image.id in chosen]
 
@@ -90,6 +92,6 @@ def choose(dataset: Dataset, wanted: int, seed: int) -> list[ImageRecord]:
 def sheet_of(tiles: Sequence[tuple[str, Rgb]], categories: Sequence[str], tile_width: int) -> Rgb:
     """A contact sheet under a legend of the classes. Raises ValueError without tiles."""
     ratio = float(np.mean([image.shape[0] / image.shape[1] for _, image in tiles])) if tiles else 1.0
-    columns = max(1, min(len(tiles), round(math.sqrt(len(tiles) * ratio * 1.3))))  # a sheet a little wider than high
+    columns = max(1, min(len(tiles), round(math.sqrt(len(tiles) * ratio * 1.3))))  # slightly wider than high
     sheet = contact_sheet(tiles, columns, tile_width)
     return np.concatenate([legend(categories, sheet.shape[1]), sheet])

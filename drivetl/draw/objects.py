@@ -1,7 +1,7 @@
-"""Boxes, masks, ignore regions and labels on pictures, and contact sheets of many pictures.
+"""Draw boxes, masks, ignore regions and labels on images, and contact sheets of several images.
 
-Everything takes and returns (H, W, 3) uint8 RGB and leaves its input as it was. A class has the same colour in
-every picture of the project, because the colour follows from its name alone.
+Functions take and return (H, W, 3) uint8 RGB and do not change their input. A class has the same colour in
+all drawings of the project, because the colour depends on its name alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from drivetl.files.images import Rgb
 Colour = tuple[int, int, int]
 """RGB, 0..255."""
 
-_KNOWN: dict[str, Colour] = {
+_CLASS_COLOURS: dict[str, Colour] = {
     "car": (38, 165, 255),
     "van": (116, 124, 255),
     "truck": (255, 149, 0),
@@ -43,17 +43,17 @@ _KNOWN: dict[str, Colour] = {
     "traffic sign": (200, 160, 120),
     "misc": (170, 190, 215),
 }
-_PAPER: Colour = (24, 26, 30)
-_INK: Colour = (236, 238, 242)
+_BACKGROUND: Colour = (24, 26, 30)
+_TEXT: Colour = (236, 238, 242)
 _IGNORED: Colour = (225, 225, 225)
-_FAR = 100_000.0
+_MAX_COORDINATE = 100_000.0
 
 
 def colour_of(name: str) -> Colour:
-    """The RGB colour of a class: fixed for the common driving classes, a hash of the name for the others."""
+    """The RGB colour of a class: fixed for common driving classes, from a hash of the name for others."""
     key = name.strip().lower()
-    if key in _KNOWN:
-        return _KNOWN[key]
+    if key in _CLASS_COLOURS:
+        return _CLASS_COLOURS[key]
     digest = hashlib.sha256(key.encode()).digest()
     hue, light = digest[0] / 256, (0.55, 0.65, 0.75)[digest[1] % 3]
     red, green, blue = colorsys.hls_to_rgb(hue, light, 0.85)
@@ -82,11 +82,11 @@ def draw_objects(
 ) -> Rgb:
     """Draw N objects and M ignore regions on a copy of the image.
 
-    boxes_xyxy, ignore_boxes: (N, 4), (M, 4) px of `image`; boxes that are not finite are left out.
+    boxes_xyxy, ignore_boxes: (N, 4), (M, 4) px of `image`; boxes that are not finite are skipped.
     labels: category ids 1..K (named by `categories`) or texts. scores: 0..1, written after the label.
     masks, ignore_masks: (H, W) of 0 and 1 each, or None. colours: RGB per object; default: by class name.
-    width: scale the picture to this width first, so that lines and letters stay sharp. dashed: for a second set
-    of boxes laid over a first one.
+    width: scale the image to this width in px first, so that lines and text stay sharp. dashed: dashed boxes, to
+    distinguish two sets of boxes in one image.
     """
     scale = 1.0 if width is None else width / image.shape[1]
     canvas = image.copy() if width is None else resize_to_width(image, width)
@@ -102,9 +102,8 @@ def draw_objects(
         mask = _mask_at(masks, number, canvas)
         if mask is not None:
             _fill(canvas, mask, paints[number])
-    usable.sort(
-        key=lambda number: -abs(float(area(boxes[number : number + 1])[0]))
-    )  # small boxes stay visible on top of large ones
+    # Small boxes are drawn last, on top of large ones.
+    usable.sort(key=lambda number: -abs(float(area(boxes[number : number + 1])[0])))
     for number in usable:
         _outline(canvas, boxes[number], paints[number], thickness, dashed)
     if show_labels:
@@ -114,14 +113,14 @@ def draw_objects(
 
 
 def resize_to_width(image: Rgb, width: int) -> Rgb:
-    """The picture at another width in px, its aspect kept."""
+    """The image scaled to a width in px with its aspect ratio."""
     height = max(1, round(image.shape[0] * width / image.shape[1]))
-    way = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
+    interpolation = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
 
 
 def contact_sheet(tiles: Sequence[tuple[str, Rgb]], columns: int, tile_width: int) -> Rgb:
-    """One picture of many: each tile scaled to `tile_width` px under its title, `columns` a row.
+    """Tiles in a grid: each scaled to `tile_width` px below its title, `columns` per row.
 
     Raises ValueError without tiles.
     """
@@ -134,54 +133,54 @@ def contact_sheet(tiles: Sequence[tuple[str, Rgb]], columns: int, tile_width: in
     rows = [range(start, min(start + columns, len(tiles))) for start in range(0, len(tiles), columns)]
     heights = [max(scaled[i].shape[0] for i in row) + bar for row in rows]
     sheet_width = columns * tile_width + (columns + 1) * gap
-    sheet = Image.new("RGB", (sheet_width, sum(heights) + (len(rows) + 1) * gap), _PAPER)
+    sheet = Image.new("RGB", (sheet_width, sum(heights) + (len(rows) + 1) * gap), _BACKGROUND)
     pen = ImageDraw.Draw(sheet)
     top = gap
     for row, height in zip(rows, heights, strict=True):
-        for place, i in enumerate(row):
-            left = gap + place * (tile_width + gap)
-            pen.text((left, top + 1), _shorten(tiles[i][0], font, tile_width), fill=_INK, font=font)
+        for column, i in enumerate(row):
+            left = gap + column * (tile_width + gap)
+            pen.text((left, top + 1), _shorten(tiles[i][0], font, tile_width), fill=_TEXT, font=font)
             sheet.paste(Image.fromarray(scaled[i]), (left, top + bar))
         top += height + gap
     return np.asarray(sheet, np.uint8)
 
 
 def legend(names: Sequence[str], width: int) -> Rgb:
-    """A strip of the given width in px that names each class beside its colour, and the hatching."""
+    """A strip of this width in px with the name and colour of each class, and the hatching of ignore regions."""
     font, line = _font(14), 26
     entries = [(_one_line(name), colour_of(name)) for name in names] + [("ignored", _IGNORED)]
-    places, left, top = [], 10, 6
+    positions, left, top = [], 10, 6
     for name, _ in entries:
         needed = int(font.getlength(name)) + 40
         if left + needed > width and left > 10:
             left, top = 10, top + line
-        places.append((left, top))
+        positions.append((left, top))
         left += needed
-    strip = Image.new("RGB", (width, top + line), _PAPER)
+    strip = Image.new("RGB", (width, top + line), _BACKGROUND)
     pen = ImageDraw.Draw(strip)
-    for (name, paint), (x, y) in zip(entries, places, strict=True):
+    for (name, paint), (x, y) in zip(entries, positions, strict=True):
         if name == "ignored":
             patch = np.full((14, 14, 3), 60, np.uint8)
             _hatch(patch, np.array([0.0, 0.0, 14.0, 14.0]), None, 1)
             strip.paste(Image.fromarray(patch), (x, y + 2))
         else:
             pen.rectangle((x, y + 2, x + 13, y + 15), fill=paint)
-        pen.text((x + 20, y), name, fill=_INK, font=font)
+        pen.text((x + 20, y), name, fill=_TEXT, font=font)
     return np.asarray(strip, np.uint8)
 
 
 def jpeg(image: Rgb, quality: int = 85) -> bytes:
-    """The picture as the bytes of a JPEG file, for pages that carry many."""
+    """The image as a JPEG file, for pages with many images."""
     flag = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flag)
-    assert done
+    encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flag)
+    assert encoded
     return bytes(data)
 
 
 def png(image: Rgb) -> bytes:
-    """The picture as the bytes of a PNG file."""
-    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 6])
-    assert done
+    """The image as a PNG file."""
+    encoded, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 6])
+    assert encoded
     return bytes(data)
 
 
@@ -192,18 +191,20 @@ def _name(label: int | str, categories: Sequence[str]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """The text as Pillow can measure it: line breaks and other control characters become spaces."""
+    """The text with spaces for line breaks and other control characters, which Pillow cannot measure."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _as_boxes(boxes: npt.ArrayLike | None) -> npt.NDArray[np.float64]:
-    """(N, 4), clamped to where OpenCV's integer coordinates hold."""
+    """(N, 4) clipped to the range of OpenCV's integer coordinates."""
     array = np.asarray(() if boxes is None else boxes, np.float64).reshape(-1, 4)
-    return np.clip(array, -_FAR, _FAR)  # NaN stays NaN; infinities become far away and are cut by the canvas
+    return np.clip(
+        array, -_MAX_COORDINATE, _MAX_COORDINATE
+    )  # NaN stays NaN; infinite coordinates become finite ones outside the canvas
 
 
 def _mask_at(masks: Sequence[Mask | None] | None, number: int, canvas: Rgb) -> npt.NDArray[np.bool_] | None:
-    """(H, W) bool at the canvas's size."""
+    """(H, W) bool in the size of the canvas."""
     mask = None if masks is None else masks[number]
     if mask is None:
         return None
@@ -215,14 +216,14 @@ def _mask_at(masks: Sequence[Mask | None] | None, number: int, canvas: Rgb) -> n
 
 
 def _fill(canvas: Rgb, mask: npt.NDArray[np.bool_], paint: Colour) -> None:
-    """Lay a translucent colour over the mask, with a clear rim."""
+    """Fill the mask with a translucent colour and an opaque outline."""
     canvas[mask] = (canvas[mask] * 0.55 + np.array(paint) * 0.45).astype(np.uint8)
     rims, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(canvas, rims, -1, paint, 1, cv2.LINE_AA)
 
 
 def _hatch(canvas: Rgb, box: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_] | None, thickness: int) -> None:
-    """Diagonal stripes: here nobody says what there is."""
+    """Fill an ignore region with diagonal stripes."""
     height, width = canvas.shape[:2]
     x1, y1 = max(0, int(np.floor(box[0]))), max(0, int(np.floor(box[1])))
     x2, y2 = min(width, int(np.ceil(box[2]))), min(height, int(np.ceil(box[3])))
@@ -233,7 +234,7 @@ def _hatch(canvas: Rgb, box: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_
     period = 6 * thickness + 2
     inside = np.ones(part.shape[:2], np.bool_) if mask is None else mask[y1:y2, x1:x2]
     phase = (rows + columns) % period
-    for lit, paint, share in ((phase < 1 + thickness, _IGNORED, 0.65), (phase > 1 + thickness, _PAPER, 0.25)):
+    for lit, paint, share in ((phase < 1 + thickness, _IGNORED, 0.65), (phase > 1 + thickness, _BACKGROUND, 0.25)):
         chosen = lit & inside
         part[chosen] = (part[chosen] * (1 - share) + np.array(paint) * share).astype(np.uint8)
     if mask is None:
@@ -241,11 +242,11 @@ def _hatch(canvas: Rgb, box: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_
 
 
 def _outline(canvas: Rgb, box: npt.NDArray[np.float64], paint: Colour, thickness: int, dashed: bool) -> None:
-    """A box with a dark rim, so that it shows on a bright sky and on a dark road."""
+    """Draw a box with a dark rim, visible on a bright sky and on a dark road."""
     x1, y1, x2, y2 = (round(float(value)) for value in box)
     corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
     if not dashed:
-        rim = thickness // 2 + 1  # outside only: inside it would cover small objects
+        rim = thickness // 2 + 1  # only outside: inside it would cover small objects
         cv2.rectangle(canvas, (x1 - rim, y1 - rim), (x2 + rim, y2 + rim), (0, 0, 0), 1)
         cv2.rectangle(canvas, (x1, y1), (x2, y2), paint, thickness)
         return
@@ -264,41 +265,41 @@ def _outline(canvas: Rgb, box: npt.NDArray[np.float64], paint: Colour, thickness
 
 
 def _write_labels(canvas: Rgb, entries: list[tuple[npt.NDArray[np.float64], str, Colour]]) -> None:
-    """A chip with the text at each box where it hides least; none where it would hide an object."""
+    """Draw each label next to its box where it covers the least; skip a label that would cover an object."""
     if not entries:
         return
     height, width = canvas.shape[:2]
     font = _font(min(22, max(11, round(max(canvas.shape[:2]) / 85))))
     ascent, descent = font.getmetrics() if isinstance(font, ImageFont.FreeTypeFont) else (10, 2)
-    tall = ascent + descent
-    picture = Image.fromarray(canvas)
-    pen = ImageDraw.Draw(picture)
+    chip_height = ascent + descent
+    labelled = Image.fromarray(canvas)
+    pen = ImageDraw.Draw(labelled)
     objects = np.array([box for box, _, _ in entries])
-    taken, hidden = np.zeros((0, 4)), np.zeros(len(entries))
+    placed, covered = np.zeros((0, 4)), np.zeros(len(entries))
     for box, text, paint in entries:
-        wide = font.getlength(text) + 6
-        columns = np.clip([box[0], box[2] - wide], 0, max(0.0, width - wide))
-        rows = [y for y in (box[1] - tall - 1, box[3] + 1, box[1] + 1) if 0 <= y <= height - tall]
-        chips = np.array([(x, y, x + wide, y + tall) for y in rows for x in columns]).reshape(-1, 4)
-        chips = chips[intersection(chips, taken).sum(axis=1) == 0]
+        chip_width = font.getlength(text) + 6
+        columns = np.clip([box[0], box[2] - chip_width], 0, max(0.0, width - chip_width))
+        rows = [y for y in (box[1] - chip_height - 1, box[3] + 1, box[1] + 1) if 0 <= y <= height - chip_height]
+        chips = np.array([(x, y, x + chip_width, y + chip_height) for y in rows for x in columns]).reshape(-1, 4)
+        chips = chips[intersection(chips, placed).sum(axis=1) == 0]
         if not len(chips):
             continue
         share = intersection(chips, objects) / np.maximum(area(objects), 1.0)  # (chips, objects)
-        worst = (share + np.where(share > 0, hidden, 0)).max(axis=1)
+        worst = (share + np.where(share > 0, covered, 0)).max(axis=1)
         best = int(np.argmin(np.round(worst, 2)))
         if worst[best] > 0.5:
             continue
-        hidden += share[best]
-        taken = np.concatenate([taken, chips[best : best + 1]])
+        covered += share[best]
+        placed = np.concatenate([placed, chips[best : best + 1]])
         x, y = float(chips[best][0]), float(chips[best][1])
-        pen.rectangle((x, y, x + wide - 1, y + tall - 1), fill=paint)
-        light = paint[0] * 0.299 + paint[1] * 0.587 + paint[2] * 0.114 > 115
-        pen.text((x + 3, y), text, fill=(0, 0, 0) if light else (255, 255, 255), font=font)
-    canvas[:] = np.asarray(picture)
+        pen.rectangle((x, y, x + chip_width - 1, y + chip_height - 1), fill=paint)
+        is_light = paint[0] * 0.299 + paint[1] * 0.587 + paint[2] * 0.114 > 115
+        pen.text((x + 3, y), text, fill=(0, 0, 0) if is_light else (255, 255, 255), font=font)
+    canvas[:] = np.asarray(labelled)
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The text, its beginning left out where it is too long: the end of a file name tells more."""
+    """The text, without its beginning when it is too wide: the end of a file name is the informative part."""
     text = _one_line(text)
     if font.getlength(text) <= width:
         return text
@@ -309,7 +310,7 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
 
 @lru_cache
 def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """DejaVu Sans, which comes with matplotlib and knows more alphabets than Pillow's own font."""
+    """DejaVu Sans from matplotlib, which has more alphabets than Pillow's own font."""
     spec = importlib.util.find_spec("matplotlib")
     if spec is not None and spec.origin is not None:
         file = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"

@@ -1,4 +1,4 @@
-"""HTML pages from templates: every inserted text is escaped, and a name the template misspells is an error."""
+"""HTML pages from templates: every inserted text is escaped, and an undefined name in a template is an error."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from markupsafe import Markup
 
 
 def style_sheet() -> Markup:
-    """The style sheet of the report and of the label curve."""
+    """The style sheet of the report and of the label curve page."""
     return Markup(_read("draw/style.css"))  # noqa: S704 - a file of this package
 
 
 def render(template: str, /, **values: Any) -> str:
-    """The page of template `ROOM/NAME`: the file drivetl/ROOM/templates/NAME.html.j2."""
+    """Render template `ROOM/NAME`, which is the file drivetl/ROOM/templates/NAME.html.j2."""
     return _environment().get_template(template).render(**values)
 
 

@@ -1,7 +1,7 @@
-"""Plots as inline SVG: lines, histograms and heat maps. Colours are CSS classes and variables, so that one drawing
-serves light, dark and print.
+"""Charts as inline SVG: lines, histograms and heat maps. Colours are CSS classes and variables, so that one chart
+works in light mode, dark mode and print.
 
-Everything is sized for a column of about 340 px, so that letters stay readable on a phone.
+Charts are sized for a column of about 340 px, so that text stays readable on a phone.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Series:
-    """One line: points (x, y), optionally a band (x, low, high), and what a pointer over each point says."""
+    """One line: points (x, y), optionally a band (x, low, high), and the tooltip of each point."""
 
     name: str
     points: Sequence[Point]
     band: Sequence[tuple[float, float, float]] = ()
     notes: Sequence[str] = ()
     whiskers: Sequence[tuple[float, float, float]] = ()
-    """(x, low, high): the interval of a point, upright."""
+    """(x, low, high): the interval of a point as a vertical line."""
     fitted: Sequence[Point] | None = None
-    """The line to draw where it is not the one through the points; empty: none."""
+    """The line to draw instead of the one through the points; empty: no line."""
     beyond: Sequence[Point] = ()
-    """Where the line goes without a point to hold it, dashed."""
+    """Extrapolated part of the line, dashed."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The plot's area in px and its scales."""
+    """The plot area in px and its scales."""
 
     width: int
     height: int
@@ -69,15 +69,12 @@ def line_chart(
     width: int = 340,
     height: int = 210,
 ) -> Markup:
-    """Lines over a common frame; y from 0 to y_max. `label` says in words what is shown, for those who cannot see.
+    """Lines over a common frame; y from 0 to y_max. `label` describes the chart for screen readers.
 
-    reference: a dashed horizontal (value, name). Values that are NaN interrupt nothing: they are left out.
+    reference: a dashed horizontal (value, name). NaN values are skipped and do not interrupt the line.
     """
-    xs = (
-        [x for one in series for x, _ in (*one.points, *(one.fitted or ()), *one.beyond)]
-        or [x for x, _ in x_ticks]
-        or [0.0]
-    )
+    xs = [x for line in series for x, _ in (*line.points, *(line.fitted or ()), *line.beyond)]
+    xs = xs or [x for x, _ in x_ticks] or [0.0]
     frame = Frame(width, height, (min(xs), max(xs)), (0.0, y_max))
     parts = [_grid(frame, x_ticks, x_label, ticks(y_max))]
     if reference is not None and math.isfinite(reference[0]):
@@ -92,13 +89,13 @@ def line_chart(
                 width - frame.right, y - 4, reference[1]
             )
         )
-    for number, one in enumerate(series):
-        parts.append(_line(frame, one, number))
+    for number, line in enumerate(series):
+        parts.append(_line(frame, line, number))
     return _svg(parts, label, width, height)
 
 
 def line_charts(series: Sequence[Series], *, heights: tuple[int, int], **options: Any) -> Markup:
-    """`line_chart` for a wide page and for a phone, with their heights in px; the style sheet shows one of them."""
+    """`line_chart` for a wide page and for a phone, with their heights in px; the style sheet shows one of the two."""
     return Markup("").join(
         Markup('<div class="only-{}">{}</div>').format(kind, line_chart(series, width=width, height=height, **options))
         for kind, width, height in (("wide", 720, heights[0]), ("narrow", 340, heights[1]))
@@ -107,10 +104,10 @@ def line_charts(series: Sequence[Series], *, heights: tuple[int, int], **options
 
 @dataclass(frozen=True)
 class Layer:
-    """One colour of a histogram: what a pointer over each bar says, and how high it is."""
+    """One colour of a histogram: the count and the tooltip of each bar."""
 
     colour: str
-    """As CSS writes it."""
+    """A CSS colour."""
     counts: Sequence[int]
     notes: Sequence[str]
 
@@ -118,7 +115,7 @@ class Layer:
 def histogram(
     layers: Sequence[Layer], *, label: str, x_label: str, x_ticks: Sequence[tuple[float, str]], height: int = 190
 ) -> Markup:
-    """Bars of equal width, the layers stacked; `x_ticks` are in bars from the left edge of the first one."""
+    """Bars of equal width, the layers stacked; `x_ticks` are in bars from the left edge of the first bar."""
     n_bars = max([len(layer.counts) for layer in layers] or [0])
     totals = [sum(layer.counts[bar] for layer in layers) for bar in range(n_bars)]
     frame = Frame(360, height, (0.0, max(1.0, n_bars)), (0.0, float(max(totals, default=0))), left=44, right=6, top=8)
@@ -146,7 +143,7 @@ def histogram(
 
 
 def heat_map(grid: Sequence[Sequence[int]], *, label: str) -> Markup:
-    """Counts over a plane, rows from the top: brighter by the square root of the count."""
+    """Counts on a grid, rows from the top; brightness is the square root of the count."""
     most = max([1, *(count for row in grid for count in row)])
     side = 360 / len(grid[0])
     parts = [
@@ -161,12 +158,12 @@ def heat_map(grid: Sequence[Sequence[int]], *, label: str) -> Markup:
 
 
 def _heat(share: float) -> str:
-    """From night blue through violet and orange to pale yellow."""
+    """The colour of a share 0..1: dark blue, violet, red, orange, pale yellow."""
     stops = ((13, 17, 38), (87, 35, 122), (212, 72, 66), (250, 160, 40), (252, 250, 190))
-    place = share * (len(stops) - 1)
-    below = min(int(place), len(stops) - 2)
+    position = share * (len(stops) - 1)
+    below = min(int(position), len(stops) - 2)
     red, green, blue = (
-        round(low + (high - low) * (place - below)) for low, high in zip(stops[below], stops[below + 1], strict=True)
+        round(low + (high - low) * (position - below)) for low, high in zip(stops[below], stops[below + 1], strict=True)
     )
     return f"#{red:02x}{green:02x}{blue:02x}"
 
@@ -240,17 +237,17 @@ def _line(frame: Frame, series: Series, number: int) -> Markup:
 
 
 def ticks(highest: float, about: int = 4) -> list[float]:
-    """Round values from 0 up to `highest`, in about that many steps."""
+    """Round values from 0 up to `highest`, in about `about` steps."""
     if not highest > 0:
         return [0.0]
     raw = highest / about
     power = 10 ** math.floor(math.log10(raw))
-    step = min((power * factor for factor in (1, 2, 2.5, 5, 10)), key=lambda one: abs(one - raw))
+    step = min((power * factor for factor in (1, 2, 2.5, 5, 10)), key=lambda candidate: abs(candidate - raw))
     return [round(step * number, 10) for number in range(int(highest / step + 1e-9) + 1)]
 
 
 def legend(names: Sequence[str]) -> Markup:
-    """Names next to the colours of a chart's series."""
+    """The legend of a chart: the names of its series next to their colours."""
     return Markup('<p class="legend">{}</p>').format(
         Markup(" ").join(
             Markup('<span><i class="key s{}"></i>{}</span>').format(number, escape(name))

@@ -1,7 +1,7 @@
 """Image sizes from the first bytes of a PNG or JPEG file: several times faster than opening it with an image library.
 
-Only the plain case is answered; whatever is unusual (EXIF, a late size, a broken checksum) gives None, and the
-caller asks the library.
+Only common files are handled; anything unusual (EXIF, a size beyond the first bytes, a wrong checksum) gives None, and
+the caller uses the library.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import struct
 from zlib import crc32
 
 HEAD_BYTES = 4096
-"""What `size_of_head` wants to see of a file."""
+"""Number of bytes that `size_of_head` needs."""
 
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _SIZE_MARKERS = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended and progressive frames
@@ -18,7 +18,7 @@ _EXIF_IN_JPEG, _SCAN = 0xE1, 0xDA
 
 
 def size_of_head(head: bytes) -> tuple[int, int] | None:
-    """(width, height) in px from the first bytes of a file, or None when they do not settle it."""
+    """(width, height) in px from the first bytes of a file, or None when these are not enough."""
     if head.startswith(_PNG):
         return _png_size(head)
     if head.startswith(b"\xff\xd8\xff"):
@@ -33,7 +33,7 @@ def _png_size(head: bytes) -> tuple[int, int] | None:
     if width == 0 or height == 0 or depth not in (1, 2, 4, 8, 16) or colour not in (0, 2, 3, 4, 6):
         return None
     at = 33
-    while at + 8 <= len(head):  # an eXIf chunk may turn the image; pixels end the search
+    while at + 8 <= len(head):  # an eXIf chunk may rotate the image; pixel data ends the search
         kind = head[at + 4 : at + 8]
         if kind == b"IDAT":
             return width, height

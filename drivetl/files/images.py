@@ -12,17 +12,15 @@ from drivetl.errors import DataError
 from drivetl.files.image_headers import HEAD_BYTES, size_of_head
 from drivetl.files.read import read_bytes
 
-if TYPE_CHECKING:  # commands that only read text and headers do not wait for numpy
+if TYPE_CHECKING:  # numpy is not imported by commands that only read text and headers
     import numpy as np
     import numpy.typing as npt
 
 MAX_PIXELS = 200_000_000
-"""Larger images are refused by their header: 200 megapixels are 600 MB decoded."""
+"""Larger images are refused before decoding: 200 megapixels are 600 MB of RGB."""
 
-
-TURNED = (5, 6, 7, 8)
+ROTATED_ORIENTATIONS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
-
 
 Rgb: TypeAlias = "npt.NDArray[np.uint8]"
 """(H, W, 3) uint8 RGB."""
@@ -31,7 +29,7 @@ Rgb: TypeAlias = "npt.NDArray[np.uint8]"
 def image_size(path: Path | str) -> tuple[int, int]:
     """(width, height) in px from the header alone, as `read_rgb` would return it (EXIF rotation applied).
 
-    Raises DataError for files that are missing, are no image, or are larger than MAX_PIXELS.
+    Raises DataError for files that are missing, are not images, or have more than MAX_PIXELS.
     """
     try:
         size = size_of_head(read_bytes(path, HEAD_BYTES))
@@ -42,7 +40,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
 
 
 def encoded_size(data: bytes, name: Path | str) -> tuple[int, int]:
-    """What `image_size` gives, from the bytes of an image file; `name` is for the error."""
+    """Like `image_size`, from the bytes of an image file; `name` is the file in the error."""
     size = size_of_head(data[:HEAD_BYTES])
     return _bounded(size if size is not None else _library_size(io.BytesIO(data), name), name)
 
@@ -50,12 +48,12 @@ def encoded_size(data: bytes, name: Path | str) -> tuple[int, int]:
 def _bounded(size: tuple[int, int], path: Path | str) -> tuple[int, int]:
     width, height = size
     if width * height > MAX_PIXELS:
-        raise DataError(f"{width} x {height} is larger than 200 megapixels", remedy="scale it down", file=path)
+        raise DataError(f"{width} x {height} is larger than 200 megapixels", remedy="resize the image", file=path)
     return size
 
 
 def _library_size(source: Path | str | io.BytesIO, path: Path | str) -> tuple[int, int]:
-    """(width, height) in px as Pillow and OpenCV agree on it."""
+    """(width, height) in px from Pillow, with the EXIF rotation that OpenCV applies."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -63,14 +61,16 @@ def _library_size(source: Path | str | io.BytesIO, path: Path | str) -> tuple[in
             warnings.simplefilter("ignore")
             with Image.open(source) as image:
                 width, height = image.size
-                # Pillow has turned a TIFF already; OpenCV turns these three.
-                turned = image.format in ("JPEG", "PNG", "WEBP") and image.getexif().get(0x0112, 1) in TURNED
+                # Pillow has already rotated a TIFF; OpenCV rotates these three.
+                rotated = (
+                    image.format in ("JPEG", "PNG", "WEBP") and image.getexif().get(0x0112, 1) in ROTATED_ORIENTATIONS
+                )
     except Image.DecompressionBombError:
-        raise DataError("larger than 200 megapixels", remedy="scale it down", file=path) from None
+        raise DataError("larger than 200 megapixels", remedy="resize the image", file=path) from None
     except (UnidentifiedImageError, SyntaxError, ValueError, struct.error, EOFError, KeyError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no known image format"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "unknown image format"
         raise DataError(f"not a readable image ({reason})", remedy="replace or remove the file", file=path) from None
-    return (height, width) if turned else (width, height)
+    return (height, width) if rotated else (width, height)
 
 
 def read_rgb(path: Path) -> Rgb:
@@ -80,7 +80,7 @@ def read_rgb(path: Path) -> Rgb:
 
 
 def decode_rgb(data: bytes, name: Path) -> Rgb:
-    """(H, W, 3) uint8 RGB from the bytes of an image file; `name` is for the error."""
+    """(H, W, 3) uint8 RGB from the bytes of an image file; `name` is the file in the error."""
     import cv2
     import numpy as np
 

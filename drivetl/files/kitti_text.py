@@ -34,7 +34,7 @@ LIMIT = 1e9
 
 
 class KittiLine(NamedTuple):
-    """The columns of one line. The defaults are KITTI's marks for what is not known."""
+    """The columns of one line. The defaults are KITTI's marks for unknown values."""
 
     label: str
     box_xyxy: Sequence[float] = (0.0, 0.0, 0.0, 0.0)
@@ -56,11 +56,11 @@ _UNKNOWN = KittiLine("")
 
 
 def parse_plain(text: str, counts: Collection[int] = ANY_LINE) -> list[KittiLine] | None:
-    """All lines of a text as KITTI writes them; None when one of them is unusual, good or bad.
+    """Fast path for lines in KITTI's own spelling; None when a line is spelled differently or invalid.
 
-    A JSON parser reads the numbers of all lines in one call, five times faster than float() each.
+    A JSON parser reads the numbers of all lines in one call, five times faster than float() for each.
     """
-    if "," in text or "[" in text or "]" in text:  # they would pass for what separates numbers
+    if "," in text or "[" in text or "]" in text:  # they would read as separators of numbers
         return None
     labels, rests = [], []
     for line in text.removesuffix("\n").split("\n"):
@@ -70,7 +70,7 @@ def parse_plain(text: str, counts: Collection[int] = ANY_LINE) -> list[KittiLine
         labels.append(label)
         rests.append(rest)
     joined = "],[".join(rests)
-    if "e" in joined:  # JSON's true and false would pass for numbers
+    if "e" in joined:  # JSON's true and false would read as numbers
         return None
     try:
         rows = orjson.loads(f"[[{joined.replace(' ', ',')}]]")
@@ -82,9 +82,9 @@ def parse_plain(text: str, counts: Collection[int] = ANY_LINE) -> list[KittiLine
 
 
 def parse_line(text: str, number: int | None = None, counts: Collection[int] = ANY_LINE) -> KittiLine:
-    """One line with one of these numbers of columns.
+    """One line whose number of columns is in `counts`.
 
-    Raises DataError with the line's number for a wrong count and for a column that is not a usable number.
+    Raises DataError with the line number for a wrong number of columns and a column that is not a usable number.
     """
     plain = parse_plain(text, counts)
     if plain is not None:
@@ -99,7 +99,7 @@ def parse_line(text: str, number: int | None = None, counts: Collection[int] = A
 
 
 def parse_text(text: str, counts: Collection[int] = ANY_LINE) -> list[tuple[int, KittiLine]]:
-    """(line number, line) of a whole file, blank lines left out. Raises DataError like `parse_line`."""
+    """(line number, line) of a whole file without blank lines. Raises DataError like `parse_line`."""
     plain = parse_plain(text, counts)
     if plain is not None:
         return list(enumerate(plain, 1))
@@ -108,7 +108,7 @@ def parse_text(text: str, counts: Collection[int] = ANY_LINE) -> list[tuple[int,
 
 
 def _line(label: str, values: list[float]) -> KittiLine:
-    """The line of a type and its 14 or 15 numbers."""
+    """A line from its type and its 14 or 15 numbers."""
     return KittiLine(
         label,
         values[3:7],
@@ -144,7 +144,7 @@ def _check_number(name: str, field: str, line: int | None) -> None:
 
 
 def attributes_of(line: KittiLine) -> dict[str, Any]:
-    """All columns but type and box, unrounded, as the attributes of a dataset's annotation."""
+    """All columns except type and box, unrounded, as attributes of an annotation."""
     occluded = line.occluded
     attributes: dict[str, Any] = {
         "truncated": line.truncated,
@@ -160,9 +160,9 @@ def attributes_of(line: KittiLine) -> dict[str, Any]:
 
 
 def line_of(label: str, box_xyxy: Iterable[float], attributes: Mapping[str, Any]) -> KittiLine:
-    """The reverse of `attributes_of`; an attribute that is absent is unknown.
+    """The reverse of `attributes_of`; a missing attribute gets KITTI's mark for unknown.
 
-    Raises DataError for an attribute that is not a number, or not as many numbers as it has columns.
+    Raises DataError for an attribute that does not have one number per column.
     """
     values = {
         name: _numbers(attributes[name], name, getattr(_UNKNOWN, name))
@@ -173,7 +173,7 @@ def line_of(label: str, box_xyxy: Iterable[float], attributes: Mapping[str, Any]
 
 
 def _numbers(value: object, name: str, unknown: object) -> Any:
-    """One float, or as many as `unknown` holds. Raises DataError that names the value."""
+    """One float, or a list as long as `unknown`. Raises DataError with the name and the value."""
     count = len(unknown) if isinstance(unknown, tuple) else 1
     parts = value if isinstance(value, list | tuple) else [value]
     try:
@@ -182,14 +182,12 @@ def _numbers(value: object, name: str, unknown: object) -> Any:
         numbers = []
     if len(numbers) != count or not hypot(*numbers) < LIMIT:  # NaN is not
         expected = "a number" if count == 1 else f"{count} numbers"
-        raise DataError(
-            f"{name} is {repr(value)[:60]}, KITTI writes {expected} there", remedy="fix or remove the attribute"
-        )
+        raise DataError(f"{name} is {repr(value)[:60]}, KITTI expects {expected}", remedy="fix or remove the attribute")
     return numbers if isinstance(unknown, tuple) else numbers[0]
 
 
 def exact(value: float) -> str:
-    """Two decimals as KITTI writes them, more only where the value has more; -1, -10, -1000 stay bare."""
+    """Two decimals as in KITTI, more only when the value needs them; -1, -10 and -1000 without decimals."""
     number = float(value)
     if number in (-1.0, -10.0, -1000.0):
         return str(int(number))
@@ -203,12 +201,14 @@ def rounded(value: float) -> str:
 
 
 def write_line(line: KittiLine, number: Callable[[float], str] = exact, score: Callable[[float], str] = repr) -> str:
-    """One line without its end; what is not known is written as KITTI's bare mark, `number` writes the rest.
+    """One line without its line end. `number` formats known values; unknown ones are KITTI's marks without decimals.
 
     Raises DataError for a type of several words.
     """
     if line.label.split() != [line.label]:
-        raise DataError(f"class {line.label!r} is not one word", remedy="KITTI has columns: rename the class")
+        raise DataError(
+            f"class {line.label!r} is not one word", remedy="rename the class: KITTI separates columns by spaces"
+        )
     known: list[tuple[float, float]] = [
         (line.alpha, _UNKNOWN.alpha),
         *((value, LIMIT) for value in line.box_xyxy),

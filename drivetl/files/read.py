@@ -1,4 +1,4 @@
-"""Reading text and bytes. Errors name the file and the line."""
+"""Read text and bytes. Errors carry the file and the line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from drivetl.errors import DataError
 
 
 def read_text(path: Path | str) -> str:
-    """A text file as UTF-8 (a byte order mark is dropped); DataError when missing or in another encoding."""
+    """A UTF-8 text file without its byte order mark. Raises DataError when it is missing or in another encoding."""
     try:
         data = read_bytes(path)
     except OSError as error:
@@ -28,7 +28,7 @@ def read_text(path: Path | str) -> str:
 
 
 def read_bytes(path: Path | str, most: int | None = None) -> bytes:
-    """A file's bytes, or up to `most` of its first: by system calls alone, in half the time of a file object."""
+    """The bytes of a file, or at most its first `most`. System calls take half the time of a file object."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         data = os.read(handle, most or 1 << 16)

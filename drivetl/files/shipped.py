@@ -1,4 +1,4 @@
-"""Files that drivetl ships beside its code: taxonomies, published splits, configs."""
+"""Files that drivetl ships next to its code: taxonomies, published splits, configs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def shipped(name: str) -> Path:
-    """The path of a shipped file or folder, such as `datasets/kitti/taxonomy.yaml`, whatever the current folder.
+    """The path of a shipped file or folder, such as `datasets/kitti/taxonomy.yaml`, independent of the current folder.
 
-    In a checkout (also an editable install) it is the file of the repository; in a wheel the copy inside the
-    package. Raises ConfigError when it is in neither.
+    In a checkout (also an editable install) it is the file of the repository, in a wheel the copy inside the
+    package. Raises ConfigError when neither exists.
     """
-    places = (_PACKAGE.parent / name, _PACKAGE / "_shipped" / name)
-    # A wheel's parent is site-packages, where `datasets` may be somebody else's package: ours has this sibling.
-    candidates = places if (_PACKAGE.parent / "pyproject.toml").is_file() else places[1:]
+    locations = (_PACKAGE.parent / name, _PACKAGE / "_shipped" / name)
+    # A wheel is in site-packages, where `datasets` may be another package; only a checkout has pyproject.toml.
+    candidates = locations if (_PACKAGE.parent / "pyproject.toml").is_file() else locations[1:]
     for path in candidates:
         if path.exists():
             return path

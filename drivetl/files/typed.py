@@ -1,7 +1,7 @@
-"""Typed models of the files that people write: one way from pydantic's errors to our error line.
+"""Typed models of YAML files, and the translation of pydantic's errors into ours.
 
-A model is a pydantic dataclass. Its fields say type, bounds and default; what a value must be, in words
-(`expected`), is derived from the same declaration.
+A model is a pydantic dataclass. Its fields declare type, bounds and default; the description of a valid value
+(`expected`) is derived from the same declaration.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from drivetl.files.yaml_reader import Document, KeyPath
 T = TypeVar("T")
 
 AUTO = "auto"
-"""Written, or left by default, where `optim.recipe: auto` chooses the value."""
+"""The value of a field that `optim.recipe: auto` chooses."""
 
 
 class OrAuto:
-    """In a field's type: the recipe may choose the value, so that `auto` may be written in its place.
+    """Annotation of a field that also accepts `auto`: the recipe chooses the value.
 
-    Type checkers see the plain number, which is what the field has once the recipe has chosen.
+    Type checkers see the plain number, which the field has after the recipe has chosen it.
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
@@ -36,7 +36,7 @@ class OrAuto:
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """The first thing that is wrong with a document."""
+    """The first error of a document."""
 
     path: KeyPath
     reason: str
@@ -46,7 +46,7 @@ class Problem:
 def typed(model: type[T], document: Document, kind: type[DrivetlError], renamed: Mapping[str, str] | None = None) -> T:
     """The document as an instance of the model. Raises `kind` with the line, without a file.
 
-    `renamed` maps a field to its key in the file, where the two differ.
+    `renamed` maps a field to its key in the file, when the two differ.
     """
     if not isinstance(document.value, dict):
         hint = f"known keys: {', '.join(field_names(model))}"
@@ -60,7 +60,7 @@ def typed(model: type[T], document: Document, kind: type[DrivetlError], renamed:
 
 
 def first_problem(model: type, error: ValidationError, prefix: str = "") -> Problem:
-    """What is wrong with which key, in plain words; `prefix` is the section that the model is read from."""
+    """The first validation error as path, reason and remedy; `prefix` is the section of the model, with its dot."""
     detail = error.errors(include_url=False)[0]
     path, kind = _path_and_type(model, detail["loc"])
     name = prefix + _name(path)
@@ -79,12 +79,12 @@ def first_problem(model: type, error: ValidationError, prefix: str = "") -> Prob
 
 
 def field_names(model: Any) -> list[str]:
-    """Names of a model's fields, in order."""
+    """The names of a model's fields in order."""
     return list(getattr(model, "__pydantic_fields__", {}))
 
 
 def _name(path: KeyPath) -> str:
-    """The keys of a path from its last list item on: max_drop.fog."""
+    """The keys after the last list position of a path, joined: max_drop.fog."""
     names: list[str] = []
     for part in reversed(path):
         if isinstance(part, int) and names:
@@ -95,7 +95,7 @@ def _name(path: KeyPath) -> str:
 
 
 def _path_and_type(model: Any, location: Sequence[str | int]) -> tuple[KeyPath, Any]:
-    """The part of pydantic's location that is a path in the document, and the type of the value there."""
+    """The part of pydantic's location that is a path in the document, and the type of its value."""
     path: list[str | int] = []
     for part in location:
         inner = _type_at(model, (part,))
@@ -109,7 +109,7 @@ def _path_and_type(model: Any, location: Sequence[str | int]) -> tuple[KeyPath, 
 
 
 def _type_at(model: Any, path: Iterable[str | int]) -> Any:
-    """The type of the value at a path; None where the model has nothing there."""
+    """The type of the value at a path; None when the model has no such path."""
     for part in path:
         plain = _plain(model)
         fields = getattr(plain, "__pydantic_fields__", None)
@@ -128,29 +128,29 @@ def _type_at(model: Any, path: Iterable[str | int]) -> Any:
 
 
 def _plain(kind: Any) -> Any:
-    """A type without its field and its annotations."""
+    """The type of a field, without its annotations."""
     if isinstance(kind, FieldInfo):
         kind = kind.annotation
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def _metadata(kind: Any) -> list[Any]:
-    """The bounds of a type, and what else is declared with it."""
+    """The metadata of a type: bounds and other annotations."""
     if isinstance(kind, FieldInfo):
         return list(kind.metadata)
-    found: list[Any] = []
+    metadata: list[Any] = []
     for item in get_args(kind)[1:] if get_origin(kind) is Annotated else ():
-        found += item.metadata if isinstance(item, FieldInfo) else [item]
-    return found
+        metadata += item.metadata if isinstance(item, FieldInfo) else [item]
+    return metadata
 
 
 def may_be_auto(kind: Any) -> bool:
-    """Whether `auto` may be written for a field."""
+    """Whether a field accepts `auto`."""
     return any(isinstance(item, OrAuto) for item in _metadata(kind))
 
 
 def type_name(kind: Any) -> str:
-    """What kind of value a type takes, in a few words: a whole number, text, auto or frozen."""
+    """The kind of value of a type in words: a whole number, text, auto or frozen."""
     plain = _plain(kind)
     if get_origin(plain) is Literal:
         return _either([str(item) for item in get_args(plain)])
@@ -164,7 +164,7 @@ def type_name(kind: Any) -> str:
 
 
 def bounds(kind: Any) -> str:
-    """The bounds of a number in words: `from 0 to 1`, `of at least 1`; '' where it has none."""
+    """The bounds of a number in words: `from 0 to 1`, `of at least 1`; '' without bounds."""
     limits: dict[str, Any] = {}
     for item in _metadata(kind):
         limits |= {name: getattr(item, name) for name in ("ge", "gt", "le", "lt") if hasattr(item, name)}
@@ -175,13 +175,13 @@ def bounds(kind: Any) -> str:
 
 
 def expected(kind: Any) -> str:
-    """All that a value of this type must be: a number above 0 and at most 10, or auto."""
+    """The valid values of a type in words: a number above 0 and at most 10, or auto."""
     words = " ".join(part for part in (type_name(kind), bounds(kind)) if part)
     return f"{words}, or {AUTO}" if may_be_auto(kind) else words
 
 
 def number(value: float) -> str:
-    """A bound as people write it."""
+    """A bound as text."""
     return str(value) if isinstance(value, int) else f"{value:g}"
 
 
@@ -190,7 +190,7 @@ def _either(names: Sequence[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value for an error line, as it would be written in YAML, shortened."""
+    """A value for an error line, as YAML writes it, shortened to 80 characters."""
     constants = {True: "true", False: "false", None: "empty"}
     if value is None or isinstance(value, bool):
         return constants[value]

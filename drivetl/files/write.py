@@ -1,4 +1,4 @@
-"""Atomic writes: a whole file or folder appears, or nothing."""
+"""Atomic writes: a file or folder appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from drivetl.errors import DataError
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a whole file or nothing: a reader never sees half of it, whatever kills the writer.
+    """Write a complete file or nothing, also when the process is killed.
 
-    Raises DataError when the place cannot be written to.
+    Raises DataError when the file cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
     try:
@@ -31,14 +31,14 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         os.replace(name, path)  # noqa: PTH105
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):  # a full disk, a folder in the file's place
+        if isinstance(error, OSError):  # a full disk, or a folder of that name
             raise _unwritable(path, error) from None
         raise
 
 
 def _unwritable(path: Path, error: OSError) -> DataError:
     reason = f"cannot be written ({error.strerror or error})"
-    return DataError(reason, remedy="name a place with room and permission", file=path)
+    return DataError(reason, remedy="choose a writable folder with free space", file=path)
 
 
 def _umask() -> int:
@@ -49,10 +49,10 @@ def _umask() -> int:
 
 @contextmanager
 def new_directory(path: Path, remedy: str = "name another folder with --out") -> Iterator[Path]:
-    """Fill a folder that must not exist yet; it appears whole at the end, or not at all.
+    """Create a folder that appears complete at the end of the block, or not at all after an error.
 
-    Yields a temporary folder beside `path`, or beside what a link of that name points to. Raises DataError when
-    `path` exists and is not empty, is the working directory, or cannot be written to.
+    Yields a temporary folder next to `path`, or next to the target when `path` is a link. Raises DataError when
+    `path` exists and is not empty, is the working directory, or cannot be written.
     """
     target = Path(os.path.realpath(path))
     try:

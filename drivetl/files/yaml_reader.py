@@ -1,9 +1,9 @@
-"""The one YAML reader: plain values without surprises, with the line and the text of each.
+"""The YAML reader of the project: plain values with the line and the text of each.
 
 Plain scalars follow YAML 1.2, in JSON's spelling: `true` and `false`, `null`, `~` and nothing, decimal integers,
 decimal fractions with or without an exponent (`1e-3`), `.inf` and `.nan`. All else is text, as written: `yes`, `on`,
-`0x10`, `1_000`, `012`, `2001-01-01`. Refused are a duplicated key, a tag (`!!int`), a merge key (`<<`), many aliases,
-deep nesting and a document that is too large.
+`0x10`, `1_000`, `012`, `2001-01-01`. Errors: a duplicated key, a tag (`!!int`), a merge key (`<<`), too many aliases,
+too deep nesting and a document that is too large.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KeyPath = tuple[str | int, ...]
 
 MOST_CHARACTERS = 5_000_000
 MOST_VALUES = 200_000
-"""Values of a document with its aliases expanded: a bomb of a few lines expands to billions."""
+"""Values of a document with its aliases expanded: a few lines of nested aliases can expand to billions."""
 MOST_ALIASES = 100
 MOST_LEVELS = 50
 
@@ -39,7 +39,7 @@ _FIX_SYNTAX = "fix the syntax"
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed document: plain values, and where and how each was written."""
+    """A parsed document: plain values, and the line and text of each."""
 
     value: Any
     lines: dict[KeyPath, int] = field(default_factory=dict)
@@ -88,7 +88,7 @@ def parse_yaml(text: str) -> Document:
 
 
 def read_scalar(text: str) -> bool | int | float | str | None:
-    """The value of a plain scalar; what is not a constant or a number is text."""
+    """The value of a plain scalar; anything but a constant or a number is text."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _WHOLE.fullmatch(text):
@@ -100,7 +100,7 @@ def read_scalar(text: str) -> bool | int | float | str | None:
 
 
 class _Composer(yaml.SafeLoader):
-    """Nodes of a document; refuses tags, many aliases and deep nesting before anything is built."""
+    """Composes the nodes of a document; refuses tags, too many aliases and deep nesting before values are built."""
 
     aliases = 0
     levels = 0
@@ -116,28 +116,28 @@ class _Composer(yaml.SafeLoader):
             shown = str(event.tag).replace("tag:yaml.org,2002:", "!!")[:60]
             raise DataError(f"the tag {shown} is not supported", remedy="write a plain value", line=line)
         if self.levels >= MOST_LEVELS:
-            raise DataError(f"nested deeper than {MOST_LEVELS} levels", remedy="write it flatter", line=line)
+            raise DataError(f"nested deeper than {MOST_LEVELS} levels", remedy="reduce the nesting", line=line)
         self.levels += 1
         node: yaml.Node | None = super().compose_node(parent, index)
         self.levels -= 1
         return node
 
     def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
-        """The tag of a node without one: which plain scalars are numbers is decided here, not by YAML 1.1."""
+        """The tag of an untagged node: `read_scalar` decides which plain scalars are numbers, not YAML 1.1."""
         if kind is yaml.ScalarNode and implicit[0]:
             return _PLAIN
         return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
 
 
 class _Builder:
-    """Plain values from nodes, with their lines and texts."""
+    """Builds plain values from nodes, with their lines and texts."""
 
     def __init__(self) -> None:
         self.lines: dict[KeyPath, int] = {}
         self.texts: dict[KeyPath, str] = {}
 
     def build(self, node: yaml.Node, path: KeyPath, line: int, parents: tuple[yaml.Node, ...]) -> Any:
-        """The value of a node, whose key (or which itself) is on `line`."""
+        """The value of a node; `line` is the line of its key, or of the node itself."""
         if node in parents:
             raise DataError("an alias refers to the value that contains it", remedy="write the value out", line=line)
         if len(self.lines) >= MOST_VALUES:
@@ -147,11 +147,11 @@ class _Builder:
             return self._mapping(node, path, (*parents, node))
         if isinstance(node, yaml.SequenceNode):
             return [
-                self.build(item, (*path, place), item.start_mark.line + 1, (*parents, node))
-                for place, item in enumerate(node.value)
+                self.build(item, (*path, index), item.start_mark.line + 1, (*parents, node))
+                for index, item in enumerate(node.value)
             ]
         if not node.value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in node.value):
-            raise DataError("a text contains half a character (a lone surrogate)", remedy="remove it", line=line)
+            raise DataError("a text contains a lone surrogate (half of a UTF-16 pair)", remedy="remove it", line=line)
         self.texts[path] = node.value
         return _scalar(node)
 
@@ -172,9 +172,9 @@ class _Builder:
 
 
 def _key(node: yaml.Node, line: int) -> str | int:
-    """A key: a whole number, else text as written."""
+    """A key: a whole number, or else its text."""
     if not isinstance(node, yaml.ScalarNode):
-        raise DataError("a key is a list or a mapping", remedy="write a name before the colon", line=line)
+        raise DataError("a key is a list or a mapping", remedy="use a text as key", line=line)
     if node.value == "<<" and node.tag == _PLAIN:
         raise DataError("merge keys (<<) are not supported", remedy="write the keys out", line=line)
     value = _scalar(node)

@@ -45,11 +45,11 @@ def test_the_file_and_the_line_of_a_comma_are_named(tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("attributes", "reason"),
     [
-        ({"truncated": "partly"}, "truncated is 'partly', KITTI writes a number there"),
+        ({"truncated": "partly"}, "truncated is 'partly', KITTI expects a number"),
         ({"occluded": "mostly"}, "occluded is 'mostly'"),
         ({"occluded": [0, 1]}, "occluded is [0, 1]"),
         ({"alpha": None}, "alpha is None"),
-        ({"dimensions_hwl_m": 5}, "dimensions_hwl_m is 5, KITTI writes 3 numbers there"),
+        ({"dimensions_hwl_m": 5}, "dimensions_hwl_m is 5, KITTI expects 3 numbers"),
         ({"location_xyz_m": [1, 2]}, "location_xyz_m is [1, 2]"),
         ({"rotation_y": float("nan")}, "rotation_y is nan"),
         ({"score": {}}, "score is {}"),
@@ -64,6 +64,6 @@ def test_attributes_that_are_no_numbers_are_refused(attributes: dict[str, object
 def test_a_class_of_two_words_and_a_box_of_three_numbers_are_refused() -> None:
     with pytest.raises(DataError, match="is not one word"):
         write_line(line_of("traffic\nlight", (1, 2, 3, 4), {}))
-    with pytest.raises(DataError, match="KITTI writes 4 numbers there"):
+    with pytest.raises(DataError, match="KITTI expects 4 numbers"):
         write_line(line_of("car", (1, 2, 3), {}))
     assert write_line(line_of("car", (1, 2, 3, 4), {"occluded": True})).startswith("car -1 1 -10 1.00 2.00 3.00 4.00")

@@ -1,4 +1,4 @@
-"""Building: every object read is kept, ignored, dropped or rejected, and what is kept is where it was."""
+"""Building: every object read is kept, ignored, dropped or rejected, and kept boxes do not move."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def image(*items, name="a.png", width=100, height=80):
 
 @settings(max_examples=100)
 @given(st.lists(st.tuples(st.sampled_from(["a.png", "b.png", "../c.png", "d.png"]), st.lists(objects, max_size=5))))
-def test_nothing_is_lost_and_everything_kept_lies_inside(rows):
+def test_no_object_is_lost_and_kept_boxes_are_inside_the_image(rows):
     data, account = build([image(*items, name=name) for name, items in rows], "skip")
     assert account.balanced()
     assert sum(account.read.values()) == sum(len(items) for _, items in rows)
@@ -58,7 +58,7 @@ def test_nothing_is_lost_and_everything_kept_lies_inside(rows):
 
 
 @given(st.tuples(*[st.floats(0, 100)] * 2), st.tuples(*[st.floats(0, 80)] * 2))
-def test_the_sources_box_comes_back_to_the_last_bit(xs, ys):
+def test_the_box_of_the_source_is_restored_exactly(xs, ys):
     (x1, x2), (y1, y2) = sorted(xs), sorted(ys)
     data, account = build([image(SourceObject("Car", (x1, y1, x2, y2)))])
     if account.dropped:
@@ -69,7 +69,7 @@ def test_the_sources_box_comes_back_to_the_last_bit(xs, ys):
     assert tuple(before or xywh_to_xyxy(item.bbox_xywh)) == (x1, y1, x2, y2)
 
 
-def test_each_label_goes_where_the_taxonomy_says():
+def test_each_label_follows_its_rule_in_the_taxonomy():
     box = (10.0, 10.0, 20.0, 20.0)
     items = [SourceObject(label, box) for label in ("Car", "Taxi", "person", "Crowd", "Fog", "Tree")]
     items += [SourceObject("Taxi", box, ignore=True), SourceObject("Car", (110.0, 0.0, 120.0, 9.0))]
@@ -96,7 +96,7 @@ def test_each_label_goes_where_the_taxonomy_says():
         (SourceObject("Car", (0, 0, 9, 9), area=-1.0), "area is -1.0"),
     ],
 )
-def test_a_broken_object_is_named(item, reason):
+def test_a_broken_object_is_an_error_with_its_place(item, reason):
     with pytest.raises(DataError) as caught:
         build([image(item)])
     assert reason in str(caught.value)
@@ -113,7 +113,7 @@ def test_a_broken_object_is_named(item, reason):
         ([image(width=60_000, height=60_000)], "image size 60000 x 60000"),
     ],
 )
-def test_a_broken_image_is_named_and_its_objects_are_counted(images, reason):
+def test_a_broken_image_is_an_error_and_its_objects_are_counted(images, reason):
     images[-1].objects.append(SourceObject("Car", (0, 0, 9, 9)))
     with pytest.raises(DataError, match=r"labels\.txt: ") as caught:
         build(images)
@@ -123,13 +123,13 @@ def test_a_broken_image_is_named_and_its_objects_are_counted(images, reason):
     assert account.balanced() and sum(account.rejected.values()) == 1
 
 
-def test_no_images_and_images_without_objects_are_fine():
+def test_no_images_and_images_without_objects_are_valid():
     assert build([])[0].images == []
     data, account = build([image()])
     assert data.images[0].annotations == [] and account.balanced()
 
 
-def test_area_is_the_masks_where_there_is_one():
+def test_area_is_that_of_the_mask_when_there_is_one():
     square = [[10.0, 10.0, 20.0, 10.0, 20.0, 20.0, 10.0, 20.0]]
     items = [SourceObject("Car", (10.0, 10.0, 20.0, 20.0), segmentation) for segmentation in (None, square)]
     items.append(SourceObject("Car", (10.0, 10.0, 20.0, 20.0), square, area=77.0))

@@ -1,4 +1,4 @@
-"""The last mile: all files or none, the same bytes again, and a summary that adds up."""
+"""The last steps of a conversion: all files or none, reproducible bytes, and a summary that adds up."""
 
 import errno
 import gc
@@ -36,14 +36,10 @@ def write(images, out: Path, account: Account | None = None, on_error: str = "st
     )
 
 
-def test_the_summary_adds_up_and_the_parts_make_the_whole(tmp_path):
+def test_the_summary_adds_up_and_train_and_val_make_up_all(tmp_path):
     summary = write(iter(footage()), tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "all.json",
-        "summary.json",
-        "train.json",
-        "val.json",
-    ]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["all.json", "summary.json", "train.json", "val.json"]
     document = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert document == json.loads(json.dumps(summary.document))
     counts = document["objects"]
@@ -56,7 +52,7 @@ def test_the_summary_adds_up_and_the_parts_make_the_whole(tmp_path):
     assert (train.info["split"], val.info["split"]) == ("train", "val")
 
 
-def test_two_outputs_are_the_same_bytes_and_a_third_run_changes_nothing(tmp_path):
+def test_two_outputs_have_the_same_bytes_and_a_third_run_changes_nothing(tmp_path):
     for name in ("x", "y"):
         assert not write(footage(), tmp_path / name).unchanged
     for path in (tmp_path / "x").iterdir():
@@ -77,14 +73,14 @@ def test_a_foreign_folder_is_refused_before_anything_is_read(tmp_path):
         raise AssertionError("read although the output cannot be written")
         yield
 
-    with pytest.raises(DataError, match="holds no conversion"):
+    with pytest.raises(DataError, match="does not hold a conversion"):
         write(images(), tmp_path / "out")
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="is a file"):
         write(images(), tmp_path / "file")
 
 
-def test_a_full_disk_leaves_nothing_and_says_so(tmp_path, monkeypatch):
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
     real_open = Path.open
 
     def full(self, *args, **options):
@@ -98,7 +94,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_midway_leaves_nothing_and_garbage_collection_as_it_was(tmp_path):
+def test_an_error_midway_leaves_no_files_and_garbage_collection_enabled(tmp_path):
     images = [*footage(), SourceImage("z.png", 100, 80, [SourceObject("unicorn", BOX)])]
     assert gc.isenabled()
     with pytest.raises(DataError, match="unicorn"):
@@ -110,11 +106,11 @@ def test_an_error_midway_leaves_nothing_and_garbage_collection_as_it_was(tmp_pat
 
 
 def test_no_image_at_all_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="holds no images"):
+    with pytest.raises(DataError, match="contains no images"):
         write([], tmp_path / "out")
 
 
-def test_one_image_and_a_class_on_one_side_are_said(tmp_path, capsys):
+def test_an_empty_side_and_a_class_on_one_side_are_warnings(tmp_path, capsys):
     print_summary(write(footage(1)[:1], tmp_path / "one"))
     assert "val is empty" in capsys.readouterr().err
     images = [record(n, f"d{n}", 0, "t" if n == 4 else "c") for n in range(1, 9)]
@@ -128,7 +124,7 @@ def test_one_image_and_a_class_on_one_side_are_said(tmp_path, capsys):
     assert "class 'car' has 7 objects in train and none in val" in error
 
 
-def test_an_account_that_does_not_balance_is_a_bug_and_stops(tmp_path):
+def test_an_account_that_does_not_balance_raises_assertion_error(tmp_path):
     account = Account()
     account.read["ghost"] = 1
     with pytest.raises(AssertionError, match="ghost"):
@@ -136,7 +132,7 @@ def test_an_account_that_does_not_balance_is_a_bug_and_stops(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_table_names_what_was_left_out(tmp_path, capsys):
+def test_the_printed_summary_lists_what_was_left_out(tmp_path, capsys):
     images = [*footage(), SourceImage("z.png", 100, 80, [SourceObject("car", (90.0, 0.0, 130.0, 9.0))])]
     images[0].objects.append(SourceObject("car", (5.0, 5.0, 5.0, 9.0)))
     account = Account(notes={"odd things": 3})
@@ -147,7 +143,7 @@ def test_the_table_names_what_was_left_out(tmp_path, capsys):
     assert run.count_classes(("a",), []) == {"a": 0}
 
 
-def test_image_by_image_is_the_same_as_all_at_once(tmp_path):
+def test_encoding_image_by_image_equals_encoding_at_once(tmp_path):
     images = footage()
     images[3].objects.append(SourceObject("bus", BOX, ignore=True, attributes={"id": 3}))
     summary = write(images, tmp_path / "one")
@@ -161,7 +157,7 @@ def test_image_by_image_is_the_same_as_all_at_once(tmp_path):
     assert counts == count_classes(data.categories, data.images) == {"bus": 0, "car": 36}
 
 
-def test_what_json_cannot_hold_is_named_with_its_image_and_nothing_is_written(tmp_path):
+def test_a_value_that_json_cannot_hold_is_an_error_with_its_image(tmp_path):
     images = footage()
     images[5].objects[0] = SourceObject("car", BOX, attributes={"speed": float("nan")})
     with pytest.raises(DataError, match=r"image 'd1/1.png': holds NaN"):

@@ -1,4 +1,4 @@
-"""The leak report: shared sequences, the nearest frames, and planted duplicates."""
+"""The leak report: shared drives, the nearest frames, and planted near-duplicates."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def save(path: Path, image: np.ndarray, *options: int) -> None:
     cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
 
 
-def test_sequences_and_the_nearest_frames():
+def test_shared_drives_and_the_nearest_frames():
     train = [record(n, "a", 10 * n) for n in range(5)] + [record(9, "b", 0)]
     val = [record(n, "a", 10 * n + 3) for n in range(20, 25)] + [record(30, "a", 17), record(31, "c"), record(32)]
     report = leak_report(train, val)
@@ -39,32 +39,31 @@ def test_sequences_and_the_nearest_frames():
     assert "1 drives are on both sides, nearest frames 3 apart" in report.sentence()
     clean = leak_report(train[:5], val[6:])
     assert clean.nearest_gap is None and "no drive is on both sides" in clean.sentence()
-    assert "cannot be seen" in leak_report([record(1)], [record(2)]).sentence()
+    assert "cannot be detected" in leak_report([record(1)], [record(2)]).sentence()
 
 
 def test_planted_duplicates_are_found_and_nothing_else(tmp_path):
     images = [street(seed) for seed in range(40)]
     planted = {31: (0, "same"), 33: (4, "jpeg"), 35: (9, "smaller"), 37: (12, "brighter"), 39: (20, "shifted")}
-    for number, image in enumerate(images):
-        source, how = planted.get(number, (number, "own"))
-        picture = images[source]
-        if how == "smaller":
-            picture = cv2.resize(picture, (200, 75), interpolation=cv2.INTER_AREA)
-        if how == "brighter":
-            picture = np.clip(picture * 1.15 + 8, 0, 255).astype(np.uint8)
-        if how == "shifted":
-            picture = np.roll(picture, 2, axis=1)
-        del image
-        jpeg = tmp_path / f"{number:05d}.png"
-        save(jpeg, picture)
-        if how == "jpeg":
-            ok, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 40])
+    for number in range(len(images)):
+        source, change = planted.get(number, (number, "none"))
+        copy = images[source]
+        if change == "smaller":
+            copy = cv2.resize(copy, (200, 75), interpolation=cv2.INTER_AREA)
+        if change == "brighter":
+            copy = np.clip(copy * 1.15 + 8, 0, 255).astype(np.uint8)
+        if change == "shifted":
+            copy = np.roll(copy, 2, axis=1)
+        path = tmp_path / f"{number:05d}.png"
+        save(path, copy)
+        if change == "jpeg":
+            ok, data = cv2.imencode(".jpg", cv2.cvtColor(copy, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 40])
             assert ok
-            jpeg.write_bytes(data.tobytes())
+            path.write_bytes(data.tobytes())
     records = [record(number, f"drive {number}", 0) for number in range(40)]
     report = leak_report(records[:30], records[30:], tmp_path)
-    found = {(val, train) for train, val, _ in report.near_duplicates}
-    assert found == {(f"{val:05d}.png", f"{train:05d}.png") for val, (train, _) in planted.items()}
+    pairs = {(val, train) for train, val, _ in report.near_duplicates}
+    assert pairs == {(f"{val:05d}.png", f"{train:05d}.png") for val, (train, _) in planted.items()}
     assert report.near_duplicates[0][2] == 0 and report.images_compared == 40
     assert "5 val images have a near-duplicate in train" in report.warnings()[0]
 
@@ -76,9 +75,9 @@ def test_the_same_file_on_both_sides_is_a_duplicate(tmp_path):
     assert report.near_duplicates == [("00001.png", "00001.png", 0)] and report.images_compared == 3
 
 
-def test_unreadable_pictures_are_named_not_fatal(tmp_path):
+def test_unreadable_images_are_listed(tmp_path):
     save(tmp_path / "00001.png", street(1))
-    (tmp_path / "00002.png").write_text("no image")
+    (tmp_path / "00002.png").write_text("not an image")
     report = leak_report([record(1)], [record(2), record(3)], tmp_path)
     assert report.unreadable == ["00002.png", "00003.png"] and report.images_compared == 1
     assert "2 images could not be compared" in report.warnings()[0]
@@ -95,8 +94,8 @@ def test_the_split_command_reports_duplicates(tmp_path, capsys):
     assert leaks["images_compared"] == 12 and leaks["near_duplicates"] == len(leaks["near_duplicate_pairs"]) > 0
 
 
-@pytest.mark.skipif(not FRAMES.is_dir(), reason="KITTI frames are not here")
-def test_different_real_frames_are_no_duplicates_and_the_same_frame_is_one():
+@pytest.mark.skipif(not FRAMES.is_dir(), reason="KITTI frames are not available")
+def test_only_the_same_real_frame_is_a_near_duplicate():
     images = [read_rgb(path) for path in sorted(FRAMES.iterdir())[:24]]
     prints = np.array([fingerprint(image) for image in images], int)
     differing = ((256 - prints @ prints.T) / 2)[~np.eye(len(images), dtype=bool)]

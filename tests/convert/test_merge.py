@@ -1,4 +1,4 @@
-"""Laws of merging: one is itself, nothing is lost, the order changes ids alone, the unlabelled is never background."""
+"""Merging: one dataset stays itself, nothing is lost, order changes only ids, unlabelled is not background."""
 
 import json
 from collections import Counter
@@ -27,7 +27,7 @@ def taxonomy(**relations) -> dict:
 
 
 def city(root) -> Source:
-    """Labels `bus` and `car` only, one image empty, a region for all and one for cars."""
+    """Labels `bus` and `car` only: one image without objects, one region for all classes and one for cars."""
     full = ImageRecord(5, "a.png", 80, 40, "drive a", 3)
     full.annotations.append(Annotation(2, (1.0, 2.0, 3.0, 4.0), 12.0, [[1.0, 2.0, 4.0, 2.0, 4.0, 6.0]]))
     full.ignore_regions += [
@@ -42,7 +42,7 @@ def town(root) -> Source:
 
 
 def by_name(dataset: Dataset) -> dict:
-    """The content without ids: what must not depend on the order of the inputs."""
+    """The content by names instead of ids: it must not depend on the order of the inputs."""
 
     def names(ids):
         return None if ids is None else frozenset(dataset.categories[number - 1] for number in ids)
@@ -63,15 +63,15 @@ def by_name(dataset: Dataset) -> dict:
     }
 
 
-def test_the_merge_of_one_is_itself(tmp_path):
-    one = town(tmp_path)
-    merged = merge_datasets([one])
-    numbered = [replace(image, id=number) for number, image in enumerate(one.dataset.images, 1)]
-    assert (merged.categories, merged.images) == (one.dataset.categories, numbered)
-    assert merged.images_root == one.dataset.images_root.resolve()
+def test_merging_one_dataset_keeps_it(tmp_path):
+    only = town(tmp_path)
+    merged = merge_datasets([only])
+    numbered = [replace(image, id=number) for number, image in enumerate(only.dataset.images, 1)]
+    assert (merged.categories, merged.images) == (only.dataset.categories, numbered)
+    assert merged.images_root == only.dataset.images_root.resolve()
 
 
-def test_every_image_says_what_its_source_labels(tmp_path):
+def test_every_image_lists_what_its_source_labels(tmp_path):
     merged = merge_datasets([town(tmp_path), city(tmp_path)])
     assert merged.categories == ("car", "pedestrian", "tram", "bus")
     assert {image.file_name: image.labelled for image in merged.images} == {
@@ -90,7 +90,7 @@ def test_every_image_says_what_its_source_labels(tmp_path):
     ]
 
 
-def test_all_labelled_stays_unsaid_where_the_classes_are_the_same(tmp_path):
+def test_no_list_of_labelled_classes_when_the_sources_share_them(tmp_path):
     first = source(tmp_path, "x", [record(1, "", None, "c")])
     second = source(tmp_path, "y", [record(1, "", None, "c")], CLASSES[::-1])
     merged = merge_datasets([first, second])
@@ -106,12 +106,12 @@ def test_the_training_target_marks_exactly_the_labelled_classes(tmp_path):
         pixels = np.zeros((image.height, image.width, 3), np.uint8)
         _, target = to_tensors(read_sample(image, pixels, with_masks=False), len(merged.categories))
         marked = {merged.categories[number - 1] for number in target["labelled"].nonzero()[:, 0].tolist() if number}
-        wanted = {"car", "bus"} if image.file_name.startswith("city") else set(CLASSES)
-        assert marked == wanted - ({"tram"} if "odd" in image.file_name else set())
+        expected = {"car", "bus"} if image.file_name.startswith("city") else set(CLASSES)
+        assert marked == expected - ({"tram"} if "odd" in image.file_name else set())
         assert target["labelled"][0], "background is always known"
 
 
-def test_drives_of_two_roots_never_collide_and_those_of_one_root_stay_one(tmp_path):
+def test_drives_of_two_roots_are_distinct_and_those_of_one_root_are_shared(tmp_path):
     merged = merge_datasets([town(tmp_path), city(tmp_path)])
     assert {image.sequence for image in merged.images} == {"town/drive a", "town/drive β", "city/drive a", ""}
     first = source(tmp_path, "x", [record(1, "d", 0)])
@@ -119,7 +119,7 @@ def test_drives_of_two_roots_never_collide_and_those_of_one_root_stay_one(tmp_pa
     assert [image.sequence for image in merge_datasets([first, second]).images] == ["d", "d"]
 
 
-def test_merging_step_by_step_is_merging_at_once(tmp_path):
+def test_merging_stepwise_equals_merging_at_once(tmp_path):
     three = [
         town(tmp_path),
         city(tmp_path),
@@ -128,7 +128,7 @@ def test_merging_step_by_step_is_merging_at_once(tmp_path):
     pair = Source(tmp_path / "pair.json", merge_datasets(three[:2]))
     at_once, stepwise = merge_datasets(three), merge_datasets([pair, three[2]])
     assert stepwise == at_once
-    # ids may differ, since `car` is met later; by name it is the same
+    # ids differ, because `car` appears later; names do not
     assert by_name(merge_datasets([three[2], pair])) == by_name(at_once)
 
 
@@ -137,7 +137,7 @@ _classes = st.lists(st.sampled_from(["car", "bus", "tram", "cyclist", "van"]), m
 
 @st.composite
 def _sources(draw):
-    made = []
+    sources = []
     for name in draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=4, unique=True)):
         classes = tuple(draw(_classes))
         ids = st.integers(1, len(classes))
@@ -145,8 +145,8 @@ def _sources(draw):
         for number in range(draw(st.integers(0, 3))):
             image = ImageRecord(number + 1, f"{number}.png", 9, 9, draw(st.sampled_from(["", "d"])))
             image.annotations = [
-                Annotation(one, (0.0, 0.0, 1.0, 2.0), 2.0, attributes={"source_label": classes[one - 1]})
-                for one in draw(st.lists(ids, max_size=3))
+                Annotation(class_id, (0.0, 0.0, 1.0, 2.0), 2.0, attributes={"source_label": classes[class_id - 1]})
+                for class_id in draw(st.lists(ids, max_size=3))
             ]
             image.ignore_regions = [
                 IgnoreRegion((0.0, 0.0, 3.0, 3.0), 9.0, () if len(hidden) == len(classes) else tuple(sorted(hidden)))
@@ -156,25 +156,25 @@ def _sources(draw):
                 st.none() | st.sets(ids, min_size=1, max_size=max(1, len(classes) - 1)).map(sorted).map(tuple)
             )
             images.append(image)
-        made.append((name, classes, images))
-    return made
+        sources.append((name, classes, images))
+    return sources
 
 
 @settings(max_examples=40)
 @given(_sources(), st.randoms(use_true_random=False))
-def test_nothing_is_lost_whatever_the_order(tmp_path_factory, made, random):
+def test_no_object_is_lost_in_any_order(tmp_path_factory, drawn, random):
     root = tmp_path_factory.getbasetemp() / "merge"
-    sources = [source(root, name, images, classes) for name, classes, images in made]
+    sources = [source(root, name, images, classes) for name, classes, images in drawn]
     merged = merge_datasets(sources)
     before = Counter(
-        one.dataset.categories[item.category_id - 1]
-        for one in sources
-        for image in one.dataset.images
+        item_source.dataset.categories[item.category_id - 1]
+        for item_source in sources
+        for image in item_source.dataset.images
         for item in image.annotations
     )
     after = Counter(merged.categories[item.category_id - 1] for image in merged.images for item in image.annotations)
     assert before == after
-    n_regions = sum(len(image.ignore_regions) for one in sources for image in one.dataset.images)
+    n_regions = sum(len(image.ignore_regions) for item_source in sources for image in item_source.dataset.images)
     assert n_regions == sum(len(image.ignore_regions) for image in merged.images)
     shuffled = random.sample(sources, len(sources))
     again = merge_datasets(shuffled)
@@ -182,7 +182,7 @@ def test_nothing_is_lost_whatever_the_order(tmp_path_factory, made, random):
     assert [image.id for image in again.images] == list(range(1, len(again.images) + 1))
 
 
-def test_reading_what_was_written_gives_it_back(tmp_path):
+def test_a_merged_dataset_survives_writing_and_reading(tmp_path):
     merged = merge_datasets([town(tmp_path), city(tmp_path)])
     write_dataset(merged, tmp_path / "out" / "all.json")
     back = read_dataset(tmp_path / "out" / "all.json")
@@ -190,7 +190,7 @@ def test_reading_what_was_written_gives_it_back(tmp_path):
     assert by_name(back) == by_name(merged)
 
 
-def test_an_image_that_two_sources_label_is_refused_with_both_named(tmp_path):
+def test_an_image_of_two_sources_is_an_error_that_names_both(tmp_path):
     first = source(tmp_path, "x", [record(1)])
     second = Source(tmp_path / "y.json", replace(first.dataset, categories=("bus",)))
     with pytest.raises(DataError, match=r"00001\.png") as error:
@@ -220,18 +220,18 @@ def test_conflicting_relations_are_an_error_that_names_both(tmp_path):
     assert "x.json" in text and "y.json" in text and "person" in text and "bicycle" in text
 
 
-def test_a_label_stands_in_one_place_of_the_united_taxonomy(tmp_path):
+def test_a_label_has_one_rule_in_the_merged_taxonomy(tmp_path):
     one = taxonomy(car={}) | {"ignore": {"group": ["car"], "Van": "all"}, "drop": ["VAN", "sky"], "min_height_px": 25}
     two = taxonomy(van={}) | {"ignore": {"group": ["van"]}, "drop": ["CAR", "road", "Van"]}
     pair = [source(tmp_path, "x", [], ("car",), taxonomy=one), source(tmp_path, "y", [], ("van",), taxonomy=two)]
     merged = merge_taxonomies(pair)
-    assert parse_taxonomy(merged.as_dict()) == merged  # which refuses a label in two places
+    assert parse_taxonomy(merged.as_dict()) == merged  # parse_taxonomy refuses a label in two places
     assert [item.labels for item in merged.classes] == [("CAR",), ("VAN",)]
     assert dict(merged.ignore) == {"group": ("car", "van"), "Van": ()} and merged.drop == ("sky", "road")
     assert merged.min_height_px == 0
 
 
-def test_roots_and_names():
+def test_common_root_and_similar_class_names():
     from pathlib import Path
 
     root, prefixes = common_root([Path("/nowhere/x/.hidden"), Path("/nowhere/x"), Path("/nowhere/x/y/z")])
@@ -258,7 +258,7 @@ def names(path) -> set[str]:
     return {image.file_name for image in read_dataset(path).images}
 
 
-def test_keep_split_pairs_the_sides(folders, tmp_path, capsys):
+def test_keep_split_joins_train_with_train_and_val_with_val(folders, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["merge", *map(str, folders), "--out", str(out), "--keep-split"]) == 0
     for side in ("train", "val", "all"):
@@ -270,7 +270,7 @@ def test_keep_split_pairs_the_sides(folders, tmp_path, capsys):
     assert "not labelled" in capsys.readouterr().out
 
 
-def test_the_command_splits_anew_and_writes_the_same_bytes_again(folders, tmp_path):
+def test_the_command_splits_and_is_reproducible(folders, tmp_path):
     argv = ["merge", *map(str, folders), "--val-fraction", "0.4", "--out"]
     assert main([*argv, str(tmp_path / "one")]) == 0 == main([*argv, str(tmp_path / "two")])
     assert (tmp_path / "one" / "all.json").read_bytes() == (tmp_path / "two" / "all.json").read_bytes()
@@ -288,7 +288,7 @@ def test_the_command_splits_anew_and_writes_the_same_bytes_again(folders, tmp_pa
         (["FILE"], "as well"),
     ],
 )
-def test_mistakes_are_one_line(folders, tmp_path, capsys, extra, words):
+def test_mistakes_are_one_line_on_stderr(folders, tmp_path, capsys, extra, words):
     extra = [str(folders[0] / "all.json") if word == "FILE" else word for word in extra]
     capsys.readouterr()
     assert main(["merge", "--out", str(tmp_path / "out"), *map(str, folders), *extra]) == 2
@@ -297,12 +297,12 @@ def test_mistakes_are_one_line(folders, tmp_path, capsys, extra, words):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_broken_split_is_named(folders, tmp_path, capsys):
+def test_a_broken_split_is_an_error_with_its_file(folders, tmp_path, capsys):
     (folders[0] / "val.json").write_bytes((folders[0] / "train.json").read_bytes())
     capsys.readouterr()
     assert main(["merge", *map(str, folders), "--keep-split", "--out", str(tmp_path / "out")]) == 2
     assert "val.json" in capsys.readouterr().err
 
 
-def test_a_folder_path_stands_for_its_whole_dataset(folders):
+def test_a_folder_means_its_all_json(folders):
     assert read_source(folders[0]).path == folders[0] / "all.json"

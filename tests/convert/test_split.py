@@ -1,4 +1,4 @@
-"""Splits: nothing that belongs together stands on both sides, and the shares are as wanted."""
+"""Splits: no group is on both sides, and val has its share of images, classes and attributes."""
 
 import json
 import re
@@ -27,7 +27,7 @@ images_of_drives = st.lists(
 
 @settings(max_examples=150)
 @given(images_of_drives, st.sampled_from(["auto", "sequence"]), st.integers(0, 5), st.floats(0.05, 0.6))
-def test_no_drive_ever_leaks_and_no_image_is_lost(images, method, seed, fraction):
+def test_no_drive_is_on_both_sides_and_no_image_is_lost(images, method, seed, fraction):
     options = SplitOptions(method, fraction, seed)
     split = split_images(images, options)
     sides = [split.train, split.val, split.left_out]
@@ -53,7 +53,7 @@ def test_grouping_by_an_attribute_keeps_drives_whole_too(images, seed):
     assert all(count == 1 for drive, count in drives.items() if drive)
 
 
-def test_shares_of_classes_and_attributes_are_near_the_wanted_one():
+def test_shares_of_classes_and_attributes_are_near_the_target():
     images, number = [], 0
     for drive in range(40):
         for frame in range(5 + drive % 7):
@@ -69,11 +69,11 @@ def test_shares_of_classes_and_attributes_are_near_the_wanted_one():
         assert share(lambda image: 1) == pytest.approx(0.25, abs=0.03)
         assert share(lambda image: image.attributes["weather"] == "rain") == pytest.approx(0.25, abs=0.06)
         for category_id in (1, 2, 3):
-            found = share(lambda image, c=category_id: sum(item.category_id == c for item in image.annotations))
-            assert found == pytest.approx(0.25, abs=0.12)
+            class_share = share(lambda image, c=category_id: sum(item.category_id == c for item in image.annotations))
+            assert class_share == pytest.approx(0.25, abs=0.12)
 
 
-def test_a_class_of_two_drives_stands_on_both_sides_and_of_one_drive_in_train():
+def test_a_class_in_two_drives_is_on_both_sides_and_in_one_drive_only_in_train():
     images = [record(n, f"d{n // 10}", n, "c" + "t" * (n // 10 in (2, 5)) + "p" * (n // 10 == 7)) for n in range(100)]
     for seed in range(4):
         split = split_images(images, SplitOptions("sequence", 0.1, seed))
@@ -82,7 +82,7 @@ def test_a_class_of_two_drives_stands_on_both_sides_and_of_one_drive_in_train():
         assert not any(item.category_id == 2 for image in split.val for item in image.annotations)
 
 
-def test_seeds_differ_and_thousands_of_clips_are_quick():
+def test_seeds_differ_with_thousands_of_drives():
     images = [record(n, f"clip{n // 2}", n % 2, "c") for n in range(6000)]
     first, second = (split_images(images, SplitOptions("sequence", 0.2, seed)) for seed in (0, 1))
     assert {image.id for image in first.val} != {image.id for image in second.val}
@@ -104,27 +104,27 @@ def test_standard_applies_to_a_subset_but_not_when_a_side_would_be_empty():
     split = split_images(images, SplitOptions(standard=standard))
     assert (split.method, [i.id for i in split.train], [i.id for i in split.val]) == ("standard", [1, 3], [4])
     assert split_images(images[:2], SplitOptions(standard=standard)).method == "random"
-    stranger = [*images, record(9)]
-    assert split_images(stranger, SplitOptions(standard=standard)).method == "random"
+    unlisted = [*images, record(9)]
+    assert split_images(unlisted, SplitOptions(standard=standard)).method == "random"
     with pytest.raises(ConfigError, match=r"00009.png' is in neither list"):
-        split_images(stranger, SplitOptions("standard", standard=standard))
+        split_images(unlisted, SplitOptions("standard", standard=standard))
     explicit = split_images(images[:2], SplitOptions("standard", standard=standard))
     assert "val is empty" in explicit.warnings[0]
 
 
-def test_a_share_far_from_the_wanted_one_is_said():
+def test_a_share_far_from_the_target_is_a_warning():
     images = [record(n, "long" if n > 10 else "short", n, "c") for n in range(1, 21)]
     (warning,) = split_images(images, SplitOptions("sequence", 0.2)).warnings
-    assert "val holds 50% of the images, 20% were asked for: 2 whole groups" in warning
+    assert "val holds 50% of the images, 20% were requested: 2 whole groups" in warning
     assert split_images(images, SplitOptions("sequence", 0.5)).warnings == []
 
 
-def test_random_warns_when_it_tears_drives_apart():
+def test_a_random_split_warns_of_drives_on_both_sides():
     images = [record(n, f"d{n % 3}", n) for n in range(30)]
     assert "frames of 3 drives on both sides" in split_images(images, SplitOptions("random")).warnings[0]
 
 
-def test_a_file_names_images_ids_or_sequences(tmp_path):
+def test_a_split_file_names_images_stems_or_drives(tmp_path):
     images = [record(n, f"d{n % 3}", n) for n in range(1, 10)]
     file = tmp_path / "val.txt"
     file.write_text("# the night drive\nd1\n00002  # one more\n00003.png\n")
@@ -142,28 +142,28 @@ def test_a_file_names_images_ids_or_sequences(tmp_path):
     ("name", "text", "reason"),
     [
         ("v.txt", "d1\nd11\n", r"v.txt:2: 'd11' is not an image or a drive.*did you mean"),
-        ("v.json", '{"train": ["d1"]}', "needs a list `val`"),
+        ("v.json", '{"train": ["d1"]}', "the list `val` is missing"),
         ("v.json", '{"val": [1]}', "`val` must be a list of names"),
         ("v.json", '{"val": ["d1"], "train": ["00001"]}', "is in val and in train"),
         ("v.json", '{"val": ', "v.json:1: not valid JSON"),
     ],
 )
-def test_a_split_file_that_names_nothing_is_an_error(tmp_path, name, text, reason):
+def test_a_broken_split_file_is_an_error(tmp_path, name, text, reason):
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError) as caught:
         split_images([record(n, f"d{n % 3}", n) for n in range(1, 10)], SplitOptions(str(tmp_path / name)))
     assert re.search(reason, str(caught.value))
 
 
-def test_by_attribute_that_holds_everything_together_is_refused():
+def test_an_attribute_that_puts_all_images_into_one_group_is_an_error():
     images = [record(n, f"d{n % 3}", n, city="here") for n in range(9)]
-    with pytest.raises(ConfigError, match="all 9 images hang together"):
+    with pytest.raises(ConfigError, match="all 9 images are in one group"):
         split_images(images, SplitOptions(by=("city",)))
     with pytest.raises(ConfigError, match="choose from sequence, city"):
         split_images(images, SplitOptions(by=("town",)))
 
 
-def test_the_command_splits_a_json_and_refuses_a_foreign_folder(tmp_path, capsys):
+def test_the_command_splits_a_json_and_refuses_a_folder_with_other_content(tmp_path, capsys):
     images = [record(n, f"d{n // 4}", n % 4, "cp") for n in range(24)]
     write_dataset(dataset(images, tmp_path), tmp_path / "data.json")
     words = ["split", str(tmp_path / "data.json"), "--out", str(tmp_path / "out"), "--val-fraction", "0.25"]
@@ -171,15 +171,15 @@ def test_the_command_splits_a_json_and_refuses_a_foreign_folder(tmp_path, capsys
     train, val = (read_dataset(tmp_path / "out" / f"{side}.json") for side in ("train", "val"))
     assert len(train.images) + len(val.images) == 24
     assert not {image.sequence for image in train.images} & {image.sequence for image in val.images}
-    assert "pictures not compared" in capsys.readouterr().out
+    assert "images not compared" in capsys.readouterr().out
     assert main(words) == 0 and main([*words, "--seed", "3", "--split", "random"]) == 2
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "notes.txt").write_text("mine")
     assert main([*words[:2], "--out", str(tmp_path / "foreign")]) == 2
-    assert "holds no conversion" in capsys.readouterr().err
+    assert "does not hold a conversion" in capsys.readouterr().err
 
 
-def test_splitting_keeps_everything_of_the_dataset(tmp_path):
+def test_splitting_keeps_every_field_of_the_dataset(tmp_path):
     data = three_images(tmp_path)
     write_dataset(data, tmp_path / "data.json")
     assert main(["split", str(tmp_path / "data.json"), "--out", str(tmp_path / "out")]) == 0
@@ -193,7 +193,7 @@ def drives() -> list:
     return images
 
 
-def test_an_entry_is_a_file_then_a_sequence_then_a_stem_of_one_image(tmp_path):
+def test_an_entry_is_a_file_else_a_drive_else_a_stem(tmp_path):
     images = drives()
     images[8].file_name = "0003/odd.jpg"
     file = tmp_path / "val.txt"
@@ -210,15 +210,15 @@ def test_an_entry_is_a_file_then_a_sequence_then_a_stem_of_one_image(tmp_path):
 
 
 @pytest.mark.parametrize("entry", ["0000", "0000.jpg"])
-def test_an_entry_that_may_be_several_images_is_an_error(tmp_path, entry):
+def test_an_ambiguous_entry_is_an_error(tmp_path, entry):
     (tmp_path / "val.txt").write_text(f"0001\n{entry}\n")
     with pytest.raises(DataError) as caught:
         split_images(drives(), SplitOptions(str(tmp_path / "val.txt")))
-    said = f"val.txt:2: {entry!r} may be '0001/0000.jpg' or '0002/0000.jpg' - write the file name"
-    assert said in str(caught.value)
+    message = f"val.txt:2: {entry!r} may be '0001/0000.jpg' or '0002/0000.jpg' - write the file name"
+    assert message in str(caught.value)
 
 
-def test_two_images_of_one_file_are_refused(tmp_path, capsys):
+def test_two_images_with_the_same_file_name_are_an_error(tmp_path, capsys):
     images = [record(n, f"d{n % 2}", n, "c") for n in range(1, 7)]
     images[3].file_name = images[0].file_name
     for options in (SplitOptions(), SplitOptions("random")):
@@ -232,7 +232,7 @@ def test_two_images_of_one_file_are_refused(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_long_names_and_huge_seeds_are_no_tracebacks(tmp_path, capsys):
+def test_long_names_and_huge_seeds_are_handled(tmp_path, capsys):
     images = [record(n, f"d{n}", n, "c") for n in range(1, 5)]
     images[0].file_name = "x" * 300 + ".png"
     write_dataset(dataset(images, tmp_path), tmp_path / "data.json")

@@ -1,4 +1,4 @@
-"""What is drawn stands where the box is, nothing else moves, and nothing breaks on the edge or on nonsense."""
+"""Drawing changes only the pixels of boxes, masks and labels, and accepts any box."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FORKLIFT = (90, 242, 117)
 GREY = np.full((120, 200, 3), 128, np.uint8)
 
 
-def changed(picture: np.ndarray, plain: np.ndarray = GREY) -> np.ndarray:
-    return (picture != plain).any(axis=2)
+def changed(drawn: np.ndarray, plain: np.ndarray = GREY) -> np.ndarray:
+    return (drawn != plain).any(axis=2)
 
 
-def test_nothing_to_draw_is_the_picture_itself_and_the_input_stays() -> None:
+def test_without_objects_the_image_is_unchanged_and_the_input_stays() -> None:
     before = GREY.copy()
     same = draw_objects(GREY, np.zeros((0, 4)), [])
     assert (same == GREY).all()
@@ -31,22 +31,22 @@ def test_nothing_to_draw_is_the_picture_itself_and_the_input_stays() -> None:
 
 
 def test_a_box_is_drawn_on_its_edges_in_the_colour_of_its_class() -> None:
-    picture = draw_objects(GREY, [[50, 40, 150, 100]], [2], categories=["car", "truck"], show_labels=False)
-    assert tuple(picture[70, 50]) == tuple(picture[70, 150]) == colour_of("truck")
-    assert tuple(picture[40, 100]) == tuple(picture[100, 100]) == colour_of("truck")
-    assert not changed(picture)[45:95, 55:145].any()  # the object itself stays visible
-    assert not changed(picture)[:, :45].any()
+    drawn = draw_objects(GREY, [[50, 40, 150, 100]], [2], categories=["car", "truck"], show_labels=False)
+    assert tuple(drawn[70, 50]) == tuple(drawn[70, 150]) == colour_of("truck")
+    assert tuple(drawn[40, 100]) == tuple(drawn[100, 100]) == colour_of("truck")
+    assert not changed(drawn)[45:95, 55:145].any()  # the object itself stays visible
+    assert not changed(drawn)[:, :45].any()
 
 
 def test_dashes_leave_gaps_and_solid_lines_do_not() -> None:
     solid = draw_objects(GREY, [[20, 20, 180, 100]], ["x"], show_labels=False)
     dashed = draw_objects(GREY, [[20, 20, 180, 100]], ["x"], show_labels=False, dashed=True)
-    painted = [(picture[20, 20:180] == colour_of("x")).all(axis=1) for picture in (solid, dashed)]
+    painted = [(drawn[20, 20:180] == colour_of("x")).all(axis=1) for drawn in (solid, dashed)]
     assert painted[0].all()
     assert 0.4 < painted[1].mean() < 0.8
 
 
-def test_labels_are_written_with_scores_and_hide_no_other_object() -> None:
+def test_labels_have_scores_and_do_not_cover_other_objects() -> None:
     boxes = [[50, 50, 80, 80]]
     named = draw_objects(GREY, boxes, [1], categories=["car"])
     scored = draw_objects(GREY, boxes, [1], scores=[0.87], categories=["car"])
@@ -62,14 +62,14 @@ def test_labels_are_written_with_scores_and_hide_no_other_object() -> None:
 def test_masks_are_translucent_and_ignore_regions_hatched() -> None:
     mask = np.zeros((120, 200), np.uint8)
     mask[30:60, 30:60] = 1
-    picture = draw_objects(GREY, [[30, 30, 60, 60]], [1], masks=[mask], categories=["car"], show_labels=False)
-    inside = picture[45, 45].astype(int)
+    drawn = draw_objects(GREY, [[30, 30, 60, 60]], [1], masks=[mask], categories=["car"], show_labels=False)
+    inside = drawn[45, 45].astype(int)
     expected = 0.55 * 128 + 0.45 * np.array(colour_of("car"))
     assert np.abs(inside - expected).max() <= 1
     hatched = draw_objects(GREY, [], [], ignore_boxes=[[100, 20, 160, 80]])
     area = changed(hatched)[22:78, 102:158]
     assert hatched[22:78, 102:158].max() > 170  # bright stripes
-    assert hatched[22:78, 102:158].min() < 110  # on dimmed ground
+    assert hatched[22:78, 102:158].min() < 110  # on a darkened background
     assert area.mean() > 0.5
     assert not changed(hatched)[:, :100].any()
     part = np.zeros((120, 200), np.uint8)
@@ -80,37 +80,35 @@ def test_masks_are_translucent_and_ignore_regions_hatched() -> None:
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(*[st.floats(width=64)] * 4), max_size=4), st.booleans(), st.booleans())
-def test_no_box_breaks_it(boxes: list[tuple[float, ...]], dashed: bool, ignored: bool) -> None:
+def test_any_box_can_be_drawn(boxes: list[tuple[float, ...]], dashed: bool, ignored: bool) -> None:
     labels = ["car"] * (0 if ignored else len(boxes))
-    picture = draw_objects(
-        GREY, [] if ignored else boxes, labels, ignore_boxes=boxes if ignored else None, dashed=dashed
-    )
-    assert picture.shape == GREY.shape
-    assert picture.dtype == np.uint8
+    drawn = draw_objects(GREY, [] if ignored else boxes, labels, ignore_boxes=boxes if ignored else None, dashed=dashed)
+    assert drawn.shape == GREY.shape
+    assert drawn.dtype == np.uint8
 
 
-def test_a_width_scales_picture_and_boxes() -> None:
-    picture = draw_objects(GREY, [[50, 40, 150, 100]], ["truck"], width=400, show_labels=False)
-    assert picture.shape == (240, 400, 3)
-    assert tuple(picture[140, 100]) == colour_of("truck")
+def test_a_width_scales_image_and_boxes() -> None:
+    drawn = draw_objects(GREY, [[50, 40, 150, 100]], ["truck"], width=400, show_labels=False)
+    assert drawn.shape == (240, 400, 3)
+    assert tuple(drawn[140, 100]) == colour_of("truck")
     assert resize_to_width(GREY, 50).shape == (30, 50, 3)
 
 
-def test_colours_are_stable_and_tell_the_common_classes_apart() -> None:
+def test_colours_are_stable_and_distinguish_the_common_classes() -> None:
     common = ["car", "van", "truck", "bus", "tram", "pedestrian", "cyclist", "rider", "bicycle", "motorcycle"]
     assert len({colour_of(name) for name in common}) == len(common)
     assert colour_of("Car ") == colour_of("car")
-    assert colour_of("forklift") == FORKLIFT  # the same in every picture, on every machine, in every version
+    assert colour_of("forklift") == FORKLIFT  # the same in every drawing, on every machine, in every version
     assert len({colour_of(f"class {number}") for number in range(40)}) > 30
 
 
-def test_a_contact_sheet_holds_every_tile_in_its_place() -> None:
+def test_a_contact_sheet_shows_every_tile_in_its_cell() -> None:
     paints = [(250, 10, 10), (10, 250, 10), (10, 10, 250)]
     tiles = [(f"tile {n}", np.full((40, 80, 3), paint, np.uint8)) for n, paint in enumerate(paints)]
     sheet = contact_sheet(tiles, 2, 160)
-    where = [np.argwhere((sheet == paint).all(axis=2)) for paint in paints]
-    assert all(len(place) == 80 * 160 for place in where)
-    first, second, third = (place.min(axis=0) for place in where)
+    pixels = [np.argwhere((sheet == paint).all(axis=2)) for paint in paints]
+    assert all(len(tile) == 80 * 160 for tile in pixels)
+    first, second, third = (tile.min(axis=0) for tile in pixels)
     assert first[0] == second[0] < third[0]
     assert first[1] == third[1] < second[1]
     with pytest.raises(ValueError, match="at least one"):
@@ -124,8 +122,8 @@ def test_a_legend_breaks_into_lines_of_the_width() -> None:
 
 
 def test_png_keeps_every_pixel_and_jpeg_nearly() -> None:
-    picture = draw_objects(GREY, [[50, 40, 150, 100]], ["truck"])
-    assert (decode_rgb(png(picture), Path("x.png")) == picture).all()
+    drawn = draw_objects(GREY, [[50, 40, 150, 100]], ["truck"])
+    assert (decode_rgb(png(drawn), Path("x.png")) == drawn).all()
     assert np.abs(decode_rgb(jpeg(GREY), Path("x.jpg")).astype(int) - GREY).max() <= 2
 
 
@@ -157,8 +155,8 @@ def test_a_record_is_drawn_with_its_regions_and_detections_over_dashed_labels() 
     labelled = draw_record(data.images[17], GREY, data.categories)
     assert tuple(labelled[50, 30]) == colour_of("car")
     assert changed(labelled)[75:105, 15:65].any()
-    found = Detections([(120.0, 60.0, 60.0, 40.0)], [2], [0.9], [None])
-    both = draw_record(data.images[17], GREY, data.categories, found=found)
+    detections = Detections([(120.0, 60.0, 60.0, 40.0)], [2], [0.9], [None])
+    both = draw_record(data.images[17], GREY, data.categories, detections=detections)
     assert tuple(both[80, 120]) == colour_of("tram")
     assert 0 < (both[20:50, 10] == colour_of("car")).all(axis=1).mean() < 0.8  # the label is dashed
     sheet = sheet_of([("a", labelled), ("b", both)], data.categories, 150)

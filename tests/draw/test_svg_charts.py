@@ -1,4 +1,4 @@
-"""Charts as SVG: what stacks, what is escaped, and axes of whole numbers for counts."""
+"""SVG charts: stacked layers, escaped texts, and whole numbers on count axes."""
 
 import re
 

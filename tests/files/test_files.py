@@ -1,4 +1,4 @@
-"""Files: whole or not at all, names that stay inside, sizes as the decoder sees them."""
+"""Files: atomic writes, names that stay below their root, image sizes equal to the decoded ones."""
 
 import io
 import os
@@ -28,7 +28,7 @@ def encoded(kind: str, width: int, height: int, **options) -> bytes:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_the_size_is_that_of_the_decoded_image_turned_or_not(tmp_path, kind, orientation):
+def test_the_size_is_that_of_the_decoded_image_rotated_or_not(tmp_path, kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"a.{kind.lower()}"
@@ -39,14 +39,14 @@ def test_the_size_is_that_of_the_decoded_image_turned_or_not(tmp_path, kind, ori
 
 @settings(max_examples=60)
 @given(st.integers(1, 400), st.integers(1, 400), st.sampled_from(["PNG", "JPEG"]), st.booleans())
-def test_heads_give_the_librarys_size(width, height, kind, progressive):
+def test_the_first_bytes_give_the_same_size_as_the_library(width, height, kind, progressive):
     data = encoded(kind, width, height, **({"progressive": progressive} if kind == "JPEG" else {}))
     assert size_of_head(data[:HEAD_BYTES]) == (width, height)
 
 
 @settings(max_examples=200)
 @given(st.sampled_from(["PNG", "JPEG"]), st.data())
-def test_damaged_heads_give_a_size_or_an_error_never_a_traceback(tmp_path_factory, kind, data):
+def test_damaged_files_give_a_size_or_a_data_error(tmp_path_factory, kind, data):
     content = bytearray(encoded(kind, 60, 40))
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, min(len(content) - 1, 200)))] = data.draw(st.integers(0, 255))
@@ -60,7 +60,7 @@ def test_damaged_heads_give_a_size_or_an_error_never_a_traceback(tmp_path_factor
         assert 0 < width * height <= 200_000_000
 
 
-def test_an_enormous_header_is_refused_without_decoding(tmp_path):
+def test_an_image_over_the_limit_is_refused_without_decoding(tmp_path):
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + bytes(4))
@@ -69,7 +69,7 @@ def test_an_enormous_header_is_refused_without_decoding(tmp_path):
             read(tmp_path / "bomb.png")
 
 
-def test_files_that_are_no_images_are_named(tmp_path):
+def test_files_that_are_not_images_are_errors_with_their_file(tmp_path):
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
@@ -88,7 +88,7 @@ def test_files_that_are_no_images_are_named(tmp_path):
         read_rgb(tmp_path / "cut.png")
 
 
-def test_text_drops_its_mark_and_names_the_line_of_a_foreign_byte(tmp_path):
+def test_text_drops_its_byte_order_mark_and_reports_the_line_of_an_invalid_byte(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo")
     assert read_text(path) == "one\r\ntwo"
@@ -100,7 +100,7 @@ def test_text_drops_its_mark_and_names_the_line_of_a_foreign_byte(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "..", "../a", "a/../../b", "/a", "\\a", "C:\\a", "c:a", "a\0b", "..\\a"])
-def test_names_that_could_leave_are_refused(name):
+def test_names_that_leave_the_root_are_refused(name):
     with pytest.raises(DataError):
         safe_relative(name)
 
@@ -115,7 +115,7 @@ def test_a_safe_name_stays_below_its_root(tmp_path_factory, name):
     assert os.path.normpath(f"{root}/{safe}").startswith(root)
 
 
-def test_writing_is_whole_or_nothing(tmp_path):
+def test_a_file_is_written_completely_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "a.txt"
     write_atomically(path, "words")
     assert path.read_text() == "words" and list(path.parent.iterdir()) == [path]
@@ -124,7 +124,7 @@ def test_writing_is_whole_or_nothing(tmp_path):
     assert path.read_text() == "words" and list(path.parent.iterdir()) == [path]
 
 
-def test_a_new_directory_appears_whole_or_not_at_all(tmp_path):
+def test_a_new_directory_appears_complete_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError), new_directory(tmp_path / "a") as folder:
         (folder / "half").write_text("x")
         raise RuntimeError
@@ -137,7 +137,7 @@ def test_a_new_directory_appears_whole_or_not_at_all(tmp_path):
         pass
 
 
-def test_a_new_directory_may_stand_behind_a_link(tmp_path):
+def test_a_new_directory_may_be_the_target_of_a_link(tmp_path):
     (tmp_path / "empty").mkdir()
     for name in ("empty", "none"):
         link = tmp_path / f"to_{name}"
@@ -157,7 +157,7 @@ def test_a_new_directory_that_cannot_be_made_is_refused(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["round"]
 
 
-def test_a_place_that_cannot_be_written_to_is_an_error_of_the_user(tmp_path):
+def test_a_path_that_cannot_be_written_is_a_data_error(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     with pytest.raises(DataError, match="cannot be written"):
@@ -176,7 +176,7 @@ def test_images_are_listed_sorted_at_any_depth(tmp_path):
     assert list_images(tmp_path) == ["a.png", "b/1.jpeg", "b/2.JPG"]
 
 
-def test_hidden_and_junk_images_are_not_listed_and_linked_ones_are_once(tmp_path):
+def test_hidden_images_are_not_listed_and_linked_ones_once(tmp_path):
     names = ("in/a.png", "in/.b/a.png", "in/._a.png", "in/__MACOSX/a.png", "out/c.png", "in/d/e.png")
     for name in (*names, "in/folder.png/x.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,7 @@ def test_hidden_and_junk_images_are_not_listed_and_linked_ones_are_once(tmp_path
 
 
 @given(st.text("ab.-_/\\: é\n\0", max_size=12))
-def test_a_name_is_taken_as_the_path_it_is_or_refused(name):
+def test_a_name_is_normalised_like_a_path_or_refused(name):
     posix = PurePosixPath(name.replace("\\", "/"))
     leaves = not posix.parts or posix.is_absolute() or ".." in posix.parts or ":" in posix.parts[0] or "\0" in name
     if leaves:
@@ -207,7 +207,7 @@ def test_a_text_is_read_to_its_end(tmp_path, size):
     assert read_text(tmp_path / "t.txt") == text
 
 
-def test_a_folder_is_no_text_and_no_image(tmp_path):
+def test_a_folder_is_neither_a_text_nor_an_image(tmp_path):
     for read in (read_text, image_size):
         with pytest.raises(DataError, match="Is a directory"):
             read(tmp_path)

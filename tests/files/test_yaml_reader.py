@@ -1,4 +1,4 @@
-"""Laws of the YAML reader: values without surprises, lines and texts, and what is refused."""
+"""The YAML reader: plain values, lines and texts, and errors."""
 
 import math
 
@@ -11,20 +11,8 @@ from drivetl.errors import ConfigError, DataError
 from drivetl.files.yaml_reader import MOST_ALIASES, MOST_LEVELS, load_yaml, parse_yaml, read_scalar, read_yaml
 
 TEXT = [
-    "yes",
-    "no",
-    "on",
-    "off",
-    "True",
-    "0x10",
-    "0o17",
-    "1_000",
-    "012",
-    "1:30",
-    "2001-13-45",
-    "2001-01-01",
-    "1.2.3",
-    "-",
+    *("yes", "no", "on", "off", "True", "-"),
+    *("0x10", "0o17", "1_000", "012", "1:30", "2001-13-45", "2001-01-01", "1.2.3"),
 ]
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -57,7 +45,7 @@ def test_constants_and_numbers(text, value):
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab:", min_size=1), inner, max_size=3),
     )
 )
-def test_law_what_was_dumped_reads_the_same(value):
+def test_dumped_values_read_the_same(value):
     assert parse_yaml(yaml.safe_dump({"a": value})).value == {"a": value}
 
 
@@ -91,7 +79,7 @@ def test_lines_and_texts_are_known():
         ("a: *b", 1, "not valid YAML"),
     ],
 )
-def test_what_is_refused_has_its_line(tmp_path, text, line, reason):
+def test_errors_have_their_line(tmp_path, text, line, reason):
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises(DataError) as caught:
@@ -100,7 +88,7 @@ def test_what_is_refused_has_its_line(tmp_path, text, line, reason):
     assert caught.value.line == line or line is None
 
 
-def test_a_file_that_cannot_be_read_is_an_error_of_the_readers_kind(tmp_path):
+def test_a_file_that_cannot_be_read_raises_the_requested_error(tmp_path):
     with pytest.raises(ConfigError, match=r"gone\.yaml: cannot be read"):
         read_yaml(tmp_path / "gone.yaml", ConfigError)
     (tmp_path / "latin.yaml").write_bytes(b"a: \xe9\n")
