@@ -98,7 +98,7 @@ def _as_finetune_would(config: FinetuneConfig, train: Dataset) -> tuple[Dataset,
     source = None if m.start in NAMES else read_source(m.start, m.arch)
     spec = model_spec(config, train.categories, frozen=False, source=source)
     inherited = source is not None and source.spec is not None
-    return train, spec, source.described if inherited and source else m.arch
+    return train, spec, source.description if inherited and source else m.arch
 
 
 def _next_command(args: argparse.Namespace) -> str:

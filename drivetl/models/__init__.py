@@ -1,1 +1,1 @@
-"""Detectors: torchvision's classes, extended at their seams."""
+"""Detectors: subclasses of torchvision's, with the same state dict keys."""

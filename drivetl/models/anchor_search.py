@@ -1,4 +1,4 @@
-"""The search behind `anchor_fit`: coordinate descent over anchor sizes and ratios, on the boxes to fit on alone."""
+"""The search of `anchor_fit`: coordinate descent over anchor sizes and ratios, on the boxes to fit on only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from drivetl.models.anchors import AnchorSpec, Floats, ScaledBoxes, iou_with_shapes
 
 _MARGIN, _PENALTY = 0.003, 3.0
-"""A search pays for every group that loses coverage at IoU 0.5: what it loses is lost on held-out boxes as well."""
+"""Penalty for every group that loses coverage at IoU 0.5, as the loss would show on held-out boxes as well."""
 _FACTOR = 2.0
 _RATIO_RANGE = (0.15, 6.0)
 
@@ -28,7 +28,7 @@ def groups(boxes: ScaledBoxes) -> dict[str, npt.NDArray[np.bool_]]:
 
 
 def starts(boxes: ScaledBoxes, before: AnchorSpec) -> list[AnchorSpec]:
-    """Where searches begin: the old anchors and the data's own ratios, each at three scales."""
+    """Starting points of the search: the old anchors, and the data's own ratios, each at three scales."""
     sides = boxes.boxes[:, 2:] - boxes.boxes[:, :2]
     count = len(before.ratios[0])
     middle = (np.arange(count) + 0.5) / count
@@ -41,7 +41,8 @@ def starts(boxes: ScaledBoxes, before: AnchorSpec) -> list[AnchorSpec]:
 
 
 def more(same: AnchorSpec, before: AnchorSpec) -> list[AnchorSpec]:
-    """Starts with more anchors per location: two more ratios, and two sizes half an octave apart where there is one."""
+    """Starting points with more anchors per location: two more ratios, and, where every level has a single size, two
+    sizes half an octave apart."""
     low, high = min(same.ratios[0]), max(same.ratios[0])
     wider = sorted({*same.ratios[0], low / 1.6, high * 1.6})
     starts = [_rounded([list(level) for level in same.sizes], wider)]
@@ -55,26 +56,23 @@ def search(boxes: ScaledBoxes, strides: Sequence[int], starts: list[AnchorSpec],
     """Coordinate descent in log space over the sizes of every level and the ratios they share, from the best start."""
     balance = 1 / np.sqrt(np.bincount(boxes.labels)[boxes.labels])
     weights = balance / balance.sum()
-    parts = [which / which.sum() for which in groups(boxes).values() if which.any()]
-    members = np.stack(parts)  # (G, N), rows sum to 1
-    levels: dict[
-        tuple[int, tuple[float, ...], tuple[float, ...]], Floats
-    ] = {}  # a move changes one level: the others are known
+    members = np.stack([mask / mask.sum() for mask in groups(boxes).values() if mask.any()])  # (G, N), rows sum to 1
+    # cached per level: a move changes one level only
+    level_iou: dict[tuple[int, tuple[float, ...], tuple[float, ...]], Floats] = {}
 
-    def best_of(spec: AnchorSpec) -> Floats:
-        for level, stride in enumerate(strides):
-            key = (stride, spec.sizes[level], spec.ratios[level])
-            if key not in levels:
-                levels[key] = iou_with_shapes(boxes, spec.shapes(level), stride).max(axis=1)
-        keys = zip(strides, spec.sizes, spec.ratios, strict=True)
-        return np.asarray(np.max([levels[key] for key in keys], axis=0))
+    def best_iou_of(spec: AnchorSpec) -> Floats:
+        keys = list(zip(strides, spec.sizes, spec.ratios, strict=True))
+        for level, key in enumerate(keys):
+            if key not in level_iou:
+                level_iou[key] = iou_with_shapes(boxes, spec.shapes(level), strides[level]).max(axis=1)
+        return np.asarray(np.max([level_iou[key] for key in keys], axis=0))
 
-    floor = members @ (best_of(before) >= 0.5)
+    floor = members @ (best_iou_of(before) >= 0.5)
 
     def value(spec: AnchorSpec) -> float:
-        best_iou = best_of(spec)
-        lost = np.clip(floor + _MARGIN - members @ (best_iou >= 0.5), 0, None)
-        return _objective(best_iou, weights) - _PENALTY * float(lost.sum())
+        best_iou = best_iou_of(spec)
+        loss = np.clip(floor + _MARGIN - members @ (best_iou >= 0.5), 0, None)
+        return _objective(best_iou, weights) - _PENALTY * float(loss.sum())
 
     best = max(starts, key=value)
     for step in (1.3, 1.14, 1.06):
@@ -83,7 +81,7 @@ def search(boxes: ScaledBoxes, strides: Sequence[int], starts: list[AnchorSpec],
 
 
 def _objective(best_iou: Floats, weights: Floats) -> float:
-    """Coverage at both IoUs, with a slope (the mean IoU) that leads towards it; rare classes count more."""
+    """Coverage at both IoUs, plus the mean IoU as a slope towards it; rare classes weigh more."""
     covered = (best_iou >= 0.5).astype(float) + (best_iou >= 0.7)
     return float(weights @ (covered + best_iou))
 
@@ -97,9 +95,9 @@ def _descend(spec: AnchorSpec, step: float, value: Callable[[AnchorSpec], float]
                 candidate = candidate_of(best, factor)
                 if candidate is None or not _within(candidate, before):
                     continue
-                found = value(candidate)
-                if found > best_value + 1e-6:
-                    best, best_value, improved = candidate, found, True
+                candidate_value = value(candidate)
+                if candidate_value > best_value + 1e-6:
+                    best, best_value, improved = candidate, candidate_value, True
         if not improved:
             break
     return best
@@ -132,14 +130,14 @@ def _moves(spec: AnchorSpec) -> list[Move]:
 
 
 def _rounded(sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> AnchorSpec:
-    """Sizes to 0.1 px and ratios to 0.01: what a person can read and a file can hold."""
+    """Sizes rounded to 0.1 px and ratios to 0.01, so that they are readable."""
     level_sizes = tuple(tuple(round(float(size), 1) for size in sorted(level)) for level in sizes)
     shared = tuple(round(float(ratio), 2) for ratio in sorted(ratios))
     return AnchorSpec(level_sizes, (shared,) * len(level_sizes))
 
 
 def _within(spec: AnchorSpec, before: AnchorSpec) -> bool:
-    """Every level stays within a factor of two of what its features were trained for."""
+    """Whether every level stays within a factor of two of the sizes its features were trained for."""
     ratios_fit = all(_RATIO_RANGE[0] <= ratio <= _RATIO_RANGE[1] for ratio in spec.ratios[0])
     return ratios_fit and all(
         min(old) / _FACTOR <= min(new) and max(new) <= max(old) * _FACTOR

@@ -1,7 +1,7 @@
-"""How well anchors cover a dataset's boxes, where the network sees them: after the resize, per pyramid level.
+"""How well anchors cover a dataset's boxes at network input: after the resize, per pyramid level.
 
 Torchvision's anchors are centred on a lattice with the level's stride, so the best anchor of a given shape is the one
-whose centre is nearest along each axis: coverage is exact, with each box where it really is, and needs no sampling.
+whose centre is nearest along each axis. Coverage is therefore exact, with each box at its true position.
 Ratios are height over width, as in torchvision. `drivetl.models.anchor_fit` proposes better anchors.
 """
 
@@ -28,10 +28,10 @@ Ints = npt.NDArray[np.int64]
 POSITIVE_IOU = 0.7
 """torchvision's `rpn_fg_iou_thresh`: below it an object gets its best anchor only by the low-quality rule."""
 FLOAT32 = 1e-6
-"""IoUs this close, relatively, and places this close, in strides, are the same to torchvision, which computes in
-float32."""
+"""IoUs within this relative difference, and positions within this many strides, are equal to torchvision, which
+computes in float32."""
 MIN_SIDE_PX = 1.0
-"""Thinner boxes are not learnt from, so they need no anchor."""
+"""Thinner boxes are not trained on, so they need no anchor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,17 @@ class AnchorSpec:
     sizes: tuple[tuple[float, ...], ...]
     """Per level, px at network input: square root of the anchor's area."""
     ratios: tuple[tuple[float, ...], ...]
-    """Per level, height over width; every size comes with every ratio."""
+    """Per level, height over width; every size is combined with every ratio."""
 
     def __post_init__(self) -> None:
         if not self.sizes or len(self.sizes) != len(self.ratios):
             raise ConfigError(
                 f"anchors: {len(self.sizes)} levels of sizes, {len(self.ratios)} of ratios",
-                remedy="give one tuple each per level",
+                remedy="give one tuple of sizes and one of ratios per level",
             )
         values = [value for level in (*self.sizes, *self.ratios) for value in level]
         if not all(math.isfinite(value) and value > 0 for value in values):
-            raise ConfigError("anchors: sizes and ratios must be positive numbers", remedy="mend the value")
+            raise ConfigError("anchors: sizes and ratios must be positive numbers", remedy="fix the value")
         counts = [len(size) * len(ratio) for size, ratio in zip(self.sizes, self.ratios, strict=True)]
         if len(set(counts)) != 1 or counts[0] == 0:
             raise ConfigError(
@@ -77,7 +77,7 @@ class AnchorSpec:
         return {"sizes": [list(level) for level in self.sizes], "ratios": [list(level) for level in self.ratios]}
 
     def describe(self) -> str:
-        """One line, for a person."""
+        """One line of text."""
         sizes = " | ".join(" ".join(f"{value:g}" for value in level) for level in self.sizes)
         ratios = " ".join(f"{value:g}" for value in self.ratios[0])
         return f"sizes {sizes} px, height/width {ratios}"
@@ -94,7 +94,7 @@ def spec_of(model: nn.Module) -> AnchorSpec:
 
 @torch.no_grad()
 def strides_of(model: nn.Module) -> tuple[int, ...]:
-    """The nominal stride of every pyramid level, px, found by passing one grey image through the backbone."""
+    """The nominal stride of every pyramid level, px, measured by passing one blank image through the backbone."""
     backbone: Any = model.backbone
     side, training = 512, backbone.training
     parameter = next(backbone.parameters())
@@ -124,13 +124,13 @@ class ScaledBoxes:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def take(self, which: npt.NDArray[Any]) -> ScaledBoxes:
-        """The boxes of an index or mask."""
+    def take(self, selection: npt.NDArray[Any]) -> ScaledBoxes:
+        """The boxes selected by an index array or a mask."""
         return ScaledBoxes(
-            self.boxes[which],
-            self.labels[which],
-            self.images[which],
-            self.padded_hw[which],
+            self.boxes[selection],
+            self.labels[selection],
+            self.images[selection],
+            self.padded_hw[selection],
             self.drives,
             self.categories,
         )
@@ -143,7 +143,7 @@ def resized(width: int, height: int, min_size: int, max_size: int) -> tuple[int,
 
 
 def scaled_boxes(dataset: Dataset, min_size: int, max_size: int, size_divisible: int = 32) -> ScaledBoxes:
-    """All objects of a dataset as the network sees them. Ignore regions and boxes under 1 px are left out."""
+    """All objects of a dataset at network input. Ignore regions and boxes under 1 px are left out."""
     boxes, labels, images, padded = [], [], [], []
     for index, image in enumerate(dataset.images):
         width, height = resized(image.width, image.height, min_size, max_size)
@@ -176,8 +176,8 @@ class Coverage:
     """(N,) pyramid level of the best anchor."""
     positives: Ints
     """(N,) anchors that torchvision's Matcher makes positive for an object alone in its image: those at POSITIVE_IOU or
-    above; where there are none, every anchor tied at the best IoU (a large box holds an anchor whole at many places,
-    levels may repeat a shape). In a crowd the RPN gives an anchor that several objects share to one of them only."""
+    above; where there are none, every anchor tied at the best IoU (a large box contains an anchor at many positions,
+    levels may repeat a shape). In a crowd the RPN assigns an anchor that several objects share to only one of them."""
 
     def share(self, iou: float) -> float:
         """Share of the boxes with an anchor at that IoU or above; nan for no boxes."""
@@ -185,12 +185,12 @@ class Coverage:
 
     @property
     def low_quality(self) -> float:
-        """Share of the boxes that only the low-quality rule matches; nan for no boxes."""
+        """Share of the boxes matched only by the low-quality rule; nan for no boxes."""
         return 1 - self.share(POSITIVE_IOU)
 
-    def take(self, which: npt.NDArray[Any]) -> Coverage:
-        """The part of an index or mask."""
-        return Coverage(self.best_iou[which], self.level[which], self.positives[which])
+    def take(self, selection: npt.NDArray[Any]) -> Coverage:
+        """The coverage of the boxes selected by an index array or a mask."""
+        return Coverage(self.best_iou[selection], self.level[selection], self.positives[selection])
 
 
 def coverage(boxes: ScaledBoxes, spec: AnchorSpec, strides: Sequence[int]) -> Coverage:
@@ -211,7 +211,7 @@ def coverage(boxes: ScaledBoxes, spec: AnchorSpec, strides: Sequence[int]) -> Co
 
 
 def level_ious(boxes: ScaledBoxes, spec: AnchorSpec, strides: Sequence[int]) -> Floats:
-    """(N, L, A) IoU of every box with the best placed anchor of every level and shape."""
+    """(N, L, A) IoU of every box with the best positioned anchor of every level and shape."""
     if len(strides) != len(spec.sizes):
         raise ConfigError(
             f"anchors for {len(spec.sizes)} levels, the pyramid has {len(strides)}", remedy="give one tuple per level"
@@ -223,14 +223,14 @@ def level_ious(boxes: ScaledBoxes, spec: AnchorSpec, strides: Sequence[int]) -> 
 
 
 def iou_with_shapes(boxes: ScaledBoxes, shapes: Floats, stride: int) -> Floats:
-    """(N, A) IoU of every box with the best placed of the anchors of shapes (A, 2) at one level."""
+    """(N, A) IoU of every box with the best positioned of the anchors of shapes (A, 2) at one level."""
     offset = np.abs(_offsets(boxes, stride))
     sides = boxes.boxes[:, 2:] - boxes.boxes[:, :2]
     inter = np.ones((len(boxes), len(shapes)))
     for axis in (0, 1):
         side, shape = sides[:, axis, None], shapes[None, :, axis]
-        apart = (side + shape) / 2 - offset[:, axis, None]
-        inter *= np.minimum(np.minimum(side, shape), apart).clip(min=0)
+        shifted_overlap = (side + shape) / 2 - offset[:, axis, None]
+        inter *= np.minimum(np.minimum(side, shape), shifted_overlap).clip(min=0)
     return np.asarray(inter / (sides.prod(axis=1)[:, None] + shapes.prod(axis=1) - inter))
 
 
@@ -250,10 +250,10 @@ def _offsets(boxes: ScaledBoxes, stride: int) -> Floats:
 
 
 def _count_positives(boxes: ScaledBoxes, shape: Floats, stride: int, chunk: int = 4096) -> Ints:
-    """(N,) lattice places at which one shape reaches POSITIVE_IOU.
+    """(N,) lattice positions at which one shape reaches POSITIVE_IOU.
 
-    With IoU >= t the overlap along an axis is at least t times the longer side (the union holds the longer box
-    whole), so the centre is at most shape * (1 - t) / t away: the window is finite and complete.
+    With IoU >= t the overlap along an axis is at least t times the longer side (the union contains the longer box),
+    so the centre is at most shape * (1 - t) / t away: the window is finite and complete.
     """
     counts = np.zeros(len(boxes), np.int64)
     for start in range(0, len(boxes), chunk):
@@ -262,10 +262,10 @@ def _count_positives(boxes: ScaledBoxes, shape: Floats, stride: int, chunk: int 
         reach = int(np.max(shape * (1 - POSITIVE_IOU) / POSITIVE_IOU) // step.min()) + 1
         window = np.arange(-reach, reach + 1)
         sides, centres = part.boxes[:, 2:] - part.boxes[:, :2], (part.boxes[:, :2] + part.boxes[:, 2:]) / 2
-        places = np.clip(np.round(centres / step), 0, cells - 1)[:, :, None] + window  # (n, 2, W)
-        offset = np.abs(centres[:, :, None] - places * step[:, :, None])
+        positions = np.clip(np.round(centres / step), 0, cells - 1)[:, :, None] + window  # (n, 2, W)
+        offset = np.abs(centres[:, :, None] - positions * step[:, :, None])
         overlap = np.minimum(np.minimum(sides, shape)[:, :, None], (sides + shape)[:, :, None] / 2 - offset)
-        overlap = np.where((places >= 0) & (places < cells[:, :, None]), overlap, 0).clip(min=0)
+        overlap = np.where((positions >= 0) & (positions < cells[:, :, None]), overlap, 0).clip(min=0)
         inter = overlap[:, 1, :, None] * overlap[:, 0, None, :]  # (n, W, W)
         union = (sides[:, 0] * sides[:, 1] + shape[0] * shape[1])[:, None, None] - inter
         counts[start : start + len(part)] = (inter / union >= POSITIVE_IOU).sum(axis=(1, 2))
@@ -273,10 +273,11 @@ def _count_positives(boxes: ScaledBoxes, shape: Floats, stride: int, chunk: int 
 
 
 def _count_best(boxes: ScaledBoxes, iou: Floats, shape: Floats, stride: int) -> Ints:
-    """(N,) lattice places at which one shape has its best IoU, which is `iou` (N,).
+    """(N,) lattice positions at which one shape has its best IoU, which is `iou` (N,).
 
-    Along an axis the overlap is the shorter side as long as the centres are at most half the difference of the sides
-    apart, and falls beyond it: the best places are those within it, or else the nearest. At IoU 0 all are alike.
+    Along an axis the overlap equals the shorter side while the centres are at most half the difference of the sides
+    apart, and decreases beyond that. The best positions are those within that distance, or else the nearest. At IoU 0
+    all positions are tied.
     """
     step, cells = _lattice(boxes, stride)
     centres, sides = (boxes.boxes[:, :2] + boxes.boxes[:, 2:]) / 2, boxes.boxes[:, 2:] - boxes.boxes[:, :2]
@@ -290,8 +291,9 @@ def _count_best(boxes: ScaledBoxes, iou: Floats, shape: Floats, stride: int) -> 
 def nearest_rows(old: AnchorSpec, new: AnchorSpec) -> list[int]:
     """For every new anchor the old one to start from, by IoU of the shapes, mean over the levels.
 
-    As many new ones as old: each old one once, so that every row of the RPN lives on, with the highest sum. (1 - IoU is
-    a metric: giving an unchanged anchor its own row never lowers the sum.) Else the most alike, however often.
+    With equal counts every old anchor is used once, so that every row of the RPN is kept, and the sum of the IoUs is
+    the highest possible. (1 - IoU is a metric: giving an unchanged anchor its own row never lowers the sum.) Otherwise
+    each new anchor takes the most similar old one, and an old one may be used several times.
     """
     levels = range(len(old.sizes))
     similar = np.mean([_shape_iou(new.shapes(level), old.shapes(level)) for level in levels], axis=0)
@@ -311,10 +313,11 @@ def _shape_iou(a: Floats, b: Floats) -> Floats:
 def expand_rpn(state: dict[str, Tensor], old: AnchorSpec, new: AnchorSpec) -> dict[str, Tensor]:
     """The state with the RPN's rows for new anchors: each a copy of an old anchor's, see `nearest_rows`.
 
-    Objectness rows are copied as they are. Box rows are rewritten so that the new anchor predicts the box that the
-    old one predicted: with dx = (x - xa) / wa and dw = log(w / wa), dx scales by wa_old / wa_new and dw gains the log
-    of it. (The RPN is shared by the levels: the factor is their geometric mean.) An anchor of unchanged shape keeps
-    its row bit for bit. Raises CheckpointError when the state's RPN does not have the old anchors.
+    Objectness rows are copied unchanged. Box rows are rewritten so that the new anchor predicts the box that the old
+    one predicted: with dx = (x - xa) / wa and dw = log(w / wa), dx is multiplied by wa_old / wa_new and the log of that
+    is added to dw. (The RPN is shared by the levels: the factor is their geometric mean.) An anchor of unchanged shape
+    keeps its row bit for bit. Raises ConfigError for a different number of levels, CheckpointError when the state's RPN
+    does not have the old anchors.
     """
     if len(old.sizes) != len(new.sizes):
         raise ConfigError(

@@ -32,15 +32,15 @@ class Residual(nn.Module):
 
 
 class NoExtraLevel(ExtraFPNBlock):  # type: ignore[misc]
-    """The pyramid ends where the body ends: `BackboneWithFPN` would add a pooled level otherwise."""
+    """No level beyond the body's: without this class `BackboneWithFPN` would add a pooled one."""
 
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         return results, names
 
 
 def tiny_fpn(out_channels: int = 48) -> BackboneWithFPN:
-    """A convolutional body with a four-level pyramid at strides 4, 8, 16, 32: learns from nothing in minutes on a
-    CPU."""
+    """A convolutional body with a four-level pyramid at strides 4, 8, 16, 32: trains from random weights in minutes on
+    a CPU."""
     widths = (24, 40, 64, 96, 128)
     stages = [Conv2dNormActivation(3, widths[0], stride=2)]
     for before, after in pairwise(widths):

@@ -1,4 +1,4 @@
-"""Detectors by name: torchvision's builders, made exact, ignore-aware and ready for a new label set."""
+"""Detectors by name: torchvision's builders, made exact under autocast, ignore-aware and ready for a new label set."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _MOBILENET_V3: Stages = (
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to build a detector, what its pretrained weights are called, and its stages."""
+    """How to build a detector, which pretrained weights exist for it, and its stages."""
 
     build: Callable[..., nn.Module]
     """(num_classes including background, **torchvision's FasterRCNN arguments) -> model with random weights."""
@@ -76,9 +76,9 @@ def slim(
     kind: type[FasterRCNN] = FasterRCNN,
     **arguments: Any,
 ) -> nn.Module:
-    """A detector on a backbone, with one anchor size (px) a pyramid level and a slim box head of that width.
+    """A detector on a backbone, with one anchor size (px) per pyramid level and a slim box head of that width.
 
-    The RoI branch is what a CPU waits for.
+    On a CPU the RoI branch takes most of the time.
     """
     pyramid = backbone()
     anchors = AnchorGenerator(tuple((size,) for size in anchor_sizes), ((0.5, 1.0, 2.0),) * len(anchor_sizes))
@@ -183,7 +183,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything needed to rebuild a detector before its weights are loaded; saved beside them as model.json."""
+    """Everything needed to rebuild a detector before its weights are loaded; saved next to them as model.json."""
 
     arch: str
     categories: tuple[str, ...]
@@ -209,7 +209,7 @@ def architecture(name: str) -> Architecture:
 
 
 def box_architecture(name: str) -> str:
-    """The Faster R-CNN that a Mask R-CNN is when its mask branch is left out; a Faster R-CNN is its own."""
+    """The Faster R-CNN that remains of a Mask R-CNN without its mask branch; a Faster R-CNN's name is unchanged."""
     return name.replace("maskrcnn_", "fasterrcnn_", 1)
 
 
@@ -273,7 +273,8 @@ def stage_parameters(model: nn.Module, arch: str) -> list[list[tuple[str, nn.Par
 def forward_uint8(
     model: nn.Module, images: list[Tensor], device: torch.device, targets: list[dict[str, Tensor]] | None = None
 ) -> Any:
-    """Run a detector on (3, H, W) uint8 RGB tensors: bytes travel to the device, floats are made there."""
+    """Run a detector on (3, H, W) uint8 RGB tensors, which are copied to the device as bytes and converted to floats
+    there."""
     floats = [image.to(device, non_blocking=True).float().div_(255.0) for image in images]
     if targets is None:
         return model(floats)

@@ -1,4 +1,4 @@
-"""A checkpoint of ours: safetensors beside a model.json that says how to rebuild the model."""
+"""Our checkpoints: safetensors, and next to them a model.json that says how to rebuild the model."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _COUNTS = ("min_size", "max_size", "proposals_train", "proposals_test", "rois_pe
 
 def save_model(folder: Path, state: State, spec: ModelSpec, relation: Mapping[str, Mapping[str, float]]) -> None:
     """Write `model.safetensors` and `model.json` into a folder, each atomically, the weights last."""
-    about = {
+    document = {
         "format": 1,
         "spec": dataclasses.asdict(spec),
         "relation": {key: dict(value) for key, value in relation.items()},
     }
-    write_atomically(folder / "model.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
+    write_atomically(folder / "model.json", json.dumps(document, indent=1, sort_keys=True) + "\n")
     write_atomically(folder / "model.safetensors", save_safetensors(state))
 
 
@@ -45,34 +45,34 @@ def load_detector(run: Path, which: str = "best", device: str = "auto", precisio
     data = read_bytes(folder / "model.safetensors")
     model = build_model(spec)
     load_strict(model, parse_safetensors(data, folder / "model.safetensors"), folder)
-    place = choose_device(device)
-    model.to(place).eval()
-    dtype, _ = choose_precision(precision, place)
+    torch_device = choose_device(device)
+    model.to(torch_device).eval()
+    dtype, _ = choose_precision(precision, torch_device)
     digest = hashlib.sha256(data).hexdigest()[:16]
     root = run_root(folder)
-    return Detector(model, spec.categories, place, dtype, digest, read_manifest(root), root, relation)
+    return Detector(model, spec.categories, torch_device, dtype, digest, read_manifest(root), root, relation)
 
 
 def checkpoint_folder(run: Path, which: str) -> Path:
-    """The folder that holds model.safetensors. Raises CheckpointError with what was looked for."""
+    """The folder with model.safetensors and model.json. Raises CheckpointError that says what is missing."""
     for folder in (run / "checkpoints" / which, run):
         if (folder / "model.json").is_file() and (folder / "model.safetensors").is_file():
             return folder
-    what = "no such folder" if not run.is_dir() else f"no checkpoints/{which}/model.safetensors and model.json in it"
-    raise CheckpointError(f"{what}", remedy="name a run directory that finetune wrote", file=run)
+    reason = "no such folder" if not run.is_dir() else f"no checkpoints/{which}/model.safetensors and model.json in it"
+    raise CheckpointError(reason, remedy="name a run directory that finetune wrote", file=run)
 
 
 def run_root(folder: Path) -> Path:
-    """The run that a checkpoint folder is part of; a folder that stands alone is its own."""
+    """The run that a checkpoint folder is part of; for a folder outside a run, the folder itself."""
     return folder.parent.parent if folder.parent.name == "checkpoints" else folder
 
 
 def read_spec(folder: Path) -> tuple[ModelSpec, dict[str, dict[str, float]]]:
-    """(how to rebuild the model, what its classes grew out of) from model.json. Raises CheckpointError."""
+    """(how to rebuild the model, which classes its own were derived from) from model.json. Raises CheckpointError."""
     path = folder / "model.json"
     try:
-        about = json.loads(read_bytes(path))
-        spec, relation = _spec_of(dict(about["spec"])), _relation_of(about["relation"])
+        document = json.loads(read_bytes(path))
+        spec, relation = _spec_of(dict(document["spec"])), _relation_of(document["relation"])
         architecture(spec.arch)
     except (
         json.JSONDecodeError,
@@ -90,7 +90,7 @@ def read_spec(folder: Path) -> tuple[ModelSpec, dict[str, dict[str, float]]]:
 
 
 def _spec_of(values: dict[str, Any]) -> ModelSpec:
-    """ValueError that names the first field without a value that a run of ours could have."""
+    """The spec in model.json. Raises ValueError that names the first invalid field."""
     for key in ("anchor_sizes", "anchor_ratios"):
         if values[key] is not None:
             values[key] = tuple(tuple(_positive(key, value) for value in level) for level in values[key])
@@ -100,7 +100,7 @@ def _spec_of(values: dict[str, Any]) -> ModelSpec:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("categories: not a list of names")
     if not 1 <= len(names) <= 10_000 or len(set(names)) < len(names):
-        raise ValueError("categories: none, too many, or one of them twice")
+        raise ValueError("categories: none, more than 10000, or a duplicate name")
     spec = ModelSpec(**(values | {"categories": tuple(names)}))
     for key in _COUNTS:
         value = values[key]
@@ -120,10 +120,10 @@ def _relation_of(values: Any) -> dict[str, dict[str, float]]:
     }
 
 
-def _positive(where: str, value: Any) -> float:
-    """The number, when it is one above 0 and below a million, which is also never NaN. Raises ValueError."""
+def _positive(name: str, value: Any) -> float:
+    """The value, if it is a number above 0 and below a million (so not NaN). Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-        raise ValueError(f"{where}: {value!r} is not a positive number")
+        raise ValueError(f"{name}: {value!r} is not a positive number")
     return float(value)
 
 

@@ -1,14 +1,14 @@
-"""Targets that may say "nobody knows": ignore regions, boxes without masks, classes a source never labelled.
+"""Targets with unknown parts: ignore regions, boxes without masks, classes a source never labelled.
 
-torchvision's modules, extended at their seams; state dict keys stay. A target may carry, beside torchvision's keys,
-- `ignore_boxes` (M, 4) xyxy px, M may be 0: what lies in them is neither object nor background,
+Subclasses of torchvision's modules with the same state dict keys. In addition to torchvision's keys, a target may have
+- `ignore_boxes` (M, 4) xyxy px, M may be 0: regions that are neither object nor background,
 - `labelled` (K + 1,) bool: the classes this image's source labels (index 0, background, counts as labelled),
-- `has_mask` (N,) bool: which objects were drawn as masks; a target without `masks` has none.
-Without these keys, or where they say nothing (no region, everything labelled, every mask there), losses are
-torchvision's bit for bit.
+- `has_mask` (N,) bool: which objects have a mask; a target without `masks` has none.
+Without these keys, or where they change nothing (no region, every class labelled, every object with a mask), losses
+are torchvision's bit for bit.
 
-What this cannot do: the RPN knows no classes, so an object of an unlabelled class is background to its objectness.
-Where such objects are many, write them as ignore regions.
+Limitation: the RPN does not distinguish classes, so an object of an unlabelled class is background to its objectness.
+Where there are many such objects, write them as ignore regions.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform, res
 
 Target = dict[str, Tensor]
 
-BACKGROUND, NEITHER = 0, -1
+BACKGROUND, NOT_SAMPLED = 0, -1
 """Labels of torchvision's samplers: negative, and never sampled."""
 
 
 def covered_share(boxes: Tensor, regions: Tensor) -> Tensor:
-    """(N, 4) and (M, 4) xyxy px -> (N,) the largest share of a box's own area inside one region, in 0..1.
+    """(N, 4) and (M, 4) xyxy px -> (N,) the largest share of a box's own area inside a single region, in 0..1.
 
-    0 for a box without area, and where there is no region.
+    0 for a box without area, and 0 without regions.
     """
     if not len(boxes) or not len(regions):
         return boxes.new_zeros(len(boxes))
@@ -44,11 +44,11 @@ def covered_share(boxes: Tensor, regions: Tensor) -> Tensor:
 
 
 def drop_ignored_background(labels: Tensor, boxes: Tensor, regions: Tensor | None, threshold: float) -> Tensor:
-    """(N,) labels in which background inside an ignore region became NEITHER; matches to real objects stay."""
+    """(N,) labels with background inside an ignore region set to NOT_SAMPLED; matches to real objects are unchanged."""
     if regions is None or not len(regions) or not len(boxes):
         return labels
-    hidden = (labels == BACKGROUND) & (covered_share(boxes, regions) > threshold)
-    return torch.where(hidden, torch.full_like(labels, NEITHER), labels)
+    ignored = (labels == BACKGROUND) & (covered_share(boxes, regions) > threshold)
+    return torch.where(ignored, torch.full_like(labels, NOT_SAMPLED), labels)
 
 
 class IgnoreAwareTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
@@ -66,22 +66,22 @@ class IgnoreAwareRPN(RegionProposalNetwork):  # type: ignore[misc]
     """Background anchors inside an ignore region are never sampled; anchors of real objects are."""
 
     ignore_threshold: float = 0.5
-    """Share of an anchor's own area inside one region above which it takes no part."""
+    """A background anchor with more than this share of its own area inside one region is ignored."""
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[Target]
     ) -> tuple[list[Tensor], list[Tensor]]:
         labels, matched = super().assign_targets_to_anchors(anchors, targets)
-        spared = [
+        labels = [
             drop_ignored_background(label, boxes, target.get("ignore_boxes"), self.ignore_threshold)
             for label, boxes, target in zip(labels, anchors, targets, strict=True)
         ]
-        return spared, matched
+        return labels, matched
 
     def compute_loss(
         self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """torchvision's losses; 0 where an ignore region hides every anchor of the batch (a mean over none is NaN)."""
+        """torchvision's losses; 0 where ignore regions cover every anchor of the batch (an empty mean would be NaN)."""
         if not any(bool((label >= BACKGROUND).any()) for label in labels):
             return zero_losses(objectness, pred_bbox_deltas)
         losses: tuple[Tensor, Tensor] = super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
@@ -89,10 +89,10 @@ class IgnoreAwareRPN(RegionProposalNetwork):  # type: ignore[misc]
 
 
 class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
-    """RoI heads whose losses leave out what nobody knows."""
+    """RoI heads whose losses exclude the unknown parts of targets."""
 
     ignore_threshold: float = 0.5
-    """Share of a proposal's own area inside one region above which it takes no part as background."""
+    """A background proposal with more than this share of its own area inside one region is ignored."""
     _regions: list[Tensor | None] | None = None
 
     def check_targets(self, targets: list[Target] | None) -> None:
@@ -103,7 +103,7 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
     def select_training_samples(
         self, proposals: list[Tensor], targets: list[Target]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-        # torchvision calls assign_targets_to_proposals from in here, without the targets.
+        # torchvision's method calls assign_targets_to_proposals without the targets.
         self._regions = [item.get("ignore_boxes") for item in targets]
         try:
             return super().select_training_samples(proposals, targets)  # type: ignore[no-any-return]
@@ -115,11 +115,11 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
     ) -> tuple[list[Tensor], list[Tensor]]:
         matched, labels = super().assign_targets_to_proposals(proposals, gt_boxes, gt_labels)
         regions = self._regions or [None] * len(labels)
-        spared = [
+        labels = [
             drop_ignored_background(label, boxes, region, self.ignore_threshold)
             for label, boxes, region in zip(labels, proposals, regions, strict=True)
         ]
-        return matched, spared
+        return matched, labels
 
     def forward(
         self,
@@ -128,7 +128,7 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
         image_shapes: list[tuple[int, int]],
         targets: list[Target] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """At inference torchvision's forward; while training its losses without what nobody knows."""
+        """At inference torchvision's forward; in training its losses without the unknown parts of targets."""
         if not self.training:
             return super().forward(features, proposals, image_shapes, targets)  # type: ignore[no-any-return]
         self.check_targets(targets)
@@ -176,10 +176,10 @@ def _has_mask(target: Target) -> Tensor:
 
 
 def known_classes(targets: list[Target], labels: list[Tensor], n_classes: int) -> Tensor | None:
-    """(R, K + 1) bool: the classes that RoI r's image labels; None when every image labels every class.
+    """(R, K + 1) bool: the classes labelled in the image of RoI r; None when every image labels every class.
 
-    `labels`: per image the (R_i,) classes of its sampled RoIs. Background is always known, and so is what an
-    image's own objects are, whatever `labelled` says.
+    `labels`: per image the (R_i,) classes of its sampled RoIs. Background and the classes of an image's own objects
+    always count as known, whatever `labelled` says.
     """
     masks = [item.get("labelled") for item in targets]
     if all(mask is None or bool(mask[1:].all()) for mask in masks):
@@ -203,10 +203,10 @@ def roi_loss(
     """(classification loss, box loss) of R sampled RoIs.
 
     class_logits (R, K + 1), box_deltas (R, 4 (K + 1)), labels and regression_targets per image (R_i,), (R_i, 4);
-    known (R, K + 1) bool as from `known_classes`. A class that is not known stays out of the RoI's softmax: its
-    logit gets gradient exactly 0, in the spirit of the partial-label losses of Zhao et al. 2020, "Object detection
-    with a unified label space from multiple datasets". With `known` None this is torchvision's `fastrcnn_loss`; with no
-    RoI (ignore regions hide all) both are 0.
+    known (R, K + 1) bool as from `known_classes`. A class that is not known is excluded from the RoI's softmax: the
+    gradient of its logit is exactly 0, similar to the partial-label losses of Zhao et al. 2020, "Object detection with
+    a unified label space from multiple datasets". With `known` None this is torchvision's `fastrcnn_loss`; without
+    RoIs (ignore regions cover everything) both losses are 0.
     """
     if not len(class_logits):
         return zero_losses(class_logits, box_deltas)
@@ -217,8 +217,8 @@ def roi_loss(
 
 
 def zero_losses(scores: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
-    """Two losses of 0 that every prediction is part of: its gradient is 0, and a group of processes waits for
-    nobody."""
+    """Two losses of 0 that depend on every prediction: gradients are 0 but exist, as all-reduce across processes
+    requires."""
     return scores.sum() * 0, deltas.sum() * 0
 
 
@@ -232,8 +232,9 @@ _OURS: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
 def make_ignore_aware(model: nn.Module, threshold: float = 0.5) -> nn.Module:
     """Turn a torchvision Faster / Mask R-CNN's transform, RPN and RoI heads into the ignore-aware ones, in place.
 
-    Parameters, buffers and state dict keys stay as they are; doing it twice changes only the threshold. Returns the
-    model. Raises TypeError for a model without these parts, with parts of another class, or with keypoints.
+    Parameters, buffers and state dict keys are unchanged; a second call changes only the threshold. Returns the model.
+    Raises TypeError for a model without these parts, with parts of another class, or with keypoints, ValueError for a
+    threshold outside 0..1.
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"ignore threshold {threshold} is not in 0..1")

@@ -13,8 +13,8 @@ SMALL_BATCH = 16
 class FusedFrozenBatchNorm2d(FrozenBatchNorm2d):  # type: ignore[misc]
     """FrozenBatchNorm2d as one fused call.
 
-    torchvision's own computes x * scale + bias with fp32 buffers: under autocast the activation is promoted to
-    fp32 and goes through memory twice. `F.batch_norm` is the same arithmetic and keeps the activation's dtype.
+    torchvision's computes x * scale + bias with fp32 buffers: under autocast the activation is promoted to fp32 and
+    passes through memory twice. `F.batch_norm` is the same arithmetic and keeps the activation's dtype.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -22,8 +22,8 @@ class FusedFrozenBatchNorm2d(FrozenBatchNorm2d):  # type: ignore[misc]
 
 
 def freeze_norm(module: nn.Module) -> nn.Module:
-    """Replace every BatchNorm2d / FrozenBatchNorm2d below `module` by the fused frozen one, in place; returns the
-    root."""
+    """Replace every BatchNorm2d / FrozenBatchNorm2d in `module` by the fused frozen one, in place; returns the
+    root, which is a new module if it is a BatchNorm itself."""
     if isinstance(module, FusedFrozenBatchNorm2d):
         return module
     if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
@@ -39,12 +39,15 @@ def freeze_norm(module: nn.Module) -> nn.Module:
     return module
 
 
-def choose_norm(wanted: str, start: str, batch_size: int) -> tuple[bool, str]:
-    """(freeze, the reason). Random statistics must train; inherited ones stay at small batches."""
-    if wanted != "auto":
-        return wanted == "frozen", "as asked"
+def choose_norm(setting: str, start: str, batch_size: int) -> tuple[bool, str]:
+    """(whether to freeze BatchNorm, the reason) for `auto`, `frozen`, `train`.
+
+    Statistics of a random start must be trained; inherited ones are kept when batches are small.
+    """
+    if setting != "auto":
+        return setting == "frozen", "as configured"
     if start == "none":
-        return False, "random statistics must be learnt"
+        return False, "a random start has no statistics to keep"
     if batch_size < SMALL_BATCH:
         return True, f"{batch_size} images per device are too few for batch statistics"
     return False, f"{batch_size} images per device are enough for batch statistics"

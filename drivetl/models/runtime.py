@@ -1,7 +1,7 @@
 """Where and how a model runs: the device, compilation of the backbone, and memory kept between steps.
 
-glibc maps every large tensor anew and unmaps it when it is freed, so that each step of a training on a CPU has the
-kernel clear gigabytes of pages: 10 to 20 % of the step (`tools/benchmark.py training`).
+glibc maps memory for every large tensor and unmaps it when the tensor is freed. In every step of a training on a CPU
+the kernel then clears gigabytes of pages, which takes 10 to 20 % of the step (`tools/benchmark.py training`).
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 """Parameters of mallopt(3)."""
 
 
-def choose_device(wanted: str) -> torch.device:
-    """The device for `auto`, `cpu`, `cuda`, `cuda:N`. Raises ConfigError when it is not there."""
-    if wanted == "auto":
+def choose_device(name: str) -> torch.device:
+    """The device for `auto`, `cpu`, `cuda`, `cuda:N`. Raises ConfigError when this machine does not have it."""
+    if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(wanted)
+        device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device {wanted!r} is unknown", remedy="use auto, cpu, cuda or cuda:N") from None
+        raise ConfigError(f"device {name!r} is unknown", remedy="use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"device {wanted!r} is not there ({torch.cuda.device_count()} GPUs found)", remedy="use auto or cpu"
+            f"device {name!r} is not available ({torch.cuda.device_count()} GPUs found)", remedy="use auto or cpu"
         )
     return device
 
 
 def keep_memory() -> bool:
-    """Ask glibc to keep what is freed, for the whole process; whether it does.
+    """Make glibc keep freed memory, for the whole process. Returns whether it does.
 
-    The process' peak stays what it is. A user's own MALLOC_* or GLIBC_TUNABLES, and other C libraries, are left alone.
+    The peak memory of the process is unchanged. Nothing is done where the user sets MALLOC_* or GLIBC_TUNABLES, or with
+    another C library.
     """
     if "GLIBC_TUNABLES" in os.environ or any(name.startswith("MALLOC_") for name in os.environ):
         return False
@@ -48,9 +49,10 @@ def keep_memory() -> bool:
 
 
 def compile_backbone(model: nn.Module) -> str:
-    """Compile the model's backbone in place (names of parameters stay), at its first use; what was done, in one line.
+    """Compile the model's backbone in place, at its first use; parameter names are unchanged. Returns what was done, in
+    one line.
 
-    Where this machine cannot compile (no C++ compiler, no Triton), the model is left as it is.
+    Where this machine cannot compile (no C++ compiler, no Triton), the model is left unchanged.
     """
     try:
         torch.compile(nn.ReLU())(torch.zeros(2))

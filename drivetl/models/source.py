@@ -1,4 +1,4 @@
-"""What `model.start` names: a run of ours, torchvision's published weights, or a weights file of anybody's."""
+"""What `model.start` names: one of our runs, torchvision's published weights, or any other weights file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from drivetl.models.surgery import BACKGROUND, NO_CLASS
 from drivetl.models.weights import load_strict, read_bytes, read_weights
 
 NAMES = ("none", "coco", "imagenet")
-"""Values of `model.start` that are no path, whatever files and folders are called so."""
+"""Values of `model.start` that are never read as a path, even if a file or folder has that name."""
 
 
 @dataclass
@@ -39,16 +39,17 @@ class Source:
     spec: ModelSpec | None = None
     augmentation: dict[str, Any] | None = None
     """The source's manifest: a run inherits what its ancestors were trained on."""
-    described: str = ""
+    description: str = ""
+    """`run city`, `weights city.pth`, `coco weights`."""
 
 
 def read_source(start: str, arch: str) -> Source | None:
-    """The weights that `model.start` names, under the names of today's torchvision; None for `none`.
+    """The weights that `model.start` names, under the tensor names of current torchvision; None for `none`.
 
-    A run, a checkpoint folder of it and the model.safetensors in that folder are one and the same source. Any other
-    file holds a detector, or a backbone alone. What a detector's classes are called is said by `<file>.classes.txt`
-    (city.pth.classes.txt beside city.pth): one name per line in label order, the background left out. Without it a
-    head of COCO's size has COCO's classes, and any other has classes without names: a warning says so.
+    A run, its checkpoint folder and the model.safetensors in that folder are the same source. Any other file contains
+    a detector, or a backbone alone. A detector's class names are read from `<file>.classes.txt` (city.pth.classes.txt
+    next to city.pth): one name per line in label order, without the background. Without that file a head of COCO's
+    size has COCO's classes, and any other has classes without names, with a warning.
     Raises CheckpointError or ConfigError with the way out.
     """
     if start == "none":
@@ -64,14 +65,15 @@ def read_source(start: str, arch: str) -> Source | None:
     state = modern_keys(read_weights(path))
     scores = state.get("roi_heads.box_predictor.cls_score.weight")
     if scores is None:
-        return Source(state, None, described=f"backbone {path.name}")
-    return Source(state, _classes_of(path, len(scores) - 1, arch), described=f"weights {path.name}")
+        return Source(state, None, description=f"backbone {path.name}")
+    return Source(state, _classes_of(path, len(scores) - 1, arch), description=f"weights {path.name}")
 
 
 def _own_checkpoint(start: str) -> Path | None:
-    """The checkpoint folder of ours that `model.start` names: by its run, itself, or the weights in it; else None.
+    """The checkpoint folder that `model.start` names: by its run, by itself, or by the weights in it; None for anything
+    else.
 
-    Raises CheckpointError for a folder that holds none.
+    Raises CheckpointError for a folder without a checkpoint.
     """
     if start in NAMES:
         return None
@@ -82,7 +84,7 @@ def _own_checkpoint(start: str) -> Path | None:
 
 
 def weights_file(start: str) -> Path | None:
-    """The file with the weights that `model.start` names; None for published weights and for none at all.
+    """The file with the weights that `model.start` names; None for published weights and for `none`.
 
     Raises CheckpointError as `read_source` does.
     """
@@ -102,53 +104,54 @@ def _file_of(start: str) -> Path:
 
 
 def _classes_of(weights: Path, count: int, arch: str) -> tuple[str, ...]:
-    """What the `count` classes of a weights file are called: as the file beside it says, else COCO's, else numbers."""
-    beside = weights.with_name(weights.name + ".classes.txt")
-    if beside.is_file():
-        return _read_names(beside, count)
+    """Names of the `count` classes of a weights file: from its classes.txt, else COCO's names, else numbers."""
+    names_file = weights.with_name(weights.name + ".classes.txt")
+    if names_file.is_file():
+        return _read_names(names_file, count)
     enum = architecture(arch).coco
     names = _category_names(enum) if enum is not None else ()
     if len(names) != count:
         console.warn(
             f"{weights}: its {count} classes have no names, so every class starts from the mean of all"
-            f" - name them in {beside.name} beside it, one a line in label order without the background"
+            f" - name them in {names_file.name} next to it, one per line in label order, without the background"
         )
         names = tuple(f"class {number}" for number in range(1, count + 1))
     return names
 
 
 def _read_names(path: Path, count: int) -> tuple[str, ...]:
-    """The lines of a text file, when they can name `count` classes. Raises CheckpointError."""
-    way_out = "write one name per line in label order, the background left out"
+    """The class names in a text file, one per line. Raises CheckpointError unless they can be those of `count`
+    classes."""
+    remedy = "write one name per line in label order, without the background"
     if path.stat().st_size > 1_000_000:
-        raise CheckpointError("more than a megabyte of names", remedy=f"{way_out}", file=path)
+        raise CheckpointError("more than a megabyte of names", remedy=remedy, file=path)
     try:
         names = tuple(line.strip() for line in read_bytes(path).decode("utf-8-sig").strip().splitlines())
     except UnicodeDecodeError:
-        raise CheckpointError("not UTF-8 text", remedy=f"{way_out}", file=path) from None
-    twice = [name for name, times in Counter(names).items() if times > 1 and name != NO_CLASS]
+        raise CheckpointError("not UTF-8 text", remedy=remedy, file=path) from None
+    duplicates = [name for name, times in Counter(names).items() if times > 1 and name != NO_CLASS]
     problems = {
         f"{len(names)} names, the head has {count} classes": len(names) != count,
         "an empty line": "" in names,
-        f"{BACKGROUND} is no class": BACKGROUND in names,
-        f"{', '.join(twice)} more than once": bool(twice),
+        f"{BACKGROUND} is not a class": BACKGROUND in names,
+        f"{', '.join(duplicates)} more than once": bool(duplicates),
     }
-    for problem, found in problems.items():
-        if found:
-            raise CheckpointError(f"{problem}", remedy=f"{way_out}", file=path)
+    for problem, occurs in problems.items():
+        if occurs:
+            raise CheckpointError(problem, remedy=remedy, file=path)
     return names
 
 
 def load_source_detector(start: str, target: ModelSpec, device: str, precision: str) -> Detector:
-    """The detector that `model.start` names, as it was: a run with its own settings, published weights or a weights
-    file with the target's image size and limits, without masks: a file may lack that branch. Tensors that the model
-    does not know are left out, as surgery does. Raises CheckpointError or ConfigError."""
+    """The detector that `model.start` names, before any surgery. A run keeps its own settings. Published weights and
+    weights files get the target's image size and limits, and no mask branch, as a file may lack it. Tensors that the
+    model does not have are left out, as in surgery. Raises CheckpointError or ConfigError."""
     folder = _own_checkpoint(start)
     if folder is not None:
         return load_detector(folder, "best", device, precision)
     source = read_source(start, target.arch)
     if source is None or source.categories is None:
-        raise ConfigError(f"model.start {start} is no detector", remedy="name a run, coco, or a detector's weights")
+        raise ConfigError(f"model.start {start} is not a detector", remedy="name a run, coco, or a detector's weights")
     spec = dataclasses.replace(
         target,
         arch=box_architecture(target.arch),
@@ -160,10 +163,10 @@ def load_source_detector(start: str, target: ModelSpec, device: str, precision: 
     model = build_model(spec)
     known = model.state_dict().keys()
     load_strict(model, {key: value for key, value in source.state.items() if key in known}, Path(start))
-    place = choose_device(device)
-    model.to(place).eval()
-    dtype, _ = choose_precision(precision, place)
-    return Detector(model, spec.categories, place, dtype, "")
+    torch_device = choose_device(device)
+    model.to(torch_device).eval()
+    dtype, _ = choose_precision(precision, torch_device)
+    return Detector(model, spec.categories, torch_device, dtype, "")
 
 
 def _published(start: str, arch: str) -> Source:
@@ -182,14 +185,14 @@ def _published(start: str, arch: str) -> Source:
             remedy=f"put {file.name} into {file.parent}, or use --model.start none",
         ) from None
     except RuntimeError as error:
-        raise CheckpointError(f"{error}", remedy="remove the damaged file and fetch it again", file=file) from None
+        raise CheckpointError(f"{error}", remedy="remove the damaged file and download it again", file=file) from None
     names = _category_names(enum) if start == "coco" else None
     manifest = published_manifest(start)
-    return Source(modern_keys(state), names, augmentation=manifest, described=f"{start} weights")
+    return Source(modern_keys(state), names, augmentation=manifest, description=f"{start} weights")
 
 
 def published_manifest(start: str) -> dict[str, Any]:
-    """What torchvision's published weights were trained on, as its reference scripts have it.
+    """What torchvision's published weights were trained on, according to its reference scripts.
 
     Detection (references/detection/presets.py): flips, for the v2 models large scale jitter. Classification
     (references/classification, recipe of IMAGENET1K_V2, Vryniotis 2021): crops, flips, erasing and TrivialAugment. They
@@ -223,6 +226,6 @@ _PUBLISHED_TRANSFORMS = (
 
 
 def _category_names(enum: Any) -> tuple[str, ...]:
-    """COCO's 90 slots in label order; background left out."""
+    """The class names of a weights enum in label order (COCO: 90 slots), without the background."""
     names = list(enum.meta["categories"])
     return tuple(names[1:] if names[0] == "__background__" else names)

@@ -1,8 +1,8 @@
-"""The RPN's 3x3 convolution with a backward pass over the few places that carry a gradient.
+"""The RPN's 3x3 convolution with a backward pass over the few positions that have a gradient.
 
-The RPN's loss looks at 256 sampled anchors an image; the gradient at its hidden layer is zero everywhere else, some
-99 % of the places of a pyramid. A dense backward multiplies all those zeros, which on a CPU is a fifth of a training
-step. The forward pass is the dense one, bit for bit.
+The RPN's loss uses 256 sampled anchors per image. The gradient at its hidden layer is zero everywhere else, at about
+99 % of the positions of a pyramid. A dense backward pass multiplies all those zeros, which takes a fifth of a training
+step on a CPU. The forward pass is the dense one, bit for bit.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 DENSE_FROM = 0.1
-"""Share of places with a gradient from which the dense backward is the faster one."""
+"""Share of positions with a gradient above which the dense backward pass is used, as it is faster there."""
 
 
 def conv3x3(x: Tensor, layer: nn.Conv2d) -> Tensor:
     """(N, C, H, W) -> (N, R, H, W) as `layer` computes it: 3x3, stride 1, padding 1, with a bias.
 
-    On a CPU in fp32 its gradients are summed over the places alone where the incoming gradient is not zero: equal to
-    the dense ones up to the order of summation. Elsewhere it is the layer itself.
+    On a CPU in fp32 its gradients are summed only over the positions where the incoming gradient is not zero: equal to
+    the dense ones up to the order of summation. On other devices and dtypes it is the layer itself.
     """
     fits = layer.kernel_size == (3, 3) and layer.stride == layer.padding == layer.dilation == (1, 1)
     fits = fits and layer.groups == 1 and layer.bias is not None
@@ -39,36 +39,36 @@ class _Conv3x3(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, (x, weight), wanted = gradients[0], ctx.saved_tensors, ctx.needs_input_grad
-        by_place = gradient.permute(0, 2, 3, 1)  # a view: rows of channels in channels_last
-        hot = (by_place != 0).any(-1)
-        places = hot.nonzero()
-        if len(places) > DENSE_FROM * hot.numel():
+        gradient, (x, weight), needed = gradients[0], ctx.saved_tensors, ctx.needs_input_grad
+        by_position = gradient.permute(0, 2, 3, 1)  # a view: rows of channels in channels_last
+        nonzero = (by_position != 0).any(-1)
+        positions = nonzero.nonzero()
+        if len(positions) > DENSE_FROM * nonzero.numel():
             dense = torch.ops.aten.convolution_backward(
-                gradient, x, weight, [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, list(wanted)
+                gradient, x, weight, [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, list(needed)
             )
             return tuple(dense)
-        return _sparse(by_place[hot], places, x, weight, wanted)
+        return _sparse(by_position[nonzero], positions, x, weight, needed)
 
 
 def _sparse(
-    rows: Tensor, places: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, ...]
+    rows: Tensor, positions: Tensor, x: Tensor, weight: Tensor, needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, weight and bias from (K, R) gradients at (K, 3) places (image, y, x)."""
+    """Gradients of x, weight and bias from (K, R) gradients at (K, 3) positions (image, y, x)."""
     outputs, channels = weight.shape[:2]
     padded = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)
     height, width = padded.shape[1:3]
-    image, top, left = places.unbind(1)
+    image, top, left = positions.unbind(1)
     step = torch.arange(3)
-    at = (image * height + top)[:, None, None] + step[:, None]
-    at = at * width + left[:, None, None] + step  # (K, 3, 3) rows of the flattened padded map
-    flat = at.reshape(-1)
-    of_weight = of_x = None
-    if wanted[1]:
+    pixel_rows = (image * height + top)[:, None, None] + step[:, None]
+    pixels = pixel_rows * width + left[:, None, None] + step  # (K, 3, 3) indices into the flattened padded map
+    flat = pixels.reshape(-1)
+    weight_gradient = x_gradient = None
+    if needed[1]:
         patches = padded.reshape(-1, channels)[flat].view(len(rows), 9 * channels)
-        of_weight = (rows.T @ patches).view(outputs, 3, 3, channels).permute(0, 3, 1, 2)
-    if wanted[0]:
+        weight_gradient = (rows.T @ patches).view(outputs, 3, 3, channels).permute(0, 3, 1, 2)
+    if needed[0]:
         spread = (rows @ weight.permute(0, 2, 3, 1).reshape(outputs, 9 * channels)).view(-1, channels)
         summed = x.new_zeros((len(x) * height * width, channels)).index_add_(0, flat, spread)
-        of_x = summed.view(padded.shape)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
-    return of_x, of_weight, rows.sum(0) if wanted[2] else None
+        x_gradient = summed.view(padded.shape)[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+    return x_gradient, weight_gradient, rows.sum(0) if needed[2] else None

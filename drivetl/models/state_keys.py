@@ -1,4 +1,4 @@
-"""Names of a state dict's tensors: old files read as today's, counters left out."""
+"""Names of a state dict's tensors: old names translated to current ones, batch counters left out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ State = dict[str, Tensor]
 
 
 def modern_keys(state: State) -> State:
-    """The state under the keys of today's torchvision: wrappers' prefixes gone, single convolutions as blocks of one.
+    """The state under current torchvision's keys: wrappers' prefixes removed, single convolutions as blocks of one.
 
     torchvision renames `fpn.inner_blocks.0.weight`, `rpn.head.conv.weight` and `mask_fcn1.weight` of its older
-    checkpoints while loading; here it must happen before, or the tensors would count as missing.
+    checkpoints while loading; here it must happen earlier, or the tensors would count as missing.
     """
     for prefix in ("module.", "_orig_mod.", "model."):
         if state and all(key.startswith(prefix) for key in state):
@@ -29,5 +29,5 @@ def _modern(key: str) -> str:
 
 
 def without_counters(state: Mapping[str, Tensor]) -> State:
-    """Frozen BatchNorm has no batch counter, and a trained one's counter is not used with a fixed momentum."""
+    """The state without batch counters: frozen BatchNorm has none, and a trained one with fixed momentum ignores it."""
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}

@@ -4,17 +4,18 @@
     report = surgery.load(model, source.state, plan)
     report.show(); report.save(run / "surgery.json")
 
-Class names decide; their order and number never matter. A class that grows out of exactly one source class gets
-that class's rows unchanged (kept), out of several their weighted mean (mapped). A class out of nothing (reset) gets
-the mean of all source classes: its logit is then the mean of theirs, and because exp is convex (Jensen), its
-probability starts below that of the average source class: rare, generic, and without a random number. Its box and
-mask rows are the mean of what every object has in common.
+Classes are related by name; their order and number do not matter. A class that grows out of exactly one source class
+gets that class's rows unchanged (kept), out of several their weighted mean (mapped). A class without a related source
+class (reset) gets the mean of all source classes. Its logit is then the mean of theirs, and because exp is convex
+(Jensen), its probability starts below that of the average source class. No random numbers are used. Its box and mask
+rows are also the mean over all source classes.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,11 +36,11 @@ Fate = Literal["kept", "mapped", "reset", "mismatched", "unused"]
 
 BACKGROUND = "__background__"
 NO_CLASS = "N/A"
-"""How torchvision fills the ten unused slots of COCO's 91: rows that were only ever taught to stay silent."""
+"""torchvision's name for the ten unused slots of COCO's 91: their rows were trained on background only."""
 
 _HEAD = re.compile(r"(^|\.)(box_predictor\.(.*\.)?(cls_score|bbox_pred)|mask_predictor\.(.*\.)?mask_fcn_logits)\.")
 MASK_BRANCH = re.compile(r"(^|\.)roi_heads\.mask_")
-"""A source without a mask branch may start a Mask R-CNN, and one with it a Faster R-CNN: said of every tensor."""
+"""Tensors of the mask branch. A source without one may start a Mask R-CNN, and one with it a Faster R-CNN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,12 @@ class ClassRow:
     weights: tuple[float, ...]
     """One per row; they sum to 1."""
     sources: tuple[str, ...]
-    """Names of the rows."""
+    """Names of the rows' classes."""
 
     def describe(self) -> str:
-        """`person`, or `0.5 person + 0.5 bicycle`, or why there is nothing."""
+        """`person`, or `0.5 person + 0.5 bicycle`, or that no class is related."""
         if self.status == "reset":
-            return "no related class: mean of all"
+            return "no related class: mean of all source classes"
         if self.status == "kept":
             return self.sources[0]
         return " + ".join(f"{weight:.3g} {name}" for weight, name in zip(self.weights, self.sources, strict=True))
@@ -69,7 +70,7 @@ class Plan:
     """The new head, class by class."""
 
     source_classes: tuple[str, ...]
-    """In label order, background left out."""
+    """In label order, without the background."""
     classes: tuple[ClassRow, ...]
     """In the target's label order; classes[0] is the background, kept."""
 
@@ -90,8 +91,8 @@ class TensorLine:
 
     key: str
     status: Fate
-    """kept: copied whole; mapped: built by the plan; reset, mismatched: the model's own initial values; unused: only
-    the source has it."""
+    """kept: copied unchanged; mapped: built by the plan; reset, mismatched: the model's own initial values; unused:
+    only the source has it."""
     source_shape: tuple[int, ...] | None
     target_shape: tuple[int, ...] | None
     reason: str
@@ -106,19 +107,18 @@ class Report:
 
     def counts(self) -> dict[str, int]:
         """Status -> number of tensors."""
-        found = [line.status for line in self.tensors]
-        return {status: found.count(status) for status in sorted(set(found))}
+        return dict(sorted(Counter(line.status for line in self.tensors).items()))
 
     def show(self) -> None:
-        """Print the classes, every tensor that was not simply copied, and the count of those that were."""
+        """Print the classes, the number of copied tensors, and every tensor that was not simply copied."""
         self.plan.show()
         changed = [line for line in self.tensors if line.status != "kept"]
         rows = [
             (line.key, line.status, _shape(line.source_shape), _shape(line.target_shape), line.reason)
             for line in changed
         ]
-        title = f"Tensors: {self.counts().get('kept', 0)} copied whole, and"
-        console.table(title, ("tensor", "what", "source", "target", "why"), rows)
+        title = f"Tensors: {self.counts().get('kept', 0)} copied unchanged; the others:"
+        console.table(title, ("tensor", "status", "source", "target", "reason"), rows)
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON: the plan, and what became of every tensor."""
@@ -142,13 +142,13 @@ def plan(
 ) -> Plan:
     """For each target class the source rows it is built from.
 
-    `source_classes` in label order without the background (a leading `__background__` is left out, `N/A` slots are
-    no classes). `relation` says what target classes grow out of, `source_relation` the same of the source's own.
-    In this order: a relation that names the class itself, a source class of the same name, the relation's names in
-    the source, the source class that grew out of the same classes (`person <- pedestrian` when the source's
-    pedestrian grew out of person). Weights of names that the source lacks are shared among the others.
-    Raises ConfigError for no target classes or a related class that nobody knows, CheckpointError for a source
-    without classes.
+    `source_classes`: in label order without the background (a leading `__background__` is left out, `N/A` slots are
+    not classes). `relation`: what each target class grows out of; `source_relation`: the same for the source's classes.
+    The first rule that applies: a relation that names the class itself, a source class of the same name, the relation's
+    names in the source, the source class that grew out of the same classes (`person <- pedestrian` when the source's
+    pedestrian grew out of person). Weights of names that the source lacks are distributed over the others.
+    Raises ConfigError without target classes or for a related class that neither the source nor COCO has,
+    CheckpointError for a source without classes.
     """
     names = tuple(source_classes[1:] if list(source_classes[:1]) == [BACKGROUND] else source_classes)
     if not target_classes:
@@ -159,34 +159,35 @@ def plan(
     vocabulary = set(ancestry) | {item for parents in ancestry.values() for item in parents} | _coco_names()
     rows = [ClassRow(BACKGROUND, "kept", (0,), (1.0,), (BACKGROUND,))]
     for name in target_classes:
-        wanted = dict(relation.get(name) or {name: 1.0})
-        _check_known(name, wanted, vocabulary)
-        rows.append(_class_row(name, _sources(name, wanted, ancestry), names))
+        parents = dict(relation.get(name) or {name: 1.0})
+        _check_known(name, parents, vocabulary)
+        rows.append(_class_row(name, _sources(name, parents, ancestry), names))
     return Plan(names, tuple(rows))
 
 
-def _sources(name: str, wanted: dict[str, float], ancestry: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Source class -> weight, not normalised; empty when nothing is related."""
+def _sources(name: str, parents: dict[str, float], ancestry: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Source class -> weight, not normalised; empty without a related class.
+
+    parents: what the target class grows out of; ancestry: source class -> what it grew out of.
+    """
     known = {fold(source): source for source in reversed(ancestry)}
-    own, direct = (
-        known.get(fold(name)),
-        {known[fold(parent)]: weight for parent, weight in wanted.items() if fold(parent) in known},
-    )
+    own = known.get(fold(name))
+    direct = {known[fold(parent)]: weight for parent, weight in parents.items() if fold(parent) in known}
     if own is not None and own not in direct:
         return {own: 1.0}
     if own is not None or sum(direct.values()) >= 1 - 1e-6:
         return direct
-    overlap = {source: _shared(wanted, parents) for source, parents in ancestry.items()}
+    overlap = {source: _shared(parents, source_parents) for source, source_parents in ancestry.items()}
     best = max(overlap.values())
     if best > sum(direct.values()) and best >= 0.5:
         return {source: 1.0 for source, share in overlap.items() if share > best - 1e-6}
     return direct
 
 
-def _shared(wanted: dict[str, float], parents: dict[str, float]) -> float:
-    """How much of two ancestries is the same, 0..1."""
-    folded = {fold(name): weight for name, weight in parents.items()}
-    return sum(min(weight, folded.get(fold(name), 0.0)) for name, weight in wanted.items())
+def _shared(first: dict[str, float], second: dict[str, float]) -> float:
+    """The weight that two ancestries have in common, 0..1."""
+    folded = {fold(name): weight for name, weight in second.items()}
+    return sum(min(weight, folded.get(fold(name), 0.0)) for name, weight in first.items())
 
 
 def _class_row(name: str, sources: dict[str, float], names: tuple[str, ...]) -> ClassRow:
@@ -198,9 +199,9 @@ def _class_row(name: str, sources: dict[str, float], names: tuple[str, ...]) -> 
     return ClassRow(name, "kept" if len(rows) == 1 else "mapped", rows, weights, tuple(sources))
 
 
-def _check_known(name: str, wanted: dict[str, float], vocabulary: set[str]) -> None:
-    folded = {fold(item): item for item in vocabulary}
-    for parent in wanted:
+def _check_known(name: str, parents: dict[str, float], vocabulary: set[str]) -> None:
+    folded = {fold(item) for item in vocabulary}
+    for parent in parents:
         if fold(parent) not in folded and fold(parent) != fold(name):
             raise ConfigError(
                 f"class {name!r} grows out of {parent!r}, which neither the source nor COCO has",
@@ -209,7 +210,7 @@ def _check_known(name: str, wanted: dict[str, float], vocabulary: set[str]) -> N
 
 
 def fold(name: str) -> str:
-    """`Traffic_Light` and `traffic light` are one name."""
+    """A class name for comparison: `Traffic_Light` and `traffic light` are the same."""
     return re.sub(r"[\s_-]+", " ", name.strip().casefold())
 
 
@@ -220,16 +221,16 @@ def _coco_names() -> set[str]:
 
 
 def apply(state: State, plan: Plan) -> State:
-    """The state with the class, box and mask rows of its heads built by the plan; everything else is passed on.
+    """The state with the class, box and mask rows of its heads built by the plan; other tensors are unchanged.
 
-    Keys are torchvision's, whatever stands before `box_predictor` and `mask_predictor`. Raises CheckpointError when a
-    head has not one row (a box head four) per source class and background.
+    Keys are torchvision's, with any prefix before `box_predictor` and `mask_predictor`. Raises CheckpointError unless a
+    head has one row (a box head four) per source class and background.
     """
     return {key: _rebuild(key, value, plan) if _HEAD.search(key) else value for key, value in state.items()}
 
 
 def row_classes(key: str, n_rows: int) -> list[int] | None:
-    """Per row of a head's tensor its class, 0 the background; None for a tensor that is no head's."""
+    """For every row of a head's tensor its class, 0 the background; None for a tensor of no head."""
     per_class = _per_class(key)
     return [row // per_class for row in range(n_rows)] if _HEAD.search(key) else None
 
@@ -242,18 +243,18 @@ def _rebuild(key: str, value: Tensor, plan: Plan) -> Tensor:
     per_class = _per_class(key)
     expected = per_class * (len(plan.source_classes) + 1)
     if value.ndim == 0 or len(value) != expected:
-        found = _shape(tuple(value.shape))
-        way_out = "use weights whose heads agree, and name their classes, one a line, in <weights file>.classes.txt"
+        actual = _shape(tuple(value.shape))
+        remedy = "use weights whose heads agree, and name their classes, one per line, in <weights file>.classes.txt"
         if per_class == 4 and value.ndim and len(value) == 4:
-            found += ", one box for all classes"
-            way_out = f"repeat the 4 rows {expected // 4} times, which detects the same, and save the weights again"
+            actual += ", one box for all classes"
+            remedy = f"repeat the 4 rows {expected // 4} times, which detects the same, and save the weights again"
         raise CheckpointError(
             f"tensor {key}: expected {expected} rows for {len(plan.source_classes)} classes and background, found"
-            f" {found}",
-            remedy=f"{way_out}",
+            f" {actual}",
+            remedy=remedy,
         )
     grouped = value.reshape(-1, per_class, *value.shape[1:])
-    spoken = [number for number, name in enumerate(plan.source_classes, 1) if name != NO_CLASS]
+    real_classes = [number for number, name in enumerate(plan.source_classes, 1) if name != NO_CLASS]
     rows = []
     for item in plan.classes:
         if item.status == "kept":
@@ -262,16 +263,16 @@ def _rebuild(key: str, value: Tensor, plan: Plan) -> Tensor:
             weights = grouped.new_tensor(item.weights).view(-1, *[1] * (grouped.ndim - 1))
             rows.append((grouped[list(item.rows)] * weights).sum(0))
         else:
-            rows.append(grouped[spoken].mean(0))
+            rows.append(grouped[real_classes].mean(0))
     return torch.stack(rows).flatten(0, 1)
 
 
 def load(model: nn.Module, state: State, plan: Plan, may_differ: Sequence[str] = ()) -> Report:
     """Load a source's weights into a model of the target's classes, and account for every tensor on both sides.
 
-    `may_differ`: prefixes of keys that may be missing or of another shape and then keep the model's own values; a
-    mask branch of which the source has nothing may be missing too. Raises CheckpointError, before anything is
-    changed, that names the tensors that are missing or of another shape: the first with what was expected and found.
+    `may_differ`: prefixes of keys that may be missing or of another shape and then keep the model's own values. The
+    mask branch may be missing as a whole too. Raises CheckpointError, before anything is changed, that names the
+    tensors that are missing or of another shape, for the first one with the expected and the actual shape.
     """
     own = without_counters(model.state_dict())
     source = without_counters(modern_keys(state))
@@ -290,9 +291,9 @@ def load(model: nn.Module, state: State, plan: Plan, may_differ: Sequence[str] =
             fitting[key] = built[key]
     if misfits:
         first = misfits[0]
-        found = _shape(tuple(built[first].shape)) if first in built else "nothing"
+        actual = _shape(tuple(built[first].shape)) if first in built else "nothing"
         raise CheckpointError(
-            f"tensor {first}: expected {_shape(tuple(own[first].shape))}, found {found}{and_more(misfits)}",
+            f"tensor {first}: expected {_shape(tuple(own[first].shape))}, found {actual}{and_more(misfits)}",
             remedy="use weights of this architecture",
         )
     model.load_state_dict(fitting, strict=False)
@@ -302,7 +303,7 @@ def load(model: nn.Module, state: State, plan: Plan, may_differ: Sequence[str] =
 def _fate(
     key: str, own: Tensor | None, built: Tensor | None, may_differ: tuple[str, ...], without_masks: bool
 ) -> tuple[Fate, str] | None:
-    """What becomes of a tensor, and why; None: it does not fit, and may not differ."""
+    """What becomes of a tensor, and why; None: it does not fit and may not differ."""
     masks = MASK_BRANCH.search(key) is not None
     if own is None:
         return "unused", f"dropped: the model has no {'mask branch' if masks else 'such tensor'}"
@@ -313,12 +314,12 @@ def _fate(
     if built is None and key.startswith(may_differ):
         return "reset", "new: the source has no such tensor"
     if built is not None and key.startswith(may_differ):
-        return "mismatched", "new: the source's shape is another"
+        return "mismatched", "new: the source's shape differs"
     return None
 
 
 def and_more(keys: Sequence[str]) -> str:
-    """What an error about the first of some tensors says of the others: their number, and the next few names."""
+    """The end of an error about the first of several tensors: the number of the others, and the next few names."""
     others = keys[1:4]
     if not others:
         return ""

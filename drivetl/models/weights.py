@@ -1,4 +1,4 @@
-"""Tensors on disk, and into a model: every one is accounted for, and no pickle is ever executed."""
+"""Reading tensors from disk and loading them into a model: each is accounted for, and no pickle is ever executed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ def portable_state(model: nn.Module) -> State:
 def read_weights(path: Path) -> State:
     """A flat dict of finite floating-point tensors from .safetensors or a torch file, never executing code.
 
-    Raises CheckpointError that names the file, and the tensor where one is to blame.
+    Raises CheckpointError that names the file, and the tensor where one is invalid.
     """
     if path.suffix == ".safetensors":
         return parse_safetensors(read_bytes(path), path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes of anybody's: torch raises whatever it stumbles over
-        raise CheckpointError(f"{_unreadable(error)}", file=path) from None
+    except Exception as error:  # with arbitrary bytes torch raises exceptions of any class
+        reason, remedy = _unreadable(error)
+        raise CheckpointError(reason, remedy=remedy, file=path) from None
     for key in ("model", "state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
@@ -51,17 +52,15 @@ def read_weights(path: Path) -> State:
     return _checked({str(key): value for key, value in loaded.items()}, path)
 
 
-def _unreadable(error: Exception) -> str:
-    """What is wrong with a torch file, in the first sentence of torch's own reason, and the way out."""
+def _unreadable(error: Exception) -> tuple[str, str]:
+    """(what is wrong with a torch file, from the first sentence of torch's own message; the remedy)."""
     text = str(error).split("WeightsUnpickler error:")[-1].strip()
     code = re.search(r"GLOBAL (\S+)", text)
     if code:
-        return (
-            f"holds code (a pickled {code[1]}), which is never run"
-            " - save model.state_dict() alone, or a safetensors file"
-        )
+        reason = f"contains code (a pickled {code[1]}), which is never run"
+        return reason, "save model.state_dict() alone, or a safetensors file"
     reason = re.split(r"[.:]?\s*\n|\. ", text)[0] or type(error).__name__
-    return f"not a file of plain weights ({reason}) - it is damaged: fetch or save it again"
+    return f"not a file of plain weights ({reason})", "it is damaged: download or save it again"
 
 
 def parse_safetensors(data: bytes, path: Path) -> State:
@@ -69,13 +68,14 @@ def parse_safetensors(data: bytes, path: Path) -> State:
     try:
         state = dict(load_safetensors(data))
     except (SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"not a safetensors file ({error})", remedy="it may be cut off", file=path) from None
+        raise CheckpointError(
+            f"not a safetensors file ({error})", remedy="it may be truncated: download or save it again", file=path
+        ) from None
     return _checked(state, path)
 
 
 def _checked(state: State, path: Path) -> State:
-    """The state, when all of it can be a model's weights. Raises CheckpointError that names the first tensor that
-    cannot."""
+    """The state, if every tensor can be a model's weight. Raises CheckpointError that names the first that cannot."""
     for key, value in without_counters(state).items():
         if not value.is_floating_point() or value.layout is not torch.strided or value.is_meta:
             kind = f"{value.dtype}, {value.layout}, {value.device}".replace("torch.", "")
@@ -90,8 +90,8 @@ def _checked(state: State, path: Path) -> State:
             )
         if not bool(value.float().isfinite().all()):
             raise CheckpointError(
-                f"tensor {key}: holds numbers that are not finite",
-                remedy="use weights from before they broke",
+                f"tensor {key}: contains values that are not finite",
+                remedy="use weights saved before the training diverged",
                 file=path,
             )
     return state
@@ -107,8 +107,9 @@ def read_bytes(path: Path) -> bytes:
         ) from None
 
 
-def load_strict(model: nn.Module, state: State, where: Path) -> None:
-    """Load every tensor; CheckpointError that names the tensors that are missing, unknown or of another shape."""
+def load_strict(model: nn.Module, state: State, path: Path) -> None:
+    """Load every tensor. Raises CheckpointError that names the tensors that are missing, unknown or of another
+    shape."""
     own, state = without_counters(model.state_dict()), without_counters(state)
     wrong = [
         key
@@ -116,40 +117,42 @@ def load_strict(model: nn.Module, state: State, where: Path) -> None:
         if key not in own or key not in state or own[key].shape != state[key].shape
     ]
     if wrong:
-        expected, found = (tuple(part[wrong[0]].shape) if wrong[0] in part else "nothing" for part in (own, state))
+        expected, actual = (tuple(part[wrong[0]].shape) if wrong[0] in part else "nothing" for part in (own, state))
         raise CheckpointError(
-            f"{where}: tensor {wrong[0]}: expected {expected}, found {found}{and_more(wrong)}",
+            f"{path}: tensor {wrong[0]}: expected {expected}, found {actual}{and_more(wrong)}",
             remedy="use weights of this architecture",
         )
     model.load_state_dict(state, strict=False)
 
 
-def load_backbone(model: nn.Module, state: State, described: str) -> int:
+def load_backbone(model: nn.Module, state: State, description: str) -> int:
     """Load a classifier's features into `backbone.body`, by name, or in order when only the names differ.
 
-    Returns the number of tensors loaded. Raises CheckpointError that names the first tensor that does not fit, or
-    that belongs to a detector whose names are not torchvision's: its order means nothing here.
+    description: of the weights, for errors. Returns the number of tensors loaded. Raises CheckpointError that names the
+    first tensor that does not fit, or a tensor of a detector under other names than torchvision's: such a file cannot
+    be loaded in order.
     """
     body: Any = model.backbone.body  # type: ignore[union-attr]
     own = without_counters(body.state_dict())
     state = {key.removeprefix("features."): value for key, value in without_counters(state).items()}
     if not own.keys() <= state.keys():
-        alien = next((key for key in state if _DETECTOR.search(key)), None)
-        if alien is not None:
+        detector_key = next((key for key in state if _DETECTOR.search(key)), None)
+        if detector_key is not None:
             raise CheckpointError(
-                f"{described}: tensor {alien}: a detector's, but roi_heads.box_predictor.cls_score.weight is not there",
+                f"{description}: tensor {detector_key}: a detector's, but roi_heads.box_predictor.cls_score.weight is"
+                " missing",
                 remedy="save a detector under torchvision's names, or its backbone's body alone",
             )
         if len(state) < len(own):
             raise CheckpointError(
-                f"{described}: {len(state)} tensors found, the backbone has {len(own)}",
+                f"{description}: {len(state)} tensors found, the backbone has {len(own)}",
                 remedy="use weights of this architecture",
             )
         state = dict(zip(own, state.values(), strict=False))
     for key, value in own.items():
         if value.shape != state[key].shape:
             raise CheckpointError(
-                f"{described}: tensor {key}: expected {tuple(value.shape)}, found {tuple(state[key].shape)}",
+                f"{description}: tensor {key}: expected {tuple(value.shape)}, found {tuple(state[key].shape)}",
                 remedy="use weights of this architecture",
             )
     body.load_state_dict({key: state[key] for key in own}, strict=False)

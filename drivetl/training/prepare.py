@@ -114,7 +114,7 @@ def prepare(
         anchors=(
             decision.as_dict()
             if decision
-            else {"before": before.as_dict(), "changed": False, "reason": "kept: as asked"}
+            else {"before": before.as_dict(), "changed": False, "reason": "kept: as configured"}
         ),
         surgery=operation,
         manifest=manifest,
@@ -125,7 +125,7 @@ def prepare(
         },
         source_maps=bool(operation.get("grounded")) and not operation["new_branch"],
         channels_last=layout == "on" or (layout == "auto" and fast),
-        described=source.described if source else "random weights",
+        described=source.description if source else "random weights",
         notes=notes,
     )
 
@@ -183,11 +183,11 @@ def _inherit(
         }, frozenset()
     names = {name for name, _ in model.named_parameters()}
     if source.categories is None:
-        loaded = load_backbone(model, source.state, source.described)
+        loaded = load_backbone(model, source.state, source.description)
         kept = frozenset(name for name in names if name.startswith("backbone.body."))
-        summary = f"weights: {loaded} tensors of the backbone from {source.described}; neck and heads are new"
+        summary = f"weights: {loaded} tensors of the backbone from {source.description}; neck and heads are new"
         return {
-            "start": source.described,
+            "start": source.description,
             "grounded": [],
             "new_branch": False,
             "backbone_tensors": loaded,
@@ -197,12 +197,12 @@ def _inherit(
     try:
         report = surgery.load(model, source.state, operation)
     except CheckpointError as error:
-        raise CheckpointError(f"{source.described}: {error}") from None
+        raise CheckpointError(f"{source.description}: {error}") from None
     report.show()
     kept = frozenset(line.key for line in report.tensors if line.status in ("kept", "mapped")) & names
-    summary = f"weights: {len(kept)} of {len(names)} parameters from {source.described}"
+    summary = f"weights: {len(kept)} of {len(names)} parameters from {source.description}"
     new_branch = "reset" in report.counts()
     if new_branch:
         summary += "; its masks are learnt anew, so it is not judged before the first step and cannot be the best"
-    said = {"start": source.described, "grounded": list(operation.grounded), "new_branch": new_branch}
+    said = {"start": source.description, "grounded": list(operation.grounded), "new_branch": new_branch}
     return report.as_dict() | said | {"summary": summary}, kept

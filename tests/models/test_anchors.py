@@ -1,4 +1,4 @@
-"""Laws of anchors: coverage is what torchvision's own generator and matcher say; a fit never makes it worse."""
+"""Laws of anchors: coverage equals that of torchvision's generator and matcher; a fit never makes it worse."""
 
 import json
 import tarfile
@@ -30,7 +30,7 @@ STRIDES = (4, 8, 16, 32, 64)
 
 
 def city(shapes, images=60, drives=6, seed=0, width=1000, height=500):
-    """A dataset with five boxes an image, of (width, height) drawn around `shapes`."""
+    """A dataset with five boxes per image, of (width, height) drawn around `shapes`."""
     random = np.random.default_rng(seed)
     records = []
     for number in range(images):
@@ -46,7 +46,7 @@ def city(shapes, images=60, drives=6, seed=0, width=1000, height=500):
 
 @pytest.mark.parametrize("size", [(1242, 375), (1920, 1080), (2048, 1024), (640, 480), (333, 777)])
 @pytest.mark.parametrize("rule", [(800, 1333), (400, 800), (321, 500)])
-def test_boxes_are_measured_where_torchvisions_resize_puts_them(size, rule):
+def test_boxes_are_scaled_as_by_torchvisions_resize(size, rule):
     transform = GeneralizedRCNNTransform(*rule, [0.0] * 3, [1.0] * 3).eval()
     box = torch.tensor([[10.0, 20.0, 110.0, 90.0]])
     batch, (target,) = transform([torch.zeros(3, size[1], size[0])], [{"boxes": box}])
@@ -65,21 +65,21 @@ def test_boxes_are_measured_where_torchvisions_resize_puts_them(size, rule):
         (AnchorSpec(((32.0, 64.0, 512.0),) * 3, ((0.5, 1.0, 2.0),) * 3), (32, 32, 64), (320, 640)),
     ],
 )
-def test_law_coverage_is_what_torchvisions_anchors_give(spec, strides, rule):
+def test_law_coverage_is_that_of_torchvisions_anchors(spec, strides, rule):
     """Every anchor of torchvision's generator against every box, by brute force, borders included."""
     dataset = city([(20, 14), (60, 40), (12, 30), (150, 120), (400, 300)], images=6)
     boxes = anchors.scaled_boxes(dataset, *rule)
     cover = anchors.coverage(boxes, spec, strides)
     generator = AnchorGenerator(spec.sizes, spec.ratios)
     for image in range(6):
-        which = np.flatnonzero(boxes.images == image)
-        height, width = (int(side) for side in boxes.padded_hw[which[0]])
+        of_image = np.flatnonzero(boxes.images == image)
+        height, width = (int(side) for side in boxes.padded_hw[of_image[0]])
         maps = [torch.zeros(1, 1, -(-height // stride), -(-width // stride)) for stride in strides]
         every = generator(ImageList(torch.zeros(1, 3, height, width), [(height, width)]), maps)[0]
-        iou = box_iou(torch.from_numpy(boxes.boxes[which]), every.double()).numpy()
-        np.testing.assert_allclose(cover.best_iou[which], iou.max(axis=1), atol=1e-9)
+        iou = box_iou(torch.from_numpy(boxes.boxes[of_image]), every.double()).numpy()
+        np.testing.assert_allclose(cover.best_iou[of_image], iou.max(axis=1), atol=1e-9)
         tied = (iou >= iou.max(axis=1, keepdims=True) * (1 - 1e-6)).sum(axis=1)
-        np.testing.assert_array_equal(cover.positives[which], np.maximum((iou >= 0.7).sum(axis=1), tied))
+        np.testing.assert_array_equal(cover.positives[of_image], np.maximum((iou >= 0.7).sum(axis=1), tied))
 
 
 @settings(max_examples=200)
@@ -98,7 +98,7 @@ def test_shapes_are_torchvisions_in_the_order_of_the_rpns_rows(sizes, ratios):
         ("fasterrcnn_mobilenet_v3_large_320_fpn", (32, 32, 64)),
     ],
 )
-def test_strides_are_found_and_the_model_is_left_as_it_was(arch, strides):
+def test_strides_are_measured_without_changing_the_model(arch, strides):
     model = architecture(arch).build(num_classes=2).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     assert anchors.strides_of(model) == strides and model.backbone.training
@@ -128,28 +128,28 @@ def test_law_held_out_coverage_is_never_lower(seed):
         assert after.share(iou) >= decision.held_out_before.share(iou)
 
 
-def test_anchors_that_cannot_be_better_are_kept():
+def test_anchors_that_cannot_be_improved_are_kept():
     boxes = anchors.scaled_boxes(city([FPN.shapes(0)[1], FPN.shapes(1)[1]], images=80), 500, 1000)
     decision = anchor_fit.fit(boxes, FPN, STRIDES)
     assert not decision.changed and decision.chosen == FPN
     assert all("refused" in item.reason for item in decision.proposals)
 
 
-def test_what_fits_some_drives_alone_is_refused_on_the_others():
-    """The held-out drive has boxes the old anchors fit; the others want something else."""
+def test_anchors_that_fit_only_some_drives_are_refused_on_the_others():
+    """The held-out drive has boxes that the old anchors fit; the boxes of the other drives need other anchors."""
     boxes = anchors.scaled_boxes(city([(90, 20)], images=60, drives=3), 500, 1000)
     other = anchors.scaled_boxes(city([FPN.shapes(0)[1]], images=60, drives=3), 500, 1000)
-    fit_on, judge_on, how = anchor_fit.split_by_drive(boxes)
+    fit_indices, held_out_indices, how = anchor_fit.split_by_drive(boxes)
     assert how == "1 of 3 drives"
-    held = {boxes.drives.names[image] for image in boxes.images[judge_on]}
-    assert held.isdisjoint({boxes.drives.names[image] for image in boxes.images[fit_on]})
-    mixed = np.where(np.isin(np.arange(len(boxes)), judge_on)[:, None], other.boxes, boxes.boxes)
+    held_out = {boxes.drives.names[image] for image in boxes.images[held_out_indices]}
+    assert held_out.isdisjoint({boxes.drives.names[image] for image in boxes.images[fit_indices]})
+    mixed = np.where(np.isin(np.arange(len(boxes)), held_out_indices)[:, None], other.boxes, boxes.boxes)
     boxes = anchors.ScaledBoxes(mixed, boxes.labels, boxes.images, boxes.padded_hw, boxes.drives, boxes.categories)
     assert not anchor_fit.fit(boxes, FPN, STRIDES).proposals[0].accepted
 
 
 @pytest.mark.parametrize("images", [0, 1, 4])
-def test_too_few_boxes_judge_nothing(images):
+def test_with_too_few_boxes_the_anchors_are_kept(images):
     boxes = anchors.scaled_boxes(city([(50, 30)], images=images), 500, 1000)
     decision = anchor_fit.fit(boxes, FPN, STRIDES)
     assert not decision.changed and "too few" in decision.reason
@@ -200,7 +200,7 @@ def test_copied_rows_predict_the_old_box_from_the_new_anchor():
     torch.testing.assert_close(boxes(new, anchors.expand_rpn(state, old, new)), expected)
 
 
-def test_unusable_anchors_say_what_was_expected_and_found():
+def test_errors_about_unusable_anchors_give_the_expected_and_the_actual_value():
     with pytest.raises(ConfigError, match=r"differ between levels \(\[3, 6\]\)"):
         AnchorSpec(((32.0,), (32.0, 64.0)), ((0.5, 1.0, 2.0),) * 2)
     with pytest.raises(ConfigError, match="2 levels of sizes, 1 of ratios"):

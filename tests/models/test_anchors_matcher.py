@@ -38,7 +38,7 @@ def mixed_sizes(seed=0, images=12):
 
 
 def matched_alone(iou):
-    """(N, P) IoUs -> (N,) anchors that Matcher makes positive for each object, asked one at a time."""
+    """(N, P) IoUs -> (N,) anchors that Matcher makes positive for each object, matched separately."""
     matcher = Matcher(0.7, 0.3, allow_low_quality_matches=True)
     return np.array([int((matcher(row[None]) >= 0).sum()) for row in iou])
 
@@ -59,14 +59,14 @@ def every_anchor(spec, strides, hw):
     ],
 )
 def test_law_positives_are_those_of_the_matcher_exactly(spec, strides, rule):
-    """IoUs in float64, rounded to nine decimals: places that only the last bits tell apart are tied."""
+    """IoUs in float64, rounded to nine decimals: positions whose IoUs differ only in the last bits are tied."""
     boxes = anchors.scaled_boxes(mixed_sizes(), *rule)
     cover = anchors.coverage(boxes, spec, strides)
     for image in range(12):
-        which = np.flatnonzero(boxes.images == image)
-        every = every_anchor(spec, strides, tuple(map(int, boxes.padded_hw[which[0]])))
-        iou = box_iou(torch.from_numpy(boxes.boxes[which]), every.double()).round(decimals=9)
-        np.testing.assert_array_equal(cover.positives[which], matched_alone(iou))
+        of_image = np.flatnonzero(boxes.images == image)
+        every = every_anchor(spec, strides, tuple(map(int, boxes.padded_hw[of_image[0]])))
+        iou = box_iou(torch.from_numpy(boxes.boxes[of_image]), every.double()).round(decimals=9)
+        np.testing.assert_array_equal(cover.positives[of_image], matched_alone(iou))
     assert (cover.positives[cover.best_iou < 0.7] > 1).any()
     assert (cover.best_iou == 0).any() == (strides == (32,))
 
@@ -95,16 +95,17 @@ def test_law_positives_are_those_of_torchvisions_pipeline(arch, rule):
             features = list(model.backbone(batch.tensors).values())
         every = model.rpn.anchor_generator(batch, features)[0]
         expected.append(matched_alone(box_iou(target["boxes"], every)))
-    found = anchors.coverage(
+    positives = anchors.coverage(
         anchors.scaled_boxes(dataset, *rule), anchors.spec_of(model), anchors.strides_of(model)
     ).positives
     expected = np.concatenate(expected)
-    assert (found == expected).mean() >= 0.97
-    assert found.mean() == pytest.approx(expected.mean(), rel=0.03)
+    assert (positives == expected).mean() >= 0.97
+    assert positives.mean() == pytest.approx(expected.mean(), rel=0.03)
 
 
-def test_as_many_anchors_start_from_every_old_row_once():
-    """Flatter anchors: the nearest old row of each would start two from the square one and drop another."""
+def test_with_equal_counts_every_old_row_is_used_once():
+    """Flatter anchors: with the nearest old row for each, two would start from the square anchor and one row would be
+    lost."""
     old = AnchorSpec(((32.0,), (64.0,)), ((0.5, 1.0, 2.0),) * 2)
     assert anchors.nearest_rows(old, AnchorSpec(old.sizes, ((0.3, 1.0, 2.0),) * 2)) == [0, 1, 2]
     assert anchors.nearest_rows(old, AnchorSpec(old.sizes, ((0.15, 0.25, 6.0),) * 2)) == [1, 0, 2]
@@ -119,7 +120,7 @@ def test_as_many_anchors_start_from_every_old_row_once():
     st.lists(st.sampled_from([0.3, 0.5, 0.8, 1.0, 1.5, 2.0]), min_size=3, max_size=3, unique=True),
 )
 def test_law_an_unchanged_anchor_keeps_its_row(before, after):
-    """Up to equal sums: no permutation with the unchanged ones in place is more alike in all."""
+    """Up to equal sums: no permutation that keeps the unchanged anchors in place has a higher total similarity."""
     old, new = AnchorSpec(((80.0,),), (tuple(before),)), AnchorSpec(((80.0,),), (tuple(after),))
     rows = anchors.nearest_rows(old, new)
     similar = anchors._shape_iou(new.shapes(0), old.shapes(0))

@@ -26,7 +26,7 @@ def tiny_run(folder, spec=TINY):
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_every_architecture_builds_and_its_stages_hold_every_parameter_once(arch):
+def test_every_architecture_builds_and_its_stages_contain_every_parameter_once(arch):
     with torch.device("meta"):
         model = build_model(dataclasses.replace(TINY, arch=arch))
     groups = stage_parameters(model, arch)
@@ -36,7 +36,7 @@ def test_every_architecture_builds_and_its_stages_hold_every_parameter_once(arch
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_saved_detector_comes_back_bit_for_bit(tmp_path, frozen):
+def test_a_saved_detector_is_loaded_bit_for_bit(tmp_path, frozen):
     spec = dataclasses.replace(
         TINY, frozen_norm=frozen, anchor_sizes=((8.0, 12.0),) * 4, anchor_ratios=((0.5, 2.0),) * 4
     )
@@ -51,7 +51,7 @@ def test_a_saved_detector_comes_back_bit_for_bit(tmp_path, frozen):
     assert any(isinstance(module, FusedFrozenBatchNorm2d) for module in detector.model.modules()) == frozen
 
 
-def test_a_batch_finds_what_single_images_find(tmp_path):
+def test_a_batch_gives_the_detections_of_single_images(tmp_path):
     tiny_run(tmp_path)
     detector = load_detector(tmp_path, device="cpu")
     images = [torch.randint(0, 255, (3, 64, 96), dtype=torch.uint8) for _ in range(3)]
@@ -63,7 +63,7 @@ def test_a_batch_finds_what_single_images_find(tmp_path):
         )
 
 
-def test_the_hash_follows_the_weights(tmp_path):
+def test_the_hash_depends_on_the_weights(tmp_path):
     tiny_run(tmp_path / "a")
     tiny_run(tmp_path / "b")
     model = build_model(TINY)
@@ -117,33 +117,33 @@ def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path, name, how):
         ("anchor_ratios", [[float("inf")]] * 4),
     ],
 )
-def test_a_model_json_that_describes_no_model_is_refused(tmp_path, key, value):
+def test_an_invalid_model_json_is_refused(tmp_path, key, value):
     tiny_run(tmp_path)
     path = tmp_path / "checkpoints" / "best" / "model.json"
-    about = json.loads(path.read_text())
-    about["spec"][key] = value
-    path.write_text(json.dumps(about))
+    document = json.loads(path.read_text())
+    document["spec"][key] = value
+    path.write_text(json.dumps(document))
     with pytest.raises(CheckpointError, match=rf"model\.json: does not describe a model .*({key}|resnet)"):
         load_detector(tmp_path)
 
 
 @pytest.mark.parametrize("weight", [float("nan"), 0, -1.0, "0.5", None, True])
-def test_a_relation_of_other_than_positive_numbers_is_refused(tmp_path, weight):
+def test_a_relation_with_a_weight_that_is_not_a_positive_number_is_refused(tmp_path, weight):
     tiny_run(tmp_path)
     path = tmp_path / "checkpoints" / "best" / "model.json"
-    about = json.loads(path.read_text())
-    about["relation"]["tram"] = {"train": weight}
-    path.write_text(json.dumps(about))
+    document = json.loads(path.read_text())
+    document["relation"]["tram"] = {"train": weight}
+    path.write_text(json.dumps(document))
     with pytest.raises(CheckpointError, match=r"model\.json: .*relation of tram: .* is not a positive number"):
         load_detector(tmp_path)
 
 
-def test_weights_of_other_shapes_name_the_tensor(tmp_path):
+def test_the_error_about_weights_of_another_shape_names_the_tensor(tmp_path):
     tiny_run(tmp_path)
     path = tmp_path / "checkpoints" / "best" / "model.json"
-    about = json.loads(path.read_text())
-    about["spec"]["categories"] = ["car", "tram", "bus"]
-    path.write_text(json.dumps(about))
+    document = json.loads(path.read_text())
+    document["spec"]["categories"] = ["car", "tram", "bus"]
+    path.write_text(json.dumps(document))
     with pytest.raises(CheckpointError, match=r"roi_heads.*expected \(16,\), found \(12,\)"):
         load_detector(tmp_path)
 
@@ -165,7 +165,7 @@ def test_a_backbone_is_loaded_by_name_or_by_order_and_refused_when_it_does_not_f
         load_backbone(target, broken, "file")
 
 
-def test_sources_that_do_not_exist_say_what_does(tmp_path):
+def test_the_error_about_a_missing_source_names_the_valid_ones(tmp_path):
     assert read_source("none", "fasterrcnn_tiny_fpn") is None
     with pytest.raises(ConfigError, match="publishes no coco weights"):
         read_source("coco", "fasterrcnn_tiny_fpn")

@@ -1,5 +1,5 @@
-"""Laws of ignore regions, partial labels and missing masks: off is torchvision bit for bit, on touches only its
-part."""
+"""Laws of ignore regions, partial labels and missing masks: without them losses are torchvision's bit for bit, with
+them only the affected part changes."""
 
 import pytest
 import torch
@@ -40,20 +40,20 @@ NOTHING_TO_IGNORE = {"ignore_boxes": torch.zeros(0, 4), "labelled": torch.ones(4
 
 
 @pytest.mark.parametrize("more", [{}, NOTHING_TO_IGNORE])
-def test_law_off_is_torchvision_bit_for_bit(images, more):
+def test_law_without_ignore_regions_losses_are_torchvisions_bit_for_bit(images, more):
     plain = tiny()
     expected = losses_of(plain, images, TARGETS)
     torch.stack(list(expected.values())).sum().backward()
     gradients = [parameter.grad for parameter in plain.parameters()]
     ours = ignore.make_ignore_aware(tiny())
-    found = losses_of(ours, images, [item | more for item in TARGETS])
-    torch.stack(list(found.values())).sum().backward()
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    losses = losses_of(ours, images, [item | more for item in TARGETS])
+    torch.stack(list(losses.values())).sum().backward()
+    assert losses.keys() == expected.keys()
+    assert all(torch.equal(losses[key], expected[key]) for key in expected)
     assert all(torch.equal(a, b.grad) for a, b in zip(gradients, ours.parameters(), strict=True) if a is not None)
 
 
-def test_law_off_is_torchvision_bit_for_bit_with_masks(images):
+def test_law_without_ignore_regions_mask_losses_are_torchvisions_bit_for_bit(images):
     def masked(height, width, item):
         count = len(item["boxes"])
         masks = torch.zeros(count, height, width, dtype=torch.uint8)
@@ -69,51 +69,53 @@ def test_law_off_is_torchvision_bit_for_bit_with_masks(images):
     expected = losses_of(plain, images, targets)
     plain.load_state_dict(state)  # BatchNorm's running statistics moved
     ours = ignore.make_ignore_aware(plain)
-    found = losses_of(
+    losses = losses_of(
         ours, images, [item | {"has_mask": torch.ones(len(item["boxes"]), dtype=torch.bool)} for item in targets]
     )
-    assert all(torch.equal(found[key], expected[key]) for key in expected) and "loss_mask" in found
+    assert all(torch.equal(losses[key], expected[key]) for key in expected) and "loss_mask" in losses
 
 
 def rpn_gradient(model, images, targets):
-    """(objectness gradient per anchor, anchors, labels) with every anchor sampled; gradient times number sampled."""
+    """(objectness gradient per anchor times the number sampled, anchors, labels) with every anchor sampled."""
     model.rpn.fg_bg_sampler.batch_size_per_image = 10**6
     model.rpn.fg_bg_sampler.positive_fraction = 1.0
-    kept = {}
+    recorded = {}
 
     def remember(_module, _inputs, result):
         for level in result[0]:
             level.retain_grad()
-        kept["logits"] = result[0]
+        recorded["logits"] = result[0]
 
     model.rpn.head.register_forward_hook(remember)
     original = model.rpn.assign_targets_to_anchors
 
     def assign(anchors, items):
         labels, matched = original(anchors, items)
-        kept["anchors"], kept["labels"] = anchors, labels
+        recorded["anchors"], recorded["labels"] = anchors, labels
         return labels, matched
 
     model.rpn.assign_targets_to_anchors = assign
     losses_of(model, images, targets)["loss_objectness"].backward()
-    sampled = sum(int((label >= 0).sum()) for label in kept["labels"])
-    flat = torch.cat([level.grad.permute(0, 2, 3, 1).flatten() for level in kept["logits"]])
-    return flat * sampled, kept["anchors"][0], kept["labels"][0]
+    sampled = sum(int((label >= 0).sum()) for label in recorded["labels"])
+    flat = torch.cat([level.grad.permute(0, 2, 3, 1).flatten() for level in recorded["logits"]])
+    return flat * sampled, recorded["anchors"][0], recorded["labels"][0]
 
 
 def test_law_objectness_gradient_is_zero_inside_and_unchanged_elsewhere(images):
     region = torch.tensor([[70.0, 5.0, 150.0, 90.0]])
     base = [TARGETS[0]]
     plain, anchors, labels = rpn_gradient(ignore.make_ignore_aware(tiny()), images[:1], base)
-    ours, _, spared = rpn_gradient(ignore.make_ignore_aware(tiny()), images[:1], [base[0] | {"ignore_boxes": region}])
+    ours, _, new_labels = rpn_gradient(
+        ignore.make_ignore_aware(tiny()), images[:1], [base[0] | {"ignore_boxes": region}]
+    )
     inside = (ignore.covered_share(anchors, region) > 0.5) & (labels == 0)
     assert inside.sum() > 100 and (~inside).sum() > 100
     assert torch.equal(ours[inside], torch.zeros_like(ours[inside]))
     assert bool((plain[inside] != 0).all())
     torch.testing.assert_close(ours[~inside], plain[~inside], rtol=1e-4, atol=1e-7)
-    # The object that lies inside the region is still an object.
+    # The object inside the region is still an object.
     positive = (labels == 1) & (ignore.covered_share(anchors, region) > 0.5)
-    assert positive.any() and bool((spared[positive] == 1).all())
+    assert positive.any() and bool((new_labels[positive] == 1).all())
 
 
 def test_proposals_in_a_region_are_never_sampled_as_background():
@@ -126,7 +128,7 @@ def test_proposals_in_a_region_are_never_sampled_as_background():
     assert rows[55.0, 5.0, 90.0, 40.0] == 2, "a proposal on a real object stays positive"
     assert rows[0.0, 0.0, 20.0, 20.0] == 0
     assert (60.0, 10.0, 80.0, 30.0) not in rows
-    assert rows[20.0, 0.0, 60.0, 40.0] == 0, "a quarter inside is not inside"
+    assert rows[20.0, 0.0, 60.0, 40.0] == 0, "a proposal with a quarter inside is background"
     assert heads._regions is None
 
 
@@ -140,13 +142,13 @@ boxes_strategy = st.lists(
 def test_covered_share_is_intersection_over_own_area(boxes, regions):
     share = ignore.covered_share(boxes, regions)
     assert share.shape == (len(boxes),) and bool(((share >= 0) & (share <= 1 + 1e-4)).all())
-    for box, found in zip(boxes.tolist(), share.tolist(), strict=True):
+    for box, box_share in zip(boxes.tolist(), share.tolist(), strict=True):
         best = 0.0
         for region in regions.tolist():
             width = min(box[2], region[2]) - max(box[0], region[0])
             height = min(box[3], region[3]) - max(box[1], region[1])
             best = max(best, max(width, 0) * max(height, 0) / ((box[2] - box[0]) * (box[3] - box[1])))
-        assert found == pytest.approx(best, abs=1e-3)
+        assert box_share == pytest.approx(best, abs=1e-3)
 
 
 def test_regions_are_resized_with_the_image():
@@ -156,9 +158,9 @@ def test_regions_are_resized_with_the_image():
     box = torch.tensor([[10.0, 20, 60, 80]])
     image = torch.rand(3, 100, 160)
     _, (expected,) = theirs([image], [{"boxes": box}])
-    _, (found,) = ours([image], [{"boxes": box, "ignore_boxes": box.clone()}])
-    assert torch.equal(found["boxes"], expected["boxes"])
-    assert torch.equal(found["ignore_boxes"], expected["boxes"])
+    _, (resized,) = ours([image], [{"boxes": box, "ignore_boxes": box.clone()}])
+    assert torch.equal(resized["boxes"], expected["boxes"])
+    assert torch.equal(resized["ignore_boxes"], expected["boxes"])
 
 
 def test_law_a_class_that_is_not_labelled_gets_no_gradient():
@@ -172,7 +174,7 @@ def test_law_a_class_that_is_not_labelled_gets_no_gradient():
     assert bool((logits.grad[:3, :2] != 0).all()) and bool((logits.grad[3:] != 0).all())
     whole = logits.detach().clone().requires_grad_()
     fastrcnn_loss(whole, deltas, labels, regression)[0].backward()
-    assert torch.equal(logits.grad[3:], whole.grad[3:]), "images that label everything are untouched"
+    assert torch.equal(logits.grad[3:], whole.grad[3:]), "images that label every class are unaffected"
 
 
 def test_objects_of_an_image_are_known_whatever_labelled_says():
@@ -187,14 +189,16 @@ def masked_model():
     return build_model(spec).train()
 
 
-def test_masks_are_learnt_only_where_they_exist(images):
+def test_the_mask_loss_uses_only_objects_with_masks(images):
     model = masked_model()
     masks = torch.zeros(2, 96, 160, dtype=torch.uint8)
     masks[0, 10:50, 10:60] = 1
     both = TARGETS[0] | {"masks": masks, "has_mask": torch.tensor([True, False])}
     loss = losses_of(model, images[:1], [both])["loss_mask"]
     noise = both | {"masks": torch.stack([masks[0], torch.randint(0, 2, (96, 160), dtype=torch.uint8)])}
-    assert torch.equal(losses_of(model, images[:1], [noise])["loss_mask"], loss), "a mask that is none is not read"
+    assert torch.equal(losses_of(model, images[:1], [noise])["loss_mask"], loss), (
+        "the mask row of an object without a mask is not read"
+    )
     wrong = both | {"masks": 1 - masks}
     assert not torch.equal(losses_of(model, images[:1], [wrong])["loss_mask"], loss)
 
@@ -207,43 +211,45 @@ def test_mask_head_gets_no_gradient_from_images_with_boxes_only(images, with_row
     assert losses["loss_mask"].item() == 0
     torch.stack(list(losses.values())).sum().backward()
     parameters = [*model.roi_heads.mask_head.parameters(), *model.roi_heads.mask_predictor.parameters()]
-    assert all(p.grad is not None and not p.grad.any() for p in parameters), "zero, and there for all-reduce"
+    assert all(p.grad is not None and not p.grad.any() for p in parameters), (
+        "gradients are zero, but exist for all-reduce"
+    )
     assert model.roi_heads.box_predictor.cls_score.weight.grad.any()
 
 
-def test_images_without_objects_or_with_a_region_over_everything_are_learnt_from(images):
+def test_images_without_objects_or_covered_by_a_region_have_finite_losses(images):
     everything = target([], []) | {"ignore_boxes": torch.tensor([[0.0, 0, 160, 96]])}
     losses = losses_of(masked_model(), images, [everything, target([], [])])
     assert all(torch.isfinite(value) for value in losses.values())
 
 
 @pytest.mark.parametrize("region", [[0.0, 0, 160, 96], [-500.0, -500, 800, 800]])
-def test_law_a_batch_that_is_hidden_as_a_whole_teaches_the_heads_nothing(images, region):
-    """Frames of an empty car park under one region: the mean over no RoI, and no anchor, is 0 and not NaN."""
+def test_law_a_batch_covered_by_ignore_regions_gives_the_heads_zero_gradients(images, region):
+    """Frames of an empty car park covered by one region: the mean over no RoIs and no anchors is 0, not NaN."""
     model = masked_model()
-    hidden = target([], []) | {"ignore_boxes": torch.tensor([region])}
-    losses = losses_of(model, images[:1], [hidden])
+    covered = target([], []) | {"ignore_boxes": torch.tensor([region])}
+    losses = losses_of(model, images[:1], [covered])
     assert losses["loss_classifier"] == 0 == losses["loss_box_reg"]
     assert all(torch.isfinite(value) for value in losses.values())
     sum(losses.values()).backward()
     assert all(value.grad is not None and not value.grad.any() for value in model.roi_heads.parameters())
-    if region[0] < 0:  # no anchor looks out of it either
+    if region[0] < 0:  # this region also covers all anchors
         assert losses["loss_objectness"] == 0 == losses["loss_rpn_box_reg"]
         assert not any(value.grad.any() for value in model.rpn.parameters())
 
 
-def test_model_keeps_its_keys_and_inference():
+def test_state_dict_keys_and_inference_are_unchanged():
     model = tiny().eval()
     state, image = {key: value.clone() for key, value in model.state_dict().items()}, torch.rand(3, 96, 160)
     expected = model([image])[0]
     ours = ignore.make_ignore_aware(model, 0.7)
     assert list(ours.state_dict()) == list(state) and ours.rpn.ignore_threshold == 0.7
-    found = ours([image])[0]
-    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    detections = ours([image])[0]
+    assert all(torch.equal(detections[key], expected[key]) for key in expected)
     assert ignore.make_ignore_aware(ours, 0.4).roi_heads.ignore_threshold == 0.4
 
 
-def test_models_that_cannot_be_made_aware_are_refused():
+def test_models_that_cannot_be_made_ignore_aware_are_refused():
     with pytest.raises(TypeError, match=r"model\.transform is a NoneType"):
         ignore.make_ignore_aware(torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match=r"not in 0\.\.1"):

@@ -1,4 +1,4 @@
-"""Laws of a Faster R-CNN and the Mask R-CNN of the same backbone: one starts the other, and boxes do not notice."""
+"""Laws of a Faster R-CNN and the Mask R-CNN of the same backbone: each can start the other, and boxes are unchanged."""
 
 import dataclasses
 import json
@@ -15,11 +15,11 @@ from drivetl.models.surgery import MASK_BRANCH
 BOXES, MASKS = "fasterrcnn_mobilenet_v2_lite_fpn", "maskrcnn_mobilenet_v2_lite_fpn"
 OLD, NEW = ("person", "car", "train"), ("tram", "cyclist", "person")
 RELATION = {"tram": {"train": 1.0}, "cyclist": {"person": 0.5, "bicycle": 0.5}, "person": {"person": 1.0}}
-MASKED = [name for name, one in ARCHITECTURES.items() if one.masks]
+MASKED = [name for name, arch in ARCHITECTURES.items() if arch.masks]
 
 
 def model_of(arch, categories, seed):
-    """Random weights, heads wide awake."""
+    """Random weights, with a standard deviation of 0.05 in the heads."""
     torch.manual_seed(seed)
     model = build_model(ModelSpec(arch, categories, 64, 96, 50, 50, 16, 20, 0.0, True)).eval()
     for name, parameter in model.named_parameters():
@@ -29,7 +29,7 @@ def model_of(arch, categories, seed):
 
 
 def moved(start, target):
-    """(source, target, report): the source's weights carried over by relation."""
+    """(source, target, report): the target with the source's weights, mapped by relation."""
     source, model = model_of(start, OLD, 0), model_of(target, NEW, 1)
     report = surgery.load(model, source.state_dict(), surgery.plan(OLD, NEW, RELATION))
     return source, model, report
@@ -46,7 +46,7 @@ def heads_of(model):
 
 
 @pytest.mark.parametrize("arch", MASKED)
-def test_every_mask_architecture_is_a_box_architecture_and_a_branch(arch):
+def test_every_mask_architecture_is_a_box_architecture_plus_a_mask_branch(arch):
     partner = box_architecture(arch)
     spec = ModelSpec(partner, ("car",), 64, 96, 50, 50, 16, 20, 0.0, True)
     with torch.device("meta"):
@@ -60,13 +60,13 @@ def test_every_mask_architecture_is_a_box_architecture_and_a_branch(arch):
     assert architecture(partner).stages == architecture(arch).stages and not architecture(partner).masks
 
 
-def test_only_mask_architectures_are_called_so():
+def test_exactly_the_mask_architectures_are_named_maskrcnn():
     assert [name for name in ARCHITECTURES if name.startswith("maskrcnn_")] == MASKED
     assert box_architecture(BOXES) == BOXES
 
 
 @pytest.mark.parametrize(("start", "target"), [(BOXES, MASKS), (MASKS, BOXES), (MASKS, MASKS)])
-def test_law_boxes_of_a_class_mapped_one_to_one_are_the_sources_bit_for_bit(start, target):
+def test_law_boxes_of_a_class_with_one_source_class_are_the_sources_bit_for_bit(start, target):
     source, model, _ = moved(start, target)
     (old_logits, old_deltas), (logits, deltas) = heads_of(source), heads_of(model)
     for name, parent in {"tram": "train", "person": "person"}.items():
@@ -84,11 +84,11 @@ def test_law_mask_rows_follow_the_relation():
     assert torch.equal(new[:, 0], old[:, 0])
     assert torch.equal(new[:, 1], old[:, 1 + OLD.index("train")])
     assert torch.equal(new[:, 3], old[:, 1 + OLD.index("person")])
-    assert torch.equal(new[:, 2], new[:, 3])  # cyclist: of its two parents the source knows person alone
+    assert torch.equal(new[:, 2], new[:, 3])  # cyclist: of its two parents the source has only person
     assert set(report.counts()) == {"kept", "mapped"}
 
 
-def test_a_new_mask_branch_is_named_with_its_shapes_and_the_reason(tmp_path):
+def test_a_new_mask_branch_is_listed_with_its_shapes_and_the_reason(tmp_path):
     _, model, report = moved(BOXES, MASKS)
     report.save(tmp_path / "surgery.json")
     lines = json.loads((tmp_path / "surgery.json").read_text())["tensors"]
@@ -100,17 +100,17 @@ def test_a_new_mask_branch_is_named_with_its_shapes_and_the_reason(tmp_path):
         assert line["reason"] == "new: the source has no mask branch"
 
 
-def test_a_hole_in_a_mask_branch_is_not_its_absence():
+def test_an_incomplete_mask_branch_is_refused():
     state = model_of(MASKS, OLD, 0).state_dict()
-    holes = [key for key in state if MASK_BRANCH.search(key)][1:3]
+    missing = [key for key in state if MASK_BRANCH.search(key)][1:3]
     model = model_of(MASKS, NEW, 1)
-    with pytest.raises(CheckpointError, match=rf"tensor {min(holes)}: expected .*, found nothing \(and 1 more"):
+    with pytest.raises(CheckpointError, match=rf"tensor {min(missing)}: expected .*, found nothing \(and 1 more"):
         surgery.load(
-            model, {key: value for key, value in state.items() if key not in holes}, surgery.plan(OLD, NEW, RELATION)
+            model, {key: value for key, value in state.items() if key not in missing}, surgery.plan(OLD, NEW, RELATION)
         )
 
 
-def test_a_dropped_mask_branch_is_named_with_its_shapes_and_the_reason(capsys):
+def test_a_dropped_mask_branch_is_listed_with_its_shapes_and_the_reason(capsys):
     source, _, report = moved(MASKS, BOXES)
     own = {key: tuple(value.shape) for key, value in source.state_dict().items() if MASK_BRANCH.search(key)}
     dropped = {line.key: line for line in report.tensors if line.status not in ("kept", "mapped")}
@@ -124,7 +124,7 @@ def test_a_dropped_mask_branch_is_named_with_its_shapes_and_the_reason(capsys):
 
 @pytest.mark.parametrize("start", [BOXES, MASKS])
 @pytest.mark.parametrize("target", [BOXES, MASKS])
-def test_a_weights_file_of_either_kind_is_judged_by_its_boxes(tmp_path, start, target):
+def test_a_weights_file_with_or_without_masks_detects_the_same_boxes(tmp_path, start, target):
     model = model_of(start, ("class 1", "class 2"), 0)
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     spec = ModelSpec(target, ("car",), 64, 96, 50, 50, 16, 20, 0.0, True)

@@ -1,4 +1,4 @@
-"""Laws of the exact seams: boxes stay fp32 under autocast, fused frozen norm is the same arithmetic."""
+"""Laws of exact precision: boxes stay fp32 under autocast, fused frozen norm is the same arithmetic."""
 
 import pytest
 import torch
@@ -22,13 +22,13 @@ def _detector(exact: bool):
 
 
 def _proposals(model, images, autocast: bool):
-    """The boxes that leave the RPN."""
+    """(the RPN's proposals, the detected boxes)."""
     caught = []
     hook = model.rpn.register_forward_hook(lambda module, inputs, output: caught.extend(output[0]))
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        found = model(images)
+        detections = model(images)
     hook.remove()
-    return torch.cat(caught), torch.cat([item["boxes"] for item in found])
+    return torch.cat(caught), torch.cat([item["boxes"] for item in detections])
 
 
 def test_proposals_and_boxes_are_fp32_and_not_rounded_under_autocast():
@@ -42,8 +42,8 @@ def test_proposals_and_boxes_are_fp32_and_not_rounded_under_autocast():
     assert len(fast_boxes[:, 0].unique()) / len(fast_boxes) >= 0.95 * len(plain_boxes[:, 0].unique()) / len(plain_boxes)
 
 
-def test_torchvision_alone_rounds_them():
-    """The reason for the seams; when this fails, torchvision has been mended and they can go."""
+def test_torchvision_alone_rounds_proposals():
+    """The reason for the casts; when this fails, torchvision has been fixed and they can be removed."""
     rounded, _ = _proposals(_detector(exact=False), [torch.rand(3, 320, 1000)], autocast=True)
     assert torch.equal(rounded.float(), rounded.bfloat16().float())
 
@@ -65,7 +65,7 @@ def test_losses_are_finite_and_fp32_under_autocast():
     assert all(value.dtype == torch.float32 and torch.isfinite(value) for value in losses.values())
 
 
-def test_exact_seams_change_nothing_without_autocast():
+def test_exact_modules_change_nothing_without_autocast():
     images = [torch.rand(3, 200, 300)]
     ours, theirs = _detector(exact=True), _detector(exact=False)
     with torch.inference_mode():
@@ -82,7 +82,7 @@ def test_frozen_norm_keeps_the_activations_dtype_and_value():
     x = torch.randn(2, 8, 5, 5)
     torch.testing.assert_close(fused(x), norm(x), rtol=1e-5, atol=1e-6)
     assert fused(x.bfloat16()).dtype == torch.bfloat16
-    assert norm(x.bfloat16()).dtype == torch.float32  # the trap
+    assert norm(x.bfloat16()).dtype == torch.float32  # the reason for the fused one
 
 
 def test_freezing_trained_norm_keeps_eval_output_and_has_no_parameters():
@@ -96,18 +96,18 @@ def test_freezing_trained_norm_keeps_eval_output_and_has_no_parameters():
     assert not list(frozen[1].parameters())
 
 
-def test_norm_rule():
+def test_norm_is_frozen_by_start_and_batch_size():
     assert choose_norm("auto", "none", 2)[0] is False
     assert choose_norm("auto", "coco", 2)[0] is True
     assert choose_norm("auto", "coco", 32)[0] is False
-    assert choose_norm("train", "coco", 2) == (False, "as asked")
+    assert choose_norm("train", "coco", 2) == (False, "as configured")
 
 
-def test_device_and_precision_say_why():
-    assert choose_precision("bf16", torch.device("cpu")) == (torch.bfloat16, "as asked")
+def test_device_and_precision_are_chosen_with_a_reason():
+    assert choose_precision("bf16", torch.device("cpu")) == (torch.bfloat16, "as configured")
     dtype, reason = choose_precision("auto", torch.device("cpu"))
     assert (dtype == torch.float32) == ("no bf16" in reason)
     with pytest.raises(ConfigError, match="unknown"):
         choose_device("warp")
-    with pytest.raises(ConfigError, match="not there"):
+    with pytest.raises(ConfigError, match="not available"):
         choose_device("cuda:99")

@@ -1,4 +1,4 @@
-"""Memory kept between steps costs the kernel no work the second time."""
+"""Memory kept between steps is reused without page faults."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ print(int(kept), faults())
 """
 
 
-def run(word: str, **environment: str) -> tuple[bool, int]:
-    found = subprocess.run(
-        [sys.executable, "-c", SCRIPT, word], capture_output=True, text=True, check=True, env=environment
+def run(mode: str, **environment: str) -> tuple[bool, int]:
+    completed = subprocess.run(
+        [sys.executable, "-c", SCRIPT, mode], capture_output=True, text=True, check=True, env=environment
     )
-    kept, faults = found.stdout.split()
+    kept, faults = completed.stdout.split()
     return kept == "1", int(faults)
 
 
@@ -40,5 +40,5 @@ def test_freed_memory_is_used_again_without_page_faults() -> None:
     assert faults < run("as it is")[1] / 4
 
 
-def test_a_users_own_settings_win() -> None:
+def test_the_users_own_settings_are_respected() -> None:
     assert not run("keep", MALLOC_ARENA_MAX="2")[0]

@@ -1,4 +1,4 @@
-"""Laws of what `model.start` names: every name of a source is that source, and what is not known of it is said."""
+"""Laws of `model.start`: all names of a source give the same source, and missing class names are warned about."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ def detector_state():
 
 @pytest.fixture
 def run(tmp_path):
-    """The folder of a run: a checkpoint with its own anchors, and what was trained on."""
+    """The folder of a run: a checkpoint with its own anchors, and an augmentation manifest."""
     spec = dataclasses.replace(SPEC, anchor_sizes=((9.0,),) * 4, anchor_ratios=((0.5, 1.0, 2.0),) * 4)
     save_model(tmp_path / "city" / "checkpoints" / "best", detector_state(), spec, {"tram": {"train": 1.0}})
     (tmp_path / "city" / "augmentation.json").write_text(json.dumps({"version": 1, "transforms": []}))
@@ -39,35 +39,35 @@ def written(tmp_path, state, name="city.pth"):
 
 
 @pytest.mark.parametrize("name", ["", "checkpoints/best", "checkpoints/best/model.safetensors"])
-def test_law_a_run_its_checkpoint_and_the_weights_in_it_are_one_source(run, name):
+def test_law_a_run_its_checkpoint_and_the_weights_in_it_are_the_same_source(run, name):
     whole, part = read_source(str(run), ARCH), read_source(str(run / name), ARCH)
     assert part.categories == ("car", "tram") and part.spec.anchor_sizes == ((9.0,),) * 4
     assert part.relation == {"tram": {"train": 1.0}} and part.augmentation == {"version": 1, "transforms": []}
-    assert part.described == "run city"
+    assert part.description == "run city"
     assert all(torch.equal(value, part.state[key]) for key, value in whole.state.items())
     assert dataclasses.replace(part, state={}) == dataclasses.replace(whole, state={})
-    expected, found = (load_detector(run, device="cpu"), load_source_detector(str(run / name), SPEC, "cpu", "fp32"))
-    assert found.weights_hash == expected.weights_hash and found.augmentation == expected.augmentation
+    expected, loaded = (load_detector(run, device="cpu"), load_source_detector(str(run / name), SPEC, "cpu", "fp32"))
+    assert loaded.weights_hash == expected.weights_hash and loaded.augmentation == expected.augmentation
 
 
 @pytest.mark.parametrize("start", [".", "model.safetensors"])
-def test_a_checkpoint_is_known_from_within_its_folder(run, monkeypatch, start):
+def test_a_checkpoint_is_recognised_from_within_its_folder(run, monkeypatch, start):
     monkeypatch.chdir(run / "checkpoints" / "best")
     source = read_source(start, ARCH)
-    assert source.described == "run city" and source.augmentation is not None
+    assert source.description == "run city" and source.augmentation is not None
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod."])
-def test_law_a_wrapped_detector_is_the_detector(tmp_path, prefix):
+def test_law_a_wrapped_detector_is_read_as_the_detector(tmp_path, prefix):
     state = detector_state()
     source = read_source(written(tmp_path, {"state_dict": {prefix + key: value for key, value in state.items()}}), ARCH)
-    assert source.categories == ("class 1", "class 2") and source.described == "weights city.pth"
+    assert source.categories == ("class 1", "class 2") and source.description == "weights city.pth"
     assert source.state.keys() == state.keys()
     assert all(torch.equal(value, source.state[key]) for key, value in state.items())
 
 
 @pytest.mark.parametrize("part", ["roi_heads", "rpn", "backbone.fpn"])
-def test_a_detector_under_other_names_is_never_read_as_features_in_order(part):
+def test_a_detector_under_other_names_is_never_loaded_in_order(part):
     model = build_model(SPEC)
     body = {f"net.backbone.body.{key}": value for key, value in model.backbone.body.state_dict().items()}
     assert load_backbone(model, body, "file") > 0
@@ -75,7 +75,7 @@ def test_a_detector_under_other_names_is_never_read_as_features_in_order(part):
         load_backbone(model, body | {f"net.{part}.x.weight": torch.zeros(1)}, "file")
 
 
-def test_law_the_ledgers_source_takes_every_file_that_surgery_takes(tmp_path):
+def test_law_the_source_detector_accepts_every_file_that_surgery_accepts(tmp_path):
     state = detector_state()
     extra = {"loss.weight": torch.ones(2), "auxiliary.box_predictor.cls_score.weight": torch.ones(7, 3)}
     start = written(tmp_path, state | extra)
@@ -102,14 +102,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_weights_that_are_no_weights_name_the_file_and_the_tensor(tmp_path, how):
+def test_the_error_about_invalid_weights_names_the_file_and_the_tensor(tmp_path, how):
     state = detector_state()
-    breaks, said = BROKEN[how]
-    with pytest.raises(CheckpointError, match=rf"city\.pth: tensor {re.escape(SCORES)}: .*{said}.* - "):
-        read_source(written(tmp_path, state | {SCORES: breaks(state[SCORES])}), ARCH)
+    corrupt, message = BROKEN[how]
+    with pytest.raises(CheckpointError, match=rf"city\.pth: tensor {re.escape(SCORES)}: .*{message}.* - "):
+        read_source(written(tmp_path, state | {SCORES: corrupt(state[SCORES])}), ARCH)
 
 
-def test_a_checkpoint_of_ours_must_be_finite_too(run):
+def test_our_checkpoints_must_be_finite_too(run):
     state = detector_state()
     state[SCORES][0, 0] = torch.inf
     save_model(run / "checkpoints" / "best", state, SPEC, {})
@@ -119,13 +119,13 @@ def test_a_checkpoint_of_ours_must_be_finite_too(run):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_any_floating_point_will_do_and_batches_are_counted_in_whole_numbers(tmp_path, dtype):
+def test_any_floating_point_type_is_accepted_and_integer_batch_counters_are_ignored(tmp_path, dtype):
     state = {key: value.to(dtype) for key, value in detector_state().items()}
     counted = state | {"backbone.body.0.1.num_batches_tracked": torch.tensor(7)}
     assert read_source(written(tmp_path, counted), ARCH).categories == ("class 1", "class 2")
 
 
-def test_classes_are_called_what_the_file_beside_the_weights_says(tmp_path, capsys):
+def test_class_names_are_read_from_the_file_next_to_the_weights(tmp_path, capsys):
     start = written(tmp_path, detector_state())
     (tmp_path / "city.pth.classes.txt").write_text("\ufeffcar\r\n traffic light \r\n\r\n", encoding="utf-8")
     source = read_source(start, ARCH)
@@ -136,14 +136,14 @@ def test_classes_are_called_what_the_file_beside_the_weights_says(tmp_path, caps
     assert capsys.readouterr().err == ""
 
 
-def test_classes_without_names_are_warned_of_with_the_way_to_name_them(tmp_path, capsys):
+def test_the_warning_about_classes_without_names_says_how_to_name_them(tmp_path, capsys):
     assert read_source(written(tmp_path, detector_state()), ARCH).categories == ("class 1", "class 2")
-    said = capsys.readouterr().err
-    assert "city.pth: its 2 classes have no names, so every class starts from the mean of all" in said
-    assert "name them in city.pth.classes.txt beside it" in said
+    warning = capsys.readouterr().err
+    assert "city.pth: its 2 classes have no names, so every class starts from the mean of all" in warning
+    assert "name them in city.pth.classes.txt next to it" in warning
 
 
-def test_a_head_of_cocos_size_has_cocos_classes_unless_others_are_named(tmp_path, capsys):
+def test_a_head_of_cocos_size_has_cocos_classes_unless_a_file_names_others(tmp_path, capsys):
     start = written(tmp_path, {SCORES: torch.zeros(91, 2)})
     assert read_source(start, "fasterrcnn_resnet50_fpn").categories[2] == "car"
     own = [*(f"kind {number}" for number in range(88)), "N/A", "N/A"]
@@ -153,19 +153,19 @@ def test_a_head_of_cocos_size_has_cocos_classes_unless_others_are_named(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "0 names, the head has 2 classes"),
         (b"car", "1 names, the head has 2 classes"),
         (b"car\ntram\nbus", "3 names, the head has 2 classes"),
-        (b"__background__\ncar", "__background__ is no class"),
+        (b"__background__\ncar", "__background__ is not a class"),
         (b"car\ncar", "car more than once"),
         (b"stra\xdfenbahn\ncar", "not UTF-8 text"),
         (b"car\n" * 300_000, "more than a megabyte of names"),
     ],
 )
-def test_names_that_cannot_be_right_are_refused(tmp_path, content, said):
+def test_invalid_class_names_are_refused(tmp_path, content, message):
     start = written(tmp_path, detector_state())
     (tmp_path / "city.pth.classes.txt").write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"city\.pth\.classes\.txt: {said} - write one name per line"):
+    with pytest.raises(CheckpointError, match=rf"city\.pth\.classes\.txt: {message} - write one name per line"):
         read_source(start, ARCH)

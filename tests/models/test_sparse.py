@@ -1,4 +1,4 @@
-"""The sparse backward of the RPN's convolution is the dense one."""
+"""The sparse backward pass of the RPN's convolution gives the dense gradients."""
 
 import pytest
 import torch
@@ -25,13 +25,13 @@ def test_gradients_equal_the_dense_ones(share, channels_last):
         x = x.contiguous(memory_format=torch.channels_last)
     weights = torch.randn(2, 24, 20, 31) * (torch.rand(2, 1, 20, 31) < share)
     expected, dense = _gradients(lambda a, b: b(a), layer, x, weights)
-    found, ours = _gradients(sparse.conv3x3, layer, x, weights)
-    assert torch.equal(found, expected)
-    for one, other in zip(ours, dense, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    output, ours = _gradients(sparse.conv3x3, layer, x, weights)
+    assert torch.equal(output, expected)
+    for our_gradient, dense_gradient in zip(ours, dense, strict=True):
+        torch.testing.assert_close(our_gradient, dense_gradient, rtol=1e-5, atol=1e-5)
 
 
-def test_a_place_in_a_corner_reaches_its_neighbours_alone():
+def test_the_gradient_of_a_corner_position_reaches_only_its_neighbours():
     layer = nn.Conv2d(3, 5, 3, padding=1)
     x = torch.randn(1, 3, 12, 12, requires_grad=True)
     sparse.conv3x3(x, layer)[0, 2, 11, 0].backward()
@@ -40,7 +40,7 @@ def test_a_place_in_a_corner_reaches_its_neighbours_alone():
     assert layer.bias.grad.tolist() == [0, 0, 1, 0, 0]
 
 
-def test_a_detectors_step_has_the_dense_gradients(monkeypatch):
+def test_a_training_step_of_a_detector_has_the_dense_gradients(monkeypatch):
     spec = ModelSpec("fasterrcnn_mobilenet_v2_lite_fpn", ("car",), 128, 192, 50, 50, 16, 20, 0.05, True)
     target = {"boxes": torch.tensor([[20.0, 30.0, 90.0, 80.0]]), "labels": torch.tensor([1])}
 

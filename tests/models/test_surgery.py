@@ -37,7 +37,7 @@ def source():
     return model
 
 
-def test_law_rows_of_a_copied_class_are_the_sources_bit_for_bit_and_so_are_their_outputs_but_for_rounding(source):
+def test_law_rows_of_a_copied_class_are_the_sources_bit_for_bit_and_their_outputs_agree_up_to_rounding(source):
     """A matrix product rounds its last columns differently on some processors, so outputs are compared to 1e-5."""
     model = build_model(spec(RELATION)).eval()
     plan = surgery.plan(COCO, tuple(RELATION), RELATION)
@@ -58,7 +58,7 @@ def test_law_rows_of_a_copied_class_are_the_sources_bit_for_bit_and_so_are_their
 
 
 def test_law_holds_in_the_whole_network(source):
-    """The same image gives the same RoI features, so the copied logits agree from the pixels on."""
+    """The same image gives the same RoI features, so the copied logits are equal from the pixels on."""
     model = build_model(spec(RELATION)).eval()
     surgery.load(model, source.state_dict(), surgery.plan(COCO, tuple(RELATION), RELATION))
     twin = build_model(spec(COCO[1:])).eval()
@@ -84,13 +84,13 @@ def test_mapped_rows_are_weighted_means_and_reset_classes_start_rare(source):
     assert plan.grounded == ("tram", "car", "pedestrian", "van", "cyclist")
     features = torch.randn(500, 1024)
     old = torch.exp(source.roi_heads.box_predictor(features)[0].double())
-    spoken = [number for number, name in enumerate(COCO) if number and name != "N/A"]
+    real_classes = [number for number, name in enumerate(COCO) if number and name != "N/A"]
     bias = built["roi_heads.box_predictor.cls_score.bias"]
     new = torch.exp((features @ built[key][6] + bias[6]).double())
-    assert bool((new <= old[:, spoken].mean(dim=1) * (1 + 1e-4)).all())
+    assert bool((new <= old[:, real_classes].mean(dim=1) * (1 + 1e-4)).all())
 
 
-def test_order_and_count_never_matter(source):
+def test_order_and_number_of_classes_do_not_matter(source):
     state = source.state_dict()
     names = tuple(RELATION)
     forward = surgery.apply(state, surgery.plan(COCO, names, RELATION))
@@ -133,14 +133,14 @@ def test_mask_rows_follow_the_same_plan():
         (["N/A", "car"], {}, {"cone": {"cone": 1}}, {}),
     ],
 )
-def test_class_names_decide(source_classes, source_relation, relation, expected):
+def test_classes_are_related_by_name(source_classes, source_relation, relation, expected):
     (name,) = relation
     row = surgery.plan(source_classes, [name], relation, source_relation).classes[1]
     assert dict(zip(row.sources, row.weights, strict=True)) == expected
     assert row.rows == tuple(source_classes.index(parent) + 1 for parent in expected)
 
 
-def test_bad_class_maps_are_named():
+def test_errors_about_bad_relations_name_the_class():
     with pytest.raises(ConfigError, match=r"grows out of 'bycicle'.*did you mean 'bicycle'"):
         surgery.plan(COCO, ["cyclist"], {"cyclist": {"bycicle": 1.0}})
     with pytest.raises(ConfigError, match="no classes"):
@@ -194,7 +194,7 @@ def test_a_missing_tensor_is_an_error_unless_listed(source):
     assert report.counts()["reset"] == 1
 
 
-def test_head_rows_must_fit_the_named_classes(source):
+def test_head_rows_must_match_the_number_of_classes(source):
     with pytest.raises(
         CheckpointError,
         match=r"expected 3 rows for 2 classes and background, found 91.* in <weights file>\.classes\.txt",
@@ -202,17 +202,17 @@ def test_head_rows_must_fit_the_named_classes(source):
         surgery.apply(source.state_dict(), surgery.plan(["car", "person"], ["car"], RELATION))
 
 
-def test_a_box_head_that_does_not_tell_classes_apart_is_said_to_be_one(source):
+def test_the_error_about_a_class_agnostic_box_head_says_how_to_convert_it(source):
     state, head = source.state_dict(), "roi_heads.box_predictor.bbox_pred"
     plan = surgery.plan(COCO, ("car",), RELATION)
     one_box = state | {f"{head}.{kind}": state[f"{head}.{kind}"][:4] for kind in ("weight", "bias")}
     with pytest.raises(CheckpointError, match=r"found 4x1024, one box for all classes - repeat the 4 rows 91 times"):
         surgery.apply(one_box, plan)
-    as_told = {f"{head}.weight": one_box[f"{head}.weight"].repeat(91, 1)}
-    assert torch.equal(surgery.apply(as_told, plan)[f"{head}.weight"][4:], one_box[f"{head}.weight"])
+    repeated = {f"{head}.weight": one_box[f"{head}.weight"].repeat(91, 1)}
+    assert torch.equal(surgery.apply(repeated, plan)[f"{head}.weight"][4:], one_box[f"{head}.weight"])
 
 
-def test_a_head_that_the_model_does_not_have_is_dropped_whatever_its_rows(source):
+def test_a_head_that_the_model_does_not_have_is_dropped_whatever_its_number_of_rows(source):
     state = source.state_dict() | {"auxiliary.box_predictor.cls_score.weight": torch.zeros(7, 3)}
     report = surgery.load(build_model(spec(("car",))), state, surgery.plan(COCO, ("car",), RELATION))
     assert [line.key for line in report.tensors if line.status == "unused"] == list(state)[-1:]
@@ -226,7 +226,7 @@ def test_a_detector_without_masks_starts_one_with_masks(capsys):
     assert new and all(".mask_" in key for key in new)
 
 
-def test_keys_of_older_checkpoints_and_of_wrappers_are_understood():
+def test_keys_of_older_checkpoints_and_of_wrappers_are_translated():
     old = {
         "module.backbone.fpn.inner_blocks.0.weight": torch.ones(1),
         "module.rpn.head.conv.bias": torch.ones(1),

@@ -1,4 +1,4 @@
-"""A source that cannot be used: what was expected, what was found, and nothing written."""
+"""A source that cannot be used: the error says what was expected, what was found, and nothing is written."""
 
 import dataclasses
 import json
@@ -16,13 +16,13 @@ from drivetl.training.finetune import finetune
 
 
 class Code:
-    """Unpickled, it would make a folder."""
+    """Unpickling it would make a folder."""
 
-    def __init__(self, made):
-        self.made = made
+    def __init__(self, folder):
+        self.folder = folder
 
     def __reduce__(self):
-        return os.mkdir, (str(self.made),)
+        return os.mkdir, (str(self.folder),)
 
 
 def spec(arch="fasterrcnn_tiny_fpn", n_classes=2):
@@ -102,21 +102,22 @@ def test_a_truncated_file(small_config, source, tmp_path, name):
     (tmp_path / name).write_bytes(whole.read_bytes()[:5000])
     with pytest.raises(
         CheckpointError,
-        match=rf"{name}: not a (file of plain weights|safetensors file) \(.+\) - it (is damaged: fetch|may be)",
+        match=rf"{name}: not a (file of plain weights|safetensors file) \(.+\)"
+        r" - it (is damaged|may be truncated): download or save it again",
     ):
         finetune(starting_from(small_config, tmp_path / name), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_pickle_with_code_in_it_is_never_run(small_config, tmp_path, legacy):
+def test_pickled_code_is_never_run(small_config, tmp_path, legacy):
     state = {"weight": Code(tmp_path / "made")}
     torch.save(state, tmp_path / "evil.pth", _use_new_zipfile_serialization=not legacy)
     refused(
         starting_from(small_config, tmp_path / "evil.pth"),
         tmp_path,
         CheckpointError,
-        "TMP/evil.pth: holds code (a pickled posix.mkdir), which is never run"
+        "TMP/evil.pth: contains code (a pickled posix.mkdir), which is never run"
         " - save model.state_dict() alone, or a safetensors file",
     )
     assert not (tmp_path / "made").exists()
@@ -128,7 +129,7 @@ def test_a_pickled_model_is_refused_in_one_plain_line(small_config, tmp_path):
         starting_from(small_config, tmp_path / "whole.pth"),
         tmp_path,
         CheckpointError,
-        "TMP/whole.pth: holds code (a pickled torch.nn.modules.linear.Linear), which is never run"
+        "TMP/whole.pth: contains code (a pickled torch.nn.modules.linear.Linear), which is never run"
         " - save model.state_dict() alone, or a safetensors file",
     )
 
@@ -141,12 +142,12 @@ def test_weights_that_are_not_finite(small_config, tmp_path):
         starting_from(small_config, tmp_path / "broken.pth"),
         tmp_path,
         CheckpointError,
-        "TMP/broken.pth: tensor roi_heads.box_head.fc6.bias: holds numbers that are not finite"
-        " - use weights from before they broke",
+        "TMP/broken.pth: tensor roi_heads.box_head.fc6.bias: contains values that are not finite"
+        " - use weights saved before the training diverged",
     )
 
 
-def test_a_class_map_naming_a_class_that_does_not_exist(small_config, source, tmp_path):
+def test_a_relation_with_an_unknown_class(small_config, source, tmp_path):
     relation = {"rider": {"pedestrain": 1.0}}
     train = write_tree(tmp_path / "train2", categories=("car", "rider"), relation=relation)
     val = write_tree(tmp_path / "val2", categories=("car", "rider"), relation=relation, first_drive=10)
@@ -171,10 +172,10 @@ def test_zero_classes(small_config, tmp_path):
 def test_a_source_whose_anchors_differ_in_number_between_levels(small_config, source, tmp_path):
     shutil.copytree(source[1], tmp_path / "run")
     path = tmp_path / "run" / "checkpoints" / "best" / "model.json"
-    about = json.loads(path.read_text())
-    about["spec"]["anchor_sizes"] = [[8.0], [16.0], [32.0], [64.0, 80.0]]
-    about["spec"]["anchor_ratios"] = [[0.5, 1.0, 2.0]] * 4
-    path.write_text(json.dumps(about))
+    document = json.loads(path.read_text())
+    document["spec"]["anchor_sizes"] = [[8.0], [16.0], [32.0], [64.0, 80.0]]
+    document["spec"]["anchor_ratios"] = [[0.5, 1.0, 2.0]] * 4
+    path.write_text(json.dumps(document))
     refused(
         starting_from(small_config, tmp_path / "run"),
         tmp_path,
@@ -184,18 +185,16 @@ def test_a_source_whose_anchors_differ_in_number_between_levels(small_config, so
 
 
 @pytest.mark.parametrize(
-    ("norm", "start", "batch", "frozen", "said"),
+    ("norm", "start", "batch", "frozen", "note"),
     [
-        ("auto", "none", 4, False, "BatchNorm trained: random statistics must be learnt"),
+        ("auto", "none", 4, False, "BatchNorm trained: a random start has no statistics to keep"),
         ("auto", "run", 4, True, "BatchNorm frozen: 4 images per device are too few for batch statistics"),
         ("auto", "run", 16, False, "BatchNorm trained: 16 images per device are enough for batch statistics"),
-        ("frozen", "none", 4, True, "BatchNorm frozen: as asked"),
-        ("train", "run", 4, False, "BatchNorm trained: as asked"),
+        ("frozen", "none", 4, True, "BatchNorm frozen: as configured"),
+        ("train", "run", 4, False, "BatchNorm trained: as configured"),
     ],
 )
-def test_batch_norm_is_frozen_or_trained_by_rule_and_the_reason_is_printed(
-    small_config, source, norm, start, batch, frozen, said
-):
+def test_batch_norm_is_frozen_or_trained_by_rule_with_a_note(small_config, source, norm, start, batch, frozen, note):
     from drivetl.models.norm import FusedFrozenBatchNorm2d
     from drivetl.training.finetune import read_pair
     from drivetl.training.prepare import prepare
@@ -206,6 +205,6 @@ def test_batch_norm_is_frozen_or_trained_by_rule_and_the_reason_is_printed(
         optim=dataclasses.replace(small_config.optim, batch_size=batch),
     )
     prepared = prepare(config, *read_pair(config), torch.device("cpu"), torch.float32)
-    assert said in prepared.notes
+    assert note in prepared.notes
     norms = [module for module in prepared.model.modules() if "BatchNorm" in type(module).__name__]
     assert norms and all(isinstance(module, FusedFrozenBatchNorm2d) is frozen for module in norms)
