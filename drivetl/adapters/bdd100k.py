@@ -20,18 +20,13 @@ from drivetl.adapters.reading import (
     folder_drive,
     label_files,
     labels_of,
-    mapping,
-    number,
-    scalar,
-    sequence,
-    text,
-    whole,
 )
 from drivetl.adapters.shapes import bezier_outline, box_of, checked_rle, flat, points_of
 from drivetl.coco import masks
 from drivetl.coco.io import load_json
 from drivetl.coco.records import Box, JsonPlace, SourceImage, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.fields import array, as_name, mapping, number, scalar, text, whole
 
 BDD_SIZE = 1280, 720
 """Every BDD100K frame; taken where neither the file nor an image on disk says anything else."""
@@ -70,7 +65,7 @@ def _frames(document: Any) -> tuple[list[Any], dict[str, Any], tuple[JsonPlace, 
     if isinstance(document, list):
         return document, {}, ((), "labels")
     record = mapping(document, "the file")
-    frames = sequence(record.get("frames"), "frames")
+    frames = array(record.get("frames"), "frames")
     if frames and all(isinstance(frame, dict) and "objects" in frame for frame in frames):
         return [_from_legacy(record, frame) for frame in frames], {}, (("frames",), "objects")
     config = record.get("config")
@@ -80,7 +75,7 @@ def _frames(document: Any) -> tuple[list[Any], dict[str, Any], tuple[JsonPlace, 
 def _from_legacy(record: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any]:
     """A frame of BDD's first release: objects whose poly2d is [[x, y, "L"], ...], names without suffix."""
     labels = []
-    for item in sequence(frame["objects"], "objects"):
+    for item in array(frame["objects"], "objects"):
         label = dict(mapping(item, "an object"))
         points = label.get("poly2d")
         if isinstance(points, list) and points and all(isinstance(p, list) and len(p) == 3 for p in points):
@@ -114,8 +109,8 @@ def _image(
 ) -> tuple[SourceImage, list[Any]]:
     """The image of a frame and its labels."""
     written = text(frame.get("name"), f"name of frame [{position}]")
-    labels = sequence(frame.get("labels"), f"labels of frame [{position}]")
-    drive = text(frame.get("videoName") or frame.get("video_name") or "", "videoName")
+    labels = array(frame.get("labels"), f"labels of frame [{position}]")
+    drive = as_name(frame.get("videoName"), "videoName") or as_name(frame.get("video_name"), "video_name")
     name = PurePosixPath(written).name if "://" in written else written.replace("\\", "/")
     found = index.find(*([f"{drive}/{name}"] if drive else []), name)
     if found is None:
@@ -196,9 +191,9 @@ def _box(record: object, place: str) -> Box:
 def _rings(label: dict[str, Any], place: str) -> list[list[tuple[float, float]]]:
     """Outlines of the closed polygons of a label."""
     rings = []
-    for part in sequence(label.get("poly2d"), f"poly2d of {place}"):
+    for part in array(label.get("poly2d"), f"poly2d of {place}"):
         polygon = mapping(part, f"poly2d of {place}")
-        points = points_of(sequence(polygon.get("vertices"), f"vertices of {place}"), f"vertices of {place}")
+        points = points_of(array(polygon.get("vertices"), f"vertices of {place}"), f"vertices of {place}")
         types = text(polygon.get("types") or "L" * len(points), f"types of {place}")
         if polygon.get("closed") is False:
             continue

@@ -16,22 +16,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from drivetl.adapters.reading import (
-    Footage,
-    ImageIndex,
-    Reading,
-    first_folder,
-    folder_drive,
-    labels_of,
-    mapping,
-    sequence,
-    text,
-    whole,
-)
+from drivetl.adapters.reading import Footage, ImageIndex, Reading, first_folder, folder_drive, labels_of
 from drivetl.adapters.shapes import Points, encode_crop, points_of, visible
 from drivetl.coco.io import load_json
 from drivetl.coco.records import JsonPlace, SourceImage, SourceObject
+from drivetl.coco.rules import check_size
 from drivetl.errors import DataError
+from drivetl.files.fields import array, mapping, text, whole
 from drivetl.files.images import image_size
 
 LABELS = (
@@ -136,9 +127,8 @@ def _name_parts(image: SourceImage, stem: str) -> None:
 def _polygons_image(reading: Reading, path: Path) -> SourceImage:
     document = mapping(load_json(path), "the file")
     size = whole(document.get("imgWidth"), "imgWidth"), whole(document.get("imgHeight"), "imgHeight")
-    if size[0] < 1 or size[1] < 1 or size[0] * size[1] > 200_000_000:
-        raise DataError(f"image size {size[0]} x {size[1]} is not usable", remedy="mend imgWidth and imgHeight")
-    records = sequence(document.get("objects"), "objects")
+    check_size(*size)
+    records = array(document.get("objects"), "objects")
     polygons: list[tuple[str, list[Points]]] = []
     places: list[JsonPlace] = []
     for position, record in enumerate(records):
@@ -169,7 +159,7 @@ def _polygons_image(reading: Reading, path: Path) -> SourceImage:
 
 
 def _polygon(record: dict[str, object], place: str) -> Points:
-    points = points_of(sequence(record.get("polygon"), f"polygon of {place}"), f"polygon of {place}")
+    points = points_of(array(record.get("polygon"), f"polygon of {place}"), f"polygon of {place}")
     if len(points) < 3:
         raise DataError(f"{place} has {len(points)} vertices", remedy="a polygon needs three")
     return points

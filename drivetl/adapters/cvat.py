@@ -12,10 +12,11 @@ from pathlib import Path
 
 from drivetl.adapters.cvat_shapes import Meta, at, parse_meta, parse_shape, shape_labels, tag_attributes
 from drivetl.adapters.cvat_tracks import Track, parse_track, video_images
-from drivetl.adapters.reading import Footage, ImageIndex, Reading, first_folder, folder_drive, label_files, whole
+from drivetl.adapters.reading import Footage, ImageIndex, Reading, first_folder, folder_drive, label_files
 from drivetl.adapters.xml import Node, root_tag, stream
 from drivetl.coco.records import SourceImage
 from drivetl.errors import DataError
+from drivetl.files.fields import whole
 
 
 def read(reading: Reading) -> Footage:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drivetl.adapters.reading import Reading, number, scalar, whole
+from drivetl.adapters.reading import Reading
 from drivetl.adapters.shapes import Points, box_of, flat, points_of, rotated_box, row_major_rle
 from drivetl.adapters.xml import Node
 from drivetl.coco.records import Box, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.fields import number, scalar, whole
 
 NO_REGIONS = {
     "polyline": "a polyline encloses nothing",

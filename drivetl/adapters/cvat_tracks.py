@@ -14,11 +14,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from drivetl.adapters.cvat_shapes import NO_REGIONS, REGIONS, Meta, Task, parse_shape, say
-from drivetl.adapters.reading import ImageIndex, Reading, folder_drive, whole
+from drivetl.adapters.reading import ImageIndex, Reading, folder_drive
 from drivetl.adapters.shapes import box_of, pairs, rotated_box
 from drivetl.adapters.xml import Node
 from drivetl.coco.records import Box, SourceImage, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.fields import whole
 from drivetl.files.images import image_size
 
 MAX_FRAMES = 5_000_000

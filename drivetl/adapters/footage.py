@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from drivetl import console
-from drivetl.adapters.reading import Reader, Reading, is_below, scalar
+from drivetl.adapters.reading import Reader, Reading, is_below
 from drivetl.coco.records import ImageRecord, SourceImage, SourceObject
 from drivetl.coco.taxonomy import Taxonomy, own_labels
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.fields import scalar
 from drivetl.files.images import image_size
 from drivetl.files.read import read_text
 

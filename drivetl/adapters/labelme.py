@@ -17,24 +17,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from drivetl.adapters.reading import (
-    Footage,
-    ImageIndex,
-    Reading,
-    Sizes,
-    folder_drive,
-    label_files,
-    labels_of,
-    mapping,
-    scalar,
-    sequence,
-    text,
-    whole,
-)
+from drivetl.adapters.reading import Footage, ImageIndex, Reading, Sizes, folder_drive, label_files, labels_of
 from drivetl.adapters.shapes import Points, box_of, encode_crop, flat, points_of
 from drivetl.coco.io import load_json
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.fields import array, mapping, scalar, text, whole
 from drivetl.files.images import decode_rgb, encoded_size
 from drivetl.files.paths import safe_relative
 from drivetl.files.write import write_atomically
@@ -70,7 +58,7 @@ def _images(reading: Reading, files: list[Path], folder: Path, images_root: Path
             if "shapes" not in document:
                 reading.note("JSON files without shapes, not LabelMe's")
                 continue
-            shapes = sequence(document["shapes"], "shapes")
+            shapes = array(document["shapes"], "shapes")
             name = file_name(document, path.relative_to(folder).as_posix(), index)
             inside = name not in index and bool(document.get("imageData"))
             size = _embedded_size(document, path) if inside else _size(document, name, sizes)
@@ -150,7 +138,7 @@ def _objects(reading: Reading, shapes: list[Any], path: Path, size: tuple[int, i
 def _shape(record: dict[str, Any], kind: str, label: str, place: str, size: tuple[int, int]) -> SourceObject | None:
     item = SourceObject(label, (0, 0, 0, 0), attributes=_attributes(record))
     item.ignore = item.attributes.get("difficult") is True or item.attributes.get("ignore") is True
-    points = points_of(sequence(record.get("points"), f"points of {place}"), f"points of {place}")
+    points = points_of(array(record.get("points"), f"points of {place}"), f"points of {place}")
     if kind == "polygon" and len(points) >= 3:
         item.box_xyxy, item.segmentation = box_of(points), [flat(points)]
     elif kind == "rectangle" and len(points) in (2, 4):
@@ -173,7 +161,8 @@ def _attributes(record: dict[str, Any]) -> dict[str, Any]:
     if isinstance(record.get("attributes"), dict):
         found |= {str(key): scalar(value) for key, value in record["attributes"].items()}
     for key in ("group_id", "difficult", "description"):
-        if record.get(key) not in (None, "", False):
+        unset = (None, "") if key == "group_id" else (None, "", False)  # a group may have the number 0
+        if record.get(key) not in unset:
             found[key] = scalar(record[key])
     return found
 

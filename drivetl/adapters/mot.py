@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from drivetl.adapters.reading import Footage, ImageIndex, Reading, Sizes, number, whole
+from drivetl.adapters.reading import Footage, ImageIndex, Reading, Sizes
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.fields import number, whole
 from drivetl.files.read import read_text
 
 CLASSES = (

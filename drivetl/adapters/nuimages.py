@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from drivetl.adapters.reading import Footage, ImageIndex, Reading, mapping, number, sequence, shown, text, whole
+from drivetl.adapters.reading import Footage, ImageIndex, Reading
 from drivetl.adapters.shapes import checked_rle
 from drivetl.coco import masks
 from drivetl.coco.io import load_json
 from drivetl.coco.json_lines import line_in_file
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.fields import array, as_name, mapping, number, shown, text, whole
 
 Table = dict[str, dict[str, Any]]
 """Records by token."""
@@ -51,7 +52,7 @@ def _table(folder: Path, name: str, *, required: bool = True) -> Table:
     table: Table = {}
     position = None
     try:
-        for position, record in enumerate(sequence(load_json(path), "the table")):
+        for position, record in enumerate(array(load_json(path), "the table")):
             row = mapping(record, f"[{position}]")
             token = text(row.get("token"), f"token of [{position}]")
             if token in table:
@@ -108,7 +109,7 @@ def _image(shot: dict[str, Any], samples: Table, logs: Table) -> SourceImage:
     image = SourceImage(name, whole(shot.get("width"), "width"), whole(shot.get("height"), "height"))
     sample = samples.get(str(shot.get("sample_token")), {})
     log = logs.get(str(sample.get("log_token")), {})
-    image.sequence = str(log.get("logfile") or sample.get("log_token") or "")
+    image.sequence = as_name(log.get("logfile"), "logfile") or as_name(sample.get("log_token"), "log_token")
     for key in ("location", "date_captured", "vehicle"):
         if isinstance(log.get(key), str) and log[key]:
             image.attributes[key] = log[key]
@@ -131,12 +132,12 @@ def _clock(moment_us: int) -> dict[str, str]:
 
 
 def _object(label: str, annotation: dict[str, Any], attributes: Table, size: tuple[int, int]) -> SourceObject:
-    values = sequence(annotation.get("bbox"), "bbox")
+    values = array(annotation.get("bbox"), "bbox")
     if len(values) != 4:
         raise DataError(f"bbox is {shown(values)}", remedy="a box is xmin, ymin, xmax, ymax")
     x1, y1, x2, y2 = (number(value, "bbox") for value in values)
     item = SourceObject(label, (x1, y1, x2, y2))
-    for token in sequence(annotation.get("attribute_tokens"), "attribute_tokens"):
+    for token in array(annotation.get("attribute_tokens"), "attribute_tokens"):
         name = _name_of(attributes, token) or ""
         group, _, value = name.rpartition(".")
         if value:

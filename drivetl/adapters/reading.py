@@ -6,7 +6,6 @@ so that objects read = kept + ignored + dropped + rejected holds from the first 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -174,64 +173,6 @@ class Footage:
 
 
 Reader = Callable[[Reading], Footage]
-
-
-def number(value: object, what: str) -> float:
-    """A finite float out of a foreign value; DataError names what it should have been."""
-    kind = type(value)
-    if kind is str or kind is float or kind is int:
-        try:
-            result = float(value)  # type: ignore[arg-type]
-        except (ValueError, OverflowError):
-            result = math.nan
-        if math.isfinite(result):
-            return result
-    expected = "finite number" if kind in (str, float, int) else "number"
-    raise DataError(f"{what} is {shown(value)}, not a {expected}", remedy="mend or remove the record")
-
-
-def whole(value: object, what: str) -> int:
-    """An integer out of a foreign value; 3.0 is one, 3.5 is not."""
-    result = number(value, what)
-    if result != int(result) or abs(result) > 2**53:
-        raise DataError(f"{what} is {shown(value)}, not a whole number", remedy="mend or remove the record")
-    return int(result)
-
-
-def text(value: object, what: str) -> str:
-    """A string out of a foreign value."""
-    if not isinstance(value, str):
-        raise DataError(f"{what} is {shown(value)}, not a text", remedy="mend or remove the record")
-    return value
-
-
-def mapping(value: object, what: str) -> dict[str, Any]:
-    """A JSON object."""
-    if not isinstance(value, dict):
-        raise DataError(f"{what} is {shown(value)}, not an object", remedy="mend or remove the record")
-    return value
-
-
-def sequence(value: object, what: str) -> list[Any]:
-    """A JSON array; null counts as empty, as many tools write it."""
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise DataError(f"{what} is {shown(value)}, not a list", remedy="mend or remove the record")
-    return value
-
-
-def shown(value: object) -> str:
-    """A foreign value, short enough for an error message."""
-    printed = repr(value)
-    return printed if len(printed) <= 60 else printed[:57] + "..."
-
-
-def scalar(value: object) -> bool | float | str | None:
-    """A foreign attribute as JSON keeps it: texts `true` and `false` become booleans, the rest stays."""
-    if isinstance(value, str):
-        return {"true": True, "false": False}.get(value.lower(), value)
-    return value if isinstance(value, bool | int | float) or value is None else str(value)
 
 
 def is_below(file_name: str) -> bool:

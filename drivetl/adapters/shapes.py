@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as rle_tools
 
-from drivetl.adapters.reading import number, shown
 from drivetl.coco import masks
 from drivetl.coco.records import Box, Segmentation
 from drivetl.errors import DataError
+from drivetl.files.fields import mapping, number, shown
 from drivetl.files.images import MAX_PIXELS
 
 Points = list[tuple[float, float]]
@@ -107,9 +107,8 @@ def checked_rle(value: object, width: int, height: int) -> dict[str, Any]:
 
     Raises DataError when the size or the sum is wrong.
     """
-    if not isinstance(value, dict) or "counts" not in value:
-        raise DataError(f"{shown(value)} is no run-length mask", remedy="it needs size and counts")
-    rle = {"size": value.get("size") or [height, width], "counts": value["counts"]}
+    rle = mapping(value, "run-length mask")
+    rle = {"size": rle.get("size") or [height, width], "counts": rle.get("counts")}
     wrong = masks.problem(rle, height, width)
     if wrong is not None:
         raise DataError(wrong, remedy="mend or remove the record")

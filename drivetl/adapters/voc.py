@@ -16,22 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from drivetl.adapters.reading import (
-    Footage,
-    ImageIndex,
-    Reading,
-    Sizes,
-    first_folder,
-    folder_drive,
-    label_files,
-    number,
-    scalar,
-    whole,
-)
+from drivetl.adapters.reading import Footage, ImageIndex, Reading, Sizes, first_folder, folder_drive, label_files
 from drivetl.adapters.shapes import encode_crop
 from drivetl.adapters.xml import Node, stream
 from drivetl.coco.records import Box, SourceImage, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.fields import number, scalar, whole
 from drivetl.files.images import image_size
 
 KNOWN = {"name", "bndbox", "difficult", "part", "actions", "polygon", "deleted", "attributes"}

@@ -10,8 +10,8 @@ from typing import Any
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
-from drivetl.adapters.reading import shown
 from drivetl.errors import DataError
+from drivetl.files.fields import shown
 
 MAX_DEPTH = 60
 """Deeper nesting is no annotation."""

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from drivetl.adapters.reading import Footage, Reading, Sizes, folder_drive, number, shown, whole
+from drivetl.adapters.reading import Footage, Reading, Sizes, folder_drive
 from drivetl.adapters.shapes import Points, box_of, flat, visible
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
+from drivetl.files.fields import number, shown, whole
 from drivetl.files.paths import files_below, list_images
 from drivetl.files.read import read_text
 from drivetl.files.yaml_reader import load_yaml

@@ -8,6 +8,7 @@ import numpy as np
 
 from drivetl.audit.findings import Finding, Severity, about_boxes
 from drivetl.audit.tables import Bools, Floats, Tables
+from drivetl.coco import rules
 
 VANISH_PX = 2.0
 """A side shorter than half a cell of the finest feature map (stride 4 in an FPN): too small to be detected."""
@@ -53,6 +54,7 @@ def _unusable(tables: Tables) -> tuple[list[Finding], Bools]:
         "error",
         "Boxes that are not four finite numbers",
         "write bbox as [x, y, width, height] in px, or remove the annotation",
+        lambda row: _box_problem(tables, row),
     )
     findings += about_boxes(
         tables,
@@ -61,6 +63,7 @@ def _unusable(tables: Tables) -> tuple[list[Finding], Bools]:
         "error",
         "Boxes with negative width or height",
         "x and y are the top-left corner; order the corners before subtracting",
+        lambda row: _box_problem(tables, row),
     )
     findings += about_boxes(
         tables,
@@ -71,6 +74,10 @@ def _unusable(tables: Tables) -> tuple[list[Finding], Bools]:
         "remove them: torchvision's detectors raise an error on such boxes",
     )
     return findings, broken | negative | flat
+
+
+def _box_problem(tables: Tables, row: int) -> str:
+    return rules.reason(rules.box_of, tables.annotation_records[row]) or ""
 
 
 def _normalised(tables: Tables) -> Bools:

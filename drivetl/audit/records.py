@@ -9,6 +9,7 @@ import numpy as np
 
 from drivetl.audit.findings import Finding, about_boxes, about_images, about_records
 from drivetl.audit.tables import Tables
+from drivetl.coco import rules
 from drivetl.errors import DataError
 from drivetl.files.paths import safe_relative
 
@@ -25,7 +26,7 @@ def check_lists(tables: Tables) -> list[Finding]:
         "fix the records listed below; write the file with allow_nan=False to catch this early",
     )
     return findings + about_records(
-        [f"`{name}` is missing or not a list" for name in tables.missing_lists],
+        tables.list_problems,
         3,
         "lists",
         "lists-missing",
@@ -147,7 +148,7 @@ def check_references(tables: Tables) -> list[Finding]:
         "error",
         "Annotations with an unknown image_id",
         "add the image, or remove the annotation: it is used in neither training nor evaluation",
-        lambda row: f"image_id {_value(records[row], 'image_id')}",
+        lambda row: _unlisted(records[row], "image_id"),
     )
     known = np.array(sorted(tables.names), np.int64)
     return findings + about_boxes(
@@ -157,7 +158,21 @@ def check_references(tables: Tables) -> list[Finding]:
         "error",
         "Annotations with an unknown category_id",
         "add the category, or fix category_id",
-        lambda row: f"category_id {_value(records[row], 'category_id')}",
+        lambda row: _unlisted(records[row], "category_id"),
+    )
+
+
+def check_crowd(tables: Tables) -> list[Finding]:
+    """Ignore regions are marked by 0 and 1."""
+    records = tables.annotation_records
+    return about_boxes(
+        tables,
+        tables.crowd_broken,
+        "iscrowd-unusable",
+        "error",
+        "Annotations whose iscrowd is not 0 or 1",
+        "write the number 0 for an object, 1 for an ignore region",
+        lambda row: rules.reason(rules.crowd, records[row]["iscrowd"]) or "",
     )
 
 
@@ -233,5 +248,6 @@ def _is_safe(name: str) -> bool:
     return True
 
 
-def _value(record: Any, key: str) -> str:
-    return repr(record.get(key))[:60] if isinstance(record, dict) else repr(record)[:60]
+def _unlisted(record: Any, key: str) -> str:
+    """Why a record's reference leads nowhere."""
+    return rules.reason(lambda value: rules.reference(rules.record(value), key, ()), record) or ""

@@ -61,6 +61,7 @@ def _audit(tables: Tables, min_size: float, max_size: float, quick: bool) -> Aud
         *records.check_categories(tables),
         *records.check_images(tables),
         *records.check_references(tables),
+        *records.check_crowd(tables),
         *records.check_annotation_ids(tables),
         *boxes.check_boxes(tables, min_size, max_size),
         *pairs.check_duplicates(tables),

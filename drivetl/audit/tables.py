@@ -5,25 +5,23 @@ The checks work on these columns, so a million boxes are checked in seconds.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import chain
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from drivetl.coco.io import load_json
-from drivetl.errors import DataError
+from drivetl.coco import rules
+from drivetl.coco.boxes import LIMIT_PX
+from drivetl.coco.columns import NUMBER, OBJECT, TEXT, WHOLE, column, flat_boxes, plain
+from drivetl.coco.io import load_json_with_nan
+from drivetl.files.fields import as_name, number, text, whole
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-T = TypeVar("T")
-_INTEGER, _NUMBER, _TEXT = frozenset({int}), frozenset({int, float}), frozenset({str})
 
 
 @dataclass
@@ -34,8 +32,8 @@ class Tables:
     images_root: Path
     info: dict[str, Any]
     """The content of `info.drivetl`."""
-    missing_lists: list[str]
-    """Which of images, annotations, categories are absent or not a list."""
+    list_problems: list[str]
+    """What is wrong with the lists images, annotations, categories."""
     strict: bool
     """False: the file contains NaN or Infinity, which Python's json writes although JSON does not allow it."""
 
@@ -61,6 +59,8 @@ class Tables:
     """(A,) px^2; NaN if missing."""
     crowd: Bools
     """(A,) True for ignore regions."""
+    crowd_broken: Bools
+    """(A,) True where `iscrowd` is neither 0 nor 1; `crowd` is False there."""
 
     category_records: list[Any]
     names: dict[int, str] = field(default_factory=dict)
@@ -98,79 +98,41 @@ class Tables:
 
 def load_tables(path: Path, images_root: Path | None = None) -> Tables:
     """Read any JSON file as far as possible. Raises DataError only if the file is missing or is not JSON."""
-    document, strict = _load(path)
-    lists: dict[str, list[Any]] = {}
-    missing = []
-    for key in ("images", "annotations", "categories"):
-        value = document.get(key) if isinstance(document, dict) else None
-        lists[key] = value if isinstance(value, list) else []
-        if not isinstance(value, list):
-            missing.append(key)
-    info = _dictionary(_dictionary(document.get("info")).get("drivetl")) if isinstance(document, dict) else {}
-    root = images_root or path.parent / str(info.get("images_root", "."))
-    images, annotations = lists["images"], lists["annotations"]
-    image_ids = _column(images, "id", _identity, None, _INTEGER)
+    document, strict = load_json_with_nan(path)
+    problems = [problem for key in rules.LISTS if (problem := rules.list_problem(document, key)) is not None]
+    images, annotations, categories = (
+        document[key] if rules.list_problem(document, key) is None else [] for key in rules.LISTS
+    )
+    info = document.get("info") if isinstance(document, dict) else None
+    own = info.get("drivetl") if isinstance(info, dict) else None
+    own = own if isinstance(own, dict) else {}
+    root = images_root or path.parent / str(own.get("images_root", "."))
+    crowd, crowd_broken = _crowd(annotations)
+    image_ids = column(images, "id", _identity, None, WHOLE)
     return Tables(
         path=path,
         images_root=root,
-        info=info,
-        missing_lists=missing,
+        info=own,
+        list_problems=problems,
         strict=strict,
         image_records=images,
         image_ids=image_ids,
-        file_names=_column(images, "file_name", _text, "", _TEXT),
+        file_names=column(images, "file_name", _file_name, "", TEXT),
         sizes_wh=_sizes(images),
-        drives=_column(images, "sequence", lambda value: str(value or ""), "", _TEXT),
-        frame_indices=_column(images, "frame_index", _integer_or_none, None),
-        image_attributes=_column(images, "attributes", _dictionary, {}, frozenset({dict})),
+        drives=column(images, "sequence", partial(as_name, what="sequence"), "", TEXT),
+        frame_indices=column(images, "frame_index", _integer, None),
+        image_attributes=column(images, "attributes", rules.attributes, {}, OBJECT),
         annotation_records=annotations,
-        annotation_ids=_column(annotations, "id", _identity, None, _INTEGER),
+        annotation_ids=column(annotations, "id", _identity, None, WHOLE),
         image_rows=_rows(image_ids, annotations),
         category_ids=_category_ids(annotations),
         boxes_xywh=_boxes(annotations),
-        areas=np.array(_column(annotations, "area", _number, np.nan, _NUMBER), np.float64),
-        crowd=np.array(_column(annotations, "iscrowd", bool, False, _INTEGER), np.bool_),
-        category_records=lists["categories"],
-        names=_names(lists["categories"]),
+        areas=np.array(column(annotations, "area", rules.area, np.nan, NUMBER), np.float64),
+        crowd=crowd,
+        crowd_broken=crowd_broken,
+        category_records=categories,
+        names=_names(categories),
     )
-
-
-def _load(path: Path) -> tuple[Any, bool]:
-    try:
-        return load_json(path), True
-    except DataError:
-        data = path.read_bytes() if path.is_file() else b""
-        if b"NaN" not in data and b"Infinity" not in data:
-            raise
-        try:
-            return json.loads(data), False
-        except (ValueError, RecursionError):
-            pass
-        raise
-
-
-def _column(
-    records: list[Any], key: str, convert: Callable[[Any], T], missing: T, plain: frozenset[type] = frozenset()
-) -> list[T]:
-    """One value per record: converted, or `missing` if the key is absent or its value cannot be converted.
-
-    If all values have one of the `plain` types, they are used unconverted, which is many times faster.
-    """
-    if plain:
-        try:
-            raw = [record[key] for record in records]
-        except (KeyError, IndexError, TypeError):
-            pass
-        else:
-            if plain.issuperset(map(type, raw)):
-                return raw
-    values = []
-    for record in records:
-        try:
-            values.append(convert(record[key]))
-        except (KeyError, IndexError, TypeError, ValueError, OverflowError):
-            values.append(missing)
-    return values
 
 
 def _identity(value: Any) -> Any:
@@ -179,33 +141,14 @@ def _identity(value: Any) -> Any:
     return value
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _dictionary(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _integer(value: Any) -> int:
-    """An integer that fits int64; ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 2**62:
-        raise ValueError
-    return value
-
-
-def _integer_or_none(value: Any) -> int | None:
-    return None if value is None else _integer(value)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError
-    return float(value)
+_file_name = partial(text, what="file_name")
+_integer = partial(whole, what="id", texts=False)
 
 
 def _sizes(records: list[Any]) -> Floats:
-    columns = [_column(records, key, _number, np.nan, _NUMBER) for key in ("width", "height")]
+    columns = [
+        column(records, key, partial(number, what=key, texts=False), np.nan, NUMBER) for key in ("width", "height")
+    ]
     sizes = np.array(columns, np.float64).T.reshape(-1, 2)
     with np.errstate(invalid="ignore"):
         sizes[~((sizes >= 1) & (sizes < 1e9))] = np.nan
@@ -218,34 +161,40 @@ def _rows(image_ids: list[Any], annotations: list[Any]) -> Ints:
     for row, identifier in enumerate(image_ids):
         if identifier is not None and not isinstance(identifier, bool):
             rows.setdefault(identifier, row)
-    referenced = _column(annotations, "image_id", _identity, None, _INTEGER)
+    referenced = column(annotations, "image_id", _identity, None, WHOLE)
     return np.array([rows.get(identifier, -1) for identifier in referenced], np.int64)
 
 
 def _category_ids(annotations: list[Any]) -> Ints:
     """orjson reads integers up to 2^64; values beyond int64 become -1."""
     try:
-        return np.array(_column(annotations, "category_id", _integer, -1, _INTEGER), np.int64)
+        return np.array(column(annotations, "category_id", _integer, -1, WHOLE), np.int64)
     except OverflowError:
-        return np.array(_column(annotations, "category_id", _integer, -1), np.int64)
+        return np.array(column(annotations, "category_id", _integer, -1), np.int64)
+
+
+def _crowd(annotations: list[Any]) -> tuple[Bools, Bools]:
+    """(A,) ignore regions, and (A,) those whose `iscrowd` breaks its rule."""
+    values = plain(annotations, "iscrowd", WHOLE)
+    if values is not None and set(values) <= {0, 1}:
+        return np.array(values, np.bool_), np.zeros(len(values), np.bool_)
+    values = [record.get("iscrowd") if isinstance(record, dict) else None for record in annotations]
+    broken = [rules.reason(rules.crowd, value) is not None for value in values]
+    crowd = [not fault and rules.crowd(value) for fault, value in zip(broken, values, strict=True)]
+    return np.array(crowd, np.bool_), np.array(broken, np.bool_)
 
 
 def _boxes(annotations: list[Any]) -> Floats:
-    lists = _column(annotations, "bbox", _box, (np.nan,) * 4, frozenset({list}))
-    if not (set(map(len, lists)) <= {4} and _NUMBER.issuperset(map(type, chain.from_iterable(lists)))):
-        lists = _column(annotations, "bbox", _box, (np.nan,) * 4)
-    boxes = np.array(lists, np.float64).reshape(-1, 4)
-    boxes[~(np.abs(boxes) < 1e9).all(axis=1)] = np.nan
+    lists = plain(annotations, "bbox", frozenset({list}))
+    sides: Any = None if lists is None else flat_boxes(lists)
+    if sides is None:
+        sides = column(annotations, "bbox", rules.four_numbers, (np.nan,) * 4)
+    boxes = np.array(sides, np.float64).reshape(-1, 4)
+    boxes[~(np.abs(boxes) < LIMIT_PX).all(axis=1)] = np.nan
     return boxes
 
 
-def _box(value: Any) -> tuple[float, float, float, float]:
-    x, y, w, h = value
-    if isinstance(value, str | dict):
-        raise ValueError
-    return x * 1.0, y * 1.0, w * 1.0, h * 1.0
-
-
 def _names(records: list[Any]) -> dict[int, str]:
-    ids, names = _column(records, "id", _integer, -1), _column(records, "name", _text, "")
+    ids = column(records, "id", _integer, -1)
+    names = column(records, "name", partial(as_name, what="name"), "")
     return {number: name for number, name in zip(ids, names, strict=True) if number >= 0 and name}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # callers that convert one box at a time do not wait for nump
 Boxes: TypeAlias = "npt.NDArray[np.float64]"
 """(N, 4) boxes, N may be 0."""
 
-_LIMIT_PX = 1e9
+LIMIT_PX = 1e9
 """No image is larger."""
 
 
@@ -35,8 +35,8 @@ def clip_xyxy(box: Box, width: int, height: int) -> Box:
 def check_corners(box_xyxy: Sequence[float]) -> None:
     """Raises DataError for a box of NaN, infinite or absurd numbers, and for one turned inside out."""
     x1, y1, x2, y2 = box_xyxy
-    if not (-_LIMIT_PX < x1 <= x2 < _LIMIT_PX and -_LIMIT_PX < y1 <= y2 < _LIMIT_PX):  # False for NaN too
-        if all(isfinite(value) and abs(value) < _LIMIT_PX for value in box_xyxy):
+    if not (-LIMIT_PX < x1 <= x2 < LIMIT_PX and -LIMIT_PX < y1 <= y2 < LIMIT_PX):  # False for NaN too
+        if all(isfinite(value) and abs(value) < LIMIT_PX for value in box_xyxy):
             raise DataError(
                 f"box {list(box_xyxy)} has x2 < x1 or y2 < y1", remedy="write left, top, right, bottom in that order"
             )

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections import defaultdict
-from collections.abc import Callable
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from drivetl.coco import rules
+from drivetl.coco.columns import WHOLE, annotation_columns, optional
 from drivetl.coco.json_lines import JsonText
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.coco.writing import SCHEMA_VERSION, encode_datasets, write_dataset
 from drivetl.errors import DataError
 from drivetl.files.gc_pause import no_garbage_collection
-from drivetl.files.images import MAX_PIXELS
 from drivetl.files.paths import safe_relative
 
-__all__ = ["SCHEMA_VERSION", "encode_datasets", "load_json", "read_dataset", "write_dataset"]
+__all__ = ["SCHEMA_VERSION", "encode_datasets", "load_json", "load_json_with_nan", "read_dataset", "write_dataset"]
 
-_IMAGE_KEYS = frozenset({"id", "file_name", "width", "height", "sequence", "frame_index", "attributes", "labelled"})
-_ANNOTATION_KEYS = frozenset({"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "attributes"})
+_PLACE = re.compile(r"(images|annotations|categories)\[(\d+)\]: ")
 _FOREIGN = "convert it with convert-footage --format coco"
 
 Regions = dict[tuple[int, object], list[tuple[int, IgnoreRegion]]]
@@ -41,30 +41,15 @@ def read_dataset(path: Path, images_root: Path | None = None) -> Dataset:
 def _read(path: Path, images_root: Path | None) -> Dataset:
     data = read_bytes(path)
     document = parse_json(data, path)
-    if not isinstance(document, dict) or not all(
-        isinstance(document.get(key), list) for key in ("images", "annotations", "categories")
-    ):
-        raise DataError(
-            "no COCO dataset: it needs lists `images`, `annotations`, `categories`",
-            remedy="convert it first",
-            file=path,
-        )
     try:
+        image_records, annotations, category_records = rules.lists(document)
         info = _read_info(document)
-        categories = _read_categories(document["categories"])
+        categories = _read_categories(category_records)
         count = len(categories)
-        images: dict[int, ImageRecord] = {}
-        _each(data, "images", document["images"], lambda record: _read_image(record, images, count))
-        regions: Regions = defaultdict(list)
-        ids: set[object] = set()
-        _each(
-            data,
-            "annotations",
-            document["annotations"],
-            lambda record: _read_annotation(record, images, count, regions, ids),
-        )
+        images = _read_images(image_records, count)
+        regions = _read_annotations(annotations, images, count)
     except DataError as error:
-        raise error.at(path) from None
+        raise error.at(path, _line(data, error)) from None
     _fold_regions(regions, images, count)
     # the writer counts from where the folder truly is: `..` behind a link leads elsewhere
     root = images_root or (path.parent.resolve() / info.get("images_root", "."))
@@ -72,15 +57,10 @@ def _read(path: Path, images_root: Path | None) -> Dataset:
     return Dataset(categories, list(images.values()), Path(os.path.normpath(root)), info)
 
 
-def _each(data: bytes, key: str, records: list[Any], read: Callable[[Any], None]) -> None:
-    """Read every record; an error gets its position and the line it stands on."""
-    position = 0
-    try:
-        for position, record in enumerate(records):  # noqa: B007 - the except clause needs it
-            read(record)
-    except DataError as error:
-        place, line = f"{key}[{position}]: {error.reason}", JsonText(data).line((key, position))
-        raise DataError(place, remedy=error.remedy, line=line) from None
+def _line(data: bytes, error: DataError) -> int | None:
+    """The line of the record that an error names as `images[3]: ...`."""
+    place = _PLACE.match(error.reason)
+    return JsonText(data).line((place[1], int(place[2]))) if place else None
 
 
 def _read_info(document: dict[str, Any]) -> dict[str, Any]:
@@ -95,85 +75,80 @@ def _read_info(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_categories(records: list[Any]) -> tuple[str, ...]:
-    try:
-        pairs = sorted((int(record["id"]), str(record["name"])) for record in records)
-    except (TypeError, KeyError, ValueError):
-        raise DataError("a category needs `id` and `name`", remedy=_FOREIGN) from None
+    pairs = rules.each("categories", records, rules.category)
+    rules.unique("category", [number for number, _ in pairs])
+    pairs.sort()
     ids, names = [number for number, _ in pairs], [name for _, name in pairs]
     if ids != list(range(1, len(ids) + 1)):
         raise DataError(f"category ids are {ids[:12]}, not 1..{len(ids)}", remedy=_FOREIGN)
     if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"two categories are called {twice!r}", remedy="rename one")
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"two categories are called {repeated!r}", remedy="rename one")
     return tuple(names)
 
 
-def _read_image(record: Any, images: dict[int, ImageRecord], n_classes: int) -> None:
-    try:
-        labelled, frame_index = record.get("labelled"), record.get("frame_index")
-        image = ImageRecord(
-            int(record["id"]),
-            safe_relative(record["file_name"]),
-            int(record["width"]),
-            int(record["height"]),
-            str(record.get("sequence") or ""),
-            None if frame_index is None else int(frame_index),
-            _dict(record.get("attributes")),
-            None if labelled is None else tuple(int(number) for number in labelled),
-            extra={} if record.keys() <= _IMAGE_KEYS else _others(record, _IMAGE_KEYS),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"no image record ({_reason(error)})", remedy="it needs id, file_name, width, height") from None
-    if image.id in images:
-        raise DataError(f"image id {image.id} comes twice", remedy="give every image its own id")
-    if image.width < 1 or image.height < 1 or image.width * image.height > MAX_PIXELS:
-        raise DataError(f"size {image.width} x {image.height} is not usable", remedy="write the true size")
-    if image.labelled and not all(1 <= number <= n_classes for number in image.labelled):
-        raise DataError(f"labelled {list(image.labelled)} is outside 1..{n_classes}", remedy="use category ids")
-    images[image.id] = image
+def _read_images(records: list[Any], n_classes: int) -> dict[int, ImageRecord]:
+    """Image id -> image, in the file's order."""
+    ids = range(1, n_classes + 1)
+    images = rules.each("images", records, lambda record: _read_image(record, ids))
+    rules.unique("image", [image.id for image in images])
+    return {image.id: image for image in images}
 
 
-def _read_annotation(
-    record: Any, images: dict[int, ImageRecord], n_classes: int, regions: Regions, ids: set[object]
-) -> None:
-    try:
-        image_id, category_id = record["image_id"], int(record["category_id"])
-        image, number = images.get(image_id), record.get("id")
-        twice = number is not None and number in ids
-        ids.add(number)
-        x, y, w, h = map(float, record["bbox"])
-        area = record.get("area")
-        area = w * h if area is None else float(area)
-        attributes = _dict(record.get("attributes"))
-        segmentation = record.get("segmentation") or None
-        crowd = record.get("iscrowd", 0)
-        extra = {} if record.keys() <= _ANNOTATION_KEYS else _others(record, _ANNOTATION_KEYS)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"no annotation record ({_reason(error)})", remedy="it needs image_id, category_id, bbox"
-        ) from None
-    if image is None:
-        raise DataError(f"image_id {image_id!r} is no image of this file", remedy="list the image")
-    if twice:
-        raise DataError(f"annotation id {number!r} comes twice", remedy="give every annotation its own id")
-    if not 1 <= category_id <= n_classes:
-        raise DataError(f"category_id {category_id} is outside 1..{n_classes}", remedy="list the category")
-    if not isfinite(x + y + w + h + area) or w < 0 or h < 0:
-        raise DataError(
-            f"bbox {[x, y, w, h]} is not finite or has a negative size", remedy="boxes are x, y, width, height"
+def _read_image(record: Any, category_ids: range) -> ImageRecord:
+    fields = rules.record(record)
+    return ImageRecord(
+        rules.integer_id(fields),
+        safe_relative(rules.file_name(fields)),
+        *rules.image_size(fields),
+        rules.drive(fields),
+        rules.frame_index(fields),
+        rules.attributes(fields.get("attributes")),
+        rules.labelled(fields, category_ids),
+        extra={} if fields.keys() <= rules.IMAGE_KEYS else _others(fields, rules.IMAGE_KEYS),
+    )
+
+
+def _read_annotations(records: list[Any], images: dict[int, ImageRecord], n_classes: int) -> Regions:
+    """Add the objects to their images; the ignore regions, which are still in parts, are returned."""
+    columns = annotation_columns(records, images, range(1, n_classes + 1))
+    segmentations = columns.segmentations
+    if any(segmentations):
+        rules.each("annotations", segmentations, rules.segmentation)
+    rules.unique("annotation", _annotation_ids(records))
+    regions: Regions = defaultdict(list)
+    sides = map(float, columns.boxes)
+    rows = zip(
+        records,
+        columns.image_ids,
+        columns.category_ids,
+        zip(sides, sides, sides, sides, strict=True),
+        map(float, columns.areas),
+        columns.crowd,
+        columns.attributes,
+        segmentations,
+        strict=True,
+    )
+    known = rules.ANNOTATION_KEYS
+    for record, image_id, category_id, box, area, crowd, attributes, segmentation in rows:
+        extra = {} if record.keys() <= known else _others(record, known)
+        if crowd:
+            key = attributes.pop("ignore_region", None)
+            region = IgnoreRegion(box, area, (), segmentation, attributes, extra)
+            regions[image_id, key if isinstance(key, int) else f"alone {id(record)}"].append((category_id, region))
+        else:
+            images[image_id].annotations.append(Annotation(category_id, box, area, segmentation, attributes, extra))
+    return regions
+
+
+def _annotation_ids(records: list[dict[str, Any]]) -> list[int | str]:
+    """The ids of annotations that have one; pycocotools needs them, drivetl does not."""
+    ids = optional(records, "id", WHOLE)
+    if ids is None:
+        ids = rules.each(
+            "annotations", records, lambda fields: None if fields.get("id") is None else rules.any_id(fields)
         )
-    if segmentation is not None and not _is_segmentation(segmentation):
-        raise DataError(
-            "segmentation is neither a list of polygons nor an RLE with size and counts", remedy="mend or remove it"
-        )
-    if crowd not in (0, 1):
-        raise DataError(f"iscrowd is {crowd!r}, neither 0 nor 1", remedy="mend it")
-    if crowd:
-        key = attributes.pop("ignore_region", None)
-        region = IgnoreRegion((x, y, w, h), area, (), segmentation, attributes, extra)
-        regions[image_id, key if isinstance(key, int) else f"alone {id(record)}"].append((category_id, region))
-    else:
-        image.annotations.append(Annotation(category_id, (x, y, w, h), area, segmentation, attributes, extra))
+    return ids if None not in ids else [number for number in ids if number is not None]
 
 
 def _fold_regions(regions: Regions, images: dict[int, ImageRecord], n_classes: int) -> None:
@@ -183,32 +158,31 @@ def _fold_regions(regions: Regions, images: dict[int, ImageRecord], n_classes: i
         images[image_id].ignore_regions.append(region)
 
 
-def _is_segmentation(value: object) -> bool:
-    """The cheap part of `masks.problem`, which `masks.decode` completes when a mask is wanted."""
-    if isinstance(value, dict):
-        return isinstance(value.get("size"), list) and isinstance(value.get("counts"), str | list)
-    return isinstance(value, list) and all(isinstance(polygon, list) for polygon in value)
-
-
 def _others(record: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in known}
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ValueError("attributes is no object")
-    return value
-
-
-def _reason(error: Exception) -> str:
-    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def load_json(path: Path) -> Any:
     """Parsed JSON; DataError with the line where it breaks."""
     return parse_json(read_bytes(path), path)
+
+
+def load_json_with_nan(path: Path) -> tuple[Any, bool]:
+    """Parsed JSON, and whether it is strict: NaN and Infinity, which Python's json writes, are not JSON, and are read.
+
+    Raises DataError with the line where it breaks.
+    """
+    data = read_bytes(path)
+    try:
+        return parse_json(data, path), True
+    except DataError:
+        if b"NaN" not in data and b"Infinity" not in data:
+            raise
+        try:
+            return json.loads(data), False
+        except (ValueError, RecursionError):
+            pass
+        raise
 
 
 def read_bytes(path: Path) -> bytes:
@@ -224,5 +198,5 @@ def parse_json(data: bytes, path: Path) -> Any:
     try:
         return orjson.loads(data.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
-        remedy = "the file may be cut off" if error.pos >= len(error.doc) - 1 else "mend the file"
+        remedy = "the file may be cut off" if error.pos >= len(error.doc) - 1 else "fix the file"
         raise DataError(f"not valid JSON: {error.msg}", remedy=remedy, file=path, line=error.lineno) from None

@@ -14,37 +14,44 @@ import numpy.typing as npt
 from pycocotools import mask as rle_tools
 
 from drivetl.coco.records import Box, Segmentation
+from drivetl.coco.rules import shape_problem
 from drivetl.errors import DataError
 
 Mask = npt.NDArray[np.uint8]
 """(H, W) uint8, 0 or 1."""
 
-_REMEDY = "mend or remove the segmentation"
+REMEDY = "fix or remove the segmentation"
 
 
 def problem(segmentation: object, height: int, width: int) -> str | None:
     """What is wrong with a segmentation of an image of this size; None when it can be decoded."""
+    shape = shape_problem(segmentation)
+    if shape is not None:
+        return shape
     if isinstance(segmentation, dict):
         return _rle_problem(segmentation, height, width)
-    if not isinstance(segmentation, list) or not all(isinstance(item, list) for item in segmentation):
-        return "segmentation is neither a list of polygons nor an RLE"
+    assert isinstance(segmentation, list)
     # pycocotools walks along a polygon's edges outside the image too, five steps a pixel
     far = 4 * (height + width) + 10_000
     for polygon in segmentation:
         if len(polygon) % 2:
             return f"a polygon has {len(polygon)} numbers, not pairs of x and y"
         try:
-            usable = isfinite(sum(polygon)) and -far < min(polygon, default=0) <= max(polygon, default=0) < far
+            usable = (
+                bool not in map(type, polygon)
+                and isfinite(sum(polygon))
+                and -far < min(polygon, default=0) <= max(polygon, default=0) < far
+            )
         except TypeError:
             usable = False
         if not usable:
-            return "a polygon holds something that is no usable coordinate"
+            return "a polygon contains a non-finite or out-of-range coordinate"
     return None
 
 
 def _rle_problem(rle: dict[str, Any], height: int, width: int) -> str | None:
-    size, counts = rle.get("size"), rle.get("counts")
-    if not isinstance(size, list | tuple) or list(size) != [height, width]:
+    size, counts = rle["size"], rle["counts"]
+    if list(size) != [height, width]:
         return f"RLE size {size!r} is not the image's [{height}, {width}]"
     if isinstance(counts, list):
         try:
@@ -52,8 +59,6 @@ def _rle_problem(rle: dict[str, Any], height: int, width: int) -> str | None:
         except TypeError:
             usable = False
         return None if usable else f"RLE counts do not fill {height} x {width} px"
-    if not isinstance(counts, str | bytes):
-        return "RLE counts are neither text nor a list"
     try:
         runs = run_lengths(counts.encode("ascii") if isinstance(counts, str) else counts)
     except ValueError:
@@ -110,7 +115,7 @@ def decode(segmentation: Segmentation, height: int, width: int) -> Mask:
         return np.zeros((height, width), np.uint8)
     wrong = problem(segmentation, height, width)
     if wrong is not None:
-        raise DataError(wrong, remedy=_REMEDY)
+        raise DataError(wrong, remedy=REMEDY)
     return np.asarray(rle_tools.decode(to_rle(segmentation, height, width)), np.uint8)
 
 
@@ -126,7 +131,7 @@ def area(segmentation: Segmentation, height: int, width: int) -> float:
         return 0.0
     wrong = problem(segmentation, height, width)
     if wrong is not None:
-        raise DataError(wrong, remedy=_REMEDY)
+        raise DataError(wrong, remedy=REMEDY)
     return float(rle_tools.area(to_rle(segmentation, height, width)))
 
 

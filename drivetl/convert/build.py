@@ -15,9 +15,9 @@ from typing import Any
 from drivetl.coco.boxes import check_corners, clip_xyxy
 from drivetl.coco.json_lines import line_in_file
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord, JsonPlace, SourceImage, SourceObject
+from drivetl.coco.rules import check_size
 from drivetl.coco.taxonomy import Taxonomy
 from drivetl.errors import DataError
-from drivetl.files.images import MAX_PIXELS
 from drivetl.files.paths import safe_relative
 
 MAX_NAMED_REJECTIONS = 200
@@ -127,16 +127,11 @@ def _image_record(image: SourceImage, number: int, seen: set[str]) -> ImageRecor
     place = image.label_file or image.file_name
     try:
         name = safe_relative(image.file_name)
+        check_size(image.width, image.height)
     except DataError as error:
         raise error.at(place) from None
     if name in seen:
-        raise DataError(f"image {name!r} comes twice", remedy="remove one of the two", file=place)
-    if image.width < 1 or image.height < 1 or image.width * image.height > MAX_PIXELS:
-        raise DataError(
-            f"image size {image.width} x {image.height} is not usable",
-            remedy="between 1 and 200 million pixels",
-            file=place,
-        )
+        raise DataError(f"image {name!r} is duplicated", remedy="remove one of the two", file=place)
     seen.add(name)
     return ImageRecord(
         number,

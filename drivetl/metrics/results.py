@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as rle_tools
 
-from drivetl.coco import masks
+from drivetl.coco import masks, rules
 from drivetl.coco.detections import Detections
-from drivetl.coco.io import load_json
-from drivetl.coco.records import Dataset, Segmentation
+from drivetl.coco.io import load_json_with_nan
+from drivetl.coco.records import Box, Dataset, Segmentation
 from drivetl.errors import DataError
+from drivetl.files.fields import whole
 from drivetl.files.images import MAX_PIXELS
 from drivetl.files.write import write_atomically
-from drivetl.metrics.truth import FAR_PX, Floats, GroundTruth, Ints, from_dataset, whole_number
+from drivetl.metrics.truth import Floats, GroundTruth, Ints, from_dataset
 
 
 @dataclass(slots=True)
@@ -175,67 +175,62 @@ def columns(records: Sequence[Mapping[str, Any]]) -> Results:
         return Results.of(
             _ids([record["image_id"] for record in records]),
             _ids([record["category_id"] for record in records]),
-            _numbers(boxes, 4) if boxes else [],
-            [record["score"] for record in records],
+            _numbers(boxes, (len(boxes), 4)) if boxes else [],
+            _numbers([record["score"] for record in records], (len(records),)),
             segmentations if any(segmentations) else None,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        position, reason = _first_broken(records)
-        raise DataError(
-            f"[{position}] is no detection ({reason})",
-            remedy="each needs image_id, category_id, bbox (x, y, width, height) and score",
-        ) from None
+    except (DataError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        rows = rules.each("", records, _detection)
+        masks_of = [row[4] for row in rows]
+        return Results.of(
+            [row[0] for row in rows],
+            [row[1] for row in rows],
+            [row[2] for row in rows],
+            [row[3] for row in rows],
+            masks_of if any(masks_of) else None,
+        )
 
 
 def _ids(values: list[Any]) -> Ints:
-    """(N,) whole numbers. Raises ValueError where one is none: it would be cut to another id."""
-    found = np.asarray(values)
-    if found.dtype.kind == "i" and found.ndim == 1:
-        return found
-    return np.array([whole_number(value) for value in values], np.int64)
+    """(N,) whole numbers. Raises DataError where one is none: it would be cut to another id."""
+    ids = np.asarray(values)
+    if ids.dtype.kind == "i" and ids.ndim == 1:
+        return ids
+    return np.array([whole(value, "id", texts=False) for value in values], np.int64)
 
 
-def _numbers(rows: list[Any], width: int) -> Floats:
-    """(N, width). Raises ValueError unless every row holds so many numbers."""
-    found = np.asarray(rows)
-    if found.dtype.kind not in "iuf" or found.shape != (len(rows), width):
-        raise ValueError(f"not {width} numbers each")
-    return found.astype(np.float64, copy=False)
+def _numbers(rows: list[Any], shape: tuple[int, ...]) -> Floats:
+    """Numbers of this shape. Raises ValueError for anything else."""
+    numbers = np.asarray(rows)
+    if numbers.dtype.kind not in "iuf" or numbers.shape != shape:
+        raise ValueError("not numbers of that shape")
+    return numbers.astype(np.float64, copy=False)
 
 
-def _first_broken(records: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
-    for position, record in enumerate(records):
-        try:
-            for name in ("image_id", "category_id"):
-                try:
-                    whole_number(record[name])
-                except ValueError as error:
-                    return position, f"{name} {error}"
-            float(record["score"])
-            if record.get("bbox") is None:
-                rle_tools.toBbox(_rle(record["segmentation"]))
-            elif not _is_box(record["bbox"]):
-                return position, f"bbox {record['bbox']!r} has not four numbers"
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            return position, str(error) if type(error) is ValueError else repr(error)
-    return 0, "mixed types"
-
-
-def _is_box(given: object) -> bool:
-    try:
-        _numbers([given], 4)
-    except (TypeError, ValueError):
-        return False
-    return True
+def _detection(record: object) -> tuple[int, int, Box, float, Segmentation | None]:
+    """Image and category id, box, score and mask of a detection. Its numbers may be NaN: `check` names them."""
+    fields = rules.record(record)
+    image_id, category_id = rules.integer_id(fields, "image_id"), rules.integer_id(fields, "category_id")
+    mask = fields.get("segmentation")
+    if fields.get("bbox") is None and mask is not None:
+        box = rules.four_numbers(rle_tools.toBbox(_rle(mask)))
+    else:
+        box = rules.four_numbers(rules.required(fields, "bbox"))
+    score = rules.required(fields, "score")
+    return image_id, category_id, box, score if isinstance(score, float) else rules.score(score), mask
 
 
 def _rle(segmentation: Segmentation) -> dict[str, Any]:
+    """The compressed RLE of a mask without a box. Raises DataError when it is not usable."""
     if not isinstance(segmentation, dict):
-        raise ValueError("a mask without a box must be an RLE")
-    height, width = segmentation["size"]
-    wrong = masks.problem(segmentation, height, width)
-    if wrong or not 0 < height * width <= MAX_PIXELS:
-        raise ValueError(wrong or f"a mask of {height} x {width} px")
+        raise DataError("a mask without a box must be an RLE", remedy="write its bbox")
+    shape = rules.shape_problem(segmentation)
+    if shape is not None or len(segmentation["size"]) != 2:
+        raise DataError(shape or "an RLE's size is not [height, width]", remedy=masks.REMEDY)
+    height, width = (whole(side, "RLE size", texts=False) for side in segmentation["size"])
+    problem = masks.problem(segmentation, height, width)
+    if problem or not 0 < height * width <= MAX_PIXELS:
+        raise DataError(problem or f"a mask of {height} x {width} px", remedy=masks.REMEDY)
     return masks.to_rle(segmentation, height, width)
 
 
@@ -244,40 +239,38 @@ def check(results: Results, truth: GroundTruth) -> None:
 
     Raises DataError naming the first such detection.
     """
-    problems = (
+    boxes = results.boxes_xywh
+    unknown_image, unknown_category = (
+        "image_id {} is not in the ground truth",
+        "category_id {} is not in the ground truth",
+    )
+    problems: list[tuple[Any, Callable[[int], object]]] = [
         (
             ~np.isin(results.image_id, truth.image_ids),
-            "image_id {image} is not in the ground truth",
-            "are these the results of another split?",
+            lambda row: _refuse(unknown_image.format(results.image_id[row]), "are these the results of another split?"),
         ),
         (
             ~np.isin(results.category_id, truth.category_ids),
-            "category_id {category} is not in the ground truth",
-            f"classes there: {_classes(truth)}",
+            lambda row: _refuse(unknown_category.format(results.category_id[row]), f"classes there: {_classes(truth)}"),
         ),
-        (~np.isfinite(results.scores), "score {score} is not a number", "drop it, or mend the detector"),
+        (~np.isfinite(results.scores), lambda row: rules.score(float(results.scores[row]))),
         (
-            ~(np.abs(results.boxes_xywh) < FAR_PX).all(axis=1),
-            "bbox {box} is not finite or has no finite area",
-            "drop it, or mend the detector",
+            ~(np.abs(boxes) < rules.FAR_PX).all(axis=1) | (boxes[:, 2:] < 0).any(axis=1),
+            lambda row: rules.box_xywh(boxes[row].tolist()),
         ),
-        (
-            (results.boxes_xywh[:, 2:] < 0).any(axis=1),
-            "bbox {box} has a negative width or height",
-            "boxes are x, y, width, height, not corners",
-        ),
-    )
-    for wrong, reason, remedy in problems:
+    ]
+    for wrong, refuse in problems:
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
-            text = reason.format(
-                image=results.image_id[row],
-                category=results.category_id[row],
-                score=results.scores[row],
-                box=results.boxes_xywh[row].tolist(),
-            )
             more = f" (and {int(wrong.sum()) - 1} more)" if wrong.sum() > 1 else ""
-            raise DataError(f"[{row}]: {text}{more}", remedy=remedy)
+            try:
+                refuse(row)
+            except DataError as error:
+                raise DataError(f"[{row}]: {error.reason}{more}", remedy=error.remedy) from None
+
+
+def _refuse(reason: str, remedy: str) -> None:
+    raise DataError(reason, remedy=remedy)
 
 
 def count_repeated(results: Results) -> int:
@@ -293,33 +286,18 @@ def _classes(truth: GroundTruth) -> str:
     return ", ".join(pairs[:12]) + (", ..." if len(pairs) > 12 else "")
 
 
-def _load(path: Path) -> Any:
-    """Parsed JSON. NaN and Infinity, which Python's json writes though no JSON has them, pass on to `check`."""
-    try:
-        return load_json(path)
-    except DataError:
-        data = path.read_bytes() if path.is_file() else b""
-        if b"NaN" not in data and b"Infinity" not in data:
-            raise
-        try:
-            return json.loads(data)
-        except ValueError:
-            pass
-        raise
-
-
 def read_coco_results(paths: Path | Sequence[Path], truth: GroundTruth | Dataset) -> Results:
     """Read one COCO results json, or several parts of one, checked against the truth.
 
-    Raises DataError when a file is missing, is no results list, comes twice, or holds what no metric can count.
+    Raises DataError when a file is missing, is no results list, is named twice, or holds what no metric can count.
     """
     truth = from_dataset(truth) if isinstance(truth, Dataset) else truth
     parts, seen = [], dict[str, Path]()
     for path in [paths] if isinstance(paths, Path) else paths:
-        document = _load(path)
+        document, _ = load_json_with_nan(path)
         if not isinstance(document, list):
             raise DataError(
-                "no COCO results: the file must hold a list of detections",
+                "not COCO results: the file must hold a list of detections",
                 remedy="a ground truth goes to --gt",
                 file=path,
             )

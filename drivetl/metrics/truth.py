@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from drivetl.coco import rules
+from drivetl.coco.columns import annotation_columns
 from drivetl.coco.drives import Drives
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, Segmentation
 from drivetl.errors import DataError
@@ -18,8 +19,6 @@ from drivetl.errors import DataError
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-FAR_PX = 1e100
-"""No coordinate reaches it: from the square root of the largest float on, a box's area overflows."""
 
 
 @dataclass(slots=True)
@@ -105,13 +104,6 @@ def from_dataset(dataset: Dataset) -> GroundTruth:
     )
 
 
-def whole_number(value: object) -> int:
-    """An id as an int. Raises ValueError for anything else, 1.7 and text among it, and what needs over 64 bits."""
-    if isinstance(value, int | float | np.integer) and int(value) == value and abs(int(value)) < 1 << 63:
-        return int(value)
-    raise ValueError(f"{value!r} is no whole number of 64 bits")
-
-
 def from_coco(document: Mapping[str, Any], file: Path | str | None = None) -> GroundTruth:
     """Columns of a COCO ground-truth document, whatever its category ids are (1..90 with gaps included).
 
@@ -123,127 +115,68 @@ def from_coco(document: Mapping[str, Any], file: Path | str | None = None) -> Gr
         raise error.at(file) if file is not None else error from None
 
 
-_ATTRIBUTES = "write an object of names and values, or leave it out"
-
-
 def _from_coco(document: Mapping[str, Any]) -> GroundTruth:
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(document, Mapping) or not isinstance(document.get(key), list):
-            raise DataError(
-                f"no COCO ground truth: the list `{key}` is missing",
-                remedy="--gt wants images, annotations and categories",
-            )
-    try:
-        categories = sorted((whole_number(item["id"]), str(item["name"])) for item in document["categories"])
-        images = sorted(document["images"], key=lambda item: whole_number(item["id"]))
-        ids = [whole_number(item["id"]) for item in images]
-        hw = [(int(item.get("height") or 0), int(item.get("width") or 0)) for item in images]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(
-            f"an image or category without a usable id or name ({error!r})",
-            remedy="every image needs id, width, height; every category id and name",
-        ) from None
-    for what, given in (("image", ids), ("category", [number for number, _ in categories])):
-        if len(set(given)) < len(given):
-            twice = next(one for one, other in itertools.pairwise(given) if one == other)
-            raise DataError(f"{what} id {twice} comes twice", remedy=f"give every {what} its own id")
-    for number, item in zip(ids, images, strict=True):
-        if not isinstance(item.get("attributes") or {}, dict):
-            raise DataError(
-                f"image {number}: attributes {item['attributes']!r} are no names with values", remedy=_ATTRIBUTES
-            )
-    image_index = {number: index for index, number in enumerate(ids)}
+    image_records, annotations, category_records = rules.lists(document)
+    categories = rules.each("categories", category_records, rules.category)
+    rules.unique("category", [number for number, _ in categories])
+    categories.sort()
     category_index = {number: index for index, (number, _) in enumerate(categories)}
-    annotations = document["annotations"]
+    images = rules.each("images", image_records, lambda record: _image(record, category_index))
+    rules.unique("image", [image.id for image in images])
+    images.sort(key=lambda image: image.id)
+    image_index = {image.id: index for index, image in enumerate(images)}
+    columns = annotation_columns(annotations, image_index, category_index)
     return _columns(
         tuple(name for _, name in categories),
         np.asarray([number for number, _ in categories], np.int64),
         images={
-            "ids": ids,
-            "hw": hw,
-            "drives": [str(item.get("sequence") or "") for item in images],
-            "attributes": [dict(item.get("attributes") or {}) for item in images],
-            "names": [str(item.get("file_name") or "") for item in images],
+            "ids": [image.id for image in images],
+            "hw": [image.hw for image in images],
+            "drives": [image.drive for image in images],
+            "attributes": [image.attributes for image in images],
+            "names": [image.file_name for image in images],
         },
-        **_annotation_columns(annotations, image_index, category_index),
-        segmentations=[item.get("segmentation") or None for item in annotations],
-        unlabelled=_unlabelled(images, category_index),
+        image=[image_index[number] for number in columns.image_ids],
+        category=[category_index[number] for number in columns.category_ids],
+        boxes=np.asarray(columns.boxes, np.float64).reshape(-1, 4),
+        area=columns.areas,
+        crowd=columns.crowd,
+        attributes=columns.attributes,
+        segmentations=columns.segmentations,
+        unlabelled=_unlabelled([image.labelled for image in images], category_index),
     )
 
 
-def _annotation_columns(
-    annotations: Sequence[Any], images: Mapping[int, int], categories: Mapping[int, int]
-) -> dict[str, Any]:
-    """What `_columns` wants of the objects: image and category indices, boxes, areas, crowds and attributes.
-
-    Raises DataError naming the first record that is broken.
-    """
-    try:
-        image = [images[item["image_id"]] for item in annotations]
-        category = [categories[item["category_id"]] for item in annotations]
-        boxes = np.asarray([item["bbox"] for item in annotations], np.float64).reshape(-1, 4)
-        crowd = [item.get("iscrowd") for item in annotations]
-        area = [
-            float(item["area"]) if item.get("area") is not None else float(item["bbox"][2] * item["bbox"][3])
-            for item in annotations
-        ]
-        finite = (np.abs(boxes) < FAR_PX).all() and np.isfinite(area).all()
-        attributes = [item.get("attributes") or {} for item in annotations]
-        sound = len(boxes) == len(annotations) and bool(finite)
-        sound = sound and set(crowd) <= {None, 0, 1} and set(map(type, attributes)) <= {dict}
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
-        sound = False
-    if not sound or (boxes[:, 2:] < 0).any():
-        raise _first_broken(annotations, images, categories)
-    return {
-        "image": image,
-        "category": category,
-        "boxes": boxes,
-        "area": area,
-        "crowd": list(map(bool, crowd)),
-        "attributes": attributes,
-    }
+class _Image(NamedTuple):
+    id: int
+    hw: tuple[int, int]
+    drive: str
+    attributes: dict[str, Any]
+    file_name: str
+    labelled: tuple[int, ...] | None
 
 
-def _first_broken(annotations: Sequence[Any], images: Mapping[int, int], categories: Mapping[int, int]) -> DataError:
-    for position, item in enumerate(annotations):
-        try:
-            x, y, w, h = (float(side) for side in item["bbox"])
-            area = float(item["area"]) if item.get("area") is not None else w * h
-            image_id, category_id = whole_number(item["image_id"]), whole_number(item["category_id"])
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            return DataError(
-                f"annotations[{position}] is incomplete ({error!r})", remedy="it needs image_id, category_id, bbox"
-            )
-        if image_id not in images or category_id not in categories:
-            what = f"image_id {image_id}" if image_id not in images else f"category_id {category_id}"
-            return DataError(f"annotations[{position}]: {what} is not listed", remedy="list it or drop the box")
-        if item.get("iscrowd") not in (None, 0, 1):
-            return DataError(
-                f"annotations[{position}]: iscrowd {item['iscrowd']!r} is not 0 or 1",
-                remedy="write 0 for an object, 1 for a crowd",
-            )
-        if not isinstance(item.get("attributes") or {}, dict):
-            return DataError(
-                f"annotations[{position}]: attributes {item['attributes']!r} are no names with values",
-                remedy=_ATTRIBUTES,
-            )
-        if not np.isfinite(area) or not max(map(abs, (x, y, w, h))) < FAR_PX or w < 0 or h < 0:
-            return DataError(
-                f"annotations[{position}]: bbox {[x, y, w, h]} or area {area} is endless or has a negative size",
-                remedy="boxes are x, y, width, height",
-            )
-    return DataError("annotations of mixed types", remedy="numbers must be numbers, not text")
+def _image(record: object, categories: Mapping[int, int]) -> _Image:
+    fields = rules.record(record)
+    width, height = rules.size_or_unknown(fields)
+    return _Image(
+        rules.integer_id(fields),
+        (height, width),
+        rules.drive(fields),
+        dict(rules.attributes(fields.get("attributes"))),
+        "" if fields.get("file_name") is None else rules.file_name(fields),
+        rules.labelled(fields, categories) if isinstance(fields.get("labelled"), list) else None,
+    )
 
 
-def _unlabelled(images: Sequence[Mapping[str, Any]], categories: Mapping[int, int]) -> Bools | None:
-    if all(item.get("labelled") is None for item in images):
+def _unlabelled(labelled: Sequence[Sequence[int] | None], categories: Mapping[int, int]) -> Bools | None:
+    if all(ids is None for ids in labelled):
         return None
-    table = np.zeros((len(images), len(categories)), bool)
-    for row, item in zip(table, images, strict=True):
-        if item.get("labelled") is not None:
+    table = np.zeros((len(labelled), len(categories)), bool)
+    for row, ids in zip(table, labelled, strict=True):
+        if ids is not None:
             row[:] = True
-            row[[categories[one] for one in item["labelled"] if one in categories]] = False
+            row[[categories[number] for number in ids]] = False
     return table
 
 

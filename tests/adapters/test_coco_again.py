@@ -82,8 +82,8 @@ def test_what_an_image_is_labelled_for_follows_the_taxonomy(tmp_path: Path) -> N
     ("labelled", "text", "reason"),
     [
         ([1], "  vehicle: {labels: [car, van]}\n  pedestrian: {}\n", "images[0]: class 'vehicle' is made of"),
-        ([1, 9], "", "images[0]: labelled 9 is no category"),
-        ([1, []], "", "labelled of images[0] is []"),
+        ([1, 9], "", "images[0]: labelled 9 is not listed in `categories`"),
+        ([1, []], "", "images[0]: labelled [] is not listed in `categories`"),
     ],
 )
 def test_lists_that_cannot_be_kept_are_errors_with_their_line(
@@ -113,7 +113,7 @@ def test_other_formats_say_that_they_lose_it(
 @pytest.mark.parametrize(
     ("polygon", "reason"),
     [
-        (["a", 1, 2, 3, 4, 5], "a polygon holds something that is no usable coordinate"),
+        (["a", 1, 2, 3, 4, 5], "a polygon contains a non-finite or out-of-range coordinate"),
         ([1, 1, 2, 3, 4, 5, 6], "a polygon has 7 numbers"),
     ],
 )

@@ -88,8 +88,11 @@ def test_each_label_follows_its_rule_in_the_taxonomy():
         (SourceObject("Car", (9, 0, 3, 9), line=3), "labels.txt:3: box [9, 0, 3, 9] has x2 < x1"),
         (SourceObject("Car", (0, 0, float("nan"), 9), line=4), "labels.txt:4: box [0, 0, nan, 9] holds a number"),
         (SourceObject("Car", (0, 0, 1e308, 9)), "labels.txt: box [0, 0, 1e+308, 9] holds a number"),
-        (SourceObject("Car", (0, 0, 9, 9), [[1.0, 2.0, float("nan"), 1.0, 5.0, 5.0]]), "no usable coordinate"),
-        (SourceObject("Car", (0, 0, 9, 9), [[1.0, 2.0, 1e9, 1.0, 5.0, 5.0]]), "no usable coordinate"),
+        (
+            SourceObject("Car", (0, 0, 9, 9), [[1.0, 2.0, float("nan"), 1.0, 5.0, 5.0]]),
+            "non-finite or out-of-range coordinate",
+        ),
+        (SourceObject("Car", (0, 0, 9, 9), [[1.0, 2.0, 1e9, 1.0, 5.0, 5.0]]), "non-finite or out-of-range coordinate"),
         (SourceObject("Car", (0, 0, 9, 9), {"size": [9, 9], "counts": [81]}), "RLE size [9, 9] is not the image's"),
         (SourceObject("Car", (0, 0, 9, 9), {"size": [80, 100], "counts": [7]}, 5.0), "do not fill 80 x 100"),
         (SourceObject("Car", (0, 0, 9, 9), area=float("nan")), "area is nan"),
@@ -106,7 +109,7 @@ def test_a_broken_object_is_an_error_with_its_place(item, reason):
 @pytest.mark.parametrize(
     ("images", "reason"),
     [
-        ([image(), image()], "image 'a.png' comes twice"),
+        ([image(), image()], "image 'a.png' is duplicated"),
         ([image(name="../a.png")], "leaves its folder"),
         ([image(name="C:\\x.png")], "leaves its folder"),
         ([image(width=0)], "image size 0 x 80"),

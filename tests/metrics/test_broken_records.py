@@ -25,17 +25,17 @@ def truth(annotation=(), image=(), categories=("car",)):
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ({"bbox": [0, 0, 5, 5, 0.9]}, {}, r"\[0\] .* has not four numbers"),
-        ({"bbox": [0, 0, 5, 5, 0.9]}, {"bbox": [0, 0, 5, 5, 0.9]}, r"\[0\] .* has not four numbers"),
-        ({"bbox": [0, 0, 5]}, {"bbox": [5, 0, 0, 5, 5]}, r"\[0\] .* has not four numbers"),
-        ({}, {"bbox": "1234"}, r"\[1\] .*'1234' has not four numbers"),
-        ({}, {"bbox": ["1", "2", "3", "4"]}, r"\[1\] .* has not four numbers"),
-        ({}, {"category_id": 1.7}, r"\[1\] .*category_id 1.7 is no whole number"),
-        ({"image_id": 1.5}, {"image_id": 1.5}, r"\[0\] .*image_id 1.5 is no whole number"),
-        ({}, {"image_id": 10**30}, r"\[1\] .*image_id 1\d* is no whole number"),
-        ({}, {"bbox": [0, 0, 1e200, 1e200]}, r"\[1\]: bbox .* no finite area"),
-        ({}, {"bbox": None, "segmentation": {"size": [80, 100], "counts": "!!!!~~~~"}}, r"\[1\] .*text form"),
-        ({}, {"bbox": None, "segmentation": {"size": [80, 100], "counts": [-5, 8005]}}, r"\[1\] .*do not fill"),
+        ({"bbox": [0, 0, 5, 5, 0.9]}, {}, r"\[0\]: .* not four numbers"),
+        ({"bbox": [0, 0, 5, 5, 0.9]}, {"bbox": [0, 0, 5, 5, 0.9]}, r"\[0\]: .* not four numbers"),
+        ({"bbox": [0, 0, 5]}, {"bbox": [5, 0, 0, 5, 5]}, r"\[0\]: .* not four numbers"),
+        ({}, {"bbox": "1234"}, r"\[1\]: .*'1234', not four numbers"),
+        ({}, {"bbox": ["1", "2", "3", "4"]}, r"\[1\]: .* not four numbers"),
+        ({}, {"category_id": 1.7}, r"\[1\]: .*category_id is 1.7, not a whole number"),
+        ({"image_id": 1.5}, {"image_id": 1.5}, r"\[0\]: .*image_id is 1.5, not a whole number"),
+        ({}, {"image_id": 10**30}, r"\[1\]: .*image_id is 1\d*, not a whole number"),
+        ({}, {"bbox": [0, 0, 1e200, 1e200]}, r"\[1\]: bbox .* is not finite or far beyond any image"),
+        ({}, {"bbox": None, "segmentation": {"size": [80, 100], "counts": "!!!!~~~~"}}, r"\[1\]: .*text form"),
+        ({}, {"bbox": None, "segmentation": {"size": [80, 100], "counts": [-5, 8005]}}, r"\[1\]: .*do not fill"),
     ],
 )
 def test_broken_detections(first, second, message):
@@ -67,13 +67,13 @@ def test_broken_masks(mask):
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        (truth(categories=("car", "van")), "category id 1 comes twice"),
-        (truth(image={"id": 1.5}), "1.5 is no whole number"),
+        (truth(categories=("car", "van")), "category id 1 is duplicated"),
+        (truth(image={"id": 1.5}), r"images\[0\]: id is 1.5, not a whole number"),
         (truth({"image_id": [1]}), r"annotations\[0\].*\[1\]"),
-        (truth(image={"attributes": "x"}), "image 1: attributes 'x'"),
-        (truth({"attributes": [1]}), r"annotations\[0\]: attributes \[1\]"),
-        (truth({"iscrowd": "0"}), r"annotations\[0\]: iscrowd '0' is not 0 or 1"),
-        (truth({"bbox": [0, 0, 1e200, 1e200], "area": 5}), r"annotations\[0\]: bbox .* is endless"),
+        (truth(image={"attributes": "x"}), r"images\[0\]: attributes is 'x', not an object"),
+        (truth({"attributes": [1]}), r"annotations\[0\]: attributes is \[1\], not an object"),
+        (truth({"iscrowd": "0"}), r"annotations\[0\]: iscrowd is '0', not 0 or 1"),
+        (truth({"bbox": [0, 0, 1e200, 1e200], "area": 5}), r"annotations\[0\]: bbox .* is not finite"),
     ],
 )
 def test_broken_truth(document, message):

@@ -110,13 +110,13 @@ GOOD = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5}
     [
         ({"image_id": 999_999}, "[1]: image_id 999999 is not in the ground truth"),
         ({"category_id": 7}, "[1]: category_id 7 is not in the ground truth"),
-        ({"score": float("nan")}, "[1]: score nan is not a number"),
+        ({"score": float("nan")}, "[1]: score is nan, not a finite number"),
         ({"bbox": [0, 0, -5, 5]}, "[1]: bbox [0.0, 0.0, -5.0, 5.0] has a negative width"),
         ({"bbox": [0, float("inf"), 5, 5]}, "[1]: bbox [0.0, inf, 5.0, 5.0] is not finite"),
-        ({"bbox": [0, 0, 5]}, "[1] is no detection (bbox [0, 0, 5] has not four numbers)"),
-        ({"score": None}, "[1]: score nan is not a number"),
-        ({"score": "high"}, "[1] is no detection"),
-        ({"bbox": None}, "[1] is no detection"),
+        ({"bbox": [0, 0, 5]}, "[1]: bbox is [0, 0, 5], not four numbers"),
+        ({"score": None}, "[1]: score is None, not a number"),
+        ({"score": "high"}, "[1]: score is 'high', not a number"),
+        ({"bbox": None}, "[1]: bbox is None, not four numbers"),
     ],
 )
 def test_bad_results_are_the_users_to_mend(tmp_path, capsys, change, message):
@@ -138,7 +138,7 @@ def test_bad_files_are_the_users_to_mend(files, tmp_path, capsys):
     cases = [
         ([gt, predictions, predictions], "the same detections as"),
         ([gt, gt], "the file must hold a list of detections"),
-        ([predictions, predictions], "no COCO ground truth"),
+        ([predictions, predictions], "not a COCO dataset"),
         ([gt, str(tmp_path / "missing.json")], "missing.json"),
         ([gt, write(tmp_path / "copy.json", results), predictions], "the same detections as"),
     ]
