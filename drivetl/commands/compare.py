@@ -15,7 +15,7 @@ from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.yaml_reader import load_yaml
 from drivetl.metrics.comparison import Comparison, compare
-from drivetl.metrics.gate import Gate, Verdict, check, load_gate
+from drivetl.metrics.gate import Gate, Verdict, check_gate, load_gate
 from drivetl.metrics.match_store import MatchStore, match
 from drivetl.metrics.results import read_coco_results
 from drivetl.metrics.truth import from_coco
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     matched, cells = _files(args) if args.a.is_file() else _runs(args)
     found = compare(matched, cells, metric, args.draws, args.seed)
     _print(found)
-    verdicts = check(gate, found) if gate else []
+    verdicts = check_gate(gate, found) if gate else []
     if gate:
         _print_verdicts(gate, verdicts)
     if args.out:
@@ -85,23 +85,23 @@ def _runs(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
     """Two run directories with stored cells: every cell and image that both have seen."""
     from drivetl.metrics.truth import from_dataset
     from drivetl.robustness.detection_cache import complete_images, image_keys
-    from drivetl.robustness.find_cells import stored_cells
+    from drivetl.robustness.find_cells import open_cache
 
     for path in (args.a, args.b):
         if not path.is_dir():
             raise DataError("no such run directory", remedy="name two run directories or two results files", file=path)
-    stores = {"a": stored_cells(args.a), "b": stored_cells(args.b)}
+    caches = {"a": open_cache(args.a), "b": open_cache(args.b)}
     data = args.data or _validation_data(args.a)
     dataset = read_dataset(data)
     keys = image_keys(dataset)
-    shared = set(stores["a"].cells()) & set(stores["b"].cells())
+    shared = set(caches["a"].cells()) & set(caches["b"].cells())
     of_this_data = [
         cell
         for cell in sorted(shared)
-        if any(stores["a"].has(key, cell) and stores["b"].has(key, cell) for key in keys)
+        if any(caches["a"].has(key, cell) and caches["b"].has(key, cell) for key in keys)
     ]
     cells = [CLEAN, *(cell for cell in of_this_data if cell != CLEAN)]
-    places = complete_images(stores.values(), keys, cells)
+    places = complete_images(caches.values(), keys, cells)
     if not places:
         raise DataError(
             "no image of it was seen by both runs in every shared cell",
@@ -113,7 +113,7 @@ def _runs(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
     measured = dataset.subset([dataset.images[place] for place in places])
     truth = from_dataset(measured)
     ids = {keys[place]: dataset.images[place].id for place in places}
-    return lambda who, cell: match(truth, stores[who].results(cell, ids)), cells[1:]
+    return lambda name, cell: match(truth, caches[name].results(cell, ids)), cells[1:]
 
 
 def _validation_data(run_folder: Path) -> Path:
@@ -146,7 +146,7 @@ def _print(found: Comparison) -> None:
             for row in found.rows
         ],
     )
-    objects = found.survivors
+    objects = found.objects
     say(
         f"objects found on clean images: {objects.both} by both, {objects.only_a} only by A, "
         f"{objects.only_b} only by B, {objects.neither} by neither (p {number(objects.p)})"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from drivetl.coco.records import Dataset
     from drivetl.models.detector import Detector
     from drivetl.robustness.real_vs_synthetic import Pairs
-    from drivetl.robustness.run import Swept
+    from drivetl.robustness.run import FinishedSweep
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
     from drivetl.metrics.truth import from_dataset
     from drivetl.models.checkpoint import load_detector
     from drivetl.processes import join_sweep
-    from drivetl.robustness.clean_slice import choose_clean, clean_images, in_words
+    from drivetl.robustness.clean_slice import choose_clean, clean_images, values_as_text
     from drivetl.robustness.condition_slices import slices_of
     from drivetl.robustness.held_out import choose_conditions, levels
     from drivetl.robustness.real_vs_synthetic import check_pairs
@@ -114,8 +114,8 @@ def run(args: argparse.Namespace) -> None:
         _announce(detector, chosen, known.of_condition, severities)
         if clean:
             console.say(
-                f"clean slice ({in_words(clean)}): {chosen} of {len(dataset.images)} images; conditions are applied "
-                "to these, the others are seen as they are"
+                f"clean slice ({values_as_text(clean)}): {chosen} of {len(dataset.images)} images; conditions are "
+                "applied to these, the others are seen as they are"
             )
     swept = run_sweep(
         detector,
@@ -135,13 +135,15 @@ def run(args: argparse.Namespace) -> None:
         write_report(swept, out, args, slices, pairs)
 
 
-def write_report(swept: Swept, out: Path, args: argparse.Namespace, slices: Sequence[str], pairs: Pairs) -> None:
+def write_report(
+    swept: FinishedSweep, out: Path, args: argparse.Namespace, slices: Sequence[str], pairs: Pairs
+) -> None:
     """Score the sweep and write everything; the folder appears whole or not at all."""
     from drivetl.files.write import new_directory
     from drivetl.report.document import write_document
-    from drivetl.robustness.report_document import analyse
+    from drivetl.robustness.report_document import report_document
 
-    results = analyse(swept, metric=args.metric, n_draws=args.draws, seed=args.seed, slices=slices, pairs=pairs)
+    results = report_document(swept, metric=args.metric, n_draws=args.draws, seed=args.seed, slices=slices, pairs=pairs)
     with new_directory(out, remedy="name another folder with --out") as folder:
         write_document(swept, results, folder)
     _print(results)

@@ -16,7 +16,7 @@ from drivetl.errors import ConfigError, DataError
 from drivetl.files.read import read_text
 from drivetl.files.write import write_atomically
 from drivetl.metrics import coco_ap, kitti_ap, kitti_objects
-from drivetl.metrics.extra_metrics import details, plain_values
+from drivetl.metrics.extra_metrics import extra_metrics, plain_values
 from drivetl.metrics.match_store import MatchStore, match
 from drivetl.metrics.results import count_repeated, read_coco_results
 from drivetl.metrics.truth import from_coco
@@ -105,7 +105,7 @@ def _coco(args: argparse.Namespace) -> dict[str, Any]:
     if args.details:
         say("")
         wanted = _slices(args.slices, store)
-        extra = details(store, args.threshold_rule, wanted_rate, wanted, args.draws, args.seed)
+        extra = extra_metrics(store, args.threshold_rule, wanted_rate, wanted, args.draws, args.seed)
         _print_details(extra, store.truth.drives)
         numbers["details"] = extra
     return numbers

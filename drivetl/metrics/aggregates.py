@@ -1,4 +1,4 @@
-"""From a table of cells to a few numbers: mPC, rPC and the worst conditions. Pure arithmetic.
+"""mPC, rPC and worst-case numbers of a table of cells (condition x severity). Pure arithmetic.
 
 Definitions: Michaelis et al. 2019, "Benchmarking Robustness in Object Detection". A cell that was not run is NaN,
 never zero.
@@ -14,23 +14,23 @@ import numpy as np
 from drivetl.metrics.truth import Floats
 
 Cells = Mapping[str, Mapping[int, float]]
-"""Condition -> severity 1..5 -> performance, any unit; NaN or absent: not run."""
+"""Condition -> severity 1..5 -> performance in any unit; NaN or absent: not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregates:
-    """What a sweep amounts to. NaN where a number cannot be given."""
+    """Summary of a sweep, in the unit of its cells (AP: 0..1). NaN where a number is undefined."""
 
     clean: float
     mpc: float
-    """Mean over conditions of the mean over severities, of the cells there are; say `label` with it."""
+    """Mean over conditions of the mean over severities, over the cells that were run; report it with `label`."""
     rpc: float
-    """mpc / clean, the ratio of means."""
+    """mpc / clean, the ratio of means (not the mean of ratios)."""
     n_cells: int
     n_requested: int
     worst_condition: str
     worst: float
-    """The lowest mean over severities of any condition."""
+    """The lowest mean over severities among the conditions."""
     cvar20: float
     """Mean of the worst fifth of the cells (at least one)."""
     per_condition: dict[str, float]
@@ -46,14 +46,14 @@ class Aggregates:
 
     @property
     def label(self) -> str:
-        """`mPC`, or `mPC over k of n cells` when some were not run: then it compares with nothing published."""
+        """`mPC`, or `mPC over k of n cells` when some were not run, which no published mPC compares to."""
         return "mPC" if self.complete else f"mPC over {self.n_cells} of {self.n_requested} cells"
 
 
 def summarize(cells: Cells, clean: float) -> Aggregates:
-    """Aggregate a cell table. Severity 0, where it is listed, is the clean image and no cell.
+    """Aggregate a cell table. Severity 0, where present, is the clean image and is ignored.
 
-    Conditions with different severities count as if all had been asked for all of them.
+    Where conditions have different severities, a severity that a condition lacks counts as a cell that was not run.
     """
     severities = sorted({severity for row in cells.values() for severity in row if severity > 0})
     table = np.array(
@@ -79,7 +79,7 @@ def summarize(cells: Cells, clean: float) -> Aggregates:
 
 
 def mpc_draws(cells: Mapping[str, Mapping[int, Floats]]) -> Floats:
-    """(B,) mPC of each bootstrap draw, from the (B,) draws of every cell; draws share their weights."""
+    """(B,) mPC of each bootstrap draw, from the (B,) draws of every cell, which must share their image weights."""
     rows = [
         np.mean([draws for severity, draws in row.items() if severity > 0], axis=0)
         for row in cells.values()

@@ -1,8 +1,8 @@
-"""Do scores mean what they say? Detection calibration error and the table behind a reliability diagram.
+"""Calibration of detection scores: calibration errors and the bins of a reliability diagram.
 
-A detection is right when it took an object at IoU 0.5 in the greedy one-to-one matching of COCO; independent matching
-gives other numbers, so `RULE` is printed with them. Kuzucu et al. 2024 ("On calibration of object detectors") warn
-that the number depends on the detections counted: fix the score floor before comparing.
+A detection is correct when COCO's greedy one-to-one matching assigns it an object at IoU 0.5. Independent matching
+gives other numbers, so `RULE` is reported with them. Kuzucu et al. 2024 ("On calibration of object detectors") warn
+that the value depends on which detections are counted: fix the score floor before comparing.
 """
 
 from __future__ import annotations
@@ -19,26 +19,27 @@ RULE = "greedy one-to-one matching at IoU 0.5"
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Expected calibration errors and the bins they come from; NaN in empty bins."""
+    """Expected calibration errors (0..1) and the bins they come from; NaN in empty bins."""
 
     d_ece: float
     """sum over bins of share * |mean score - precision| (Kueppers et al. 2020)."""
     la_ece: float
-    """The same with the IoU of true positives (0 for false ones) as target, per class, then averaged."""
+    """The same with IoU as the target (0 for false positives), per class, then averaged (Kuzucu et al. 2024)."""
     edges: Floats
-    """(B + 1,) score bins, equal steps over 0..1."""
+    """(B + 1,) bin edges in score, equally spaced over 0..1."""
     counts: Floats
-    """(B,) detections."""
+    """(B,) number of detections per bin."""
     confidence: Floats
     """(B,) mean score."""
     precision: Floats
     """(B,) share of true positives."""
     score_floor: float
+    """Detections below this score are not counted."""
     n_detections: int
 
 
 def calibration(store: MatchStore, score_floor: float = 0.05, n_bins: int = 20) -> Calibration:
-    """Calibration of all detections that count and score at least `score_floor`."""
+    """Calibration of the detections that are not ignored and score at least `score_floor`."""
     tp, ignored = store.tp_and_ignored()
     kept = ~ignored & (store.scores >= score_floor)
     edges = np.linspace(0.0, 1.0, n_bins + 1)
@@ -62,19 +63,21 @@ def calibration(store: MatchStore, score_floor: float = 0.05, n_bins: int = 20) 
 
 
 def _bins(scores: Floats, target: Floats, edges: Floats) -> tuple[Floats, Floats, Floats]:
+    """(B,) counts, mean score and mean target of each bin; NaN means in empty bins."""
     n_bins = len(edges) - 1
-    place = np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, n_bins - 1)
-    counts = np.bincount(place, minlength=n_bins).astype(np.float64)
+    bin_of = np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, n_bins - 1)
+    counts = np.bincount(bin_of, minlength=n_bins).astype(np.float64)
     filled: Bools = counts > 0
     means = []
     for values in (scores, target):
         mean: Floats = np.full(n_bins, np.nan)
-        np.divide(np.bincount(place, values, n_bins), counts, out=mean, where=filled)
+        np.divide(np.bincount(bin_of, values, n_bins), counts, out=mean, where=filled)
         means.append(mean)
     return counts, means[0], means[1]
 
 
 def _gap(counts: Floats, confidence: Floats, target: Floats) -> float:
+    """Mean |confidence - target| over the bins, weighted by their counts; NaN without detections."""
     if not counts.sum():
         return float("nan")
     filled = counts > 0

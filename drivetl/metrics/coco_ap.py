@@ -1,6 +1,6 @@
-"""COCO average precision from a match store: equal to pycocotools, only without looping over images.
+"""COCO average precision from a match store: equal to pycocotools to 1e-12, without a loop over images.
 
-Precision changes for the better only where a true positive stands, so curves are computed there alone.
+Precision rises only at true positives, so curves are computed at true positives alone.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ _EPS = np.spacing(1)
 
 @dataclass(slots=True)
 class CocoMetrics:
-    """COCO's numbers; -1 (pycocotools' word for "no such object") in the arrays, NaN in what people read."""
+    """COCO's numbers, 0..1. Without objects the arrays hold -1, as in pycocotools, and `named` and `per_class` NaN."""
 
     precision: Floats
     """(T, R, K, A, M) as in pycocotools: IoU thresholds, recall points, classes, area ranges, detection limits."""
     recall: Floats
     """(T, K, A, M)"""
     stats: Floats
-    """(12,) in pycocotools' order, STAT_NAMES; -1 where nothing could be measured."""
+    """(12,) in the order of STAT_NAMES, as in pycocotools; -1 where undefined."""
     per_class: dict[str, dict[str, float]]
     """Class name -> AP, AP50, AP75, APs, APm, APl, AR100, n_gt; NaN where the class does not occur."""
 
     def named(self) -> dict[str, float]:
-        """{name: value} of the twelve, NaN where undefined."""
-        return {name: _nan(value) for name, value in zip(STAT_NAMES, self.stats, strict=True)}
+        """Name -> value of the twelve numbers, NaN where undefined."""
+        return {name: _nan_if_undefined(value) for name, value in zip(STAT_NAMES, self.stats, strict=True)}
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON: `stats` keeps pycocotools' -1, the rest says null where nothing was measured."""
+        """JSON-ready: `stats` keeps pycocotools' -1, `per_class` has null where undefined."""
         return {
             "stats": [float(value) for value in self.stats],
             "names": list(STAT_NAMES),
@@ -48,7 +48,7 @@ class CocoMetrics:
 
 
 def summarize(store: MatchStore) -> CocoMetrics:
-    """The twelve COCO numbers, the full precision array and a row per class."""
+    """The twelve COCO numbers, the full precision and recall arrays, and a row per class."""
     precision, recall = curves(store)
     stats = np.array(
         [
@@ -72,7 +72,7 @@ def summarize(store: MatchStore) -> CocoMetrics:
             "APl": precision[:, :, k, 3, 2],
             "AR100": recall[:, k, 0, 2],
         }
-        per_class[name] = {key: _nan(_mean(value)) for key, value in row.items()} | {"n_gt": counts[k]}
+        per_class[name] = {key: _nan_if_undefined(_mean(value)) for key, value in row.items()} | {"n_gt": counts[k]}
     return CocoMetrics(precision, recall, stats, per_class)
 
 
@@ -81,12 +81,12 @@ def _mean(values: Floats) -> float:
     return float(np.mean(known)) if len(known) else -1.0
 
 
-def _nan(value: float) -> float:
+def _nan_if_undefined(value: float) -> float:
     return float("nan") if value == -1 else float(value)
 
 
 def curves(store: MatchStore, limits: tuple[int, ...] = MAX_DETECTIONS) -> tuple[Floats, Floats]:
-    """Precision (T, R, K, V, M) and recall (T, K, V, M) of every view of the store, -1 without objects."""
+    """Precision (T, R, K, V, M) and recall (T, K, V, M) of every view of the store; -1 without objects."""
     n_classes, n_views = len(store.truth.categories), len(store.views)
     shape = (len(IOU_THRESHOLDS), len(RECALL_THRESHOLDS), n_classes, n_views, len(limits))
     precision, recall = np.full(shape, -1.0), np.full(shape[:1] + shape[2:], -1.0)
@@ -110,31 +110,31 @@ def _class_curves(
     match = np.where(allowed[near - first], store.matched[view, :, a:b], -1)  # (T, C)
     hit = match >= 0
     tp = hit & ~part.truth_ignored[match] if len(part.truth_ignored) else hit
-    spent = np.cumsum(hit & ~part.detection_outside[near], axis=1)  # of `counted`, those that match something
+    n_matched = np.cumsum(hit & ~part.detection_outside[near], axis=1)  # of `counted`, those matched to an object
     for t in range(len(match)):
-        where = np.flatnonzero(tp[t])
-        n_tp = np.arange(1, len(where) + 1, dtype=np.float64)
-        n_fp = (counted[near[where] - first] - spent[t, where]).astype(np.float64)
+        columns = np.flatnonzero(tp[t])
+        n_tp = np.arange(1, len(columns) + 1, dtype=np.float64)
+        n_fp = (counted[near[columns] - first] - n_matched[t, columns]).astype(np.float64)
         envelope = np.maximum.accumulate((n_tp / (n_fp + n_tp + _EPS))[::-1])[::-1]
         points = np.searchsorted(n_tp / positives, RECALL_THRESHOLDS, side="left")
         precision[t] = np.append(envelope, 0.0)[points]
-        recall[t] = len(where) / positives
+        recall[t] = len(columns) / positives
 
 
 def ap(store: MatchStore, iou: float | None = None, weights: Floats | None = None, view: int = 0) -> Floats:
-    """Mean AP over classes under image weights, many draws at once; the fast path of the bootstrap.
+    """Mean AP over classes under image weights, many bootstrap draws at once.
 
     iou: one of 0.5, 0.55, ..., 0.95, or None for their mean; weights: (B, I) in the store's image order, None for ones.
-    Returns (B,), NaN where a draw holds no object. Weights of one give the point estimate.
+    Returns (B,), NaN where a draw contains no object. Weights of one give the point estimate.
     """
-    return over_present(class_ap(store, iou, weights, view))
+    return mean_over_classes(class_ap(store, iou, weights, view))
 
 
-def over_present(each: Floats) -> Floats:
-    """(B, K) -> (B,): the mean over the classes that a draw holds; NaN where it holds none."""
-    known = ~np.isnan(each)
-    total = np.where(known, each, 0.0).sum(axis=1)
-    mean: Floats = np.full(len(each), np.nan)
+def mean_over_classes(by_class: Floats) -> Floats:
+    """(B, K) -> (B,) mean over the classes that occur in a draw (are not NaN); NaN where none does."""
+    known = ~np.isnan(by_class)
+    total = np.where(known, by_class, 0.0).sum(axis=1)
+    mean: Floats = np.full(len(by_class), np.nan)
     np.divide(total, known.sum(axis=1), out=mean, where=known.any(axis=1))
     return mean
 
@@ -143,22 +143,22 @@ def class_ap(store: MatchStore, iou: float | None = None, weights: Floats | None
     """(B, K) AP of each class under each draw of image weights (see `ap`); NaN where the class does not occur."""
     thresholds = range(len(IOU_THRESHOLDS)) if iou is None else [threshold_index(iou)]
     draws = np.ones((1, store.n_images)) if weights is None else np.atleast_2d(weights)
-    found = np.full((len(draws), len(store.truth.categories)), np.nan)
+    by_class = np.full((len(draws), len(store.truth.categories)), np.nan)
     for first in range(0, len(draws), _DRAWS_AT_ONCE):
         chunk = draws[first : first + _DRAWS_AT_ONCE].astype(np.float64)
-        for k in range(found.shape[1]):
-            found[first : first + _DRAWS_AT_ONCE, k] = _weighted_class_ap(store, k, thresholds, chunk, view)
-    return found
+        for k in range(by_class.shape[1]):
+            by_class[first : first + _DRAWS_AT_ONCE, k] = _weighted_class_ap(store, k, thresholds, chunk, view)
+    return by_class
 
 
 _DRAWS_AT_ONCE = 64
 
 
 def threshold_index(iou: float) -> int:
-    """The place of an IoU among COCO's ten. Raises ValueError for any other."""
+    """Index of an IoU in IOU_THRESHOLDS. Raises ValueError for an IoU that is not one of them."""
     nearest = int(np.abs(IOU_THRESHOLDS - iou).argmin())
     if abs(IOU_THRESHOLDS[nearest] - iou) > 1e-9:
-        raise ValueError(f"IoU {iou} is none of 0.5, 0.55, ..., 0.95")
+        raise ValueError(f"IoU {iou} is not one of 0.5, 0.55, ..., 0.95")
     return nearest
 
 
@@ -194,7 +194,7 @@ def _counts_at_runs(
 ) -> tuple[Floats, Floats]:
     """Weighted true and false positives so far at the end of each run of true positives: (B, N) each.
 
-    Within a run, with no false positive between, precision only rises, whatever the weights: its end stands for all.
+    Within a run (no false positive in between) precision only rises, whatever the weights, so its end is enough.
     """
     hits = np.flatnonzero(match >= 0)
     tp = ~part.truth_ignored[match[hits]]
@@ -221,6 +221,6 @@ def _area_under(n_tp: Floats, n_fp: Floats, positives: Floats) -> Floats:
 
 
 def _points_reached(recall: Floats) -> npt.NDArray[np.int32]:
-    """How many of the 101 recall points are <= each recall: searchsorted, only faster on a regular grid."""
+    """Number of the 101 recall points that are <= each recall: a searchsorted that is faster on a regular grid."""
     nearest = (recall * 100 + 0.5).astype(np.int32)
     return nearest + (RECALL_THRESHOLDS[nearest] <= recall)

@@ -1,6 +1,6 @@
-"""Is detector A better than detector B? Differences with intervals, paired tests, and objects only one of them finds.
+"""Comparison of two detectors: differences with intervals, paired permutation tests, and objects only one detects.
 
-Both are measured on the same images with the same bootstrap draws, so what makes a drive hard for both drops out.
+Both are measured on the same images with the same bootstrap draws, so the difficulty of a drive cancels out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from drivetl.metrics.aggregates import mpc_draws, summarize
 from drivetl.metrics.extra_metrics import plain_values
 from drivetl.metrics.match_store import MatchStore
 from drivetl.metrics.measures import METRICS, mean_of, permutation_p
-from drivetl.metrics.operating import thresholds
+from drivetl.metrics.operating import choose_thresholds
 from drivetl.metrics.paired import exchanged_ap
 from drivetl.metrics.statistics import (
     Interval,
@@ -38,7 +38,10 @@ CLEAN_ROW, MPC_ROW, RPC_ROW = CLEAN[0], "mPC", "rPC"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One condition (mean over severities), the clean images, mPC or rPC. NaN where nothing was measured."""
+    """Both detectors on one condition (mean over severities), on clean images, or their mPC or rPC (all 0..1).
+
+    NaN where nothing was measured.
+    """
 
     name: str
     a: float
@@ -46,25 +49,25 @@ class Row:
     delta: Interval
     """A - B."""
     p: float
-    """Of the permutation test; NaN for rPC."""
+    """Two-sided, from the permutation test over drives; NaN for rPC."""
     p_holm: float
-    """Adjusted over the conditions; NaN for the rows that are none."""
+    """Holm-adjusted over the conditions; NaN for clean, mPC and rPC."""
     minimum_detectable: float
-    """The smallest true difference that this many drives would show in 80 % of cases."""
+    """The smallest true difference that a test at 5 % on these drives detects in 80 % of cases."""
     draws: Floats
     """(B,) bootstrap draws of A - B."""
 
 
 @dataclass(frozen=True, slots=True)
-class Survivors:
-    """Objects found at each detector's own operating point on clean images, counted pairwise."""
+class ObjectCounts:
+    """Numbers of objects that A and B detect on clean images, each at its own operating thresholds."""
 
     only_a: int
     only_b: int
     both: int
     neither: int
     p: float
-    """McNemar's question, asked by exchanging whole drives instead of single objects."""
+    """Two-sided, for equal numbers: like McNemar's test, but exchanging whole drives instead of single objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +76,14 @@ class Comparison:
 
     metric: str
     rows: list[Row]
-    survivors: Survivors
+    objects: ObjectCounts
     drives: Drives
     """Of the images compared."""
     n_draws: int
 
     @property
     def n_units(self) -> int:
-        """How many units the draws resample: drives, blocks of a lone one, or images of unknown drive."""
+        """Number of resampled units: drives, blocks of a single drive, or images of unknown drive."""
         return len(set(self.drives.units()))
 
     @property
@@ -111,18 +114,18 @@ class Comparison:
             }
             for row in self.rows
         ]
-        found = {
+        document = {
             "metric": self.metric,
             "delta": "a - b",
             "rows": rows,
-            "objects": {name: getattr(self.survivors, name) for name in ("only_a", "only_b", "both", "neither", "p")},
+            "objects": {name: getattr(self.objects, name) for name in ("only_a", "only_b", "both", "neither", "p")},
             "images": len(self.drives.names),
             "units": self.n_units,
             "drives": self.drives.n_drives,
             "draws": self.n_draws,
             "warning": self.warning,
         }
-        plain: dict[str, Any] = plain_values(found)
+        plain: dict[str, Any] = plain_values(document)
         return plain
 
 
@@ -134,16 +137,16 @@ def compare(
     seed: int = 0,
     level: float = 0.95,
 ) -> Comparison:
-    """Compare two detectors in the clean cell and in others.
+    """Compare two detectors on clean images and in further cells.
 
-    matched: ("a" or "b", cell) -> its match store, all of the same images; called once per cell.
+    matched: ("a" or "b", cell) -> match store; all stores must have the same images. Called once per cell.
     Raises ConfigError for an unknown metric, or when the two were measured on different images.
     """
     if metric not in METRICS:
         raise ConfigError(f"metric {metric!r} is unknown", remedy=f"choose {' or '.join(METRICS)}")
     measured = {}
     drives = Drives(())
-    survivors = Survivors(0, 0, 0, 0, float("nan"))
+    objects = ObjectCounts(0, 0, 0, 0, float("nan"))
     for cell in track([CLEAN, *cells], "comparing"):
         a, b = matched("a", cell), matched("b", cell)
         exchanged = exchanged_ap(a, b, METRICS[metric])
@@ -152,12 +155,10 @@ def compare(
             units = drives.units()
             weights = draw_weights(units, n_draws, seed)
             flips = np.vstack([np.zeros((1, len(units)), bool), sign_flips(units, n_draws, seed)])
-            survivors = _survivors(a, b, flips)
-        of_a, of_b = exchanged(flips)
-        measured[cell] = _Cell(
-            coco_ap.ap(a, METRICS[metric], weights), coco_ap.ap(b, METRICS[metric], weights), of_a, of_b
-        )
-    return Comparison(metric, _rows(measured, level), survivors, drives, n_draws)
+            objects = _object_counts(a, b, flips)
+        draws_a, draws_b = (coco_ap.ap(store, METRICS[metric], weights) for store in (a, b))
+        measured[cell] = _Cell(draws_a, draws_b, *exchanged(flips))
+    return Comparison(metric, _rows(measured, level), objects, drives, n_draws)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ class _Cell:
     draws_a: Floats
     draws_b: Floats
     exchanged_a: Floats
-    """(1 + B,) the first as measured, the others after exchanges."""
+    """(1 + B,) as measured, then after each exchange."""
     exchanged_b: Floats
 
 
@@ -175,8 +176,8 @@ def _rows(measured: dict[Cell, _Cell], level: float) -> list[Row]:
     names = list(dict.fromkeys(name for name, _ in measured if name != CLEAN[0]))
     by_condition = {name: {s: cell for (n, s), cell in measured.items() if n == name} for name in names}
     if names:
-        everything = [list(cells.values()) for cells in by_condition.values()]
-        rows += [_mpc_row(everything, level), _rpc_row(by_condition, clean, level)]
+        cells_of_conditions = [list(cells.values()) for cells in by_condition.values()]
+        rows += [_mpc_row(cells_of_conditions, level), _rpc_row(by_condition, clean, level)]
     conditions = [_row(name, list(cells.values()), level) for name, cells in by_condition.items()]
     adjusted = holm({row.name: row.p for row in conditions})
     return rows + [replace(row, p_holm=adjusted[row.name]) for row in conditions]
@@ -184,8 +185,10 @@ def _rows(measured: dict[Cell, _Cell], level: float) -> list[Row]:
 
 def _row(name: str, cells: list[_Cell], level: float) -> Row:
     draws = mean_of([cell.draws_a for cell in cells]) - mean_of([cell.draws_b for cell in cells])
-    of_a, of_b = mean_of([cell.exchanged_a for cell in cells]), mean_of([cell.exchanged_b for cell in cells])
-    return _finished(name, of_a, of_b, draws, level)
+    exchanged_a, exchanged_b = (
+        mean_of([getattr(cell, key) for cell in cells]) for key in ("exchanged_a", "exchanged_b")
+    )
+    return _tested_row(name, exchanged_a, exchanged_b, draws, level)
 
 
 def _mpc_row(conditions: list[list[_Cell]], level: float) -> Row:
@@ -193,23 +196,24 @@ def _mpc_row(conditions: list[list[_Cell]], level: float) -> Row:
         return mean_of([mean_of([getattr(cell, column) for cell in cells]) for cells in conditions])
 
     draws = mean("draws_a") - mean("draws_b")
-    return _finished(MPC_ROW, mean("exchanged_a"), mean("exchanged_b"), draws, level)
+    return _tested_row(MPC_ROW, mean("exchanged_a"), mean("exchanged_b"), draws, level)
 
 
 def _rpc_row(by_condition: dict[str, dict[int, _Cell]], clean: _Cell, level: float) -> Row:
-    """rPC is a ratio: exchanging drives mixes both clean baselines, so it has an interval but no permutation test."""
+    """rPC is a ratio: exchanging drives mixes the clean denominators, so it has an interval but no permutation test."""
     points, draws = [], []
-    for who in ("a", "b"):
+    for detector in ("a", "b"):
         table = {
-            name: {s: float(getattr(cell, f"exchanged_{who}")[0]) for s, cell in row.items()}
+            name: {s: float(getattr(cell, f"exchanged_{detector}")[0]) for s, cell in row.items()}
             for name, row in by_condition.items()
         }
-        points.append(summarize(table, float(getattr(clean, f"exchanged_{who}")[0])).rpc)
+        points.append(summarize(table, float(getattr(clean, f"exchanged_{detector}")[0])).rpc)
         columns = {
-            name: {s: getattr(cell, f"draws_{who}") for s, cell in row.items()} for name, row in by_condition.items()
+            name: {s: getattr(cell, f"draws_{detector}") for s, cell in row.items()}
+            for name, row in by_condition.items()
         }
         with np.errstate(invalid="ignore", divide="ignore"):
-            draws.append(mpc_draws(columns) / getattr(clean, f"draws_{who}"))
+            draws.append(mpc_draws(columns) / getattr(clean, f"draws_{detector}"))
     delta = draws[0] - draws[1]
     delta[~np.isfinite(delta)] = np.nan
     interval = percentile_interval(delta, points[0] - points[1], level)
@@ -217,13 +221,14 @@ def _rpc_row(by_condition: dict[str, dict[int, _Cell]], clean: _Cell, level: flo
     return Row(RPC_ROW, points[0], points[1], interval, nan, nan, smallest, delta)
 
 
-def _finished(name: str, of_a: Floats, of_b: Floats, draws: Floats, level: float) -> Row:
-    difference = of_a - of_b
+def _tested_row(name: str, exchanged_a: Floats, exchanged_b: Floats, draws: Floats, level: float) -> Row:
+    """The row of (1 + B,) values as measured and after exchanges, and (B,) bootstrap draws of their difference."""
+    difference = exchanged_a - exchanged_b
     delta = percentile_interval(draws, float(difference[0]), level)
     return Row(
         name,
-        float(of_a[0]),
-        float(of_b[0]),
+        float(exchanged_a[0]),
+        float(exchanged_b[0]),
         delta,
         permutation_p(difference),
         float("nan"),
@@ -232,15 +237,15 @@ def _finished(name: str, of_a: Floats, of_b: Floats, draws: Floats, level: float
     )
 
 
-def _survivors(a: MatchStore, b: MatchStore, flips: Bools) -> Survivors:
-    found_a, found_b = a.found_truth(thresholds(a)), b.found_truth(thresholds(b))
+def _object_counts(a: MatchStore, b: MatchStore, flips: Bools) -> ObjectCounts:
+    by_a, by_b = (store.detected_objects(choose_thresholds(store)) for store in (a, b))
     real = ~a.truth.crowd
-    gain = np.bincount(a.truth.image[real], found_a[real].astype(np.float64) - found_b[real], minlength=a.n_images)
+    gain = np.bincount(a.truth.image[real], by_a[real].astype(np.float64) - by_b[real], minlength=a.n_images)
     differences = np.where(flips, -gain, gain).sum(axis=1)
-    return Survivors(
-        only_a=int((real & found_a & ~found_b).sum()),
-        only_b=int((real & found_b & ~found_a).sum()),
-        both=int((real & found_a & found_b).sum()),
-        neither=int((real & ~found_a & ~found_b).sum()),
+    return ObjectCounts(
+        only_a=int((real & by_a & ~by_b).sum()),
+        only_b=int((real & by_b & ~by_a).sum()),
+        both=int((real & by_a & by_b).sum()),
+        neither=int((real & ~by_a & ~by_b).sum()),
         p=permutation_p(differences),
     )

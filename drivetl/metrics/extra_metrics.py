@@ -1,4 +1,4 @@
-"""Everything beyond COCO's twelve numbers, as plain values ready for JSON: NaN and inf become null."""
+"""What `evaluate --details` reports beyond COCO's twelve numbers, as JSON-ready values (NaN and inf become null)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from drivetl.metrics.calibration import RULE, calibration
 from drivetl.metrics.lrp import mean_olrp, optimal_lrp
 from drivetl.metrics.match_store import MatchStore
 from drivetl.metrics.measures import METRICS
-from drivetl.metrics.object_slices import slice_tables
-from drivetl.metrics.operating import confusion_matrix, operating_points, thresholds
+from drivetl.metrics.object_slices import slice_rows
+from drivetl.metrics.operating import choose_thresholds, confusion_matrix, operating_points
 from drivetl.metrics.statistics import drive_bootstrap, few_drives
 from drivetl.metrics.tide import tide
 
 
-def details(
+def extra_metrics(
     store: MatchStore,
     rule: str = "f1",
     value: float = 0.0,
@@ -29,31 +29,32 @@ def details(
     n_draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Intervals, operating points, oLRP, calibration, confusion, TIDE and slices of one store.
+    """Section name -> its values: intervals, operating points, oLRP, calibration, confusion, object slices, TIDE.
 
-    rule, value: how each class's threshold is chosen (`operating.choose_threshold`).
+    rule, value: how the threshold of each class is chosen, see `operating.choose_threshold`. attributes: further
+    attributes to slice objects by. TIDE is left out for a mask store.
     """
-    score = thresholds(store, rule, value)
-    steps: dict[str, Callable[[], Any]] = {
+    thresholds = choose_thresholds(store, rule, value)
+    sections: dict[str, Callable[[], Any]] = {
         "intervals": lambda: _intervals(store, n_draws, seed),
         "operating": lambda: {
             "rule": rule,
             "value": value,
             "iou": 0.5,
-            "classes": {name: asdict(point) for name, point in operating_points(store, score).items()},
+            "classes": {name: asdict(point) for name, point in operating_points(store, thresholds).items()},
         },
         "lrp": lambda: _lrp(store),
         "calibration": lambda: {"matching": RULE} | asdict(calibration(store)),
         "confusion": lambda: {
             "labels": [*store.truth.categories, "background"],
             "rows": "truth; columns: detected",
-            "counts": confusion_matrix(store, score),
+            "counts": confusion_matrix(store, thresholds),
         },
-        "slices": lambda: [asdict(row) for row in slice_tables(store, score, attributes, n_draws, seed)],
+        "slices": lambda: [asdict(row) for row in slice_rows(store, thresholds, attributes, n_draws, seed)],
     }
     if store.iou_type == "bbox":
-        steps["tide"] = lambda: _tide(store)
-    return {name: plain_values(steps[name]()) for name in track(list(steps), "details")}
+        sections["tide"] = lambda: _tide(store)
+    return {name: plain_values(sections[name]()) for name in track(list(sections), "details")}
 
 
 def _intervals(store: MatchStore, n_draws: int, seed: int) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def _tide(store: MatchStore) -> dict[str, Any]:
 
 
 def plain_values(value: Any) -> Any:
-    """The same with Python's own types; what is not finite becomes None, because JSON has no word for it."""
+    """The value with numpy types replaced by Python's; a non-finite number becomes None, because JSON has no NaN."""
     if isinstance(value, dict):
         return {str(key): plain_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

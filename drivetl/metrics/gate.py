@@ -1,13 +1,13 @@
-"""A release gate: how much worse than the reference a new detector may be, and whether it is.
+"""A release gate: fails a detector that is worse than its reference by more than a tolerance. A gate file:
 
 metric: AP             # AP or AP50
 confidence: 0.95
-must: not_regress      # fail where a loss beyond the tolerance is proven; `prove`: fail where it is not ruled out
-max_drop:              # in the metric's own unit, 0..1
+must: not_regress      # fail on a significant loss beyond the tolerance; `prove`: fail where one is not ruled out
+max_drop:              # tolerances in the metric's unit, 0..1
   clean: 0.005
   mPC: 0.01
   rPC: 0.02
-  conditions: 0.02     # every condition that is not named
+  conditions: 0.02     # each condition that has no entry of its own
   fog: 0.01
 """
 
@@ -36,33 +36,34 @@ class Gate:
     """Tolerances per row of a comparison."""
 
     max_drop: Annotated[dict[str, Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
-    """Row -> the loss that is allowed, in the metric's own unit, 0.01 for one AP point."""
+    """Row -> the allowed loss in the metric's unit, 0..1: 0.01 is one AP point."""
     metric: Literal["AP", "AP50"] = "AP"
     """The metric that is compared."""
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    """Of the bootstrap."""
+    """Confidence level of the bootstrap test."""
     must: Literal["not_regress", "prove"] = "not_regress"
-    """not_regress: fail where a loss beyond the tolerance is proven; prove: fail where it is not ruled out."""
+    """not_regress: fail on a significant loss beyond the tolerance; prove: fail where one is not ruled out."""
     description: str = ""
-    """For people."""
+    """Free text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One gated row."""
+    """The decision on one row of the comparison."""
 
     name: str
     drop: float
-    """B - A: how much worse A is."""
+    """B - A: how much worse A is, in the metric's unit."""
     tolerance: float
+    """The largest allowed drop, in the same unit."""
     p: float
-    """not_regress: that the true drop stays within the tolerance, Holm-adjusted; prove: that it does not."""
+    """Of the hypothesis that the drop is within the tolerance (Holm-adjusted); with `prove`, that it exceeds it."""
     passed: bool
     note: str
 
 
 def load_gate(path: Path) -> Gate:
-    """Read a gate file. Raises DataError with file and line, naming the key."""
+    """Read a gate file. Raises DataError naming file, line and key."""
     try:
         return parse_gate(read_yaml(path))
     except DataError as error:
@@ -70,38 +71,39 @@ def load_gate(path: Path) -> Gate:
 
 
 def parse_gate(document: Document) -> Gate:
-    """The gate in a YAML document. Raises DataError without a file name."""
+    """The gate in a YAML document. Raises DataError naming line and key."""
     values = document.value
     if not isinstance(values, dict) or not isinstance(values.get("max_drop"), dict) or not values["max_drop"]:
         raise DataError("a gate needs `max_drop`, a mapping", remedy="for example {clean: 0.005, conditions: 0.02}")
     return typed(Gate, document, DataError)
 
 
-def check(gate: Gate, comparison: Comparison) -> list[Verdict]:
-    """One verdict per gated row: A must not be worse than B by more than the tolerance.
+def check_gate(gate: Gate, comparison: Comparison) -> list[Verdict]:
+    """One verdict per row that has a tolerance: A must not be worse than B by more than it.
 
-    not_regress fails a row where the bootstrap proves a larger drop (one-sided, Holm over all gated rows); prove fails
-    a row where it does not rule one out. Raises ConfigError for a tolerance whose row was not measured, and for fewer
-    than five drives (or images, where drives are unknown), which prove nothing.
+    not_regress fails a row whose drop is significantly larger (one-sided, Holm over all gated rows); prove fails a row
+    where the bootstrap does not rule out a larger drop. Raises ConfigError for a tolerance whose row was not measured,
+    and for fewer than five drives (or images, where drives are unknown): too few for a decision.
     """
     if comparison.n_units < FEWEST_DRIVES:
         raise ConfigError(
             f"a gate cannot decide on {comparison.drives.units_in_words()}",
             remedy=f"measure on {FEWEST_DRIVES} or more",
         )
-    gated = _gated(gate, comparison)
-    proven = holm({row.name: _p_within(row, tolerance) for row, tolerance in gated})
+    gated = _gated_rows(gate, comparison)
+    p_within = holm({row.name: _p_within(row, tolerance) for row, tolerance in gated})
     verdicts = []
     for row, tolerance in gated:
         regress = gate.must == "not_regress"
-        p = proven[row.name] if regress else _p_beyond(row, tolerance)
-        small = p < 1 - gate.confidence
-        passed = bool(not small if regress else small) and not np.isnan(row.delta.point)
+        p = p_within[row.name] if regress else _p_beyond(row, tolerance)
+        significant = p < 1 - gate.confidence
+        passed = bool(not significant if regress else significant) and not np.isnan(row.delta.point)
         verdicts.append(Verdict(row.name, -row.delta.point, tolerance, p, passed, _note(row, tolerance, passed, gate)))
     return verdicts
 
 
-def _gated(gate: Gate, comparison: Comparison) -> list[tuple[Row, float]]:
+def _gated_rows(gate: Gate, comparison: Comparison) -> list[tuple[Row, float]]:
+    """The rows with a tolerance, and the tolerance."""
     tolerances = {name: tolerance for name, tolerance in gate.max_drop.items() if name != EVERY_CONDITION}
     missing = sorted(name for name in tolerances if comparison.row(name) is None)
     if missing or (EVERY_CONDITION in gate.max_drop and not comparison.conditions()):
@@ -117,13 +119,13 @@ def _gated(gate: Gate, comparison: Comparison) -> list[tuple[Row, float]]:
 
 
 def _p_within(row: Row, tolerance: float) -> float:
-    """Share of draws in which the drop stays within the tolerance: small means that it is proven to exceed it."""
+    """Share of draws in which the drop is within the tolerance: small means that it significantly exceeds it."""
     known = row.draws[~np.isnan(row.draws)]
     return float((1 + (known >= -tolerance).sum()) / (len(known) + 1)) if len(known) else float("nan")
 
 
 def _p_beyond(row: Row, tolerance: float) -> float:
-    """Share of draws in which the drop exceeds the tolerance: small means that it is ruled out."""
+    """Share of draws in which the drop exceeds the tolerance: small means that such a drop is ruled out."""
     known = row.draws[~np.isnan(row.draws)]
     return float((1 + (known < -tolerance).sum()) / (len(known) + 1)) if len(known) else float("nan")
 

@@ -1,4 +1,4 @@
-"""Optimal localisation-recall-precision error (Oksuz et al. 2018, "Localization Recall Precision"). Lower is better."""
+"""Optimal localisation-recall-precision error (oLRP; Oksuz et al. 2018), 0..1. Lower is better."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class OptimalLrp:
     false_negative: float
     """1 - recall."""
     threshold: float
-    """s*: how far it moves between conditions is the threshold's drift."""
+    """s*, the score threshold with the lowest LRP; its change between conditions shows threshold drift."""
 
 
 def optimal_lrp(store: MatchStore) -> dict[str, OptimalLrp]:
-    """Class name -> oLRP and its parts at IoU 0.5 (tau)."""
+    """Class name -> oLRP and its components at tau = IoU 0.5."""
     return {name: _class_lrp(store, k) for k, name in enumerate(store.truth.categories)}
 
 

@@ -96,7 +96,7 @@ class MatchStore:
         found[self.pairs.detection[hit]] = self.pairs.iou[hit]
         return found
 
-    def found_truth(self, score: Floats | float, threshold: int = 0) -> Bools:
+    def detected_objects(self, score: Floats | float, threshold: int = 0) -> Bools:
         """(G,) object found by a detection that scores at least `score`: one number, or (K,) one per class."""
         tp, _ = self.tp_and_ignored(threshold)
         least = np.broadcast_to(np.asarray(score, np.float64), len(self.truth.category_ids))

@@ -1,7 +1,7 @@
-"""Where it works and where it does not: found objects by height, distance, occlusion, or any attribute.
+"""Slices of the objects: recall (and AP where defined) by height, distance, occlusion, truncation or any attribute.
 
-Recall is counted for every slice. AP only where a detection that matches nothing has a slice of its own (its height):
-nobody knows how far away or how occluded an object is that is not there.
+Recall is given for every slice. AP needs a slice for false positives too, so it is given for height alone: a detection
+has a height in px, but no known distance or occlusion.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from drivetl.metrics.coco_ap import curves
 from drivetl.metrics.match_store import MatchStore, View, rematch
-from drivetl.metrics.statistics import Interval, draw_weights, percentile_interval
-from drivetl.metrics.truth import Floats, GroundTruth
+from drivetl.metrics.measures import ratio_interval
+from drivetl.metrics.statistics import Interval, draw_weights
+from drivetl.metrics.truth import Bools, Floats, GroundTruth
 
 HEIGHT_EDGES_PX = (0.0, 25.0, 50.0, 100.0, np.inf)
 DISTANCE_EDGES_M = (0.0, 15.0, 30.0, 50.0, np.inf)
@@ -26,46 +27,47 @@ TRUNCATION_EDGES = (0.0, 0.15, 0.30, 0.50, np.inf)
 
 @dataclass(frozen=True, slots=True)
 class SliceRow:
-    """One slice of the objects."""
+    """Recall and AP (0..1) of one slice of the objects."""
 
     slice: str
-    """What is sliced by: height, distance, occlusion, ..."""
+    """The attribute: height, distance, occlusion, ..."""
     bin: str
+    """Its value or range, like `25-50 px`."""
     n_gt: int
     n_drives: int | None
-    """Known drives that show such objects; None where there are some and their drives are unknown."""
+    """Number of known drives with such objects; None where there are such objects and their drives are unknown."""
     recall: Interval
-    """At the operating threshold, with an interval over drives."""
+    """At the operating thresholds, with an interval over drives."""
     ap: float
-    """COCO AP, mean over classes; NaN where detections cannot be placed in a slice."""
+    """COCO AP, mean over classes; NaN for slices that false positives cannot be assigned to."""
 
 
-def slice_tables(
-    store: MatchStore, score: Floats, attributes: Sequence[str] = (), n_draws: int = 500, seed: int = 0
+def slice_rows(
+    store: MatchStore, thresholds: Floats, attributes: Sequence[str] = (), n_draws: int = 500, seed: int = 0
 ) -> list[SliceRow]:
-    """Rows for height, distance, occlusion and truncation where the labels tell them, and for named attributes.
+    """Rows by height, by distance, occlusion and truncation where the labels have them, and by further attributes.
 
-    score: (K,) operating threshold per class; found means detected at IoU 0.5 and that score.
+    thresholds: (K,) operating thresholds; an object counts as detected at IoU 0.5 and at least that score.
     """
     truth = store.truth
-    found = store.found_truth(score)
+    detected = store.detected_objects(thresholds)
     weights = draw_weights(store.units(), n_draws, seed)
-    rows = _height_rows(store, found, weights)
-    told = {
-        "distance": binned(distances_m(truth), DISTANCE_EDGES_M, "m"),
-        "occlusion": named(truth, "occluded"),
-        "truncation": binned(_numbers(truth, "truncated"), TRUNCATION_EDGES, ""),
-    } | {name: named(truth, name) for name in attributes}
-    for name, labels in told.items():
-        rows += _recall_rows(store, name, labels, found, weights)
+    rows = _height_rows(store, detected, weights)
+    labels_by_slice = {
+        "distance": bin_labels(distances_m(truth), DISTANCE_EDGES_M, "m"),
+        "occlusion": attribute_labels(truth, "occluded"),
+        "truncation": bin_labels(_numbers(truth, "truncated"), TRUNCATION_EDGES, ""),
+    } | {name: attribute_labels(truth, name) for name in attributes}
+    for name, labels in labels_by_slice.items():
+        rows += _recall_rows(store, name, labels, detected, weights)
     return rows
 
 
 def distances_m(truth: GroundTruth) -> Floats:
-    """(G,) distance along the camera's axis from 3-D labels; NaN where none is given."""
+    """(G,) distance along the camera's optical axis in m, from 3-D labels; NaN where there is none."""
     z = np.full(len(truth.image), np.nan)
-    for row, said in enumerate(truth.attributes):
-        location = said.get("location_xyz_m")
+    for row, attributes in enumerate(truth.attributes):
+        location = attributes.get("location_xyz_m")
         if not isinstance(location, list | tuple) or len(location) != 3:
             continue
         if isinstance(location[2], int | float) and 0 < location[2] < 1e4:
@@ -73,12 +75,12 @@ def distances_m(truth: GroundTruth) -> Floats:
     return z
 
 
-def binned(values: Floats, edges: Sequence[float], unit: str) -> npt.NDArray[np.str_]:
-    """(G,) names of half-open bins, '' where the value is unknown or outside."""
+def bin_labels(values: Floats, edges: Sequence[float], unit: str) -> npt.NDArray[np.str_]:
+    """(G,) name of the half-open bin of each value; '' where the value is NaN or outside."""
     names = np.array([*(_bin_name(a, b, unit) for a, b in pairwise(edges)), ""])
-    place = np.searchsorted(edges, values, side="right") - 1
-    unknown = np.isnan(values) | (place < 0) | (place >= len(edges) - 1)
-    return np.asarray(names[np.where(unknown, len(edges) - 1, place)])
+    index = np.searchsorted(edges, values, side="right") - 1
+    unknown = np.isnan(values) | (index < 0) | (index >= len(edges) - 1)
+    return np.asarray(names[np.where(unknown, len(edges) - 1, index)])
 
 
 def _bin_name(low: float, high: float, unit: str) -> str:
@@ -86,13 +88,13 @@ def _bin_name(low: float, high: float, unit: str) -> str:
     return f"{text} {unit}".strip()
 
 
-def named(truth: GroundTruth, attribute: str) -> npt.NDArray[np.str_]:
-    """(G,) an attribute of the object, else of its image, as text; '' where neither tells it."""
-    found = []
-    for said, image in zip(truth.attributes, truth.image, strict=True):
-        value = said.get(attribute, truth.image_attributes[image].get(attribute))
-        found.append("" if value is None or isinstance(value, list | dict) else _text(value))
-    return np.array(found, dtype=str)
+def attribute_labels(truth: GroundTruth, attribute: str) -> npt.NDArray[np.str_]:
+    """(G,) an attribute of the object, else of its image, as text; '' where neither has it."""
+    labels = []
+    for own, image in zip(truth.attributes, truth.image, strict=True):
+        value = own.get(attribute, truth.image_attributes[image].get(attribute))
+        labels.append("" if value is None or isinstance(value, list | dict) else _text(value))
+    return np.array(labels, dtype=str)
 
 
 def _text(value: Any) -> str:
@@ -100,19 +102,19 @@ def _text(value: Any) -> str:
 
 
 def _numbers(truth: GroundTruth, attribute: str) -> Floats:
-    values = (said.get(attribute) for said in truth.attributes)
+    values = (attributes.get(attribute) for attributes in truth.attributes)
     return np.array([float(value) if isinstance(value, int | float) else np.nan for value in values], np.float64)
 
 
 def _recall_rows(
-    store: MatchStore, name: str, labels: npt.NDArray[np.str_], found: npt.NDArray[np.bool_], weights: Floats
+    store: MatchStore, name: str, labels: npt.NDArray[np.str_], detected: Bools, weights: Floats
 ) -> list[SliceRow]:
     real = ~store.truth.crowd
     names = [label for label in np.unique(labels[real]) if label]
     if len(names) < 2 and name in ("distance", "occlusion", "truncation"):
         return []
     names.sort(key=lambda label: (not label[0].isdigit(), _leading_number(label), label))
-    return [_recall_row(store, name, label, real & (labels == label), found, weights) for label in names]
+    return [_recall_row(store, name, label, real & (labels == label), detected, weights) for label in names]
 
 
 def _leading_number(label: str) -> float:
@@ -121,29 +123,20 @@ def _leading_number(label: str) -> float:
 
 
 def _recall_row(
-    store: MatchStore,
-    name: str,
-    label: str,
-    chosen: npt.NDArray[np.bool_],
-    found: npt.NDArray[np.bool_],
-    weights: Floats,
-    ap: float = float("nan"),
+    store: MatchStore, name: str, label: str, objects: Bools, detected: Bools, weights: Floats, ap: float = float("nan")
 ) -> SliceRow:
     image, n = store.truth.image, store.n_images
-    total = np.bincount(image[chosen], minlength=n).astype(np.float64)
-    hits = np.bincount(image[chosen & found], minlength=n).astype(np.float64)
-    n_gt = int(total.sum())
-    draws: Floats = np.full(len(weights), np.nan)
-    np.divide(weights @ hits, weights @ total, out=draws, where=weights @ total > 0)
-    recall = percentile_interval(draws, float(hits.sum()) / n_gt if n_gt else float("nan"))
-    return SliceRow(name, label, n_gt, store.truth.drives.take(np.flatnonzero(total)).n_drives, recall, ap)
+    total = np.bincount(image[objects], minlength=n).astype(np.float64)
+    hits = np.bincount(image[objects & detected], minlength=n).astype(np.float64)
+    n_drives = store.truth.drives.take(np.flatnonzero(total)).n_drives
+    return SliceRow(name, label, int(total.sum()), n_drives, ratio_interval(hits, total, weights), ap)
 
 
-def _height_rows(store: MatchStore, found: npt.NDArray[np.bool_], weights: Floats) -> list[SliceRow]:
-    """By the height of the box in px, which detections have too: AP ignores what is of another height."""
+def _height_rows(store: MatchStore, detected: Bools, weights: Floats) -> list[SliceRow]:
+    """By box height in px, with AP: objects and false positives of another height are ignored."""
     truth = store.truth
-    labels = binned(truth.boxes_xywh[:, 3], HEIGHT_EDGES_PX, "px")
-    of_detections = binned(store.boxes_xywh[:, 3], HEIGHT_EDGES_PX, "px")
+    labels = bin_labels(truth.boxes_xywh[:, 3], HEIGHT_EDGES_PX, "px")
+    of_detections = bin_labels(store.boxes_xywh[:, 3], HEIGHT_EDGES_PX, "px")
     names = [_bin_name(a, b, "px") for a, b in pairwise(HEIGHT_EDGES_PX)]
     names = [name for name in names if (~truth.crowd & (labels == name)).any()]
     if not names:
@@ -155,5 +148,5 @@ def _height_rows(store: MatchStore, found: npt.NDArray[np.bool_], weights: Float
         known = precision[:, :, :, v, 0]
         known = known[known > -1]
         ap = float(known.mean()) if len(known) else float("nan")
-        rows.append(_recall_row(store, "height", name, ~truth.crowd & (labels == name), found, weights, ap))
+        rows.append(_recall_row(store, "height", name, ~truth.crowd & (labels == name), detected, weights, ap))
     return rows

@@ -1,4 +1,4 @@
-"""Detectors are used at one threshold: what it should be, and what is missed and invented there."""
+"""Operating points: the score threshold of each class, and recall, precision and confusion at it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from drivetl.metrics.truth import Floats
 
 @dataclass(frozen=True, slots=True)
 class ScoreCurve:
-    """One class as its threshold falls over the distinct scores; ignored detections left out."""
+    """Counts of one class at each distinct score as threshold; ignored detections left out."""
 
     scores: Floats
     """(N,) falling; a detection is kept when its score is >= the threshold."""
@@ -30,7 +30,7 @@ class ScoreCurve:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """One class at one threshold. NaN where there is nothing to divide by."""
+    """One class at one score threshold; NaN where a ratio is undefined."""
 
     threshold: float
     recall: float
@@ -55,8 +55,10 @@ def score_curve(store: MatchStore, category: int, iou_index: int = 0) -> ScoreCu
 
 
 def choose_threshold(curve: ScoreCurve, n_images: int, rule: str = "f1", value: float = 0.0) -> float:
-    """The score threshold of a rule: `recall` (the highest that reaches it), `fp_per_image` (the lowest that stays
-    within it), `f1` (the best F1), `lrp` (the lowest LRP). inf where no threshold does; ConfigError for another rule.
+    """The score threshold of a rule; inf where no threshold fits. Raises ConfigError for an unknown rule.
+
+    Rules: `recall` (the highest threshold that reaches `value`), `fp_per_image` (the lowest with at most `value`),
+    `f1` (the best F1), `lrp` (the lowest LRP).
     """
     if not len(curve.scores) or not curve.n_gt:
         return float("inf")
@@ -74,19 +76,19 @@ def choose_threshold(curve: ScoreCurve, n_images: int, rule: str = "f1", value: 
 
 
 def within_false_alarms(curve: ScoreCurve, n_images: int, rate: float) -> float:
-    """The lowest threshold with at most `rate` false positives an image, whether or not there is an object to find."""
+    """The lowest threshold with at most `rate` false positives per image, also for a class without objects."""
     within = np.flatnonzero(curve.fp <= rate * n_images)
     return float(curve.scores[within[-1]]) if len(within) else float("inf")
 
 
-def thresholds(store: MatchStore, rule: str = "f1", value: float = 0.0) -> Floats:
-    """(K,) one threshold per class, to be frozen on clean validation data and used everywhere else."""
+def choose_thresholds(store: MatchStore, rule: str = "f1", value: float = 0.0) -> Floats:
+    """(K,) one score threshold per class; choose them on clean validation data and keep them for everything else."""
     curves = (score_curve(store, k) for k in range(len(store.truth.categories)))
     return np.array([choose_threshold(curve, store.n_images, rule, value) for curve in curves])
 
 
 def at_threshold(curve: ScoreCurve, threshold: float, n_images: int) -> OperatingPoint:
-    """What one class gives at a threshold."""
+    """Recall, precision, ... of one class at a threshold."""
     kept = int((curve.scores >= threshold).sum())
     tp, fp = (float(column[kept - 1]) if kept else 0.0 for column in (curve.tp, curve.fp))
     recall = tp / curve.n_gt if curve.n_gt else float("nan")
@@ -100,40 +102,40 @@ def at_threshold(curve: ScoreCurve, threshold: float, n_images: int) -> Operatin
     )
 
 
-def operating_points(store: MatchStore, score: Floats) -> dict[str, OperatingPoint]:
-    """Class name -> what it gives at its threshold, (K,) as from `thresholds`."""
+def operating_points(store: MatchStore, thresholds: Floats) -> dict[str, OperatingPoint]:
+    """Class name -> its operating point; thresholds: (K,), see `choose_thresholds`."""
     return {
-        name: at_threshold(score_curve(store, k), float(score[k]), store.n_images)
+        name: at_threshold(score_curve(store, k), float(thresholds[k]), store.n_images)
         for k, name in enumerate(store.truth.categories)
     }
 
 
-def confusion_matrix(store: MatchStore, score: Floats) -> npt.NDArray[np.int64]:
-    """(K + 1, K + 1) truth in rows, detected in columns, at (K,) thresholds and box IoU 0.5.
+def confusion_matrix(store: MatchStore, thresholds: Floats) -> npt.NDArray[np.int64]:
+    """(K + 1, K + 1) counts: truth in rows, detected class in columns, at (K,) thresholds and box IoU 0.5.
 
-    The last row counts detections of nothing, the last column missed objects. Detections that found their own class
-    come first; what is left over is matched across classes, best overlap first. Ignored ones are left out.
+    The last row counts detections without an object, the last column missed objects. True positives are matched first;
+    what remains is matched across classes, highest IoU first. Ignored detections and objects are left out.
     """
     truth, n = store.truth, len(store.truth.categories)
     tp, ignored = store.tp_and_ignored()
-    used = store.scores >= score[store.category]
-    found = store.found_truth(score)
+    used = store.scores >= thresholds[store.category]
+    detected = store.detected_objects(thresholds)
     matrix = np.zeros((n + 1, n + 1), np.int64)
     np.add.at(matrix, (store.category[used & tp], store.category[used & tp]), 1)
-    loose = np.flatnonzero(used & ~tp & ~ignored)
-    missed = np.flatnonzero(~found & ~truth.crowd)
+    unmatched = np.flatnonzero(used & ~tp & ~ignored)
+    missed = np.flatnonzero(~detected & ~truth.crowd)
     missed = missed[np.argsort(truth.image[missed], kind="stable")]
-    starts = np.searchsorted(truth.image[missed], store.image[loose])
-    ends = np.searchsorted(truth.image[missed], store.image[loose], side="right")
+    starts = np.searchsorted(truth.image[missed], store.image[unmatched])
+    ends = np.searchsorted(truth.image[missed], store.image[unmatched], side="right")
     no_crowd = np.zeros(len(missed), bool)
-    pairs = box_pairs(store.boxes_xywh[loose], starts, ends, truth.boxes_xywh[missed], no_crowd, 0.5)
-    other = truth.category[missed[pairs.truth]] != store.category[loose[pairs.detection]]
-    taken_d, taken_t = np.zeros(len(loose), bool), np.zeros(len(missed), bool)
+    pairs = box_pairs(store.boxes_xywh[unmatched], starts, ends, truth.boxes_xywh[missed], no_crowd, 0.5)
+    other = truth.category[missed[pairs.truth]] != store.category[unmatched[pairs.detection]]
+    taken_d, taken_t = np.zeros(len(unmatched), bool), np.zeros(len(missed), bool)
     for row in np.argsort(-pairs.iou[other], kind="stable"):
         d, t = pairs.detection[other][row], pairs.truth[other][row]
         if not taken_d[d] and not taken_t[t]:
             taken_d[d] = taken_t[t] = True
-            matrix[truth.category[missed[t]], store.category[loose[d]]] += 1
-    np.add.at(matrix, (np.full((~taken_d).sum(), n), store.category[loose[~taken_d]]), 1)
+            matrix[truth.category[missed[t]], store.category[unmatched[d]]] += 1
+    np.add.at(matrix, (np.full((~taken_d).sum(), n), store.category[unmatched[~taken_d]]), 1)
     np.add.at(matrix, (truth.category[missed[~taken_t]], np.full((~taken_t).sum(), n)), 1)
     return matrix

@@ -1,4 +1,4 @@
-"""Two detectors on the same images: exchange their detections drive by drive and see what that does to AP."""
+"""AP of two detectors after exchanging their detections drive by drive: the permutations of the paired test."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from drivetl.metrics.matching import Pairs
 from drivetl.metrics.truth import Floats, GroundTruth, Ints
 
 Flips = npt.NDArray[np.bool_]
-"""(B, I) True where A and B change places."""
+"""(B, I) True where A and B are exchanged."""
 
 
 def pooled(a: MatchStore, b: MatchStore) -> MatchStore:
-    """One store with A's images 0..I-1 and B's I..2I-1, so that image weights choose whose detections count.
+    """One store with A's images 0..I-1 and B's I..2I-1, so that image weights select whose detections count.
 
-    With weights (1 - s, s) its AP is that of a detector that takes B's detections in the images where s is 1.
+    With weights (1 - s, s) its AP is that of a detector with B's detections where s is 1 and A's elsewhere.
     Raises ConfigError when the two were not matched to the same images and classes.
     """
     if (
@@ -33,7 +33,7 @@ def pooled(a: MatchStore, b: MatchStore) -> MatchStore:
         raise ConfigError("the two detectors were not measured on the same images and classes", remedy="use one --data")
     n = a.n_images
     object_order = np.lexsort((np.concatenate([a.truth.image, b.truth.image + n]), np.tile(a.truth.category, 2)))
-    objects = _inverse(object_order)  # old place in A + B -> new place
+    objects = _inverse(object_order)  # index in A + B -> new index
     image = np.concatenate([a.image, b.image])
     order = np.lexsort(
         (
@@ -43,14 +43,14 @@ def pooled(a: MatchStore, b: MatchStore) -> MatchStore:
             np.concatenate([a.category, b.category]),
         )
     )
-    place = _inverse(order)
+    new_index = _inverse(order)
     shifted = np.concatenate([a.image, b.image + n])
     both = [(a, 0, 0), (b, len(a.scores), len(a.truth.image))]
-    candidates = np.concatenate([place[store.candidates + d] for store, d, _ in both])
+    candidates = np.concatenate([new_index[store.candidates + d] for store, d, _ in both])
     matched = np.concatenate(
         [np.where(store.matched >= 0, objects[store.matched + g], -1) for store, _, g in both], axis=2
     )
-    rise = np.argsort(candidates)
+    ascending = np.argsort(candidates)
     category = np.concatenate([a.category, b.category])[order]
     return MatchStore(
         truth=_doubled(a.truth, object_order),
@@ -61,30 +61,30 @@ def pooled(a: MatchStore, b: MatchStore) -> MatchStore:
         boxes_xywh=np.concatenate([a.boxes_xywh, b.boxes_xywh])[order],
         area=np.concatenate([a.area, b.area])[order],
         source=np.concatenate([a.source, b.source])[order],
-        pairs=_joined_pairs(a.pairs, b.pairs, place, objects, len(a.scores), len(a.truth.image)),
+        pairs=_joined_pairs(a.pairs, b.pairs, new_index, objects, len(a.scores), len(a.truth.image)),
         views=[
             View(
-                one.name,
-                np.concatenate([one.truth_ignored, other.truth_ignored])[object_order],
-                np.concatenate([one.detection_outside, other.detection_outside])[order],
+                of_a.name,
+                np.concatenate([of_a.truth_ignored, of_b.truth_ignored])[object_order],
+                np.concatenate([of_a.detection_outside, of_b.detection_outside])[order],
             )
-            for one, other in zip(a.views, b.views, strict=True)
+            for of_a, of_b in zip(a.views, b.views, strict=True)
         ],
-        candidates=candidates[rise],
-        matched=matched[:, :, rise].astype(np.int32),
+        candidates=candidates[ascending],
+        matched=matched[:, :, ascending].astype(np.int32),
         class_starts=np.searchsorted(category, np.arange(len(a.truth.categories) + 1)),
         iou_type=a.iou_type,
     )
 
 
 def _inverse(order: Ints) -> Ints:
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return place
+    inverse = np.empty(len(order), np.int64)
+    inverse[order] = np.arange(len(order))
+    return inverse
 
 
 def _doubled(truth: GroundTruth, order: Ints) -> GroundTruth:
-    twice = np.concatenate([truth.image, truth.image + len(truth.image_ids)])
+    image = np.concatenate([truth.image, truth.image + len(truth.image_ids)])
     return GroundTruth(
         categories=truth.categories,
         category_ids=truth.category_ids,
@@ -92,7 +92,7 @@ def _doubled(truth: GroundTruth, order: Ints) -> GroundTruth:
         image_hw=np.tile(truth.image_hw, (2, 1)),
         drives=Drives(truth.drives.names * 2),
         image_attributes=truth.image_attributes * 2,
-        image=twice[order],
+        image=image[order],
         category=np.tile(truth.category, 2)[order],
         boxes_xywh=np.tile(truth.boxes_xywh, (2, 1))[order],
         area=np.tile(truth.area, 2)[order],
@@ -102,8 +102,8 @@ def _doubled(truth: GroundTruth, order: Ints) -> GroundTruth:
     )
 
 
-def _joined_pairs(a: Pairs, b: Pairs, place: Ints, objects: Ints, n_detections: int, n_objects: int) -> Pairs:
-    detection = np.concatenate([place[a.detection], place[b.detection + n_detections]])
+def _joined_pairs(a: Pairs, b: Pairs, new_index: Ints, objects: Ints, n_detections: int, n_objects: int) -> Pairs:
+    detection = np.concatenate([new_index[a.detection], new_index[b.detection + n_detections]])
     truth = np.concatenate([objects[a.truth], objects[b.truth + n_objects]])
     order = np.lexsort((truth, detection))
     iou = np.concatenate([a.iou, b.iou])[order]
@@ -111,7 +111,7 @@ def _joined_pairs(a: Pairs, b: Pairs, place: Ints, objects: Ints, n_detections: 
 
 
 def exchanged_ap(a: MatchStore, b: MatchStore, iou: float | None = None) -> Callable[[Flips], tuple[Floats, Floats]]:
-    """A function of (B, I) flips -> (B,) AP of A and (B,) AP of B after the exchange."""
+    """A function: (B, I) flips -> (B,) AP of A and (B,) AP of B after the exchanges."""
     pool = pooled(a, b)
 
     def measure(flips: Flips) -> tuple[Floats, Floats]:

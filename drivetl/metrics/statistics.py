@@ -1,7 +1,7 @@
-"""How sure a number is: bootstrap over drives, paired tests, and what a difference must be to be seen.
+"""Uncertainty of the metrics: bootstrap over drives, sign flips for paired tests, Holm, minimum detectable difference.
 
-What is resampled is the drive, because its frames resemble each other; an image of unknown drive is resampled alone.
-The same draw serves every cell and every model, so that intervals of P, mPC, rPC and of differences belong together.
+Drives are resampled, because the frames of a drive are correlated; an image of unknown drive is resampled alone. All
+cells and models share the same draws, so that intervals of mPC, rPC and of differences are consistent.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from drivetl.coco.drives import Drives
 from drivetl.metrics.truth import Floats
 
 Units = Sequence[int] | Sequence[str]
-"""(I,) what each image is resampled with (`Drives.units`): its drive, a block of a lone drive, or the image itself."""
+"""(I,) resampling unit of each image (`Drives.units`): its drive, a block of a single drive, or the image itself."""
 FEW_DRIVES = 20
-"""Fewer drives than this and a percentile interval is too narrow to trust."""
+"""With fewer drives a percentile interval is too narrow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A point estimate and the interval around it; NaN where nothing was measured."""
+    """A point estimate and its interval, in the unit of the metric; NaN where nothing was measured."""
 
     point: float
     low: float
@@ -36,10 +36,10 @@ class Interval:
 
 
 def draw_weights(units: Units, n_draws: int, seed: int = 0) -> Floats:
-    """How often each image counts in each bootstrap draw: (n_draws, n_images), images of one unit alike.
+    """(n_draws, n_images) weight of each image in each bootstrap draw; all images of a unit have the same.
 
-    units: in the store's image order (`store.units()`). A draw picks as many units as there are, with replacement.
-    Deterministic in (units, n_draws, seed): cells and models share the draws.
+    units: in the store's image order (`store.units()`). A draw takes U of the U units, with replacement.
+    Deterministic in (units, n_draws, seed), so that cells and models share the draws.
     """
     _, unit_of_image = np.unique(np.asarray(units), return_inverse=True)
     n_units = int(unit_of_image.max()) + 1 if len(unit_of_image) else 0
@@ -50,7 +50,7 @@ def draw_weights(units: Units, n_draws: int, seed: int = 0) -> Floats:
 
 
 def few_drives(drives: Drives) -> str | None:
-    """Why intervals over these drives are too narrow: unknown, one alone, or few; None where there are enough."""
+    """Why intervals over these drives are too narrow (unknown, one or few drives); None where there are enough."""
     count, n_blocks = len(drives.known), len(set(drives.units()))
     if drives.n_unknown:
         return drives.unknown_in_words()
@@ -81,7 +81,7 @@ def percentile_interval(draws: Floats, point: float, level: float = 0.95) -> Int
 def drive_bootstrap(
     measure: Callable[[Floats], Floats], units: Units, n_draws: int = 1000, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """Interval of any weighted measure, (B, n_images) weights -> (B,) values, with drives resampled.
+    """Interval of a measure that maps (B, n_images) weights to (B,) values, with drives resampled.
 
     For example `drive_bootstrap(lambda w: coco_ap.ap(store, 0.5, w), store.units())`.
     """
@@ -90,15 +90,15 @@ def drive_bootstrap(
 
 
 def minimum_detectable(standard_error: float) -> float:
-    """The smallest true difference that a test at 5 % finds in 80 % of cases: (1.96 + 0.84) standard errors."""
+    """The smallest true difference that a test at 5 % detects in 80 % of cases: (1.96 + 0.84) standard errors."""
     return 2.8 * standard_error
 
 
 def sign_flips(units: Units, n_draws: int, seed: int = 0) -> npt.NDArray[np.bool_]:
-    """(B, n_images) True where A and B change places; all images of a unit (a drive) together.
+    """(B, n_images) True where A and B are exchanged; all images of a unit (a drive) together.
 
-    With few drives these are all 2^n - 1 ways but the one in which nobody changes place: the test is then exact and
-    no p falls below what so few drives can show. With many drives they are `n_draws` random ones.
+    With few units these are all 2^n - 1 exchanges other than the identity: the test is then exact, and p has the lower
+    bound that n units allow. With many units they are `n_draws` random ones.
     """
     _, unit_of_image = np.unique(np.asarray(units), return_inverse=True)
     n_units = int(unit_of_image.max()) + 1 if len(unit_of_image) else 0
@@ -110,11 +110,11 @@ def sign_flips(units: Units, n_draws: int, seed: int = 0) -> npt.NDArray[np.bool
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down adjustment: p values that keep the chance of any false alarm at the level; NaN stays NaN."""
+    """Holm's step-down adjustment (1979), which controls the family-wise error rate; NaN stays NaN."""
     known = sorted((p, name) for name, p in p_values.items() if not np.isnan(p))
     adjusted = dict(p_values)
     highest = 0.0
-    for place, (p, name) in enumerate(known):
-        highest = max(highest, min(1.0, p * (len(known) - place)))
+    for rank, (p, name) in enumerate(known):
+        highest = max(highest, min(1.0, p * (len(known) - rank)))
         adjusted[name] = highest
     return adjusted

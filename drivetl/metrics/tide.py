@@ -1,7 +1,7 @@
-"""What kind of mistake costs how much: TIDE (Bolya et al. 2020, "TIDE: a general toolbox for identifying errors").
+"""TIDE error analysis (Bolya et al. 2020, "TIDE: a general toolbox for identifying object detection errors").
 
-Every false positive has one kind of error, every missed object that no such error explains is a miss. The cost of a
-kind is what AP50 gains when an oracle mends that kind alone.
+Every false positive has one kind of error; a missed object that none of these errors explains is a miss. The cost of a
+kind is the AP50 gained when an oracle fixes that kind alone.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ _CLS, _LOC, _BOTH, _DUPE, _BKG = range(5)
 
 @dataclass(frozen=True, slots=True)
 class TideErrors:
-    """AP50 and what each kind of error costs it, 0..1."""
+    """AP50 and the AP50 that each kind of error costs, 0..1."""
 
     ap50: float
     delta_ap: dict[str, float]
-    """Cls, Loc, Both, Dupe, Bkg, Miss; and FP (no false positive at all), FN (no missed object at all)."""
+    """Gain for Cls, Loc, Both, Dupe, Bkg, Miss, and for FP (all false positives removed), FN (no object missed)."""
     counts: dict[str, int]
+    """Number of errors of each kind."""
     kind: npt.NDArray[np.int8]
-    """(D,) place in KINDS of each false positive, -1 for what is none."""
+    """(D,) index in KINDS of each false positive, -1 for other detections."""
 
 
 @dataclass(slots=True)
 class _Best:
-    """The best overlap of each detection with objects of its own class, and of another; -1 where there is none."""
+    """(D,) highest IoU of each detection with an object of its own class and of another, and which; -1 for none."""
 
     own_iou: Floats
     own: Ints
@@ -45,7 +46,7 @@ class _Best:
 
 
 def tide(store: MatchStore) -> TideErrors:
-    """Sort the errors at IoU 0.5 / 0.1 and weigh each kind. Boxes only: ConfigError for a mask store."""
+    """Classify the errors at IoU 0.5 / 0.1 and compute the cost of each kind. Raises ConfigError for a mask store."""
     if store.iou_type != "bbox":
         raise ConfigError("TIDE errors are counted on boxes", remedy="evaluate with --iou-type bbox")
     tp, ignored = store.tp_and_ignored()
@@ -58,10 +59,12 @@ def tide(store: MatchStore) -> TideErrors:
     covered[best.own[kind == _LOC]] = True
     covered[best.other[kind == _CLS]] = True
     missed = ~covered & ~store.truth.crowd
-    counts = {name: int((kind == place).sum()) for place, name in enumerate(KINDS[:5])}
+    counts = {name: int((kind == number).sum()) for number, name in enumerate(KINDS[:5])}
     counts["Miss"] = int(missed.sum())
     base = _mean_ap(store, tp, ignored)
-    deltas = {name: _mended(store, tp, ignored, kind, place, best, used) - base for place, name in enumerate(KINDS[:5])}
+    deltas = {
+        name: _oracle_ap(store, tp, ignored, kind, number, best, used) - base for number, name in enumerate(KINDS[:5])
+    }
     deltas["Miss"] = _mean_ap(store, tp, ignored, without=missed) - base
     deltas["FP"] = _mean_ap(store, tp, ignored | ~tp) - base
     deltas["FN"] = _mean_ap(store, tp, ignored, without=~used & ~store.truth.crowd) - base
@@ -76,19 +79,19 @@ def _best_overlaps(store: MatchStore) -> _Best:
     ends = np.searchsorted(truth.image[objects], store.image, side="right")
     no_crowd = np.zeros(len(objects), bool)
     pairs = box_pairs(store.boxes_xywh, starts, ends, truth.boxes_xywh[objects], no_crowd, BACKGROUND_IOU)
-    whom = objects[pairs.truth]
-    same = truth.category[whom] == store.category[pairs.detection]
-    own = _argmax(pairs.detection[same], whom[same], pairs.iou[same], len(store.scores))
-    other = _argmax(pairs.detection[~same], whom[~same], pairs.iou[~same], len(store.scores))
+    truth_index = objects[pairs.truth]
+    same = truth.category[truth_index] == store.category[pairs.detection]
+    own = _argmax(pairs.detection[same], truth_index[same], pairs.iou[same], len(store.scores))
+    other = _argmax(pairs.detection[~same], truth_index[~same], pairs.iou[~same], len(store.scores))
     return _Best(*own, *other)
 
 
-def _argmax(detection: npt.NDArray[np.int32], whom: Ints, iou: Floats, size: int) -> tuple[Floats, Ints]:
-    """(size,) highest IoU of each detection and with which object; -1 for none."""
-    best, place = np.full(size, -1.0), np.full(size, -1)
+def _argmax(detection: npt.NDArray[np.int32], objects: Ints, iou: Floats, size: int) -> tuple[Floats, Ints]:
+    """(size,) highest IoU of each detection, and its object; -1 for none."""
+    best, best_object = np.full(size, -1.0), np.full(size, -1)
     order = np.argsort(iou, kind="stable")  # the highest is written last
-    best[detection[order]], place[detection[order]] = iou[order], whom[order]
-    return best, place
+    best[detection[order]], best_object[detection[order]] = iou[order], objects[order]
+    return best, best_object
 
 
 def _kinds(best: _Best, no_error: Bools) -> npt.NDArray[np.int8]:
@@ -102,33 +105,36 @@ def _kinds(best: _Best, no_error: Bools) -> npt.NDArray[np.int8]:
     return kind
 
 
-def _mended(
-    store: MatchStore, tp: Bools, ignored: Bools, kind: npt.NDArray[np.int8], place: int, best: _Best, used: Bools
+def _oracle_ap(
+    store: MatchStore, tp: Bools, ignored: Bools, kind: npt.NDArray[np.int8], number: int, best: _Best, used: Bools
 ) -> float:
-    """Mean AP50 with one kind mended: a wrong class or box becomes right where it is the best for an object that
-    nobody found, everything else of that kind goes."""
-    wrong = kind == place
-    if place not in (_CLS, _LOC):
+    """Mean AP50 with one kind of error fixed.
+
+    A wrong class or box becomes a true positive where it scores highest among those of an undetected object; all
+    others of that kind are removed.
+    """
+    wrong = kind == number
+    if number not in (_CLS, _LOC):
         return _mean_ap(store, tp, ignored | wrong)
-    target = best.other if place == _CLS else best.own
+    target = best.other if number == _CLS else best.own
     rows = np.flatnonzero(wrong)
     rows = rows[~used[target[rows]]]
     rows = rows[np.argsort(-store.scores[rows], kind="stable")]
     _, first = np.unique(target[rows], return_index=True)
-    right = rows[first]
+    fixed = rows[first]
     category = store.category.copy()
-    category[right] = store.truth.category[target[right]]
-    gone = wrong.copy()
-    gone[right] = False
-    mended = tp.copy()
-    mended[right] = True
-    return _mean_ap(store, mended, ignored | gone, category=category)
+    category[fixed] = store.truth.category[target[fixed]]
+    removed = wrong.copy()
+    removed[fixed] = False
+    corrected_tp = tp.copy()
+    corrected_tp[fixed] = True
+    return _mean_ap(store, corrected_tp, ignored | removed, category=category)
 
 
 def _mean_ap(
     store: MatchStore, tp: Bools, left_out: Bools, category: Ints | None = None, without: Bools | None = None
 ) -> float:
-    """Mean over classes of the 101-point AP; `without` (G,): objects taken out of the count."""
+    """Mean over classes of the 101-point AP; `without` (G,): objects not to count."""
     truth = store.truth
     real = ~truth.crowd if without is None else ~truth.crowd & ~without
     positives = np.bincount(truth.category[real], minlength=len(truth.categories))

@@ -13,10 +13,10 @@ from drivetl.report import texts
 from drivetl.report.forgetting import forgetting_sections, read_forgetting
 from drivetl.report.gallery import make_gallery
 from drivetl.report.html import build_report, check_schema
-from drivetl.robustness.run import Swept
+from drivetl.robustness.run import FinishedSweep
 
 
-def write_document(swept: Swept, results: dict[str, Any], folder: Path) -> None:
+def write_document(swept: FinishedSweep, results: dict[str, Any], folder: Path) -> None:
     """Draw the gallery and write every file of the report into an empty folder; `results` gets `gallery` and
     `forgetting`."""
     pictures = folder / "pictures"

@@ -17,7 +17,7 @@ from drivetl.draw.objects import Colour, draw_objects, jpeg, resize_to_width
 from drivetl.files.images import Rgb
 from drivetl.metrics.match_store import MatchStore
 from drivetl.metrics.truth import Bools, Floats
-from drivetl.robustness.run import Swept
+from drivetl.robustness.run import FinishedSweep
 from drivetl.robustness.sweep import corrupted
 
 WIDTH_PX = 720
@@ -36,7 +36,7 @@ class _Shot:
     cell: Cell
 
 
-def make_gallery(swept: Swept, document: Mapping[str, Any], folder: Path) -> dict[str, list[dict[str, Any]]]:
+def make_gallery(swept: FinishedSweep, document: Mapping[str, Any], folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Draw the rows of the gallery, of the worst frames and of the most fragile objects into `folder` as JPEG.
 
     Returns `{"conditions": rows, "worst": rows}`; a row names its files: clean, condition, judged.
@@ -53,7 +53,7 @@ def make_gallery(swept: Swept, document: Mapping[str, Any], folder: Path) -> dic
 class _Artist:
     """Draws shots; every cell is matched once."""
 
-    def __init__(self, swept: Swept, document: Mapping[str, Any], folder: Path):
+    def __init__(self, swept: FinishedSweep, document: Mapping[str, Any], folder: Path):
         self.swept, self.folder = swept, folder
         chosen = document["operating"]["thresholds"]
         self.thresholds: Floats = np.array(
@@ -69,7 +69,7 @@ class _Artist:
         return self.stores[cell]
 
     def found(self, cell: Cell) -> Bools:
-        return self.store(cell).found_truth(self.thresholds)
+        return self.store(cell).detected_objects(self.thresholds)
 
     def lost_per_image(self, cell: Cell) -> Floats:
         """(I,) objects found on the clean image and not in the cell."""
@@ -144,7 +144,7 @@ class _Artist:
         return picture, counts
 
 
-def _shots(swept: Swept, document: Mapping[str, Any], artist: _Artist) -> list[_Shot]:
+def _shots(swept: FinishedSweep, document: Mapping[str, Any], artist: _Artist) -> list[_Shot]:
     """The conditions that cost most, each in the frame that loses most of those not shown yet."""
     severity = document["road"]["severity_shown"]
     names = document["headline"]["conditions"] or swept.conditions

@@ -1,14 +1,14 @@
-"""Which real images are clean, and which synthetic conditions stand for a real one.
+"""Which real images are clean, and which synthetic conditions imitate a real one.
 
-An attribute of the images is a condition attribute when one of its values means clean (dry, clear, daytime, ...). The
-clean slice is the images that are clean in all of them. Synthetic conditions are applied there and nowhere else.
+An image attribute is a condition attribute when one of its values means clean (dry, clear, daytime, ...). The clean
+slice is the images that are clean in all condition attributes; synthetic conditions are applied to it alone.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from drivetl.coco.records import ImageRecord
@@ -17,47 +17,33 @@ from drivetl.errors import ConfigError
 
 UNKNOWN = "(not given)"
 CLEAN_WORDS = frozenset({"clean", "clear", "day", "daytime", "dry", "fair", "fine", "none", "normal", "sunny"})
-P = Phenomenon
-STANDS_FOR: dict[str, Phenomenon] = {
-    "rain": P.RAIN,
-    "rainy": P.RAIN,
-    "raining": P.RAIN,
-    "wet": P.WET_ROAD,
-    "fog": P.FOG,
-    "foggy": P.FOG,
-    "mist": P.FOG,
-    "misty": P.FOG,
-    "haze": P.FOG,
-    "snow": P.SNOW,
-    "snowy": P.SNOW,
-    "snowing": P.SNOW,
-    "spray": P.SPRAY,
-    "glare": P.GLARE,
-    "tunnel": P.TUNNEL,
-    "shadow": P.SHADOWS,
-    "shadows": P.SHADOWS,
-    "overexposed": P.EXPOSURE,
-    "blurred": P.MOTION_BLUR,
-    "defocused": P.DEFOCUS,
-    "noisy": P.NOISE,
-    "dirty": P.DIRT,
-    "drops": P.WATER_ON_LENS,
+_WORDS_OF_PHENOMENON = {
+    Phenomenon.RAIN: "rain rainy raining",
+    Phenomenon.WET_ROAD: "wet",
+    Phenomenon.FOG: "fog foggy mist misty haze",
+    Phenomenon.SNOW: "snow snowy snowing",
+    Phenomenon.SPRAY: "spray",
+    Phenomenon.GLARE: "glare",
+    Phenomenon.TUNNEL: "tunnel",
+    Phenomenon.SHADOWS: "shadow shadows",
+    Phenomenon.EXPOSURE: "overexposed",
+    Phenomenon.MOTION_BLUR: "blurred",
+    Phenomenon.DEFOCUS: "defocused",
+    Phenomenon.NOISE: "noisy",
+    Phenomenon.DIRT: "dirty",
+    Phenomenon.WATER_ON_LENS: "drops",
 }
-"""Word of an attribute's value -> the phenomenon whose conditions stand for it."""
-STANDS_FOR_ONE = {
-    "darkness": "night",
-    "night": "night",
-    "nighttime": "night",
-    "dark": "night",
-    "dawn": "dusk",
-    "dusk": "dusk",
-    "twilight": "dusk",
+PHENOMENON_OF_WORD = {word: phenomenon for phenomenon, words in _WORDS_OF_PHENOMENON.items() for word in words.split()}
+"""Word of an attribute's value -> the phenomenon whose conditions imitate it."""
+CONDITION_OF_WORD = {
+    **dict.fromkeys(("darkness", "night", "nighttime", "dark"), "night"),
+    **dict.fromkeys(("dawn", "dusk", "twilight"), "dusk"),
 }
-"""Word -> the one condition that stands for it, where its phenomenon has several that differ: darkness."""
+"""Word -> the single condition that imitates it, where the conditions of its phenomenon differ too much (darkness)."""
 
 
 def value_of(attributes: Mapping[str, Any], drive: str, name: str) -> str:
-    """An image's attribute as text (`sequence`: its drive); UNKNOWN where it is not given."""
+    """An image's attribute as text (`sequence`: its drive); UNKNOWN where it has none."""
     value = drive if name == "sequence" else attributes.get(name)
     return UNKNOWN if value is None or value == "" else str(value)
 
@@ -65,8 +51,8 @@ def value_of(attributes: Mapping[str, Any], drive: str, name: str) -> str:
 def choose_clean(images: Sequence[ImageRecord], attributes: Sequence[str], chosen: Mapping[str, str]) -> dict[str, str]:
     """Condition attribute -> its clean value: the chosen one, else the most frequent that consists of CLEAN_WORDS.
 
-    Attributes without such a value (scene, drive) are left out: nothing says what a clean one would be. Raises
-    ConfigError for an attribute that no image has, a chosen value that does not occur, an empty clean slice.
+    Attributes without such a value (scene, drive) are left out. Raises ConfigError for an attribute that no image has,
+    a chosen value that does not occur, and an empty clean slice.
     """
     for name in chosen:
         if name not in attributes:
@@ -75,8 +61,7 @@ def choose_clean(images: Sequence[ImageRecord], attributes: Sequence[str], chose
     for name in attributes:
         counts = Counter(value_of(image.attributes, image.sequence, name) for image in images)
         if images and set(counts) == {UNKNOWN}:
-            known = sorted({key for image in images for key in image.attributes} | {"sequence"})
-            raise ConfigError(f"no image has the attribute {name!r}", remedy=f"the data knows {', '.join(known)}")
+            raise missing_attribute(name, [image.attributes for image in images])
         clean_values = [value for value, _ in counts.most_common() if is_clean(value)]
         if name in chosen and not counts[chosen[name]]:
             raise ConfigError(
@@ -87,9 +72,16 @@ def choose_clean(images: Sequence[ImageRecord], attributes: Sequence[str], chose
             clean[name] = chosen.get(name, clean_values[0] if clean_values else "")
     if clean and not clean_images(images, clean):
         raise ConfigError(
-            f"no image is {in_words(clean)}", remedy="name the clean images with --clean, or slice by fewer attributes"
+            f"no image is {values_as_text(clean)}",
+            remedy="name the clean images with --clean, or slice by fewer attributes",
         )
     return clean
+
+
+def missing_attribute(name: str, attributes: Iterable[Mapping[str, Any]]) -> ConfigError:
+    """The error for an attribute that no image has; attributes: those of each image."""
+    available = sorted({key for of_image in attributes for key in of_image} | {"sequence"})
+    return ConfigError(f"no image has the attribute {name!r}", remedy=f"available attributes: {', '.join(available)}")
 
 
 def is_clean(value: str) -> bool:
@@ -99,7 +91,7 @@ def is_clean(value: str) -> bool:
 
 
 def clean_images(images: Sequence[ImageRecord], clean: Mapping[str, str]) -> list[ImageRecord]:
-    """The images with the clean value in every condition attribute; all of them where there is none."""
+    """The images with the clean value in every condition attribute; all images without condition attributes."""
     return [
         image
         for image in images
@@ -107,19 +99,19 @@ def clean_images(images: Sequence[ImageRecord], clean: Mapping[str, str]) -> lis
     ]
 
 
-def stand_ins(value: str, conditions: Sequence[str]) -> list[str]:
-    """Of these conditions, those that imitate what a value names, by the phenomenon the catalog gives them.
+def synthetic_counterparts(value: str, conditions: Sequence[str]) -> list[str]:
+    """Those of the conditions that imitate what an attribute's value names, by their phenomenon in the catalogue.
 
-    `wet_road` -> wet_road, `rainy` -> rain, `foggy` -> fog, plasma_fog; nothing for `overcast`.
+    `wet_road` -> wet_road, `rainy` -> rain, `foggy` -> fog, plasma_fog; none for `overcast`.
     """
     words = _words(value)
-    phenomena = {STANDS_FOR[word] for word in words if word in STANDS_FOR}
-    names = {STANDS_FOR_ONE[word] for word in words if word in STANDS_FOR_ONE}
+    phenomena = {PHENOMENON_OF_WORD[word] for word in words if word in PHENOMENON_OF_WORD}
+    names = {CONDITION_OF_WORD[word] for word in words if word in CONDITION_OF_WORD}
     return [name for name in conditions if name in names or CATALOG[name].phenomenon in phenomena]
 
 
-def in_words(values: Mapping[str, str]) -> str:
-    """`weather=dry, timeofday=daytime`."""
+def values_as_text(values: Mapping[str, str]) -> str:
+    """Attribute values as text: `weather=dry, timeofday=daytime`."""
     return ", ".join(f"{name}={value}" for name, value in values.items())
 
 

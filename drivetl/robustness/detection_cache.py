@@ -73,7 +73,7 @@ class _Chunk:
     found: list[Detections] = field(default_factory=list)
 
 
-class CellStore:
+class DetectionCache:
     """One detector's detections of (image, cell) pairs, in memory and in a folder."""
 
     def __init__(self, folder: Path, identity: Mapping[str, str], masks: bool = False):
@@ -183,7 +183,7 @@ def _check_about(folder: Path, about: Mapping[str, object]) -> None:
         )
 
 
-def complete_images(stores: Iterable[CellStore], keys: Sequence[str], cells: Sequence[Cell]) -> list[int]:
+def complete_images(stores: Iterable[DetectionCache], keys: Sequence[str], cells: Sequence[Cell]) -> list[int]:
     """Positions of the images that every store has seen in every cell."""
     every = list(stores)
     return [place for place, key in enumerate(keys) if all(store.has(key, cell) for store in every for cell in cells)]

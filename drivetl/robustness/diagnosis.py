@@ -13,7 +13,7 @@ from drivetl.metrics.match_store import MatchStore
 from drivetl.metrics.operating import at_threshold, operating_points, score_curve, within_false_alarms
 from drivetl.metrics.tide import tide
 from drivetl.metrics.truth import Floats
-from drivetl.robustness.run import Swept
+from drivetl.robustness.run import FinishedSweep
 from drivetl.robustness.score_cells import Document
 
 CALIBRATION_BINS = 10
@@ -21,7 +21,7 @@ FALSE_PER_IMAGE = (0.1, 0.3, 1.0)
 """Where the trade of misses against false alarms is read off."""
 
 
-def diagnose(swept: Swept, thresholds: Floats, worst: Cell | None) -> list[Document]:
+def diagnose(swept: FinishedSweep, thresholds: Floats, worst: Cell | None) -> list[Document]:
     """Errors (TIDE), calibration, operating points at the frozen (K,) thresholds, and recall at given rates of false
     alarms; of the clean cell, then of the worst one."""
     rows = []
@@ -60,7 +60,7 @@ def _recall_at(store: MatchStore, rate: float) -> Document:
     return {"false_per_image": rate, "classes": classes}
 
 
-def kitti_cells(swept: Swept) -> Mapping[Cell, Document] | None:
+def kitti_cells(swept: FinishedSweep) -> Mapping[Cell, Document] | None:
     """KITTI's official AP (R40, fractions) per cell: class -> {easy, moderate, hard}, of the classes that both KITTI
     and the detector know. None for data that does not come from KITTI's label files, and for masks."""
     names = set(swept.truth.categories) & set(kitti_ap.MIN_OVERLAP)

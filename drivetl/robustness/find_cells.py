@@ -8,12 +8,12 @@ from typing import Any
 
 from drivetl.conditions import PROTOCOL_VERSION
 from drivetl.errors import DataError
-from drivetl.robustness.detection_cache import CELLS_FOLDER, CellStore
+from drivetl.robustness.detection_cache import CELLS_FOLDER, DetectionCache
 
 _FIRST = "run eval-robustness on both runs and the same data first"
 
 
-def stored_cells(run: Path) -> CellStore:
+def open_cache(run: Path) -> DetectionCache:
     """The cells of a run directory (or of a folder that holds a cache of cells).
 
     Of several detectors in one cache the one that the newest `results.json` names is taken; cells that keep masks are
@@ -42,7 +42,7 @@ def stored_cells(run: Path) -> CellStore:
         )
     path, one = next(iter(current.items()))
     identity = {key: value for key, value in one.items() if key not in ("format", "protocol_version")}
-    return CellStore(path.parent, identity)
+    return DetectionCache(path.parent, identity)
 
 
 def _abouts(run: Path) -> dict[Path, dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""mPC and rPC of a sweep: the headline over what was held out, the named sets, and each condition.
+"""mPC and rPC of a sweep: the headline over the held-out conditions, the named sets, and a row per condition.
 
-Intervals of sums, ratios and differences come from the same draws as those of the cells.
+Intervals of means, ratios and differences use the draws of the cells.
 """
 
 from __future__ import annotations
@@ -16,40 +16,37 @@ from drivetl.metrics.statistics import holm, minimum_detectable
 from drivetl.metrics.truth import Floats
 from drivetl.robustness import road
 from drivetl.robustness.held_out import HEADLINE, SEEN, Level
-from drivetl.robustness.score_cells import Document, Scored, interval
+from drivetl.robustness.score_cells import Document, ScoredSweep, interval
 
 
-def _table(scored: Scored, who: str, names: Sequence[str]) -> dict[str, dict[int, float]]:
-    return {
-        name: {severity: scored.point(who, (name, severity)) for severity in scored.swept.severities} for name in names
-    }
+def _points(scored: ScoredSweep, detector: str, names: Sequence[str]) -> dict[str, dict[int, float]]:
+    """Condition -> severity -> the main metric."""
+    severities = scored.swept.severities
+    return {name: {severity: scored.point(detector, (name, severity)) for severity in severities} for name in names}
 
 
-def _mpc_draws(scored: Scored, who: str, names: Sequence[str]) -> Floats:
-    return mpc_draws(
-        {
-            name: {severity: scored.of[who][name, severity].draws for severity in scored.swept.severities}
-            for name in names
-        }
-    )
+def _mpc_draws(scored: ScoredSweep, detector: str, names: Sequence[str]) -> Floats:
+    """(B,) draws of the mPC of some conditions."""
+    cells, severities = scored.measures[detector], scored.swept.severities
+    return mpc_draws({name: {severity: cells[name, severity].draws for severity in severities} for name in names})
 
 
-def _aggregate(scored: Scored, names: Sequence[str], who: str = "run") -> Document:
-    """mPC and rPC of some conditions with intervals; None where no condition is given."""
-    found = summarize(_table(scored, who, names), scored.point(who, CLEAN))
-    draws, clean = _mpc_draws(scored, who, names), scored.of[who][CLEAN].draws
+def _aggregate(scored: ScoredSweep, names: Sequence[str], detector: str = "run") -> Document:
+    """mPC and rPC of some conditions with intervals; NaN without conditions."""
+    summary = summarize(_points(scored, detector, names), scored.point(detector, CLEAN))
+    draws, clean = _mpc_draws(scored, detector, names), scored.measures[detector][CLEAN].draws
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = draws / clean if len(draws) else draws
     return {
         "conditions": list(names),
-        "label": found.label,
-        "n_cells": found.n_cells,
-        "n_requested": found.n_requested,
-        "mpc": interval(found.mpc, draws),
-        "rpc": interval(found.rpc, relative[np.isfinite(relative)]),
-        "worst_condition": found.worst_condition or None,
-        "worst": found.worst,
-        "cvar20": found.cvar20,
+        "label": summary.label,
+        "n_cells": summary.n_cells,
+        "n_requested": summary.n_requested,
+        "mpc": interval(summary.mpc, draws),
+        "rpc": interval(summary.rpc, relative[np.isfinite(relative)]),
+        "worst_condition": summary.worst_condition or None,
+        "worst": summary.worst,
+        "cvar20": summary.cvar20,
     }
 
 
@@ -61,52 +58,52 @@ _SET_MEANING = {
 }
 
 
-def headline(scored: Scored, names: Sequence[str]) -> Document:
-    """The aggregate over the held-out conditions; with a baseline also its own and the paired difference."""
+def headline_row(scored: ScoredSweep, names: Sequence[str]) -> Document:
+    """The aggregate over the held-out conditions; with a baseline also its aggregate and the paired difference."""
     row = _aggregate(scored, names) | {"levels": list(HEADLINE if scored.levels.verified else (Level.UNVERIFIED,))}
-    if "baseline" in scored.of and names:
+    if "baseline" in scored.measures and names:
         other = _aggregate(scored, names, "baseline")
         ours, theirs = _mpc_draws(scored, "run", names), _mpc_draws(scored, "baseline", names)
-        swaps = [_swapped_mean(scored, name) for name in names]
+        exchanged = [_exchanged_difference(scored, name) for name in names]
         row["baseline"] = other
-        row["delta"] = _delta(row["mpc"]["point"] - other["mpc"]["point"], ours - theirs, mean_of(swaps))
+        row["delta"] = _delta(row["mpc"]["point"] - other["mpc"]["point"], ours - theirs, mean_of(exchanged))
         with np.errstate(invalid="ignore", divide="ignore"):
-            relative = ours / scored.of["run"][CLEAN].draws - theirs / scored.of["baseline"][CLEAN].draws
+            relative = ours / scored.measures["run"][CLEAN].draws - theirs / scored.measures["baseline"][CLEAN].draws
         row["delta_rpc"] = interval(row["rpc"]["point"] - other["rpc"]["point"], relative[np.isfinite(relative)])
     return row
 
 
-def _swapped_mean(scored: Scored, name: str) -> Floats:
-    """(1 + B,) difference run - baseline of a condition's mean, under exchanges."""
-    pairs = [scored.swaps[name, severity] for severity in scored.swept.severities]
+def _exchanged_difference(scored: ScoredSweep, name: str) -> Floats:
+    """(1 + B,) run - baseline of a condition's mean over severities: as measured, then after each exchange."""
+    pairs = [scored.exchanged[name, severity] for severity in scored.swept.severities]
     return mean_of([ours - theirs for ours, theirs in pairs])
 
 
 def _delta(point: float, draws: Floats, differences: Floats) -> Document:
-    found = interval(point, draws)
-    return found | {"p": permutation_p(differences), "mde": minimum_detectable(found["se"])}
+    delta = interval(point, draws)
+    return delta | {"p": permutation_p(differences), "mde": minimum_detectable(delta["se"])}
 
 
-def sets(scored: Scored) -> list[Document]:
-    """Aggregates of the named sets that were run completely, and of what was seen in training."""
-    done = set(scored.swept.conditions)
-    known = [(name, _SET_MEANING[name], list(members)) for name, members in SETS.items() if set(members) <= done]
+def set_rows(scored: ScoredSweep) -> list[Document]:
+    """Aggregates of the named sets that were run completely, and of the conditions seen in training."""
+    run = set(scored.swept.conditions)
+    rows = [(name, _SET_MEANING[name], list(members)) for name, members in SETS.items() if set(members) <= run]
     for level in SEEN:
         names = [name for name in scored.swept.conditions if scored.levels.of_condition[name] == level]
         if names:
-            known.append((str(level), level.meaning, names))
-    return [{"name": name, "meaning": meaning} | _aggregate(scored, members) for name, meaning, members in known]
+            rows.append((str(level), level.meaning, names))
+    return [{"name": name, "meaning": meaning} | _aggregate(scored, members) for name, meaning, members in rows]
 
 
-def conditions(scored: Scored) -> list[Document]:
-    """One row per condition: level, mean over severities, where recall halves, difference to the baseline."""
-    clean_recall = road.recall_draws(scored.of["run"][CLEAN], scored.swept.truth, scored.weights)
-    summary = summarize(_table(scored, "run", scored.swept.conditions), scored.point("run", CLEAN))
+def condition_rows(scored: ScoredSweep) -> list[Document]:
+    """One row per condition: level, mean over severities, where recall halves, difference from the baseline."""
+    clean_recall = road.recall_draws(scored.measures["run"][CLEAN], scored.swept.truth, scored.weights)
+    summary = summarize(_points(scored, "run", scored.swept.conditions), scored.point("run", CLEAN))
     rows = []
     for name in scored.swept.conditions:
         condition = CATALOG[name]
         recalls = {
-            severity: road.recall_draws(scored.of["run"][name, severity], scored.swept.truth, scored.weights)
+            severity: road.recall_draws(scored.measures["run"][name, severity], scored.swept.truth, scored.weights)
             for severity in scored.swept.severities
         }
         row: Document = {
@@ -125,13 +122,13 @@ def conditions(scored: Scored) -> list[Document]:
             "auc": summary.auc[name],
             "half_recall": road.half_recall(name, clean_recall, recalls),
         }
-        if "baseline" in scored.of:
-            theirs = summarize(_table(scored, "baseline", [name]), scored.point("baseline", CLEAN)).mpc
+        if "baseline" in scored.measures:
+            theirs = summarize(_points(scored, "baseline", [name]), scored.point("baseline", CLEAN)).mpc
             draws = _mpc_draws(scored, "run", [name]) - _mpc_draws(scored, "baseline", [name])
             row["baseline_mean"] = theirs
-            row["delta"] = _delta(row["mean"]["point"] - theirs, draws, _swapped_mean(scored, name))
+            row["delta"] = _delta(row["mean"]["point"] - theirs, draws, _exchanged_difference(scored, name))
         rows.append(row)
-    if "baseline" in scored.of:
+    if "baseline" in scored.measures:
         adjusted = holm({row["name"]: row["delta"]["p"] for row in rows})
         for row in rows:
             row["delta"]["p_holm"] = adjusted[row["name"]]

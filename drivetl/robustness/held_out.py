@@ -47,7 +47,7 @@ MEANING = {str(level): level.meaning for level in Level}
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedTransform:
     """One transform of a manifest."""
 
     name: str
@@ -71,14 +71,14 @@ class Levels:
     """Condition -> what in training decided, in one sentence."""
 
 
-def trained_transforms(manifest: Mapping[str, Any] | None) -> list[Trained] | None:
+def trained_transforms(manifest: Mapping[str, Any] | None) -> list[TrainedTransform] | None:
     """Every transform of a manifest and its ancestors; None when one of them has no manifest.
 
     Raises CheckpointError for a manifest of another form, and for a phenomenon that is not known.
     """
     if manifest is None:
         return None
-    trained: list[Trained] = []
+    trained: list[TrainedTransform] = []
     for part in _with_ancestors(manifest):
         if part is None:
             return None
@@ -110,7 +110,7 @@ def _with_ancestors(manifest: Any, depth: int = 0) -> Iterator[Any]:
         yield from _with_ancestors(ancestor, depth + 1)
 
 
-def _transform(row: Mapping[str, Any]) -> Trained:
+def _transform(row: Mapping[str, Any]) -> TrainedTransform:
     ranges = {}
     for parameter, bounds in (row.get("range") or {}).items():
         low, high = (float(bounds), float(bounds)) if isinstance(bounds, int | float) else map(float, bounds)
@@ -119,7 +119,7 @@ def _transform(row: Mapping[str, Any]) -> Trained:
     phenomena = _phenomena(str(row["phenomenon"]), name)
     phenomena |= {condition.phenomenon for condition in CATALOG.values() if _plain(condition.model) == model}
     covered = frozenset(other for phenomenon in phenomena for other in COVERS.get(phenomenon, ()))
-    return Trained(name, phenomena, covered, model, ranges)
+    return TrainedTransform(name, phenomena, covered, model, ranges)
 
 
 def _phenomena(text: str, transform: str) -> frozenset[Phenomenon]:
@@ -172,7 +172,7 @@ def levels(manifest: Mapping[str, Any] | None, conditions: Sequence[str], severi
     return result
 
 
-def _level(condition: Condition, severity: int, trained: Sequence[Trained]) -> tuple[Level, str]:
+def _level(condition: Condition, severity: int, trained: Sequence[TrainedTransform]) -> tuple[Level, str]:
     same_model = [transform for transform in trained if transform.model == _plain(condition.model)]
     step = condition.ladder[severity - 1]
     for transform in same_model:

@@ -1,8 +1,8 @@
-"""Real conditions beside the synthetic ones: what a real night costs, and what the synthetic night said it would.
+"""Real against synthetic conditions: the drop at real night, and the drop that the synthetic night predicts.
 
 A pair is a real slice (L4) and a synthetic condition of the same phenomenon, applied to the clean slice. Both drops
-are measured from the same clean images at the same mix of classes and sizes; their difference, with an interval from
-draws that all share, is the agreement: 0 when the synthetic condition predicts the real one.
+are measured from the same clean images at the same mix of classes and sizes. Their difference, with an interval from
+shared draws, is the agreement: 0 when the synthetic condition predicts the real drop.
 """
 
 from __future__ import annotations
@@ -18,93 +18,99 @@ from drivetl.metrics.measures import METRICS
 from drivetl.metrics.statistics import draw_weights
 from drivetl.metrics.truth import Bools, Floats
 from drivetl.robustness import road
-from drivetl.robustness.clean_slice import UNKNOWN, in_words, stand_ins
+from drivetl.robustness.clean_slice import UNKNOWN, synthetic_counterparts, values_as_text
 from drivetl.robustness.condition_slices import (
     Slice,
     class_and_size_mix,
-    mixed_ap,
-    mixed_draws,
-    slice_and_reference,
+    slice_and_reference_ap,
     slice_row,
     slices_of,
+    standardised_ap,
+    standardised_draws,
 )
-from drivetl.robustness.score_cells import Document, Scored, interval
+from drivetl.robustness.score_cells import Document, ScoredSweep, interval
 
 Pairs = Mapping[tuple[str, str], Sequence[str]]
-"""(attribute, value) -> the synthetic conditions that stand for it."""
+"""(attribute, value) -> the synthetic conditions it is compared with."""
 
 
 def real_conditions(
-    scored: Scored, attributes: Sequence[str], n_draws: int, seed: int, pairs: Pairs | None = None
+    scored: ScoredSweep, attributes: Sequence[str], n_draws: int, seed: int, pairs: Pairs | None = None
 ) -> tuple[list[Document], Document | None]:
-    """The rows of every slice, and the agreement of real and synthetic drops (None without a clean slice).
+    """The row of every slice, and the agreement of real and synthetic drops (None without a clean slice).
 
-    pairs: replaces, for the slices it names, the conditions that the catalog's phenomena give. Raises ConfigError for
+    attributes: of the images, to slice by. pairs: for the slices it names, the conditions to compare with instead of
+    those of the same phenomenon. Raises ConfigError for
     an attribute that no image has, and for a pair whose slice or condition was not measured.
     """
     swept = scored.swept
-    store = swept.as_they_are("run")
+    store = swept.matched_unmodified("run")
     parts = slices_of(store.truth, attributes, swept.clean)
     check_pairs(pairs or {}, parts, swept.conditions)
     compared = [part for part in parts if part.against_clean]
     units = store.truth.drives.units([part.images.tolist() for part in compared])
     weights = draw_weights(units, n_draws, seed)
     iou = METRICS[scored.metric]
-    mixed = [slice_and_reference(store, part, weights, iou) for part in parts]
+    standardised = [slice_and_reference_ap(store, part, weights, iou) for part in parts]
     rows = [
-        slice_row(store, part, scored.thresholds["run"], weights, iou, ours)
-        for part, ours in zip(parts, mixed, strict=True)
+        slice_row(store, part, scored.thresholds["run"], weights, iou, of_part)
+        for part, of_part in zip(parts, standardised, strict=True)
     ]
     if "baseline" in swept.detectors:
-        other = swept.as_they_are("baseline")
-        for row, part, (ours, _) in zip(rows, parts, mixed, strict=True):
-            theirs = mixed_draws(other, part.images, part, weights, iou)
+        other = swept.matched_unmodified("baseline")
+        for row, part, (ours, _) in zip(rows, parts, standardised, strict=True):
+            theirs = standardised_draws(other, part.images, part, weights, iou)
             row["baseline"], row["delta"] = _interval(theirs), _interval(ours - theirs)
     if swept.real is None:
         return rows, None
     agreement = _Agreement(scored, store, weights)
-    of_slice = [
-        (part, name, ours)
-        for part, ours in zip(parts, mixed, strict=True)
+    compared_pairs = [
+        (part, name, of_part)
+        for part, of_part in zip(parts, standardised, strict=True)
         if part.against_clean and not part.is_reference
-        for name in (pairs or {}).get((part.attribute, part.value), stand_ins(part.value, swept.conditions))
+        for name in _conditions_for(part, pairs or {}, swept.conditions)
     ]
-    named = {(part.attribute, part.value) for part, _, _ in of_slice}
+    paired = {(part.attribute, part.value) for part, _, _ in compared_pairs}
     return rows, {
         "clean": dict(swept.clean),
         "clean_images": len(swept.dataset.images),
         "left_out": store.n_images - int(np.any([part.images for part in compared], axis=0).sum()),
         "units": len(set(units)),
         "note": _note(store, compared),
-        "pairs": [agreement.of(*pair) for pair in of_slice],
+        "pairs": [agreement.pair_row(*pair) for pair in compared_pairs],
         "unpaired": [
             {"attribute": part.attribute, "value": part.value}
             for part in compared
-            if not part.is_reference and part.value != UNKNOWN and (part.attribute, part.value) not in named
+            if not part.is_reference and part.value != UNKNOWN and (part.attribute, part.value) not in paired
         ],
     }
 
 
-class _Agreement:
-    """Pairs of a real slice and a condition; every cell is matched once."""
+def _conditions_for(part: Slice, pairs: Pairs, conditions: Sequence[str]) -> Sequence[str]:
+    """The synthetic conditions that a real slice is compared with: those `pairs` names, else of its phenomenon."""
+    return pairs.get((part.attribute, part.value), synthetic_counterparts(part.value, conditions))
 
-    def __init__(self, scored: Scored, store: MatchStore, weights: Floats):
+
+class _Agreement:
+    """Rows of pairs of a real slice and a synthetic condition; every cell is matched once."""
+
+    def __init__(self, scored: ScoredSweep, store: MatchStore, weights: Floats):
         self.scored, self.store, self.weights = scored, store, weights
         clean_ids = scored.swept.truth.image_ids
-        self.of_clean: Bools = np.isin(store.truth.image_ids, clean_ids)
-        self.cells: dict[Cell, MatchStore] = {}
+        self.clean_images: Bools = np.isin(store.truth.image_ids, clean_ids)
+        self.matched_cells: dict[Cell, MatchStore] = {}
 
-    def of(self, part: Slice, condition: str, mixed: tuple[Floats, Floats]) -> Document:
-        """Both drops of one pair, by severity and in the mean, their difference, and where the curve meets reality.
+    def pair_row(self, part: Slice, condition: str, standardised: tuple[Floats, Floats]) -> Document:
+        """Both drops of one pair by severity and in the mean, their difference, and where they are equal on the axis.
 
-        mixed: `slice_and_reference` of the part under the shared draws.
+        standardised: `slice_and_reference_ap` of the part under the shared draws.
         """
         iou = METRICS[self.scored.metric]
         mix = class_and_size_mix(self.store, part)
-        real, clean = mixed
-        weights = np.vstack([np.ones((1, int(self.of_clean.sum()))), self.weights[:, self.of_clean]])
+        real, clean = standardised
+        weights = np.vstack([np.ones((1, int(self.clean_images.sum()))), self.weights[:, self.clean_images]])
         by_severity = {
-            severity: mixed_ap(self._cell((condition, severity)), iou, weights, mix)
+            severity: standardised_ap(self._cell((condition, severity)), iou, weights, mix)
             for severity in self.scored.swept.severities
         }
         mean = np.mean(list(by_severity.values()), axis=0)
@@ -120,16 +126,16 @@ class _Agreement:
             "synthetic_drop": _interval(clean - mean),
             "difference": _interval(mean - real),
             "severities": [
-                {"severity": severity, "drop": _interval(clean - one), "difference": _interval(one - real)}
-                for severity, one in by_severity.items()
+                {"severity": severity, "drop": _interval(clean - ap), "difference": _interval(ap - real)}
+                for severity, ap in by_severity.items()
             ],
             "matches_at": road.crossing(condition, real, by_severity),
         }
 
     def _cell(self, cell: Cell) -> MatchStore:
-        if cell not in self.cells:
-            self.cells[cell] = self.scored.swept.matched("run", cell)
-        return self.cells[cell]
+        if cell not in self.matched_cells:
+            self.matched_cells[cell] = self.scored.swept.matched("run", cell)
+        return self.matched_cells[cell]
 
 
 def _interval(values: Floats) -> Document:
@@ -137,33 +143,36 @@ def _interval(values: Floats) -> Document:
 
 
 def _note(store: MatchStore, compared: Sequence[Slice]) -> str | None:
-    """What slices of one drive each, or of unknown drives, cannot show."""
+    """What slices of a single drive, or of unknown drives, cannot show; None where there are none."""
     drives_of = {
-        "the clean slice" if part.is_reference else in_words({part.attribute: part.value}): store.truth.drives.take(
-            np.flatnonzero(part.images)
-        )
+        "the clean slice"
+        if part.is_reference
+        else values_as_text({part.attribute: part.value}): store.truth.drives.take(np.flatnonzero(part.images))
         for part in compared
     }
-    shown = {place for part in compared for place in np.flatnonzero(part.images).tolist()}
-    unknown = store.truth.drives.take(sorted(shown)).unknown_in_words()
-    lone = [name for name, drives in drives_of.items() if len(drives.known) == 1 and not drives.n_unknown]
-    if not lone:
+    measured = np.flatnonzero(np.any([part.images for part in compared], axis=0)).tolist() if compared else []
+    unknown = store.truth.drives.take(measured).unknown_in_words()
+    single = [name for name, drives in drives_of.items() if len(drives.known) == 1 and not drives.n_unknown]
+    if not single:
         return unknown
-    subject = f"{', '.join(lone[:-1])} and {lone[-1]} are" if len(lone) > 1 else f"{lone[0]} is"
+    subject = f"{', '.join(single[:-1])} and {single[-1]} are" if len(single) > 1 else f"{single[0]} is"
     note = (
-        f"{subject} one drive{' each' if len(lone) > 1 else ''}: intervals resample blocks of consecutive frames. One "
-        "drive per condition cannot separate the condition from the drive: its traffic, its hour, its camera settings"
+        f"{subject} one drive{' each' if len(single) > 1 else ''}: intervals resample blocks of consecutive frames. "
+        "One drive per condition cannot separate the condition from the drive: its traffic, its hour, its camera "
+        "settings"
     )
     return f"{note}. {unknown[0].upper()}{unknown[1:]}" if unknown else note
 
 
 def check_pairs(pairs: Pairs, parts: Sequence[Slice], conditions: Sequence[str]) -> None:
-    """Raises ConfigError for a pair whose slice is not there or whose condition is not run."""
+    """Raises ConfigError for a pair whose slice does not exist or whose condition was not run."""
     known = {(part.attribute, part.value) for part in parts if part.against_clean and not part.is_reference}
     for (attribute, value), names in pairs.items():
         if (attribute, value) not in known:
-            listed = ", ".join(in_words({one: of}) for one, of in sorted(known)) or "none"
-            raise ConfigError(f"--pairs {attribute}={value}: no real slice is so", remedy=f"there are {listed}")
+            available = ", ".join(values_as_text({key: text}) for key, text in sorted(known)) or "none"
+            raise ConfigError(
+                f"--pairs {attribute}={value}: no real slice has this value", remedy=f"available: {available}"
+            )
         for name in names:
             if name not in conditions:
-                raise ConfigError(f"--pairs {attribute}={value}:{name}: not run", remedy=f"name {name} in --conditions")
+                raise ConfigError(f"--pairs {attribute}={value}:{name}: not run", remedy=f"add {name} to --conditions")

@@ -1,6 +1,6 @@
-"""A sweep in numbers: the document behind every table, plot and sentence of a robustness report.
+"""The document (results.json) behind every table, plot and sentence of a robustness report.
 
-The schema stands in `drivetl/report/schema.md`. A number that could not be measured is None, never zero.
+Its schema is `drivetl/report/schema.md`. A number that could not be measured is None, never zero.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from drivetl.conditions import CATALOG, CLEAN, PROTOCOL_VERSION, Cell, cell_name
 from drivetl.data.depth import depth_path
 from drivetl.metrics.extra_metrics import plain_values
 from drivetl.metrics.measures import ratio_interval
-from drivetl.metrics.statistics import few_drives
-from drivetl.robustness import headline, road
-from drivetl.robustness.clean_slice import in_words
+from drivetl.metrics.statistics import Interval, few_drives
+from drivetl.robustness import road
+from drivetl.robustness.clean_slice import values_as_text
 from drivetl.robustness.diagnosis import diagnose, kitti_cells
+from drivetl.robustness.headline import condition_rows, headline_row, set_rows
 from drivetl.robustness.held_out import MEANING, levels
 from drivetl.robustness.real_vs_synthetic import Pairs, real_conditions
-from drivetl.robustness.run import Swept
-from drivetl.robustness.score_cells import OPERATING_RULE, Document, Scored, interval, score
+from drivetl.robustness.run import FinishedSweep
+from drivetl.robustness.score_cells import OPERATING_RULE, Document, ScoredSweep, interval, score_sweep
 
 SCHEMA = "drivetl.robustness/1"
 
 
-def analyse(
-    swept: Swept,
+def report_document(
+    swept: FinishedSweep,
     *,
     metric: str = "AP",
     n_draws: int = 400,
@@ -35,16 +36,20 @@ def analyse(
     slices: Sequence[str] = (),
     pairs: Pairs | None = None,
 ) -> Document:
-    """The whole document, JSON-ready: NaN is None. slices: attributes of the images; pairs: see `real_conditions`."""
-    scored = score(swept, metric, n_draws, seed)
+    """The document, JSON-ready (NaN is None).
+
+    metric: a key of `measures.METRICS`; n_draws: bootstrap draws; slices: attributes of the images to slice by;
+    pairs: see `real_conditions`, which also says what ConfigError is raised for.
+    """
+    scored = score_sweep(swept, metric, n_draws, seed)
     slice_rows, real = real_conditions(scored, slices, n_draws, seed, pairs)
     held_out = scored.headline_conditions()
     document = {
         "schema": SCHEMA,
         "metric": metric,
-        "run": _who(scored, "run"),
-        "baseline": _who(scored, "baseline") if "baseline" in swept.detectors else None,
-        "data": _data(swept),
+        "run": _detector_row(scored, "run"),
+        "baseline": _detector_row(scored, "baseline") if "baseline" in swept.detectors else None,
+        "data": _data_row(swept),
         "protocol": {
             "version": PROTOCOL_VERSION,
             "conditions": swept.conditions,
@@ -56,14 +61,14 @@ def analyse(
             "levels": MEANING,
             "verified": scored.levels.verified,
         },
-        "clean": _cell(scored, CLEAN),
-        "headline": headline.headline(scored, held_out),
-        "sets": headline.sets(scored),
-        "conditions": headline.conditions(scored),
-        "cells": [_cell(scored, cell) for cell in swept.cells],
-        "kitti": _kitti(scored, held_out),
+        "clean": _cell_row(scored, CLEAN),
+        "headline": headline_row(scored, held_out),
+        "sets": set_rows(scored),
+        "conditions": condition_rows(scored),
+        "cells": [_cell_row(scored, cell) for cell in swept.cells],
+        "kitti": _kitti_rows(scored, held_out),
         "diagnosis": diagnose(swept, scored.thresholds["run"], _worst_cell(scored, held_out)),
-        "classes": _classes(scored, held_out),
+        "classes": _class_rows(scored, held_out),
         "operating": _operating(scored),
         "road": _road(scored, held_out),
         "slices": slice_rows,
@@ -74,29 +79,29 @@ def analyse(
     return plain
 
 
-def _worst_cell(scored: Scored, held_out: Sequence[str]) -> Cell | None:
-    """The condition with the lowest mean over severities, at the severity that pictures are shown at."""
+def _worst_cell(scored: ScoredSweep, held_out: Sequence[str]) -> Cell | None:
+    """The condition with the lowest mean over severities, at the severity that images are shown at."""
     severities = scored.swept.severities
     means = {
-        name: _mean([scored.point("run", (name, one)) for one in severities])
+        name: _mean([scored.point("run", (name, severity)) for severity in severities])
         for name in held_out or scored.swept.conditions
     }
     known = {name: value for name, value in means.items() if not np.isnan(value)}
-    return (min(known, key=lambda name: known[name]), road.middle(severities)) if known else None
+    return (min(known, key=lambda name: known[name]), road.severity_shown(severities)) if known else None
 
 
-def _kitti(scored: Scored, held_out: Sequence[str]) -> list[Document] | None:
+def _kitti_rows(scored: ScoredSweep, held_out: Sequence[str]) -> list[Document] | None:
     """Per class and difficulty: clean, the mean over the held-out cells, and every cell; None without KITTI labels."""
     cells = kitti_cells(scored.swept)
     if cells is None:
         return None
-    under = [(name, severity) for name in held_out for severity in scored.swept.severities]
+    held_out_cells = [(name, severity) for name in held_out for severity in scored.swept.severities]
     return [
         {
             "class": name,
             "difficulty": level,
             "clean": cells[CLEAN][name][level],
-            "held_out": _mean([cells[cell][name][level] for cell in under]),
+            "held_out": _mean([cells[cell][name][level] for cell in held_out_cells]),
             "cells": {cell_name(cell): cells[cell][name][level] for cell in scored.swept.cells},
         }
         for name in cells[CLEAN]
@@ -104,11 +109,11 @@ def _kitti(scored: Scored, held_out: Sequence[str]) -> list[Document] | None:
     ]
 
 
-def _who(scored: Scored, who: str) -> Document:
-    detector = scored.swept.detectors[who]
+def _detector_row(scored: ScoredSweep, name: str) -> Document:
+    detector = scored.swept.detectors[name]
     manifest = detector.augmentation
     return {
-        "name": detector.run.name if detector.run is not None else who,
+        "name": detector.run.name if detector.run is not None else name,
         "weights": detector.weights_hash,
         "precision": str(detector.precision).removeprefix("torch."),
         "device": str(detector.device),
@@ -117,7 +122,7 @@ def _who(scored: Scored, who: str) -> Document:
     }
 
 
-def _data(swept: Swept) -> Document:
+def _data_row(swept: FinishedSweep) -> Document:
     truth = swept.truth
     return {
         "hash": swept.data_hash,
@@ -128,24 +133,24 @@ def _data(swept: Swept) -> Document:
         "objects": int((~truth.crowd).sum()),
         "drives": truth.drives.n_drives,
         "depth_images": sum(depth_path(image, swept.dataset.images_root) is not None for image in swept.dataset.images),
-        "clean_slice": in_words(swept.clean) or None,
+        "clean_slice": values_as_text(swept.clean) or None,
         "warning": few_drives(truth.drives),
     }
 
 
-def _cell(scored: Scored, cell: Cell) -> Document:
+def _cell_row(scored: ScoredSweep, cell: Cell) -> Document:
     name, severity = cell
-    mine, clean = scored.of["run"][cell], scored.of["run"][CLEAN]
+    own, clean = scored.measures["run"][cell], scored.measures["run"][CLEAN]
     truth, weights = scored.swept.truth, scored.weights
     total = np.bincount(truth.image[~truth.crowd], minlength=len(truth.image_ids)).astype(np.float64)
     row: Document = {
         "condition": name,
         "severity": severity,
-        "value": interval(scored.point("run", cell), mine.draws),
-        "numbers": mine.numbers,
-        "per_class": mine.per_class,
-        "recall": _as_dict(ratio_interval(mine.hits, total, weights)),
-        "false_alarms_per_image": float(mine.false_alarms.mean()),
+        "value": interval(scored.point("run", cell), own.draws),
+        "numbers": own.numbers,
+        "per_class": own.per_class,
+        "recall": _interval_row(ratio_interval(own.hits, total, weights)),
+        "false_alarms_per_image": float(own.false_alarms.mean()),
     }
     if cell != CLEAN:
         condition = CATALOG[name]
@@ -153,29 +158,29 @@ def _cell(scored: Scored, cell: Cell) -> Document:
             "level": scored.levels.of_cell[cell],
             "parameters": condition.ladder[severity - 1],
             "axis": condition.axis[severity - 1],
-            "survival": road.survival(truth, clean.found, mine.found, weights),
+            "survival": road.survival(truth, clean.detected, own.detected, weights),
         }
-    if "baseline" in scored.of:
-        other = scored.of["baseline"][cell]
+    if "baseline" in scored.measures:
+        other = scored.measures["baseline"][cell]
         row["baseline"] = interval(scored.point("baseline", cell), other.draws)
-        row["delta"] = interval(row["value"]["point"] - row["baseline"]["point"], mine.draws - other.draws)
+        row["delta"] = interval(row["value"]["point"] - row["baseline"]["point"], own.draws - other.draws)
     return row
 
 
-def _as_dict(found: Any) -> Document:
-    return {"point": found.point, "low": found.low, "high": found.high}
+def _interval_row(estimate: Interval) -> Document:
+    return {"point": estimate.point, "low": estimate.low, "high": estimate.high}
 
 
-def _classes(scored: Scored, names: Sequence[str]) -> list[Document]:
-    """Per class and per size: clean, and the mean over the headline's cells."""
+def _class_rows(scored: ScoredSweep, names: Sequence[str]) -> list[Document]:
+    """Per class and per COCO size: clean, and the mean over the headline's cells."""
     cells = [(name, severity) for name in names for severity in scored.swept.severities]
-    clean, mine = scored.of["run"][CLEAN], scored.of["run"]
+    clean, measures = scored.measures["run"][CLEAN], scored.measures["run"]
     rows: list[Document] = []
     for name, row in clean.per_class.items():
-        under = {key: _mean([mine[cell].per_class[name][key] for cell in cells]) for key in ("AP", "AP50", "recall")}
-        rows.append({"by": "class", "group": name, "n_gt": row["n_gt"], "clean": row, "held_out": under})
+        held = {key: _mean([measures[cell].per_class[name][key] for cell in cells]) for key in ("AP", "AP50", "recall")}
+        rows.append({"by": "class", "group": name, "n_gt": row["n_gt"], "clean": row, "held_out": held})
     for key, label in (("APs", "small"), ("APm", "medium"), ("APl", "large")):
-        held = {"AP": _mean([mine[cell].numbers[key] for cell in cells])}
+        held = {"AP": _mean([measures[cell].numbers[key] for cell in cells])}
         rows.append({"by": "size", "group": label, "clean": {"AP": clean.numbers[key]}, "held_out": held})
     return rows
 
@@ -185,7 +190,7 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def _operating(scored: Scored) -> Document:
+def _operating(scored: ScoredSweep) -> Document:
     truth = scored.swept.truth
     return {
         "rule": OPERATING_RULE,
@@ -194,19 +199,21 @@ def _operating(scored: Scored) -> Document:
     }
 
 
-def _road(scored: Scored, names: Sequence[str]) -> Document:
-    truth, clean = scored.swept.truth, scored.of["run"][CLEAN].found
+def _road(scored: ScoredSweep, names: Sequence[str]) -> Document:
+    truth, clean = scored.swept.truth, scored.measures["run"][CLEAN].detected
     cells: Mapping[Cell, Any] = {
-        (name, severity): scored.of["run"][name, severity].found
+        (name, severity): scored.measures["run"][name, severity].detected
         for name in names
         for severity in scored.swept.severities
     }
-    shown = road.middle(scored.swept.severities)
-    at_middle = {cell: found for cell, found in cells.items() if cell[1] == shown}
+    shown = road.severity_shown(scored.swept.severities)
+    at_shown = {cell: detected for cell, detected in cells.items() if cell[1] == shown}
     return {
         "severity_shown": shown,
-        "in_path": road.in_path(truth, clean, {cell: scored.of["run"][cell].found for cell in scored.swept.cells}),
+        "in_path": road.in_path(
+            truth, clean, {cell: scored.measures["run"][cell].detected for cell in scored.swept.cells}
+        ),
         "fragile_groups": road.fragile_groups(truth, clean, cells),
         "fragile_objects": road.fragile_objects(truth, clean, cells),
-        "worst_frames": road.worst_frames(truth, clean, at_middle),
+        "worst_frames": road.worst_frames(truth, clean, at_shown),
     }

@@ -9,7 +9,7 @@ import numpy as np
 
 from drivetl.conditions import CATALOG, Cell
 from drivetl.metrics.measures import Measure, ratio_interval
-from drivetl.metrics.object_slices import HEIGHT_EDGES_PX, binned, distances_m
+from drivetl.metrics.object_slices import HEIGHT_EDGES_PX, bin_labels, distances_m
 from drivetl.metrics.truth import Bools, Floats, GroundTruth
 
 REACTION_S, BRAKING_M_S2 = 1.0, 6.0
@@ -112,7 +112,7 @@ def fragile_groups(truth: GroundTruth, clean: Bools, found: Mapping[Cell, Bools]
     before = clean & ~truth.crowd
     kept = np.mean(list(found.values()), axis=0) if found else np.zeros(len(before))
     classes = np.array([truth.categories[k] for k in truth.category], dtype=str)
-    heights = binned(truth.boxes_xywh[:, 3], HEIGHT_EDGES_PX, "px")
+    heights = bin_labels(truth.boxes_xywh[:, 3], HEIGHT_EDGES_PX, "px")
     rows = []
     for kind, labels in (("class", classes), ("height", heights)):
         for label in dict.fromkeys(labels[np.argsort(truth.boxes_xywh[:, 3], kind="stable")].tolist()):
@@ -185,6 +185,6 @@ def recall_draws(measure: Measure, truth: GroundTruth, weights: Floats) -> Float
     return draws
 
 
-def middle(severities: Sequence[int]) -> int:
+def severity_shown(severities: Sequence[int]) -> int:
     """The severity that pictures are shown at: 3, or what is nearest to it."""
     return min(severities, key=lambda severity: (abs(severity - 3), severity))

@@ -24,14 +24,14 @@ from drivetl.metrics.truth import GroundTruth, from_dataset
 from drivetl.models.checkpoint import checkpoint_folder
 from drivetl.models.detector import Detector
 from drivetl.robustness.clean_slice import clean_images
-from drivetl.robustness.detection_cache import CELLS_FOLDER, CellStore, complete_images, dataset_hash, image_keys
+from drivetl.robustness.detection_cache import CELLS_FOLDER, DetectionCache, complete_images, dataset_hash, image_keys
 from drivetl.robustness.sweep import Timing, default_workers, sweep
 
-__all__ = ["Swept", "run_sweep", "summarize"]
+__all__ = ["FinishedSweep", "run_sweep", "summarize"]
 
 
 @dataclass
-class Swept:
+class FinishedSweep:
     """A finished (or stopped) sweep: the images every detector has seen in every cell, and how to score them."""
 
     detectors: dict[str, Detector]
@@ -41,7 +41,7 @@ class Swept:
     n_images_requested: int
     conditions: list[str]
     severities: list[int]
-    stores: dict[str, CellStore]
+    stores: dict[str, DetectionCache]
     keys: list[str]
     """Of the complete images."""
     truth: GroundTruth
@@ -73,7 +73,7 @@ class Swept:
         """A detector's detections in a cell, matched to the objects."""
         return match(self.truth, self.results(who, cell), self.iou_type)
 
-    def as_they_are(self, who: str) -> MatchStore:
+    def matched_unmodified(self, who: str) -> MatchStore:
         """A detector's detections in all images as they are: the clean slice and the real conditions."""
         if self.real is None:
             return self.matched(who, CLEAN)
@@ -104,7 +104,7 @@ def run_sweep(
     iou_type: str = "bbox",
     shard: tuple[int, int] = (0, 1),
     wait: Callable[[], None] = lambda: None,
-) -> Swept:
+) -> FinishedSweep:
     """Detect on clean images and in every cell, with a progress bar; what was done before is not repeated.
 
     cache: where detections are kept; default: `robustness/.cells` of each run. clean: `clean_slice.choose_clean`;
@@ -122,7 +122,7 @@ def run_sweep(
         raise DataError("the dataset has no images", remedy="name another --data")
     kept = {"masks": "kept"} if iou_type == "segm" else {}
     stores = {
-        who: CellStore(_cache_folder(one, cache), identity(one) | kept, masks=bool(kept))
+        who: DetectionCache(_cache_folder(one, cache), identity(one) | kept, masks=bool(kept))
         for who, one in detectors.items()
     }
     cells = [CLEAN, *((name, severity) for name in conditions for severity in severities)]
@@ -147,7 +147,7 @@ def run_sweep(
     measured, keys = seen[-1]
     if not measured.images:
         raise ConfigError("the budget ended before one image was seen in every cell", remedy="give a larger --budget")
-    return Swept(
+    return FinishedSweep(
         detectors,
         measured,
         len(parts[-1].keys),
@@ -172,7 +172,7 @@ class _Part:
     keys: list[str]
     cells: list[Cell]
 
-    def seen(self, stores: Mapping[str, CellStore]) -> tuple[Dataset, list[str]]:
+    def seen(self, stores: Mapping[str, DetectionCache]) -> tuple[Dataset, list[str]]:
         """The images that every detector has seen in every cell, by id, and their keys."""
         images = self.dataset.images
         places = complete_images(stores.values(), self.keys, self.cells)
@@ -200,7 +200,7 @@ def _share(part: _Part, parts: Sequence[_Part]) -> float:
 
 def _sweep_part(
     detectors: Mapping[str, Detector],
-    stores: Mapping[str, CellStore],
+    stores: Mapping[str, DetectionCache],
     part: _Part,
     budget_s: float | None,
     workers: int,

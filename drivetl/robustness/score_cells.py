@@ -1,4 +1,4 @@
-"""Every cell of a sweep matched and measured, with the same bootstrap draws for all cells and detectors."""
+"""Match and measure every cell of a sweep, with the same bootstrap draws for all cells and detectors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 
 from drivetl.conditions import CATALOG, CLEAN, Cell
 from drivetl.console import track
-from drivetl.metrics.measures import Measure, measure, swapped
-from drivetl.metrics.operating import thresholds
+from drivetl.metrics.measures import METRICS, Measure, measure
+from drivetl.metrics.operating import choose_thresholds
+from drivetl.metrics.paired import exchanged_ap
 from drivetl.metrics.statistics import draw_weights, percentile_interval, sign_flips
 from drivetl.metrics.truth import Floats
 from drivetl.robustness.held_out import HEADLINE, Level, Levels, levels
-from drivetl.robustness.run import Swept
+from drivetl.robustness.run import FinishedSweep
 
 OPERATING_RULE = "f1"
 
@@ -24,25 +25,28 @@ Document = dict[str, Any]
 
 
 @dataclass
-class Scored:
-    """Every cell of every detector, measured with the same bootstrap draws."""
+class ScoredSweep:
+    """Every cell of every detector (`run`, `baseline`), measured with the same bootstrap draws."""
 
-    swept: Swept
+    swept: FinishedSweep
     metric: str
+    """The main metric, a key of `measures.METRICS`."""
     weights: Floats
-    """(B, I)"""
+    """(B, I) weight of each image in each draw."""
     levels: Levels
     thresholds: dict[str, Floats]
     """Detector -> (K,) operating thresholds, frozen on its clean detections."""
-    of: dict[str, dict[Cell, Measure]]
-    swaps: dict[Cell, tuple[Floats, Floats]] = field(default_factory=dict)
-    """Cell -> (1 + B,) metric of run and baseline after exchanges; the first without any."""
+    measures: dict[str, dict[Cell, Measure]]
+    """Detector -> cell -> its metrics."""
+    exchanged: dict[Cell, tuple[Floats, Floats]] = field(default_factory=dict)
+    """Cell -> (1 + B,) metric of run and of baseline: as measured, then after each exchange of drives."""
 
-    def point(self, who: str, cell: Cell) -> float:
-        return self.of[who][cell].numbers[self.metric]
+    def point(self, detector: str, cell: Cell) -> float:
+        """The main metric of a detector in a cell, 0..1."""
+        return self.measures[detector][cell].numbers[self.metric]
 
     def headline_conditions(self) -> list[str]:
-        """Held-out conditions whose labels hold; of an unverified run, all whose labels hold."""
+        """The label-safe conditions that are held out; of an unverified run, all label-safe ones."""
         counted = HEADLINE if self.levels.verified else (Level.UNVERIFIED,)
         return [
             name
@@ -51,31 +55,31 @@ class Scored:
         ]
 
 
-def score(swept: Swept, metric: str = "AP", n_draws: int = 400, seed: int = 0) -> Scored:
-    """Match and measure every cell, with a progress bar; nothing is inferred."""
+def score_sweep(swept: FinishedSweep, metric: str = "AP", n_draws: int = 400, seed: int = 0) -> ScoredSweep:
+    """Match and measure every cell from its cached detections, with a progress bar."""
     units = swept.truth.drives.units()
     weights = draw_weights(units, n_draws, seed)
     known = levels(swept.detectors["run"].augmentation, swept.conditions, swept.severities)
-    scored = Scored(swept, metric, weights, known, {}, {who: {} for who in swept.detectors})
+    scored = ScoredSweep(swept, metric, weights, known, {}, {name: {} for name in swept.detectors})
     flips = np.vstack([np.zeros((1, len(units)), bool), sign_flips(units, n_draws, seed)])
 
-    def of_cell(cell: Cell) -> None:
-        stores = {who: swept.matched(who, cell) for who in swept.detectors}
-        for who, store in stores.items():
+    def score_cell(cell: Cell) -> None:
+        stores = {name: swept.matched(name, cell) for name in swept.detectors}
+        for name, store in stores.items():
             if cell == CLEAN:
-                scored.thresholds[who] = thresholds(store, OPERATING_RULE)
-            scored.of[who][cell] = measure(store, metric, scored.thresholds[who], weights)
+                scored.thresholds[name] = choose_thresholds(store, OPERATING_RULE)
+            scored.measures[name][cell] = measure(store, metric, scored.thresholds[name], weights)
         if "baseline" in stores:
-            scored.swaps[cell] = swapped(stores["run"], stores["baseline"], metric, flips)
+            scored.exchanged[cell] = exchanged_ap(stores["run"], stores["baseline"], METRICS[metric])(flips)
 
-    of_cell(CLEAN)  # the others need its thresholds
+    score_cell(CLEAN)  # first: the others need its thresholds
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        for _ in track(pool.map(of_cell, swept.cells), "scoring", total=len(swept.cells)):
+        for _ in track(pool.map(score_cell, swept.cells), "scoring", total=len(swept.cells)):
             pass
     return scored
 
 
 def interval(point: float, draws: Floats) -> Document:
     """A point estimate with its 95 % interval and standard error, from (B,) draws."""
-    found = percentile_interval(draws, point)
-    return {"point": found.point, "low": found.low, "high": found.high, "se": found.standard_error}
+    estimate = percentile_interval(draws, point)
+    return {"point": estimate.point, "low": estimate.low, "high": estimate.high, "se": estimate.standard_error}

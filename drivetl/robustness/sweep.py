@@ -26,7 +26,7 @@ from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.conditions import CLEAN, Cell, apply, pixel_seed
 from drivetl.data.dataset import read_image, single_threaded
 from drivetl.data.depth import read_depth
-from drivetl.robustness.detection_cache import CellStore
+from drivetl.robustness.detection_cache import DetectionCache
 
 FLUSH_EVERY_S = 15.0
 """A killed sweep loses at most this much work."""
@@ -160,7 +160,7 @@ class _Backlog:
     """The (image, cell) pairs that a detector has not seen yet."""
 
     detectors: Mapping[str, SupportsInfer]
-    stores: Mapping[str, CellStore]
+    stores: Mapping[str, DetectionCache]
     keys: Sequence[str]
     left: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     """Place of an image -> its cells that some detector has not seen."""
@@ -189,7 +189,7 @@ class _Backlog:
 
 def sweep(
     detectors: Mapping[str, SupportsInfer],
-    stores: Mapping[str, CellStore],
+    stores: Mapping[str, DetectionCache],
     dataset: Dataset,
     keys: Sequence[str],
     cells: Sequence[Cell],
@@ -256,7 +256,7 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _flush(stores: Mapping[str, CellStore]) -> None:
+def _flush(stores: Mapping[str, DetectionCache]) -> None:
     for store in stores.values():
         store.flush()
 

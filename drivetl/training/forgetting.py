@@ -133,7 +133,7 @@ def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[st
         counterpart = [classes[label - 1] for label, to in old.after.items() if to == number + 1]
         rows.append({"name": name, "n": int(counts[number]), "counterpart": counterpart} | _change(then, now))
     kept = [number for number, lost in zip(ids, gone, strict=True) if not lost and counts[number]]
-    means = [coco_ap.over_present(each[:, kept]) for each in (first, second)]
+    means = [coco_ap.mean_over_classes(each[:, kept]) for each in (first, second)]
     mean = _change(means[0], means[1]) if kept else None
     document = {
         "metric": "AP",

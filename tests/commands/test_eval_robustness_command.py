@@ -55,9 +55,9 @@ def test_slices_from_a_csv(run, data, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["--conditions", "night,contrast", "--slices", str(table), "--out", str(out)]
     for wrong, message in (
-        (["--pairs", "light=dusk:night"], "--pairs light=dusk: no real slice is so - there are light=night"),
-        (["--pairs", "light=night:fog"], "--pairs light=night:fog: not run - name fog in --conditions"),
-        (["--clean", "hour=noon", "--pairs", "hour=midnight:night"], "no real slice is so - there are none"),
+        (["--pairs", "light=dusk:night"], "--pairs light=dusk: no real slice has this value - available: light=night"),
+        (["--pairs", "light=night:fog"], "--pairs light=night:fog: not run - add fog to --conditions"),
+        (["--clean", "hour=noon", "--pairs", "hour=midnight:night"], "no real slice has this value - available: none"),
     ):
         assert evaluate(run, data, *words, *wrong) == 2
         assert message in capsys.readouterr().err

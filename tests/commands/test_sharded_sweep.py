@@ -13,7 +13,7 @@ from robust_run import write_run
 
 from drivetl.coco.io import read_dataset
 from drivetl.robustness.detection_cache import image_keys
-from drivetl.robustness.find_cells import stored_cells
+from drivetl.robustness.find_cells import open_cache
 
 ROOT = Path(__file__).parents[2]
 NOTHING = {"version": 1, "preset": "none", "transforms": [], "ancestors": []}
@@ -68,7 +68,7 @@ def test_the_shared_report_is_the_lone_one(alone_and_shared):
 def test_the_shared_cells_are_the_lone_ones(alone_and_shared):
     """Detections, which an untrained detector has in plenty, where its AP is 0 everywhere."""
     data = read_dataset(alone_and_shared["alone"][2].parents[1] / "data" / "val.json")
-    alone, shared = (stored_cells(alone_and_shared[name][2]) for name in ("alone", "shared"))
+    alone, shared = (open_cache(alone_and_shared[name][2]) for name in ("alone", "shared"))
     assert alone.cells() == shared.cells() and len(alone.cells()) == 5
     keys = image_keys(data)
     for cell in alone.cells():

@@ -17,14 +17,14 @@ from drivetl.config import dump_yaml
 from drivetl.errors import ConfigError
 from drivetl.files.yaml_reader import Document
 from drivetl.metrics.comparison import compare
-from drivetl.metrics.gate import check, parse_gate
+from drivetl.metrics.gate import check_gate, parse_gate
 from drivetl.metrics.match_store import match
 from drivetl.metrics.measures import ratio_interval
 from drivetl.metrics.results import Results, save_results
 from drivetl.metrics.statistics import draw_weights
 from drivetl.report.html import build_report
 from drivetl.report.texts import data_line, summary_md
-from drivetl.robustness.report_document import analyse
+from drivetl.robustness.report_document import report_document
 from drivetl.robustness.run import run_sweep
 from drivetl.training import forgetting
 from drivetl.training.model_card import model_card, outcome
@@ -97,7 +97,7 @@ def test_a_gate_on_too_few_images_names_images(tmp_path):
     data = without_drives(read_dataset(write_tree(tmp_path / "data", n_images=4)))
     store = match(data, all_found(data))
     with pytest.raises(ConfigError, match="cannot decide on 4 images"):
-        check(parse_gate(Document({"max_drop": {"clean": 0.1}})), compare(lambda *_: store, [], n_draws=10))
+        check_gate(parse_gate(Document({"max_drop": {"clean": 0.1}})), compare(lambda *_: store, [], n_draws=10))
 
 
 @pytest.mark.parametrize(("keep", "drives", "words"), [(0, None, UNKNOWN_DRIVES), (8, 3, MIXED)])
@@ -106,7 +106,7 @@ def test_the_robustness_report_says_it(keep, drives, words, tmp_path, capsys):
     for image in data.images:
         image.attributes["timeofday"] = "day"
     swept = run_sweep(PlantedDetector(), data, ["night"], [3], cache=tmp_path / "cells", workers=0)
-    results = analyse(swept, metric="AP50", n_draws=50, slices=["timeofday"])
+    results = report_document(swept, metric="AP50", n_draws=50, slices=["timeofday"])
     assert results["data"]["drives"] == drives and results["data"]["warning"] == words
     assert results["slices"][0]["drives"] == drives
     print_sweep(results)
@@ -119,7 +119,7 @@ def test_the_robustness_report_says_it(keep, drives, words, tmp_path, capsys):
     if drives is None:
         assert "12 drives" not in page + summary
         truth, cell = swept.truth, swept.matched("run", ("night", 3))
-        hit = cell.found_truth(np.array(list(results["operating"]["thresholds"].values())))
+        hit = cell.detected_objects(np.array(list(results["operating"]["thresholds"].values())))
         hits, total = (np.bincount(truth.image[rows], minlength=12).astype(float) for rows in (hit, ~truth.crowd))
         expected = ratio_interval(hits, total, draw_weights(range(12), 50))
         assert results["cells"][0]["recall"]["high"] == pytest.approx(expected.high)

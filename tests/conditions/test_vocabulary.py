@@ -18,7 +18,7 @@ from drivetl.data.transforms import TRANSFORMS
 from drivetl.errors import ConfigError
 from drivetl.models.source import published_manifest
 from drivetl.robustness import held_out
-from drivetl.robustness.clean_slice import STANDS_FOR, STANDS_FOR_ONE
+from drivetl.robustness.clean_slice import CONDITION_OF_WORD, PHENOMENON_OF_WORD
 
 MEASURED = {condition.phenomenon for condition in CATALOG.values()}
 PUBLISHED = [row for start in ("coco", "imagenet") for row in published_manifest(start)["transforms"]]
@@ -56,9 +56,9 @@ def test_aliases_are_other_words_for_members() -> None:
 
 
 def test_slices_stand_for_what_the_catalogue_has() -> None:
-    assert all(type(phenomenon) is Phenomenon for phenomenon in STANDS_FOR.values())
-    assert set(STANDS_FOR.values()) <= MEASURED and set(STANDS_FOR_ONE.values()) <= set(CATALOG)
-    assert not set(STANDS_FOR) & set(STANDS_FOR_ONE)
+    assert all(type(phenomenon) is Phenomenon for phenomenon in PHENOMENON_OF_WORD.values())
+    assert set(PHENOMENON_OF_WORD.values()) <= MEASURED and set(CONDITION_OF_WORD.values()) <= set(CATALOG)
+    assert not set(PHENOMENON_OF_WORD) & set(CONDITION_OF_WORD)
 
 
 def test_a_condition_with_a_word_of_its_own_cannot_be_made() -> None:

@@ -14,7 +14,7 @@ from drivetl.data.dataset import read_image
 from drivetl.data.depth import depth_path, read_depth
 from drivetl.errors import DataError
 from drivetl.robustness.detection_cache import image_keys
-from drivetl.robustness.report_document import analyse
+from drivetl.robustness.report_document import report_document
 from drivetl.robustness.run import run_sweep
 from drivetl.robustness.sweep import Task, variants
 from drivetl.sample.write import write_town_a
@@ -67,7 +67,7 @@ def test_the_report_counts_depth_maps(tmp_path):
     data = with_depth(tmp_path / "a")
     data.images[2].attributes.pop("depth")
     swept = run_sweep(PlantedDetector(), data, ["fog"], [1], cache=tmp_path / "c", workers=0)
-    assert analyse(swept, n_draws=50)["data"]["depth_images"] == 2
+    assert report_document(swept, n_draws=50)["data"]["depth_images"] == 2
 
 
 def test_an_unusable_depth_map_is_refused(tmp_path):

@@ -69,7 +69,7 @@ def test_matched_objects_and_their_overlap():
     assert store.match_of().tolist() == [0, -1, -1]
     assert store.iou_of_match().tolist() == [0.8, 0.0, 0.0]
     assert store.match_of(threshold=8).tolist() == [-1, 0, -1]  # at 0.9 only the second is good enough
-    assert store.found_truth(0.5).tolist() == [True, False]
+    assert store.detected_objects(0.5).tolist() == [True, False]
 
 
 def test_only_cocos_thresholds():

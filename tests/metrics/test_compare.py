@@ -16,10 +16,10 @@ from drivetl.errors import ConfigError, DataError
 from drivetl.files.yaml_reader import Document
 from drivetl.metrics import comparison
 from drivetl.metrics.comparison import compare
-from drivetl.metrics.gate import check, load_gate, parse_gate
+from drivetl.metrics.gate import check_gate, load_gate, parse_gate
 from drivetl.metrics.match_store import match
 from drivetl.robustness import detection_cache
-from drivetl.robustness.find_cells import stored_cells
+from drivetl.robustness.find_cells import open_cache
 
 FOG = [("fog", 1), ("fog", 3)]
 RAIN = [("rain", 1), ("rain", 3)]
@@ -62,7 +62,7 @@ def test_rows_and_what_they_say(lost_in_fog):
 
 
 def test_objects_are_counted_pairwise(lost_in_fog):
-    found = lost_in_fog.survivors
+    found = lost_in_fog.objects
     assert found.only_a + found.only_b + found.both + found.neither == N_DRIVES * 2 * 4
     assert found.p > 0.05
 
@@ -73,7 +73,7 @@ def test_a_detector_against_itself():
     for row in same.rows:
         assert (row.delta.point, row.delta.low, row.delta.high) == (0, 0, 0)
     assert {row.p for row in same.rows if row.name != "rPC"} == {1.0}
-    assert (same.survivors.only_a, same.survivors.only_b, same.survivors.p) == (0, 0, 1.0)
+    assert (same.objects.only_a, same.objects.only_b, same.objects.p) == (0, 0, 1.0)
 
 
 def test_other_images_or_metrics_are_refused():
@@ -88,26 +88,26 @@ def test_other_images_or_metrics_are_refused():
 
 def test_the_gate_fails_only_what_is_proven(lost_in_fog):
     gate = parse_gate(Document({"metric": "AP50", "max_drop": {"clean": 0.05, "conditions": 0.05, "mPC": 0.5}}))
-    verdicts = {one.name: one for one in check(gate, lost_in_fog)}
+    verdicts = {one.name: one for one in check_gate(gate, lost_in_fog)}
     assert set(verdicts) == {"clean", "mPC", "fog", "rain"}
     assert {name for name, one in verdicts.items() if not one.passed} == {"fog"}
     assert verdicts["fog"].drop > 0.05 and verdicts["fog"].p < 0.05
     generous = parse_gate(Document({"max_drop": {"conditions": 0.05, "fog": 0.9}}))
-    assert all(one.passed for one in check(generous, lost_in_fog))
+    assert all(one.passed for one in check_gate(generous, lost_in_fog))
 
 
 def test_a_gate_that_wants_proof_fails_what_is_open(lost_in_fog):
     narrow = {"max_drop": {"rain": 0.001, "mPC": 0.9}, "must": "prove"}
-    verdicts = {one.name: one.passed for one in check(parse_gate(Document(narrow)), lost_in_fog)}
+    verdicts = {one.name: one.passed for one in check_gate(parse_gate(Document(narrow)), lost_in_fog)}
     assert verdicts == {"rain": False, "mPC": True}
 
 
 def test_a_gate_on_what_was_not_measured_is_no_pass(lost_in_fog):
     with pytest.raises(ConfigError, match="tolerance for 'snow'"):
-        check(parse_gate(Document({"max_drop": {"snow": 0.1}})), lost_in_fog)
-    few = comparison.Comparison("AP", lost_in_fog.rows, lost_in_fog.survivors, Drives(("a", "b", "c", "d") * 2), 100)
+        check_gate(parse_gate(Document({"max_drop": {"snow": 0.1}})), lost_in_fog)
+    few = comparison.Comparison("AP", lost_in_fog.rows, lost_in_fog.objects, Drives(("a", "b", "c", "d") * 2), 100)
     with pytest.raises(ConfigError, match="cannot decide on 4 drives"):
-        check(parse_gate(Document({"max_drop": {"fog": 0.1}})), few)
+        check_gate(parse_gate(Document({"max_drop": {"fog": 0.1}})), few)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ CLASSES = ("car",)
 def run_folder(root, name, dataset, wanted, skill, weights="0" * 16, version=None, seed=0):
     """A run directory with cells as a sweep leaves them."""
     identity = {"weights": weights, "settings": "", "precision": "torch.float32"}
-    store = detection_cache.CellStore(root / name / detection_cache.CELLS_FOLDER, identity)
+    store = detection_cache.DetectionCache(root / name / detection_cache.CELLS_FOLDER, identity)
     rng = np.random.default_rng(seed)
     for cell in wanted:
         for key in detection_cache.image_keys(dataset):
@@ -243,16 +243,16 @@ def test_runs_by_command(tmp_path, street, capsys):
 def test_cells_of_another_protocol_version_are_refused(tmp_path, street):
     run = run_folder(tmp_path, "old", street, [CLEAN], 0.5, version="ancient")
     with pytest.raises(DataError, match="protocol version ancient"):
-        stored_cells(run)
+        open_cache(run)
 
 
 def test_it_must_be_clear_whose_cells_they_are(tmp_path, street):
     with pytest.raises(DataError, match="no stored detections"):
-        stored_cells(tmp_path)
+        open_cache(tmp_path)
     run = run_folder(tmp_path, "run", street, [CLEAN], 0.5)
     run_folder(tmp_path, "run", street, [CLEAN, *FOG], 0.5, weights="2" * 16)
     with pytest.raises(DataError, match="cells of 2 detectors"):
-        stored_cells(run)
+        open_cache(run)
     (run / "robustness" / "val").mkdir()
     (run / "robustness" / "val" / "results.json").write_text(json.dumps({"run": {"weights": "2" * 16}}))
-    assert stored_cells(run).cells() == [CLEAN, *FOG]
+    assert open_cache(run).cells() == [CLEAN, *FOG]

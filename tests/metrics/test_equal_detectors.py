@@ -13,9 +13,9 @@ from drivetl.metrics import coco_ap
 from drivetl.metrics.comparison import compare
 from drivetl.metrics.match_store import match
 from drivetl.metrics.statistics import draw_weights
-from drivetl.robustness import headline
-from drivetl.robustness.run import Swept, Timing
-from drivetl.robustness.score_cells import score
+from drivetl.robustness.headline import condition_rows, headline_row
+from drivetl.robustness.run import FinishedSweep, Timing
+from drivetl.robustness.score_cells import score_sweep
 
 N_PAIRS = 200
 N_DRIVES = 30
@@ -56,7 +56,7 @@ def test_adjusted_p_rejects_any_condition_in_five_percent(comparisons):
 
 def test_objects_found_by_one_alone_reject_in_at_most_five_percent(comparisons):
     """Counts of objects are often tied, and a tie counts against rejection."""
-    p = np.array([found.survivors.p for found in comparisons])
+    p = np.array([found.objects.p for found in comparisons])
     assert 0 < (p <= 0.05).mean() <= HIGH
 
 
@@ -73,7 +73,7 @@ class Unverified:
     augmentation = None
 
 
-class SimulatedSweep(Swept):
+class SimulatedSweep(FinishedSweep):
     """A finished sweep of `run` and `baseline` whose match stores are given."""
 
     def __init__(self, matched):
@@ -92,9 +92,9 @@ def test_the_robustness_report_gives_the_same_p_and_intervals(seed):
     """`eval-robustness` takes another path to its p values: it must arrive at those of `compare`."""
     matched = equal_pair(seed)
     compared = compare(matched, CELLS, "AP50", N_DRAWS, seed)
-    scored = score(SimulatedSweep(matched), "AP50", N_DRAWS, seed)
-    reported = {row["name"]: row["delta"] for row in headline.conditions(scored)}
-    mpc = headline.headline(scored, ["fog", "rain"])
+    scored = score_sweep(SimulatedSweep(matched), "AP50", N_DRAWS, seed)
+    reported = {row["name"]: row["delta"] for row in condition_rows(scored)}
+    mpc = headline_row(scored, ["fog", "rain"])
     reported["mPC"] = mpc["delta"]
     for name, delta in reported.items():
         row = compared.row(name)

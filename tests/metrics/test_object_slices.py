@@ -4,7 +4,7 @@ from coco_cases import random_case
 
 from drivetl.metrics import coco_ap, object_slices
 from drivetl.metrics.match_store import AREA_RANGES_PX2, View, match, rematch
-from drivetl.metrics.operating import thresholds
+from drivetl.metrics.operating import choose_thresholds
 
 EVERYTHING = np.zeros(3)
 
@@ -40,8 +40,8 @@ def test_a_view_of_everything_is_the_whole():
 def test_slices_add_up_to_the_whole():
     truth, results = with_attributes()
     store = match(truth, results)
-    rows = object_slices.slice_tables(store, EVERYTHING, ["weather"], n_draws=50)
-    found, n = store.found_truth(0.0).sum(), int(store.truth.counts().sum())
+    rows = object_slices.slice_rows(store, EVERYTHING, ["weather"], n_draws=50)
+    found, n = store.detected_objects(0.0).sum(), int(store.truth.counts().sum())
     for name in ("height", "distance", "occlusion", "truncation", "weather"):
         part = [row for row in rows if row.slice == name]
         assert len(part) >= 2
@@ -65,23 +65,23 @@ def test_height_slices_ignore_what_is_of_another_height():
         {"image_id": 1, "category_id": 1, "bbox": one, "score": score}
         for one, score in ((ghost, 0.9), (box, 0.8), (tall, 0.7))
     ]
-    rows = {row.bin: row for row in object_slices.slice_tables(match(truth, found), np.zeros(1), n_draws=5)}
+    rows = {row.bin: row for row in object_slices.slice_rows(match(truth, found), np.zeros(1), n_draws=5)}
     assert rows["25-50 px"].ap == pytest.approx(1.0)
     assert rows["100+ px"].ap == pytest.approx(0.5)
 
 
 def test_labels_that_tell_nothing_give_no_rows():
     store = match(*random_case(1))
-    rows = object_slices.slice_tables(store, thresholds(store), ["weather"], n_draws=10)
+    rows = object_slices.slice_rows(store, choose_thresholds(store), ["weather"], n_draws=10)
     assert {row.slice for row in rows} == {"height"}
 
 
 def test_no_objects_give_no_rows():
     truth, results = random_case(1)
     store = match(truth | {"annotations": []}, results)
-    assert object_slices.slice_tables(store, EVERYTHING, n_draws=10) == []
+    assert object_slices.slice_rows(store, EVERYTHING, n_draws=10) == []
 
 
 def test_bins_are_half_open():
-    labels = object_slices.binned(np.array([0.0, 14.9, 15.0, 200.0, np.nan, -3.0]), (0.0, 15.0, np.inf), "m")
+    labels = object_slices.bin_labels(np.array([0.0, 14.9, 15.0, 200.0, np.nan, -3.0]), (0.0, 15.0, np.inf), "m")
     assert labels.tolist() == ["0-15 m", "0-15 m", "15+ m", "15+ m", "", ""]

@@ -87,9 +87,9 @@ def test_operating_points(store):
 
 
 def test_found_objects_follow_the_threshold(store):
-    assert store.found_truth(0.0).sum() == 2
-    assert store.found_truth(0.85).sum() == 1
-    assert store.found_truth(np.array([0.95, 0.0])).sum() == 0
+    assert store.detected_objects(0.0).sum() == 2
+    assert store.detected_objects(0.85).sum() == 1
+    assert store.detected_objects(np.array([0.95, 0.0])).sum() == 0
 
 
 def test_confusion_matrix(store):

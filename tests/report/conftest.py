@@ -4,7 +4,7 @@ import pytest
 from planted import PlantedDetector, read_planted
 
 from drivetl.report.document import write_document
-from drivetl.robustness.report_document import analyse
+from drivetl.robustness.report_document import report_document
 from drivetl.robustness.run import run_sweep
 
 FOG = {"name": "Fog <b>", "phenomenon": "fog", "model": "koschmieder_depth", "range": {}}
@@ -28,5 +28,5 @@ def report_folder(tmp_path_factory):
     )
     folder = root / "out"
     folder.mkdir()
-    write_document(swept, analyse(swept, n_draws=60, slices=["weather"]), folder)
+    write_document(swept, report_document(swept, n_draws=60, slices=["weather"]), folder)
     return folder

@@ -12,7 +12,7 @@ from drivetl.coco.masks import encode
 from drivetl.conditions import CLEAN
 from drivetl.errors import ConfigError, DataError
 from drivetl.metrics import kitti_ap, kitti_objects
-from drivetl.robustness.report_document import analyse
+from drivetl.robustness.report_document import report_document
 from drivetl.robustness.run import run_sweep
 
 N = 8
@@ -61,7 +61,7 @@ def swept(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def document(swept):
-    return analyse(swept, n_draws=50)
+    return report_document(swept, n_draws=50)
 
 
 def test_a_perfect_detector_makes_no_mistake_and_a_blind_one_misses(document):
@@ -94,7 +94,7 @@ def test_calibration_counts_what_was_detected(document):
 
 def test_kittis_numbers_are_kittis(swept, monkeypatch):
     monkeypatch.setattr(kitti_ap, "MIN_HEIGHT_PX", (10, 10, 10))  # planted boxes are small
-    rows = {(row["class"], row["difficulty"]): row for row in analyse(swept, n_draws=50)["kitti"]}
+    rows = {(row["class"], row["difficulty"]): row for row in report_document(swept, n_draws=50)["kitti"]}
     assert set(rows["car", "hard"]["cells"]) == {"contrast/2", "contrast/4", "night/2", "night/4"}
     labels = kitti_objects.labels_of(swept.dataset)
     for cell, read in ((("night", 4), lambda row: row["cells"]["night/4"]), (CLEAN, lambda row: row["clean"])):
@@ -109,7 +109,7 @@ def test_kittis_numbers_are_kittis(swept, monkeypatch):
 def test_other_data_has_no_kitti_numbers(data, swept):
     swept.dataset.info["source"] = "cvat"
     try:
-        assert analyse(swept, n_draws=50)["kitti"] is None
+        assert report_document(swept, n_draws=50)["kitti"] is None
     finally:
         swept.dataset.info["source"] = "kitti"
 
@@ -121,7 +121,7 @@ def test_masks_are_kept_and_judged(data, tmp_path):
     assert detector.pictures_seen == 0, "masks come back from disk"
     results = first.results("run", CLEAN), again.results("run", CLEAN)
     assert results[0].segmentations == results[1].segmentations and len(results[0].segmentations) > 10
-    document = analyse(again, n_draws=50)
+    document = report_document(again, n_draws=50)
     assert document["protocol"]["iou_type"] == "segm" and document["kitti"] is None
     assert document["clean"]["value"]["point"] == pytest.approx(1.0)
     assert document["diagnosis"][0]["tide"] is None

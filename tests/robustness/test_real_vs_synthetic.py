@@ -15,9 +15,9 @@ from drivetl.errors import ConfigError
 from drivetl.metrics.match_store import match
 from drivetl.metrics.statistics import draw_weights, few_drives
 from drivetl.metrics.truth import from_dataset
-from drivetl.robustness.clean_slice import choose_clean, clean_images, is_clean, stand_ins
-from drivetl.robustness.condition_slices import class_and_size_mix, mixed_ap, slices_of
-from drivetl.robustness.report_document import analyse
+from drivetl.robustness.clean_slice import choose_clean, clean_images, is_clean, synthetic_counterparts
+from drivetl.robustness.condition_slices import class_and_size_mix, slices_of, standardised_ap
+from drivetl.robustness.report_document import report_document
 from drivetl.robustness.road import crossing
 from drivetl.robustness.run import run_sweep
 from drivetl.robustness.sweep import corrupted
@@ -65,7 +65,7 @@ def swept(data, cache, conditions=("night", "contrast"), severities=(1, 3, 5), *
 @pytest.fixture(scope="module")
 def document(data, tmp_path_factory):
     found, _ = swept(data, tmp_path_factory.mktemp("cells"))
-    return analyse(found, metric="AP50", n_draws=60, slices=["timeofday", "weather"])
+    return report_document(found, metric="AP50", n_draws=60, slices=["timeofday", "weather"])
 
 
 def test_conditions_are_applied_to_the_clean_slice_alone(data, tmp_path):
@@ -116,7 +116,7 @@ def test_rows_of_the_slices(document):
 
 def test_a_baseline_is_seen_in_real_conditions_too(data, tmp_path):
     found, _ = swept(data, tmp_path, ["night"], [3], baseline=PlantedDetector(contrast=250, weights_hash="b"))
-    document = analyse(found, metric="AP50", n_draws=50, slices=["timeofday"])
+    document = report_document(found, metric="AP50", n_draws=50, slices=["timeofday"])
     day = document["slices"][0]
     assert day["delta"]["point"] == pytest.approx(day["performance_standardised"]["point"] - day["baseline"]["point"])
     assert day["delta"]["point"] > 0, "the baseline is blind to faint boxes"
@@ -125,24 +125,24 @@ def test_a_baseline_is_seen_in_real_conditions_too(data, tmp_path):
 def test_pairs_can_be_named(data, tmp_path):
     found, _ = swept(data, tmp_path)
     pairs = {("timeofday", "night"): ["contrast"]}
-    document = analyse(found, n_draws=50, slices=["timeofday"], pairs=pairs)
+    document = report_document(found, n_draws=50, slices=["timeofday"], pairs=pairs)
     assert [pair["condition"] for pair in document["real"]["pairs"]] == ["contrast"]
     for wrong, words in (
-        ({("timeofday", "dusk"): ["night"]}, r"no real slice is so - there are timeofday=night"),
-        ({("timeofday", "night"): ["fog"]}, r"night:fog: not run - name fog in --conditions"),
+        ({("timeofday", "dusk"): ["night"]}, r"no real slice has this value - available: timeofday=night"),
+        ({("timeofday", "night"): ["fog"]}, r"night:fog: not run - add fog to --conditions"),
     ):
         with pytest.raises(ConfigError, match=words):
-            analyse(found, n_draws=50, slices=["timeofday"], pairs=wrong)
+            report_document(found, n_draws=50, slices=["timeofday"], pairs=wrong)
 
 
 def test_what_stands_for_what():
     every = list(CATALOG)
-    assert stand_ins("night", every) == ["night"]
-    assert stand_ins("dawn/dusk", every) == ["dusk"]
-    assert stand_ins("wet_road", every) == ["wet_road"]
-    assert stand_ins("rainy", every) == ["rain"]
-    assert stand_ins("foggy", every) == ["fog", "plasma_fog"]
-    assert stand_ins("overcast", every) == stand_ins("daytime", every) == []
+    assert synthetic_counterparts("night", every) == ["night"]
+    assert synthetic_counterparts("dawn/dusk", every) == ["dusk"]
+    assert synthetic_counterparts("wet_road", every) == ["wet_road"]
+    assert synthetic_counterparts("rainy", every) == ["rain"]
+    assert synthetic_counterparts("foggy", every) == ["fog", "plasma_fog"]
+    assert synthetic_counterparts("overcast", every) == synthetic_counterparts("daytime", every) == []
     assert is_clean("clear/daytime") and not is_clean("partly cloudy") and not is_clean("(not given)")
 
 
@@ -168,7 +168,7 @@ def test_the_clean_slice_is_clean_in_everything():
 @pytest.mark.parametrize(
     ("slices", "wanted", "words"),
     [
-        (["wether"], {}, "no image has the attribute 'wether' - the data knows sequence, weather"),
+        (["wether"], {}, "no image has the attribute 'wether' - available attributes: sequence, weather"),
         (["weather"], {"time": "day"}, "--clean names 'time', which --slices does not"),
         (
             ["weather"],
@@ -218,7 +218,7 @@ def test_another_mix_of_sizes_is_no_drop():
     day, night = slices_of(store.truth, ["time"], {"time": "day"})
     mix = class_and_size_mix(store, night)
     assert mix.tolist() == [[0.75, 0, 0.25]]
-    of_day, of_night = (mixed_ap(store, 0.5, part.images[None].astype(float), mix)[0] for part in (day, night))
+    of_day, of_night = (standardised_ap(store, 0.5, part.images[None].astype(float), mix)[0] for part in (day, night))
     assert of_day == of_night == pytest.approx(0.25)
 
 

@@ -9,7 +9,7 @@ from drivetl.conditions import CATALOG
 from drivetl.errors import ConfigError, DataError
 from drivetl.metrics.measures import permutation_p
 from drivetl.robustness import road
-from drivetl.robustness.report_document import analyse
+from drivetl.robustness.report_document import report_document
 from drivetl.robustness.run import run_sweep, summarize
 
 MANIFEST = {
@@ -45,7 +45,7 @@ def document(data, tmp_path_factory):
         cache=tmp_path_factory.mktemp("cells"),
         workers=0,
     )
-    return analyse(swept, n_draws=100, slices=["weather"])
+    return report_document(swept, n_draws=100, slices=["weather"])
 
 
 def test_summarize_is_the_mean_of_means():
@@ -127,7 +127,7 @@ def test_the_document_is_the_same_twice(data, document, tmp_path):
         workers=1,
         batch_size=3,
     )
-    again = analyse(swept, n_draws=100, slices=["weather"])
+    again = report_document(swept, n_draws=100, slices=["weather"])
     assert again | {"timing": 0} == document | {"timing": 0}
 
 
@@ -141,20 +141,20 @@ def test_an_equal_baseline_is_no_difference(data, tmp_path):
         cache=tmp_path,
         workers=0,
     )
-    delta = analyse(swept, n_draws=60)["headline"]["delta"]
+    delta = report_document(swept, n_draws=60)["headline"]["delta"]
     assert delta["point"] == 0 and delta["p"] == 1.0
 
 
 def test_unverified_is_said_everywhere(data, tmp_path):
     swept = run_sweep(PlantedDetector(), data, ["night"], [2], cache=tmp_path, workers=0)
-    document = analyse(swept, n_draws=60)
+    document = report_document(swept, n_draws=60)
     assert not document["protocol"]["verified"] and not document["run"]["verified"]
     assert document["headline"]["levels"] == ["UNVERIFIED"] == [row["level"] for row in document["conditions"]]
 
 
 def test_nothing_held_out_gives_no_headline_and_no_zero(data, tmp_path):
     swept = run_sweep(PlantedDetector(augmentation=MANIFEST), data, ["fog"], [3], cache=tmp_path, workers=0)
-    head = analyse(swept, n_draws=60)["headline"]
+    head = report_document(swept, n_draws=60)["headline"]
     assert head["conditions"] == [] and head["mpc"]["point"] is None and head["rpc"]["point"] is None
 
 
@@ -162,7 +162,7 @@ def test_images_without_objects_measure_nothing(tmp_path):
     data = read_planted(tmp_path / "data", n_images=4)
     empty = data.subset(data.images[:1])
     swept = run_sweep(PlantedDetector(), empty, ["night"], [1], cache=tmp_path / "c", workers=0)
-    document = analyse(swept, n_draws=60)
+    document = report_document(swept, n_draws=60)
     assert document["clean"]["value"]["point"] is None
     assert document["cells"][0]["value"]["point"] is None and document["headline"]["mpc"]["point"] is None
 
@@ -180,8 +180,8 @@ def test_other_classes_are_an_error(tmp_path):
 
 def test_a_wrong_slice_names_the_known_ones(data, tmp_path):
     swept = run_sweep(PlantedDetector(), data, ["night"], [2], cache=tmp_path, workers=0)
-    with pytest.raises(ConfigError, match="'wether' - the data knows sequence, weather"):
-        analyse(swept, n_draws=60, slices=["wether"])
+    with pytest.raises(ConfigError, match="'wether' - available attributes: sequence, weather"):
+        report_document(swept, n_draws=60, slices=["wether"])
 
 
 def curve(*values, draws=50):

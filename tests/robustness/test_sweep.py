@@ -10,7 +10,7 @@ from drivetl.coco.io import read_dataset
 from drivetl.conditions import CLEAN
 from drivetl.errors import DataError
 from drivetl.robustness import sweep as sweeping
-from drivetl.robustness.detection_cache import CellStore, image_keys
+from drivetl.robustness.detection_cache import DetectionCache, image_keys
 from drivetl.robustness.run import run_sweep
 from drivetl.robustness.sweep import Timing, stratified_order, sweep
 
@@ -24,7 +24,7 @@ def data(tmp_path):
 
 
 def swept(folder, data, cells=CELLS, detector=None, **options):
-    store = CellStore(folder, IDENTITY)
+    store = DetectionCache(folder, IDENTITY)
     keys = image_keys(data)
     timing = sweep({"run": detector or PlantedDetector()}, {"run": store}, data, keys, cells, **options)
     return store, keys, timing
@@ -55,7 +55,7 @@ def test_the_same_for_any_worker_count_and_batch_size(tmp_path, data, workers, b
 
 def test_read_back_from_disk_is_what_was_found(tmp_path, data):
     store, keys, _ = swept(tmp_path / "a", data)
-    again = CellStore(tmp_path / "a", IDENTITY)
+    again = DetectionCache(tmp_path / "a", IDENTITY)
     assert same(table(store, keys, data), table(again, keys, data))
 
 
@@ -103,7 +103,7 @@ def test_no_broken_byte_of_a_chunk_ends_a_run(tmp_path, data, capsys):
         broken = bytearray(whole)
         broken[place] ^= 0xFF
         chunk.write_bytes(bytes(broken))
-        found = CellStore(tmp_path / "a", IDENTITY).cells()
+        found = DetectionCache(tmp_path / "a", IDENTITY).cells()
         told = "damaged" in capsys.readouterr().err
         assert not found if told else found == store.cells(), place
 
@@ -139,10 +139,10 @@ def test_reports_share_cells(tmp_path, data):
 def test_another_detector_or_protocol_does_not_share(tmp_path, data, monkeypatch):
     swept(tmp_path / "a", data)
     keys = image_keys(data)
-    assert CellStore(tmp_path / "a", IDENTITY).has(keys[0], CLEAN)
-    assert not CellStore(tmp_path / "a", {"weights": "other"}).has(keys[0], CLEAN)
+    assert DetectionCache(tmp_path / "a", IDENTITY).has(keys[0], CLEAN)
+    assert not DetectionCache(tmp_path / "a", {"weights": "other"}).has(keys[0], CLEAN)
     monkeypatch.setattr("drivetl.robustness.detection_cache.PROTOCOL_VERSION", 999)
-    assert not CellStore(tmp_path / "a", IDENTITY).has(keys[0], CLEAN)
+    assert not DetectionCache(tmp_path / "a", IDENTITY).has(keys[0], CLEAN)
 
 
 def test_cells_under_a_wrong_name_are_refused(tmp_path, data):
@@ -150,7 +150,7 @@ def test_cells_under_a_wrong_name_are_refused(tmp_path, data):
     about = store.folder / "about.json"
     about.write_text(about.read_text().replace("planted", "someone else"))
     with pytest.raises(DataError, match=r"another detector or protocol version - remove"):
-        CellStore(tmp_path / "a", IDENTITY)
+        DetectionCache(tmp_path / "a", IDENTITY)
 
 
 def test_a_changed_picture_is_another_picture(tmp_path):
@@ -165,7 +165,7 @@ def test_a_changed_picture_is_another_picture(tmp_path):
 
 
 def test_two_detectors_see_the_same_pictures_once_made(tmp_path, data):
-    stores = {who: CellStore(tmp_path / who, {"weights": who}) for who in ("run", "baseline")}
+    stores = {who: DetectionCache(tmp_path / who, {"weights": who}) for who in ("run", "baseline")}
     detectors = {"run": PlantedDetector(), "baseline": PlantedDetector()}
     timing = sweep(detectors, stores, data, image_keys(data), CELLS)
     assert timing.inferences == 2 * timing.pictures == 12 * len(CELLS)
@@ -177,7 +177,7 @@ def test_shards_together_are_the_whole(tmp_path, data):
     parts = [swept(tmp_path / "a", data, shard=(rank, 3))[2].inferences for rank in range(3)]
     assert sum(parts) == 6 * len(CELLS) and min(parts) == 2 * len(CELLS)
     reference, keys, _ = swept(tmp_path / "b", data)
-    assert same(table(reference, keys, data), table(CellStore(tmp_path / "a", IDENTITY), keys, data))
+    assert same(table(reference, keys, data), table(DetectionCache(tmp_path / "a", IDENTITY), keys, data))
 
 
 def test_a_budget_takes_whole_images_the_same_for_all_cells(tmp_path, data, monkeypatch):

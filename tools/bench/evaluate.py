@@ -121,7 +121,7 @@ def _sweep_side(side: str, data: str) -> dict[str, Any]:
     from drivetl.models.detector import Detector
     from drivetl.models.precision import choose_precision
     from drivetl.models.runtime import choose_device
-    from drivetl.robustness.detection_cache import CellStore, image_keys
+    from drivetl.robustness.detection_cache import DetectionCache, image_keys
     from drivetl.robustness.sweep import Task, default_workers, load
     from drivetl.robustness.sweep import sweep as whole_sweep
 
@@ -146,7 +146,7 @@ def _sweep_side(side: str, data: str) -> dict[str, Any]:
         detector.infer(ready[0])
         return _measured(lambda: [detector.infer(batch) for batch in ready])[1]
     with tempfile.TemporaryDirectory() as folder:
-        store = CellStore(Path(folder), {"weights": "bench"})
+        store = DetectionCache(Path(folder), {"weights": "bench"})
         detector.infer([torch.from_numpy(one) for one in next(iter(variants())).pixels])
         timing, row = _measured(
             lambda: whole_sweep(

@@ -23,7 +23,7 @@ from drivetl.files.shipped import shipped
 from drivetl.metrics import coco_ap
 from drivetl.metrics.match_store import MatchStore, match
 from drivetl.metrics.measures import ratio_draws
-from drivetl.metrics.operating import thresholds
+from drivetl.metrics.operating import choose_thresholds
 from drivetl.metrics.results import load_results, save_results
 from drivetl.metrics.statistics import Interval, draw_weights, percentile_interval
 from drivetl.metrics.truth import Floats
@@ -115,7 +115,7 @@ def _judge(run: Path) -> MatchStore:
 
 def _recall(store: MatchStore, score: Floats | float, weights: Floats) -> Floats:
     """(B,) share of all objects found at IoU 0.5, in percent."""
-    found, real = store.found_truth(score), ~store.truth.crowd
+    found, real = store.detected_objects(score), ~store.truth.crowd
     return 100 * ratio_draws(_per_image(store, found & real), _per_image(store, real), weights)
 
 
@@ -140,7 +140,7 @@ def _rows(scored: dict[tuple[str, int], MatchStore]) -> list[dict[str, object]]:
         "recall at score 0.5": lambda store, weights: _recall(store, 0.5, weights),
         "false alarms an image at score 0.5": lambda store, weights: _false_alarms(store, 0.5, weights),
         "recall at 0.3 false alarms": lambda store, weights: _recall(
-            store, thresholds(store, "fp_per_image", 0.3), weights
+            store, choose_thresholds(store, "fp_per_image", 0.3), weights
         ),
     }
     picked = np.random.default_rng(0).integers(0, len(SEEDS), (DRAWS, len(SEEDS)))
