@@ -1,7 +1,7 @@
-"""Detections of every cell on disk: written as they come, found again after a kill, shared between reports.
+"""Cache on disk of the detections in every cell: written as the sweep runs, reused on resume and by later reports.
 
-A cell is (condition, severity); CLEAN is the image as it is. A folder holds one detector's detections under one
-protocol version; every file in it is a chunk named by its own content, so several processes may write side by side.
+A cell is (condition, severity); CLEAN is the unmodified image. A folder has one detector's detections under one
+protocol version. Every file in it is a chunk named by a hash of its content, so several processes can write at once.
 """
 
 from __future__ import annotations
@@ -29,21 +29,24 @@ from drivetl.metrics.results import Results, concatenate, mask_columns, masks_of
 
 FORMAT = 1
 CELLS_FOLDER = Path("robustness", ".cells")
-"""Where a run directory keeps the cells of its detector."""
+"""Where a run directory keeps the cached detections of its detector."""
 
 
 def image_key(record: ImageRecord, root: Path) -> str:
-    """16 hex digits that change with the image's name, its size, or the content of its file or its depth map."""
-    parts = [record.file_name, record.width, record.height, _content(root / record.file_name)]
+    """16 hex digits of an image's file name, its size, and the content of its file and of its depth map.
+
+    Raises DataError for a file that cannot be read.
+    """
+    parts = [record.file_name, record.width, record.height, _content_hash(root / record.file_name)]
     depth = depth_path(record, root)
     if depth is not None:
-        parts += ["depth", _content(depth)]
+        parts += ["depth", _content_hash(depth)]
     text = json.dumps(parts)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _content(path: Path) -> str:
-    """A hash of a file's bytes: uncompressed pictures of one size all have the same number of them."""
+def _content_hash(path: Path) -> str:
+    """A hash of a file's bytes (uncompressed images of equal dimensions have equal file sizes)."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "blake2b").hexdigest()
@@ -67,17 +70,18 @@ def dataset_hash(keys: Iterable[str]) -> str:
 
 @dataclass
 class _Chunk:
-    """(image key, cell) pairs that are done, and what was found in them."""
+    """Detections that are not written yet."""
 
-    done: list[tuple[str, Cell]] = field(default_factory=list)
-    found: list[Detections] = field(default_factory=list)
+    items: list[tuple[str, Cell]] = field(default_factory=list)
+    """(image key, cell)"""
+    detections: list[Detections] = field(default_factory=list)
 
 
 class DetectionCache:
-    """One detector's detections of (image, cell) pairs, in memory and in a folder."""
+    """One detector's detections per (image, cell), in memory and in a folder."""
 
     def __init__(self, folder: Path, identity: Mapping[str, str], masks: bool = False):
-        """identity: what the detections depend on beside the pixels: weights, settings, precision. masks: keep them.
+        """identity: what the detections depend on besides the pixels: weights, settings, precision. masks: keep masks.
 
         Raises DataError when the folder holds detections of another detector or protocol version.
         """
@@ -92,26 +96,26 @@ class DetectionCache:
             self._read(path)
 
     def has(self, key: str, cell: Cell) -> bool:
-        """Whether that image was seen in that cell."""
+        """Whether the cache has that image in that cell."""
         return key in self._rows.get(cell, {})
 
     def cells(self) -> list[Cell]:
-        """The cells of which some image was seen, sorted."""
+        """The cells with at least one image, sorted."""
         return sorted(self._rows)
 
-    def add(self, key: str, cell: Cell, found: Detections) -> None:
-        """Remember; `flush` writes. Raises ConfigError when masks are wanted and the detector gives none."""
-        if self.masks and found.masks is None:
+    def add(self, key: str, cell: Cell, detections: Detections) -> None:
+        """Add in memory; `flush` writes. Raises ConfigError when masks are kept and the detector gives none."""
+        if self.masks and detections.masks is None:
             raise ConfigError("the run gives boxes only, no masks", remedy="use --iou-type bbox")
         if not self.masks:
-            found = Detections(found.boxes, found.scores, found.labels)
-        self._rows.setdefault(cell, {})[key] = found
-        self._pending.done.append((key, cell))
-        self._pending.found.append(found)
+            detections = Detections(detections.boxes, detections.scores, detections.labels)
+        self._rows.setdefault(cell, {})[key] = detections
+        self._pending.items.append((key, cell))
+        self._pending.detections.append(detections)
 
     def flush(self) -> None:
-        """Write what was added since the last flush as one chunk, whole or not at all."""
-        if not self._pending.done:
+        """Write what was added since the last flush as one chunk, atomically."""
+        if not self._pending.items:
             return
         data = _pack(self._pending, self.masks)
         name = hashlib.blake2b(data, digest_size=8).hexdigest()
@@ -119,12 +123,12 @@ class DetectionCache:
         self._pending = _Chunk()
 
     def refresh(self) -> None:
-        """Read the chunks that other processes wrote meanwhile."""
+        """Read the chunks that other processes have written."""
         for path in sorted(self.folder.glob("*.npz")):
             self._read(path)
 
     def results(self, cell: Cell, images: Mapping[str, int]) -> Results:
-        """Detections of a cell as columns; images: key -> image id. An image that was not seen is a KeyError."""
+        """Detections of a cell as columns; images: key -> image id. Raises KeyError for an image that is not cached."""
         rows = self._rows.get(cell, {})
         return concatenate(of_image(image_id, rows[key]) for key, image_id in images.items())
 
@@ -138,34 +142,35 @@ class DetectionCache:
             if len(keys) != len(cells) or len(keys) != len(ends) or len(boxes) != (ends[-1] if len(ends) else 0):
                 raise ValueError("columns differ in length")
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            warn(f"{path}: damaged ({error}), its cells are computed again")
+            warn(f"{path}: damaged ({error}); its cells will be recomputed")
             return
         for key, name, start, end in zip(keys.tolist(), cells.tolist(), ends - arrays["counts"], ends, strict=True):
             condition, _, severity = name.rpartition("/")
             part = slice(int(start), int(end))
-            found = Detections(
+            detections = Detections(
                 boxes[part], scores[part], labels[part].astype(np.int64), None if rles is None else rles[part]
             )
-            self._rows.setdefault((condition, int(severity)), {})[key] = found
+            self._rows.setdefault((condition, int(severity)), {})[key] = detections
 
 
 def _pack(chunk: _Chunk, masks: bool) -> bytes:
     columns: dict[str, npt.NDArray[np.generic]] = {
-        "keys": np.array([key for key, _ in chunk.done]),
-        "cells": np.array([cell_name(cell) for _, cell in chunk.done]),
-        "counts": np.array([len(one.scores) for one in chunk.found], np.int32),
-        "boxes": np.concatenate([one.boxes for one in chunk.found]).astype(np.float32),
-        "scores": np.concatenate([one.scores for one in chunk.found]).astype(np.float32),
-        "labels": np.concatenate([one.labels for one in chunk.found]).astype(np.int16),
+        "keys": np.array([key for key, _ in chunk.items]),
+        "cells": np.array([cell_name(cell) for _, cell in chunk.items]),
+        "counts": np.array([len(image.scores) for image in chunk.detections], np.int32),
+        "boxes": np.concatenate([image.boxes for image in chunk.detections]).astype(np.float32),
+        "scores": np.concatenate([image.scores for image in chunk.detections]).astype(np.float32),
+        "labels": np.concatenate([image.labels for image in chunk.detections]).astype(np.int16),
     }
     if masks:
-        columns |= mask_columns(mask for one in chunk.found for mask in one.masks or ())
+        columns |= mask_columns(mask for image in chunk.detections for mask in image.masks or ())
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **columns)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
 def _check_about(folder: Path, about: Mapping[str, object]) -> None:
+    """Write about.json, or raise DataError when an existing one differs."""
     path = folder / "about.json"
     text = json.dumps(about, indent=1, sort_keys=True) + "\n"
     if not path.is_file():
@@ -177,13 +182,13 @@ def _check_about(folder: Path, about: Mapping[str, object]) -> None:
         known = None
     if known != about:
         raise DataError(
-            "these cached cells belong to another detector or protocol version",
-            remedy=f"remove {folder}, they are computed again",
+            "these cached detections belong to another detector or protocol version",
+            remedy=f"remove {folder}; they will be recomputed",
             file=path,
         )
 
 
-def complete_images(stores: Iterable[DetectionCache], keys: Sequence[str], cells: Sequence[Cell]) -> list[int]:
-    """Positions of the images that every store has seen in every cell."""
-    every = list(stores)
-    return [place for place, key in enumerate(keys) if all(store.has(key, cell) for store in every for cell in cells)]
+def complete_images(caches: Iterable[DetectionCache], keys: Sequence[str], cells: Sequence[Cell]) -> list[int]:
+    """Indices of the images that every cache has in every cell."""
+    caches = list(caches)
+    return [index for index, key in enumerate(keys) if all(cache.has(key, cell) for cache in caches for cell in cells)]

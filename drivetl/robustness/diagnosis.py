@@ -1,4 +1,4 @@
-"""Why a condition costs what it costs: the clean cell and the worst held-out one, error by error and score by score."""
+"""Error analysis of the clean cell and of the worst held-out one: TIDE, calibration, operating points, KITTI AP."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from drivetl.robustness.score_cells import Document
 
 CALIBRATION_BINS = 10
 FALSE_PER_IMAGE = (0.1, 0.3, 1.0)
-"""Where the trade of misses against false alarms is read off."""
+"""False alarms per image at which recall is reported."""
 
 
 def diagnose(swept: FinishedSweep, thresholds: Floats, worst: Cell | None) -> list[Document]:
-    """Errors (TIDE), calibration, operating points at the frozen (K,) thresholds, and recall at given rates of false
-    alarms; of the clean cell, then of the worst one."""
+    """TIDE, calibration, operating points at the frozen (K,) thresholds, and recall at fixed rates of false alarms.
+
+    One row for the clean cell, one for the worst cell where there is one.
+    """
     rows = []
     for cell in [CLEAN, *([worst] if worst else [])]:
         store = swept.matched("run", cell)
@@ -37,7 +39,7 @@ def diagnose(swept: FinishedSweep, thresholds: Floats, worst: Cell | None) -> li
                 "calibration": {"matching": RULE} | asdict(measured),
                 "operating": {name: asdict(point) for name, point in operating_points(store, thresholds).items()},
                 "recall_at": [_recall_at(store, rate) for rate in FALSE_PER_IMAGE],
-                "olrp": {"mean": mean_olrp(optimal), "classes": {name: asdict(one) for name, one in optimal.items()}},
+                "olrp": {"mean": mean_olrp(optimal), "classes": {name: asdict(row) for name, row in optimal.items()}},
             }
         )
     return rows
@@ -46,8 +48,8 @@ def diagnose(swept: FinishedSweep, thresholds: Floats, worst: Cell | None) -> li
 def _tide(store: MatchStore) -> Document | None:
     if store.iou_type != "bbox":
         return None
-    found = tide(store)
-    return {"AP50": found.ap50, "delta_ap": found.delta_ap, "counts": found.counts}
+    errors = tide(store)
+    return {"AP50": errors.ap50, "delta_ap": errors.delta_ap, "counts": errors.counts}
 
 
 def _recall_at(store: MatchStore, rate: float) -> Document:
@@ -61,16 +63,20 @@ def _recall_at(store: MatchStore, rate: float) -> Document:
 
 
 def kitti_cells(swept: FinishedSweep) -> Mapping[Cell, Document] | None:
-    """KITTI's official AP (R40, fractions) per cell: class -> {easy, moderate, hard}, of the classes that both KITTI
-    and the detector know. None for data that does not come from KITTI's label files, and for masks."""
+    """KITTI's official AP (R40, 0..1) per cell: class -> {easy, moderate, hard}, of KITTI's classes the detector has.
+
+    None for data that was not converted from KITTI's label files, and for masks.
+    """
     names = set(swept.truth.categories) & set(kitti_ap.MIN_OVERLAP)
     if swept.dataset.info.get("source") != "kitti" or not names or swept.iou_type != "bbox":
         return None
     labels = kitti_objects.labels_of(swept.dataset)
     rows = {}
     for cell in [CLEAN, *swept.cells]:
-        found = kitti_ap.evaluate(labels, kitti_objects.detections_of(swept.results("run", cell), swept.dataset))
+        results = kitti_ap.evaluate(labels, kitti_objects.detections_of(swept.results("run", cell), swept.dataset))
         rows[cell] = {
-            name: {level: one.ap40 for level, one in levels.items()} for name, levels in found.items() if name in names
+            name: {level: result.ap40 for level, result in levels.items()}
+            for name, levels in results.items()
+            if name in names
         }
     return rows

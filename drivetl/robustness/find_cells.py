@@ -1,4 +1,4 @@
-"""The detections that a run's robustness sweep left behind, read again without its model."""
+"""Open the detections that a run's robustness sweep cached, without loading the run's model."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ _FIRST = "run eval-robustness on both runs and the same data first"
 
 
 def open_cache(run: Path) -> DetectionCache:
-    """The cells of a run directory (or of a folder that holds a cache of cells).
+    """The detection cache of a run directory (or of a cache folder); caches with masks are skipped.
 
-    Of several detectors in one cache the one that the newest `results.json` names is taken; cells that keep masks are
-    left aside. Raises DataError when there are no cells, when they belong to another protocol version, or when it is
-    not clear whose they are.
+    Of several detectors in one cache the one that the newest `results.json` names is taken. Raises DataError when
+    there are no cached detections, when they belong to another protocol version, or when the detector is ambiguous.
     """
-    about = _abouts(run)
+    about = _about_of_caches(run)
     if not about:
         raise DataError("no stored detections", remedy=_FIRST, file=run)
-    current = {path: one for path, one in about.items() if one.get("protocol_version") == PROTOCOL_VERSION}
+    current = {path: content for path, content in about.items() if content.get("protocol_version") == PROTOCOL_VERSION}
     if not current:
-        known = sorted({str(one.get("protocol_version")) for one in about.values()})
+        versions = sorted({str(content.get("protocol_version")) for content in about.values()})
         raise DataError(
-            f"its cells are of protocol version {', '.join(known)}, not {PROTOCOL_VERSION}",
+            f"its cells are of protocol version {', '.join(versions)}, not {PROTOCOL_VERSION}",
             remedy="run eval-robustness again",
             file=run,
         )
-    wanted = _reported_weights(run)
-    if len(current) > 1 and wanted:
-        current = {path: one for path, one in current.items() if one.get("weights") == wanted}
+    reported = _reported_weights(run)
+    if len(current) > 1 and reported:
+        current = {path: content for path, content in current.items() if content.get("weights") == reported}
     if len(current) != 1:
         raise DataError(
             f"its cache holds cells of {len(about)} detectors",
             remedy="keep the folder of one of them, or run eval-robustness again",
             file=next(iter(about)).parent,
         )
-    path, one = next(iter(current.items()))
-    identity = {key: value for key, value in one.items() if key not in ("format", "protocol_version")}
+    path, content = next(iter(current.items()))
+    identity = {key: value for key, value in content.items() if key not in ("format", "protocol_version")}
     return DetectionCache(path.parent, identity)
 
 
-def _abouts(run: Path) -> dict[Path, dict[str, Any]]:
-    """Folder of each detector's cells -> what it says about them."""
-    found = {}
+def _about_of_caches(run: Path) -> dict[Path, dict[str, Any]]:
+    """Folder of each detector's cached cells -> its about.json."""
+    about = {}
     for cache in (run / CELLS_FOLDER, run):
         for path in sorted(cache.glob("*/about.json")):
             content = _json(path)
             if isinstance(content, dict) and "weights" in content and "masks" not in content:
-                found[path.parent] = content
-        if found:
+                about[path.parent] = content
+        if about:
             break
-    return found
+    return about
 
 
 def _reported_weights(run: Path) -> str | None:
+    """The hash of the weights that the newest report of the run is about."""
     reports = sorted(run.glob("robustness/*/results.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in [*reports, run / "results.json"]:
         content = _json(path)

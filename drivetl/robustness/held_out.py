@@ -1,8 +1,7 @@
-"""Was the model trained on this condition? Levels proven from the augmentation manifests of a run and its ancestors.
+"""Held-out levels: whether a model was trained on a condition, by the augmentation manifests of its run and ancestors.
 
-`Level` says what each level means; the headline is over L2 and L3. Without a manifest nothing is proven: every
-condition is UNVERIFIED. A manifest with a word that is not a known phenomenon is an error, never a reason to call a
-condition "never trained".
+`Level` gives the meaning of each level; the headline is over L2 and L3. Without a manifest every condition is
+UNVERIFIED. A manifest with an unknown phenomenon is an error: ignoring it could make a trained condition look held out.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from drivetl.errors import CheckpointError, ConfigError, nearest
 
 
 class Level(StrEnum):
-    """How close a condition is to what the model was trained on; in this order, which is also that of the strings."""
+    """How close a condition is to what the model was trained on, from the closest; the strings sort in this order."""
 
     L0 = "L0", "seen in training, same model and range"
     L1 = "L1", "same model, outside the trained range"
@@ -42,7 +41,7 @@ _FILE = "augmentation.json"
 SEEN = (Level.L0, Level.L1)
 """Trained on: never in the headline of a run with a manifest."""
 HEADLINE = (Level.L2, Level.L3)
-"""Held out. Real images (L4) are reported next to it, never mixed in."""
+"""Held out. Real images (L4) are reported separately."""
 MEANING = {str(level): level.meaning for level in Level}
 
 
@@ -52,29 +51,33 @@ class TrainedTransform:
 
     name: str
     phenomena: frozenset[Phenomenon]
-    """What the manifest names, and the phenomenon of the model where a condition has it."""
+    """Those the manifest names, and that of the catalogue's conditions with the same model."""
     covered: frozenset[Phenomenon]
-    """What a model has seen with these as well."""
+    """Other phenomena that training on these covers (`vocabulary.COVERS`)."""
     model: str
     ranges: Mapping[str, tuple[float, float]]
+    """Parameter -> (lowest, highest) trained value, in the unit of the condition's ladder."""
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The level of every condition and of every cell, with the reason."""
+    """The level of every condition and of every cell, with the reason.
+
+    verified is False for a run without a manifest.
+    """
 
     verified: bool
     of_condition: dict[str, Level] = field(default_factory=dict)
-    """The most seen of its cells."""
+    """The lowest level (closest to training) of its cells."""
     of_cell: dict[tuple[str, int], Level] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
-    """Condition -> what in training decided, in one sentence."""
+    """Condition -> the reason of its level, in one sentence."""
 
 
 def trained_transforms(manifest: Mapping[str, Any] | None) -> list[TrainedTransform] | None:
     """Every transform of a manifest and its ancestors; None when one of them has no manifest.
 
-    Raises CheckpointError for a manifest of another form, and for a phenomenon that is not known.
+    Raises CheckpointError for a malformed manifest, and for an unknown phenomenon.
     """
     if manifest is None:
         return None
@@ -89,7 +92,7 @@ def trained_transforms(manifest: Mapping[str, Any] | None) -> list[TrainedTransf
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
                 f"not a manifest ({error!r})",
-                remedy="restore the run's file, or remove it: its conditions are then UNVERIFIED",
+                remedy="restore the run's file, or remove it (all conditions are then UNVERIFIED)",
                 file=_FILE,
             ) from None
     return trained
@@ -98,7 +101,9 @@ def trained_transforms(manifest: Mapping[str, Any] | None) -> list[TrainedTransf
 def _with_ancestors(manifest: Any, depth: int = 0) -> Iterator[Any]:
     yield manifest
     if depth > 50:
-        raise CheckpointError("more than 50 generations of ancestors", remedy="it is damaged", file=_FILE)
+        raise CheckpointError(
+            "more than 50 generations of ancestors", remedy="the file is damaged: restore it", file=_FILE
+        )
     ancestors = manifest.get("ancestors", []) if isinstance(manifest, Mapping) else []
     if not isinstance(ancestors, list):
         raise CheckpointError(
@@ -115,19 +120,19 @@ def _transform(row: Mapping[str, Any]) -> TrainedTransform:
     for parameter, bounds in (row.get("range") or {}).items():
         low, high = (float(bounds), float(bounds)) if isinstance(bounds, int | float) else map(float, bounds)
         ranges[str(parameter)] = (min(low, high), max(low, high))
-    name, model = str(row["name"]), _plain(str(row["model"]))
+    name, model = str(row["name"]), _normalised(str(row["model"]))
     phenomena = _phenomena(str(row["phenomenon"]), name)
-    phenomena |= {condition.phenomenon for condition in CATALOG.values() if _plain(condition.model) == model}
+    phenomena |= {condition.phenomenon for condition in CATALOG.values() if _normalised(condition.model) == model}
     covered = frozenset(other for phenomenon in phenomena for other in COVERS.get(phenomenon, ()))
     return TrainedTransform(name, phenomena, covered, model, ranges)
 
 
 def _phenomena(text: str, transform: str) -> frozenset[Phenomenon]:
-    """What a manifest's text names: `fog`; `brightness, contrast`; the name of a condition.
+    """The phenomena that a manifest's text names: `fog`; `brightness, contrast`; the name of a condition.
 
-    Raises CheckpointError for an unknown word: any condition could be what it means, so none could be "never trained".
+    Raises CheckpointError for an unknown word: it could mean any condition, so none could be called "never trained".
     """
-    words = [word.strip() for word in re.split(r",|/|\+|\band\b", _plain(text)) if word.strip()]
+    words = [word.strip() for word in re.split(r",|/|\+|\band\b", _normalised(text)) if word.strip()]
     for word in words or [""]:
         if word not in _WORDS:
             raise CheckpointError(
@@ -138,16 +143,17 @@ def _phenomena(text: str, transform: str) -> frozenset[Phenomenon]:
     return frozenset(phenomenon for word in words for phenomenon in _WORDS[word])
 
 
-def _plain(text: str) -> str:
+def _normalised(text: str) -> str:
+    """Lower case, underscores and runs of blanks as one blank."""
     return " ".join(text.lower().replace("_", " ").split())
 
 
 _WORDS: Mapping[str, frozenset[Phenomenon]] = {
-    **{_plain(name): frozenset({condition.phenomenon}) for name, condition in CATALOG.items()},
+    **{_normalised(name): frozenset({condition.phenomenon}) for name, condition in CATALOG.items()},
     **ALIASES,
     **{str(phenomenon): frozenset({phenomenon}) for phenomenon in Phenomenon},
 }
-"""Every word by which a manifest may name phenomena; where several tables have it, the last one decides."""
+"""Every word by which a manifest may name phenomena; where several tables have it, the last one wins."""
 
 
 def levels(manifest: Mapping[str, Any] | None, conditions: Sequence[str], severities: Sequence[int]) -> Levels:
@@ -173,7 +179,7 @@ def levels(manifest: Mapping[str, Any] | None, conditions: Sequence[str], severi
 
 
 def _level(condition: Condition, severity: int, trained: Sequence[TrainedTransform]) -> tuple[Level, str]:
-    same_model = [transform for transform in trained if transform.model == _plain(condition.model)]
+    same_model = [transform for transform in trained if transform.model == _normalised(condition.model)]
     step = condition.ladder[severity - 1]
     for transform in same_model:
         if _inside(step, transform.ranges):
@@ -188,21 +194,21 @@ def _level(condition: Condition, severity: int, trained: Sequence[TrainedTransfo
 
 
 def _inside(step: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]) -> bool:
-    """Every parameter the manifest bounds lies within; one it does not mention counts as trained."""
+    """Whether every parameter that the manifest bounds is in its range; unmentioned parameters count as trained."""
     return all(
         ranges[name][0] - 1e-9 <= value <= ranges[name][1] + 1e-9 for name, value in step.items() if name in ranges
     )
 
 
-def choose_conditions(words: str, manifest: Mapping[str, Any] | None, severities: Sequence[int]) -> list[str]:
-    """The conditions that `--conditions` names. `held_out`: those of `all` (labels stay true) that are L2 or L3 at
-    every severity; all of them for an unverified run.
+def choose_conditions(selection: str, manifest: Mapping[str, Any] | None, severities: Sequence[int]) -> list[str]:
+    """The conditions that `--conditions` selects.
 
-    Raises ConfigError for an unknown name, and when a condition named next to `held_out` was trained on.
+    `held_out`: the label-safe conditions of `all` that are L2 or L3 at every severity; all of them for an unverified
+    run. Raises ConfigError for an unknown name, and when a condition named next to `held_out` was trained on.
     """
-    parts = [part.strip() for part in words.split(",") if part.strip()]
+    parts = [part.strip() for part in selection.split(",") if part.strip()]
     if "held_out" not in parts:
-        return select(words)
+        return select(selection)
     extra = [name for name in parts if name != "held_out"]
     named = select(",".join(extra)) if extra else []
     pool = list(dict.fromkeys([*SETS["all"], *named]))
@@ -211,7 +217,7 @@ def choose_conditions(words: str, manifest: Mapping[str, Any] | None, severities
         if known.of_condition[name] in SEEN:
             raise ConfigError(
                 f"condition {name!r} is not held out: {known.why[name]}",
-                remedy=f"drop it, or ask for --conditions {','.join(named)} to see it marked as seen",
+                remedy=f"remove it, or use --conditions {','.join(named)} to report it as seen in training",
             )
     chosen = [name for name in pool if known.of_condition[name] not in SEEN]
     if not chosen:

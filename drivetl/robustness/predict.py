@@ -1,4 +1,4 @@
-"""Detections of images, labelled or not, and the forms they are handed on in: COCO results, KITTI result files."""
+"""Detections of labelled or unlabelled images, and their output formats: COCO results and KITTI result files."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from drivetl.files.images import image_size
 from drivetl.files.kitti_text import KittiLine, rounded, write_line
 from drivetl.files.paths import list_images, require_directory
 from drivetl.metrics.results import of_image
-from drivetl.robustness.sweep import SupportsInfer, Task, load
+from drivetl.robustness.sweep import SupportsInfer, Task, variant_loader
 
 
 def folder_dataset(folder: Path, categories: Sequence[str]) -> Dataset:
     """All images below a folder as a dataset without labels; ids 1..N in the order of their names.
 
-    Raises DataError when the folder holds no image, or one that cannot be read.
+    Raises DataError when the folder has no image, or one that cannot be read.
     """
-    names = list_images(require_directory(folder, "--images names a folder of pictures"))
+    names = list_images(require_directory(folder, "--images expects a folder of images"))
     if not names:
-        raise DataError("holds no images", remedy="--images names a folder of pictures", file=folder)
+        raise DataError("holds no images", remedy="--images expects a folder of images", file=folder)
     records = []
     for number, name in enumerate(names, 1):
         width, height = image_size(folder / name)
@@ -38,42 +38,42 @@ def folder_dataset(folder: Path, categories: Sequence[str]) -> Dataset:
 def predict(
     detector: SupportsInfer, dataset: Dataset, *, score: float = 0.0, batch_size: int = 8, workers: int = 0
 ) -> Iterator[tuple[ImageRecord, Detections]]:
-    """Detections that score at least `score`, image after image; the order of images is not that of the dataset."""
-    tasks = [Task(place, record, (CLEAN,)) for place, record in enumerate(dataset.images)]
-    for batch in load(tasks, dataset.images_root, batch_size, workers):
-        found = detector.infer([torch.from_numpy(pixels) for pixels in batch.pixels])
-        for (place, _), one in zip(batch.items, found, strict=True):
-            yield dataset.images[place], above(one, score)
+    """Detections that score at least `score`, image by image, not in the order of the dataset."""
+    tasks = [Task(index, record, (CLEAN,)) for index, record in enumerate(dataset.images)]
+    for batch in variant_loader(tasks, dataset.images_root, batch_size, workers):
+        outputs = detector.infer([torch.from_numpy(pixels) for pixels in batch.pixels])
+        for (index, _), detections in zip(batch.items, outputs, strict=True):
+            yield dataset.images[index], with_min_score(detections, score)
 
 
-def above(found: Detections, score: float) -> Detections:
+def with_min_score(detections: Detections, score: float) -> Detections:
     """The detections that score at least `score`."""
-    kept = np.flatnonzero(found.scores >= score)
-    masks = None if found.masks is None else [found.masks[row] for row in kept]
-    return Detections(found.boxes[kept], found.scores[kept], found.labels[kept], masks)
+    kept = np.flatnonzero(detections.scores >= score)
+    masks = None if detections.masks is None else [detections.masks[row] for row in kept]
+    return Detections(detections.boxes[kept], detections.scores[kept], detections.labels[kept], masks)
 
 
-def coco_results(image_id: int, found: Detections) -> list[dict[str, Any]]:
+def coco_results(image_id: int, detections: Detections) -> list[dict[str, Any]]:
     """One image's rows of a COCO results list: boxes xywh in px to a thousandth, masks as RLE."""
-    boxes = of_image(image_id, found).boxes_xywh
+    boxes = of_image(image_id, detections).boxes_xywh
     rows: list[dict[str, Any]] = []
-    for place, (box, value, label) in enumerate(zip(boxes, found.scores, found.labels, strict=True)):
+    for index, (box, score, label) in enumerate(zip(boxes, detections.scores, detections.labels, strict=True)):
         row = {
             "image_id": image_id,
             "category_id": int(label),
             "bbox": [round(float(side), 3) for side in box],
-            "score": round(float(value), 6),
+            "score": round(float(score), 6),
         }
-        rows.append(row if found.masks is None else row | {"segmentation": found.masks[place]})
+        rows.append(row if detections.masks is None else row | {"segmentation": detections.masks[index]})
     return rows
 
 
-def kitti_lines(found: Detections, categories: Sequence[str]) -> str:
-    """A KITTI result file: 16 fields a line, everything that is not 2-D at the devkit's "not given"."""
+def kitti_lines(detections: Detections, categories: Sequence[str]) -> str:
+    """The text of a KITTI result file: 16 fields per line, the 3-D ones with the devkit's values for "unknown"."""
     lines = []
-    for box, value, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels, strict=True):
+    for box, score, label in zip(detections.boxes.tolist(), detections.scores.tolist(), detections.labels, strict=True):
         name = categories[int(label) - 1].replace(" ", "_")
-        line = KittiLine(f"{name[:1].upper()}{name[1:]}", box, score=value)
+        line = KittiLine(f"{name[:1].upper()}{name[1:]}", box, score=score)
         lines.append(write_line(line, rounded, "{:.6f}".format) + "\n")
     return "".join(lines)
 
@@ -94,11 +94,11 @@ def kitti_names(dataset: Dataset) -> dict[int, str]:
 
 
 def images_document(dataset: Dataset) -> Mapping[str, Any]:
-    """Which id is which image and class: a COCO json without annotations, for results of a folder."""
+    """A COCO document without annotations: the image and class ids that the results of a folder refer to."""
     return {
         "images": [
-            {"id": one.id, "file_name": one.file_name, "width": one.width, "height": one.height}
-            for one in dataset.images
+            {"id": image.id, "file_name": image.file_name, "width": image.width, "height": image.height}
+            for image in dataset.images
         ],
         "annotations": [],
         "categories": [{"id": number, "name": name} for number, name in enumerate(dataset.categories, 1)],

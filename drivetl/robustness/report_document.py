@@ -207,7 +207,7 @@ def _road(scored: ScoredSweep, names: Sequence[str]) -> Document:
         for severity in scored.swept.severities
     }
     shown = road.severity_shown(scored.swept.severities)
-    at_shown = {cell: detected for cell, detected in cells.items() if cell[1] == shown}
+    at_shown_severity = {cell: detected for cell, detected in cells.items() if cell[1] == shown}
     return {
         "severity_shown": shown,
         "in_path": road.in_path(
@@ -215,5 +215,5 @@ def _road(scored: ScoredSweep, names: Sequence[str]) -> Document:
         ),
         "fragile_groups": road.fragile_groups(truth, clean, cells),
         "fragile_objects": road.fragile_objects(truth, clean, cells),
-        "worst_frames": road.worst_frames(truth, clean, at_shown),
+        "worst_frames": road.worst_frames(truth, clean, at_shown_severity),
     }

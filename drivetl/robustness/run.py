@@ -1,9 +1,9 @@
-"""How a detector holds up: run the sweep over clean images, conditions and severities; `analysis` scores it.
+"""Run a sweep: detections on clean images and in every cell (condition, severity), cached in the run directory.
 
     swept = run_sweep(detector, dataset, ["fog", "night"], [1, 3, 5], baseline=other)
-    results = analysis.analyse(swept)       # the document that drivetl.report shows
+    results = report_document(swept)  # the document that drivetl.report shows
 
-`summarize(cells, clean)` is the bare arithmetic: mPC and rPC of a table.
+`summarize(cells, clean)` computes mPC and rPC of a table of numbers.
 """
 
 from __future__ import annotations
@@ -32,25 +32,26 @@ __all__ = ["FinishedSweep", "run_sweep", "summarize"]
 
 @dataclass
 class FinishedSweep:
-    """A finished (or stopped) sweep: the images every detector has seen in every cell, and how to score them."""
+    """The result of a sweep: the images that every detector has seen in every cell, and their detections."""
 
     detectors: dict[str, Detector]
-    """`run` and, where there is one, `baseline`."""
+    """`run` and, where given, `baseline`."""
     dataset: Dataset
-    """The complete images only, by id."""
+    """The complete images alone, sorted by id."""
     n_images_requested: int
+    """More than the dataset has, when the budget ended the sweep."""
     conditions: list[str]
     severities: list[int]
-    stores: dict[str, DetectionCache]
+    caches: dict[str, DetectionCache]
     keys: list[str]
-    """Of the complete images."""
+    """Cache keys of the complete images."""
     truth: GroundTruth
     timing: Timing
     budget_s: float | None
     clean: Mapping[str, str] = field(default_factory=dict)
-    """Condition attribute -> clean value: which images of the data the conditions were applied to."""
+    """Condition attribute -> clean value of the images that the conditions were applied to."""
     real: RealImages | None = None
-    """The clean images above and those in real conditions, as they are; None without a clean slice."""
+    """The clean images above and those in real conditions, unmodified; None without a clean slice."""
     iou_type: str = "bbox"
     """What is matched: bbox or segm."""
 
@@ -61,31 +62,31 @@ class FinishedSweep:
 
     @property
     def data_hash(self) -> str:
-        """16 hex digits of the images measured."""
+        """16 hex digits of the measured images."""
         return dataset_hash(self.keys)
 
-    def results(self, who: str, cell: Cell) -> Results:
+    def results(self, detector: str, cell: Cell) -> Results:
         """A detector's detections in a cell."""
         ids = {key: image.id for key, image in zip(self.keys, self.dataset.images, strict=True)}
-        return self.stores[who].results(cell, ids)
+        return self.caches[detector].results(cell, ids)
 
-    def matched(self, who: str, cell: Cell) -> MatchStore:
+    def matched(self, detector: str, cell: Cell) -> MatchStore:
         """A detector's detections in a cell, matched to the objects."""
-        return match(self.truth, self.results(who, cell), self.iou_type)
+        return match(self.truth, self.results(detector, cell), self.iou_type)
 
-    def matched_unmodified(self, who: str) -> MatchStore:
-        """A detector's detections in all images as they are: the clean slice and the real conditions."""
+    def matched_unmodified(self, detector: str) -> MatchStore:
+        """A detector's detections in all unmodified images (clean slice and real conditions), matched to objects."""
         if self.real is None:
-            return self.matched(who, CLEAN)
-        return match(self.real.truth, self.stores[who].results(CLEAN, self.real.ids), self.iou_type)
+            return self.matched(detector, CLEAN)
+        return match(self.real.truth, self.caches[detector].results(CLEAN, self.real.ids), self.iou_type)
 
 
 @dataclass
 class RealImages:
-    """The images of every slice, by id."""
+    """The images of every slice, sorted by id."""
 
     ids: dict[str, int]
-    """Key -> image id."""
+    """Cache key -> image id."""
     truth: GroundTruth
 
 
@@ -105,25 +106,27 @@ def run_sweep(
     shard: tuple[int, int] = (0, 1),
     wait: Callable[[], None] = lambda: None,
 ) -> FinishedSweep:
-    """Detect on clean images and in every cell, with a progress bar; what was done before is not repeated.
+    """Detect on clean images and in every cell, with a progress bar; cached detections are reused.
 
-    cache: where detections are kept; default: `robustness/.cells` of each run. clean: `clean_slice.choose_clean`;
-    conditions are applied to those images alone, the others are seen as they are. iou_type: bbox, or segm to keep and
-    match masks. budget_s, shard: see `sweep`;
-    `wait` returns when all shards are done. Raises ConfigError when detector and data have different classes or the
-    budget is too small for one image, DataError for images that cannot be read.
+    cache: where detections are kept; default: `robustness/.cells` of each run. clean: see `clean_slice.choose_clean`;
+    conditions are applied to those images alone, the others are used unmodified. iou_type: bbox, or segm to keep and
+    match masks. budget_s, shard: see `sweep`. wait: returns when all shards are done.
+    Raises ConfigError when detector and data have different classes or the budget is too small for one image,
+    DataError for images that cannot be read.
     """
     detectors = {"run": detector} | ({"baseline": baseline} if baseline is not None else {})
-    for who, one in detectors.items():
-        _check_classes(one, dataset, who)
+    for name, each in detectors.items():
+        _check_classes(name, each, dataset)
     if iou_type == "segm":
         _check_masks(dataset)
     if not dataset.images:
-        raise DataError("the dataset has no images", remedy="name another --data")
-    kept = {"masks": "kept"} if iou_type == "segm" else {}
-    stores = {
-        who: DetectionCache(_cache_folder(one, cache), identity(one) | kept, masks=bool(kept))
-        for who, one in detectors.items()
+        raise DataError("the dataset has no images", remedy="choose another --data")
+    keeps_masks = iou_type == "segm"
+    caches = {
+        name: DetectionCache(
+            _cache_folder(each, cache), identity(each) | ({"masks": "kept"} if keeps_masks else {}), masks=keeps_masks
+        )
+        for name, each in detectors.items()
     }
     cells = [CLEAN, *((name, severity) for name in conditions for severity in severities)]
     parts = _parts(dataset, clean or {}, cells)
@@ -132,7 +135,7 @@ def run_sweep(
         share = _share(part, parts)
         timing += _sweep_part(
             detectors,
-            stores,
+            caches,
             part,
             None if budget_s is None else share * budget_s,
             default_workers(detector.device.type) if workers is None else workers,
@@ -141,50 +144,52 @@ def run_sweep(
         )
     wait()
     if shard[1] > 1:
-        for store in stores.values():
-            store.refresh()
-    seen = [part.seen(stores) for part in parts]
+        for detection_cache in caches.values():
+            detection_cache.refresh()
+    seen = [part.seen(caches) for part in parts]
     measured, keys = seen[-1]
     if not measured.images:
-        raise ConfigError("the budget ended before one image was seen in every cell", remedy="give a larger --budget")
+        raise ConfigError(
+            "the budget ended before one image was complete in every cell", remedy="use a larger --budget"
+        )
     return FinishedSweep(
         detectors,
         measured,
         len(parts[-1].keys),
         list(conditions),
         list(severities),
-        stores,
+        caches,
         keys,
         from_dataset(measured),
         timing,
         budget_s,
         dict(clean or {}),
-        _real(seen) if clean else None,
+        _real_images(seen) if clean else None,
         iou_type,
     )
 
 
 @dataclass
 class _Part:
-    """Images that are all seen in the same cells."""
+    """Images that are all used in the same cells."""
 
     dataset: Dataset
     keys: list[str]
     cells: list[Cell]
 
-    def seen(self, stores: Mapping[str, DetectionCache]) -> tuple[Dataset, list[str]]:
-        """The images that every detector has seen in every cell, by id, and their keys."""
+    def seen(self, caches: Mapping[str, DetectionCache]) -> tuple[Dataset, list[str]]:
+        """The images that every detector has seen in every cell, sorted by id, and their keys."""
         images = self.dataset.images
-        places = complete_images(stores.values(), self.keys, self.cells)
-        places.sort(key=lambda place: images[place].id)
-        return self.dataset.subset([images[place] for place in places]), [self.keys[place] for place in places]
+        complete = complete_images(caches.values(), self.keys, self.cells)
+        complete.sort(key=lambda index: images[index].id)
+        return self.dataset.subset([images[index] for index in complete]), [self.keys[index] for index in complete]
 
 
 def _parts(dataset: Dataset, clean: Mapping[str, str], cells: list[Cell]) -> list[_Part]:
-    """The images in real conditions, where there are some, then the clean ones."""
+    """The images in real conditions (if any) in the clean cell, then the clean images in all cells."""
     chosen = clean_images(dataset.images, clean)
-    taken = {one.id for one in chosen}
-    others = [one for one in dataset.images if one.id not in taken]
+    chosen_ids = {image.id for image in chosen}
+    others = [image for image in dataset.images if image.id not in chosen_ids]
     parts = [(others, [CLEAN])] if others else []
     return [
         _Part(part, image_keys(part), of_part)
@@ -194,13 +199,13 @@ def _parts(dataset: Dataset, clean: Mapping[str, str], cells: list[Cell]) -> lis
 
 
 def _share(part: _Part, parts: Sequence[_Part]) -> float:
-    """The part of the work, hence of the budget."""
-    return len(part.keys) * len(part.cells) / max(1, sum(len(one.keys) * len(one.cells) for one in parts))
+    """The share of a part in the inferences, hence in the budget."""
+    return len(part.keys) * len(part.cells) / max(1, sum(len(other.keys) * len(other.cells) for other in parts))
 
 
 def _sweep_part(
     detectors: Mapping[str, Detector],
-    stores: Mapping[str, DetectionCache],
+    caches: Mapping[str, DetectionCache],
     part: _Part,
     budget_s: float | None,
     workers: int,
@@ -211,7 +216,7 @@ def _sweep_part(
         task = bar.add_task("sweep", total=None, note=f"{len(part.cells)} cells of {len(part.keys)} images")
         return sweep(
             detectors,
-            stores,
+            caches,
             part.dataset,
             part.keys,
             part.cells,
@@ -223,7 +228,7 @@ def _sweep_part(
         )
 
 
-def _real(seen: Sequence[tuple[Dataset, list[str]]]) -> RealImages:
+def _real_images(seen: Sequence[tuple[Dataset, list[str]]]) -> RealImages:
     images = [image for dataset, _ in seen for image in dataset.images]
     keys = [key for _, keys in seen for key in keys]
     together = seen[-1][0].subset(sorted(images, key=lambda image: image.id))
@@ -232,7 +237,7 @@ def _real(seen: Sequence[tuple[Dataset, list[str]]]) -> RealImages:
 
 
 def identity(detector: Detector) -> dict[str, str]:
-    """What detections depend on beside pixels: weights, thresholds and sizes of the model, precision."""
+    """What detections depend on besides the pixels: the model's weights and settings, and the precision."""
     settings = ""
     if detector.run is not None:
         about = checkpoint_folder(detector.run, "best") / "model.json"
@@ -244,7 +249,7 @@ def _cache_folder(detector: Detector, cache: Path | None) -> Path:
     if cache is not None:
         return cache
     if detector.run is None:
-        raise CheckpointError("the detector belongs to no run directory", remedy="say where its cells are kept")
+        raise CheckpointError("the detector has no run directory to cache detections in", remedy="pass cache=")
     return detector.run / CELLS_FOLDER
 
 
@@ -255,14 +260,14 @@ def _check_masks(dataset: Dataset) -> None:
                 raise DataError(
                     f"object {number + 1} has no mask",
                     file=image.file_name,
-                    remedy="use --iou-type bbox, or data whose every object has one",
+                    remedy="use --iou-type bbox, or data with a mask for every object",
                 )
 
 
-def _check_classes(detector: Detector, dataset: Dataset, who: str) -> None:
+def _check_classes(name: str, detector: Detector, dataset: Dataset) -> None:
     if tuple(detector.categories) != tuple(dataset.categories):
         raise ConfigError(
-            f"the classes of the {who} are {', '.join(detector.categories)}; those of the data are"
+            f"the classes of the {name} are {', '.join(detector.categories)}; those of the data are"
             f" {', '.join(dataset.categories)}",
             remedy="convert the data with the run's taxonomy.yaml",
         )

@@ -1,8 +1,8 @@
-"""Clean plus conditions x severities in one pass over the images, for one detector or several.
+"""Inference on clean images and in every cell (condition, severity), in one pass, for one detector or several.
 
-Each image is decoded once; workers make its variants while the device infers; a variant is made once for all
-detectors. Nothing depends on workers, batches or order: pixels follow from (image, condition, severity, protocol
-version), and a batch holds pictures of one size only, so that padding never reaches a detector.
+Each image is decoded once; workers render its variants while the device infers; a variant is rendered once for all
+detectors. The detections do not depend on workers, batches or order: pixels are a function of (image, condition,
+severity, protocol version), and a batch has images of one size only, so that no detector sees padding.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FLUSH_EVERY_S = 15.0
 
 
 class SupportsInfer(Protocol):
-    """What a sweep needs of a detector."""
+    """What a sweep requires of a detector."""
 
     def infer(self, images: list[torch.Tensor]) -> list[Detections]:
         """Detect in (3, H, W) uint8 RGB tensors of one size."""
@@ -42,9 +42,9 @@ class SupportsInfer(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """An image and the cells that some detector has not seen it in."""
+    """An image and the cells in which at least one detector has not seen it yet."""
 
-    place: int
+    index: int
     """In the dataset's order."""
     record: ImageRecord
     cells: tuple[Cell, ...]
@@ -52,29 +52,30 @@ class Task:
 
 @dataclass
 class Timing:
-    """Where the time of a sweep went, in seconds."""
+    """Timing and counts of a sweep; the field names are keys of results.json."""
 
     wall_s: float = 0.0
     inference_s: float = 0.0
     waiting_s: float = 0.0
-    """The device idle because no variant was ready."""
+    """Device idle, waiting for rendered variants."""
     corruption_s: float = 0.0
-    """Decoding and corrupting, summed over the workers."""
+    """Decoding and rendering, summed over the workers."""
     workers: int = 0
     pictures: int = 0
-    """Variants made."""
+    """Rendered variants (image, cell)."""
     inferences: int = 0
+    """Variants times detectors."""
     out_of_budget: bool = False
 
     @property
     def bound_by(self) -> str:
-        """`corruption`, `inference`, or `stored` when nothing had to be computed."""
+        """The bottleneck: `corruption`, `inference`, or `stored` when everything was cached."""
         if not self.pictures:
             return "stored"
         return "corruption" if self.waiting_s > self.inference_s else "inference"
 
     def __add__(self, other: Timing) -> Timing:
-        """One sweep after the other."""
+        """The timing of two consecutive sweeps together."""
         return Timing(
             self.wall_s + other.wall_s,
             self.inference_s + other.inference_s,
@@ -87,23 +88,24 @@ class Timing:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, `bound_by` included."""
+        """JSON-ready, with `bound_by`."""
         return asdict(self) | {"bound_by": self.bound_by}
 
 
 @dataclass
 class Batch:
-    """Pictures of one size with what they show; travels from a worker as one array."""
+    """Images of one size and the (image, cell) of each; sent by a worker as one array."""
 
     items: list[tuple[int, Cell]]
-    """(place of the image, cell) of each picture."""
+    """(index of the image, cell) of each of the B images."""
     pixels: npt.NDArray[np.uint8]
     """(B, 3, H, W) RGB."""
     seconds: float
+    """Time spent decoding and rendering."""
 
 
 class _Variants(IterableDataset[Batch]):
-    """The variants of every task, batched; worker w of W takes every W-th task."""
+    """The variants of every task in batches; worker w of W takes every W-th task."""
 
     def __init__(self, tasks: Sequence[Task], root: Path, batch_size: int):
         self.tasks, self.root, self.batch_size = tasks, root, batch_size
@@ -112,21 +114,22 @@ class _Variants(IterableDataset[Batch]):
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         items: list[tuple[int, Cell]] = []
-        pictures: list[npt.NDArray[np.uint8]] = []
+        images: list[npt.NDArray[np.uint8]] = []
         began = time.perf_counter()
         for task in self.tasks[first::step]:
-            for cell, picture in variants(task, self.root):
-                if pictures and (len(pictures) == self.batch_size or pictures[0].shape != picture.shape):
-                    yield Batch(items, _stacked(pictures), time.perf_counter() - began)
-                    items, pictures, began = [], [], time.perf_counter()
-                items.append((task.place, cell))
-                pictures.append(picture)
-        if pictures:
-            yield Batch(items, _stacked(pictures), time.perf_counter() - began)
+            for cell, image in variants(task, self.root):
+                if images and (len(images) == self.batch_size or images[0].shape != image.shape):
+                    yield Batch(items, _stacked(images), time.perf_counter() - began)
+                    items, images, began = [], [], time.perf_counter()
+                items.append((task.index, cell))
+                images.append(image)
+        if images:
+            yield Batch(items, _stacked(images), time.perf_counter() - began)
 
 
-def _stacked(pictures: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    return np.stack([picture.transpose(2, 0, 1) for picture in pictures])
+def _stacked(images: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) images -> (B, 3, H, W)."""
+    return np.stack([image.transpose(2, 0, 1) for image in images])
 
 
 def variants(task: Task, root: Path) -> Iterator[tuple[Cell, npt.NDArray[np.uint8]]]:
@@ -145,9 +148,9 @@ def corrupted(
     depth: npt.NDArray[np.float32] | None,
     scene: dict[str, Any] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """The image in a cell, (H, W, 3) uint8 RGB: the very pixels that every report judges.
+    """The image in a cell, (H, W, 3) uint8 RGB: the pixels that every report evaluates.
 
-    depth: `depth.read_depth`; scene: a dict kept for one image, which saves time and changes nothing.
+    depth: see `depth.read_depth`; scene: a cache for one image, which saves time and does not change the result.
     """
     name, severity = cell
     if cell == CLEAN:
@@ -160,36 +163,37 @@ class _Backlog:
     """The (image, cell) pairs that a detector has not seen yet."""
 
     detectors: Mapping[str, SupportsInfer]
-    stores: Mapping[str, DetectionCache]
+    caches: Mapping[str, DetectionCache]
     keys: Sequence[str]
-    left: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-    """Place of an image -> its cells that some detector has not seen."""
+    remaining: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    """Index of an image -> number of its cells that a detector has not seen yet."""
 
-    def missing(self, place: int, cell: Cell) -> list[str]:
-        return [name for name, store in self.stores.items() if not store.has(self.keys[place], cell)]
+    def missing(self, index: int, cell: Cell) -> list[str]:
+        """The detectors that have not seen the image in the cell."""
+        return [name for name, cache in self.caches.items() if not cache.has(self.keys[index], cell)]
 
     def infer_missing(self, batch: Batch) -> int:
-        """Infer what each detector lacks of a batch; returns the number of inferences."""
-        pictures = [torch.from_numpy(pixels) for pixels in batch.pixels]
-        lacking = [set(self.missing(*item)) for item in batch.items]
+        """Run each detector on the images of a batch it has not seen; returns the number of inferences."""
+        images = [torch.from_numpy(pixels) for pixels in batch.pixels]
+        missing = [set(self.missing(*item)) for item in batch.items]
         count = 0
         for name, detector in self.detectors.items():
-            rows = [row for row, names in enumerate(lacking) if name in names]
+            rows = [row for row, names in enumerate(missing) if name in names]
             if not rows:
                 continue
-            found = detector.infer([pictures[row] for row in rows])
-            for row, one in zip(rows, found, strict=True):
-                place, cell = batch.items[row]
-                self.stores[name].add(self.keys[place], cell, one)
+            outputs = detector.infer([images[row] for row in rows])
+            for row, detections in zip(rows, outputs, strict=True):
+                index, cell = batch.items[row]
+                self.caches[name].add(self.keys[index], cell, detections)
             count += len(rows)
-        for place, _ in batch.items:
-            self.left[place] -= 1
+        for index, _ in batch.items:
+            self.remaining[index] -= 1
         return count
 
 
 def sweep(
     detectors: Mapping[str, SupportsInfer],
-    stores: Mapping[str, DetectionCache],
+    caches: Mapping[str, DetectionCache],
     dataset: Dataset,
     keys: Sequence[str],
     cells: Sequence[Cell],
@@ -200,26 +204,27 @@ def sweep(
     shard: tuple[int, int] = (0, 1),
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Timing:
-    """Fill the stores with every detector's detections in every cell; what they hold already is not repeated.
+    """Fill the caches with every detector's detections in every cell; cached detections are not repeated.
 
-    keys: `cells.image_keys(dataset)`. budget_s: stop at that time; images are taken so that any beginning of the
-    order is spread over the drives, and each is finished in all cells, so what is complete is a fair subset.
-    shard: (rank, world) takes every world-th image. advance: told (inferences done, inferences to do).
+    keys: `detection_cache.image_keys(dataset)`. budget_s: stop after that time. Images are taken in an order whose
+    every prefix is spread evenly over the drives, and each is finished in all cells, so that the complete images are a
+    representative subset. shard: (rank, world) takes every world-th image. advance: called with (inferences done,
+    inferences in total).
     """
-    backlog = _Backlog(detectors, stores, keys)
-    tasks = _tasks(backlog, dataset, cells, shard)
-    total = sum(len(backlog.missing(task.place, cell)) for task in tasks for cell in task.cells)
+    backlog = _Backlog(detectors, caches, keys)
+    tasks = _pending_tasks(backlog, dataset, cells, shard)
+    total = sum(len(backlog.missing(task.index, cell)) for task in tasks for cell in task.cells)
     timing = Timing(workers=workers)
     began = last_flush = time.perf_counter()
     advance(0, total)
     if not tasks or budget_s == 0:
         timing.out_of_budget = bool(tasks)
         return timing
-    loader = load(tasks, dataset.images_root, batch_size, workers)
+    loader = variant_loader(tasks, dataset.images_root, batch_size, workers)
     try:
-        asked = time.perf_counter()
+        waiting_since = time.perf_counter()
         for batch in loader:
-            timing.waiting_s += time.perf_counter() - asked
+            timing.waiting_s += time.perf_counter() - waiting_since
             started = time.perf_counter()
             timing.inferences += backlog.infer_missing(batch)
             timing.inference_s += time.perf_counter() - started
@@ -227,74 +232,74 @@ def sweep(
             timing.pictures += len(batch.items)
             advance(timing.inferences, total)
             if time.perf_counter() - last_flush > FLUSH_EVERY_S:
-                _flush(stores)
+                _flush(caches)
                 last_flush = time.perf_counter()
             if budget_s is not None and time.perf_counter() - began > budget_s and _some_complete(backlog, tasks):
                 timing.out_of_budget = timing.inferences < total
                 break
-            asked = time.perf_counter()
+            waiting_since = time.perf_counter()
     finally:
-        _flush(stores)
+        _flush(caches)
         timing.wall_s = time.perf_counter() - began
     return timing
 
 
-def load(tasks: Sequence[Task], root: Path, batch_size: int, workers: int) -> DataLoader[Batch]:
-    """Every task's variants in batches of one picture size, made by worker processes; in no particular order."""
+def variant_loader(tasks: Sequence[Task], root: Path, batch_size: int, workers: int) -> DataLoader[Batch]:
+    """Every task's variants in batches of one image size, rendered by worker processes, in no particular order."""
     return DataLoader(
         _Variants(tasks, root, batch_size),
         batch_size=None,
         num_workers=workers,
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         worker_init_fn=single_threaded if workers else None,
         prefetch_factor=2 if workers else None,
         in_order=False,
     )
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _flush(stores: Mapping[str, DetectionCache]) -> None:
-    for store in stores.values():
-        store.flush()
+def _flush(caches: Mapping[str, DetectionCache]) -> None:
+    for cache in caches.values():
+        cache.flush()
 
 
 def _some_complete(backlog: _Backlog, tasks: Iterable[Task]) -> bool:
-    return any(backlog.left[task.place] == 0 for task in tasks)
+    return any(backlog.remaining[task.index] == 0 for task in tasks)
 
 
-def _tasks(backlog: _Backlog, dataset: Dataset, cells: Sequence[Cell], shard: tuple[int, int]) -> list[Task]:
+def _pending_tasks(backlog: _Backlog, dataset: Dataset, cells: Sequence[Cell], shard: tuple[int, int]) -> list[Task]:
+    """The shard's images with cells to compute; counts them in the backlog."""
     rank, world = shard
-    found = []
-    for place in stratified_order(Drives.of(dataset.images))[rank::world]:
-        missing = tuple(cell for cell in cells if backlog.missing(place, cell))
+    tasks = []
+    for index in stratified_order(Drives.of(dataset.images))[rank::world]:
+        missing = tuple(cell for cell in cells if backlog.missing(index, cell))
         if missing:
-            found.append(Task(place, dataset.images[place], missing))
-            backlog.left[place] = len(missing)
-    return found
+            tasks.append(Task(index, dataset.images[index], missing))
+            backlog.remaining[index] = len(missing)
+    return tasks
 
 
 def stratified_order(drives: Drives) -> list[int]:
-    """All places 0..N-1, so that every beginning takes the same share of each drive and is spread along it.
+    """All indices 0..N-1 in an order whose every prefix takes the same share of each drive, spread along it.
 
-    The first frame taken of every drive comes before the second of any. Images of unknown drive are spread as those
-    of one drive would be.
+    The first frame of every drive comes before the second of any. Images of unknown drive are treated as one drive.
     """
     keyed = []
-    for name, places in drives.places().items():
-        keyed += [(rank / len(places), name, places[place]) for rank, place in enumerate(spread_order(len(places)))]
-    return [place for _, _, place in sorted(keyed)]
+    for name, frames in drives.places().items():
+        keyed += [(rank / len(frames), name, frames[i]) for rank, i in enumerate(spread_order(len(frames)))]
+    return [index for _, _, index in sorted(keyed)]
 
 
 def spread_order(count: int) -> list[int]:
-    """All places 0..count-1, so that every beginning is spread evenly over them."""
+    """All indices 0..count-1 in an order whose every prefix is spread evenly over them."""
     return sorted(range(count), key=_van_der_corput)
 
 
 def _van_der_corput(number: int) -> float:
-    """The bits of a number mirrored at the point: any beginning of the order 0, 1/2, 1/4, 3/4 is spread evenly."""
+    """The van der Corput sequence in base 2 (0, 1/2, 1/4, 3/4, ...): the bits of a number mirrored at the point."""
     value, weight = 0.0, 0.5
     while number:
         value += weight * (number & 1)
@@ -304,6 +309,6 @@ def _van_der_corput(number: int) -> float:
 
 
 def default_workers(device_type: str) -> int:
-    """Worker processes: one per core, one core less for the process that feeds a GPU; at most 32."""
+    """Number of worker processes: one per core, minus one for the process that feeds a GPU; at most 32."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(32, cores - 1 if device_type == "cuda" else cores))

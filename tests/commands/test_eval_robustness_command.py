@@ -152,7 +152,7 @@ def test_an_unverified_run_is_marked(tmp_path, data, capsys):
         (["--slices", "weather", "--pairs", "weather=rain"], "--pairs 'weather=rain' - write NAME=VALUE:CONDITION"),
         (["--slices", "nowhere.csv"], "nowhere.csv"),
         (["--batch-size", "0"], "--batch-size is 0"),
-        (["--conditions", "contrast", "--budget", "0"], "give a larger --budget"),
+        (["--conditions", "contrast", "--budget", "0"], "use a larger --budget"),
     ],
 )
 def test_the_likeliest_mistakes(run, data, capsys, words, message):

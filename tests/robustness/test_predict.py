@@ -10,13 +10,13 @@ from drivetl.errors import DataError
 from drivetl.metrics import coco_ap, kitti_objects
 from drivetl.metrics.match_store import match
 from drivetl.robustness.predict import (
-    above,
     coco_results,
     folder_dataset,
     images_document,
     kitti_lines,
     kitti_names,
     predict,
+    with_min_score,
 )
 
 
@@ -51,14 +51,14 @@ def three():
 
 
 def test_the_least_score_is_kept():
-    assert above(three(), 0.5).scores.tolist() == pytest.approx([0.9, 0.5])
-    assert len(above(three(), 0.95).scores) == 0 and coco_results(1, above(three(), 0.95)) == []
+    assert with_min_score(three(), 0.5).scores.tolist() == pytest.approx([0.9, 0.5])
+    assert len(with_min_score(three(), 0.95).scores) == 0 and coco_results(1, with_min_score(three(), 0.95)) == []
 
 
 def test_masks_travel_with_their_boxes():
     found = three()
     found.masks = [{"size": [9, 9], "counts": str(n)} for n in range(3)]
-    rows = coco_results(7, above(found, 0.3))
+    rows = coco_results(7, with_min_score(found, 0.3))
     assert [row["segmentation"]["counts"] for row in rows] == ["0", "1"]
 
 

@@ -122,7 +122,7 @@ def _sweep_side(side: str, data: str) -> dict[str, Any]:
     from drivetl.models.precision import choose_precision
     from drivetl.models.runtime import choose_device
     from drivetl.robustness.detection_cache import DetectionCache, image_keys
-    from drivetl.robustness.sweep import Task, default_workers, load
+    from drivetl.robustness.sweep import Task, default_workers, variant_loader
     from drivetl.robustness.sweep import sweep as whole_sweep
 
     dataset = read_dataset(Path(data))
@@ -137,7 +137,7 @@ def _sweep_side(side: str, data: str) -> dict[str, Any]:
     tasks = [Task(place, image, tuple(cells)) for place, image in enumerate(dataset.images)]
 
     def variants() -> Any:
-        return load(tasks, dataset.images_root, size, workers)
+        return variant_loader(tasks, dataset.images_root, size, workers)
 
     if side == HALVES[0]:
         return _measured(lambda: sum(len(batch.items) for batch in variants()))[1]
