@@ -1,7 +1,7 @@
 """CVAT XML 1.1, "for images" and "for video", exported from a project, a task or a job.
 
-Images: `<image>` with shapes. Video: `<track>` with shapes per frame; frames missing between two of them are
-interpolated, as CVAT itself does. Boxes, polygons and masks become objects; other shapes are counted with their reason.
+Images: `<image>` with shapes. Video: `<track>` with shapes per frame; missing frames between two of them are
+interpolated, as CVAT does. Boxes, polygons and masks become objects; other shapes are counted with the reason.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from drivetl.files.fields import whole
 
 
 def read(reading: Reading) -> Footage:
-    """CVAT footage: all XML files of a folder, or one file. Several exports side by side keep their folder names."""
-    files = [path for path in label_files(reading.root, ".xml") if path == reading.root or not _is_foreign(path)]
+    """CVAT footage: all XML files of a folder, or one file. Exports in sub-folders keep their folder names."""
+    files = [path for path in label_files(reading.root, ".xml") if path == reading.root or not _is_other_xml(path)]
     if not files:
-        raise DataError("no CVAT file in it (root element <annotations>)", remedy="check --root", file=reading.root)
+        raise DataError("contains no CVAT file (root element <annotations>)", remedy="check --root", file=reading.root)
     folder = reading.root if reading.root.is_dir() else reading.root.parent
     nested = {path.parent for path in files} != {folder}
     images_root = reading.images or (folder if nested else first_folder(folder, "images"))
     return Footage(images_root, _all_images(reading, files, folder, images_root))
 
 
-def _is_foreign(path: Path) -> bool:
-    """Whether a file is XML of another kind; one that cannot be read is not passed over, its error is told later."""
+def _is_other_xml(path: Path) -> bool:
+    """Whether a file is XML of another kind. An unreadable file is kept, so that its error is reported."""
     return root_tag(path) not in ("annotations", "")
 
 
@@ -79,10 +79,10 @@ def _image(
 
 
 def _on_disk(reading: Reading, index: ImageIndex, name: str, subset: str, prefix: str, *, many: bool) -> str:
-    """The image's name below the images root; a project's export puts each subset into its folder."""
+    """The image's name below the images root; the export of a project has a folder per subset."""
     outer = f"{prefix}/" if prefix else ""
     inner = [f"{subset}/{name}", name] if subset else [name]
-    found = index.exact(*(outer + folder + tail for tail in inner for folder in ("images/", "")))
-    if found is None:
+    existing = index.exact(*(outer + folder + tail for tail in inner for folder in ("images/", "")))
+    if existing is None:
         reading.note("images that are not on disk; their sizes are taken from the labels")
-    return found or outer + (inner[0] if many else name)
+    return existing or outer + (inner[0] if many else name)

@@ -1,4 +1,4 @@
-"""The shapes, tags and attributes of CVAT XML, the same in its image and video exports."""
+"""The shapes, tags and attributes of CVAT XML, common to its image and video exports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REGIONS = ("box", "polygon", "mask")
 
 @dataclass(slots=True)
 class Task:
-    """One task or job of `<meta>`: its drive and which of its frames were labelled."""
+    """One task or job of `<meta>`: its drive and its labelled frames."""
 
     name: str = ""
     size: int | None = None
@@ -34,15 +34,15 @@ class Task:
     """Number of its first frame in the video."""
     stop: int | None = None
     step: int = 1
-    """Every n-th frame of the video is a frame of the task (`frame_filter` step=n)."""
+    """Every `step`-th frame of the video is a frame of the task (`frame_filter` step=n)."""
     width_height: tuple[int, int] | None = None
     segments: list[tuple[int, int]] = field(default_factory=list)
-    """(first, last) frame of each job, counted in frames of the task."""
+    """(first, last) frame of each job, as frame numbers of the task."""
 
 
 @dataclass(slots=True)
 class Meta:
-    """What the readers need of `<meta>`."""
+    """The content of `<meta>` that the readers use."""
 
     tasks: dict[str, Task] = field(default_factory=dict)
     """By task id."""
@@ -55,7 +55,7 @@ class Meta:
 
 
 def parse_meta(node: Node) -> Meta:
-    """`<meta>` of a project, a task or a job. Raises DataError with the line for numbers that are none."""
+    """`<meta>` of a project, a task or a job. Raises DataError with the line for a value that is not a number."""
     meta = Meta(source=node.value("source"))
     outer_size = _size(node)
     for kind in ("project", "task", "job"):
@@ -83,7 +83,9 @@ def _task(node: Node, outer_size: tuple[int, int] | None) -> Task:
             if key.strip() == "step":
                 task.step = whole(value.strip(), "step of frame_filter")
         if task.step < 1 or task.start < 0:
-            raise DataError(f"start_frame {task.start} or step {task.step} is not usable", remedy="mend <meta>")
+            raise DataError(
+                f"start_frame {task.start} or step {task.step} is not usable", remedy="fix the frame numbers in <meta>"
+            )
         segments = node.child("segments")
         for segment in segments.all("segment") if segments is not None else []:
             task.segments.append(
@@ -115,36 +117,36 @@ class at:  # noqa: N801 - reads as a phrase: `with at(node)`
 
 
 def tag_attributes(node: Node, meta: Meta) -> dict[str, Any]:
-    """What a `<tag>` says of the whole image.
+    """The image attributes of a `<tag>`.
 
-    `<tag label="night"/>` is night: true; attributes of a tag become the image's; a tag whose only attribute is called
-    value, type or kind (or as the tag itself) gives its own name to it: weather: fog.
+    `<tag label="night"/>` is {night: true}; attributes of a tag become attributes of the image; a tag whose only
+    attribute is called value, type or kind (or has the tag's name) is named by its label: {weather: fog}.
     """
     label = node.attributes.get("label", "")
-    given = attributes_of(node, label, meta)
-    if not given:
+    attributes = attributes_of(node, label, meta)
+    if not attributes:
         return {label: True} if label else {}
-    if len(given) == 1 and next(iter(given)) in ("value", "type", "kind", label):
-        return {label: next(iter(given.values()))}
-    return given
+    if len(attributes) == 1 and next(iter(attributes)) in ("value", "type", "kind", label):
+        return {label: next(iter(attributes.values()))}
+    return attributes
 
 
 def attributes_of(node: Node, label: str, meta: Meta) -> dict[str, Any]:
     """The user's attributes of a shape or tag: checkboxes as booleans, numbers as numbers, the rest as written."""
-    found: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     for child in node.all("attribute"):
         name, value = child.attributes.get("name", ""), child.text.strip()
         kind = meta.kinds.get((label, name), "")
         if kind == "number":
             with at(child):
-                found[name] = number(value, f"attribute {name}")
+                attributes[name] = number(value, f"attribute {name}")
         else:
-            found[name] = scalar(value) if kind in ("", "checkbox") else value
-    return found
+            attributes[name] = scalar(value) if kind in ("", "checkbox") else value
+    return attributes
 
 
 def say(attributes: dict[str, Any], name: str, value: object) -> None:
-    """Set what CVAT itself says of a shape; a user's attribute of that name moves to `cvat.<name>`."""
+    """Set a property that CVAT itself gives a shape; a user's attribute of that name moves to `cvat.<name>`."""
     if name in attributes:
         attributes[f"cvat.{name}"] = attributes[name]
     attributes[name] = value
@@ -153,7 +155,7 @@ def say(attributes: dict[str, Any], name: str, value: object) -> None:
 def parse_shape(
     reading: Reading, node: Node, label: str, path: Path, size: tuple[int, int], meta: Meta
 ) -> SourceObject | None:
-    """The object of a shape element; None for one that is counted as dropped, rejected, or is no shape."""
+    """The object of a shape element; None when it is dropped, rejected, or not a shape."""
     if node.tag not in REGIONS and node.tag not in NO_REGIONS:
         return None
     with reading.object(label or "(no label)", path, node.line):
@@ -188,11 +190,11 @@ def _region(reading: Reading, node: Node, label: str, size: tuple[int, int], met
         points = polygon_points(node)
         item.box_xyxy, item.segmentation = box_of(points), [flat(points)]
     else:
-        masked = _mask(node, size)
-        if masked is None:
+        mask = _mask(node, size)
+        if mask is None:
             reading.drop(label, "an empty mask")
             return None
-        item.segmentation, item.box_xyxy = masked
+        item.segmentation, item.box_xyxy = mask
     return item
 
 
@@ -202,9 +204,7 @@ def _fill_box(reading: Reading, item: SourceObject, node: Node) -> None:
     degrees = number(node.attributes.get("rotation", "0"), "rotation")
     if degrees % 360:
         if reading.rotated == "refuse":
-            raise DataError(
-                f"a box rotated by {degrees:g} degrees", remedy="enclose it with --rotated enclose, or redraw it"
-            )
+            raise DataError(f"a box rotated by {degrees:g} degrees", remedy="use --rotated enclose, or redraw the box")
         reading.note("rotated boxes, each enclosed by its upright box")
         say(item.attributes, "rotation", degrees)
         say(item.attributes, "unrotated_box_xyxy", [x1, y1, x2, y2])
@@ -215,7 +215,7 @@ def polygon_points(node: Node) -> Points:
     """Vertices of `points="x,y;x,y;..."`. Raises DataError for fewer than three."""
     points = points_of([pair.split(",") for pair in node.need("points").split(";")], "points")
     if len(points) < 3:
-        raise DataError(f"a polygon of {len(points)} points", remedy="mend or remove the element")
+        raise DataError(f"a polygon has {len(points)} points, not three or more", remedy="fix or remove the element")
     return points
 
 

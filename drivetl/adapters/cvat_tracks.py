@@ -1,8 +1,8 @@
 """CVAT's video export: tracks -> frames.
 
-Between two shapes of a track the frames that the file leaves out are interpolated (boxes and polygons of equal length
-linearly, other shapes held), unless the first of the two is `outside`; a rotated box turns the short way round. A
-track ends at its last shape. Where some of the drive's frames are on disk, only those become images.
+Missing frames between two shapes of a track are interpolated (boxes and polygons of equal length linearly, other
+shapes held), unless the first of the two is `outside`; a rotated box turns by the smaller angle. A track ends at its
+last shape. When some frames of the drive are on disk, only those become images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from drivetl.files.fields import whole
 from drivetl.files.images import image_size
 
 MAX_FRAMES = 5_000_000
-"""More frames than this (two days at 30 a second) are a broken number."""
+"""A larger number of frames (two days at 30 per second) is treated as an error."""
 
 
 @dataclass(slots=True)
@@ -40,18 +40,16 @@ class Track:
 
 
 def parse_track(reading: Reading, node: Node, path: Path) -> Track:
-    """A track with its shapes in order; a shape whose frame is no number or comes twice is an error, or rejected."""
-    given = node.attributes
-    track = Track(
-        given.get("id", ""), given.get("label", ""), given.get("task_id", ""), given.get("group_id", ""), node.line
-    )
+    """A track with its shapes in order; a shape with an invalid or duplicated frame is an error, or rejected."""
+    values = [node.attributes.get(name, "") for name in ("id", "label", "task_id", "group_id")]
+    track = Track(*values, node.line)
     seen: set[int] = set()
     for child in node.children:
         if child.tag in REGIONS or child.tag in NO_REGIONS:
             with reading.object(track.label or "(no label)", path, child.line):
                 frame = whole(child.need("frame"), "frame")
                 if frame in seen:
-                    raise DataError(f"frame {frame} comes twice in a track", remedy="remove one")
+                    raise DataError(f"frame {frame} is duplicated in a track", remedy="remove one of the two shapes")
                 seen.add(frame)
                 track.shapes.append((frame, child))
     track.shapes.sort(key=lambda pair: pair[0])
@@ -59,7 +57,7 @@ def parse_track(reading: Reading, node: Node, path: Path) -> Track:
 
 
 def visible_labels(tracks: list[Track]) -> list[str]:
-    """A label for every shape that is not outside, for the account of a video that cannot be read."""
+    """The labels of all shapes that are not outside, to count a video that cannot be read."""
     return [
         track.label or "(no label)"
         for track in tracks
@@ -71,7 +69,7 @@ def visible_labels(tracks: list[Track]) -> list[str]:
 def video_images(
     reading: Reading, tracks: list[Track], meta: Meta, path: Path, index: ImageIndex, prefix: str, drive: str
 ) -> Iterator[SourceImage]:
-    """All labelled frames of the video tasks in one file, frames without objects included."""
+    """All labelled frames of the video tasks of a file, including frames without objects."""
     tasks = meta.tasks or {"": Task()}
     only = next(iter(tasks)) if len(tasks) == 1 else None
     for task_id, task in tasks.items():
@@ -83,23 +81,22 @@ def video_images(
         with reading.file(path, partial(visible_labels, own)):
             frames = _Frames(index, prefix, aliases)
             numbers, size = _frame_numbers(own, task), _video_size(own, task, frames)
-            places = {frame: frames.of(frame) for frame in {*numbers, *_touched(own)}}
-            for image in _task_images(reading, own, numbers, size, meta, path, places):
+            files = {frame: frames.of(frame) for frame in {*numbers, *_frames_of_shapes(own)}}
+            for image in _task_images(reading, own, numbers, size, meta, path, files):
                 image.sequence = name
                 yield image
-    strays = [track for track in tracks if only is None and track.task_id not in tasks]
-    if strays:
-        with reading.file(path, partial(visible_labels, strays)):
+    unlisted = [track for track in tracks if only is None and track.task_id not in tasks]
+    if unlisted:
+        with reading.file(path, partial(visible_labels, unlisted)):
             raise DataError(
-                f"track {strays[0].id} belongs to task {strays[0].task_id!r}, which <meta> does not list",
-                remedy="export again",
-                line=strays[0].line,
+                f"track {unlisted[0].id} belongs to task {unlisted[0].task_id!r}, which <meta> does not list",
+                remedy="export the video from CVAT again",
+                line=unlisted[0].line,
             )
 
 
 class _Frames:
-    """The image of a frame: the one whose file name ends in the frame's number, in the drive's folder if there is
-    one."""
+    """Finds the image of a frame: its file name ends in the frame number; it is in the drive's folder, if any."""
 
     def __init__(self, index: ImageIndex, prefix: str, aliases: list[str]):
         self.index = index
@@ -111,13 +108,13 @@ class _Frames:
                 self.by_number.setdefault(int(digits[1]), []).append(name)
 
     def of(self, frame: int) -> tuple[str, bool]:
-        """(file name, whether it is on disk). Raises DataError when several images carry the number."""
-        found = self.by_number.get(frame, [])
-        if len(found) > 1:
+        """(file name, whether it is on disk). Raises DataError when several images have this number."""
+        names = self.by_number.get(frame, [])
+        if len(names) > 1:
             raise DataError(
-                f"frame {frame} could be {found[0]!r} or {found[1]!r}", remedy="name the drive's folder with --images"
+                f"frame {frame} may be {names[0]!r} or {names[1]!r}", remedy="name the drive's folder with --images"
             )
-        return (found[0], True) if found else (f"{self.folder}/{frame:06d}.jpg", False)
+        return (names[0], True) if names else (f"{self.folder}/{frame:06d}.jpg", False)
 
 
 def _folder_name(drive: str) -> str:
@@ -125,25 +122,25 @@ def _folder_name(drive: str) -> str:
 
 
 def _names_of_drive(index: ImageIndex, prefix: str, aliases: list[str]) -> list[str]:
-    """The images of one drive: below its export's folder, in a folder that is called like it, or loose in the root.
+    """The images of a drive: below the folder of its export, in a folder of its name, or without folder in the root.
 
-    aliases: what the drive may be called. Raises DataError when all images lie in folders of other drives.
+    aliases: possible names of the drive. Raises DataError when all images are in folders of other drives.
     """
     if prefix:
         return [name for name in index.names if name.startswith(prefix + "/")]
     for alias in filter(None, aliases):
-        called = {alias, _folder_name(alias)}
-        if inside := [name for name in index.names if called & set(PurePosixPath(name).parent.parts)]:
+        folder_names = {alias, _folder_name(alias)}
+        if inside := [name for name in index.names if folder_names & set(PurePosixPath(name).parent.parts)]:
             return inside
-    loose = [name for name in index.names if not folder_drive(name)]
-    if index.names and not loose:
+    without_folder = [name for name in index.names if not folder_drive(name)]
+    if index.names and not without_folder:
         folders = sorted({folder_drive(name) for name in index.names})
         more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
         raise DataError(
-            f"no folder holds frames of the drive {aliases[0]!r}, found are {', '.join(map(repr, folders[:3]))}{more}",
+            f"no folder contains frames of drive {aliases[0]!r}; folders are {', '.join(map(repr, folders[:3]))}{more}",
             remedy="rename the drive's folder, or name it with --images",
         )
-    return loose
+    return without_folder
 
 
 def _task_images(
@@ -153,15 +150,15 @@ def _task_images(
     size: tuple[int, int],
     meta: Meta,
     path: Path,
-    places: dict[int, tuple[str, bool]],
+    files: dict[int, tuple[str, bool]],
 ) -> Iterator[SourceImage]:
-    some_on_disk = any(on_disk for _, on_disk in places.values())
+    some_on_disk = any(on_disk for _, on_disk in files.values())
     objects: dict[int, list[SourceObject]] = {}
     for track in tracks:
         for frame, item in _track_objects(reading, track, numbers, path, size, meta):
             objects.setdefault(frame, []).append(item)
     for frame in sorted({*numbers, *objects}):
-        name, on_disk = places[frame]
+        name, on_disk = files[frame]
         if not on_disk and some_on_disk:
             reading.note("labelled frames that were not extracted, left out with their objects")
             for item in objects.get(frame, []):
@@ -172,12 +169,12 @@ def _task_images(
         yield SourceImage(name, *size, objects.get(frame, []), frame_index=frame, label_file=path)
 
 
-def _touched(tracks: list[Track]) -> set[int]:
+def _frames_of_shapes(tracks: list[Track]) -> set[int]:
     return {frame for track in tracks for frame, _ in track.shapes}
 
 
 def _frame_numbers(tracks: list[Track], task: Task) -> range:
-    """The frames a task labelled, as numbers in the video: of its jobs, else start..stop, else what tracks touch."""
+    """The labelled frames of a task, as numbers in the video: of its jobs, else start..stop, else of its shapes."""
     first, last = task.start, task.stop
     if len(task.segments) > 0:
         first = task.start + min(start for start, _ in task.segments) * task.step
@@ -185,28 +182,32 @@ def _frame_numbers(tracks: list[Track], task: Task) -> range:
     if last is None and task.size is not None:
         last = task.start + (task.size - 1) * task.step
     if last is None:
-        touched = _touched(tracks)
-        first, last = min(touched, default=0), max(touched, default=-1)
+        shape_frames = _frames_of_shapes(tracks)
+        first, last = min(shape_frames, default=0), max(shape_frames, default=-1)
     numbers = range(first, last + 1, task.step)
     if len(numbers) > MAX_FRAMES:
-        raise DataError(f"{len(numbers)} frames from {first} to {last}", remedy="mend the frame numbers")
+        raise DataError(f"{len(numbers)} frames from {first} to {last}", remedy="fix the frame numbers")
     return numbers
 
 
 def _video_size(tracks: list[Track], task: Task, frames: _Frames) -> tuple[int, int]:
-    """(width, height) of the video: of <meta>, else of a frame on disk. Raises DataError when nothing tells it."""
+    """(width, height) of the video: of <meta>, else of a frame on disk. Raises DataError when both are missing."""
     if task.width_height is not None:
         return task.width_height
-    name = next((names[0] for frame in sorted(_touched(tracks)) if (names := frames.by_number.get(frame))), None)
+    name = next(
+        (names[0] for frame in sorted(_frames_of_shapes(tracks)) if (names := frames.by_number.get(frame))), None
+    )
     if name is None:
-        raise DataError("the video's size is unknown", remedy="add <original_size>, or name the frames with --images")
+        raise DataError(
+            "the video's size is unknown", remedy="add <original_size>, or name the folder of the frames with --images"
+        )
     return image_size(frames.index.root / name)
 
 
 def _track_objects(
     reading: Reading, track: Track, numbers: range, path: Path, size: tuple[int, int], meta: Meta
 ) -> Iterator[tuple[int, SourceObject]]:
-    """(frame, object) of every frame on which a track is visible."""
+    """(frame, object) of every frame in which a track is visible."""
     previous: tuple[int, SourceObject] | None = None
     for frame, node in track.shapes:
         outside = node.attributes.get("outside", "0") == "1"
@@ -244,14 +245,14 @@ def _shape_at(
 
 
 def interpolated(first: SourceObject, second: SourceObject, share: float) -> SourceObject:
-    """The object `share` of the way from one shape to the next: linear for boxes and polygons of equal length.
+    """The object at `share` (0..1) between two shapes: linear for boxes and polygons of equal length.
 
-    Everything else is held as it was in the first shape, attributes included.
+    Everything else, including attributes, is that of the first shape.
     """
     item = replace(first, attributes=first.attributes | {"interpolated": True}, line=first.line)
     old, new = first.segmentation, second.segmentation
     if old is None and new is None:
-        _turn_and_move(item, _upright(first), _upright(second), share)
+        _interpolate_box(item, _upright(first), _upright(second), share)
     elif isinstance(old, list) and isinstance(new, list) and [len(ring) for ring in old] == [len(ring) for ring in new]:
         rings = [
             [a + (b - a) * share for a, b in zip(ring, other, strict=True)]
@@ -262,15 +263,15 @@ def interpolated(first: SourceObject, second: SourceObject, share: float) -> Sou
 
 
 def _upright(item: SourceObject) -> tuple[Box, float]:
-    """A box before its rotation, and that in degrees."""
+    """(box before its rotation, rotation in degrees)."""
     if "unrotated_box_xyxy" not in item.attributes:
         return item.box_xyxy, 0.0
     x1, y1, x2, y2 = item.attributes["unrotated_box_xyxy"]
     return (x1, y1, x2, y2), item.attributes["rotation"]
 
 
-def _turn_and_move(item: SourceObject, first: tuple[Box, float], second: tuple[Box, float], share: float) -> None:
-    """Give an item the box `share` of the way between two (box, degrees), turned the short way round."""
+def _interpolate_box(item: SourceObject, first: tuple[Box, float], second: tuple[Box, float], share: float) -> None:
+    """Set the box of `item` to the one at `share` between two (box, degrees), rotated by the smaller angle."""
     x1, y1, x2, y2 = (a + (b - a) * share for a, b in zip(first[0], second[0], strict=True))
     turn = (second[1] - first[1] + 180) % 360 - 180
     degrees = (first[1] + turn * share) % 360

@@ -1,4 +1,4 @@
-"""Custom footage in any format -> source images, their taxonomy and the account of what was read."""
+"""Custom footage in any format -> source images, their taxonomy and an account of the objects read."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ FORMATS = {
 }
 """--format -> module of this package with `read(reading) -> Footage`."""
 
-SLOPPY_BELOW = 0.05
-"""A picture that differs so little from the size in its labels is not a scaled one, the labels name another camera's or
-day's size: of KITTI as others converted it, 1242 x 375 stands over pictures of 1224 x 370, and boxes fit as they
-are."""
+WRONG_SIZE_BELOW = 0.05
+"""Relative difference below which an image is not a scaled copy of the labelled one: the labels give the size of
+another camera or day, and boxes are correct as written. Some converted KITTI labels give 1242 x 375 for images of
+1224 x 370."""
 
 
 @dataclass(slots=True)
 class Source:
-    """Everything that conversion needs to know about footage."""
+    """Footage as the conversion needs it."""
 
     images: list[SourceImage]
     images_root: Path
     taxonomy: Taxonomy
     own_labels: bool
-    """No taxonomy was given: the classes are the footage's own labels."""
+    """True without a taxonomy: the classes are the footage's own labels."""
 
 
 def reader(name: str) -> Reader:
@@ -60,7 +60,7 @@ def reader(name: str) -> Reader:
 def read_footage(
     format_name: str, reading: Reading, *, attributes: Path | None = None, sequence_from: str | None = None
 ) -> Source:
-    """Read footage of one format; `reading.account` holds what the reader itself left out.
+    """Read footage of one format; `reading.account` counts what the reader left out.
 
     attributes: a CSV with `file_name` and further columns that are merged into the images.
     sequence_from: a regular expression with a group, searched in each file name; the group is the drive.
@@ -68,8 +68,8 @@ def read_footage(
     """
     pattern = _compiled(sequence_from) if sequence_from else None
     footage = reader(format_name)(reading)
-    found = console.track(footage.images, "reading")
-    images = list(found if footage.sized_by_files else true_sizes(reading, found, footage.images_root))
+    tracked = console.track(footage.images, "reading")
+    images = list(tracked if footage.sized_by_files else true_sizes(reading, tracked, footage.images_root))
     reading.close()
     if not images:
         raise DataError("no images found", remedy="check --root and --format", file=reading.root)
@@ -85,18 +85,18 @@ def read_footage(
 
 
 def true_sizes(reading: Reading, images: Iterable[SourceImage], root: Path) -> Iterator[SourceImage]:
-    """The images with the sizes their files have; where the labels give another one, that is counted and named, and
-    shapes are scaled unless the difference is as small as SLOPPY_BELOW.
+    """The images with the sizes of their files.
 
-    A picture that cannot be read or that has other proportions than its labels is an error, or rejected with its
-    objects. Pictures that are not there keep the size that their labels give.
+    When the labels give another size, the file is noted, and shapes are scaled unless the difference is below
+    WRONG_SIZE_BELOW. A missing image keeps the size of its labels. An image that cannot be read, or whose aspect ratio
+    differs from its labels, is an error, or rejected with its objects.
     """
     for image in images:
         path = root / image.file_name
-        given = image.width, image.height
+        labelled_size = image.width, image.height
         try:
-            size = image_size(path) if is_below(image.file_name) and _is_file(path) else given
-            scaled = size != given and _fit(image, size, path)
+            size = image_size(path) if is_below(image.file_name) and _is_file(path) else labelled_size
+            scaled = size != labelled_size and _fit(image, size, path)
         except DataError as error:
             if reading.on_error != "skip":
                 raise
@@ -104,9 +104,9 @@ def true_sizes(reading: Reading, images: Iterable[SourceImage], root: Path) -> I
             reading.note("label files or images left out because they cannot be read")
             continue
         if scaled:
-            reading.name("labels made for another size than the picture has, scaled to it", path)
-        elif size != given:
-            reading.name("labels that give another size than the picture has, which is taken", path)
+            reading.name("labels made for another size than the image has, scaled to it", path)
+        elif size != labelled_size:
+            reading.name("labels that give another size than the image has, which is taken", path)
         yield image
 
 
@@ -115,85 +115,90 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError as error:
         raise DataError(
-            f"cannot be looked up ({error.strerror or error})", remedy="mend the file name", file=path
+            f"cannot be accessed ({error.strerror or error})", remedy="fix the file name", file=path
         ) from None
 
 
 def _fit(image: SourceImage, size: tuple[int, int], path: Path) -> bool:
-    """Take the (width, height) of its picture for an image; True where its shapes had to be scaled to it.
+    """Set the (width, height) of the image file; True when the shapes were scaled to it.
 
-    Raises DataError when the picture is not the labelled one made smaller or larger: its proportions differ by more
-    than a pixel.
+    Raises DataError when the aspect ratio differs by more than a pixel: the file is not a scaled copy of the labelled
+    image.
     """
-    given = image.width, image.height
+    labelled_size = image.width, image.height
     image.width, image.height = size
-    sloppy = min(given) <= 0 or all(abs(new / old - 1) < SLOPPY_BELOW for new, old in zip(size, given, strict=True))
-    if sloppy and not any(isinstance(item.segmentation, dict) for item in image.objects):
+    wrong_size = min(labelled_size) <= 0 or all(
+        abs(new / old - 1) < WRONG_SIZE_BELOW for new, old in zip(size, labelled_size, strict=True)
+    )
+    if wrong_size and not any(isinstance(item.segmentation, dict) for item in image.objects):
         return False
-    off_x, off_y = size[1] * given[0] / given[1] - size[0], size[0] * given[1] / given[0] - size[1]
-    if sloppy or min(abs(off_x), abs(off_y)) > 1:
+    (width, height), (labelled_width, labelled_height) = size, labelled_size
+    off_x = height * labelled_width / labelled_height - width
+    off_y = width * labelled_height / labelled_width - height
+    if wrong_size or min(abs(off_x), abs(off_y)) > 1:
         raise DataError(
-            f"the picture is {size[0]} x {size[1]}, its labels were made for {given[0]} x {given[1]}",
-            remedy="mend the size in the labels, or put back the picture that was labelled (turned ones: upright)",
+            f"the image is {width} x {height}, its labels were made for {labelled_width} x {labelled_height}",
+            remedy="fix the size in the labels, or restore the labelled image (not rotated)",
             file=path,
         )
     if any("keypoints" in item.extra for item in image.objects):
-        raise DataError(
-            "has keypoints that were made for another size", remedy="put back the labelled picture", file=path
-        )
+        raise DataError("has keypoints that were made for another size", remedy="restore the labelled image", file=path)
     for item in image.objects:
-        _scale(item, given, size)
+        _scale(item, labelled_size, size)
     return True
 
 
-def _scale(item: SourceObject, given: tuple[int, int], size: tuple[int, int]) -> None:
-    across, down = size[0] / given[0], size[1] / given[1]
+def _scale(item: SourceObject, labelled_size: tuple[int, int], size: tuple[int, int]) -> None:
+    scale_x, scale_y = size[0] / labelled_size[0], size[1] / labelled_size[1]
     x1, y1, x2, y2 = item.box_xyxy
-    item.box_xyxy = x1 * across, y1 * down, x2 * across, y2 * down
+    item.box_xyxy = x1 * scale_x, y1 * scale_y, x2 * scale_x, y2 * scale_y
     if item.area is not None:
-        item.area *= across * down
+        item.area *= scale_x * scale_y
     if isinstance(item.segmentation, list):
         item.segmentation = [
-            [value * (down if index % 2 else across) for index, value in enumerate(ring)] for ring in item.segmentation
+            [value * (scale_y if index % 2 else scale_x) for index, value in enumerate(ring)]
+            for ring in item.segmentation
         ]
     elif item.segmentation is not None:
-        import cv2  # KITTI's converter comes by here and waits for neither
+        import cv2  # imported here, so that converting KITTI does not wait for it
 
         from drivetl.coco import masks
 
-        mask = masks.decode(item.segmentation, given[1], given[0])
+        mask = masks.decode(item.segmentation, labelled_size[1], labelled_size[0])
         item.segmentation = masks.encode(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST))
     if "unrotated_box_xyxy" in item.attributes:
         x1, y1, x2, y2 = item.attributes["unrotated_box_xyxy"]
-        item.attributes["unrotated_box_xyxy"] = [x1 * across, y1 * down, x2 * across, y2 * down]
+        item.attributes["unrotated_box_xyxy"] = [x1 * scale_x, y1 * scale_y, x2 * scale_x, y2 * scale_y]
 
 
 def _compiled(expression: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(expression)
     except re.error as error:
-        raise ConfigError(f"--sequence-from {expression!r} is no regular expression: {error}") from None
+        raise ConfigError(f"--sequence-from {expression!r} is not a regular expression: {error}") from None
     if pattern.groups < 1:
-        raise ConfigError(f"--sequence-from {expression!r} has no group", remedy="put the drive into (...)")
+        raise ConfigError(
+            f"--sequence-from {expression!r} has no group", remedy="put the part that is the drive into (...)"
+        )
     return pattern
 
 
 def sequence_of(file_name: str, pattern: re.Pattern[str]) -> str:
-    """The first group that matched in the file name. Raises DataError for a name without a match."""
+    """The first non-empty group of a match in the file name. Raises DataError for a name without a match."""
     match = pattern.search(file_name)
-    found = next((group for group in match.groups() if group), None) if match else None
-    if found is None:
+    drive = next((group for group in match.groups() if group), None) if match else None
+    if drive is None:
         raise DataError(
-            f"--sequence-from {pattern.pattern!r} finds nothing in {file_name!r}",
-            remedy="widen the expression so that every file name has its drive",
+            f"--sequence-from {pattern.pattern!r} does not match {file_name!r}",
+            remedy="change the expression so that it matches every file name",
         )
-    return found
+    return drive
 
 
 def number_frames(images: Iterable[SourceImage]) -> None:
-    """Give frames without an index the number that their file name ends in, where that is unique in a drive.
+    """Set missing frame indices to the number at the end of the file name, when it is unique in its drive.
 
-    Neighbours across a split are found by it.
+    The leak report finds neighbouring frames by it.
     """
     drives: dict[str, list[tuple[SourceImage, int | None]]] = {}
     for image in images:
@@ -211,8 +216,8 @@ def number_frames(images: Iterable[SourceImage]) -> None:
 def derived_taxonomy(images: Iterable[SourceImage], declared: tuple[str, ...], *, ordered: bool) -> Taxonomy:
     """The footage's own labels as classes, sorted (or in declared order).
 
-    A label `<label>group` whose every object is marked `ignore` is no class: it hides the class `<label>` (Cityscapes
-    crowds).
+    A label `<label>group` whose objects are all marked `ignore` is not a class: it hides the class `<label>`
+    (Cityscapes crowds).
     """
     seen: Counter[str] = Counter()
     ignored: Counter[str] = Counter()
@@ -232,18 +237,18 @@ def derived_taxonomy(images: Iterable[SourceImage], declared: tuple[str, ...], *
     return replace(taxonomy, ignore=tuple((label, (label.removesuffix("group"),)) for label in sorted(groups)))
 
 
-def merge_attributes(images: Iterable[SourceImage | ImageRecord], path: Path, *, a_part: bool = False) -> list[str]:
-    """Merge a CSV (file_name, then sequence, frame_index, weather, ...) into images; empty cells say nothing.
+def merge_attributes(images: Iterable[SourceImage | ImageRecord], path: Path, *, partial: bool = False) -> list[str]:
+    """Merge a CSV (file_name, then sequence, frame_index, weather, ...) into images; empty cells are skipped.
 
-    A name may leave out its folder where only one image is called so. a_part: the images are some of those that the
-    CSV tells of, other rows are left alone. Returns the attributes the CSV has columns for.
+    A name may omit its folder when only one image has that name. partial: the images are a part of those in the
+    CSV, and other rows are ignored. Returns the attribute columns of the CSV.
 
-    Raises DataError with the line for a row whose file is unknown or comes twice, or whose cells do not fit the head.
+    Raises DataError with the line for a row whose file is unknown or duplicated, or whose number of cells is wrong.
     """
     records = list(images)
     short = [PurePosixPath(image.file_name).name for image in records]
-    times = Counter(short)
-    by_name = {name: image for name, image in zip(short, records, strict=True) if times[name] == 1}
+    count = Counter(short)
+    by_name = {name: image for name, image in zip(short, records, strict=True) if count[name] == 1}
     by_name |= {image.file_name: image for image in records}
     merged: set[str] = set()
     columns: list[str] = []
@@ -251,7 +256,7 @@ def merge_attributes(images: Iterable[SourceImage | ImageRecord], path: Path, *,
         name = row.pop("file_name")
         columns = [column for column in row if column not in ("sequence", "frame_index")]
         image = by_name.get(name.replace("\\", "/").removeprefix("./"))
-        if image is None and a_part:
+        if image is None and partial:
             continue
         if image is None:
             raise DataError(
@@ -261,7 +266,7 @@ def merge_attributes(images: Iterable[SourceImage | ImageRecord], path: Path, *,
                 line=line,
             )
         if image.file_name in merged:
-            raise DataError(f"{name!r} comes twice", remedy="keep one row an image", file=path, line=line)
+            raise DataError(f"{name!r} is duplicated", remedy="keep one row per image", file=path, line=line)
         merged.add(image.file_name)
         for column, value in row.items():
             if value == "":
@@ -271,7 +276,10 @@ def merge_attributes(images: Iterable[SourceImage | ImageRecord], path: Path, *,
             elif column == "frame_index":
                 if not value.isascii() or not value.isdigit():
                     raise DataError(
-                        f"frame_index {value!r} is no whole number", remedy="write 0, 1, 2, ...", file=path, line=line
+                        f"frame_index {value!r} is not a whole number",
+                        remedy="write 0, 1, 2, ...",
+                        file=path,
+                        line=line,
                     )
                 image.frame_index = int(value)
             else:
@@ -285,7 +293,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         head = [name.strip() for name in next(rows, [])]
         if "file_name" not in head or len(set(head)) != len(head) or "" in head:
             raise DataError(
-                "the first line must name the columns: file_name and others, each once",
+                "the first line must be the column names: file_name and others, each once",
                 remedy="for example file_name,sequence,weather,timeofday",
                 file=path,
                 line=1,
@@ -295,8 +303,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 continue
             if len(row) != len(head):
                 raise DataError(
-                    f"{len(row)} cells under {len(head)} columns", remedy="mend the row", file=path, line=rows.line_num
+                    f"{len(row)} cells for {len(head)} columns", remedy="fix the row", file=path, line=rows.line_num
                 )
             yield rows.line_num, dict(zip(head, (cell.strip() for cell in row), strict=True))
     except csv.Error as error:
-        raise DataError(f"not a CSV: {error}", remedy="mend the row", file=path, line=rows.line_num) from None
+        raise DataError(f"not a CSV: {error}", remedy="fix the row", file=path, line=rows.line_num) from None

@@ -1,4 +1,4 @@
-"""KITTI object data (training/image_2, training/label_2) -> source images, and back to label files."""
+"""KITTI object data (training/image_2, training/label_2) -> source images, and datasets -> KITTI label files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from drivetl.files.read import read_text
 from drivetl.files.write import new_directory
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-_LAYOUT = "--root must hold training/image_2 and training/label_2 (unpack KITTI's two zip files into it)"
+_LAYOUT = "--root must contain training/image_2 and training/label_2 (unpack KITTI's two zip files into it)"
 
 
 def read_kitti(
@@ -29,17 +29,17 @@ def read_kitti(
     image_size_wh: tuple[int, int] | None = None,
     on_error: str = "stop",
 ) -> Iterator[SourceImage]:
-    """All frames in order of their ids; file names are relative to `root`.
+    """All frames in the order of their ids; file names are relative to `root`.
 
-    A frame without a label file is an image without objects (counted in `account.notes`). `image_size_wh` (px)
-    stands in for images that are not there.
-    Raises DataError for a missing folder, and while the frames are read for a label without image, a broken line, an
-    unreadable image; with on_error="skip" the record is counted in `account.rejected` instead.
+    A frame without a label file is an image without objects (counted in `account.notes`). `image_size_wh` (px) is
+    the size of images that are missing.
+    Raises DataError for a missing folder and, while frames are read, for a label without image, a broken line and an
+    unreadable image; with on_error="skip" these records are counted in `account.rejected` instead.
     """
     training = find_training(root)
     label_folder, image_folder = str(training / "label_2"), str(training / "image_2")
     labels = _files_by_id(label_folder, (".txt",))
-    images = _image_names(image_folder, needed=image_size_wh is None)
+    images = _image_names(image_folder, required=image_size_wh is None)
     prefix = "image_2" if training == root else f"{training.name}/image_2"
     for frame in sorted(labels.keys() | images.keys()):
         label_file = f"{label_folder}/{labels[frame]}" if frame in labels else None
@@ -51,8 +51,8 @@ def read_kitti(
             if frame in images:
                 width, height = image_size(f"{image_folder}/{images[frame]}")
             else:
-                width, height = _size_given(image_folder, frame, label_file, image_size_wh)
-                account.notes["images are not there; their size is the one of --image-size"] += 1
+                width, height = _size_of_missing(image_folder, frame, label_file, image_size_wh)
+                account.notes["images are missing; their size is that of --image-size"] += 1
         except DataError as error:
             account.reject_image(error, objects, on_error)
             continue
@@ -61,16 +61,16 @@ def read_kitti(
 
 
 def find_training(root: Path) -> Path:
-    """The folder that holds label_2: root/training, or root itself. Raises DataError when neither does."""
+    """The folder that contains label_2: root/training or root itself. Raises DataError when neither does."""
     require_directory(root, _LAYOUT)
     for folder in (root / "training", root):
         if (folder / "label_2").is_dir():
             return folder
-    raise DataError("holds no label_2", remedy=_LAYOUT, file=root)
+    raise DataError("contains no label_2", remedy=_LAYOUT, file=root)
 
 
 def read_labels(path: Path | str, account: Account, on_error: str = "stop") -> list[SourceObject]:
-    """The objects of one label file. Raises DataError with file and line, or counts the line as rejected."""
+    """The objects of one label file. Raises DataError with file and line, or with "skip" counts the line."""
     objects = []
     try:
         text = read_text(path)
@@ -96,56 +96,60 @@ def read_labels(path: Path | str, account: Account, on_error: str = "stop") -> l
 
 
 def source_object(line: KittiLine, number: int) -> SourceObject:
-    """The object of a label line with this number; all columns but the box become attributes, unrounded."""
+    """The object of label line `number`; all columns except type and box become attributes, unrounded."""
     x1, y1, x2, y2 = line.box_xyxy
     box_xyxy = (float(x1), float(y1), float(x2), float(y2))
     return SourceObject(line.label, box_xyxy, None, None, False, attributes_of(line), {}, number)
 
 
 def _files_by_id(folder: str, suffixes: tuple[str, ...]) -> dict[str, str]:
-    """Frame id -> file name, hidden files left out. Raises DataError when two files share an id."""
+    """Frame id -> file name, without hidden files. Raises DataError when two files share an id."""
     require_directory(Path(folder), _LAYOUT)
-    found: dict[str, str] = {}
+    by_id: dict[str, str] = {}
     for name in sorted(os.listdir(folder)):  # noqa: PTH208 - a Path per file costs more than the listing
         stem, dot, suffix = name.rpartition(".")
         if not dot or f".{suffix.lower()}" not in suffixes or name.startswith("."):
             continue
-        if stem in found:
-            raise DataError(f"frame {stem} is duplicated: {found[stem]} and {name}", remedy="remove one", file=folder)
-        found[stem] = name
-    return found
+        if stem in by_id:
+            raise DataError(f"frame {stem} is duplicated: {by_id[stem]} and {name}", remedy="remove one", file=folder)
+        by_id[stem] = name
+    return by_id
 
 
-def _image_names(folder: str, needed: bool) -> dict[str, str]:
-    if not Path(folder).is_dir() and not needed:
+def _image_names(folder: str, required: bool) -> dict[str, str]:
+    if not Path(folder).is_dir() and not required:
         return {}
     require_directory(Path(folder), f"{_LAYOUT}; without images give --image-size WxH")
     return _files_by_id(folder, SUFFIXES)
 
 
-def _size_given(folder: str, frame: str, label_file: str | None, given: tuple[int, int] | None) -> tuple[int, int]:
-    """The size for a frame without image. Raises DataError when none was given."""
-    if given is None:
+def _size_of_missing(
+    folder: str, frame: str, label_file: str | None, size_wh: tuple[int, int] | None
+) -> tuple[int, int]:
+    """`size_wh` for a frame without image. Raises DataError when it is None."""
+    if size_wh is None:
         raise DataError(
             f"label without image: {folder}/{frame}.png is missing",
             remedy="add the image, remove the label file, or give --image-size WxH",
             file=label_file,
         )
-    return given
+    return size_wh
 
 
 def write_labels(dataset: Dataset, folder: Path) -> int:
-    """Write one KITTI label file per image into a new folder, named by the image; returns the lines written.
+    """Write one KITTI label file per image, named like the image, into a new folder; returns the number of lines.
 
-    What the converter kept under `attributes` is written back, the source's own box before clipping included, so
-    every line of KITTI's own labels comes back number for number. Objects of another source get their class's
-    name and KITTI's marks for what is not known; their ignore regions become DontCare.
-    Raises DataError when the folder exists, or two images share a name.
+    KITTI's columns are read from `attributes`, including the box before clipping, so that all numbers of KITTI's own
+    labels are restored. Objects of another source get their class name and KITTI's marks for unknown values; their
+    ignore regions become DontCare.
+    Raises DataError when the folder exists, or two images have the same stem.
     """
     stems = [PurePosixPath(image.file_name).stem for image in dataset.images]
     if len(set(stems)) != len(stems):
-        twice = next(stem for stem in stems if stems.count(stem) > 1)
-        raise DataError(f"two images are called {twice!r}, KITTI has one folder", remedy="write them separately")
+        duplicate = next(stem for stem in stems if stems.count(stem) > 1)
+        raise DataError(
+            f"two images are called {duplicate!r}, but KITTI has one folder", remedy="write the drives separately"
+        )
     count = 0
     with new_directory(folder) as work:
         for stem, image in zip(stems, dataset.images, strict=True):
@@ -156,7 +160,7 @@ def write_labels(dataset: Dataset, folder: Path) -> int:
 
 
 def label_entries(image: ImageRecord, dataset: Dataset) -> Iterator[tuple[str, tuple[float, ...], dict[str, object]]]:
-    """(type, left top right bottom, attributes) of every annotation and ignore region of an image."""
+    """(type, (left, top, right, bottom), attributes) of every annotation and ignore region of an image."""
     for item in image.annotations:
         yield _label(item, dataset), _box(item), item.attributes
     for region in image.ignore_regions:

@@ -1,7 +1,7 @@
-"""Which drive a KITTI object frame comes from: the devkit's train_mapping.txt and train_rand.txt.
+"""The drive of each KITTI object frame, from the devkit's train_mapping.txt and train_rand.txt.
 
-train_rand.txt is one line of numbers; the number of frame i, counted from 1, is the line of train_mapping.txt
-that says `date drive frame`, such as `2011_09_26 2011_09_26_drive_0005_sync 0000000109`.
+train_rand.txt is one line of numbers; number i is the line, counted from 1, of train_mapping.txt that gives frame i as
+`date drive frame`, such as `2011_09_26 2011_09_26_drive_0005_sync 0000000109`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from drivetl.files.shipped import shipped
 
 FILES = ("train_mapping.txt", "train_rand.txt")
 _KITTI_RAND_SHA256 = "474b299a6408267a694a732e8fbb60d157ad0183e3c6eacf335507eee333423c"
-"""Of KITTI's own train_rand.txt, its numbers joined by commas: with it, frame ids are KITTI's."""
+"""Hash of the numbers of KITTI's own train_rand.txt, joined by commas; with it, frame ids are KITTI's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +29,26 @@ class DriveMapping:
     folder: Path
 
     def of(self, frame_id: str) -> tuple[str, int]:
-        """(drive, raw frame number). Raises DataError for a frame the mapping does not have."""
+        """(drive, raw frame number). Raises DataError for a frame that is not in the mapping."""
         number = int(frame_id) if frame_id.isdecimal() else -1
         if not 0 <= number < len(self.frames):
             raise DataError(
                 f"frame {frame_id!r} is not among the {len(self.frames)} frames of the mapping",
-                remedy="give the mapping of these images, or --mapping-dir none",
+                remedy="use the mapping of these images, or --mapping-dir none",
                 file=self.folder / FILES[1],
             )
         return self.frames[number]
 
 
-def find_mapping(root: Path, given: Path | None) -> DriveMapping | None:
-    """The mapping in the folder given, else beside the images (`mapping/`, `devkit/mapping/`, or the root itself).
+def find_mapping(root: Path, mapping_dir: Path | None) -> DriveMapping | None:
+    """The mapping in `mapping_dir`, else next to the images (`mapping/`, `devkit/mapping/` or the root itself).
 
-    Raises DataError when the folder given lacks a file, or a file is not what it should be.
+    None without a mapping. Raises DataError when `mapping_dir` lacks a file or a file is invalid.
     """
-    if given is not None and str(given) == "none":
+    if mapping_dir is not None and str(mapping_dir) == "none":
         return None
-    if given is not None:
-        return read_mapping(given)
+    if mapping_dir is not None:
+        return read_mapping(mapping_dir)
     top = root.parent if root.name == "training" else root
     for folder in (top / "mapping", top / "devkit" / "mapping", root):
         if all((folder / name).is_file() for name in FILES):
@@ -62,7 +62,7 @@ def read_mapping(folder: Path) -> DriveMapping:
         if not (folder / name).is_file():
             raise DataError(
                 "no such file",
-                remedy="--mapping-dir must hold train_mapping.txt and train_rand.txt of the devkit",
+                remedy="--mapping-dir must contain train_mapping.txt and train_rand.txt of the devkit",
                 file=folder / name,
             )
     rows = _read_rows(folder / FILES[0])
@@ -80,7 +80,7 @@ def _read_rows(path: Path) -> list[tuple[str, int]]:
         if len(fields) != 3 or not fields[2].isdecimal():
             raise DataError(
                 f"{line[:80]!r} is not `date drive frame`",
-                remedy="use the devkit's file as it is",
+                remedy="use the original file of the devkit",
                 file=path,
                 line=number,
             )
@@ -94,24 +94,26 @@ def _read_order(path: Path, rows: int) -> list[int]:
         for word in line.replace(",", " ").split():
             if not word.isdecimal() or not 1 <= int(word) <= rows:
                 raise DataError(
-                    f"{word[:40]!r} is no line of train_mapping.txt, which has {rows}",
-                    remedy="use the devkit's pair of files as they are",
+                    f"{word[:40]!r} is not a line of train_mapping.txt, which has {rows} lines",
+                    remedy="use the two original files of the devkit",
                     file=path,
                     line=number,
                 )
             order.append(int(word))
     if len(set(order)) != len(order):
-        raise DataError("a number comes twice", remedy="use the devkit's file as it is", file=path)
+        raise DataError("a number is duplicated", remedy="use the original file of the devkit", file=path)
     return order
 
 
 def standard_split(mapping: DriveMapping | None) -> StandardSplit:
-    """The published 3,712 / 3,769 frames; they apply unless the mapping says that these are another city's frames."""
+    """The published 3,712 / 3,769 split; it does not apply when the mapping is not KITTI's own."""
     train, val = (
         frozenset(read_text(shipped(f"datasets/kitti/splits/{side}.txt")).split()) for side in ("train", "val")
     )
     name = "KITTI's published 3,712 / 3,769 split"
     if mapping is None:
-        return StandardSplit(name, train, val, True, f"{name}, by frame id; no drive mapping to check them against")
-    why = name if mapping.is_kitti else f"{mapping.folder.name} is not KITTI's own mapping, so the ids are not KITTI's"
-    return StandardSplit(name, train, val, mapping.is_kitti, why)
+        return StandardSplit(name, train, val, True, f"{name}, by frame id; no drive mapping to check the ids")
+    reason = (
+        name if mapping.is_kitti else f"{mapping.folder.name} is not KITTI's own mapping, so the ids are not KITTI's"
+    )
+    return StandardSplit(name, train, val, mapping.is_kitti, reason)

@@ -1,6 +1,6 @@
 """KITTI tracking data (training/image_02/<sequence>, training/label_02/<sequence>.txt) -> source images, and back.
 
-A label line is that of KITTI's object data after `frame track_id`; DontCare has track -1.
+A label line is `frame track_id`, then a line of KITTI's object data; DontCare has track -1.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from drivetl.files.paths import require_directory, safe_relative
 from drivetl.files.read import read_text
 from drivetl.files.write import new_directory
 
-_LAYOUT = "--root must hold training/image_02 and training/label_02 (unpack KITTI's two tracking zip files into it)"
+_LAYOUT = "--root must contain training/image_02 and training/label_02 (unpack KITTI's two tracking zip files into it)"
 
 
 def is_tracking(root: Path) -> bool:
-    """Whether a folder has the layout of the tracking data, and not that of the object data."""
+    """Whether a folder has the layout of the tracking data and not that of the object data."""
     folders = (root / "training", root)
     return any((folder / "label_02").is_dir() for folder in folders) and not any(
         (folder / "label_2").is_dir() for folder in folders
@@ -36,13 +36,13 @@ def read_kitti_tracking(
 ) -> Iterator[SourceImage]:
     """All frames, sequence by sequence; `sequence` is the folder's name, `frame_index` the file's number.
 
-    A frame that no line names has no objects. Without a sequence's images, `image_size_wh` (px) stands in for
-    them and only frames that lines name are known.
+    A frame without lines has no objects. When the images of a sequence are missing, `image_size_wh` (px) is their size
+    and only frames with lines are converted.
     Raises DataError like `read_kitti`.
     """
     training = next((path for path in (root / "training", root) if (path / "label_02").is_dir()), None)
     if training is None:
-        raise DataError("holds no label_02", remedy=_LAYOUT, file=root)
+        raise DataError("contains no label_02", remedy=_LAYOUT, file=root)
     prefix = "image_02" if training == root else f"{training.name}/image_02"
     names = {path.stem for path in (training / "label_02").glob("*.txt") if not path.name.startswith(".")}
     images_folder = training / "image_02"
@@ -64,8 +64,8 @@ def read_kitti_tracking(
                 if frame in images:
                     width, height = image_size(images_folder / sequence / images[frame])
                 else:
-                    width, height = _size_given(images_folder / sequence, frame, objects, image_size_wh)
-                    account.notes["images are not there; their size is the one of --image-size"] += 1
+                    width, height = _size_of_missing(images_folder / sequence, frame, objects, image_size_wh)
+                    account.notes["images are missing; their size is that of --image-size"] += 1
             except DataError as error:
                 account.reject_image(error.at(label_file), objects, on_error)
                 continue
@@ -74,7 +74,7 @@ def read_kitti_tracking(
 
 
 def read_track_labels(path: Path, account: Account, on_error: str = "stop") -> dict[int, list[SourceObject]]:
-    """Frame -> its objects, of one sequence's file. Raises DataError with file and line, or counts the line."""
+    """Frame -> objects of a sequence. Raises DataError with file and line, or counts the line with "skip"."""
     frames: dict[int, list[SourceObject]] = defaultdict(list)
     try:
         lines = read_text(path).split("\n")
@@ -121,41 +121,41 @@ def parse_track_line(text: str, number: int) -> tuple[int, SourceObject]:
 
 
 def _frame_names(folder: Path) -> dict[int, str]:
-    """Frame number -> file name; nothing for a folder that is not there."""
-    found: dict[int, str] = {}
+    """Frame number -> file name; empty for a missing folder."""
+    by_frame: dict[int, str] = {}
     if not folder.is_dir():
-        return found
+        return by_frame
     for name in sorted(os.listdir(folder)):  # noqa: PTH208
         stem, suffix = os.path.splitext(name)  # noqa: PTH122
         if suffix.lower() not in SUFFIXES or name.startswith("."):
             continue
         if not (stem.isascii() and stem.isdecimal() and len(stem) <= 9):
             raise DataError(
-                f"image {name!r} is not called by its frame number", remedy="name it like 000012.png", file=folder
+                f"image {name!r} is not named by its frame number", remedy="rename it like 000012.png", file=folder
             )
-        if int(stem) in found:
+        if int(stem) in by_frame:
             raise DataError(
-                f"frame {int(stem)} is duplicated: {found[int(stem)]} and {name}", remedy="remove one", file=folder
+                f"frame {int(stem)} is duplicated: {by_frame[int(stem)]} and {name}", remedy="remove one", file=folder
             )
-        found[int(stem)] = name
-    return found
+        by_frame[int(stem)] = name
+    return by_frame
 
 
-def _size_given(
-    folder: Path, frame: int, objects: list[SourceObject], given: tuple[int, int] | None
+def _size_of_missing(
+    folder: Path, frame: int, objects: list[SourceObject], size_wh: tuple[int, int] | None
 ) -> tuple[int, int]:
-    if given is None:
+    if size_wh is None:
         line = objects[0].line if objects else None
         raise DataError(
             f"label without image: {folder}/{frame:06d}.png is missing",
             remedy="add the image, remove the lines of this frame, or give --image-size WxH",
             line=line if isinstance(line, int) else None,
         )
-    return given
+    return size_wh
 
 
 def write_track_labels(dataset: Dataset, folder: Path) -> int:
-    """Write one tracking label file per sequence into a new folder, frames in order; returns the lines written.
+    """Write one tracking label file per sequence into a new folder; returns the number of lines.
 
     Objects without `attributes.track_id` get track -1.
     Raises DataError when the folder exists, or an image has no drive or no frame index.
@@ -168,7 +168,7 @@ def write_track_labels(dataset: Dataset, folder: Path) -> int:
                 remedy="KITTI's tracking labels need both; write object labels instead",
             )
         if safe_relative(f"{image.sequence}.txt").count("/"):
-            raise DataError(f"sequence {image.sequence!r} cannot name a file", remedy="rename it without slashes")
+            raise DataError(f"drive {image.sequence!r} cannot be a file name", remedy="rename it without slashes")
         lines = files[image.sequence]
         for label, box, attributes in label_entries(image, dataset):
             track = attributes.get("track_id", -1)

@@ -1,7 +1,7 @@
 """MOTChallenge: `<sequence>/gt/gt.txt`, rows `frame, id, left, top, width, height, flag, class, visibility`.
 
-Rows of flag 0 are not counted by MOT's own evaluation and become ignore regions. Class names come from gt/labels.txt
-(one a line, the first is class 1), else they are MOT16's. Coordinates are read as written.
+Rows with flag 0 are not counted by MOT's own evaluation and become ignore regions. Class names are in gt/labels.txt
+(one per line, the first is class 1), else they are MOT16's. Coordinates are read as written.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_FRAMES = 5_000_000
 
 @dataclass(slots=True)
 class SequenceInfo:
-    """What seqinfo.ini says."""
+    """The content of seqinfo.ini."""
 
     name: str
     folder: str = "img1"
@@ -54,7 +54,7 @@ def read(reading: Reading) -> Footage:
     root = reading.root
     files = [root / "gt" / "gt.txt"] if (root / "gt" / "gt.txt").is_file() else sorted(root.glob("**/gt/gt.txt"))
     if not files:
-        raise DataError("no gt/gt.txt in it", remedy="--root is a sequence or a folder of sequences", file=root)
+        raise DataError("contains no gt/gt.txt", remedy="--root must be a sequence or a folder of sequences", file=root)
     images_root = reading.images or root
     return Footage(images_root, _all_images(reading, files, images_root))
 
@@ -67,7 +67,7 @@ def _all_images(reading: Reading, files: list[Path], images_root: Path) -> Itera
 
 
 def _row_labels(path: Path) -> list[str]:
-    """The labels of a file's rows, for the account of a sequence that cannot be read."""
+    """The labels of a file's rows, to count a sequence that cannot be read."""
     names = _names(path)
     return [_class(row, names) or "(unknown class)" for row in map(_fields, read_text(path).splitlines()) if row]
 
@@ -82,13 +82,15 @@ def _sequence_images(reading: Reading, path: Path, index: ImageIndex, sizes: Siz
     info = read_info(folder)
     prefix = folder.relative_to(reading.root).as_posix()
     prefix = f"{prefix}/{info.folder}" if prefix != "." else info.folder
-    own = [name for name in index.names if name.startswith(prefix + "/")]
-    numbered = _numbered(own, folder)
-    size = info.size or (sizes.of(own[0]) if own else None)
+    images = [name for name in index.names if name.startswith(prefix + "/")]
+    numbered = _numbered(images, folder)
+    size = info.size or (sizes.of(images[0]) if images else None)
     if size is None:
-        raise DataError("the images' size is unknown", remedy="add seqinfo.ini or the images", file=folder)
+        raise DataError("the size of the images is unknown", remedy="add seqinfo.ini or the images", file=folder)
     if max([info.length or 0, *numbered]) > MAX_FRAMES:
-        raise DataError("more frames than any sequence has", remedy="mend seqLength", file=folder)
+        raise DataError(
+            f"more than {MAX_FRAMES:,} frames", remedy="fix seqLength or the file names of the images", file=folder
+        )
     content, names = read_text(path), _names(path)
     objects: dict[int, list[SourceObject]] = {}
     for frame, item in parse(reading, content, names, path):
@@ -107,8 +109,8 @@ def _sequence_images(reading: Reading, path: Path, index: ImageIndex, sizes: Siz
 
 
 def _numbered(names: list[str], folder: Path) -> dict[int, str]:
-    """Frame number -> image. Raises DataError for a frame 0 and for two images of one number."""
-    found: dict[int, str] = {}
+    """Frame number -> image. Raises DataError for frame 0 and for two images with one number."""
+    by_frame: dict[int, str] = {}
     for name in names:
         stem = Path(name).stem
         if not stem.isdecimal():
@@ -116,14 +118,14 @@ def _numbered(names: list[str], folder: Path) -> dict[int, str]:
         frame = int(stem)
         if frame == 0:
             raise DataError(f"{name!r} is frame 0", remedy="MOT counts frames from 1: rename or remove it", file=folder)
-        if frame in found:
-            raise DataError(f"frame {frame} could be {found[frame]!r} or {name!r}", remedy="remove one", file=folder)
-        found[frame] = name
-    return found
+        if frame in by_frame:
+            raise DataError(f"frame {frame} may be {by_frame[frame]!r} or {name!r}", remedy="remove one", file=folder)
+        by_frame[frame] = name
+    return by_frame
 
 
 def read_info(folder: Path) -> SequenceInfo:
-    """seqinfo.ini of a sequence; its folder's name where there is none. Raises DataError for what cannot be read."""
+    """seqinfo.ini of a sequence; only the folder's name without it. Raises DataError when it cannot be read."""
     path = folder / "seqinfo.ini"
     info = SequenceInfo(folder.resolve().name)
     if not path.is_file():
@@ -134,7 +136,9 @@ def read_info(folder: Path) -> SequenceInfo:
         section = parser["Sequence"]
     except (configparser.Error, KeyError) as error:
         line = getattr(error, "lineno", None)
-        raise DataError("no [Sequence] that can be read", remedy="mend seqinfo.ini", file=path, line=line) from None
+        raise DataError(
+            "contains no readable section [Sequence]", remedy="fix seqinfo.ini", file=path, line=line
+        ) from None
     try:
         info.name = section.get("name", info.name).strip() or info.name
         info.folder = section.get("imDir", info.folder).strip().strip("/") or info.folder
@@ -153,7 +157,7 @@ def _names(path: Path) -> tuple[str, ...]:
 
 
 def parse(reading: Reading, content: str, names: tuple[str, ...], file: Path) -> Iterator[tuple[int, SourceObject]]:
-    """(frame, object) of every row. Raises DataError with the line for a row that is none."""
+    """(frame, object) of every row. Raises DataError with the line of a broken row."""
     for line, raw in enumerate(content.splitlines(), 1):
         fields = _fields(raw)
         if not fields:
@@ -163,7 +167,7 @@ def parse(reading: Reading, content: str, names: tuple[str, ...], file: Path) ->
 
 
 def _class(fields: list[str], names: tuple[str, ...]) -> str | None:
-    """The name of a row's class: pedestrian where the row has none (MOT15 writes -1 or stops before it)."""
+    """The name of a row's class; pedestrian when the row has no class (MOT15 writes -1 or leaves it out)."""
     if len(fields) < 8:
         return names[0] if names else None
     try:
@@ -177,15 +181,17 @@ def _class(fields: list[str], names: tuple[str, ...]) -> str | None:
 
 def _row(fields: list[str], names: tuple[str, ...], line: int) -> tuple[int, SourceObject]:
     if len(fields) < 6:
-        raise DataError(f"a row of {len(fields)} values", remedy="frame, id, left, top, width, height, ...")
+        raise DataError(
+            f"a row has {len(fields)} values, not six or more", remedy="write frame, id, left, top, width, height, ..."
+        )
     frame = whole(fields[0], "frame")
     if not 1 <= frame <= MAX_FRAMES:
-        raise DataError(f"frame {frame} is no frame number", remedy="frames count from 1")
+        raise DataError(f"frame {frame} is not a valid frame number", remedy="frames are counted from 1")
     left, top, width, height = (
-        number(value, what) for value, what in zip(fields[2:6], ("left", "top", "width", "height"), strict=True)
+        number(value, name) for value, name in zip(fields[2:6], ("left", "top", "width", "height"), strict=True)
     )
     if width < 0 or height < 0:
-        raise DataError(f"box size {width:g} x {height:g} is negative", remedy="mend or remove the row")
+        raise DataError(f"box size {width:g} x {height:g} is negative", remedy="fix or remove the row")
     label = _class(fields, names)
     if label is None:
         raise DataError(f"class {fields[7]!r} has no name", remedy=f"classes are 1..{len(names)}; see gt/labels.txt")

@@ -1,4 +1,4 @@
-"""Shapes of foreign files: polygons, run-length masks, curves, and what stays visible when they hide each other."""
+"""Shapes of other formats: polygons, run-length masks, curves, and their visible parts when they overlap."""
 
 from __future__ import annotations
 
@@ -21,23 +21,21 @@ Points = list[tuple[float, float]]
 """Vertices (x, y) in px."""
 
 MAX_COORDINATE = 1e6
-"""Vertices further out than this are broken, not outside; rasterizers count pixels along every edge."""
+"""Larger coordinates are errors and not clipped: drawing takes time in proportion to the length of an edge."""
 
 NOT_PAINTED = frozenset({"license plate"})
-"""Cityscapes polygons that lie on an object as a part of it: its own painter leaves them out (their id is -1)."""
+"""Cityscapes polygons that are part of another object: its own drawing tool leaves them out (their id is -1)."""
 
 
-def points_of(values: Sequence[Any], what: str) -> Points:
-    """[[x, y], ...] from a foreign list. Raises DataError for anything that is no pair of finite numbers."""
+def points_of(values: Sequence[Any], name: str) -> Points:
+    """Points from a list [[x, y], ...]. Raises DataError for anything but pairs of finite numbers."""
     points = []
     for index, pair in enumerate(values):
         if not isinstance(pair, list | tuple) or len(pair) < 2:
-            raise DataError(f"{what}[{index}] is {shown(pair)}, not x, y", remedy="mend or remove the record")
-        point = (number(pair[0], f"x of {what}[{index}]"), number(pair[1], f"y of {what}[{index}]"))
+            raise DataError(f"{name}[{index}] is {shown(pair)}, not x, y", remedy="fix or remove the record")
+        point = (number(pair[0], f"x of {name}[{index}]"), number(pair[1], f"y of {name}[{index}]"))
         if max(abs(point[0]), abs(point[1])) > MAX_COORDINATE:
-            raise DataError(
-                f"{what}[{index}] lies {shown(list(point))}, far outside any image", remedy="mend the record"
-            )
+            raise DataError(f"{name}[{index}] is {shown(list(point))}, far outside any image", remedy="fix the record")
         points.append(point)
     return points
 
@@ -53,13 +51,13 @@ def pairs(polygon: Sequence[float]) -> Points:
 
 
 def box_of(points: Points) -> Box:
-    """The upright box (x1, y1, x2, y2) around vertices."""
+    """The box (x1, y1, x2, y2) in px around vertices."""
     xs, ys = [x for x, _ in points], [y for _, y in points]
     return min(xs), min(ys), max(xs), max(ys)
 
 
 def rotated_box(box: Box, degrees: float) -> Box:
-    """The upright box that encloses a box turned clockwise about its centre."""
+    """The upright box that encloses a box rotated clockwise about its centre."""
     x1, y1, x2, y2 = box
     angle = math.radians(degrees)
     width = abs((x2 - x1) * math.cos(angle)) + abs((y2 - y1) * math.sin(angle))
@@ -71,11 +69,11 @@ def rotated_box(box: Box, degrees: float) -> Box:
 def bezier_outline(points: Points, types: str, steps: int = 8) -> Points:
     """The outline of Scalabel vertices: L is a corner, C C C are two control points and the end of a cubic curve.
 
-    A run of C whose last curve lacks its end takes the next corner as end (the first one when it closes the shape).
-    Source: scalabel/label/transforms.py, which hands the same codes to matplotlib as LINETO and CURVE4.
+    A run of C whose last curve lacks its end point ends at the next corner (the first one when it closes the shape).
+    Source: scalabel/label/transforms.py, which passes the same codes to matplotlib as LINETO and CURVE4.
     """
     if len(types) != len(points) or set(types) - {"L", "C"}:
-        raise DataError(f"types {shown(types)} do not fit {len(points)} vertices", remedy="one L or C each")
+        raise DataError(f"types {shown(types)} do not fit {len(points)} vertices", remedy="write one L or C per vertex")
     outline: Points = []
     index = 0
     while index < len(points):
@@ -107,11 +105,11 @@ def checked_rle(value: object, width: int, height: int) -> dict[str, Any]:
 
     Raises DataError when the size or the sum is wrong.
     """
-    rle = mapping(value, "run-length mask")
-    rle = {"size": rle.get("size") or [height, width], "counts": rle.get("counts")}
-    wrong = masks.problem(rle, height, width)
-    if wrong is not None:
-        raise DataError(wrong, remedy="mend or remove the record")
+    record = mapping(value, "run-length mask")
+    rle = {"size": record.get("size") or [height, width], "counts": record.get("counts")}
+    problem = masks.problem(rle, height, width)
+    if problem is not None:
+        raise DataError(problem, remedy="fix or remove the record")
     if isinstance(rle["counts"], list):
         return compressed(rle["counts"], width, height)
     return {"size": [height, width], "counts": rle["counts"]}
@@ -131,16 +129,14 @@ def row_major_rle(
     image: (width, height). None when the mask is empty. Raises DataError when runs or crop do not fit.
     """
     if width < 1 or height < 1 or width * height > MAX_PIXELS or left < 0 or top < 0:
-        raise DataError(f"mask crop {width} x {height} at {left}, {top} is not usable", remedy="mend the record")
+        raise DataError(f"mask crop {width} x {height} at {left}, {top} is not usable", remedy="fix the record")
     if left + width > image[0] or top + height > image[1]:
         raise DataError(
-            f"mask crop {width} x {height} at {left}, {top} leaves the image {image[0]} x {image[1]}",
-            remedy="check the image's size",
+            f"mask crop {width} x {height} at {left}, {top} is not inside the image {image[0]} x {image[1]}",
+            remedy="check the size of the image",
         )
     if any(run < 0 for run in runs) or sum(runs) != width * height:
-        raise DataError(
-            f"the mask's runs cover {sum(runs)} px, its crop has {width * height}", remedy="mend the record"
-        )
+        raise DataError(f"the mask's runs cover {sum(runs)} px, its crop has {width * height}", remedy="fix the record")
     values = np.arange(len(runs)) % 2 == 1
     crop = np.repeat(values, runs).reshape(height, width)
     return encode_crop(crop, left, top, image)
@@ -151,7 +147,7 @@ def encode_crop(
 ) -> tuple[dict[str, Any], Box] | None:
     """(h, w) bool mask of a crop at (left, top) -> COCO RLE in the whole image and the tight box; None when empty.
 
-    image: (width, height). Works on the crop alone, so small objects cost little in large images.
+    image: (width, height). Works on the crop only, so small objects are fast in large images.
     """
     columns, rows = np.nonzero(crop.T)
     if not len(columns):
@@ -174,10 +170,10 @@ def encode_crop(
 def raster(
     points: Points, image: tuple[int, int], *, pixel_index: bool
 ) -> tuple[npt.NDArray[np.bool_], int, int] | None:
-    """The pixels of a polygon as (crop, left, top), None when it has none inside the image (width, height).
+    """The pixels of a polygon as (crop, left, top); None without pixels inside the image (width, height).
 
-    pixel_index: vertices name pixels, borders included, as Cityscapes draws them; else they are points of the
-    continuous plane and a pixel belongs to the polygon by COCO's rule.
+    pixel_index: vertices are pixel indices and the border belongs to the polygon, as Cityscapes draws it; else they
+    are continuous coordinates and COCO's rule decides which pixels belong to the polygon.
     """
     width, height = image
     x1, y1, x2, y2 = box_of(points)
@@ -197,12 +193,12 @@ def raster(
 
 
 def visible(
-    polygons: Sequence[tuple[str, list[Points]]], image: tuple[int, int], wanted: Sequence[bool], *, pixel_index: bool
+    polygons: Sequence[tuple[str, list[Points]]], image: tuple[int, int], needed: Sequence[bool], *, pixel_index: bool
 ) -> list[tuple[Segmentation, Box, float] | None]:
-    """What each polygon shows when all are painted in order, later ones over earlier ones.
+    """The visible part of each polygon when all are painted in order, later ones over earlier ones.
 
-    polygons: (label, rings) back to front; image: (width, height). Per polygon (RLE, box xyxy, area px^2); None for one
-    that is hidden completely or not wanted (its answer is not computed, but it still hides others).
+    polygons: (label, rings) back to front; image: (width, height). Per polygon (RLE, box xyxy, area px^2); None when it
+    is hidden completely or not needed (it still hides others).
     """
     width, height = image
     canvas = np.full((height, width), -1, np.int32)
@@ -210,27 +206,27 @@ def visible(
         _paint(canvas, rings, image, index, pixel_index=pixel_index) if label not in NOT_PAINTED else None
         for index, (label, rings) in enumerate(polygons)
     ]
-    answers: list[tuple[Segmentation, Box, float] | None] = []
+    parts: list[tuple[Segmentation, Box, float] | None] = []
     for index, extent in enumerate(extents):
-        if not wanted[index]:
-            answers.append(None)
+        if not needed[index]:
+            parts.append(None)
             continue
         encoded, layer = None, canvas
-        if extent is None:  # a part of what it lies on: it hides nothing and nothing hides it
+        if extent is None:  # part of the object below it: it hides nothing and nothing hides it
             layer = np.full((height, width), -1, np.int32)
             extent = _paint(layer, polygons[index][1], image, index, pixel_index=pixel_index)
         left, top, right, bottom = extent
         if right > left and bottom > top:
             crop = layer[top:bottom, left:right] == index
             encoded = encode_crop(crop, left, top, image)
-        answers.append((encoded[0], encoded[1], float(crop.sum())) if encoded else None)
-    return answers
+        parts.append((encoded[0], encoded[1], float(crop.sum())) if encoded else None)
+    return parts
 
 
 def _paint(
     canvas: npt.NDArray[np.int32], rings: list[Points], image: tuple[int, int], value: int, *, pixel_index: bool
 ) -> tuple[int, int, int, int]:
-    """Paint rings into a canvas; the extent (left, top, right, bottom) of what was touched."""
+    """Paint rings into a canvas; returns the extent (left, top, right, bottom) of the painted pixels."""
     left, top, right, bottom = image[0], image[1], 0, 0
     for ring in rings:
         drawn = raster(ring, image, pixel_index=pixel_index)

@@ -1,8 +1,7 @@
-"""Video -> frames: `images/<drive>/<index>.jpg`, the index being the frame's number in the video, counted from 0.
+"""Video -> frames: `images/<drive>/<index>.jpg`, where the index is the frame number in the video, counted from 0.
 
-Frames are taken on a fixed grid of presentation times, so a variable frame rate is no matter. A frame that shows what
-the last kept one shows is left out. A journal beside the frames makes extraction resumable: it is replayed, never
-redone.
+Frames are taken on a fixed grid of presentation times, so a variable frame rate is supported. A frame that equals the
+last kept one is left out. Extraction resumes from a journal next to the frames; recorded frames are not decoded again.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpe
 JPEG_QUALITY = 95
 
 THUMBNAIL = 64, 36
-"""(width, height) on which frames are compared: each of its pixels averages 400 of a 1280 x 720 frame, noise
-included."""
+"""(width, height) of the thumbnails that are compared: each pixel is the mean of 400 pixels of a 1280 x 720 frame,
+which suppresses noise."""
 
 SAME_BELOW = 8.0
-"""Grey levels. When no thumbnail pixel differs by more, the frame shows nothing new. Measured largest differences
-between neighbours: 49 to 230 on KITTI's drive 0052, 75 to 200 on a fixed motorway camera, 4 for a still of
-320 px with noise of 4 levels."""
+"""Grey levels. A frame is a duplicate when no thumbnail pixel differs by this much. Measured largest differences
+between neighbouring frames: 49 to 230 on KITTI's drive 0052, 75 to 200 on a fixed motorway camera, 4 for a static
+scene of 320 px with noise of 4 levels."""
 
 
 @dataclass(slots=True)
 class ExtractedDrive:
-    """What was taken from one video."""
+    """The frames extracted from one video."""
 
     name: str
     frames: list[tuple[int, float]] = field(default_factory=list)
@@ -49,51 +48,51 @@ class ExtractedDrive:
     seen: int = 0
     """Frames decoded."""
     duplicates: int = 0
-    """Frames on the grid that showed nothing new."""
+    """Frames on the grid that were left out as duplicates."""
     expected: int = 0
-    """Frames that the container promises; 0 when it does not say."""
+    """Number of frames by the container's header; 0 when it has none."""
     done: bool = False
 
     @property
     def cut_off(self) -> bool:
-        """The video ended well before what its container promises (counts are often off by one or two)."""
+        """Whether the video ended well before the number in its header (which is often off by one or two)."""
         return self.expected > 0 and self.seen < self.expected - max(2, self.expected // 100)
 
 
 def find_videos(path: Path) -> list[Path]:
-    """The video itself, or all videos of a folder, sorted. Raises DataError when there is none."""
+    """The video itself, or all videos below a folder, sorted. Raises DataError when there are none."""
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise DataError("no such file or folder", remedy="check --video", file=path)
-    found = sorted(item for item in path.rglob("*") if item.suffix.lower() in VIDEO_SUFFIXES and item.is_file())
-    if not found:
-        raise DataError("no video in it", remedy=f"known are {', '.join(VIDEO_SUFFIXES)}", file=path)
-    return found
+    videos = sorted(item for item in path.rglob("*") if item.suffix.lower() in VIDEO_SUFFIXES and item.is_file())
+    if not videos:
+        raise DataError("contains no video", remedy=f"known suffixes: {', '.join(VIDEO_SUFFIXES)}", file=path)
+    return videos
 
 
 def extract_videos(path: Path, out: Path, *, fps: float | None, keep_duplicates: bool = False) -> list[ExtractedDrive]:
     """Extract all videos of a path into out/images and list all frames in out/frames.json.
 
-    fps: frames a second; None takes every frame. Raises DataError for a video that cannot be opened, or frames that
-    were extracted with other settings, or files that are not drivetl's own in their place; ConfigError for two videos
-    of one name.
+    fps: frames per second; None takes every frame. Raises DataError for a video that cannot be opened, frames that
+    were extracted with other settings, and existing files that no extraction wrote; ConfigError for two videos with
+    the same name.
     """
     if fps is not None and not 0 < fps <= 1000:
-        raise ConfigError(f"--fps {fps:g} is no frame rate", remedy="for example 2, or all")
+        raise ConfigError(f"--fps {fps:g} is not a frame rate", remedy="write for example 2, or all")
     videos = find_videos(path)
     names = [video.stem for video in videos]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"two videos are called {twice!r}", remedy="extract their folders one by one")
-    _refuse_foreign_list(out / "frames.json")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise ConfigError(f"two videos are called {duplicate!r}", remedy="extract their folders separately")
+    _refuse_other_list(out / "frames.json")
     drives = [extract_drive(video, out / "images", fps=fps, keep_duplicates=keep_duplicates) for video in videos]
     write_dataset(frame_list(drives, out / "images"), out / "frames.json")
     return drives
 
 
-def _refuse_foreign_list(path: Path) -> None:
-    """Raises DataError for a list of frames that no extraction wrote."""
+def _refuse_other_list(path: Path) -> None:
+    """Raises DataError when the file exists and no extraction wrote it."""
     if not path.exists():
         return
     try:
@@ -109,7 +108,7 @@ def _refuse_foreign_list(path: Path) -> None:
 
 
 def frame_list(drives: list[ExtractedDrive], images_root: Path) -> Dataset:
-    """The frames as a dataset in which nothing is labelled: unlabelled is not the same as empty."""
+    """The frames as a dataset whose images are labelled for no class, so that none counts as empty."""
     records: list[ImageRecord] = []
     for drive in drives:
         for frame, time_s in drive.frames:
@@ -130,11 +129,11 @@ def frame_name(drive: str, frame: int) -> str:
 def extract_drive(
     video: Path, images_root: Path, *, fps: float | None, keep_duplicates: bool = False
 ) -> ExtractedDrive:
-    """Extract one video, going on where a journal says an earlier extraction stopped."""
+    """Extract one video, resuming after the last frame of its journal."""
     drive = ExtractedDrive(video.stem)
     journal = images_root / drive.name / "extraction.jsonl"
     settings = {"video": video.name, "bytes": video.stat().st_size, "fps": fps, "keep_duplicates": keep_duplicates}
-    _refuse_foreign_frames(journal)
+    _refuse_other_frames(journal)
     _replay(journal, settings, drive)
     if drive.done:
         return drive
@@ -152,16 +151,16 @@ def extract_drive(
             drive.done = True
             log.write(json.dumps({"seen": drive.seen, "expected": drive.expected, "done": True}) + "\n")
     if drive.seen == 0:
-        raise DataError("holds no frame that can be decoded", remedy="replace or remove it", file=video)
+        raise DataError("contains no frame that can be decoded", remedy="replace or remove the video", file=video)
     return drive
 
 
-def _refuse_foreign_frames(journal: Path) -> None:
-    """Raises DataError for a drive's folder with files, but without the journal of an extraction."""
+def _refuse_other_frames(journal: Path) -> None:
+    """Raises DataError when the folder of a drive has files but no journal of an extraction."""
     folder = journal.parent
     if not journal.is_file() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(
-            "exists already, not as frames of an extraction, and is never overwritten",
+            "exists already without the journal of an extraction and is never overwritten",
             remedy="name another folder with --out",
             file=folder,
         )
@@ -170,17 +169,17 @@ def _refuse_foreign_frames(journal: Path) -> None:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # a file in a folder's place
+    except OSError as error:  # a file of that name
         raise DataError(
-            f"cannot be made ({error.strerror or error})", remedy="name another folder with --out", file=folder
+            f"cannot be created ({error.strerror or error})", remedy="name another folder with --out", file=folder
         ) from None
 
 
 def _replay(journal: Path, settings: dict[str, Any], drive: ExtractedDrive) -> None:
-    """Bring a drive to where the journal stops; a last line that was cut off counts as not written."""
+    """Restore a drive from its journal; a truncated last line is ignored."""
     if not journal.is_file():
         return
-    good = ""
+    complete_lines = ""
     for number, line in enumerate(journal.read_text("utf-8", errors="replace").splitlines(keepends=True)):
         try:
             entry = json.loads(line) if line.endswith("\n") else None
@@ -194,14 +193,14 @@ def _replay(journal: Path, settings: dict[str, Any], drive: ExtractedDrive) -> N
                 remedy="name another folder with --out",
                 file=journal.parent,
             )
-        good += line
+        complete_lines += line
         if entry.get("kept"):
             drive.frames.append((entry["frame"], entry["time_s"]))
         drive.duplicates += entry.get("kept") is False
         drive.seen, drive.expected = entry.get("seen", drive.seen), entry.get("expected", drive.expected)
         drive.done = bool(entry.get("done"))
     if not drive.done:
-        write_atomically(journal, good)
+        write_atomically(journal, complete_lines)
 
 
 @contextmanager
@@ -209,7 +208,9 @@ def _opened(video: Path) -> Iterator[cv2.VideoCapture]:
     capture = cv2.VideoCapture(str(video))
     try:
         if not capture.isOpened():
-            raise DataError("cannot be opened as a video", remedy="the file may be cut off or no video", file=video)
+            raise DataError(
+                "cannot be opened as a video", remedy="the file may be truncated or not a video", file=video
+            )
         yield capture
     finally:
         capture.release()
@@ -218,7 +219,7 @@ def _opened(video: Path) -> Iterator[cv2.VideoCapture]:
 def _entries(
     capture: cv2.VideoCapture, drive: ExtractedDrive, images_root: Path, fps: float | None, keep_duplicates: bool
 ) -> Iterator[dict[str, Any]]:
-    """Decode to the end; a journal entry for every frame on the grid that the journal does not hold yet."""
+    """Decode to the end; yields a journal entry for every frame on the grid that is not in the journal."""
     rate = capture.get(cv2.CAP_PROP_FPS) or 0.0
     resume_at = drive.seen
     last_kept = drive.frames[-1][0] if drive.frames else -1
@@ -228,20 +229,20 @@ def _entries(
         frame = drive.seen
         drive.seen += 1
         time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        if frame and not time_s > previous_s:  # a container without usable times
+        if frame and not time_s > previous_s:  # the container has no usable times
             time_s = frame / rate if rate > 0 else float(frame)
         previous_s = time_s
         if fps is not None:
-            now = int(time_s * fps + 1e-6)
-            if now == slot:
+            frame_slot = int(time_s * fps + 1e-6)
+            if frame_slot == slot:
                 continue
-            slot = now
+            slot = frame_slot
         if frame < resume_at and frame != last_kept:
             continue
-        decoded, picture = capture.retrieve()
+        decoded, image = capture.retrieve()
         if not decoded:
             continue
-        thumbnail = _thumbnail(picture)
+        thumbnail = _thumbnail(image)
         if frame < resume_at:
             reference = thumbnail
             continue
@@ -249,18 +250,18 @@ def _entries(
         rounded_s = round(time_s, 4)
         if kept:
             reference = thumbnail
-            write_atomically(images_root / frame_name(drive.name, frame), _jpeg(picture))
+            write_atomically(images_root / frame_name(drive.name, frame), _jpeg(image))
             drive.frames.append((frame, rounded_s))
         else:
             drive.duplicates += 1
         yield {"frame": frame, "time_s": rounded_s, "kept": kept, "seen": drive.seen}
 
 
-def _thumbnail(picture: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def _thumbnail(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """(36, 64) grey levels."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     return np.asarray(cv2.resize(grey, THUMBNAIL, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _jpeg(picture: npt.NDArray[Any]) -> bytes:
-    return bytes(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1])
+def _jpeg(image: npt.NDArray[Any]) -> bytes:
+    return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1])

@@ -1,7 +1,8 @@
 """Pascal VOC: one XML per image. Boxes are read as written, in continuous pixels.
 
-`difficult` objects are ignore regions, as in VOC's own evaluation. Where SegmentationObject/<stem>.png exists, with the
-XML's folders or, for a stem that no other XML has, without, its n-th colour index is the mask of the n-th object.
+`difficult` objects are ignore regions, as in VOC's own evaluation. When SegmentationObject/<stem>.png exists, its n-th
+colour index is the mask of the n-th object. The mask is in the same sub-folder as the XML file or, when no other XML
+file has that stem, directly in SegmentationObject.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from drivetl.errors import DataError
 from drivetl.files.fields import number, scalar, whole
 from drivetl.files.images import image_size
 
-KNOWN = {"name", "bndbox", "difficult", "part", "actions", "polygon", "deleted", "attributes"}
-"""Children of <object> that are not plain attributes."""
+HANDLED = {"name", "bndbox", "difficult", "part", "actions", "polygon", "deleted", "attributes"}
+"""Children of <object> that do not become attributes as they are."""
 
 
 def read(reading: Reading) -> Footage:
@@ -39,7 +40,7 @@ def read(reading: Reading) -> Footage:
 
 
 def _images(reading: Reading, files: list[Path], labels_root: Path, images_root: Path) -> Iterator[SourceImage]:
-    # in `Annotations` folders are drives; elsewhere they may be called anything
+    # Folders below `Annotations` are drives; elsewhere they may have any name.
     names = None if labels_root != reading.root else [path.relative_to(labels_root).as_posix() for path in files]
     index, sizes = ImageIndex(images_root, names), Sizes(images_root)
     described: set[str] = set()
@@ -52,7 +53,7 @@ def _images(reading: Reading, files: list[Path], labels_root: Path, images_root:
             name = _file_name(root, relative, index)
             described.add(name)
             size = _size(root, name, sizes)
-            instances = _instances(reading, relative, size, alone=stems[path.stem] == 1)
+            instances = _instances(reading, relative, size, unique_stem=stems[path.stem] == 1)
             if name not in index:
                 reading.note("images that are not on disk; their sizes are taken from the labels")
             image = SourceImage(name, *size, sequence=folder_drive(name), label_file=path)
@@ -68,16 +69,16 @@ def _labels(root: Node) -> list[str]:
 
 
 def _file_name(root: Node, relative: Path, index: ImageIndex) -> str:
-    """The image of a label file: the one with its stem, else the one that <filename> names."""
+    """The image of a label file: the one with its stem, else <filename>."""
     named = PureWindowsPath(root.value("filename")).name
     stem = relative.with_suffix("").as_posix()
     suffix = PureWindowsPath(named).suffix or ".jpg"
-    beside = [
+    image_folders = [
         "/".join(folder if part == "Annotations" else part for part in relative.parent.parts)
         for folder in ("JPEGImages", "images")
     ]
     candidates = [stem + suffix]
-    candidates += [f"{folder}/{relative.stem}{suffix}" for folder in beside if folder]
+    candidates += [f"{folder}/{relative.stem}{suffix}" for folder in image_folders if folder]
     candidates += [(relative.parent / named).as_posix(), named] if named else []
     return index.find(*candidates) or candidates[0]
 
@@ -103,7 +104,7 @@ def _objects(
         label = node.value("name")
         with reading.object(label or "(no name)", path, node.line):
             if not label:
-                raise DataError("an object without <name>", remedy="name it or remove it")
+                raise DataError("an object has no <name>", remedy="add the name or remove the object")
             if node.value("deleted") == "1":
                 reading.drop(label, "deleted in the source")
                 continue
@@ -122,57 +123,62 @@ def _objects(
 def _box(node: Node) -> Box:
     bndbox = node.child("bndbox")
     if bndbox is None:
-        raise DataError("an object without <bndbox>", remedy="add the box or remove the object")
+        raise DataError("an object has no <bndbox>", remedy="add the box or remove the object")
     values = [number(bndbox.value(tag), tag) for tag in ("xmin", "ymin", "xmax", "ymax")]
     return values[0], values[1], values[2], values[3]
 
 
 def _attributes(node: Node) -> dict[str, Any]:
-    """pose, truncated, occluded, difficult and whatever else a tool wrote; numbers as numbers."""
-    found: dict[str, Any] = {}
+    """pose, truncated, occluded, difficult and other attributes; numbers as numbers."""
+    attributes: dict[str, Any] = {}
     for child in node.children:
-        if child.tag not in KNOWN | {"truncated", "occluded", "difficult"} and not child.children:
-            found[child.tag] = scalar(child.text.strip())
+        if child.tag not in HANDLED | {"truncated", "occluded", "difficult"} and not child.children:
+            attributes[child.tag] = scalar(child.text.strip())
     for tag in ("truncated", "occluded", "difficult"):
         child_value = node.value(tag)
         if child_value:
             flag = {"true": 1.0, "false": 0.0}.get(child_value.lower())
             value = number(child_value, tag) if flag is None else flag
-            found[tag] = int(value) if value == int(value) and abs(value) < 2**53 else value
+            attributes[tag] = int(value) if value == int(value) and abs(value) < 2**53 else value
     for child in node.children:
         if child.tag == "actions":
-            found["actions"] = sorted(item.tag for item in child.children if item.text.strip() == "1")
+            attributes["actions"] = sorted(item.tag for item in child.children if item.text.strip() == "1")
         if child.tag == "attributes":
-            found |= {item.value("name"): scalar(item.value("value")) for item in child.all("attribute")}
-    return found
+            attributes |= {item.value("name"): scalar(item.value("value")) for item in child.all("attribute")}
+    return attributes
 
 
-def _instances(reading: Reading, relative: Path, size: tuple[int, int], *, alone: bool) -> npt.NDArray[np.uint8] | None:
-    """(H, W) instance numbers of a label file's mask, which stands in its folder or, with `alone`, above; or None."""
+def _instances(
+    reading: Reading, relative: Path, size: tuple[int, int], *, unique_stem: bool
+) -> npt.NDArray[np.uint8] | None:
+    """(H, W) instance numbers of the mask of a label file, or None without a mask.
+
+    unique_stem: no other label file has this stem, so the mask may be outside its sub-folder.
+    """
     folder = reading.root / "SegmentationObject"
-    path, above = folder / relative.with_suffix(".png"), folder / f"{relative.stem}.png"
+    path, without_folders = folder / relative.with_suffix(".png"), folder / f"{relative.stem}.png"
     if not path.is_file():
-        if not above.is_file():
+        if not without_folders.is_file():
             return None
-        if not alone:
+        if not unique_stem:
             reading.note("XML files whose mask could be another's of that name, read without")
             return None
-        path = above
+        path = without_folders
     if image_size(path) != size:
-        raise DataError(f"is not {size[0]} x {size[1]} like its image", remedy="replace or remove it", file=path)
+        raise DataError(f"is not {size[0]} x {size[1]} like its image", remedy="replace or remove the mask", file=path)
     try:
         with Image.open(path) as image:
             if image.mode in ("P", "L"):
                 return np.asarray(image, np.uint8)
             return colour_index(np.asarray(image.convert("RGB"), np.uint8))
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"cannot be decoded ({error})", remedy="replace or remove it", file=path) from None
+        raise DataError(f"cannot be decoded ({error})", remedy="replace or remove the mask", file=path) from None
 
 
 def colour_index(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) colours of VOC's palette -> (H, W) indices: the palette deals the index' bits to R, G, B in turn."""
+    """(H, W, 3) colours of VOC's palette -> (H, W) indices. The bits of an index are spread over R, G and B in turn."""
     index = np.zeros(rgb.shape[:2], np.uint8)
     for bit in range(8):
-        channel, height = bit % 3, 7 - bit // 3
-        index |= ((rgb[..., channel] >> height) & 1) << bit
+        channel, shift = bit % 3, 7 - bit // 3
+        index |= ((rgb[..., channel] >> shift) & 1) << bit
     return index

@@ -1,4 +1,4 @@
-"""A dataset back as YOLO or Pascal VOC, for tools that read nothing else. What a format cannot hold is counted.
+"""Write a dataset as YOLO or Pascal VOC. What a format cannot represent is counted.
 
 KITTI is written by `drivetl.adapters.kitti`, COCO by `drivetl.coco.writing`.
 """
@@ -21,12 +21,12 @@ VOC_FLAGS = ("pose", "truncated", "occluded")
 
 
 def _new_file(path: Path, image: ImageRecord) -> Path:
-    """The path in a folder that exists. Raises DataError when another image has the same label file."""
+    """The path, with its folder created. Raises DataError when another image has the same label file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         raise DataError(
-            f"image {image.file_name!r} and another one differ in their suffix alone, so they share a label file",
-            remedy="rename one of them",
+            f"image {image.file_name!r} and another image differ only in their suffix, so they share a label file",
+            remedy="rename one of the two",
         )
     return path
 
@@ -35,7 +35,7 @@ def write_yolo(dataset: Dataset, folder: Path) -> Counter[str]:
     """Write folder/data.yaml and folder/labels/<image>.txt; the folder must not exist yet.
 
     An object whose segmentation is one polygon becomes a polygon row, any other a box row. Returns what YOLO cannot
-    hold, with counts. Raises DataError when the folder holds something, or two images share a label file.
+    represent, with counts. Raises DataError when the folder is not empty, or two images share a label file.
     """
     lost: Counter[str] = Counter()
     with new_directory(folder) as work:
@@ -54,25 +54,25 @@ def _yolo_row(item: Annotation, image: ImageRecord, lost: Counter[str]) -> str:
     x, y, w, h = item.bbox_xywh
     values = [(x + w / 2) / image.width, (y + h / 2) / image.height, w / image.width, h / image.height]
     if item.segmentation is not None:
-        from drivetl.coco import masks  # numpy comes with it
+        from drivetl.coco import masks  # imports numpy
 
-        wrong = masks.problem(item.segmentation, image.height, image.width)
-        if wrong is not None:
-            raise DataError(f"image {image.file_name!r}: {wrong}", remedy="mend or remove the segmentation")
+        problem = masks.problem(item.segmentation, image.height, image.width)
+        if problem is not None:
+            raise DataError(f"image {image.file_name!r}: {problem}", remedy="fix or remove the segmentation")
         rings = item.segmentation if isinstance(item.segmentation, list) else []
-        if len(rings) == 1 and len(rings[0]) >= 6:  # two points would read as a box
+        if len(rings) == 1 and len(rings[0]) >= 6:  # a row of two points would be a box
             sides = image.width, image.height
             values = [value / sides[index % 2] for index, value in enumerate(rings[0])]
         else:
-            lost["masks that are no single polygon, written as boxes"] += 1
+            lost["masks that are not a single polygon, written as boxes"] += 1
     return " ".join([str(item.category_id - 1), *(f"{value:.10g}" for value in values)])
 
 
 def write_voc(dataset: Dataset, folder: Path) -> Counter[str]:
     """Write folder/Annotations/<image>.xml; the folder must not exist yet.
 
-    An ignore region becomes one `difficult` object per class it hides. Returns what VOC cannot hold, with counts.
-    Raises DataError when the folder holds something, or two images share a label file.
+    An ignore region becomes one `difficult` object per class that it hides. Returns what VOC cannot represent, with
+    counts. Raises DataError when the folder is not empty, or two images share a label file.
     """
     lost: Counter[str] = Counter()
     with new_directory(folder) as work:

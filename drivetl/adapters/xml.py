@@ -1,4 +1,4 @@
-"""XML from strangers: read in a stream through defusedxml, with line numbers, bounded in depth."""
+"""Read untrusted XML as a stream through defusedxml, with line numbers and a limit of depth."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from drivetl.errors import DataError
 from drivetl.files.fields import shown
 
 MAX_DEPTH = 60
-"""Deeper nesting is no annotation."""
+"""Annotations are never nested deeper."""
 
 CHUNK_BYTES = 1 << 16
 
 
 @dataclass(slots=True)
 class Node:
-    """One element: tag, attributes, text, children and the line it begins on."""
+    """One element: tag, attributes, text, children and its first line."""
 
     tag: str
     attributes: dict[str, str]
@@ -38,26 +38,26 @@ class Node:
         return [node for node in self.children if node.tag == tag]
 
     def value(self, path: str, default: str = "") -> str:
-        """The stripped text below a path like `size/width`; the default where there is none."""
+        """The stripped text at a path like `size/width`; the default when there is no such element."""
         node: Node | None = self
         for tag in path.split("/"):
             node = node.child(tag) if node is not None else None
         return node.text.strip() if node is not None else default
 
     def need(self, name: str) -> str:
-        """An attribute that has to be there. Raises DataError with the line."""
+        """A required attribute. Raises DataError with the line."""
         if name not in self.attributes:
             raise DataError(
-                f"<{self.tag}> has no attribute {name!r}", remedy="mend or remove the element", line=self.line
+                f"<{self.tag}> has no attribute {name!r}", remedy="fix or remove the element", line=self.line
             )
         return self.attributes[name]
 
 
 class _Builder:
-    """Builds nodes straight from expat's callbacks; finished children of the root wait in `done`.
+    """Builds nodes directly from expat's callbacks; complete children of the root are in `done`.
 
-    defusedxml's parser guards entities and external references; going past its Python layer for the elements
-    themselves halves the time of a large file, and gives the line numbers.
+    defusedxml's parser refuses entities and external references; bypassing its Python layer for the elements halves
+    the time of a large file and gives the line numbers.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,9 @@ class _Builder:
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         line = int(self.expat.CurrentLineNumber)
         if len(self.stack) >= MAX_DEPTH:
-            raise DataError(f"nested deeper than {MAX_DEPTH} elements", remedy="this is no annotation", line=line)
+            raise DataError(
+                f"nested deeper than {MAX_DEPTH} elements", remedy="this is not an annotation file", line=line
+            )
         self.stack.append(Node(tag, attributes, line))
         self.root = self.root or self.stack[0]
 
@@ -93,9 +95,9 @@ class _Builder:
 
 
 def stream(path: Path, root_tag: str) -> Iterator[Node]:
-    """The children of a file's root element, each when it is complete, so that memory holds one at a time.
+    """The children of a file's root element, one at a time, so that memory holds only one of them.
 
-    Raises DataError with file and line for anything that is no XML with this root: a file cut off, entities, wrong
+    Raises DataError with file and line when the file is not XML with this root: truncated, with entities, in a wrong
     encoding.
     """
     builder = _Builder()
@@ -134,7 +136,7 @@ def root_tag(path: Path) -> str:
 
 
 def _feed(parser: Any, chunk: bytes | None) -> None:
-    """Feed bytes (None: the end); every complaint of the parser becomes a DataError with its line."""
+    """Feed bytes (None: the end of the file); errors of the parser become a DataError with the line."""
     try:
         if chunk is None:
             parser.close()
@@ -142,12 +144,12 @@ def _feed(parser: Any, chunk: bytes | None) -> None:
             parser.feed(chunk)
     except DefusedXmlException as error:
         raise DataError(
-            f"declares {type(error).__name__.removesuffix('Forbidden').lower()}, which annotations never need",
+            f"declares {type(error).__name__.removesuffix('Forbidden').lower()}, which annotations do not need",
             remedy="remove the declaration",
             line=int(parser.parser.CurrentLineNumber),
         ) from None
     except ParseError as error:
-        remedy = "the file may be cut off" if chunk is None else "mend the syntax or the encoding"
+        remedy = "the file may be truncated" if chunk is None else "fix the syntax or the encoding"
         raise DataError(f"not valid XML: {error.msg}", remedy=remedy, line=error.position[0]) from None
     except (ValueError, LookupError) as error:
-        raise DataError(f"not readable XML: {error}", remedy="save it as UTF-8") from None
+        raise DataError(f"not readable XML: {error}", remedy="save the file as UTF-8") from None

@@ -1,7 +1,7 @@
 """YOLO txt: one file per image, rows `class cx cy w h` or `class x1 y1 x2 y2 x3 y3 ...` in fractions of the image.
 
-Class names stand in data.yaml, *.names or classes.txt; without any, the labels are the numbers themselves. An image
-without a label file is an image without objects: that is the format's own rule.
+Class names are in data.yaml, *.names or classes.txt; without such a file, the class numbers are the labels. An image
+without a label file is an image without objects, as the format defines it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from drivetl.files.yaml_reader import load_yaml
 
 NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "obj.names", "classes.txt", "labels.txt")
 NO_LABELS = {"classes", "labels", "train", "val", "valid", "test", "readme", "obj"}
-"""Text files that stand beside labels and are none, unless a picture is called like that."""
+"""Text files next to the labels that are not labels, unless an image has that name."""
 
 ROUNDING = 2e-6
-"""What centre and half size, each written with six decimals, can be off by together."""
+"""Largest rounding error of an edge: centre and half size, each written with six decimals."""
 
 FURTHEST = 1.5
-"""A coordinate beyond this is no fraction of the image; up to it, the box runs past the edge and is clipped."""
+"""A larger coordinate is not a fraction of the image; up to it, a box beyond the edge is clipped."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ def read(reading: Reading) -> Footage:
     """YOLO footage: every image below the images root with the rows of its label file."""
     root = reading.root
     if not root.is_dir():
-        raise DataError("no such folder", remedy="--root is the folder with images and labels", file=root)
+        raise DataError("no such folder", remedy="--root must be the folder with images and labels", file=root)
     names = find_names(root)
     if not names:
         reading.note("no class names found (data.yaml, obj.names, classes.txt): the labels are the class numbers")
@@ -58,15 +58,15 @@ def read(reading: Reading) -> Footage:
     image_names = list_images(images_root) if images_root.is_dir() else []
     if not image_names:
         raise DataError(
-            "no images in it, and YOLO labels mean nothing without their sizes",
-            remedy="name the folder with --images",
+            "contains no images, and YOLO labels need the sizes of the images",
+            remedy="name the folder of the images with --images",
             file=images_root,
         )
     return Footage(images_root, images_of(reading, names, images_root, image_names), tuple(names), sized_by_files=True)
 
 
 def find_names(root: Path) -> list[str]:
-    """Class names in id order, from the first file that has them; [] when there is none."""
+    """Class names in the order of their numbers, from the first file that has them; [] without such a file."""
     folders = [root, root / "labels", *sorted(path for path in root.iterdir() if path.is_dir())]
     for folder in folders:
         others = sorted([*folder.glob("*.names"), *folder.glob("*.y*ml")])
@@ -79,7 +79,7 @@ def find_names(root: Path) -> list[str]:
 
 
 def read_names(path: Path) -> list[str]:
-    """Names in id order from a data.yaml (a list or {id: name}) or a file with a name a line; [] when it has none."""
+    """Names in order from a data.yaml (a list or {number: name}) or a file with one name per line; [] without names."""
     if path.suffix not in (".yaml", ".yml"):
         return [line.strip() for line in read_text(path).rstrip().splitlines()]
     document = load_yaml(path)
@@ -94,15 +94,15 @@ def read_names(path: Path) -> list[str]:
     if names is None:
         return []
     if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
-        raise DataError(f"names is {shown(names)}", remedy="write a list of names", file=path)
+        raise DataError(f"names is {shown(names)}, not a list of names", remedy="write a list of names", file=path)
     return [str(name) for name in names]
 
 
 def parse(content: str, names: list[str], reading: Reading, file: Path) -> Iterator[Row]:
-    """Rows of a label file; repeated ones are counted and left out.
+    """Rows of a label file; repeated rows are counted and left out.
 
-    Raises DataError with the line for a row that is neither box nor polygon, a class without a name, coordinates that
-    are no fractions.
+    Raises DataError with the line for a row that is neither box nor polygon, a class without a name, and coordinates
+    that are not fractions.
     """
     seen: set[str] = set()
     for line, raw in enumerate(content.splitlines(), 1):
@@ -113,7 +113,7 @@ def parse(content: str, names: list[str], reading: Reading, file: Path) -> Itera
         with reading.object(label or fields[0], file, line):
             if label is None:
                 raise DataError(
-                    f"class {shown(fields[0])} has no name; there are {len(names)} names, from 0 on",
+                    f"class {shown(fields[0])} has no name; there are {len(names)} names, numbered from 0",
                     remedy="check the names file",
                 )
             key = " ".join(fields)
@@ -125,7 +125,7 @@ def parse(content: str, names: list[str], reading: Reading, file: Path) -> Itera
 
 
 def label_of(value: object, names: list[str]) -> str | None:
-    """The name of a class number, or the number as text when nothing has names; None for a number without a name."""
+    """The name of a class number, or the number as text when there are no names; None for an unknown number."""
     try:
         class_id = whole(value, "class")
     except DataError:
@@ -140,17 +140,17 @@ def _parse_row(label: str, fields: list[str], line: int) -> Row:
     if not (min(values, default=0) >= 1 - FURTHEST and max(values, default=0) <= FURTHEST):
         worst = max(values, key=abs)
         raise DataError(
-            f"{worst:g} is no fraction of the image", remedy="YOLO coordinates are divided by width and height"
+            f"{worst:g} is not a fraction of the image", remedy="YOLO coordinates are divided by width and height"
         )
     if len(values) == 4:
         cx, cy, w, h = values
         if w < 0 or h < 0:
-            raise DataError(f"box size {w:g} x {h:g} is negative", remedy="mend or remove the row")
+            raise DataError(f"box size {w:g} x {h:g} is negative", remedy="fix or remove the row")
         w, h = w / 2, h / 2
         return Row(label, line, (_snap(cx - w), _snap(cy - h), _snap(cx + w), _snap(cy + h)), None)
     if len(values) >= 6 and len(values) % 2 == 0:
         return Row(label, line, None, list(zip(values[::2], values[1::2], strict=True)))
-    hint = "; with a sixth, a confidence, it is a prediction" if len(values) == 5 else ""
+    hint = "; with a sixth value, the confidence, it is a prediction" if len(values) == 5 else ""
     raise DataError(
         f"a row of {len(fields)} values is neither box nor polygon",
         remedy=f"a box has 5 values, a polygon 1 + 2 per vertex{hint}",
@@ -158,7 +158,7 @@ def _parse_row(label: str, fields: list[str], line: int) -> Row:
 
 
 def _snap(edge: float) -> float:
-    """The image's border for an edge that misses it by the rounding of six decimals alone."""
+    """The border of the image when the edge is beyond it only by the rounding of six decimals."""
     if 0.0 <= edge <= 1.0:
         return edge
     border = 0.0 if edge < 0 else 1.0
@@ -168,67 +168,70 @@ def _snap(edge: float) -> float:
 def images_of(
     reading: Reading, names: list[str], images_root: Path, image_names: list[str], *, orphans: bool = True
 ) -> Iterator[SourceImage]:
-    """The named images with their rows; with `orphans`, label files of no named image are errors."""
+    """The named images with their rows; with `orphans`, label files without an image are errors."""
     sizes = Sizes(images_root)
     folders = [f"{reading.root}/{folder}" for folder in _label_folders(reading.root)]
     labels = _label_files(reading.root, images_root, *map(Path, folders))
-    places = {name: _label_of(name, str(images_root), str(reading.root), folders, labels) for name in image_names}
+    label_of_image = {
+        name: _label_of(name, str(images_root), str(reading.root), folders, labels) for name in image_names
+    }
     owners: dict[str, list[str]] = {}
-    for name, found in places.items():
-        owners.setdefault(found or "", []).append(name)
-    for name, found in places.items():
-        if found is None:
+    for name, label_file in label_of_image.items():
+        owners.setdefault(label_file or "", []).append(name)
+    for name, label_file in label_of_image.items():
+        if label_file is None:
             reading.note("images without a label file, taken as images without objects")
-        path = Path(found) if found else None
+        path = Path(label_file) if label_file else None
         with reading.file(path or images_root / name, partial(_row_labels, path, names)):
-            if found and len(owners[found]) > 1:
+            if label_file and len(owners[label_file]) > 1:
                 raise DataError(
-                    f"is the label file of both {' and '.join(owners[found])}",
-                    remedy="give each image a name of its own",
+                    f"is the label file of both {' and '.join(owners[label_file])}",
+                    remedy="give each image a different stem",
                 )
             size = sizes.of(name)
             rows = list(parse(read_text(path), names, reading, path)) if path else []
             image = SourceImage(name, *size, sequence=folder_drive(name), label_file=path)
             image.objects = _objects(reading, rows, size, path)
             yield image
-    for found in _unused(labels, owners) if orphans else ():
-        _orphan(reading, names, Path(found))
+    for label_file in _unused(labels, owners) if orphans else ():
+        _orphan(reading, names, Path(label_file))
 
 
 def _unused(labels: dict[str, str], owners: dict[str, list[str]]) -> list[str]:
-    """Label files of no image; one that is reached by a link too counts as one."""
+    """Label files without an image; a file that is also reached by a link counts once."""
     left = [
         name for name in labels.values() if name not in owners and PurePosixPath(name).stem.lower() not in NO_LABELS
     ]
     used = {os.path.realpath(name) for name in owners if name} if left else set()
-    really = {os.path.realpath(name): name for name in left}
-    return sorted(name for real, name in really.items() if real not in used)
+    by_real_path = {os.path.realpath(name): name for name in left}
+    return sorted(name for real, name in by_real_path.items() if real not in used)
 
 
 def _row_labels(path: Path | None, names: list[str]) -> list[str]:
-    """The labels of a file's rows, for the account of an image that cannot be used."""
+    """The labels of a file's rows, to count an image that cannot be read."""
     rows = [line.split() for line in read_text(path).splitlines()] if path else []
     return [label_of(fields[0], names) or fields[0] for fields in rows if fields]
 
 
-def _label_files(*places: Path) -> dict[str, str]:
-    """Full names of the text files below all places, by the name with its suffix in lower case."""
-    found = sorted({name for place in places for name in files_below(place, ".txt")})
-    return {os.path.normpath(name)[: -len(".txt")] + ".txt": name for name in found}
+def _label_files(*folders: Path) -> dict[str, str]:
+    """Paths of the text files below all folders, by the path with its suffix in lower case."""
+    paths = sorted({name for folder in folders for name in files_below(folder, ".txt")})
+    return {os.path.normpath(name)[: -len(".txt")] + ".txt": name for name in paths}
 
 
 def _label_of(name: str, images_root: str, root: str, folders: list[str], labels: dict[str, str]) -> str | None:
-    """Where an image's labels stand: beside it, with `images` turned to `labels`, or in a label folder of the root."""
+    """The label file of an image: next to it, with `labels` for `images` in its path, or in a label folder."""
     stem = name.rpartition(".")[0]
-    turned = "/".join("labels" if part == "images" else part for part in stem.split("/"))
-    places = [images_root, *folders, root]
-    candidates = [f"{place}/{stem}.txt" for place in places] + [f"{place}/{turned}.txt" for place in [root, *folders]]
-    normal = map(os.path.normpath, candidates)  # a root of "." stands before some names only
+    with_labels = "/".join("labels" if part == "images" else part for part in stem.split("/"))
+    candidates = [f"{folder}/{stem}.txt" for folder in [images_root, *folders, root]] + [
+        f"{folder}/{with_labels}.txt" for folder in [root, *folders]
+    ]
+    normal = map(os.path.normpath, candidates)  # a root of "." is in front of some names only
     return next((labels[candidate] for candidate in normal if candidate in labels), None)
 
 
 def _label_folders(root: Path) -> list[str]:
-    """`labels` first, then other folders whose name begins like that."""
+    """`labels` and other folders whose name begins with it, sorted."""
     return sorted(path.name for path in root.glob("labels*") if path.is_dir())
 
 
@@ -260,17 +263,17 @@ def _plain_object(row: Row, points: Points | None, size: tuple[int, int]) -> Sou
 def _visible_objects(
     reading: Reading, rows: list[tuple[Row, Points | None]], size: tuple[int, int]
 ) -> list[SourceObject]:
-    """Objects with what is visible of their polygons; box rows stay as they are and hide nothing."""
+    """Objects with the visible part of their polygons; box rows are unchanged and hide nothing."""
     polygons = [(row.label, [points] if points else []) for row, points in rows]
-    wanted = [bool(rings) and reading.wants_mask(label) for label, rings in polygons]
-    parts = visible(polygons, size, wanted, pixel_index=False)
+    needs_mask = [bool(rings) and reading.wants_mask(label) for label, rings in polygons]
+    parts = visible(polygons, size, needs_mask, pixel_index=False)
     objects = []
-    for (row, points), part, asked in zip(rows, parts, wanted, strict=True):
+    for (row, points), part, masked in zip(rows, parts, needs_mask, strict=True):
         label = row.label
         if part is not None:
             segmentation, box, area = part
             objects.append(SourceObject(label, box, segmentation, area, line=row.line))
-        elif asked:
+        elif masked:
             reading.drop(label, "hidden completely behind later polygons")
         else:
             objects.append(_plain_object(row, points, size))
@@ -278,14 +281,16 @@ def _visible_objects(
 
 
 def _orphan(reading: Reading, names: list[str], path: Path) -> None:
-    """A text file without an image: when it holds rows, they cannot be placed; else it is no label file."""
+    """A text file without an image is an error when it contains rows; otherwise it is not a label file."""
     with reading.file(path):
         first = next((line.split() for line in read_text(path).splitlines() if line.strip()), [])
         if len(first) < 5 or not all(_is_number(value) for value in first):
             return
         rows = list(parse(read_text(path), names, reading, path))
         error = DataError(
-            "label file without an image", remedy="add the image, or name its folder with --images", file=path
+            "label file without an image",
+            remedy="add the image, or name the folder of the images with --images",
+            file=path,
         )
         if reading.on_error != "skip":
             raise error

@@ -166,7 +166,7 @@ def _slices(text: str, dataset: Dataset) -> list[str]:
         return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     from drivetl.adapters.footage import merge_attributes
 
-    names = merge_attributes(dataset.images, Path(text), a_part=True)
+    names = merge_attributes(dataset.images, Path(text), partial=True)
     if not names:
         raise DataError("no column to slice by", remedy="add one beside file_name, like weather", file=text)
     return names
