@@ -1,6 +1,6 @@
 """BDD100K and Scalabel JSON: a list of frames (or {"frames": [...]}), or one legacy BDD file per image.
 
-Attributes weather, timeofday and scene come over as they are; `poly2d` may hold Bezier vertices, `rle` is COCO's.
+Attributes weather, timeofday and scene are kept; `poly2d` may contain Bezier vertices, `rle` is COCO's.
 Labels marked `crowd`, `ignore` or `ignored` are ignore regions.
 """
 
@@ -29,9 +29,9 @@ from drivetl.errors import DataError
 from drivetl.files.fields import array, as_name, mapping, number, scalar, text, whole
 
 BDD_SIZE = 1280, 720
-"""Every BDD100K frame; taken where neither the file nor an image on disk says anything else."""
+"""(width, height) of BDD100K frames; used when neither the labels nor an image on disk give a size."""
 
-HIDING = ("crowd", "ignore", "ignored")
+IGNORE_ATTRIBUTES = ("crowd", "ignore", "ignored")
 
 
 def read(reading: Reading) -> Footage:
@@ -61,7 +61,7 @@ def _frame_labels(frame: object) -> list[str]:
 
 
 def _frames(document: Any) -> tuple[list[Any], dict[str, Any], tuple[JsonPlace, str]]:
-    """Frames in Scalabel's form, the file's config, and where in the file its frames and their labels stand."""
+    """(frames in Scalabel's form, config of the file, (path to the frames, key of their labels))."""
     if isinstance(document, list):
         return document, {}, ((), "labels")
     record = mapping(document, "the file")
@@ -73,7 +73,7 @@ def _frames(document: Any) -> tuple[list[Any], dict[str, Any], tuple[JsonPlace, 
 
 
 def _from_legacy(record: dict[str, Any], frame: dict[str, Any]) -> dict[str, Any]:
-    """A frame of BDD's first release: objects whose poly2d is [[x, y, "L"], ...], names without suffix."""
+    """Convert a frame of BDD's first release, with poly2d as [[x, y, "L"], ...] and names without suffix."""
     labels = []
     for item in array(frame["objects"], "objects"):
         label = dict(mapping(item, "an object"))
@@ -112,14 +112,14 @@ def _image(
     labels = array(frame.get("labels"), f"labels of frame [{position}]")
     drive = as_name(frame.get("videoName"), "videoName") or as_name(frame.get("video_name"), "video_name")
     name = PurePosixPath(written).name if "://" in written else written.replace("\\", "/")
-    found = index.find(*([f"{drive}/{name}"] if drive else []), name)
-    if found is None:
+    existing = index.find(*([f"{drive}/{name}"] if drive else []), name)
+    if existing is None:
         reading.note("images that are not on disk; their sizes are taken from the labels")
-    size = _size(frame["size"]) if frame.get("size") else config_size or (sizes.of(found) if found else None)
+    size = _size(frame["size"]) if frame.get("size") else config_size or (sizes.of(existing) if existing else None)
     if size is None:
         reading.note("images of unknown size, taken as 1280 x 720 like all of BDD100K")
         size = BDD_SIZE
-    image = SourceImage(found or name, *size, label_file=path)
+    image = SourceImage(existing or name, *size, label_file=path)
     image.sequence = drive or folder_drive(name)
     frame_index = frame.get("frameIndex", frame.get("frame_index"))
     image.frame_index = whole(frame_index, "frameIndex") if drive and frame_index is not None else None
@@ -130,7 +130,7 @@ def _image(
 
 
 def _add_objects(reading: Reading, image: SourceImage, labels: list[Any], place: JsonPlace) -> None:
-    """The objects of a frame's labels, which stand at a place of its file."""
+    """Add the objects of a frame's labels; `place` is the path of the labels in the file."""
     assert image.label_file is not None
     for position, label in enumerate(labels):
         name = f"frame [{place[-2]}] label [{position}]"
@@ -154,7 +154,7 @@ def _object(reading: Reading, label: dict[str, Any], place: str, size: tuple[int
     if label.get("score") is not None:
         attributes["score"] = number(label["score"], f"score of {place}")
     item = SourceObject(category, (0, 0, 0, 0), attributes=attributes)
-    item.ignore = any(attributes.get(key) is True for key in HIDING)
+    item.ignore = any(attributes.get(key) is True for key in IGNORE_ATTRIBUTES)
     box = _box(label["box2d"], place) if label.get("box2d") else None
     rings = _rings(label, place)
     if label.get("rle"):
@@ -168,13 +168,13 @@ def _object(reading: Reading, label: dict[str, Any], place: str, size: tuple[int
         item.segmentation = [flat(ring) for ring in rings]
         box = box or box_of([point for ring in rings for point in ring])
     if box is None:
-        reading.drop(category, _why_no_box(label))
+        reading.drop(category, _reason_without_box(label))
         return None
     item.box_xyxy = box
     return item
 
 
-def _why_no_box(label: dict[str, Any]) -> str:
+def _reason_without_box(label: dict[str, Any]) -> str:
     if label.get("poly2d"):
         return "an open line encloses nothing"
     if label.get("box3d") is not None:
@@ -198,6 +198,8 @@ def _rings(label: dict[str, Any], place: str) -> list[list[tuple[float, float]]]
         if polygon.get("closed") is False:
             continue
         if len(points) < 3:
-            raise DataError(f"{place} is a polygon of {len(points)} points", remedy="mend or remove the label")
+            raise DataError(
+                f"{place} is a polygon with {len(points)} points, not three or more", remedy="fix or remove the label"
+            )
         rings.append(bezier_outline(points, types))
     return rings

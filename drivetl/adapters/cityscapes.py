@@ -1,7 +1,7 @@
 """Cityscapes: `*_polygons.json` per image, or `*_instanceIds.png` where there are no polygons.
 
-Polygons are ordered back to front and run on beneath what hides them, so they are painted in that order as Cityscapes'
-own tools do, and mask, box and area follow the visible part. `<label>group` is a crowd: an ignore region.
+Polygons are ordered back to front and include hidden parts, so they are painted in that order as in Cityscapes' own
+tools, and mask, box and area are those of the visible part. `<label>group` is a crowd: an ignore region.
 The drive is `<city>_<recording>`; names are `<city>_<recording>_<frame>_...`.
 """
 
@@ -26,45 +26,16 @@ from drivetl.files.fields import array, mapping, text, whole
 from drivetl.files.images import image_size
 
 LABELS = (
-    "unlabeled",
-    "ego vehicle",
-    "rectification border",
-    "out of roi",
-    "static",
-    "dynamic",
-    "ground",
-    "road",
-    "sidewalk",
-    "parking",
-    "rail track",
-    "building",
-    "wall",
-    "fence",
-    "guard rail",
-    "bridge",
-    "tunnel",
-    "pole",
-    "polegroup",
-    "traffic light",
-    "traffic sign",
-    "vegetation",
-    "terrain",
-    "sky",
-    "person",
-    "rider",
-    "car",
-    "truck",
-    "bus",
-    "caravan",
-    "trailer",
-    "train",
-    "motorcycle",
-    "bicycle",
+    *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground"),
+    *("road", "sidewalk", "parking", "rail track"),
+    *("building", "wall", "fence", "guard rail", "bridge", "tunnel"),
+    *("pole", "polegroup", "traffic light", "traffic sign", "vegetation", "terrain", "sky"),
+    *("person", "rider", "car", "truck", "bus", "caravan", "trailer", "train", "motorcycle", "bicycle"),
 )
 """Label ids 0..33. Source: cityscapesScripts, helpers/labels.py."""
 
 FIRST_THING = 24
-"""From `person` on, labels have instances; one of their ids without an instance number is a crowd."""
+"""Id of `person`: labels from here on have instances, and such an id without an instance number is a crowd."""
 
 NAME = re.compile(r"^(?P<city>[^_/]+)_(?P<recording>\d{1,9})_(?P<frame>\d{1,9})$")
 ENDINGS = re.compile(r"(_gtFine|_gtCoarse)?(_polygons|_instanceIds)?$")
@@ -74,21 +45,21 @@ def read(reading: Reading) -> Footage:
     """Cityscapes footage: every label file below the root."""
     root = reading.root
     if not root.is_dir():
-        raise DataError("no such folder", remedy="--root holds gtFine and leftImg8bit", file=root)
+        raise DataError("no such folder", remedy="--root must contain gtFine and leftImg8bit", file=root)
     labels_root = first_folder(root, "gtFine", "gtCoarse", "labels")
     files = _label_files(labels_root)
     if not files:
-        raise DataError("no *_polygons.json or *_instanceIds.png in it", remedy="check --root", file=labels_root)
+        raise DataError("contains no *_polygons.json or *_instanceIds.png", remedy="check --root", file=labels_root)
     images_root = reading.images or first_folder(root, "leftImg8bit", "images")
     return Footage(images_root, _images(reading, files, labels_root, images_root))
 
 
 def _label_files(labels_root: Path) -> list[Path]:
-    """Polygons where there are any, else instance pictures; sorted."""
+    """Polygon files if there are any, else instance images; sorted."""
     for pattern in ("*_polygons.json", "*_instanceIds.png", "*.json"):
-        found = sorted(path for path in labels_root.rglob(pattern) if path.is_file())
-        if found:
-            return found
+        files = sorted(path for path in labels_root.rglob(pattern) if path.is_file())
+        if files:
+            return files
     return []
 
 
@@ -108,13 +79,13 @@ def _images(reading: Reading, files: list[Path], labels_root: Path, images_root:
 
 
 def _labels_in(path: Path) -> list[str]:
-    """The labels of a file's polygons, for the account of a file that cannot be used."""
+    """The labels of a file's polygons, to count a file that cannot be read."""
     document = load_json(path) if path.suffix == ".json" else {}
     return labels_of(document.get("objects"), "label") if isinstance(document, dict) else []
 
 
 def _name_parts(image: SourceImage, stem: str) -> None:
-    """Drive, frame and city out of `<city>_<recording>_<frame>`; other names keep their folder as drive."""
+    """Set drive, frame and city from `<city>_<recording>_<frame>`; with other names the folder is the drive."""
     match = NAME.match(PurePosixPath(stem).name)
     if match is None:
         image.sequence = folder_drive(stem)
@@ -143,14 +114,14 @@ def _polygons_image(reading: Reading, path: Path) -> SourceImage:
             polygons.append((text(label, f"label of {place}"), [polygon]))
             places.append(at)
     image = SourceImage("", *size, label_file=path)
-    wanted = [reading.wants_mask(label) for label, _ in polygons]
-    parts = visible(polygons, size, wanted, pixel_index=True)
-    for (label, rings), part, asked, at in zip(polygons, parts, wanted, places, strict=True):
+    needs_mask = [reading.needs_mask(label) for label, _ in polygons]
+    parts = visible(polygons, size, needs_mask, pixel_index=True)
+    for (label, rings), part, masked, at in zip(polygons, parts, needs_mask, places, strict=True):
         if part is not None:
             segmentation, box, area = part
             crowd = label.endswith("group")
             image.objects.append(SourceObject(label, box, segmentation, area, ignore=crowd, line=at))
-        elif asked:
+        elif masked:
             reading.drop(label, "hidden completely behind later polygons")
         else:
             xs, ys = [x for x, _ in rings[0]], [y for _, y in rings[0]]
@@ -161,7 +132,7 @@ def _polygons_image(reading: Reading, path: Path) -> SourceImage:
 def _polygon(record: dict[str, object], place: str) -> Points:
     points = points_of(array(record.get("polygon"), f"polygon of {place}"), f"polygon of {place}")
     if len(points) < 3:
-        raise DataError(f"{place} has {len(points)} vertices", remedy="a polygon needs three")
+        raise DataError(f"{place} has {len(points)} vertices, not three or more", remedy="fix or remove the polygon")
     return points
 
 
@@ -173,7 +144,9 @@ def _instances_image(reading: Reading, path: Path) -> SourceImage:
         label_id, instance = divmod(value, 1000) if value >= 1000 else (value, -1)
         if label_id >= len(LABELS):
             with reading.object(f"id {value}", path):
-                raise DataError(f"pixel value {value} is no instance of a Cityscapes label", remedy="check the file")
+                raise DataError(
+                    f"pixel value {value} is not an instance of a Cityscapes label", remedy="check the file"
+                )
             continue
         crowd = instance < 0 and label_id >= FIRST_THING
         label = LABELS[label_id] + ("group" if crowd else "")
@@ -187,11 +160,11 @@ def _instances_image(reading: Reading, path: Path) -> SourceImage:
 
 
 def _decode_ids(path: Path) -> npt.NDArray[np.int64]:
-    """(H, W) instance ids of a 8 or 16 bit PNG."""
+    """(H, W) instance ids of an 8 or 16 bit PNG."""
     try:
         ids = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         ids = None
     if ids is None or ids.ndim != 2:
-        raise DataError("cannot be decoded as a picture of ids", remedy="replace or remove it", file=path)
+        raise DataError("cannot be decoded as an image of instance ids", remedy="replace or remove the file", file=path)
     return np.asarray(ids, np.int64)

@@ -1,4 +1,4 @@
-"""Plain COCO: any category ids become 1..K in the order of the ids; crowds are ignore regions; foreign keys stay."""
+"""Plain COCO: category ids become 1..K in their order; crowds are ignore regions; unknown keys are kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Grouped = dict[int | str, list[tuple[int, dict[str, Any]]]]
 
 
 def read(reading: Reading) -> Footage:
-    """COCO footage: one json, given itself or as the only json with annotations in a folder."""
+    """COCO footage: one json file, or the only one in a folder or its `annotations` folder."""
     path = _the_json(reading.root)
     document = mapping(load_json(path), "the file")
     try:
@@ -54,18 +54,18 @@ def _the_json(root: Path) -> Path:
         return root
     if not root.is_dir():
         raise DataError("no such file or folder", remedy="check --root", file=root)
-    found = sorted(root.glob("*.json")) or sorted((root / "annotations").glob("*.json"))
-    if len(found) != 1:
+    files = sorted(root.glob("*.json")) or sorted((root / "annotations").glob("*.json"))
+    if len(files) != 1:
         raise DataError(
-            f"{len(found)} json files in it" if found else "no json file in it",
+            f"contains {len(files)} json files" if files else "contains no json file",
             remedy="name one of them with --root",
             file=root,
         )
-    return found[0]
+    return files[0]
 
 
 def _images_root(document: dict[str, Any], path: Path) -> Path:
-    """Where drivetl's own jsons say, else `images` beside the json or beside its folder, else the json's folder."""
+    """The images root in a json of drivetl, else `images` next to the json or its folder, else the json's folder."""
     info = document.get("info")
     own = info.get("drivetl") if isinstance(info, dict) else None
     if isinstance(own, dict) and isinstance(own.get("images_root"), str) and "\0" not in own["images_root"]:
@@ -77,7 +77,7 @@ def _images_root(document: dict[str, Any], path: Path) -> Path:
 
 
 def _list(document: dict[str, Any], key: str) -> list[Any]:
-    """A list of the json; a dataset without annotations may lack theirs."""
+    """A list of the json; empty when it is missing."""
     problem = None if document.get(key) is None else rules.list_problem(document, key)
     if problem is not None:
         raise DataError(problem, remedy="write a list of records")
@@ -97,7 +97,7 @@ def _category(record: object) -> tuple[int | str, str]:
 
 
 def _by_image(reading: Reading, annotations: list[Any], records: list[Any], names: Names, path: Path) -> Grouped:
-    """Annotations by image id as (position, record); those of no listed image are errors."""
+    """Annotations by image id as (position, record); an unlisted image_id is an error."""
     listed = {
         record["id"]
         for record in records
@@ -106,13 +106,13 @@ def _by_image(reading: Reading, annotations: list[Any], records: list[Any], name
     grouped: Grouped = defaultdict(list)
     for position, record in enumerate(annotations):
         with reading.object(_label(record, names), path, ("annotations", position)):
-            image_id, annotation = rules.at("annotations", position, _referring, record, listed)
+            image_id, annotation = rules.at("annotations", position, _with_image_id, record, listed)
             grouped[image_id].append((position, annotation))
     return grouped
 
 
-def _referring(record: object, listed: Container[object]) -> tuple[int | str, dict[str, Any]]:
-    """The image id of an annotation, and the annotation itself."""
+def _with_image_id(record: object, listed: Container[object]) -> tuple[int | str, dict[str, Any]]:
+    """(image id, annotation) of a record."""
     annotation = rules.record(record)
     image_id = rules.any_id(annotation, "image_id")
     if image_id not in listed:
@@ -137,7 +137,7 @@ def _images(
             if image_id in seen:
                 raise rules.placed(rules.duplicated("image", image_id), "images", position)
         except DataError as error:
-            reading.account.place(error, path, ("images", position), reading.on_error)
+            reading.account.locate(error, path, ("images", position), reading.on_error)
             _reject_image(reading, error, record, grouped, names, seen)
             continue
         seen.add(image_id)
@@ -153,7 +153,7 @@ def _images(
 def _reject_image(
     reading: Reading, error: DataError, record: object, grouped: Grouped, names: Names, seen: set[int | str]
 ) -> None:
-    """Leave out an image with all its annotations, counted; those of a repeated id stay with the first image."""
+    """Count an image and its annotations as rejected; with a repeated id they stay with the first image."""
     if reading.on_error != "skip":
         raise error
     image_id = record.get("id") if isinstance(record, dict) else None
@@ -183,18 +183,18 @@ def _carry_labelled(image: SourceImage, record: dict[str, Any], names: Names, ta
     """
     labelled = set(rules.labelled(record, names) or ())
     classes = tuple(dict.fromkeys(names.values())) if taxonomy is None else taxonomy.categories
-    says: dict[int, set[bool]] = defaultdict(set)
+    labelled_parts: dict[int, set[bool]] = defaultdict(set)
     for category_id, name in names.items():
         target = classes.index(name) + 1 if taxonomy is None else taxonomy.category_id(name)
         if target is not None:
-            says[target].add(category_id in labelled)
-    torn = next((target for target in says if len(says[target]) > 1), None)
-    if torn is not None:
+            labelled_parts[target].add(category_id in labelled)
+    mixed = next((target for target in labelled_parts if len(labelled_parts[target]) > 1), None)
+    if mixed is not None:
         raise DataError(
-            f"class {classes[torn - 1]!r} is made of categories that are labelled and some that are not",
+            f"class {classes[mixed - 1]!r} is made of categories that are labelled and some that are not",
             remedy="keep them separate in the taxonomy",
         )
-    kept = sorted(target for target in says if True in says[target])
+    kept = sorted(target for target in labelled_parts if True in labelled_parts[target])
     if len(kept) < len(classes):
         image.extra["labelled"] = kept
 

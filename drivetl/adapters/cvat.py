@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from drivetl.adapters.cvat_shapes import Meta, at, parse_meta, parse_shape, shape_labels, tag_attributes
+from drivetl.adapters.cvat_shapes import Meta, on_line_of, parse_meta, parse_shape, shape_labels, tag_attributes
 from drivetl.adapters.cvat_tracks import Track, parse_track, video_images
 from drivetl.adapters.reading import Footage, ImageIndex, Reading, first_folder, folder_drive, label_files
 from drivetl.adapters.xml import Node, root_tag, stream
@@ -63,7 +63,7 @@ def _image(
     reading: Reading, node: Node, path: Path, meta: Meta, index: ImageIndex, prefix: str, drive: str
 ) -> SourceImage:
     name, subset = node.need("name").replace("\\", "/"), node.attributes.get("subset", "")
-    with at(node):
+    with on_line_of(node):
         size = whole(node.need("width"), "width"), whole(node.need("height"), "height")
     file_name = _on_disk(reading, index, name, subset, prefix, many=meta.subsets > 1)
     image = SourceImage(file_name, *size, label_file=path, attributes={"subset": subset} if subset else {})

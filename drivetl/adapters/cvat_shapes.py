@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,7 @@ def parse_meta(node: Node) -> Meta:
 
 def _task(node: Node, outer_size: tuple[int, int] | None) -> Task:
     task = Task(node.value("name"), width_height=_size(node) or outer_size)
-    with at(node):
+    with on_line_of(node):
         task.size = whole(node.value("size"), "size") if node.value("size") else None
         task.start = whole(node.value("start_frame", "0") or "0", "start_frame")
         task.stop = whole(node.value("stop_frame"), "stop_frame") if node.value("stop_frame") else None
@@ -98,22 +100,18 @@ def _size(node: Node) -> tuple[int, int] | None:
     size = node.child("original_size")
     if size is None:
         return None
-    with at(size):
+    with on_line_of(size):
         return whole(size.value("width"), "width"), whole(size.value("height"), "height")
 
 
-class at:  # noqa: N801 - reads as a phrase: `with at(node)`
-    """Adds an element's line to an error raised inside."""
-
-    def __init__(self, node: Node):
-        self.node = node
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, DataError) and error.line is None:
-            error.line = self.node.line
+@contextmanager
+def on_line_of(node: Node) -> Iterator[None]:
+    """Adds the line of an element to a DataError raised in the block."""
+    try:
+        yield
+    except DataError as error:
+        error.line = node.line if error.line is None else error.line
+        raise
 
 
 def tag_attributes(node: Node, meta: Meta) -> dict[str, Any]:
@@ -138,14 +136,14 @@ def attributes_of(node: Node, label: str, meta: Meta) -> dict[str, Any]:
         name, value = child.attributes.get("name", ""), child.text.strip()
         kind = meta.kinds.get((label, name), "")
         if kind == "number":
-            with at(child):
+            with on_line_of(child):
                 attributes[name] = number(value, f"attribute {name}")
         else:
             attributes[name] = scalar(value) if kind in ("", "checkbox") else value
     return attributes
 
 
-def say(attributes: dict[str, Any], name: str, value: object) -> None:
+def set_attribute(attributes: dict[str, Any], name: str, value: object) -> None:
     """Set a property that CVAT itself gives a shape; a user's attribute of that name moves to `cvat.<name>`."""
     if name in attributes:
         attributes[f"cvat.{name}"] = attributes[name]
@@ -179,9 +177,9 @@ def _region(reading: Reading, node: Node, label: str, size: tuple[int, int], met
     attributes = attributes_of(node, label, meta)
     for name in ("occluded", "z_order", "group_id"):
         if node.attributes.get(name):
-            say(attributes, name, whole(node.attributes[name], name))
+            set_attribute(attributes, name, whole(node.attributes[name], name))
     if "source_label" in attributes:
-        say(attributes, "source_label", label)
+        set_attribute(attributes, "source_label", label)
     item = SourceObject(label, (0, 0, 0, 0), line=node.line, attributes=attributes)
     item.ignore = attributes.get("difficult") is True or attributes.get("ignore") is True
     if node.tag == "box":
@@ -206,8 +204,8 @@ def _fill_box(reading: Reading, item: SourceObject, node: Node) -> None:
         if reading.rotated == "refuse":
             raise DataError(f"a box rotated by {degrees:g} degrees", remedy="use --rotated enclose, or redraw the box")
         reading.note("rotated boxes, each enclosed by its upright box")
-        say(item.attributes, "rotation", degrees)
-        say(item.attributes, "unrotated_box_xyxy", [x1, y1, x2, y2])
+        set_attribute(item.attributes, "rotation", degrees)
+        set_attribute(item.attributes, "unrotated_box_xyxy", [x1, y1, x2, y2])
         item.box_xyxy = rotated_box(item.box_xyxy, degrees)
 
 

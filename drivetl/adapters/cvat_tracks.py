@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from drivetl.adapters.cvat_shapes import NO_REGIONS, REGIONS, Meta, Task, parse_shape, say
+from drivetl.adapters.cvat_shapes import NO_REGIONS, REGIONS, Meta, Task, parse_shape, set_attribute
 from drivetl.adapters.reading import ImageIndex, Reading, folder_drive
 from drivetl.adapters.shapes import box_of, pairs, rotated_box
 from drivetl.adapters.xml import Node
@@ -41,8 +41,8 @@ class Track:
 
 def parse_track(reading: Reading, node: Node, path: Path) -> Track:
     """A track with its shapes in order; a shape with an invalid or duplicated frame is an error, or rejected."""
-    values = [node.attributes.get(name, "") for name in ("id", "label", "task_id", "group_id")]
-    track = Track(*values, node.line)
+    value = node.attributes.get
+    track = Track(value("id", ""), value("label", ""), value("task_id", ""), value("group_id", ""), node.line)
     seen: set[int] = set()
     for child in node.children:
         if child.tag in REGIONS or child.tag in NO_REGIONS:
@@ -238,7 +238,7 @@ def _shape_at(
 ) -> SourceObject | None:
     item = parse_shape(reading, node, node.attributes.get("label") or track.label, path, size, meta)
     if item is not None:
-        say(item.attributes, "track_id", track.id)
+        set_attribute(item.attributes, "track_id", track.id)
         if track.group_id:
             item.attributes.setdefault("group_id", track.group_id)
     return item

@@ -104,9 +104,9 @@ def true_sizes(reading: Reading, images: Iterable[SourceImage], root: Path) -> I
             reading.note("label files or images left out because they cannot be read")
             continue
         if scaled:
-            reading.name("labels made for another size than the image has, scaled to it", path)
+            reading.list_place("labels made for another size than the image has, scaled to it", path)
         elif size != labelled_size:
-            reading.name("labels that give another size than the image has, which is taken", path)
+            reading.list_place("labels that give another size than the image has, which is taken", path)
         yield image
 
 

@@ -1,6 +1,6 @@
 """LabelMe: one JSON per image. Rectangles, polygons, circles and masks; shapes of one label and group are one object.
 
-Images stand beside their JSON, or inside it (`imageData`); `gather_embedded` writes out those that exist only there.
+Images are next to their JSON, or inside it (`imageData`); `gather_embedded` writes images that exist only there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NO_REGIONS = {
     "linestrip": "lines enclose nothing",
 }
 INSIDE = "images that exist only inside their json"
-"""The note by which the command knows that pictures have to be written out."""
+"""The note from which the command knows that images have to be written."""
 
 MAX_EMBEDDED_CHARACTERS = 400_000_000
 """base64 text of a 300 MB image file."""
@@ -78,7 +78,7 @@ def _labels(document: dict[str, Any]) -> list[str]:
 
 
 def file_name(document: dict[str, Any], label_name: str, index: ImageIndex) -> str:
-    """The image of a JSON: what imagePath says, seen from the JSON's folder, else the image with the JSON's stem.
+    """The image of a JSON: imagePath, relative to the JSON's folder, else the image with the JSON's stem.
 
     Raises DataError for an imagePath that leaves the images root when no image has the stem.
     """
@@ -86,8 +86,8 @@ def file_name(document: dict[str, Any], label_name: str, index: ImageIndex) -> s
     parent, stem = posixpath.dirname(label_name), posixpath.splitext(label_name)[0]
     suffix = posixpath.splitext(written)[1] or ".jpg"
     named = posixpath.normpath(posixpath.join(parent, written)) if written else stem + suffix
-    found = index.exact(named) or index.find(stem + suffix)
-    return found or safe_relative(named)
+    existing = index.exact(named) or index.find(stem + suffix)
+    return existing or safe_relative(named)
 
 
 def _size(document: dict[str, Any], name: str, sizes: Sizes) -> tuple[int, int]:
@@ -97,7 +97,7 @@ def _size(document: dict[str, Any], name: str, sizes: Sizes) -> tuple[int, int]:
 
 
 def _embedded_size(document: dict[str, Any], path: Path) -> tuple[int, int]:
-    """(width, height) of an embedded picture, which is decoded to be sure of it."""
+    """(width, height) of an embedded image, which is decoded to check it."""
     data = _decoded(document["imageData"], "imageData")
     size = encoded_size(data, path)
     decode_rgb(data, path)
@@ -147,31 +147,31 @@ def _shape(record: dict[str, Any], kind: str, label: str, place: str, size: tupl
         outline = _circle(points)
         item.box_xyxy, item.segmentation = box_of(outline), [flat(outline)]
     elif kind == "mask" and len(points) == 2:
-        masked = _mask(record, points, place, size)
-        if masked is None:
+        mask = _mask(record, points, place, size)
+        if mask is None:
             return None
-        item.segmentation, item.box_xyxy = masked
+        item.segmentation, item.box_xyxy = mask
     else:
-        raise DataError(f"{place} is a {kind} of {len(points)} points", remedy="mend or remove the shape")
+        raise DataError(f"{place} is a {kind} with {len(points)} points", remedy="fix or remove the shape")
     return item
 
 
 def _attributes(record: dict[str, Any]) -> dict[str, Any]:
-    found = {str(key): scalar(value) for key, value in mapping(record.get("flags") or {}, "flags").items()}
+    attributes = {str(key): scalar(value) for key, value in mapping(record.get("flags") or {}, "flags").items()}
     if isinstance(record.get("attributes"), dict):
-        found |= {str(key): scalar(value) for key, value in record["attributes"].items()}
+        attributes |= {str(key): scalar(value) for key, value in record["attributes"].items()}
     for key in ("group_id", "difficult", "description"):
-        unset = (None, "") if key == "group_id" else (None, "", False)  # a group may have the number 0
+        unset = (None, "") if key == "group_id" else (None, "", False)  # group 0 is a group
         if record.get(key) not in unset:
-            found[key] = scalar(record[key])
-    return found
+            attributes[key] = scalar(record[key])
+    return attributes
 
 
 def _circle(points: Points, corners: int = 48) -> Points:
     (cx, cy), (x, y) = points
     radius = math.hypot(x - cx, y - cy)
-    turns = [2 * math.pi * corner / corners for corner in range(corners)]
-    return [(cx + radius * math.cos(turn), cy + radius * math.sin(turn)) for turn in turns]
+    angles = [2 * math.pi * corner / corners for corner in range(corners)]
+    return [(cx + radius * math.cos(angle), cy + radius * math.sin(angle)) for angle in angles]
 
 
 def _mask(
@@ -184,21 +184,21 @@ def _mask(
         width, height = encoded_size(data, place)
     except DataError as error:
         raise DataError(
-            f"mask of {place} is no picture to use ({error.reason})", remedy="mend or remove the shape"
+            f"mask of {place} is not a usable image ({error.reason})", remedy="fix or remove the shape"
         ) from None
     if left < 0 or top < 0 or left + width > size[0] or top + height > size[1]:
-        raise DataError(f"mask of {place} leaves the image", remedy="check imageWidth and imageHeight")
+        raise DataError(f"mask of {place} is not inside the image", remedy="check imageWidth and imageHeight")
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     except cv2.error:
-        picture = None
-    if picture is None or picture.shape != (height, width):
-        raise DataError(f"mask of {place} is no picture", remedy="mend or remove the shape")
-    return encode_crop(picture > 0, left, top, size)
+        pixels = None
+    if pixels is None or pixels.shape != (height, width):
+        raise DataError(f"mask of {place} is not a usable image", remedy="fix or remove the shape")
+    return encode_crop(pixels > 0, left, top, size)
 
 
 def _join(whole_object: SourceObject, part: SourceObject) -> bool:
-    """Add a part's polygons to an object; False when one of the two is no polygon."""
+    """Add the polygons of a part to an object; False unless both have polygons."""
     if not isinstance(whole_object.segmentation, list) or not isinstance(part.segmentation, list):
         return False
     whole_object.segmentation = whole_object.segmentation + part.segmentation
@@ -207,20 +207,20 @@ def _join(whole_object: SourceObject, part: SourceObject) -> bool:
     return True
 
 
-def _decoded(value: object, what: str) -> bytes:
-    content = text(value, what)
+def _decoded(value: object, name: str) -> bytes:
+    content = text(value, name)
     if len(content) > MAX_EMBEDDED_CHARACTERS:
-        raise DataError(f"{what} holds {len(content)} characters", remedy="keep the image beside its json")
+        raise DataError(f"{name} has {len(content)} characters", remedy="store the image next to its json")
     try:
         return base64.b64decode(content, validate=False)
     except (binascii.Error, ValueError):
-        raise DataError(f"{what} is not base64", remedy="save the file again") from None
+        raise DataError(f"{name} is not base64", remedy="save the file again") from None
 
 
 def gather_embedded(root: Path, images_root: Path, names: list[str], into: Path) -> int:
-    """Write the named images that exist only inside their JSON into a folder, and copies of the others beside them.
+    """Write the named images that exist only inside their JSON to a folder, and copies of the others next to them.
 
-    Returns how many were embedded; 0 writes nothing. What the folder holds already is left as it is.
+    Returns the number of embedded images; 0 writes nothing. Existing files are left unchanged.
     """
     missing = {name for name in names if not (images_root / name).is_file()}
     inside = _embedded(root, images_root, missing) if missing else {}
@@ -236,7 +236,7 @@ def gather_embedded(root: Path, images_root: Path, names: list[str], into: Path)
 
 
 def _embedded(root: Path, images_root: Path, missing: set[str]) -> dict[str, Path]:
-    """Image name -> the JSON that holds it."""
+    """Image name -> the JSON that contains it."""
     files, folder = label_files(root, ".json"), root if root.is_dir() else root.parent
     index = ImageIndex(images_root, (path.relative_to(folder).as_posix() for path in files))
     inside: dict[str, Path] = {}
@@ -245,7 +245,7 @@ def _embedded(root: Path, images_root: Path, missing: set[str]) -> dict[str, Pat
             document = mapping(load_json(path), "the file")
             name = file_name(document, path.relative_to(folder).as_posix(), index)
         except DataError:
-            continue  # the reader has told of it
+            continue  # reported by the reader
         if name in missing and document.get("imageData"):
             inside[name] = path
     return inside

@@ -19,19 +19,8 @@ from drivetl.files.fields import number, whole
 from drivetl.files.read import read_text
 
 CLASSES = (
-    "pedestrian",
-    "person on vehicle",
-    "car",
-    "bicycle",
-    "motorbike",
-    "non motorized vehicle",
-    "static person",
-    "distractor",
-    "occluder",
-    "occluder on the ground",
-    "occluder full",
-    "reflection",
-    "crowd",
+    *("pedestrian", "person on vehicle", "car", "bicycle", "motorbike", "non motorized vehicle", "static person"),
+    *("distractor", "occluder", "occluder on the ground", "occluder full", "reflection", "crowd"),
 )
 """Classes 1..13. Source: Milan et al., MOT16: A Benchmark for Multi-Object Tracking, table 2; crowd: MOT20."""
 

@@ -1,7 +1,7 @@
 """nuImages tables (`v1.0-*/{object_ann,sample_data,sample,category,attribute,log}.json`), joined by their tokens.
 
 Images are the annotated keyframes; the drive is the log, location and date become attributes. Surfaces
-(`surface_ann`: drivable area, ego vehicle) are no objects and are counted.
+(`surface_ann`: drivable area, ego vehicle) are not objects; they are counted.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ Table = dict[str, dict[str, Any]]
 
 
 def read(reading: Reading) -> Footage:
-    """nuImages footage: every split (v1.0-mini, v1.0-train, ...) below the root, or one split's folder itself."""
+    """nuImages footage: all splits (v1.0-mini, v1.0-train, ...) below the root, or the folder of one split."""
     root = reading.root
     folders = (
         [root] if (root / "object_ann.json").is_file() else sorted(p.parent for p in root.glob("*/object_ann.json"))
     )
     if not folders:
-        raise DataError("no object_ann.json in it", remedy="--root holds v1.0-train and the like", file=root)
+        raise DataError(
+            "contains no object_ann.json", remedy="--root must contain v1.0-train or another split", file=root
+        )
     images_root = reading.images or (root.parent if folders == [root] else root)
     return Footage(images_root, _all_images(reading, folders, ImageIndex(images_root)))
 
@@ -45,7 +47,7 @@ def _all_images(reading: Reading, folders: list[Path], index: ImageIndex) -> Ite
 
 
 def _table(folder: Path, name: str, *, required: bool = True) -> Table:
-    """A table by token. Raises DataError for a file that is missing or holds anything but records with tokens."""
+    """A table by token. Raises DataError when the file is missing or a record has no token."""
     path = folder / f"{name}.json"
     if not required and not path.is_file():
         return {}
@@ -56,7 +58,7 @@ def _table(folder: Path, name: str, *, required: bool = True) -> Table:
             row = mapping(record, f"[{position}]")
             token = text(row.get("token"), f"token of [{position}]")
             if token in table:
-                raise DataError(f"token {token!r} comes twice", remedy="remove one record")
+                raise DataError(f"token {token!r} is duplicated", remedy="remove one record")
             table[token] = row
     except DataError as error:
         raise error.at(path, None if position is None else line_in_file(path, (position,))) from None
@@ -66,7 +68,7 @@ def _table(folder: Path, name: str, *, required: bool = True) -> Table:
 def _split_images(reading: Reading, folder: Path, index: ImageIndex) -> Iterator[SourceImage]:
     categories, attributes = _table(folder, "category"), _table(folder, "attribute", required=False)
     samples, logs = _table(folder, "sample", required=False), _table(folder, "log", required=False)
-    shots = _table(folder, "sample_data")
+    frames = _table(folder, "sample_data")
     path = folder / "object_ann.json"
     annotated: dict[str, list[tuple[int, str, dict[str, Any]]]] = defaultdict(list)
     for position, record in enumerate(_table(folder, "object_ann").values()):
@@ -75,12 +77,12 @@ def _split_images(reading: Reading, folder: Path, index: ImageIndex) -> Iterator
             if label is None:
                 raise DataError(f"[{position}] has an unknown category_token", remedy="check category.json")
             shot = record.get("sample_data_token")
-            if not isinstance(shot, str) or shot not in shots:
+            if not isinstance(shot, str) or shot not in frames:
                 raise DataError(f"[{position}] has an unknown sample_data_token", remedy="check sample_data.json")
             annotated[shot].append((position, label, record))
     for record in _table(folder, "surface_ann", required=False).values():
         reading.drop(_name_of(categories, record.get("category_token")) or "(unknown category)", "a surface, no object")
-    for shot_position, (token, shot_record) in enumerate(shots.items()):
+    for shot_position, (token, shot_record) in enumerate(frames.items()):
         if shot_record.get("is_key_frame") or token in annotated:
             with reading.file(folder / "sample_data.json", line=(shot_position,)):
                 image = _image(shot_record, samples, logs)
@@ -93,9 +95,9 @@ def _split_images(reading: Reading, folder: Path, index: ImageIndex) -> Iterator
                         item.line = (position,)
                         image.objects.append(item)
                 yield image
-    for left in annotated.values():  # annotations of images that could not be read
-        for _, label, _ in left:
-            reading.account.reject(DataError("its image cannot be read", file=path), [label])
+    for remaining in annotated.values():  # annotations of images that could not be read
+        for _, label, _ in remaining:
+            reading.account.reject(DataError("the image of the annotation cannot be read", file=path), [label])
 
 
 def _name_of(table: Table, token: object) -> str | None:
@@ -123,7 +125,7 @@ def _image(shot: dict[str, Any], samples: Table, logs: Table) -> SourceImage:
 
 
 def _clock(moment_us: int) -> dict[str, str]:
-    """The hour in UTC of a timestamp in microseconds; nothing for a number that is no time."""
+    """The time in UTC of a timestamp in microseconds; empty for a number that is not a time."""
     try:
         moment = datetime.datetime.fromtimestamp(moment_us / 1e6, datetime.UTC)
     except (OverflowError, OSError, ValueError):
@@ -134,7 +136,7 @@ def _clock(moment_us: int) -> dict[str, str]:
 def _object(label: str, annotation: dict[str, Any], attributes: Table, size: tuple[int, int]) -> SourceObject:
     values = array(annotation.get("bbox"), "bbox")
     if len(values) != 4:
-        raise DataError(f"bbox is {shown(values)}", remedy="a box is xmin, ymin, xmax, ymax")
+        raise DataError(f"bbox is {shown(values)}, not four numbers", remedy="write xmin, ymin, xmax, ymax")
     x1, y1, x2, y2 = (number(value, "bbox") for value in values)
     item = SourceObject(label, (x1, y1, x2, y2))
     for token in array(annotation.get("attribute_tokens"), "attribute_tokens"):
@@ -150,8 +152,8 @@ def _object(label: str, annotation: dict[str, Any], attributes: Table, size: tup
 
 
 def _counts(value: object) -> str:
-    """COCO counts out of nuImages' base64."""
+    """COCO counts from nuImages' base64."""
     try:
         return base64.b64decode(text(value, "counts of mask"), validate=True).decode("ascii")
     except (binascii.Error, ValueError):
-        raise DataError("counts of mask are not base64", remedy="mend or remove the record") from None
+        raise DataError("counts of mask are not base64", remedy="fix or remove the record") from None

@@ -161,7 +161,7 @@ def _instances(
         if not without_folders.is_file():
             return None
         if not unique_stem:
-            reading.note("XML files whose mask could be another's of that name, read without")
+            reading.note("XML files without their mask, because other XML files have the same name")
             return None
         path = without_folders
     if image_size(path) != size:

@@ -265,7 +265,7 @@ def _visible_objects(
 ) -> list[SourceObject]:
     """Objects with the visible part of their polygons; box rows are unchanged and hide nothing."""
     polygons = [(row.label, [points] if points else []) for row, points in rows]
-    needs_mask = [bool(rings) and reading.wants_mask(label) for label, rings in polygons]
+    needs_mask = [bool(rings) and reading.needs_mask(label) for label, rings in polygons]
     parts = visible(polygons, size, needs_mask, pixel_index=False)
     objects = []
     for (row, points), part, masked in zip(rows, parts, needs_mask, strict=True):

@@ -59,7 +59,7 @@ class Account:
         self.reject(error, [item.label for item in objects])
         self.notes["images skipped because they were broken"] += 1
 
-    def place(self, error: DataError, file: Path | str, line: int | JsonPlace | None, on_error: str) -> DataError:
+    def locate(self, error: DataError, file: Path | str, line: int | JsonPlace | None, on_error: str) -> DataError:
         """The error with its file and line. The line of a JSON record is searched only for errors that are listed."""
         if isinstance(line, tuple):
             named = on_error != "skip" or len(self.rejections) < MAX_NAMED_REJECTIONS
@@ -110,7 +110,7 @@ def build_dataset(
             try:
                 _add_object(item, record, rules[item.label], account)
             except DataError as error:
-                account.place(error, image.label_file or image.file_name, item.line, on_error)
+                account.locate(error, image.label_file or image.file_name, item.line, on_error)
                 if on_error != "skip":
                     raise
                 account.reject(error, [item.label])

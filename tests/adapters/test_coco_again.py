@@ -41,7 +41,7 @@ def taxonomy(folder: Path, text: str) -> Path:
     return folder / "taxonomy.yaml"
 
 
-def test_ignore_regions_stay_whole(tmp_path: Path) -> None:
+def test_an_ignore_region_stays_one_region(tmp_path: Path) -> None:
     root = three_frames(tmp_path / "k")
     assert run("convert-kitti", "--root", root, "--out", tmp_path / "a") == 0
     first = read_dataset(tmp_path / "a" / "all.json")
@@ -54,7 +54,7 @@ def test_ignore_regions_stay_whole(tmp_path: Path) -> None:
     assert text.count("DontCare") == 2
 
 
-def test_regions_of_two_places_under_one_number_stay_two(tmp_path: Path) -> None:
+def test_two_regions_with_one_number_stay_two(tmp_path: Path) -> None:
     image = ImageRecord(1, "a.png", 100, 50)
     for left in (1.0, 5.0):
         image.ignore_regions.append(IgnoreRegion((left, 1.0, 9.0, 9.0), 81.0, (1,), None, {"ignore_region": 4}))
@@ -65,12 +65,12 @@ def test_regions_of_two_places_under_one_number_stay_two(tmp_path: Path) -> None
     ]
 
 
-def test_what_an_image_is_labelled_for_is_kept(tmp_path: Path) -> None:
+def test_labelled_classes_of_an_image_are_kept(tmp_path: Path) -> None:
     partly_labelled(tmp_path)
     assert [image.labelled for image in again(tmp_path).images] == [(1, 3), None, ()]
 
 
-def test_what_an_image_is_labelled_for_follows_the_taxonomy(tmp_path: Path) -> None:
+def test_labelled_classes_of_an_image_follow_the_taxonomy(tmp_path: Path) -> None:
     partly_labelled(tmp_path)
     text = "  person: {labels: [pedestrian]}\n  auto: {labels: [car]}\n  bus: {}\n  lorry: {labels: [van]}\n"
     found = again(tmp_path, "--taxonomy", taxonomy(tmp_path, text))
@@ -86,7 +86,7 @@ def test_what_an_image_is_labelled_for_follows_the_taxonomy(tmp_path: Path) -> N
         ([1, []], "", "images[0]: labelled [] is not listed in `categories`"),
     ],
 )
-def test_lists_that_cannot_be_kept_are_errors_with_their_line(
+def test_lists_of_labelled_classes_that_are_invalid_are_errors_with_their_line(
     labelled: object, text: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = partly_labelled(tmp_path)
@@ -96,18 +96,18 @@ def test_lists_that_cannot_be_kept_are_errors_with_their_line(
     words = ["--taxonomy", taxonomy(tmp_path, text)] if text else []
     command = ("convert-footage", "--format", "coco", "--root", path, "--out", tmp_path / "b", *words)
     assert run(*command) == 2
-    said = capsys.readouterr().err
-    assert reason in said and "all.json:" in said
+    error = capsys.readouterr().err
+    assert reason in error and "all.json:" in error
 
 
 @pytest.mark.parametrize("format_name", ["kitti", "yolo", "voc"])
-def test_other_formats_say_that_they_lose_it(
+def test_other_formats_warn_that_they_lose_it(
     format_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = partly_labelled(tmp_path)
     assert run("labels", path, "--format", format_name, "--out", tmp_path / "l") == 0
-    said = " ".join(capsys.readouterr().err.split())
-    assert f"2 lists of the classes that an image is labelled for: {format_name} cannot hold them" in said
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"2 lists of the classes that an image is labelled for: {format_name} cannot hold them" in error
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_other_formats_say_that_they_lose_it(
         ([1, 1, 2, 3, 4, 5, 6], "a polygon has 7 numbers"),
     ],
 )
-def test_broken_polygons_are_no_yolo_rows(
+def test_broken_polygons_are_not_written_as_yolo_rows(
     polygon: list[object], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = partly_labelled(tmp_path)
@@ -125,8 +125,8 @@ def test_broken_polygons_are_no_yolo_rows(
     document["annotations"][0]["segmentation"] = [polygon]
     path.write_text(json.dumps(document))
     assert run("labels", path, "--format", "yolo", "--out", tmp_path / "l") == 2
-    said = capsys.readouterr().err
-    assert f"image 'a.png': {reason}" in said and "all.json" in said and not (tmp_path / "l").exists()
+    error = capsys.readouterr().err
+    assert f"image 'a.png': {reason}" in error and "all.json" in error and not (tmp_path / "l").exists()
 
 
 def test_a_line_is_written_as_the_box_it_has(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_line_is_written_as_the_box_it_has(tmp_path: Path) -> None:
     assert (tmp_path / "l" / "labels" / "a.txt").read_text() == "2 0.16 0.44 0.3 0.8\n"
 
 
-def test_an_attribute_that_kitti_cannot_hold_is_named_with_the_file(
+def test_an_attribute_that_kitti_cannot_represent_is_an_error_with_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = partly_labelled(tmp_path)

@@ -1,4 +1,4 @@
-"""CVAT: what images, tracks, masks, tags and attributes mean."""
+"""CVAT: images, tracks, masks, tags and attributes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_rotated_boxes_are_enclosed_and_counted_or_refused(tmp_path: Path) -> No
     root = write_tree(tmp_path, trees.cvat_images())
     dataset, account = convert_tree("cvat", root)
     assert boxes(dataset, "drive_2/000000.png")[0] == ("car", (11, 4, 3, 2))
-    assert boxes(dataset, "drive_2/000000.png")[1] == ("car", (13, 7, 4, 10))  # 10 x 4, turned by 90 degrees
+    assert boxes(dataset, "drive_2/000000.png")[1] == ("car", (13, 7, 4, 10))  # 10 x 4, rotated by 90 degrees
     assert account.notes["rotated boxes, each enclosed by its upright box"] == 1
     with pytest.raises(DataError, match="rotated by 90 degrees") as caught:
         read_tree("cvat", root, rotated="refuse")
@@ -72,11 +72,11 @@ def test_video_frames_step_and_interpolation(tmp_path: Path) -> None:
 
 def test_nothing_is_interpolated_while_a_track_is_outside(tmp_path: Path) -> None:
     shapes = box(0, 0) + box(2, 4, outside=1) + box(5, 10) + box(7, 14)
-    found = by_frame(video(tmp_path, shapes, "<size>10</size>"))
-    assert found == {0: [0], 1: [2], 2: [], 3: [], 4: [], 5: [10], 6: [12], 7: [14], 8: [], 9: []}
+    edges = by_frame(video(tmp_path, shapes, "<size>10</size>"))
+    assert edges == {0: [0], 1: [2], 2: [], 3: [], 4: [], 5: [10], 6: [12], 7: [14], 8: [], 9: []}
 
 
-def test_a_broken_keyframe_is_not_bridged(tmp_path: Path) -> None:
+def test_nothing_is_interpolated_over_a_broken_keyframe(tmp_path: Path) -> None:
     shapes = box(0, 0) + box(2, 4).replace("xtl='4'", "xtl='nan'") + box(4, 8)
     root = video(tmp_path, shapes, "<size>5</size>")
     with pytest.raises(DataError, match="xtl is 'nan'"):
@@ -97,7 +97,7 @@ def test_jobs_cover_their_own_frames(tmp_path: Path) -> None:
 def test_frames_are_found_by_their_number(tmp_path: Path) -> None:
     root = write_tree(
         video(tmp_path, box(0, 0), "<size>2</size>"),
-        {"images/frame_000000.png": trees.picture(), "images/frame_000001.png": trees.picture()},
+        {"images/frame_000000.png": trees.blank_png(), "images/frame_000001.png": trees.blank_png()},
     )
     source, account = read_tree("cvat", root)
     assert [image.file_name for image in source.images] == ["frame_000000.png", "frame_000001.png"]
@@ -115,12 +115,12 @@ def test_polygons_of_equal_length_are_interpolated(tmp_path: Path) -> None:
     assert rings[3] == rings[2] == [[4, 2, 8, 2, 8, 6]]  # another number of corners: held
 
 
-def test_endless_frame_numbers_are_refused(tmp_path: Path) -> None:
+def test_too_large_frame_numbers_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="frames from"):
         read_tree("cvat", video(tmp_path, box(0, 0), "<stop_frame>99999999999</stop_frame>"))
 
 
-def test_several_tasks_of_a_project_are_clips(tmp_path: Path) -> None:
+def test_tasks_of_a_project_are_drives(tmp_path: Path) -> None:
     tasks = "".join(f"<task><id>{n}</id><name>drive {n}</name></task>" for n in (1, 2))
     image = "<image id='0' name='a{n}.png' task_id='{n}' subset='S{n}' width='40' height='30'/>"
     text = f"<annotations><meta><project><tasks>{tasks}</tasks><subsets>S1\nS2</subsets></project></meta>"
@@ -137,7 +137,7 @@ def test_several_tasks_of_a_project_are_clips(tmp_path: Path) -> None:
     [
         (b"<annotations>\n<image id='0' name='a.png' width='4'", "not valid XML", 2),
         (b"<annotations>\n<image id='0' name='a.png' width='4'/></annotations>", "no attribute 'height'", 2),
-        (b"<other/>", "no CVAT file", None),
+        (b"<other/>", "contains no CVAT file", None),
         (b"<annotations>" + b"<a>" * 90, "nested deeper", 1),
         (b"\xff\xfe\x00", "not valid XML", 1),
         (b"", "not valid XML", 1),
@@ -151,7 +151,7 @@ def test_errors_name_file_and_line(content: bytes, message: str, line: int | Non
     assert caught.value.line == line and caught.value.file is not None
 
 
-def test_billion_laughs_are_an_error(tmp_path: Path) -> None:
+def test_nested_entities_are_an_error(tmp_path: Path) -> None:
     bomb = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>\n<annotations>&b;</annotations>'
     path = tmp_path / "annotations.xml"
     path.write_text(bomb)
@@ -161,7 +161,7 @@ def test_billion_laughs_are_an_error(tmp_path: Path) -> None:
 
 def test_only_extracted_frames_become_images(tmp_path: Path) -> None:
     root = write_tree(
-        video(tmp_path, box(0, 0) + box(4, 8), "<size>5</size>"), {"images/clip/000002.png": trees.picture()}
+        video(tmp_path, box(0, 0) + box(4, 8), "<size>5</size>"), {"images/clip/000002.png": trees.blank_png()}
     )
     dataset, account = convert_tree("cvat", root)
     assert [image.file_name for image in dataset.images] == ["clip/000002.png"]
@@ -170,7 +170,7 @@ def test_only_extracted_frames_become_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [b"", b"<?xml version='1.0'?>\n&\n<annotations/>"])
-def test_a_broken_file_beside_a_good_one_is_told(broken: bytes, tmp_path: Path) -> None:
+def test_a_broken_file_next_to_a_good_one_is_an_error(broken: bytes, tmp_path: Path) -> None:
     good = b"<annotations><image id='0' name='a.png' width='40' height='30'/></annotations>"
     root = write_tree(tmp_path, {"good.xml": good, "other.xml": b"<log/>", "z.xml": broken})
     with pytest.raises(DataError, match="not valid XML") as caught:
@@ -181,20 +181,20 @@ def test_a_broken_file_beside_a_good_one_is_told(broken: bytes, tmp_path: Path) 
     assert account.notes["label files or images left out because they cannot be read"] == 1
 
 
-def test_frames_of_another_clip_are_not_taken(tmp_path: Path) -> None:
+def test_frames_of_another_drive_are_not_used(tmp_path: Path) -> None:
     root = video(tmp_path, box(0, 0), "<size>2</size><source>v.mp4</source>")
-    write_tree(tmp_path, {"images/other/000000.png": trees.picture()})
-    with pytest.raises(DataError, match=r"drive 'v', found are 'other'") as caught:
+    write_tree(tmp_path, {"images/other/000000.png": trees.blank_png()})
+    with pytest.raises(DataError, match=r"drive 'v'; folders are 'other'") as caught:
         read_tree("cvat", root)
     assert caught.value.file == root / "annotations.xml"
-    _, account = read_tree("cvat", root, images=root / "images" / "other")  # loose there: named by the user
+    _, account = read_tree("cvat", root, images=root / "images" / "other")  # the user names the folder of the frames
     assert not account.notes.keys() - {"labelled frames that were not extracted, left out with their objects"}
 
 
 @pytest.mark.parametrize("folder", ["v", "clip", "annotations", "train"])
-def test_a_clips_folder_may_be_called_like_its_video_task_or_file(folder: str, tmp_path: Path) -> None:
+def test_a_folder_of_frames_may_have_the_name_of_video_task_or_file(folder: str, tmp_path: Path) -> None:
     root = video(tmp_path, box(0, 0), "<size>1</size><source>v.mp4</source>")
-    source, _ = read_tree("cvat", write_tree(root, {f"images/{folder}/000000.png": trees.picture()}))
+    source, _ = read_tree("cvat", write_tree(root, {f"images/{folder}/000000.png": trees.blank_png()}))
     assert [(image.file_name, image.sequence) for image in source.images] == [(f"{folder}/000000.png", "v")]
 
 
@@ -202,7 +202,7 @@ def test_a_clips_folder_may_be_called_like_its_video_task_or_file(folder: str, t
     ("first", "last", "middle", "degrees"),
     [(0, 90, (84.853, 84.853), 45), (350, 10, (100, 20), 0), (10, 350, (100, 20), 0), (90, 90, (20, 100), 90)],
 )
-def test_a_rotated_box_turns_the_short_way(
+def test_a_rotated_box_turns_by_the_smaller_angle(
     first: float, last: float, middle: tuple[float, float], degrees: float, tmp_path: Path
 ) -> None:
     shape = "<box frame='{}' outside='0' xtl='50' ytl='90' xbr='150' ybr='110' rotation='{}'/>"

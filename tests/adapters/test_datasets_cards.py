@@ -23,7 +23,7 @@ def test_every_format_has_its_folder() -> None:
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent.name for path in DATASETS.glob("*/taxonomy.yaml")))
-def test_classes_grow_out_of_coco_classes(folder: str) -> None:
+def test_relations_name_coco_classes(folder: str) -> None:
     taxonomy = load_taxonomy(DATASETS / folder / "taxonomy.yaml")
     for item in taxonomy.classes:
         assert item.labels and {name for name, _ in item.grows_from} <= COCO_NAMES
@@ -40,7 +40,7 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_the_cards_commands_are_the_commands_flags(folder: str) -> None:
+def test_the_commands_of_a_card_parse(folder: str) -> None:
     card = (DATASETS / folder / "README.md").read_text()
     assert "icence" in card
     commands = list(COMMAND.finditer(card))

@@ -1,4 +1,4 @@
-"""Every format says the same of the same three pictures, and its own details survive."""
+"""The details of each format: flags, attributes, masks and errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_voc_instance_masks(tmp_path: Path) -> None:
     assert (masks.decode(car.segmentation, 30, 40) == ids).all() and car.area == 54
 
 
-def test_voc_takes_missing_sizes_from_the_picture(tmp_path: Path) -> None:
+def test_voc_takes_missing_sizes_from_the_image(tmp_path: Path) -> None:
     files = trees.voc()
     files["Annotations/a.xml"] = files["Annotations/a.xml"].replace(b"<width>40</width>", b"<width>0</width>")
     dataset, _ = convert_tree("voc", write_tree(tmp_path, files))
@@ -65,8 +65,8 @@ def test_labelme_joins_groups_and_counts_parts(tmp_path: Path) -> None:
     assert car.area == pytest.approx(3.14159 * 25, rel=0.08)  # the circle, in pixels
 
 
-def test_labelme_masks_are_pictures_at_their_first_point(tmp_path: Path) -> None:
-    """What LabelMe's AI tools write: a box and, for its inside, a PNG in base64."""
+def test_labelme_masks_are_images_at_their_first_point(tmp_path: Path) -> None:
+    """As LabelMe's AI tools write them: a box and a PNG of its content in base64."""
     files = trees.labelme()
     document = json.loads(files["drive_1/a.json"])
     crop = np.zeros((4, 5), np.uint8)
@@ -79,7 +79,7 @@ def test_labelme_masks_are_pictures_at_their_first_point(tmp_path: Path) -> None
     empty = base64.b64encode(cv2.imencode(".png", crop * 0)[1].tobytes()).decode()
     corners = [[10.0, 20.0], [14.0, 23.0]]
     document["shapes"] = [shape(corners, png), shape(corners, empty)]
-    root = write_tree(tmp_path, {"a.json": json.dumps(document).encode(), "a.png": trees.picture()})
+    root = write_tree(tmp_path, {"a.json": json.dumps(document).encode(), "a.png": trees.blank_png()})
     dataset, account = convert_tree("labelme", root)
     (item,) = dataset.images[0].annotations
     expected = np.zeros((30, 40), np.uint8)
@@ -88,9 +88,9 @@ def test_labelme_masks_are_pictures_at_their_first_point(tmp_path: Path) -> None
     assert (item.bbox_xywh, item.area) == ((11, 21, 3, 2), 6)
     assert account.dropped == {"an empty mask": 1}
     for points, mask, reason in [
-        ([[37.0, 20.0], [41.0, 23.0]], png, "mask of shapes[0] leaves the image"),
-        (corners, "iVBORw0KGgo=", "mask of shapes[0] is no picture"),
-        (corners, "", "mask of shapes[0] is no picture"),
+        ([[37.0, 20.0], [41.0, 23.0]], png, "mask of shapes[0] is not inside the image"),
+        (corners, "iVBORw0KGgo=", "mask of shapes[0] is not a usable image"),
+        (corners, "", "mask of shapes[0] is not a usable image"),
         (corners, "A", "mask of shapes[0] is not base64"),
         (corners, None, "mask of shapes[0] is None, not a text"),
     ]:
@@ -100,15 +100,15 @@ def test_labelme_masks_are_pictures_at_their_first_point(tmp_path: Path) -> None
             convert_tree("labelme", root)
 
 
-def test_labelme_shape_types_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_labelme_shape_types_that_are_not_texts_are_errors(tmp_path: Path) -> None:
     document = json.loads(trees.labelme()["drive_1/a.json"])
     document["shapes"][0]["shape_type"] = [[]]
-    root = write_tree(tmp_path, {"a.json": json.dumps(document).encode(), "a.png": trees.picture()})
+    root = write_tree(tmp_path, {"a.json": json.dumps(document).encode(), "a.png": trees.blank_png()})
     with pytest.raises(DataError, match=re.escape("shape_type of shapes[0] is [[]], not a text")):
         convert_tree("labelme", root)
 
 
-def test_labelme_finds_images_by_windows_paths_and_refuses_to_climb(tmp_path: Path) -> None:
+def test_labelme_reads_windows_paths_and_refuses_paths_outside_the_root(tmp_path: Path) -> None:
     files = trees.labelme()
     files["labels/a.json"] = files.pop("drive_1/a.json").replace(b'"a.png"', b'"..\\\\drive_1\\\\a.png"')
     source, _ = read_tree("labelme", write_tree(tmp_path / "one", files))
@@ -139,7 +139,7 @@ def test_bdd_first_release_files(tmp_path: Path) -> None:
         {"category": "lane/road curb", "poly2d": corners},
     ]
     document = {"name": "a", "attributes": {"weather": "clear"}, "frames": [{"timestamp": 10000, "objects": objects}]}
-    root = write_tree(tmp_path, {"a.json": json.dumps(document).encode(), "a.jpg": trees.picture()})
+    root = write_tree(tmp_path, {"a.json": json.dumps(document).encode(), "a.jpg": trees.blank_png()})
     dataset, account = convert_tree("bdd100k", root)
     assert boxes(dataset, "a.jpg") == [("area/drivable", (20, 5, 4, 10)), ("car", (1, 2, 8, 6))]
     assert account.dropped == {"an open line encloses nothing": 1}
@@ -147,11 +147,11 @@ def test_bdd_first_release_files(tmp_path: Path) -> None:
 
 def test_cityscapes_keeps_what_is_visible(tmp_path: Path) -> None:
     dataset, account = convert_tree("cityscapes", write_tree(tmp_path, trees.cityscapes()))
-    assert dataset.categories == ("car", "license plate", "road")  # nobody sees the person
+    assert dataset.categories == ("car", "license plate", "road")  # the person is hidden
     first, _, third = dataset.images
     assert (first.sequence, first.frame_index, first.attributes["city"]) == ("ulm_000001", 19, "ulm")
     cars = [item for item in first.annotations if item.category_id == 1]
-    # the rear car spans pixels 2..21, the front one hides it from 12 on; the plate takes nothing from its car
+    # the rear car spans pixels 2..21, the front one hides it from 12 on; the plate hides nothing of its car
     assert [item.bbox_xywh for item in cars] == [(2, 5, 10, 10), (12, 5, 20, 10)]
     assert [item.area for item in cars] == [100, 200]
     assert account.dropped == {"hidden completely behind later polygons": 1}  # the person
@@ -167,7 +167,7 @@ def test_mot_frames_and_flags(tmp_path: Path) -> None:
 
 def test_nuimages_joins_its_tables(tmp_path: Path) -> None:
     dataset, account = convert_tree("nuimages", write_tree(tmp_path, trees.nuimages()))
-    assert len(dataset.images) == 2  # the sweep is no keyframe
+    assert len(dataset.images) == 2  # the sweep is not a keyframe
     first = dataset.images[0]
     assert first.sequence == "n003-1"
     assert first.attributes["location"] == "boston" and first.attributes["camera"] == "CAM_FRONT"
@@ -176,7 +176,7 @@ def test_nuimages_joins_its_tables(tmp_path: Path) -> None:
     assert account.dropped == {"a surface, no object": 1}
 
 
-def test_coco_keeps_foreign_keys_and_folds_ids(tmp_path: Path) -> None:
+def test_coco_keeps_unknown_keys_and_renumbers_ids(tmp_path: Path) -> None:
     dataset, _ = convert_tree("coco", write_tree(tmp_path, trees.coco()))
     assert dataset.categories == ("car", "person")
     first, _, last = dataset.images
@@ -193,7 +193,7 @@ def test_coco_takes_text_ids(tmp_path: Path) -> None:
     assert len(dataset.images[0].annotations) == 2
 
 
-def test_yolo_counts_and_names_repeated_and_empty_rows(tmp_path: Path) -> None:
+def test_yolo_counts_and_lists_repeated_and_empty_rows(tmp_path: Path) -> None:
     dataset, account = convert_tree("yolo", write_tree(tmp_path, trees.yolo()))
     assert len(dataset.images[2].annotations) == 1
     assert account.dropped == {"repeated row": 1, "row of zero size": 1}
@@ -201,7 +201,7 @@ def test_yolo_counts_and_names_repeated_and_empty_rows(tmp_path: Path) -> None:
 
 
 def test_yolo_sizes_differ_from_image_to_image(tmp_path: Path) -> None:
-    files = trees.yolo() | {"images/drive_2/c.png": trees.picture((100, 50))}
+    files = trees.yolo() | {"images/drive_2/c.png": trees.blank_png((100, 50))}
     dataset, _ = convert_tree("yolo", write_tree(tmp_path, files))
     assert boxes(dataset, "drive_2/c.png") == [("car", (40, 20, 20, 10))]
 
@@ -227,7 +227,7 @@ def test_yolo_edges_rounded_by_six_decimals_are_not_clipped(tmp_path: Path) -> N
     ("row", "message"),
     [
         (b"9 0.5 0.5 0.1 0.1", "class '9' has no name"),
-        (b"1 320 240 50 50", "is no fraction"),
+        (b"1 320 240 50 50", "is not a fraction"),
         (b"1 0.5 0.5 0.1", "neither box nor polygon"),
         (b"1 0.5 0.5 0.1 0.1 0.9", "prediction"),
         (b"1 0.5 0.5 -0.1 0.1", "negative"),
@@ -251,7 +251,7 @@ def test_yolo_label_without_its_image(tmp_path: Path) -> None:
     assert account.rejected == {"label file without an image": 1}
 
 
-def test_yolo_without_names_counts_on_numbers(tmp_path: Path) -> None:
+def test_yolo_without_names_uses_the_class_numbers(tmp_path: Path) -> None:
     files = trees.yolo()
     del files["data.yaml"]
     source, account = read_tree("yolo", write_tree(tmp_path, files))
@@ -259,8 +259,8 @@ def test_yolo_without_names_counts_on_numbers(tmp_path: Path) -> None:
     assert any("no class names" in note for note in account.notes)
 
 
-def test_a_damaged_picture_is_an_error_or_rejected_with_its_objects(tmp_path: Path) -> None:
-    root = write_tree(tmp_path, trees.voc() | {"JPEGImages/c.png": b"no picture"})
+def test_a_damaged_image_is_an_error_or_rejected_with_its_objects(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, trees.voc() | {"JPEGImages/c.png": b"not an image"})
     with pytest.raises(DataError, match=r"not a readable image|cannot be read"):
         read_tree("voc", root)
     dataset, account = convert_tree("voc", root, on_error="skip")

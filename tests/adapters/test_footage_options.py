@@ -1,4 +1,4 @@
-"""The command's flags: attributes, sequences, taxonomies, splits, and what a user's mistake looks like."""
+"""The flags of the command: attributes, drives, taxonomies, splits, and errors of the user."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_attributes_are_merged(yolo_root: Path) -> None:
     ("text", "message", "line"),
     [
         ("file_name,weather\nnobody.png,fog\n", "no image is called 'nobody.png'", 2),
-        ("file_name,weather\ndrive_1/a.png,fog\ndrive_1/a.png,rain\n", "comes twice", 3),
-        ("file_name,weather\ndrive_1/a.png,fog,3\n", "3 cells under 2 columns", 2),
-        ("name,weather\n", "must name the columns", 1),
-        ("", "must name the columns", 1),
+        ("file_name,weather\ndrive_1/a.png,fog\ndrive_1/a.png,rain\n", "is duplicated", 3),
+        ("file_name,weather\ndrive_1/a.png,fog,3\n", "3 cells for 2 columns", 2),
+        ("name,weather\n", "must be the column names", 1),
+        ("", "must be the column names", 1),
         ("file_name,frame_index\ndrive_1/a.png,x\n", "frame_index 'x'", 2),
         ('file_name,weather\n"drive_1/a.png', "not a CSV", 2),
     ],
@@ -61,19 +61,19 @@ def test_attribute_errors_name_the_line(text: str, message: str, line: int, yolo
 def test_sequences_from_file_names(yolo_root: Path) -> None:
     source, _ = read_tree("yolo", yolo_root, sequence_from=r"_(\d)/")
     assert [image.sequence for image in source.images] == ["1", "1", "2"]
-    with pytest.raises(DataError, match=r"finds nothing in 'drive_1/a\.png'"):
+    with pytest.raises(DataError, match=r"does not match 'drive_1/a\.png'"):
         read_tree("yolo", yolo_root, sequence_from=r"(drive_2)")
     for expression in ("(", "drive"):
         with pytest.raises(ConfigError, match="--sequence-from"):
             read_tree("yolo", yolo_root, sequence_from=expression)
 
 
-def test_frames_are_numbered_by_their_names_where_that_is_clear(tmp_path: Path) -> None:
+def test_frames_are_numbered_by_their_names_when_unique(tmp_path: Path) -> None:
     names = ("a/x_07.png", "a/x_09.png", "b/x_07.png", "b/y_07.png", "c/x.png", "000001.png")
-    files = trees.yolo() | {f"images/{name}": trees.picture() for name in names}
+    files = trees.yolo() | {f"images/{name}": trees.blank_png() for name in names}
     source, _ = read_tree("yolo", write_tree(tmp_path, files))
-    found = {image.file_name: image.frame_index for image in source.images}
-    assert [found[name] for name in names] == [7, 9, None, None, None, None]
+    numbers = {image.file_name: image.frame_index for image in source.images}
+    assert [numbers[name] for name in names] == [7, 9, None, None, None, None]
 
 
 def test_a_taxonomy_maps_ignores_and_drops(yolo_root: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_taxonomy_maps_ignores_and_drops(yolo_root: Path) -> None:
     assert str(caught.value.file).endswith("labels/drive_1/a.txt") and caught.value.line == 1
 
 
-def test_the_command_says_which_classes_it_takes_and_what_to_do_next(
+def test_the_command_prints_its_classes_and_the_next_command(
     yolo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["convert-footage", "--format", "yolo", "--root", str(yolo_root), "--out", str(tmp_path / "out")]) == 0
@@ -102,7 +102,7 @@ def test_an_empty_root_is_an_error_line(tmp_path: Path, capsys: pytest.CaptureFi
     assert message.startswith("error: ") and str(tmp_path / "empty") in message
 
 
-def test_names_that_climb_out_are_refused(tmp_path: Path) -> None:
+def test_names_outside_the_root_are_errors(tmp_path: Path) -> None:
     for name in ("../x.png", "/etc/x.png"):
         text = trees.coco()["instances.json"].decode().replace("drive_1/a.png", name)
         root = write_tree(tmp_path, trees.coco() | {"instances.json": text.encode()})
@@ -122,7 +122,7 @@ def test_converting_the_output_again_changes_nothing(tmp_path: Path) -> None:
     assert first["categories"] == second["categories"]
 
 
-def test_symlink_loops_end(tmp_path: Path) -> None:
+def test_loops_of_links_end(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "in", trees.yolo())
     (root / "images" / "loop").symlink_to(root / "images", target_is_directory=True)
     source, _ = read_tree("yolo", root)
@@ -130,7 +130,7 @@ def test_symlink_loops_end(tmp_path: Path) -> None:
 
 
 def test_huge_image_headers_are_refused(tmp_path: Path) -> None:
-    header = bytearray(trees.picture())
+    header = bytearray(trees.blank_png())
     header[16:24] = (60_000).to_bytes(4, "big") * 2
     header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
     root = write_tree(tmp_path, trees.yolo() | {"images/drive_1/a.png": bytes(header)})
@@ -138,7 +138,7 @@ def test_huge_image_headers_are_refused(tmp_path: Path) -> None:
         read_tree("yolo", root)
 
 
-def test_pictures_inside_labelme_files_are_written_out(tmp_path: Path) -> None:
+def test_images_inside_labelme_files_are_written(tmp_path: Path) -> None:
     files = trees.labelme()
     data = files.pop("drive_1/a.png")
     document = json.loads(files["drive_1/a.json"]) | {"imageData": base64.b64encode(data).decode()}
@@ -150,7 +150,7 @@ def test_pictures_inside_labelme_files_are_written_out(tmp_path: Path) -> None:
     assert dataset.images_root == out / "images"
     assert all((dataset.images_root / image.file_name).is_file() for image in dataset.images)
     assert (out / "images" / "drive_1" / "a.png").read_bytes() == data
-    document["imageData"] = base64.b64encode(b"no picture").decode()
+    document["imageData"] = base64.b64encode(b"not an image").decode()
     (root / "drive_1" / "a.json").write_text(json.dumps(document))
     assert main([*arguments[:-1], str(tmp_path / "other")]) == 2 and not (tmp_path / "other").exists()
 
@@ -163,7 +163,7 @@ def test_images_that_are_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no such folder" in capsys.readouterr().err
     assert main([*arguments, "--out", str(tmp_path / "one")]) == 0
     assert "warning: none of the images is on disk" in capsys.readouterr().err
-    pictures = write_tree(tmp_path / "pictures", files) / "images"
-    assert main([*arguments, "--images", str(pictures), "--out", str(tmp_path / "two")]) == 0
+    images = write_tree(tmp_path / "other_folder", files) / "images"
+    assert main([*arguments, "--images", str(images), "--out", str(tmp_path / "two")]) == 0
     assert "none of the images" not in capsys.readouterr().err
-    assert read_dataset(tmp_path / "two" / "all.json").images_root == pictures
+    assert read_dataset(tmp_path / "two" / "all.json").images_root == images

@@ -1,4 +1,4 @@
-"""Where labels and pictures stand: linked folders, hidden ones, folders that disagree, names that are shared."""
+"""Folders of labels and images: linked, hidden and different folders, and shared names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from drivetl.coco.records import Dataset
 from drivetl.errors import DataError
 
 ROW = b"0 0.5 0.5 0.2 0.2\n"
-ELSEWHERE = "images that are not on disk; their sizes are taken from the labels"
+NOT_ON_DISK = "images that are not on disk; their sizes are taken from the labels"
 
 
 def objects(dataset: Dataset) -> dict[str, int]:
@@ -28,8 +28,8 @@ def objects(dataset: Dataset) -> dict[str, int]:
 
 
 def yolo(tmp_path: Path, *names: str) -> Path:
-    """A YOLO tree of pictures and label files."""
-    return write_tree(tmp_path, {name: ROW if name.lower().endswith("txt") else trees.picture() for name in names})
+    """A YOLO tree of images and label files."""
+    return write_tree(tmp_path, {name: ROW if name.lower().endswith("txt") else trees.blank_png() for name in names})
 
 
 @pytest.mark.parametrize("target", ["elsewhere", "in/rows"])
@@ -44,7 +44,7 @@ def test_yolo_labels_behind_a_link_are_read(target: str, tmp_path: Path, monkeyp
     assert len(dataset.images) == 2 and account.read == {"0": 3} and len(account.rejections) == 1
 
 
-def test_pictures_and_labels_in_linked_folders_are_read_once(tmp_path: Path) -> None:
+def test_images_and_labels_in_linked_folders_are_read_once(tmp_path: Path) -> None:
     files = trees.labelme()
     root = write_tree(tmp_path / "in", {name: files.pop(name) for name in [*files] if "drive_1" in name})
     write_tree(tmp_path / "more", files)
@@ -70,23 +70,23 @@ def bdd_file(name: str, **more: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("format_name", "label", "content", "picture"),
+    ("format_name", "label", "content", "image_file"),
     [
         ("voc", "Annotations/a/1.xml", voc_file("1.png"), "JPEGImages/b/1.png"),
         ("bdd100k", "labels/x.json", bdd_file("a/1.png"), "images/b/1.png"),
         ("bdd100k", "labels/x.json", bdd_file("1.png", videoName="a"), "images/b/1.png"),
     ],
 )
-def test_labels_of_one_drive_never_move_to_anothers_picture(
-    format_name: str, label: str, content: bytes, picture: str, tmp_path: Path
+def test_labels_of_one_drive_do_not_match_images_of_another(
+    format_name: str, label: str, content: bytes, image_file: str, tmp_path: Path
 ) -> None:
-    root = write_tree(tmp_path, {label: content, picture: trees.picture()})
+    root = write_tree(tmp_path, {label: content, image_file: trees.blank_png()})
     source, account = read_tree(format_name, root)
-    assert "b/1.png" not in [image.file_name for image in source.images] and account.notes[ELSEWHERE] == 1
+    assert "b/1.png" not in [image.file_name for image in source.images] and account.notes[NOT_ON_DISK] == 1
 
 
 @pytest.mark.parametrize(
-    ("format_name", "label", "content", "picture", "found"),
+    ("format_name", "label", "content", "image_file", "file_name"),
     [
         ("voc", "Annotations/1.xml", voc_file("1.png"), "JPEGImages/b/1.png", "b/1.png"),
         ("voc", "Annotations/a/1.xml", voc_file("1.png"), "JPEGImages/1.png", "1.png"),
@@ -99,28 +99,28 @@ def test_labels_of_one_drive_never_move_to_anothers_picture(
         ("voc", "boxes/1.xml", voc_file("1.png"), "frames/1.png", "frames/1.png"),
     ],
 )
-def test_a_name_is_found_in_folders_that_do_not_disagree(
-    format_name: str, label: str, content: bytes, picture: str, found: str, tmp_path: Path
+def test_an_image_is_found_in_folders_that_do_not_contradict(
+    format_name: str, label: str, content: bytes, image_file: str, file_name: str, tmp_path: Path
 ) -> None:
-    source, account = read_tree(format_name, write_tree(tmp_path, {label: content, picture: trees.picture()}))
-    assert [image.file_name for image in source.images] == [found] and not account.notes[ELSEWHERE]
+    source, account = read_tree(format_name, write_tree(tmp_path, {label: content, image_file: trees.blank_png()}))
+    assert [image.file_name for image in source.images] == [file_name] and not account.notes[NOT_ON_DISK]
 
 
-def test_a_folder_that_stands_on_both_sides_is_a_drive(tmp_path: Path) -> None:
-    pairs = {"b/2.json": labelme_file("2.png"), "b/2.png": trees.picture()}
-    root = write_tree(tmp_path, pairs | {"a/1.json": labelme_file("1.png"), "b/1.png": trees.picture((30, 40))})
+def test_a_folder_of_labels_and_images_is_a_drive(tmp_path: Path) -> None:
+    pairs = {"b/2.json": labelme_file("2.png"), "b/2.png": trees.blank_png()}
+    root = write_tree(tmp_path, pairs | {"a/1.json": labelme_file("1.png"), "b/1.png": trees.blank_png((30, 40))})
     source, account = read_tree("labelme", root)
     assert {image.file_name for image in source.images} == {"a/1.png", "b/2.png"}
-    assert account.notes[ELSEWHERE] == 1
+    assert account.notes[NOT_ON_DISK] == 1
 
 
-def test_hidden_and_junk_pictures_are_no_images(tmp_path: Path) -> None:
+def test_hidden_images_are_skipped(tmp_path: Path) -> None:
     hidden = ("images/.ipynb_checkpoints/a.png", "images/__MACOSX/b.png", "images/._a.png")
     dataset, _ = convert_tree("yolo", yolo(tmp_path, "images/a.png", "labels/a.txt", *hidden))
     assert objects(dataset) == {"a.png": 1}
 
 
-def test_yolo_pictures_may_be_called_like_the_files_beside_labels(tmp_path: Path) -> None:
+def test_yolo_images_may_be_named_like_the_other_text_files(tmp_path: Path) -> None:
     names = ("test", "train", "val", "obj", "labels")
     root = yolo(tmp_path, *(f"images/{name}.png" for name in names), *(f"labels/{name}.txt" for name in names))
     write_tree(root, {"classes.txt": b"car\n", "readme.txt": ROW, "data.yaml": b"names: [car]\n"})
@@ -133,7 +133,7 @@ def test_yolo_suffixes_may_be_in_capitals(tmp_path: Path) -> None:
     assert objects(dataset) == {"a.PNG": 1}
 
 
-def test_yolo_rows_of_two_pictures_are_nobodys(tmp_path: Path) -> None:
+def test_yolo_rows_of_two_images_are_an_error(tmp_path: Path) -> None:
     root = yolo(tmp_path, "images/a.jpg", "images/a.png", "images/b.png", "labels/a.txt", "labels/b.txt")
     with pytest.raises(DataError, match=r"labels/a\.txt: is the label file of both a\.jpg and a\.png"):
         convert_tree("yolo", root)
@@ -150,25 +150,25 @@ def instance_mask() -> bytes:
 
 
 def test_voc_masks_belong_to_the_xml_in_their_folder(tmp_path: Path) -> None:
-    files = {f"JPEGImages/{folder}/1.png": trees.picture() for folder in "ab"}
+    files = {f"JPEGImages/{folder}/1.png": trees.blank_png() for folder in "ab"}
     files |= {f"Annotations/{folder}/1.xml": voc_file("1.png") for folder in "ab"}
-    for place, masked in {"1.png": [False, False], "b/1.png": [False, True]}.items():
-        root = write_tree(tmp_path / place, files | {f"SegmentationObject/{place}": instance_mask()})
+    for folder, masked in {"1.png": [False, False], "b/1.png": [False, True]}.items():
+        root = write_tree(tmp_path / folder, files | {f"SegmentationObject/{folder}": instance_mask()})
         dataset, account = convert_tree("voc", root)
-        found = [image.annotations[0].segmentation is not None for image in dataset.images]
-        told = account.notes["XML files whose mask could be another's of that name, read without"]
-        assert (found, told) == (masked, 2 if place == "1.png" else 0)
+        has_mask = [image.annotations[0].segmentation is not None for image in dataset.images]
+        count = account.notes["XML files without their mask, because other XML files have the same name"]
+        assert (has_mask, count) == (masked, 2 if folder == "1.png" else 0)
 
 
 def huge(side: int = 30_000) -> str:
-    """base64 of a small file whose header promises a huge black picture."""
-    header = bytearray(trees.picture())
+    """base64 of a small file whose header is that of a huge image."""
+    header = bytearray(trees.blank_png())
     header[16:24] = side.to_bytes(4, "big") * 2
     header[29:33] = zlib.crc32(header[12:29]).to_bytes(4, "big")
     return base64.b64encode(bytes(header)).decode()
 
 
-def test_huge_pictures_inside_labelme_files_are_never_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_images_inside_labelme_files_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(*_: object) -> None:
         raise AssertionError("decoded")
 
@@ -177,8 +177,8 @@ def test_huge_pictures_inside_labelme_files_are_never_decoded(tmp_path: Path, mo
     mask = {"label": "car", "shape_type": "mask", "points": [[0, 0], [9, 9]], "mask": huge()}
     for change, message in [
         ({"imageData": huge()}, "a.json: 30000 x 30000 is larger than 200 megapixels"),
-        ({"shapes": [mask]}, "mask of shapes[0] is no picture to use (30000 x 30000 is larger"),
-        ({"shapes": [mask | {"mask": huge(41)}]}, "mask of shapes[0] leaves the image"),
+        ({"shapes": [mask]}, "mask of shapes[0] is not a usable image (30000 x 30000 is larger"),
+        ({"shapes": [mask | {"mask": huge(41)}]}, "mask of shapes[0] is not inside the image"),
     ]:
         root = write_tree(tmp_path, {"a.json": json.dumps(document | change).encode()})
         with pytest.raises(DataError, match=re.escape(message)):

@@ -1,4 +1,4 @@
-"""Files written by real tools, checked against the files themselves with the standard library alone."""
+"""Files written by real tools, compared with their content read by the standard library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.coco.records import Dataset
 from drivetl.coco.taxonomy import load_taxonomy
 
-pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the shared sample files are not here")
+pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the shared sample files are not available")
 DATASETS = Path(__file__).parents[2] / "datasets"
 
 CROPPED = (
@@ -33,7 +33,7 @@ CROPPED = (
 XYXY = tuple[str, float, float, float, float]
 
 
-def found_boxes(dataset: Dataset) -> Counter[tuple[str, XYXY]]:
+def boxes_of_source(dataset: Dataset) -> Counter[tuple[str, XYXY]]:
     """(image, (label, x1, y1, x2, y2) rounded to 1e-3) of every annotation, as the source wrote the box."""
     counts: Counter[tuple[str, XYXY]] = Counter()
     for image in dataset.images:
@@ -72,12 +72,12 @@ def test_cvat_video_job() -> None:
             if box.get("outside") == "0":
                 left = max(float(box.get("xtl", "nan")), 0)
                 expected[int(box.get("frame", "-1")), track.get("label", ""), round(left, 2)] += 1
-    found = Counter(
+    left_edges = Counter(
         (image.frame_index, str(item.attributes["source_label"]), round(item.bbox_xywh[0], 2))
         for image in dataset.images
         for item in image.annotations
     )
-    assert len(dataset.images) == 221 and found == expected
+    assert len(dataset.images) == 221 and left_edges == expected
     assert account.notes["track positions marked outside"] == outside
     assert {(image.width, image.height) for image in dataset.images} == {(1280, 720)}
 
@@ -97,7 +97,7 @@ def test_voc_files() -> None:
     for name in ("voc_dataset1", "voc_dataset3"):
         root = SAMPLES / "voc" / name
         dataset, _ = convert_tree("voc", root)
-        assert found_boxes(dataset) == _voc_boxes(root / "Annotations")
+        assert boxes_of_source(dataset) == _voc_boxes(root / "Annotations")
         assert dataset.images[0].annotations[0].attributes["truncated"] == 1
     together, account = convert_tree("voc", SAMPLES / "voc")
     assert len(together.images) == 2 and not any("not on disk" in note for note in account.notes)
@@ -130,7 +130,7 @@ def test_mot_sequences() -> None:
         assert item.bbox_xywh == (0, 4, 4, 8) and item.attributes == {"source_label": "label_2", "visibility": 1.0}
 
 
-def test_cityscapes_instance_pictures() -> None:
+def test_cityscapes_instance_images() -> None:
     dataset, account = convert_tree("cityscapes", SAMPLES / "cityscapes" / "dataset")
     pixels = Counter()
     for path in (SAMPLES / "cityscapes").rglob("*_instanceIds.png"):
@@ -157,7 +157,7 @@ def test_bdd_and_scalabel_files(folder: str) -> None:
                 categories[label["category"]] += 1
                 if label.get("box2d"):
                     corners = tuple(round(label["box2d"][key], 3) for key in ("x1", "y1", "x2", "y2"))
-                    assert (frame["name"].rpartition("/")[2], (label["category"], *corners)) in found_boxes(dataset)
+                    assert (frame["name"].rpartition("/")[2], (label["category"], *corners)) in boxes_of_source(dataset)
     assert account.read == categories
     assert any(item.segmentation for image in dataset.images for item in image.annotations)
     if folder == "scalabel":
@@ -165,7 +165,7 @@ def test_bdd_and_scalabel_files(folder: str) -> None:
         assert image.attributes == {"weather": "overcast", "timeofday": "daytime", "scene": "city street"}
 
 
-def test_other_peoples_conversions_of_kitti_agree_within_a_pixel() -> None:
+def test_other_conversions_of_kitti_agree_within_a_pixel() -> None:
     """Their VOC and YOLO boxes against the official label files, for every box both keep."""
     root, images = SAMPLES / "kitti_as_voc", SHARED / "kitti" / "training" / "image_2"
     merged = {"Car": ("0", "Car"), "Van": ("0", "Car"), "Truck": ("0", "Car")}
@@ -176,7 +176,7 @@ def test_other_peoples_conversions_of_kitti_agree_within_a_pixel() -> None:
         for image in dataset.images:
             path = SHARED / "kitti" / "training" / "label_2" / f"{Path(image.file_name).stem}.txt"
             if not (root / path.name).is_file() or (name == "yolo" and path.stem in CROPPED):
-                continue  # not labelled there; or fractions of the whole frame, of which the picture shows a part
+                continue  # not labelled there; or fractions of the whole frame, of which the image shows a part
             rows = [line.split() for line in path.read_text().splitlines()]
             for item in image.annotations:
                 x, y, w, h = item.bbox_xywh
@@ -195,10 +195,10 @@ def test_dawn_is_the_same_from_voc_and_from_yolo(tmp_path: Path) -> None:
     voc, _ = convert_tree("voc", SHARED / "dawn_fog", taxonomy)
     yolo, _ = convert_tree("yolo", SHARED / "dawn_fog", taxonomy)
     assert len(voc.images) == len(yolo.images) == 80 and voc.categories == yolo.categories
-    for one, other in zip(voc.images, yolo.images, strict=True):
-        assert (one.file_name, one.width, one.height) == (other.file_name, other.width, other.height)
-        left = sorted((item.category_id, *item.bbox_xywh) for item in one.annotations)
-        right = sorted((item.category_id, *item.bbox_xywh) for item in other.annotations)
+    for first, second in zip(voc.images, yolo.images, strict=True):
+        assert (first.file_name, first.width, first.height) == (second.file_name, second.width, second.height)
+        left = sorted((item.category_id, *item.bbox_xywh) for item in first.annotations)
+        right = sorted((item.category_id, *item.bbox_xywh) for item in second.annotations)
         assert np.allclose(left, right, atol=0.51)
 
 
@@ -224,7 +224,7 @@ def test_highway_camera_keeps_its_slices(tmp_path: Path) -> None:
 
 
 def test_cityscapes_as_yolo_reads_by_city_with_visible_masks() -> None:
-    """Twenty frames of the 1,359; the whole is what the command was run on."""
+    """Twenty of the 1,359 frames."""
     taxonomy = load_taxonomy(DATASETS / "cityscapes_yolo" / "taxonomy.yaml")
     root = SHARED / "cityscapes_400"
     from drivetl.adapters import yolo

@@ -1,4 +1,4 @@
-"""Labels made for another size than the picture has: scaled where the proportions agree, refused where not."""
+"""Labels made for another size than the image has: scaled when the aspect ratio agrees, else an error."""
 
 from __future__ import annotations
 
@@ -14,67 +14,67 @@ from PIL import Image
 from drivetl.coco import masks
 from drivetl.errors import DataError
 
-SCALED = "labels made for another size than the picture has, scaled to it"
+SCALED = "labels made for another size than the image has, scaled to it"
 
 
-def turned(size: tuple[int, int]) -> bytes:
-    """A JPEG stored in this size whose EXIF says that it is shown turned by 90 degrees."""
+def rotated(size: tuple[int, int]) -> bytes:
+    """A JPEG stored in this size with an EXIF rotation of 90 degrees."""
     buffer, exif = io.BytesIO(), Image.Exif()
     exif[0x112] = 6
     Image.new("RGB", size).save(buffer, "JPEG", exif=exif)
     return buffer.getvalue()
 
 
-def test_all_shapes_are_scaled_to_a_smaller_picture(tmp_path: Path) -> None:
-    half = {name: trees.picture((20, 15)) for name in trees.cvat_images() if name.endswith(".png")}
+def test_all_shapes_are_scaled_to_a_smaller_image(tmp_path: Path) -> None:
+    half = {name: trees.blank_png((20, 15)) for name in trees.cvat_images() if name.endswith(".png")}
     dataset, account = convert_tree("cvat", write_tree(tmp_path, trees.cvat_images() | half))
     assert {(image.width, image.height) for image in dataset.images} == {(20, 15)}
     assert boxes(dataset, "drive_1/000000.png") == [("car", (1.25, 1.5, 5, 3)), ("person", (10, 2.5, 2, 5))]
     person = next(item for item in dataset.images[0].annotations if item.segmentation)
     assert person.segmentation == [[10, 2.5, 12, 2.5, 12, 7.5, 10, 7.5]] and person.area == 10
-    masked, turned_box = dataset.images[2].annotations
+    masked, rotated_box = dataset.images[2].annotations
     assert masked.segmentation is not None and masked.bbox_xywh == (5.5, 2, 1.5, 1)
     assert masks.decode(masked.segmentation, 15, 20)[2, 5:8].tolist() == [0, 1, 0]
-    assert turned_box.attributes["unrotated_box_xyxy"] == [5, 5, 10, 7]
+    assert rotated_box.attributes["unrotated_box_xyxy"] == [5, 5, 10, 7]
     assert any(note.startswith(SCALED) for note in account.notes)
 
 
-def test_a_given_area_is_scaled(tmp_path: Path) -> None:
-    files = trees.coco() | {"images/drive_1/a.png": trees.picture((80, 60))}
+def test_an_area_is_scaled(tmp_path: Path) -> None:
+    files = trees.coco() | {"images/drive_1/a.png": trees.blank_png((80, 60))}
     dataset, _ = convert_tree("coco", write_tree(tmp_path, files))
     car = dataset.images[0].annotations[0]
     assert car.bbox_xywh == (5, 6, 20, 12) and car.area == 240
 
 
 @pytest.mark.parametrize("size", [(39, 30), (41, 30), (41, 31)])
-def test_a_size_that_is_nearly_right_is_a_sloppy_one_and_shapes_stay(size: tuple[int, int], tmp_path: Path) -> None:
-    """As in conversions of KITTI that give one size for all frames; 41 x 31 has the same proportions, too."""
-    files = trees.voc() | {"JPEGImages/a.png": trees.picture(size)}
+def test_shapes_are_not_scaled_for_a_slightly_wrong_size(size: tuple[int, int], tmp_path: Path) -> None:
+    """As in conversions of KITTI that give one size for all frames; 41 x 31 has the same aspect ratio."""
+    files = trees.voc() | {"JPEGImages/a.png": trees.blank_png(size)}
     dataset, account = convert_tree("voc", write_tree(tmp_path, files))
     before, _ = convert_tree("voc", write_tree(tmp_path / "right", trees.voc()))
     assert (dataset.images[0].width, dataset.images[0].height) == size
     assert boxes(dataset, "a.png") == boxes(before, "a.png")
-    note = "labels that give another size than the picture has, which is taken: JPEGImages/a.png"
+    note = "labels that give another size than the image has, which is taken: JPEGImages/a.png"
     assert account.notes[note] == 1
 
 
 def test_keypoints_are_not_scaled(tmp_path: Path) -> None:
-    files = trees.coco() | {"images/drive_1/a.png": trees.picture((80, 60))}
+    files = trees.coco() | {"images/drive_1/a.png": trees.blank_png((80, 60))}
     files["instances.json"] = files["instances.json"].replace(b'"score": 0.5', b'"keypoints": [1, 2, 2]')
     with pytest.raises(DataError, match="has keypoints"):
         read_tree("coco", write_tree(tmp_path, files))
 
 
 @pytest.mark.parametrize("size", [(80, 60), (20, 15), (21, 15)])
-def test_proportions_agree_within_a_pixel(size: tuple[int, int], tmp_path: Path) -> None:
-    files = trees.voc() | {"JPEGImages/a.png": trees.picture(size)}
+def test_aspect_ratios_agree_within_a_pixel(size: tuple[int, int], tmp_path: Path) -> None:
+    files = trees.voc() | {"JPEGImages/a.png": trees.blank_png(size)}
     dataset, _ = convert_tree("voc", write_tree(tmp_path, files))
     assert dataset.images[0].annotations[0].bbox_xywh[2] == pytest.approx(10 * size[0] / 40)
 
 
-def test_other_proportions_are_an_error_or_left_out(tmp_path: Path) -> None:
-    root = write_tree(tmp_path, trees.voc() | {"JPEGImages/c.png": trees.picture((30, 8))})
-    with pytest.raises(DataError, match="picture is 30 x 8, its labels were made for 40 x 30") as caught:
+def test_another_aspect_ratio_is_an_error_or_left_out(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, trees.voc() | {"JPEGImages/c.png": trees.blank_png((30, 8))})
+    with pytest.raises(DataError, match="image is 30 x 8, its labels were made for 40 x 30") as caught:
         read_tree("voc", root)
     assert caught.value.file == root / "JPEGImages/c.png"
     dataset, account = convert_tree("voc", root, on_error="skip")
@@ -83,17 +83,17 @@ def test_other_proportions_are_an_error_or_left_out(tmp_path: Path) -> None:
     assert account.notes["label files or images left out because they cannot be read"] == 1
 
 
-def test_a_turned_picture_is_an_error(tmp_path: Path) -> None:
+def test_a_rotated_image_is_an_error(tmp_path: Path) -> None:
     xml = b"<annotations><image id='0' name='a.jpg' width='40' height='30'/></annotations>"
-    root = write_tree(tmp_path, {"a.xml": xml, "images/a.jpg": turned((40, 30))})
-    with pytest.raises(DataError, match=r"30 x 40.*turned"):
+    root = write_tree(tmp_path, {"a.xml": xml, "images/a.jpg": rotated((40, 30))})
+    with pytest.raises(DataError, match=r"30 x 40.*rotated"):
         read_tree("cvat", root)
 
 
-def test_a_file_name_that_no_disk_can_hold_is_an_error(tmp_path: Path) -> None:
+def test_a_file_name_that_is_too_long_is_an_error(tmp_path: Path) -> None:
     name = "a" * 300 + ".png"
     files = trees.coco()
     files["instances.json"] = files["instances.json"].replace(b"drive_1/a.png", name.encode())
     assert name in json.loads(files["instances.json"])["images"][0]["file_name"]
-    with pytest.raises(DataError, match="mend the file name"):
+    with pytest.raises(DataError, match="fix the file name"):
         read_tree("coco", write_tree(tmp_path, files))

@@ -1,4 +1,4 @@
-"""What is wrong in a JSON of any format is named by the line it stands on, found only when it is needed."""
+"""Errors in JSON files of any format have the line of the record, which is searched only when needed."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def records(value: object) -> Iterator[dict]:
 
 def pretty(files: dict[str, bytes], change) -> dict[str, bytes]:
     """The files with every JSON written over many lines, after `change` of each record."""
-    found = {}
+    formatted = {}
     for name, content in files.items():
         if name.endswith(".json"):
             document = json.loads(content.decode("utf-8-sig"))
             for record in records(document):
                 change(record)
             content = json.dumps(document, indent=2).encode()
-        found[name] = content
-    return found
+        formatted[name] = content
+    return formatted
 
 
 def record_at(error: DataError) -> dict:
@@ -43,19 +43,17 @@ def record_at(error: DataError) -> dict:
     return json.JSONDecoder().raw_decode("\n".join(lines[error.line - 1 :]).lstrip(" ["))[0]
 
 
-def test_a_table_of_nuimages_names_the_row(tmp_path: Path) -> None:
+def test_an_error_in_a_nuimages_table_has_the_line_of_its_row(tmp_path: Path) -> None:
     def spoil(record: dict) -> None:
         if record.get("token") == "c2":
             record["token"] = "c1"
 
-    with pytest.raises(DataError, match="'c1' comes twice") as caught:
+    with pytest.raises(DataError, match="'c1' is duplicated") as caught:
         convert_tree("nuimages", write_tree(tmp_path, pretty(nuimages(), spoil)))
     assert record_at(caught.value)["name"] == "human.pedestrian.adult"
 
 
-def test_of_many_broken_records_only_the_named_ones_are_looked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lines_are_searched_only_for_listed_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "MAX_NAMED_REJECTIONS", 1)
     asked: list[object] = []
     find = json_lines.JsonText.line

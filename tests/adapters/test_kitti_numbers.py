@@ -25,7 +25,7 @@ WORDS = CAR.split()
         (f"{CAR}],[{CAR.partition(' ')[2]}", "fields instead of 15"),
     ],
 )
-def test_a_comma_never_shifts_the_columns(line: str, reason: str, tmp_path: Path) -> None:
+def test_a_comma_does_not_shift_the_columns(line: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         parse_line(line, 7)
     assert reason in str(caught.value) and caught.value.line == 7
@@ -36,7 +36,7 @@ def test_a_comma_never_shifts_the_columns(line: str, reason: str, tmp_path: Path
     assert main(["convert-kitti", "--root", str(root), "--out", str(tmp_path / "out")]) == 2
 
 
-def test_the_file_and_the_line_of_a_comma_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_of_a_comma_has_file_and_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_tree(tmp_path, {"000000": [CAR], "000001": [CAR, CAR.replace("0.00", "0,5")]})
     assert main(["convert-kitti", "--root", str(root), "--out", str(tmp_path / "out")]) == 2
     assert "000001.txt:2: truncated is '0,5'" in capsys.readouterr().err
@@ -55,13 +55,13 @@ def test_the_file_and_the_line_of_a_comma_are_named(tmp_path: Path, capsys: pyte
         ({"score": {}}, "score is {}"),
     ],
 )
-def test_attributes_that_are_no_numbers_are_refused(attributes: dict[str, object], reason: str) -> None:
+def test_attributes_that_are_not_numbers_are_errors(attributes: dict[str, object], reason: str) -> None:
     with pytest.raises(DataError) as caught:
         write_line(line_of("car", (1, 2, 3, 4), attributes))
     assert reason in str(caught.value) and caught.value.remedy
 
 
-def test_a_class_of_two_words_and_a_box_of_three_numbers_are_refused() -> None:
+def test_a_class_of_two_words_and_a_box_of_three_numbers_are_errors() -> None:
     with pytest.raises(DataError, match="is not one word"):
         write_line(line_of("traffic\nlight", (1, 2, 3, 4), {}))
     with pytest.raises(DataError, match="KITTI expects 4 numbers"):

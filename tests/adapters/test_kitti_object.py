@@ -24,8 +24,8 @@ from drivetl.files.kitti_text import exact, line_of, parse_line, write_line
 from drivetl.files.shipped import shipped
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-needs_kitti = pytest.mark.skipif(not (SHARED / "kitti").is_dir(), reason="KITTI frames are not here")
-needs_labels = pytest.mark.skipif(not (SHARED / "kitti_labels").is_dir(), reason="KITTI labels are not here")
+needs_kitti = pytest.mark.skipif(not (SHARED / "kitti").is_dir(), reason="KITTI frames are not available")
+needs_labels = pytest.mark.skipif(not (SHARED / "kitti_labels").is_dir(), reason="KITTI labels are not available")
 TAXONOMY = load_taxonomy(shipped("datasets/kitti/taxonomy.yaml"))
 
 
@@ -59,7 +59,7 @@ def test_a_tree_converts_with_every_object_accounted_for(tmp_path):
     assert account["notes"] == {"images have no label file and became samples without objects": 1}
 
 
-def test_all_columns_survive_under_attributes():
+def test_all_columns_become_attributes():
     item = source_object(parse_line(PEDESTRIAN + " 0.875", 7), 7)
     assert item.label == "Pedestrian" and item.line == 7
     assert item.box_xyxy == (300.25, 100.10, 330.75, 190.90)
@@ -92,23 +92,23 @@ def test_mapping_gives_drive_and_raw_frame_and_the_split_keeps_drives_whole(tmp_
     data = read_dataset(tmp_path / "out" / "all.json")
     assert [(image.sequence, image.frame_index) for image in data.images] == drives
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["split"]["method"] == "sequence"  # these ids stand in KITTI's lists, but this is not KITTI
+    assert summary["split"]["method"] == "sequence"  # these ids are in KITTI's lists, but this is not KITTI
     assert summary["leaks"]["shared_sequences"] == []
     assert summary["images"]["train"] + summary["images"]["val"] == 6
 
 
-def test_a_mapping_is_found_beside_the_images_or_left_out_on_request(tmp_path):
+def test_a_mapping_is_found_next_to_the_images_or_switched_off(tmp_path):
     root = write_tree(tmp_path / "k", {"000000": [CAR], "000001": [CAR]})
-    for place in ("mapping", "devkit/mapping"):
-        write_mapping(root / place, [("a", 3), ("b", 5)])
+    for folder in ("mapping", "devkit/mapping"):
+        write_mapping(root / folder, [("a", 3), ("b", 5)])
         for name, root_given in (("whole", root), ("inner", root / "training")):
-            out = tmp_path / place / name
+            out = tmp_path / folder / name
             assert convert("--root", root_given, "--out", out) == 0
             assert [i.sequence for i in read_dataset(out / "all.json").images] == ["a", "b"]
-        out = tmp_path / place / "none"
+        out = tmp_path / folder / "none"
         assert convert("--root", root, "--out", out, "--mapping-dir", "none") == 0
         assert [i.sequence for i in read_dataset(out / "all.json").images] == ["", ""]
-        for path in (root / place).iterdir():
+        for path in (root / folder).iterdir():
             path.unlink()
 
 
@@ -123,7 +123,7 @@ def test_attributes_of_a_csv_reach_the_images_by_name_without_folder(tmp_path, c
     assert "a.csv:2: no image is called '000009.png'" in capsys.readouterr().err
 
 
-def test_standard_split_is_refused_for_another_citys_mapping(tmp_path, capsys):
+def test_standard_split_is_refused_for_another_mapping(tmp_path, capsys):
     root = write_tree(tmp_path / "k", {"000000": [CAR], "000001": [CAR]})
     write_mapping(root / "mapping", [("a", 0), ("b", 0)])
     assert convert("--root", root, "--out", tmp_path / "out", "--split", "standard") == 2
@@ -177,7 +177,7 @@ def test_a_broken_line_stops_with_file_line_and_value(tmp_path, capsys, line, re
 
 
 @pytest.mark.parametrize(("line", "reason"), BROKEN, ids=[reason for _, reason in BROKEN])
-def test_a_broken_line_is_skipped_counted_and_named_on_request(tmp_path, line, reason):
+def test_a_broken_line_is_skipped_and_listed_on_request(tmp_path, line, reason):
     root = write_tree(tmp_path / "k", {"000000": [CAR], "000001": [PEDESTRIAN, line]})
     assert convert("--root", root, "--out", tmp_path / "out", "--on-error", "skip") == 0
     account = json.loads((tmp_path / "out" / "summary.json").read_text())["account"]
@@ -186,7 +186,7 @@ def test_a_broken_line_is_skipped_counted_and_named_on_request(tmp_path, line, r
     assert "000001.txt:2: " in account["rejections"][0] and reason in account["rejections"][0]
 
 
-def test_what_is_missing_is_named(tmp_path, capsys):
+def test_missing_files_are_errors_with_their_path(tmp_path, capsys):
     root = write_tree(tmp_path / "k", {"000000": [CAR], "000001": [CAR]})
     assert convert("--root", tmp_path / "none", "--out", tmp_path / "out") == 2
     assert "no such folder" in capsys.readouterr().err
@@ -209,7 +209,7 @@ def test_what_is_missing_is_named(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_latin1_labels_and_twins_are_named(tmp_path, capsys):
+def test_latin1_labels_and_duplicated_frames_are_errors(tmp_path, capsys):
     root = write_tree(tmp_path / "k", {"000000": [CAR]})
     label = root / "training" / "label_2" / "000000.txt"
     label.write_bytes(CAR.encode() + b"\nVoitur\xe9 0 0\n")
@@ -221,14 +221,14 @@ def test_latin1_labels_and_twins_are_named(tmp_path, capsys):
     assert "frame 000000 is duplicated" in capsys.readouterr().err
 
 
-def test_broken_mappings_are_named(tmp_path, capsys):
+def test_broken_mappings_are_errors_with_their_line(tmp_path, capsys):
     root = write_tree(tmp_path / "k", {"000000": [CAR], "000001": [CAR]})
     mapping = write_mapping(tmp_path / "m", [("a", 0)])
     assert convert("--root", root, "--out", tmp_path / "out", "--mapping-dir", mapping) == 2
     assert "frame '000001' is not among the 1 frames" in capsys.readouterr().err
     (mapping / "train_rand.txt").write_text("1,\n2")
     assert convert("--root", root, "--out", tmp_path / "out", "--mapping-dir", mapping) == 2
-    assert "train_rand.txt:2: '2' is no line of train_mapping.txt" in capsys.readouterr().err
+    assert "train_rand.txt:2: '2' is not a line of train_mapping.txt" in capsys.readouterr().err
     (mapping / "train_mapping.txt").write_text("2030_01_01 a zero\n")
     assert convert("--root", root, "--out", tmp_path / "out", "--mapping-dir", mapping) == 2
     assert "train_mapping.txt:1: " in capsys.readouterr().err
@@ -236,7 +236,7 @@ def test_broken_mappings_are_named(tmp_path, capsys):
     assert "train_mapping.txt: no such file" in capsys.readouterr().err
 
 
-def test_again_is_unchanged_and_another_conversion_is_refused(tmp_path, capsys):
+def test_a_second_run_is_unchanged_and_another_conversion_is_refused(tmp_path, capsys):
     root = three_frames(tmp_path / "k")
     out = tmp_path / "out"
     assert convert("--root", root, "--out", out) == 0
@@ -249,7 +249,7 @@ def test_again_is_unchanged_and_another_conversion_is_refused(tmp_path, capsys):
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_bad_flags_are_errors_not_tracebacks(tmp_path, capsys):
+def test_bad_flags_are_error_lines(tmp_path, capsys):
     root = three_frames(tmp_path / "k")
     flags = {"--val-fraction": "1.5", "--split": "nowhere.txt", "--by": "city", "--image-size": "big"}
     for words in flags.items():
@@ -268,19 +268,19 @@ label_numbers = st.floats(-900, 900).map(lambda value: round(value, 2))
 
 
 @given(st.floats(-1e8, 1e8))
-def test_every_number_is_written_so_that_it_reads_the_same(value):
+def test_every_written_number_reads_the_same(value):
     assert float(exact(value)) == value
 
 
 @given(st.lists(label_numbers, min_size=14, max_size=15), st.sampled_from(["Car", "Misc", "DontCare"]))
-def test_line_to_object_to_line(values, name):
+def test_a_line_survives_conversion_to_an_object_and_back(values, name):
     line = " ".join([name, *map(str, values)])
     item = source_object(parse_line(line, 1), 1)
     assert numbers(write_line(line_of(item.label, item.box_xyxy, item.attributes))) == numbers(line)
 
 
 @given(st.lists(label_numbers, min_size=14, max_size=14), st.data())
-def test_fast_and_careful_parsing_agree(values, data):
+def test_fast_and_slow_parsing_agree(values, data):
     fields = [data.draw(st.sampled_from([f"{v:.2f}", repr(v), f"{v:+.3e}", f"{v:.2f} "])) for v in values]
     plain = parse_line(" ".join(["Car", *map(repr, map(float, [f.strip() for f in fields]))]), 1)
     odd = parse_line("Car\t" + "  ".join(fields) + "\r", 1)
@@ -311,7 +311,7 @@ ODD = [
 
 
 @given(st.lists(st.sampled_from([CAR, PEDESTRIAN, DONT_CARE, MISC]), max_size=4), st.data())
-def test_a_file_read_in_one_go_is_its_lines_read_one_by_one(tmp_path_factory, lines, data):
+def test_reading_a_file_equals_reading_its_lines(tmp_path_factory, lines, data):
     text = "\n".join(lines) + data.draw(st.sampled_from(["", "\n", "\r\n", "\n\n"]))
     for bit in data.draw(st.lists(st.sampled_from(ODD), max_size=2)):
         at = data.draw(st.integers(0, len(text)))
@@ -332,7 +332,7 @@ def test_a_file_read_in_one_go_is_its_lines_read_one_by_one(tmp_path_factory, li
             read_labels(path, Account())
 
 
-def test_kitti_converts_without_waiting_for_numpy_and_begins_without_rich(tmp_path):
+def test_converting_kitti_does_not_import_numpy_and_starts_without_rich(tmp_path):
     root, out = three_frames(tmp_path / "k"), tmp_path / "out"
     code = (
         "import sys; from drivetl.cli import main\n"
@@ -345,7 +345,7 @@ def test_kitti_converts_without_waiting_for_numpy_and_begins_without_rich(tmp_pa
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
-def test_writing_refuses_a_folder_that_exists_and_names_that_collide(tmp_path):
+def test_writing_refuses_an_existing_folder_and_duplicated_names(tmp_path):
     root = three_frames(tmp_path / "k")
     data = build_dataset(read_kitti(root, Account()), TAXONOMY, root, source="kitti", account=Account())
     assert write_labels(data, tmp_path / "labels") == 7
@@ -358,7 +358,7 @@ def test_writing_refuses_a_folder_that_exists_and_names_that_collide(tmp_path):
 
 
 @needs_labels
-def test_all_official_label_lines_come_back_through_the_json(tmp_path):
+def test_all_official_label_lines_survive_the_json(tmp_path):
     labels = tmp_path / "k" / "label_2"
     labels.mkdir(parents=True)
     texts = {}
@@ -426,7 +426,7 @@ WORDS = ["nan", "-inf", "1e308", "", "Car", "-1", "0", "1e-3", "\x00", "é", "99
 @given(
     st.randoms(use_true_random=False), st.lists(st.sampled_from(["cut", "word", "byte", "drop", "twice"]), max_size=4)
 )
-def test_mutated_label_files_never_crash_and_lose_nothing_silently(tmp_path_factory, rng, changes):
+def test_damaged_label_files_are_errors_or_counted(tmp_path_factory, rng, changes):
     lines = [CAR, PEDESTRIAN, CYCLIST_PAST_EDGE, MISC, DONT_CARE]
     data = bytearray("\n".join(lines).encode())
     for change in changes:

@@ -43,7 +43,7 @@ def tree(root: Path) -> Path:
     )
 
 
-def test_sequences_frames_and_tracks_survive_and_the_split_is_by_sequence(tmp_path):
+def test_drives_frames_and_tracks_are_kept_and_the_split_is_by_drive(tmp_path):
     out = tmp_path / "out"
     assert main(["convert-kitti", "--root", str(tree(tmp_path / "k")), "--out", str(out)]) == 0
     data = read_dataset(out / "all.json")
@@ -64,7 +64,7 @@ def test_sequences_frames_and_tracks_survive_and_the_split_is_by_sequence(tmp_pa
     assert summary["leaks"]["shared_sequences"] == []
 
 
-def test_label_files_come_back_line_for_line(tmp_path):
+def test_label_files_are_restored_line_by_line(tmp_path):
     root, out = tree(tmp_path / "k"), tmp_path / "out"
     assert main(["convert-kitti", "--root", str(root), "--out", str(out)]) == 0
     assert write_track_labels(read_dataset(out / "all.json"), tmp_path / "back") == 7
@@ -77,7 +77,7 @@ def test_label_files_come_back_line_for_line(tmp_path):
         assert lines(tmp_path / "back" / path.name) == lines(path)
 
 
-def test_without_images_a_size_must_be_given(tmp_path):
+def test_without_images_a_size_is_required(tmp_path):
     folder = tmp_path / "k" / "label_02"
     folder.mkdir(parents=True)
     (folder / "0003.txt").write_text(f"4 9 {CAR}\n")
@@ -99,7 +99,7 @@ def test_without_images_a_size_must_be_given(tmp_path):
         (f"0 1 {CAR.replace('120.00', 'inf')}", "top is 'inf'"),
     ],
 )
-def test_broken_lines_say_what_and_where(line, reason):
+def test_broken_lines_are_errors_with_line_and_value(line, reason):
     with pytest.raises(DataError, match=reason) as caught:
         parse_track_line(line, 5)
     assert caught.value.line == 5
@@ -132,7 +132,7 @@ def test_a_sequence_name_cannot_leave_the_folder(tmp_path):
 
 @settings(max_examples=80)
 @given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(WORDS)), max_size=4), st.integers(0, 500))
-def test_mutated_files_lose_nothing_silently(tmp_path_factory, changes, cut):
+def test_damaged_files_are_errors_or_counted(tmp_path_factory, changes, cut):
     """Objects in = kept + ignored + dropped + rejected, counted in the file itself; strict reading stops at the
     line."""
     text = f"0 1 {CAR}\n0 -1 {DONT_CARE}\n2 2 {PEDESTRIAN}\n2 1 {CAR}\n"

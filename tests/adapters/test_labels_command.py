@@ -1,4 +1,4 @@
-"""`drivetl labels`: out to another tool's format and back again through the command line."""
+"""`drivetl labels`: to the format of another tool and back through the command line."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ def run(*words: object) -> int:
 
 def numbers(folder: Path) -> dict[str, list[tuple[object, ...]]]:
     """The label lines of each file, as numbers, in no order."""
-    found = {}
+    lines = {}
     for path in sorted(folder.rglob("*.txt")):
         rows = (line.split() for line in path.read_text().splitlines())
-        found[path.name] = sorted((name, *map(float, rest)) for name, *rest in rows)
-    return found
+        lines[path.name] = sorted((name, *map(float, rest)) for name, *rest in rows)
+    return lines
 
 
 def objects(dataset: Dataset, regions: bool = True) -> Counter[tuple[object, ...]]:
     """Image, class and box to 1e-4 px of all objects; of ignore regions image and box."""
-    found: Counter[tuple[object, ...]] = Counter()
+    counts: Counter[tuple[object, ...]] = Counter()
     for image in dataset.images:
         for item in image.annotations:
-            found[image.file_name, dataset.categories[item.category_id - 1], rounded(item.bbox_xywh)] += 1
+            counts[image.file_name, dataset.categories[item.category_id - 1], rounded(item.bbox_xywh)] += 1
         for region in image.ignore_regions if regions else []:
-            found[image.file_name, "ignored", rounded(region.bbox_xywh)] = 1
-    return found
+            counts[image.file_name, "ignored", rounded(region.bbox_xywh)] = 1
+    return counts
 
 
 def rounded(box: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(round(value, 4) for value in box)
 
 
-def test_kitti_comes_back_line_for_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_kitti_labels_are_restored_line_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = three_frames(tmp_path / "k")
     assert run("convert-kitti", "--root", root, "--out", tmp_path / "coco") == 0
     assert run("labels", tmp_path / "coco" / "all.json", "--format", "kitti", "--out", tmp_path / "back") == 0
     before, after = numbers(root / "training" / "label_2"), numbers(tmp_path / "back" / "label_2")
     assert after == before | {"000001.txt": []}  # an image without a label file has none of its objects
-    said = capsys.readouterr()
+    printed = capsys.readouterr()
     link = f"ln -s {root.resolve() / 'training' / 'image_2'} {tmp_path / 'back' / 'image_2'}"
-    assert f"next:  {link}" in said.out
+    assert f"next:  {link}" in printed.out
     (tmp_path / "back" / "image_2").symlink_to(root.resolve() / "training" / "image_2")
     assert run("convert-kitti", "--root", tmp_path / "back", "--out", tmp_path / "again") == 0
     first, second = (read_dataset(tmp_path / name / "all.json") for name in ("coco", "again"))
@@ -60,7 +60,7 @@ def test_kitti_comes_back_line_for_line(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("format_name", ["yolo", "voc"])
-def test_other_formats_come_back_box_for_box(
+def test_other_formats_are_restored_box_by_box(
     format_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = three_frames(tmp_path / "k")
@@ -68,10 +68,10 @@ def test_other_formats_come_back_box_for_box(
     first = read_dataset(tmp_path / "coco" / "all.json")
     out = tmp_path / "back"
     assert run("labels", tmp_path / "coco" / "all.json", "--format", format_name, "--out", out) == 0
-    said = capsys.readouterr()
-    assert ("4 ignore regions: yolo cannot hold them" in said.err) == (format_name == "yolo")
+    printed = capsys.readouterr()
+    assert ("4 ignore regions: yolo cannot hold them" in printed.err) == (format_name == "yolo")
     images = {"yolo": "images", "voc": "JPEGImages"}[format_name]
-    assert f"ln -s {root.resolve()} {out / images}" in said.out
+    assert f"ln -s {root.resolve()} {out / images}" in printed.out
     (out / images).symlink_to(root.resolve())
     taxonomy = tmp_path / "taxonomy.yaml"
     taxonomy.write_text("name: back\nclasses:\n" + "".join(f"  {name}: {{}}\n" for name in first.categories))
@@ -83,9 +83,7 @@ def test_other_formats_come_back_box_for_box(
     assert objects(again, regions) == objects(first, regions)
 
 
-def test_tracks_come_back_and_masks_that_are_lost_are_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tracks_are_restored_and_lost_masks_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_tree(tmp_path / "in", coco())
     assert run("convert-footage", "--format", "coco", "--root", root, "--out", tmp_path / "coco") == 0
     data = tmp_path / "coco" / "all.json"

@@ -17,7 +17,7 @@ from drivetl.cli import main
 from drivetl.coco.io import read_dataset
 from drivetl.coco.taxonomy import load_taxonomy
 
-pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the shared sample files are not here")
+pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the shared sample files are not available")
 DATASETS = Path(__file__).parents[2] / "datasets"
 
 
@@ -85,7 +85,7 @@ def test_cityscapes_splits_by_city_and_by_recording(four_cities: Path, tmp_path:
     assert by_city["account"] == by_recording["account"]
 
 
-def test_highway_clips_stay_whole_and_their_slices_survive(tmp_path: Path) -> None:
+def test_highway_drives_stay_whole_and_keep_their_slices(tmp_path: Path) -> None:
     root = SHARED / "highway_camera"
     taxonomy = DATASETS / "highway_camera" / "taxonomy.yaml"
     common = ("--format", "yolo", "--root", root, "--taxonomy", taxonomy)
@@ -124,7 +124,7 @@ def test_every_shared_sample_has_its_conversion() -> None:
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_consumers_load_it_and_the_truth_scores_one(
+def test_other_tools_load_it_and_the_truth_scores_one(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     format_name, folder = EXPORTS[name]

@@ -14,7 +14,7 @@ from drivetl.errors import DataError
 
 
 @given(arrays.arrays(np.bool_, st.tuples(st.integers(1, 7), st.integers(1, 7))), st.integers(0, 5), st.integers(0, 5))
-def test_a_crop_encodes_as_its_whole_image_does(crop: np.ndarray, left: int, top: int) -> None:
+def test_a_crop_encodes_like_its_whole_image(crop: np.ndarray, left: int, top: int) -> None:
     width, height = left + crop.shape[1] + 2, top + crop.shape[0]
     whole = np.zeros((height, width), bool)
     whole[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
@@ -28,7 +28,7 @@ def test_a_crop_encodes_as_its_whole_image_does(crop: np.ndarray, left: int, top
 
 
 @given(arrays.arrays(np.bool_, st.tuples(st.integers(1, 6), st.integers(1, 6))))
-def test_row_major_runs_come_back(crop: np.ndarray) -> None:
+def test_row_major_runs_are_decoded(crop: np.ndarray) -> None:
     flat = np.concatenate(([0], crop.ravel().astype(int)))
     edges = np.flatnonzero(np.diff(flat))
     runs = np.diff(np.concatenate(([0], edges, [crop.size]))).tolist()
@@ -42,10 +42,10 @@ def test_row_major_runs_come_back(crop: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("runs", [[1, 2], [5, 5, 5], [-1, 5], [4, 0, 1]])
-def test_runs_that_do_not_fill_their_crop_are_refused(runs: list[int]) -> None:
+def test_runs_that_do_not_fill_their_crop_are_errors(runs: list[int]) -> None:
     with pytest.raises(DataError, match="runs cover"):
         shapes.row_major_rle(runs, 0, 0, 2, 2, (9, 9))
-    with pytest.raises(DataError, match="leaves the image"):
+    with pytest.raises(DataError, match="is not inside the image"):
         shapes.row_major_rle([0, 4], 8, 8, 2, 2, (9, 9))
 
 
@@ -84,7 +84,7 @@ def square(x: float, y: float, side: float) -> list[tuple[float, float]]:
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(-4, 14), st.integers(-4, 10), st.integers(1, 8)), max_size=6), st.booleans())
-def test_visible_parts_are_the_painters(blocks: list[tuple[int, int, int]], pixel_index: bool) -> None:
+def test_visible_parts_equal_painting_in_order(blocks: list[tuple[int, int, int]], pixel_index: bool) -> None:
     width, height = 16, 12
     canvas = np.full((height, width), -1)
     for index, (x, y, side) in enumerate(blocks):
@@ -101,7 +101,7 @@ def test_visible_parts_are_the_painters(blocks: list[tuple[int, int, int]], pixe
         assert box == masks.box_xyxy(expected.astype(np.uint8))
 
 
-def test_unwanted_polygons_still_hide() -> None:
+def test_polygons_that_are_not_needed_still_hide_others() -> None:
     polygons = [("car", [square(0, 0, 4)]), ("pole", [square(0, 0, 2)]), ("license plate", [square(3, 3, 1)])]
     car, pole, plate = shapes.visible(polygons, (8, 8), [True, False, True], pixel_index=False)
     assert pole is None and car is not None and car[2] == 12

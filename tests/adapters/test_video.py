@@ -1,4 +1,4 @@
-"""Frames out of a video: the grid of times, the parked car, resuming, and a broken tail."""
+"""Frames of a video: the grid of times, duplicates, resuming, and a damaged end."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ RATE = 10
 SIZE = 320, 180
 
 
-def film(path: Path, pictures: list[np.ndarray]) -> Path:
+def film(path: Path, images: list[np.ndarray]) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), RATE, SIZE)
     assert writer.isOpened()
-    for picture in pictures:
-        writer.write(picture)
+    for image in images:
+        writer.write(image)
     writer.release()
     return path
 
@@ -30,12 +30,12 @@ def film(path: Path, pictures: list[np.ndarray]) -> Path:
 def street(shift: int = 0, walker: int | None = None, seed: int | None = None) -> np.ndarray:
     """(180, 320, 3) stripes moved sideways, a dark figure 8 x 20 px, and camera noise of 4 grey levels."""
     columns = (np.arange(SIZE[0]) + shift) // 40 % 2 * 120 + 60
-    picture = np.repeat(np.tile(columns, (SIZE[1], 1))[..., None], 3, axis=2).astype(np.float64)
+    image = np.repeat(np.tile(columns, (SIZE[1], 1))[..., None], 3, axis=2).astype(np.float64)
     if walker is not None:
-        picture[100:120, walker : walker + 8] = 10
+        image[100:120, walker : walker + 8] = 10
     if seed is not None:
-        picture += np.random.default_rng(seed).normal(0, 4, picture.shape)
-    return picture.clip(0, 255).astype(np.uint8)
+        image += np.random.default_rng(seed).normal(0, 4, image.shape)
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def names(folder: Path) -> list[str]:
@@ -56,7 +56,7 @@ def test_frames_on_a_grid_of_times(tmp_path: Path) -> None:
     assert len(video.extract_drive(tmp_path / "drive.avi", tmp_path / "every", fps=None).frames) == 30
 
 
-def test_a_parked_car_is_one_frame_and_a_pedestrian_is_news(tmp_path: Path) -> None:
+def test_equal_frames_are_left_out_and_a_pedestrian_is_kept(tmp_path: Path) -> None:
     parked = [street(seed=n) for n in range(20)]
     walking = [street(walker=40 + 20 * n, seed=100 + n) for n in range(5)]
     film(tmp_path / "park.avi", [*parked, *walking])
@@ -66,7 +66,9 @@ def test_a_parked_car_is_one_frame_and_a_pedestrian_is_news(tmp_path: Path) -> N
     assert len(everything.frames) == 25
 
 
-def test_an_interrupted_extraction_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_extraction_resumes_with_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     film(tmp_path / "drive.avi", [street(7 * (n // 3), seed=n) for n in range(40)])
     whole = video.extract_drive(tmp_path / "drive.avi", tmp_path / "whole", fps=5)
     written: list[Path] = []
@@ -94,7 +96,7 @@ def test_an_interrupted_extraction_goes_on_and_ends_the_same(tmp_path: Path, mon
         video.extract_drive(tmp_path / "drive.avi", tmp_path / "parts", fps=2)
 
 
-def test_a_broken_tail_ends_the_clip_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_end_stops_extraction_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = film(tmp_path / "drive.avi", [street(10 * n) for n in range(40)])
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
@@ -104,18 +106,18 @@ def test_a_broken_tail_ends_the_clip_with_a_warning(tmp_path: Path, capsys: pyte
     assert 5 <= len(read_dataset(tmp_path / "out" / "frames.json").images) < 40
 
 
-def test_what_is_no_video_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_a_video_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "drive.mp4"
     bad.write_bytes(b"no video at all")
     assert main(["convert-footage", "--video", str(bad), "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith(f"error: {bad}: ") and not (tmp_path / "out").exists()
-    with pytest.raises(DataError, match="no video in it"):
+    with pytest.raises(DataError, match="contains no video"):
         video.find_videos(_empty(tmp_path))
     with pytest.raises(ConfigError, match="--fps"):
         video.extract_videos(bad, tmp_path / "out", fps=0)
 
 
-def test_files_that_are_not_of_an_extraction_are_never_overwritten(tmp_path: Path) -> None:
+def test_files_of_no_extraction_are_not_overwritten(tmp_path: Path) -> None:
     path, out = film(tmp_path / "drive.avi", [street(10 * n) for n in range(3)]), tmp_path / "out"
     theirs = out / "images" / "drive" / "000000.jpg"
     theirs.parent.mkdir(parents=True)
@@ -129,12 +131,12 @@ def test_files_that_are_not_of_an_extraction_are_never_overwritten(tmp_path: Pat
         video.extract_videos(path, out, fps=None)
     assert caught.value.file == out / "frames.json" and not names(out)
     (out / "frames.json").unlink()
-    for _ in range(2):  # what it wrote itself is no obstacle
+    for _ in range(2):  # its own output may be extended
         (clip,) = video.extract_videos(path, out, fps=None)
         assert len(clip.frames) == 3
 
 
-def test_a_file_in_the_place_of_the_images_is_an_error(tmp_path: Path) -> None:
+def test_a_file_named_like_the_image_folder_is_an_error(tmp_path: Path) -> None:
     path = film(tmp_path / "drive.avi", [street()])
     (tmp_path / "images").write_bytes(b"")
     with pytest.raises(DataError, match="name another folder with --out"):
@@ -146,7 +148,7 @@ def _empty(tmp_path: Path) -> Path:
     return tmp_path / "empty"
 
 
-@pytest.mark.skipif(not (SHARED / "clip").is_dir(), reason="the shared clip is not here")
+@pytest.mark.skipif(not (SHARED / "clip").is_dir(), reason="the shared clip is not available")
 def test_a_real_drive(tmp_path: Path) -> None:
     (clip,) = video.extract_videos(SHARED / "clip", tmp_path / "out", fps=2)
     assert clip.seen == 40 and [frame for frame, _ in clip.frames] == list(range(0, 40, 5))

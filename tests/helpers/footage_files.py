@@ -1,4 +1,4 @@
-"""The label files of the tiny footage trees, format by format: the same two objects, an EMPTY image, an odd one."""
+"""Label files of small footage trees by format: an image with two objects, one without objects, one special case."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from PIL import Image
 from pycocotools import mask as rle_tools
 
 SIZE = 40, 30
-"""(width, height) of every picture."""
+"""(width, height) of every image."""
 
 Files = dict[str, bytes]
 """Relative path -> content."""
 
 
-def picture(size: tuple[int, int] = SIZE) -> bytes:
+def blank_png(size: tuple[int, int] = SIZE) -> bytes:
     """A small PNG."""
     buffer = io.BytesIO()
     Image.new("RGB", size, (90, 120, 60)).save(buffer, "PNG")
@@ -26,7 +26,7 @@ def picture(size: tuple[int, int] = SIZE) -> bytes:
 
 def image_files(*names: str) -> Files:
     """A small PNG under each name."""
-    return {name: picture() for name in names}
+    return {name: blank_png() for name in names}
 
 
 def cvat_images() -> Files:

@@ -1,4 +1,4 @@
-"""Tiny true footage trees with known facts: three images each, one normal, one EMPTY, one odd."""
+"""Small footage trees of three images each: one with objects, one without objects, one special case."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from footage_files import (
     SIZE,
     Files,
     bdd100k,
+    blank_png,
     cityscapes,
     coco,
     cvat_images,
@@ -15,7 +16,6 @@ from footage_files import (
     labelme,
     mot,
     nuimages,
-    picture,
     voc,
     yolo,
 )
@@ -32,6 +32,7 @@ __all__ = [
     "SIZE",
     "Files",
     "bdd100k",
+    "blank_png",
     "boxes",
     "cityscapes",
     "coco",
@@ -41,7 +42,6 @@ __all__ = [
     "labelme",
     "mot",
     "nuimages",
-    "picture",
     "read_tree",
     "voc",
     "write_tree",

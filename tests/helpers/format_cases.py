@@ -18,10 +18,10 @@ CAR, PERSON = (2.5, 3.0, 10.0, 6.0), (20.0, 5.0, 4.0, 10.0)
 
 @dataclass(frozen=True)
 class FormatCase:
-    """A tiny true tree of a format with known facts, and how to break it."""
+    """A small tree of a format with known content, and ways to break it."""
 
     tree: Callable[[], Files]
-    """Three images of 40 x 30 px, all on disk as PNG: one with a car and a person, one without objects, an odd one."""
+    """Three images of 40 x 30 px as PNG files: one with a car and a person, one without objects, one special case."""
     first_image: str
     """File name of the first one, relative to the images root."""
     label_suffix: str
@@ -43,7 +43,7 @@ class FormatCase:
     a_label: str = "person"
     """A label of the first image."""
     unclassed: tuple[str, ...] = ()
-    """Labels of the tree that become no class but must be in a taxonomy."""
+    """Labels of the tree that are not classes but must be in a taxonomy."""
     one_file_per_image: bool = False
     """A broken image is then named by its file alone, otherwise by its line too."""
     more_trees: Mapping[str, Callable[[], Files]] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class FormatCase:
 
 
 def rows_in(content: bytes) -> int:
-    """Lines that hold something."""
+    """Number of lines that are not blank."""
     try:
         return sum(bool(line.strip()) for line in content.decode().split("\n"))
     except UnicodeDecodeError:  # a file that is not text is one unreadable record
@@ -71,7 +71,7 @@ def json_in(content: bytes) -> Any:
 
 
 def length(value: object, key: str) -> int:
-    """Of the list under a key, 0 where there is none."""
+    """Length of the list under a key, 0 without one."""
     items = value.get(key) if isinstance(value, dict) else None
     return len(items) if isinstance(items, list) else 0
 

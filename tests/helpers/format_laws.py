@@ -1,4 +1,4 @@
-"""What holds for every footage format: each law is a function of a format's name, its case and an empty folder."""
+"""Properties of every footage format: each law is a function of a format's name, its case and an empty folder."""
 
 from __future__ import annotations
 
@@ -286,16 +286,16 @@ TOKEN = re.compile(rb'"[^"]*"|[\w.]+|\[[^\[\]]*\]|\{[^{}]*\}')
 
 @st.composite
 def mutations(draw: st.DrawFn, files: Files) -> Files:
-    """The tree with one label file damaged: cut off, a token replaced, bytes changed, doubled or removed."""
+    """The tree with one label file damaged: truncated, a token replaced, bytes changed, doubled or removed."""
     name = draw(st.sampled_from(sorted(name for name in files if not name.endswith(".png"))))
     content = files[name]
     kind = draw(st.sampled_from(["cut", "number", "token", "byte", "double", "remove"]))
     if kind in ("number", "token"):
-        places = list((NUMBER if kind == "number" else TOKEN).finditer(content))
-        if places:
-            place = draw(st.sampled_from(places))
+        matches = list((NUMBER if kind == "number" else TOKEN).finditer(content))
+        if matches:
+            match = draw(st.sampled_from(matches))
             value = draw(st.sampled_from(VALUES))
-            content = content[: place.start()] + value + content[place.end() :]
+            content = content[: match.start()] + value + content[match.end() :]
     else:
         at = draw(st.integers(0, len(content)))
         to = min(len(content), at + draw(st.integers(1, 60)))
