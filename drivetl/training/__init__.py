@@ -1,1 +1,1 @@
-"""Learning: one loop, exact resume, one run directory."""
+"""Training: one loop, exact resume, one run directory."""

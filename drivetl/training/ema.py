@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from drivetl.models.surgery import row_classes
 
 HALFWAY = 20
-"""Labelled objects of a class from which its rows are half the start's, half what was learnt."""
+"""Number of labelled objects of a class at which its rows are half the start's, half the trained ones."""
 
 
 def source_share_of_class(share: float, objects: int) -> float:
-    """The start's share in a class's rows: more than `share` where the labels say little of the class.
+    """The start's share in a class's rows: more than `share` for a class with few labelled objects.
 
-    HALFWAY / (HALFWAY + objects), as in shrinkage towards a prior, and never less than `share`: a class without one
-    object keeps the source's rows, one with nine hardly leaves them, a frequent one is treated as all other weights.
+    HALFWAY / (HALFWAY + objects), as in shrinkage towards a prior, and never less than `share`: a class without
+    objects keeps the source's rows, one with nine objects stays close to them, a frequent class has the same share as
+    all other weights.
     """
     return max(share, HALFWAY / (HALFWAY + objects))
 
@@ -27,17 +28,17 @@ def source_share_of_class(share: float, objects: int) -> float:
 @dataclass
 class SourceBlend:
     """A share of the starting weights in those that are evaluated: WiSE-FT (Wortsman et al. 2022, "Robust fine-tuning
-    of zero-shot models"). Weights between the source and the fine-tuned model keep what both know."""
+    of zero-shot models"). Weights between the source and the fine-tuned model keep much of the accuracy of both."""
 
     start: dict[str, Tensor]
-    """Parameters as they came from the source."""
+    """Parameters as loaded from the source."""
     share: dict[str, Tensor]
-    """Per parameter the start's share: a number, or one per row of a head."""
+    """Per parameter the start's share: a scalar, or a value per row of a head."""
 
     @classmethod
     def of(cls, start: dict[str, Tensor], share: float, objects: Mapping[int, int | None]) -> SourceBlend:
-        """objects: label index -> its labelled objects in training, None where no class of the source stands behind
-        it (its rows are what was learnt). The background's rows have the common share.
+        """objects: label index -> its number of labelled objects in training, None for a class without a source class
+        (its trained rows are kept). The background's rows have the common share.
         """
         of_class = {
             number: 0.0 if count is None else source_share_of_class(share, count) for number, count in objects.items()
@@ -66,7 +67,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take the current weights in."""
+        """Add the current weights to the average."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         current = model.state_dict()
@@ -76,8 +77,8 @@ class Average:
 
 @contextmanager
 def evaluated_weights(model: nn.Module, average: Average | None, blend: SourceBlend | None = None) -> Iterator[None]:
-    """Inside, the model holds the weights that are evaluated and saved: the averaged ones where there is an average,
-    blended with the source's where there is a share of it. Outside it holds its own."""
+    """Inside the context the model has the weights that are evaluated and saved: averaged if there is an average,
+    blended with the source's if there is a share of it. On exit its own weights are restored."""
     state = model.state_dict()
     evaluated = dict(average.state) if average is not None else {}
     if blend is not None:

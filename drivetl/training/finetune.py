@@ -1,4 +1,4 @@
-"""Fine-tuning from a config: assemble, learn, keep the best, say what helped."""
+"""Fine-tuning from a config: prepare, train, keep the best checkpoint, report whether it helped."""
 
 from __future__ import annotations
 
@@ -36,32 +36,32 @@ from drivetl.training.validate import validation_loader
 
 @dataclass
 class Outcome:
-    """What a finished training has to say."""
+    """The results of a finished training."""
 
     run: Path
     rows: list[dict[str, Any]]
     """metrics.jsonl: one row per evaluation, row 0 the source before the first step where its classes map."""
     best: dict[str, Any]
-    found: dict[str, Any]
+    comparison: dict[str, Any]
     """outcome.json: best against row 0, with interval and verdict; empty on processes that do not lead."""
 
 
 def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False, source_data: Path | None = None) -> Outcome:
     """Fine-tune as the config says into the run directory `out`.
 
-    source_data: a COCO json of the domain the source comes from; what was forgotten there is then measured. A resumed
-    run remembers it.
+    source_data: a COCO json of the source's own domain, on which forgetting is then measured. A resumed run uses the
+    one it began with.
     Raises ConfigError when `out` exists (unless resuming), DataError / CheckpointError for unusable input,
-    DrivetlError when a loss stops being finite.
+    DrivetlError when a loss is not finite.
     """
     config.check()
     _check_run(out, resume)
     if resume:
-        config = _continued(config, out)
-        known = read_provenance(out)
-        check_inputs(known, config)
-        if source_data is None and known.get("source_data"):
-            source_data = Path(known["source_data"])
+        config = _resumed_config(config, out)
+        recorded = read_provenance(out)
+        check_inputs(recorded, config)
+        if source_data is None and recorded.get("source_data"):
+            source_data = Path(recorded["source_data"])
     with process_group() as group:
         torch.manual_seed(config.seed + group.rank)
         device = choose_device(group.device(config.runtime.device))
@@ -79,22 +79,22 @@ def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False, source_
             console.say("\n".join(prepared.notes))
         if group.leads and not resume:
             create_run(out, config, prepared.taxonomy)
-            for name in ("anchors", "surgery", "manifest"):
-                write_json(out / f"{'augmentation' if name == 'manifest' else name}.json", getattr(prepared, name))
-            facts = provenance(config, device, f"{precision}: {reason}", source_data)
-            write_json(out / "provenance.json", facts)
+            write_json(out / "anchors.json", prepared.anchors)
+            write_json(out / "surgery.json", prepared.surgery)
+            write_json(out / "augmentation.json", prepared.manifest)
+            write_json(out / "provenance.json", provenance(config, device, f"{precision}: {reason}", source_data))
         group.barrier()
         trainer = assemble(config, prepared, device, precision, group, out)
         if resume:
             trainer.resume()
-        trainer.learn(evaluate_start=prepared.source_maps)
+        trainer.train(evaluate_start=prepared.source_maps)
         assert trainer.best is not None or not group.leads
-        found = _close(trainer, prepared, old) if group.leads else {}
-        return Outcome(out, trainer.log.rows, trainer.best or {}, found)
+        comparison = _finish(trainer, prepared, old) if group.leads else {}
+        return Outcome(out, trainer.log.rows, trainer.best or {}, comparison)
 
 
 def begin_or_continue(config: FinetuneConfig, run: Path) -> Outcome:
-    """`finetune` for whoever makes many runs: a killed one goes on, one killed before its first state begins anew."""
+    """`finetune` for callers that make many runs: a killed run is resumed, or restarted if it has no saved state."""
     resume = (run / STATE).is_file()
     if (run / "config.yaml").is_file() and not resume:
         shutil.rmtree(run)
@@ -102,38 +102,40 @@ def begin_or_continue(config: FinetuneConfig, run: Path) -> Outcome:
 
 
 def _check_run(out: Path, resume: bool) -> None:
-    """A new run needs a free name, a resumed one its state."""
+    """Raises ConfigError unless a new run's folder is free, and a resumed run has a saved state."""
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     has_state = (out / STATE).is_file()
     if (out / "config.yaml").is_file() and not has_state:
         raise ConfigError(
-            "stopped before its first step, there is nothing to go on from",
+            "stopped before its first step, there is no state to resume from",
             remedy="remove it and start without --resume",
             file=out,
         )
     if taken and not resume:
-        way = ", or continue it with --resume" if has_state else ""
-        raise ConfigError("exists already", remedy=f"choose another --out{way}", file=out)
+        or_resume = ", or continue it with --resume" if has_state else ""
+        raise ConfigError("exists already", remedy=f"choose another --out{or_resume}", file=out)
     if resume and not has_state:
         raise ConfigError(f"nothing to resume (no {STATE})", remedy="start it without --resume", file=out)
 
 
-def _continued(config: FinetuneConfig, out: Path) -> FinetuneConfig:
-    """The config of a resumed run: what was left to the recipe is as it was chosen then, all else must be the same."""
+def _resumed_config(config: FinetuneConfig, out: Path) -> FinetuneConfig:
+    """The config of a resumed run: `auto` values are those the recipe chose at the start, all others must be the
+    same."""
     stored, now = values_of(load_config(out / "config.yaml")), values_of(config)
-    left, may_change = {key for key in recipe_keys() if is_auto(now[key])}, speed_keys()
+    auto_keys, may_change = {key for key in recipe_keys() if is_auto(now[key])}, speed_keys()
     for key, value in now.items():
-        if stored[key] != value and key not in left and key not in may_change:
+        if stored[key] != value and key not in auto_keys and key not in may_change:
             raise ConfigError(
                 f"{key} was {stored[key]!r}, now {value!r}",
                 remedy="resume with the same value, or start another --out",
                 file=out,
             )
-    return with_values(config, {key: stored[key] for key in sorted(left)})
+    return with_values(config, {key: stored[key] for key in sorted(auto_keys)})
 
 
 def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:
-    """Both datasets, checked against each other. Raises ConfigError for different classes or nothing to learn from."""
+    """Both datasets, checked against each other. Raises ConfigError for different classes, or without images or
+    classes."""
     train, val = read_dataset(Path(config.data.train)), read_dataset(Path(config.data.val))
     if train.categories != val.categories:
         raise ConfigError(
@@ -145,10 +147,11 @@ def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:
             raise ConfigError(
                 f"{key}: no {'classes' if dataset.images else 'images'} in it", remedy="convert and split it again"
             )
-    shared = shared_drives(train.images, val.images)  # images of unknown drive: the split has warned of them
+    shared = shared_drives(train.images, val.images)  # of images of unknown drive the split has warned
     if shared:
         console.warn(
-            f"{len(shared)} drives ({shared[0]}, ...) are in train and in val: the score will flatter - split by drive"
+            f"{len(shared)} drives ({shared[0]}, ...) are in train and in val, the score will be too high"
+            " - split by drive"
         )
     return train, val
 
@@ -156,7 +159,7 @@ def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:
 def assemble(
     config: FinetuneConfig, prepared: Prepared, device: torch.device, precision: torch.dtype, group: Group, out: Path
 ) -> Trainer:
-    """Put model, optimizer, loaders and log together; nothing has moved yet."""
+    """The trainer with model, optimizer, loaders and log, before the first step."""
     model = prepared.model.to(device).train()
     if prepared.channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -170,9 +173,9 @@ def assemble(
         cache_gb=0.0 if workers else config.data.cache_gb,
     )
     batches = EpochBatches(len(data), optim.batch_size, config.seed, rank=group.rank, world=group.world)
-    # a generator of its own: making an iterator must not move the global random state that resume restores
-    own = torch.Generator().manual_seed(config.seed)
-    loader = DataLoader(data, batch_sampler=batches, generator=own, **loader_options(workers, device))
+    # a separate generator: making an iterator must not advance the global random state that resume restores
+    generator = torch.Generator().manual_seed(config.seed)
+    loader = DataLoader(data, batch_sampler=batches, generator=generator, **loader_options(workers, device))
     cache_gb = 0.0 if workers else config.data.cache_gb
     val_loader = validation_loader(prepared.val, config.eval.batch_size, workers, device, group, cache_gb)
     start = {name: value.detach().clone() for name, value in model.named_parameters() if name in prepared.inherited}
@@ -197,45 +200,48 @@ def assemble(
     )
 
 
-def _workers(wanted: int, device: torch.device) -> int:
-    """Loader processes: up to 8 beside a GPU; none on a CPU, where the network needs the cores itself."""
-    if wanted >= 0:
-        return wanted
+def _workers(setting: int, device: torch.device) -> int:
+    """Number of loader processes; a negative setting means up to 8 with a GPU, and none on a CPU, where the network
+    needs the cores itself."""
+    if setting >= 0:
+        return setting
     return min(8, max(0, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
 
 
-def _close(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict[str, Any]:
-    """outcome.json, forgetting.json, the model card, the closing tables, the next command."""
+def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict[str, Any]:
+    """Write outcome.json, forgetting.json and the model card; print the closing tables and the next command."""
     rows, best, config, run, val = trainer.log.rows, trainer.best, trainer.config, trainer.run, trainer.val
     assert best is not None
-    found = outcome(run, rows, best, val)
-    write_json(run / "outcome.json", found)
+    comparison = outcome(run, rows, best, val)
+    write_json(run / "outcome.json", comparison)
     forgotten = None
     if old is not None:
         forgotten = measure(old, prepared, run, config.eval.batch_size, trainer.device)
         write_json(run / "forgetting.json", forgotten)
     facts = {
-        "start": prepared.described,
+        "start": prepared.start,
         "categories": trainer.spec.categories,
         "train_images": len(prepared.train.images),
         "train_drives": Drives.of(prepared.train.images).in_words(),
         "augmentation": prepared.manifest.get("preset", "none"),
-        "outcome": found,
+        "outcome": comparison,
         "forgetting": forgotten,
         "path": run,
     }
     write_atomically(run / "README.md", model_card(run.name, config, facts))
     columns = ["", "step", "AP", "AP50", "AP75", "loss"]
-    console.table(f"{run.name}: {config.model.arch}, {len(val.images)} validation images", columns, map(_line, rows))
+    console.table(
+        f"{run.name}: {config.model.arch}, {len(val.images)} validation images", columns, map(_metrics_row, rows)
+    )
     if forgotten is not None:
         show(forgotten)
-    if found["verdict"]:
-        console.say(found["verdict"])
+    if comparison["verdict"]:
+        console.say(comparison["verdict"])
     console.wrote(run, f"drivetl eval-robustness --run {run} --data {config.data.val}")
-    return found
+    return comparison
 
 
-def _line(row: dict[str, Any]) -> list[str]:
+def _metrics_row(row: dict[str, Any]) -> list[str]:
     def number(key: str) -> str:
         return f"{row[key]:.3f}" if row.get(key) is not None else "-"
 

@@ -1,8 +1,8 @@
-"""The forgetting ledger: what adapting cost on the old domain, class by class of the source.
+"""The forgetting ledger: AP lost on the old domain by adapting, for every class of the source.
 
-A class of the source lives on in the classes that surgery made from its rows alone (`kept`); a detection of any of
-them counts for it. A class that nothing was made from, or that was merged with others, is gone: it has no value
-after, which is not 0.
+A class of the source continues in the target classes that surgery made from its rows alone (`kept`); a detection of
+any of them counts for it. A class that no target class was made from, or that was merged with others, is gone: it has
+no value after adapting, which is not the same as 0.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class OldDomain:
-    """Where the source came from, and which labels of the two detectors mean which of its classes."""
+    """Data of the source's domain, and how the labels of the two detectors map to its classes."""
 
     path: Path
     dataset: Dataset
     names: tuple[str, ...]
     """The source's classes that the old data labels, in the data's order."""
     left_out: tuple[str, ...]
-    """Classes of the old data that the source does not know."""
+    """Classes of the old data that the source does not have."""
     before: dict[int, int]
     """Label of the source -> category id of the old data."""
     after: dict[int, int]
@@ -56,21 +56,22 @@ class OldDomain:
 
 
 def old_domain(path: Path, prepared: Prepared) -> OldDomain:
-    """Relate the old data to source and target by class names and the surgery's plan, before anything is learnt.
+    """Relate the old data to source and target by class names and the surgery's plan, before training.
 
-    Raises ConfigError when the source is no detector or shares no class with the data, CheckpointError when it cannot
-    be rebuilt, DataError when the data has no image or one is not there.
+    Raises ConfigError when the source is not a detector or shares no class with the data, CheckpointError when it
+    cannot be rebuilt, DataError when the data has no images or a file is missing.
     """
     dataset = read_dataset(path)
     if not dataset.images:
         raise DataError("no images in it", remedy="give data of the source's own domain", file=path)
     missing = next((image for image in dataset.images if not (dataset.images_root / image.file_name).is_file()), None)
     if missing is not None:
-        raise DataError(f"{missing.file_name} is not there", remedy="restore it, or leave it out", file=path)
+        raise DataError(f"{missing.file_name} is missing", remedy="restore it, or remove it from the json", file=path)
     plan = prepared.surgery.get("classes")
     if not plan:
         raise ConfigError(
-            f"--source-data needs a source that detects, model.start is {prepared.described}", remedy="leave it out"
+            f"--source-data needs a detector to start from, model.start is {prepared.start}",
+            remedy="leave --source-data out",
         )
     source = [fold(name) for name in prepared.surgery["source_classes"]]
     before = {
@@ -80,8 +81,8 @@ def old_domain(path: Path, prepared: Prepared) -> OldDomain:
     }
     if not before:
         raise ConfigError(
-            f"{len(dataset.images)} images with classes {', '.join(dataset.categories)}, none of which the source"
-            f" knows: {', '.join(prepared.surgery['source_classes'])}",
+            f"{len(dataset.images)} images with classes {', '.join(dataset.categories)}, none of which is a class of"
+            f" the source: {', '.join(prepared.surgery['source_classes'])}",
             remedy="give data of the source's own classes",
             file=path,
         )
@@ -93,18 +94,18 @@ def old_domain(path: Path, prepared: Prepared) -> OldDomain:
         if label and row["status"] == "kept" and row["rows"][0] in before
     }
     known = set(before.values())
-    names = [(number in known, name) for number, name in enumerate(dataset.categories, 1)]
-    kept, left_out = (tuple(name for inside, name in names if inside is wanted) for wanted in (True, False))
-    return OldDomain(path, dataset, kept, left_out, before, after)
+    names = tuple(name for number, name in enumerate(dataset.categories, 1) if number in known)
+    left_out = tuple(name for number, name in enumerate(dataset.categories, 1) if number not in known)
+    return OldDomain(path, dataset, names, left_out, before, after)
 
 
-def relabelled(found: Results, to: Mapping[int, int]) -> Results:
-    """Detections under the old data's category ids; of other classes left out.
+def relabelled(results: Results, to: Mapping[int, int]) -> Results:
+    """Detections under the old data's category ids; those of other classes are left out.
 
-    Where several classes stand for one old class, a box that another of them found already (IoU above torchvision's
-    NMS threshold of 0.5) is left out: one object must not count twice.
+    Where several classes continue one old class, a box that overlaps a higher-scored one of another of them (IoU above
+    torchvision's NMS threshold of 0.5) is left out, so that an object does not count twice.
     """
-    kept = found.where(np.isin(found.category_id, list(to)))
+    kept = results.where(np.isin(results.category_id, list(to)))
     labels = np.array([to[int(label)] for label in kept.category_id], np.int64)
     merged = dataclasses.replace(kept, category_id=labels)
     if len(set(to.values())) == len(to) or not len(merged):
@@ -120,7 +121,7 @@ def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[st
 
     classes: of the adapted detector, in label order. Ready for JSON (forgetting.json): null is "not measured".
     """
-    stores = [match(old.dataset, relabelled(found, to)) for found, to in ((before, old.before), (after, old.after))]
+    stores = [match(old.dataset, relabelled(*pair)) for pair in ((before, old.before), (after, old.after))]
     units, drives = stores[0].units(), stores[0].truth.drives
     weights = np.vstack([np.ones(len(units)), draw_weights(units, DRAWS)])
     first, second = (coco_ap.class_ap(store, None, weights) for store in stores)  # (1 + B, K)
@@ -128,12 +129,12 @@ def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[st
     gone = np.array([number + 1 not in old.after.values() for number in ids])
     counts = stores[0].truth.counts()
     rows = []
-    for name, number, lost in zip(old.names, ids, gone, strict=True):
-        then, now = first[:, number], np.full(len(weights), np.nan) if lost else second[:, number]
+    for name, number, is_gone in zip(old.names, ids, gone, strict=True):
+        ap_before, ap_after = first[:, number], np.full(len(weights), np.nan) if is_gone else second[:, number]
         counterpart = [classes[label - 1] for label, to in old.after.items() if to == number + 1]
-        rows.append({"name": name, "n": int(counts[number]), "counterpart": counterpart} | _change(then, now))
-    kept = [number for number, lost in zip(ids, gone, strict=True) if not lost and counts[number]]
-    means = [coco_ap.mean_over_classes(each[:, kept]) for each in (first, second)]
+        rows.append({"name": name, "n": int(counts[number]), "counterpart": counterpart} | _change(ap_before, ap_after))
+    kept = [number for number, is_gone in zip(ids, gone, strict=True) if not is_gone and counts[number]]
+    means = [coco_ap.mean_over_classes(ap[:, kept]) for ap in (first, second)]
     mean = _change(means[0], means[1]) if kept else None
     document = {
         "metric": "AP",
@@ -151,50 +152,54 @@ def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[st
 
 
 def _change(before: Floats, after: Floats) -> dict[str, Any]:
-    """Columns whose first row is as measured, the others draws -> before, after and after minus before."""
+    """(1 + B,) columns, first the measured value, then the draws -> before, after and their difference, with
+    intervals."""
     columns = {"before": before, "after": after, "delta": after - before}
-    found = {name: percentile_interval(column[1:], float(column[0])) for name, column in columns.items()}
-    return {name: {"point": one.point, "low": one.low, "high": one.high} for name, one in found.items()}
+    intervals = {name: percentile_interval(column[1:], float(column[0])) for name, column in columns.items()}
+    return {name: {"point": item.point, "low": item.low, "high": item.high} for name, item in intervals.items()}
 
 
 def measure(old: OldDomain, prepared: Prepared, run: Path, batch_size: int, device: torch.device) -> dict[str, Any]:
-    """Run source and best checkpoint on the old domain."""
-    model, place = prepared.config.model, str(device)
-    precision = prepared.config.runtime.precision
-    source = load_source_detector(model.start, prepared.spec, place, precision)
-    adapted = load_detector(run, "best", place, precision)
-    found = [_detect(one, old, batch_size, title) for one, title in ((source, "source"), (adapted, "adapted"))]
-    return ledger(old, found[0], found[1], adapted.categories)
+    """The ledger of the source and the best checkpoint, both run on the old domain."""
+    model, precision = prepared.config.model, prepared.config.runtime.precision
+    source = load_source_detector(model.start, prepared.spec, str(device), precision)
+    adapted = load_detector(run, "best", str(device), precision)
+    before = _detect(source, old, batch_size, "source")
+    after = _detect(adapted, old, batch_size, "adapted")
+    return ledger(old, before, after, adapted.categories)
 
 
-def _detect(detector: Detector, old: OldDomain, batch_size: int, who: str) -> Results:
+def _detect(detector: Detector, old: OldDomain, batch_size: int, title: str) -> Results:
     loader = validation_loader(old.dataset, batch_size, 0, detector.device, Group(), 0.0)
     with console.progress_bar() as bar:
-        task = bar.add_task(f"{who} on {old.path.name}", total=len(loader), note="")
+        task = bar.add_task(f"{title} on {old.path.name}", total=len(loader), note="")
         return validate(detector.model, loader, detector.device, detector.precision, Group(), lambda: bar.advance(task))
 
 
-def show(found: dict[str, Any]) -> None:
+def show(document: dict[str, Any]) -> None:
     """Print the ledger."""
-    title = f"Forgetting: AP on {found['data']}, {found['images']} images of {drives_in_words(found['drives'])}"
-    console.table(title, ["class", "n", "now", "before", "after", "change (95 %)"], lines(found))
-    for remark in remarks(found):
+    title = (
+        f"Forgetting: AP on {document['data']}, {document['images']} images of {drives_in_words(document['drives'])}"
+    )
+    console.table(title, ["class", "n", "now", "before", "after", "change (95 %)"], lines(document))
+    for remark in remarks(document):
         console.say(remark)
 
 
-def remarks(found: dict[str, Any]) -> list[str]:
-    """What must be said beside the numbers: classes left out, intervals that are too narrow."""
-    left_out = ", ".join(found["left_out"])
-    said = [f"labelled there and unknown to the source: {left_out}"] if left_out else []
-    return said + ([found["warning"]] if found["warning"] else [])
+def remarks(document: dict[str, Any]) -> list[str]:
+    """Remarks on the numbers: classes left out, intervals that are too narrow."""
+    left_out = ", ".join(document["left_out"])
+    texts = [f"labelled in this data, but not classes of the source: {left_out}"] if left_out else []
+    return texts + ([document["warning"]] if document["warning"] else [])
 
 
-def lines(found: dict[str, Any]) -> list[list[str]]:
-    """A row of text per class, and one for the mean over the classes that live on."""
+def lines(document: dict[str, Any]) -> list[list[str]]:
+    """A row of text per class, and one for the mean over the classes that are kept."""
     rows = [
-        [row["name"], str(row["n"]), ", ".join(row["counterpart"]) or "gone", *_values(row)] for row in found["classes"]
+        [row["name"], str(row["n"]), ", ".join(row["counterpart"]) or "gone", *_values(row)]
+        for row in document["classes"]
     ]
-    return rows + ([["mean of those kept", "", "", *_values(found["mean"])]] if found["mean"] else [])
+    return rows + ([["mean of kept classes", "", "", *_values(document["mean"])]] if document["mean"] else [])
 
 
 def _values(row: dict[str, Any]) -> list[str]:

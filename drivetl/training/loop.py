@@ -1,4 +1,4 @@
-"""One epoch of learning as one free function."""
+"""One epoch of training as one free function."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def train_epoch(
     means: Means,
     after_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
 ) -> None:
-    """Learn from the batches, step numbers `first_step`, `first_step` + 1, ... of `total_steps`.
+    """Train on the batches, step numbers `first_step`, `first_step` + 1, ... of `total_steps`.
 
     `after_step(step, losses)` is called when a step is complete. Raises DrivetlError at the first loss that is not
-    finite, naming the losses and the images of that batch; the weights are then still those before the step.
+    finite, with the losses and the images of that batch; the weights are then still those before the step.
     """
     inner: nn.Module = model.module if isinstance(model, DistributedDataParallel) else model
     for step, (images, targets) in enumerate(batches, first_step):
@@ -66,7 +66,7 @@ def train_epoch(
         total = torch.stack([value.float() for value in losses.values()]).sum()
         values = {key: value.item() for key, value in losses.items()}
         if not torch.isfinite(total):
-            raise DrivetlError(_not_finite(step, values, targets))
+            raise _not_finite(step, values, targets)
         optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         if config.clip_norm:
@@ -79,10 +79,10 @@ def train_epoch(
         after_step(step, values)
 
 
-def _not_finite(step: int, losses: dict[str, float], targets: list[dict[str, Tensor]]) -> str:
+def _not_finite(step: int, losses: dict[str, float], targets: list[dict[str, Tensor]]) -> DrivetlError:
     ids = ", ".join(str(int(target["image_id"])) for target in targets)
     parts = ", ".join(f"{key} {value:.4g}" for key, value in losses.items())
-    return (
-        f"step {step}: a loss is not finite ({parts}) on image ids {ids} - lower optim.lr, set optim.clip_norm, or"
-        " audit those images"
+    return DrivetlError(
+        f"step {step}: a loss is not finite ({parts}) on image ids {ids}",
+        remedy="lower optim.lr, set optim.clip_norm, or audit those images",
     )

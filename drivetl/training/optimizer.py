@@ -1,4 +1,4 @@
-"""Parameter groups, the learning rate as a pure function of the step, what trains when."""
+"""Parameter groups, the learning rate as a pure function of the step, and which stages train in which epoch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def build_optimizer(model: nn.Module, arch: str, config: OptimConfig) -> Optimiz
     """One group per (stage, decayed or not), the learning rate falling by `layer_decay` per backbone stage from the
     top.
 
-    All parameters are in it from the start; a frozen one has no gradient and is left alone, so that unfreezing
-    never changes the optimizer's layout and a resumed state fits.
+    All parameters are included from the beginning; a frozen one has no gradient and is not updated. Unfreezing
+    therefore never changes the optimizer's layout, and a resumed state fits.
     """
     stages = stage_parameters(model, arch)
     groups = []
@@ -28,10 +28,10 @@ def build_optimizer(model: nn.Module, arch: str, config: OptimConfig) -> Optimiz
         from_top = max(0, len(stages) - 2 - number)  # heads and neck 0, highest backbone stage 1
         scale = config.layer_decay**from_top
         for decays in (True, False):
-            chosen = [parameter for _, parameter in stage if (parameter.ndim > 1) == decays]
-            if chosen:
+            parameters = [parameter for _, parameter in stage if (parameter.ndim > 1) == decays]
+            if parameters:
                 decay = config.weight_decay if decays else 0.0
-                groups.append({"params": chosen, "weight_decay": decay, "scale": scale, "lr": config.lr * scale})
+                groups.append({"params": parameters, "weight_decay": decay, "scale": scale, "lr": config.lr * scale})
     if config.name == "sgd":
         return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     return AdamW(groups, lr=config.lr)
@@ -63,7 +63,7 @@ def trainable_stages(epoch: int, n_stages: int, config: OptimConfig) -> int:
 
 
 def set_trainable(model: nn.Module, arch: str, backbone_stages: int) -> None:
-    """Let the top `backbone_stages` of the backbone train, with neck and heads; BatchNorm below them stands still."""
+    """Let the top `backbone_stages` of the backbone train, with neck and heads; BatchNorm below them is frozen."""
     stages = stage_parameters(model, arch)
     frozen = len(stages) - 2 - backbone_stages
     for number, stage in enumerate(stages):
@@ -75,8 +75,8 @@ def set_trainable(model: nn.Module, arch: str, backbone_stages: int) -> None:
 
 
 def pull_to_start(model: nn.Module, l2sp_start: dict[str, Tensor], strength: float) -> Tensor:
-    """L2-SP: strength / 2 * squared distance of the trainable weights that had a start (Li, Grandvalet, Davoine
-    2018)."""
+    """L2-SP: strength / 2 * squared distance of the trainable weights from their start, for those that have one (Li,
+    Grandvalet, Davoine 2018)."""
     terms = [
         (parameter - l2sp_start[name]).square().sum()
         for name, parameter in model.named_parameters()

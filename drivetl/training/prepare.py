@@ -1,5 +1,4 @@
-"""What is decided before the first step, each decision with its reason: classes, anchors, norm, weights,
-augmentation."""
+"""Decisions before the first step, each with its reason: classes, anchors, norm, weights, augmentation."""
 
 from __future__ import annotations
 
@@ -32,10 +31,10 @@ Relation = dict[str, dict[str, float]]
 
 @dataclass
 class Prepared:
-    """Everything `finetune` needs to start learning, and what it tells the user first."""
+    """Everything `finetune` needs to start training, and the notes it prints first."""
 
     config: FinetuneConfig
-    """The effective one: what was left to the recipe is filled in."""
+    """The effective config, with the recipe's choice for every `auto`."""
     model: nn.Module
     spec: ModelSpec
     train: Dataset
@@ -47,13 +46,14 @@ class Prepared:
     surgery: dict[str, Any]
     manifest: dict[str, Any]
     inherited: frozenset[str]
-    """Names of parameters that came from the source: what L2-SP pulls to."""
+    """Names of the parameters loaded from the source: those that L2-SP pulls back."""
     objects: dict[int, int | None]
-    """Label index -> its objects in training; None where no class of the source stands behind it."""
+    """Label index -> its number of objects in training; None for a class without a source class."""
     source_maps: bool
-    """The source has heads for some of our classes: it is judged before the first step, and may be the best."""
+    """The source has heads for some of our classes: it is evaluated before the first step, and may be the best."""
     channels_last: bool
-    described: str
+    start: str
+    """What the weights start from: `run city`, `coco weights`, `random weights`."""
     notes: list[str]
 
 
@@ -64,7 +64,9 @@ def prepare(
     notes: list[str] = []
     arch = architecture(config.model.arch)
     if config.data.train_images > len(train.images):
-        notes.append(f"data.train_images is {config.data.train_images}, there are {len(train.images)}: all are taken")
+        notes.append(
+            f"data.train_images is {config.data.train_images}, data.train has {len(train.images)}: all are used"
+        )
     train = training_subset(config, train)
     taxonomy = train.info.get("taxonomy")
     try:
@@ -75,12 +77,12 @@ def prepare(
     config, chosen_by_recipe = resolve_auto(config, len(train.images), start_of(source), world)
     notes += [chosen_by_recipe] if chosen_by_recipe else []
     if arch.masks and not any(item.segmentation for image in train.images for item in image.annotations):
-        notes.append(f"no object of data.train has a mask: the mask head of {config.model.arch} learns nothing")
+        notes.append(f"no object of data.train has a mask: the mask head of {config.model.arch} is not trained")
     frozen, reason = choose_norm(config.model.norm, config.model.start, config.optim.batch_size)
     notes.append(f"BatchNorm {'frozen' if frozen else 'trained'}: {reason}")
     spec = model_spec(config, train.categories, frozen, source)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)  # fresh layers are the same on every process of a group
+        torch.manual_seed(config.seed)  # new layers are the same on every process of a group
         model = build_model(spec)
         before, decision = spec_of(model), _anchors(config, model, train)
         if decision is not None and decision.changed:
@@ -89,14 +91,14 @@ def prepare(
             model = build_model(spec)
             if source is not None and source.categories is not None:
                 source.state = expand_rpn(source.state, before, chosen)
-        operation, inherited = _inherit(model, spec, source, taxonomy.relation())
+        surgery_facts, inherited = _inherit(model, spec, source, taxonomy.relation())
     if decision is not None:
         decision.show()
-    notes.append(str(operation["summary"]))
+    notes.append(str(surgery_facts["summary"]))
     preset = augment.load_preset(config.data.augment)
     pipeline = augment.build(preset)
     manifest = pipeline.manifest | {
-        # a source without a manifest stays in the list as null: what it saw is unknown, and so are the levels
+        # a source without a manifest is listed as null: its augmentation is unknown, so held-out levels are too
         "ancestors": [source.augmentation] if source else []
     }
     counts = Counter(item.category_id for image in train.images for item in image.annotations)
@@ -116,30 +118,30 @@ def prepare(
             if decision
             else {"before": before.as_dict(), "changed": False, "reason": "kept: as configured"}
         ),
-        surgery=operation,
+        surgery=surgery_facts,
         manifest=manifest,
         inherited=inherited,
         objects={
-            number: counts[number] if name in operation["grounded"] else None
+            number: counts[number] if name in surgery_facts["grounded"] else None
             for number, name in enumerate(train.categories, 1)
         },
-        source_maps=bool(operation.get("grounded")) and not operation["new_branch"],
+        source_maps=bool(surgery_facts["grounded"]) and not surgery_facts["new_branch"],
         channels_last=layout == "on" or (layout == "auto" and fast),
-        described=source.description if source else "random weights",
+        start=source.description if source else "random weights",
         notes=notes,
     )
 
 
 def training_subset(config: FinetuneConfig, train: Dataset) -> Dataset:
-    """The images of data.train that are learnt from: all, or data.train_images of them, spread over the drives."""
+    """The images of data.train that are trained on: all, or data.train_images of them, spread over the drives."""
     if not config.data.train_images:
         return train
     return train.subset(spread_over_drives(train.images, config.data.train_images, config.seed))
 
 
 def model_spec(config: FinetuneConfig, categories: tuple[str, ...], frozen: bool, source: Source | None) -> ModelSpec:
-    """The model to build; a source run's anchors come with its weights. It may lack a mask branch, or have one too
-    many."""
+    """The model to build, with the anchors of a source run. The mask branch may be missing in either of source and
+    model. Raises ConfigError for any other difference between their architectures."""
     m = config.model
     inherited = source.spec if source is not None and source.spec is not None else None
     if inherited is not None and box_architecture(inherited.arch) != box_architecture(m.arch):
@@ -163,7 +165,7 @@ def model_spec(config: FinetuneConfig, categories: tuple[str, ...], frozen: bool
 
 
 def _anchors(config: FinetuneConfig, model: nn.Module, train: Dataset) -> Decision | None:
-    """Anchors fitted to the training boxes at network input, or None when they are to be kept."""
+    """The decision on anchors fitted to the training boxes at network input; None for `model.anchors: keep`."""
     if config.model.anchors == "keep":
         return None
     boxes = scaled_boxes(train, config.model.min_size, config.model.max_size)
@@ -173,36 +175,26 @@ def _anchors(config: FinetuneConfig, model: nn.Module, train: Dataset) -> Decisi
 def _inherit(
     model: nn.Module, spec: ModelSpec, source: Source | None, relation: Relation
 ) -> tuple[dict[str, Any], frozenset[str]]:
-    """Load the source's weights; (what became of every tensor, the names of inherited parameters)."""
+    """Load the source's weights. Returns (surgery.json: what became of every tensor, names of inherited parameters)."""
+    no_heads: dict[str, Any] = {"grounded": [], "new_branch": False}
     if source is None:
-        return {
-            "start": "none",
-            "grounded": [],
-            "new_branch": False,
-            "summary": "weights: random, everything is learnt",
-        }, frozenset()
+        return no_heads | {"start": "none", "summary": "weights: random, everything is trained"}, frozenset()
     names = {name for name, _ in model.named_parameters()}
     if source.categories is None:
         loaded = load_backbone(model, source.state, source.description)
         kept = frozenset(name for name in names if name.startswith("backbone.body."))
         summary = f"weights: {loaded} tensors of the backbone from {source.description}; neck and heads are new"
-        return {
-            "start": source.description,
-            "grounded": [],
-            "new_branch": False,
-            "backbone_tensors": loaded,
-            "summary": summary,
-        }, kept
-    operation = surgery.plan(source.categories, spec.categories, relation, source.relation)
+        return no_heads | {"start": source.description, "backbone_tensors": loaded, "summary": summary}, kept
+    plan = surgery.plan(source.categories, spec.categories, relation, source.relation)
     try:
-        report = surgery.load(model, source.state, operation)
+        report = surgery.load(model, source.state, plan)
     except CheckpointError as error:
-        raise CheckpointError(f"{source.description}: {error}") from None
+        raise CheckpointError(f"{source.description}: {error.reason}", remedy=error.remedy) from None
     report.show()
     kept = frozenset(line.key for line in report.tensors if line.status in ("kept", "mapped")) & names
     summary = f"weights: {len(kept)} of {len(names)} parameters from {source.description}"
     new_branch = "reset" in report.counts()
     if new_branch:
-        summary += "; its masks are learnt anew, so it is not judged before the first step and cannot be the best"
-    said = {"start": source.description, "grounded": list(operation.grounded), "new_branch": new_branch}
-    return report.as_dict() | said | {"summary": summary}, kept
+        summary += "; the mask branch is new, so the source is not evaluated before the first step and cannot be best"
+    facts = {"start": source.description, "grounded": list(plan.grounded), "new_branch": new_branch}
+    return report.as_dict() | facts | {"summary": summary}, kept

@@ -1,9 +1,10 @@
-"""A recipe by the number of labels: what `optim.recipe: auto` fills in where the config says nothing.
+"""A recipe by the number of labels: what `optim.recipe: auto` fills in for values that the config leaves out.
 
-Few labels and a detector to start from: hold on to it. The fewer, the shorter the training; the lowest stages are
-frozen, and the weights that are judged and saved keep a share of the start, larger where a class has few examples:
-docs/results.md has what each part of it is worth. Many labels: let it learn. Features alone know no box
-yet, so neck and heads need higher rates and more steps; random weights, most.
+With few labels and a detector to start from, the weights stay close to the start: the training is shorter the fewer
+labels there are, the lowest stages are frozen, and the evaluated and saved weights keep a share of the start, which is
+larger for classes with few examples (docs/results.md shows the effect of each part). With many labels the training is
+longer and freer. A backbone without detection heads needs a higher learning rate and more steps, and random weights
+need the most.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from drivetl.models.source import Source
 Start = Literal["detector", "features", "none"]
 
 FEW = 200
-"""Up to so many labelled images count as few."""
-MOST_PASSES = 32
-"""From a detector, no image is seen more often, however large the batch is: so far it was measured (section `city`)."""
-LOOKS = 10
-"""Evaluations over a training, about."""
+"""Up to this many labelled images count as few."""
+MAX_PASSES = 32
+"""From a detector no image is seen more often than this, whatever the batch size: the most that was measured."""
+EVALUATIONS = 10
+"""Approximate number of evaluations during a training."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Values of `optim`, by their names there."""
+    """Values of `optim`, under the names they have there."""
 
     epochs: int
     lr: float
@@ -43,20 +44,20 @@ class Recipe:
 def recipe(n_images: int, start: Start, batch_size: int) -> Recipe:
     """The recipe for `n_images` labelled training images (empty ones count) at `batch_size` images per step.
 
-    With few labels the length is set in steps within bounds, 8 (features) or 12 (random weights) per image; a detector
-    takes n / 25, 4 at most: the fewer the labels, the less often each may be seen before it is learnt by heart. With
-    many labels it is set in epochs, and never in fewer steps than with few. A large batch makes steps dear: from a
-    detector an image is seen MOST_PASSES times at the most.
+    With few labels the length is set in steps within bounds: 8 (features) or 12 (random weights) per image; from a
+    detector n / 25 per image, at most 4, because a small set is overfitted after fewer passes. With many labels the
+    length is set in epochs, and never in fewer steps than with few labels. With a large batch a step contains many
+    images: from a detector an image is seen at most MAX_PASSES times.
     """
     few = n_images <= FEW
 
-    def epochs(per_image: float, least: int, most: int, if_many: int) -> int:
-        steps = min(float(most), max(float(least), per_image * n_images))
+    def epochs(steps_per_image: float, min_steps: int, max_steps: int, if_many: int) -> int:
+        steps = min(float(max_steps), max(float(min_steps), steps_per_image * n_images))
         needed = math.ceil(steps / math.ceil(max(1, n_images) / batch_size))
         return needed if few else max(if_many, needed)
 
     if start == "detector":
-        length = min(MOST_PASSES, epochs(min(4.0, n_images / 25), 90, 800, 12))
+        length = min(MAX_PASSES, epochs(min(4.0, n_images / 25), 90, 800, 12))
         if few:
             return Recipe(length, 3e-4, 1.0, 0, 2, 0.0, 0.0, 0.3)
         return Recipe(length, 2e-4, 0.7, 1, 1, 0.0, 0.999, 0.0)
@@ -66,29 +67,29 @@ def recipe(n_images: int, start: Start, batch_size: int) -> Recipe:
 
 
 def start_of(source: Source | None) -> Start:
-    """What kind of start the weights of `model.start` are."""
+    """The kind of start that the weights of `model.start` are."""
     return "none" if source is None else "features" if source.categories is None else "detector"
 
 
 def resolve_auto(config: FinetuneConfig, n_images: int, start: Start, world: int = 1) -> tuple[FinetuneConfig, str]:
-    """The config with every value that was left to the recipe filled in, and one line saying so ('' when none was).
+    """The config with the recipe's choice for every `auto` value, and a line that lists them ('' if there are none).
 
-    Values that were written win. Raises ConfigError where a written value does not go with the recipe's.
+    Values set in the config are kept. Raises ConfigError where such a value is inconsistent with the recipe's.
     """
     chosen = recipe(n_images, start, config.optim.batch_size * world)
     names = [item.name for item in dataclasses.fields(Recipe) if is_auto(getattr(config.optim, item.name))]
     optim = dataclasses.replace(config.optim, **{name: getattr(chosen, name) for name in names})
-    if "heads_only_epochs" in names:  # a written length may be shorter
+    if "heads_only_epochs" in names:  # a length set in the config may be shorter
         optim = dataclasses.replace(optim, heads_only_epochs=min(optim.heads_only_epochs, max(0, optim.epochs - 1)))
     every = config.eval.every
     if is_auto(every):
-        every = max(1, optim.epochs // LOOKS)
+        every = max(1, optim.epochs // EVALUATIONS)
         names.append("eval.every")
     if not names:
         return config, ""
-    done = dataclasses.replace(config, optim=optim, eval=dataclasses.replace(config.eval, every=every))
-    done.check()
+    resolved = dataclasses.replace(config, optim=optim, eval=dataclasses.replace(config.eval, every=every))
+    resolved.check()
     kinds = {"detector": "a detector", "features": "features alone", "none": "random weights"}
     amount = f"{n_images} labelled images ({'few' if n_images <= FEW else 'many'})"
     values = [f"{name} {every if '.' in name else getattr(optim, name):g}" for name in names]
-    return done, f"recipe for {amount} from {kinds[start]}: {', '.join(values)}"
+    return resolved, f"recipe for {amount} from {kinds[start]}: {', '.join(values)}"

@@ -1,4 +1,4 @@
-"""The run directory: what stands between learning and everything after it. Never overwritten."""
+"""The run directory: the interface between training and everything after it. Never overwritten."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from drivetl.models.source import weights_file
 
 
 def create_run(path: Path, config: FinetuneConfig, taxonomy: dict[str, Any]) -> None:
-    """Make the folder and write what is known before the first step. Raises ConfigError when the name is taken."""
+    """Make the folder and write config and taxonomy. Raises ConfigError when the folder exists and is not empty."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ConfigError("exists already", remedy="choose another --out, or continue it with --resume", file=path)
     path.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def _finite(value: Any) -> Any:
 def provenance(
     config: FinetuneConfig, device: torch.device, precision: str, source_data: Path | None = None
 ) -> dict[str, Any]:
-    """What someone else needs to get the same weights: hashes of what goes in, versions, device, seed."""
+    """What is needed to reproduce the weights: hashes of the inputs, versions, device, seed."""
     return {
         "drivetl": __version__,
         "python": platform.python_version(),
@@ -65,7 +65,7 @@ def provenance(
 
 
 def input_hashes(config: FinetuneConfig) -> dict[str, tuple[str, str]]:
-    """Key in provenance.json -> (key of the config, sha256) of every file that goes into a training."""
+    """Key in provenance.json -> (key of the config, sha256) of every input file of a training."""
     files = {"train_sha256": ("data.train", config.data.train), "val_sha256": ("data.val", config.data.val)}
     start = weights_file(config.model.start)
     if start is not None:
@@ -73,12 +73,12 @@ def input_hashes(config: FinetuneConfig) -> dict[str, tuple[str, str]]:
     return {key: (name, file_hash(Path(path))) for key, (name, path) in files.items()}
 
 
-def check_inputs(known: dict[str, Any], config: FinetuneConfig) -> None:
-    """Raises ConfigError when a resumed run would go on from, or with, something else than it began with."""
+def check_inputs(recorded: dict[str, Any], config: FinetuneConfig) -> None:
+    """Raises ConfigError when an input file of a resumed run is not the recorded one."""
     for key, (name, hashed) in input_hashes(config).items():
-        if known.get(key, hashed) != hashed:
+        if recorded.get(key, hashed) != hashed:
             raise ConfigError(
-                f"the file is not what this run began with ({key} was {str(known[key])[:12]}, now {hashed[:12]})",
+                f"the file is not the one this run began with ({key} was {str(recorded[key])[:12]}, now {hashed[:12]})",
                 remedy="restore it, or start another --out",
                 file=name,
             )
@@ -88,9 +88,9 @@ def read_provenance(run: Path) -> dict[str, Any]:
     """provenance.json of a run. Raises CheckpointError when it cannot be read."""
     path = run / "provenance.json"
     try:
-        found = json.loads(path.read_text("utf-8"))
-        if isinstance(found, dict):
-            return found
+        document = json.loads(path.read_text("utf-8"))
+        if isinstance(document, dict):
+            return document
         reason = "not an object"
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         reason = str(error)
@@ -103,18 +103,18 @@ def file_hash(path: Path) -> str:
 
 
 class MetricsLog:
-    """metrics.jsonl: one row per evaluation. A resumed run drops the rows its state does not know yet."""
+    """metrics.jsonl: one row per evaluation. A resumed run drops the rows after its saved step."""
 
-    def __init__(self, path: Path, known_step: int | None = None):
+    def __init__(self, path: Path, resumed_step: int | None = None):
         self.path = path
         self.rows: list[dict[str, Any]] = []
-        if known_step is not None and path.is_file():
+        if resumed_step is not None and path.is_file():
             rows = read_metrics(path)
-            self.rows = [row for row in rows if int(row["step"]) <= known_step]
+            self.rows = [row for row in rows if int(row["step"]) <= resumed_step]
             self._write()
 
     def append(self, row: dict[str, Any]) -> None:
-        """Add a row; the file is whole at any moment."""
+        """Add a row; the file is replaced atomically."""
         self.rows.append(_finite(row))
         self._write()
 
@@ -123,7 +123,7 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl. Raises CheckpointError with the line that is not one."""
+    """The rows of a metrics.jsonl. Raises CheckpointError with the number of an invalid line."""
     rows = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         try:

@@ -1,4 +1,4 @@
-"""Everything a training is, in one file written atomically: resume is bit-exact after a kill at any moment."""
+"""The whole state of a training in one file, written atomically: resume is bit-exact after a kill at any moment."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def save_state(
 
 
 def load_state(path: Path, model: nn.Module, optimizer: Optimizer, average: Average | None) -> dict[str, Any]:
-    """Put everything back; returns the progress. Raises CheckpointError when the file is damaged or of another
+    """Restore everything; returns the progress. Raises CheckpointError when the file is damaged or of another
     model."""
     try:
         with safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""The moving parts of one training, saved together and moved together."""
+"""The trainer: everything that changes during a training, and how it is saved and resumed."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from drivetl.training.state import load_state, save_state
 from drivetl.training.validate import headline, validate
 
 SAVE_EVERY_S = 300.0
-"""A kill costs at most this much work."""
+"""A killed training loses at most this much work."""
 
 STATE = "checkpoints/last/state.safetensors"
-"""What a killed training goes on from."""
+"""The file a killed training resumes from."""
 SOURCE_DETECTIONS, BEST_DETECTIONS = "eval/source.npz", "eval/best.npz"
-"""What was found on the validation images before the first step, and by the weights in checkpoints/best."""
+"""Detections on the validation images before the first step, and by the weights in checkpoints/best."""
 
 Batches = DataLoader[tuple[Tensor, dict[str, Tensor]]]
 Advance = Callable[[str], None]
@@ -48,7 +48,7 @@ Advance = Callable[[str], None]
 
 @dataclass
 class Trainer:
-    """One training: what moves, and where it is written."""
+    """One training: its state, its data, and where it is written."""
 
     config: FinetuneConfig
     spec: ModelSpec
@@ -57,7 +57,7 @@ class Trainer:
     optimizer: Optimizer
     average: Average | None
     l2sp_start: dict[str, Tensor] | None
-    """The starting weights that L2-SP pulls to."""
+    """The starting weights that L2-SP pulls towards."""
     blend: SourceBlend | None
     """The share of the starting weights in those that are evaluated and saved."""
     device: torch.device
@@ -76,7 +76,7 @@ class Trainer:
 
     @property
     def state_path(self) -> Path:
-        """The one file a training resumes from."""
+        """The file a training resumes from."""
         return self.run / STATE
 
     @property
@@ -85,20 +85,21 @@ class Trainer:
         return self.config.optim.epochs * len(self.batches)
 
     def resume(self) -> None:
-        """Go back to the last saved moment; rows of metrics.jsonl that came after it are dropped."""
+        """Return to the last saved state; later rows of metrics.jsonl are dropped."""
         progress = load_state(self.state_path, self.model, self.optimizer, self.average)
-        if progress.get("world", self.group.world) != self.group.world:
+        world = progress.get("world", self.group.world)
+        if world != self.group.world:
             raise ConfigError(
-                f"began on {progress['world']} processes, now {self.group.world}: its steps would be others",
-                remedy="resume on as many, or start another --out",
+                f"began with {world} processes, now {self.group.world}: its steps would differ",
+                remedy=f"resume with {world}, or start another --out",
                 file=self.run,
             )
         self.step, self.best = int(progress["step"]), progress["best"]
         self.means = Means(dict(progress["sums"]), int(progress["steps"]))
-        self.log = MetricsLog(self.log.path, known_step=self.step)
+        self.log = MetricsLog(self.log.path, resumed_step=self.step)
 
     def save(self) -> None:
-        """Everything needed to go on from here, as one atomic file."""
+        """Write everything needed to resume from here, as one atomic file."""
         self.saved_at = time.monotonic()
         if self.group.leads:
             progress = {
@@ -110,18 +111,18 @@ class Trainer:
             }
             save_state(self.state_path, self.model, self.optimizer, self.average, progress)
 
-    def learn(self, evaluate_start: bool) -> None:
-        """All epochs from the current step on; `evaluate_start` makes row 0 of the metrics."""
+    def train(self, evaluate_start: bool) -> None:
+        """All epochs from the current step on. `evaluate_start`: first evaluate the start, as row 0 of the metrics."""
         epochs, per_epoch = self.config.optim.epochs, len(self.batches)
         if self.step == 0 and not self.log.rows:
             if evaluate_start:
                 self.evaluate(0, 0.0)
-            self.save()  # from here on a kill costs no more than the time since the last state
+            self.save()  # from here on a kill loses only the time since the last saved state
         with progress_line(self, "training", self.total_steps, self.step) as advance:
             for epoch in range(self.step // per_epoch, epochs):
-                began = time.monotonic()
+                epoch_start = time.monotonic()
                 self.one_epoch(epoch, advance)
-                seconds = time.monotonic() - began
+                seconds = time.monotonic() - epoch_start
                 if (epoch + 1) % self.config.eval.every == 0 or epoch + 1 == epochs:
                     self.evaluate(epoch + 1, seconds)
                 self.means = Means()
@@ -161,37 +162,39 @@ class Trainer:
         )
 
     def evaluate(self, epoch: int, seconds: float) -> None:
-        """Evaluate the (averaged, blended) weights, add the row, keep them when they are the best so far."""
+        """Evaluate the (averaged, blended) weights, log the row, and save them when they are the best so far."""
         with (
             evaluated_weights(self.model, self.average, self.blend),
             progress_line(self, "validating", len(self.val_loader), 0) as advance,
         ):
-            found = validate(self.model, self.val_loader, self.device, self.precision, self.group, lambda: advance(""))
+            results = validate(
+                self.model, self.val_loader, self.device, self.precision, self.group, lambda: advance("")
+            )
             row = {"epoch": epoch, "step": self.step, "seconds": round(seconds, 2)}
-            row |= headline(match(self.val, found))
+            row |= headline(match(self.val, results))
             row |= {f"train_{key}": value for key, value in self.means.means().items()}
             if not self.group.leads:
                 return
             if epoch == 0:
-                save_results(self.run / SOURCE_DETECTIONS, found)
+                save_results(self.run / SOURCE_DETECTIONS, results)
             if self.best is None or better(row["AP"], self.best["AP"]):
                 self.best = {key: row[key] for key in ("epoch", "step", "AP", "AP50")}
                 self._save_checkpoint("best")
-                save_results(self.run / BEST_DETECTIONS, found)
+                save_results(self.run / BEST_DETECTIONS, results)
         self.log.append(row)
-        what = "source" if epoch == 0 else f"epoch {epoch}/{self.config.optim.epochs}"
+        name = "source" if epoch == 0 else f"epoch {epoch}/{self.config.optim.epochs}"
         loss = f"  loss {row['train_loss']:.3f}" if "train_loss" in row else ""
-        console.say(f"{what}: AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}{loss}  {seconds:.0f} s")
+        console.say(f"{name}: AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}{loss}  {seconds:.0f} s")
 
 
 def better(score: float, than: float) -> bool:
-    """Whether a score beats another; anything beats NaN."""
+    """Whether a score is better than another; any number is better than NaN."""
     return score > than or (math.isnan(than) and not math.isnan(score))
 
 
 @contextmanager
 def progress_line(trainer: Trainer, title: str, total: int, done: int) -> Iterator[Advance]:
-    """A bar with time left on the leading process, nothing on the others."""
+    """A progress bar with the remaining time on the leading process, nothing on the others."""
     if not trainer.group.leads:
         yield lambda note: None
         return

@@ -36,12 +36,13 @@ class InOrder:
 def validation_loader(
     dataset: Dataset, batch_size: int, workers: int, device: torch.device, group: Group, cache_gb: float
 ) -> DataLoader[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
-    """Images without augmentation, in order, this process's share; decoded once when they fit into `cache_gb`."""
+    """This process's share of the images, in order and without augmentation; decoded only once if they fit into
+    `cache_gb`."""
     data = DetectionDataset(dataset, cache_gb=cache_gb)
     batches = InOrder(len(data), batch_size, group)
-    # a generator of its own: how often one looks at the validation set must not change what is learnt
-    own = torch.Generator().manual_seed(0)
-    return DataLoader(data, batch_sampler=batches, generator=own, **loader_options(workers, device))
+    # a separate generator: how often validation runs must not change the training
+    generator = torch.Generator().manual_seed(0)
+    return DataLoader(data, batch_sampler=batches, generator=generator, **loader_options(workers, device))
 
 
 def validate(
@@ -52,14 +53,14 @@ def validate(
     group: Group,
     after_batch: Callable[[], None] = lambda: None,
 ) -> Results:
-    """Detect on the whole validation set; the same columns on every process."""
+    """Detections on the whole validation set; the same results on every process."""
     was_training = model.training
     model.eval()
     parts: list[Results] = []
     for images, targets in loader:
-        found = detect(model, images, device, precision)
+        detections = detect(model, images, device, precision)
         ids = [int(target["image_id"]) for target in targets]
-        parts += [of_image(image_id, item) for image_id, item in zip(ids, found, strict=True)]
+        parts += [of_image(image_id, item) for image_id, item in zip(ids, detections, strict=True)]
         after_batch()
     model.train(was_training)
     return concatenate(group.gather(parts))

@@ -1,4 +1,4 @@
-"""A tiny true tree: coloured rectangles on grey, three drives, one image without objects, one of odd size."""
+"""A tiny dataset on disk: coloured rectangles on grey, three drives, one image without objects, one of odd size."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from drivetl.config import DataConfig, EvalConfig, FinetuneConfig, ModelConfig, 
 from drivetl.training import trainer
 
 
-def _picture(rng, width, height, n_objects):
+def _image(rng, width, height, n_objects):
     image = np.full((height, width, 3), 90, np.uint8)
     annotations = []
     for index in range(n_objects):
@@ -28,7 +28,7 @@ def write_tree(folder, n_images=8, categories=("car", "pedestrian"), first_drive
     records = []
     for number in range(1, n_images + 1):
         width, height = (96, 64) if number != 3 else (75, 51)
-        image, annotations = _picture(rng, width, height, 0 if number == 2 else 3)
+        image, annotations = _image(rng, width, height, 0 if number == 2 else 3)
         name = f"{number:06d}.png"
         folder.mkdir(parents=True, exist_ok=True)
         assert cv2.imwrite(str(folder / name), image[..., ::-1])
@@ -46,7 +46,7 @@ def write_tree(folder, n_images=8, categories=("car", "pedestrian"), first_drive
 
 
 def kill_after(patch, steps):
-    """Let training die right after the state of step number `steps` was saved."""
+    """Interrupt training right after the state of step number `steps` is saved."""
     save = trainer.Trainer.save
 
     def save_and_die(self):
@@ -58,7 +58,7 @@ def kill_after(patch, steps):
 
 
 def tiny_training(train, val):
-    """A training of four steps that takes a second."""
+    """The config of a training of four steps, which takes a second."""
     return FinetuneConfig(
         data=DataConfig(str(train), str(val), augment="photometric", workers=0),
         model=ModelConfig(

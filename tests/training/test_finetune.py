@@ -1,4 +1,4 @@
-"""Laws of fine-tuning: the run directory, exact resume, refusals, what is carried over."""
+"""Laws of fine-tuning: the run directory, exact resume, refusals, what is inherited from a source."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ def changed(config, section, **values):
     return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
 
 
-def test_a_run_directory_holds_what_the_contract_says(small_config, tmp_path):
+def test_a_run_directory_contains_the_files_of_the_contract(small_config, tmp_path):
     run = tmp_path / "run"
     outcome = finetune(small_config, run)
     for name in (
@@ -63,11 +63,11 @@ def test_a_run_directory_holds_what_the_contract_says(small_config, tmp_path):
     assert manifest["preset"] == "photometric" and manifest["ancestors"] == []
     detector = load_detector(run, device="cpu")
     assert detector.categories == ("car", "pedestrian")
-    found = detector.infer([torch.zeros(3, 64, 96, dtype=torch.uint8)])
-    assert found[0].boxes.shape[1] == 4
+    detections = detector.infer([torch.zeros(3, 64, 96, dtype=torch.uint8)])
+    assert detections[0].boxes.shape[1] == 4
 
 
-def test_same_seed_same_weights_and_another_seed_others(small_config, tmp_path):
+def test_the_seed_determines_the_weights(small_config, tmp_path):
     finetune(small_config, tmp_path / "a")
     finetune(small_config, tmp_path / "b")
     finetune(dataclasses.replace(small_config, seed=1), tmp_path / "c")
@@ -104,7 +104,7 @@ def test_resume_needs_the_same_configuration(small_config, tmp_path):
         finetune(changed(small_config, "optim", lr=0.5), tmp_path / "run", resume=True)
 
 
-def test_a_kill_before_the_first_state_is_said_with_the_way_out(small_config, tmp_path):
+def test_a_run_killed_before_its_first_state_is_refused_with_the_way_out(small_config, tmp_path):
     finetune(small_config, tmp_path / "run")
     (tmp_path / "run" / trainer.STATE).unlink()
     for resume in (False, True):
@@ -113,7 +113,7 @@ def test_a_kill_before_the_first_state_is_said_with_the_way_out(small_config, tm
 
 
 @pytest.mark.parametrize("key", ["data.train", "data.val", "model.start"])
-def test_resume_goes_on_with_what_the_run_began_with_or_not_at_all(source, tmp_path, key):
+def test_resume_is_refused_when_an_input_file_has_changed(source, tmp_path, key):
     config, _ = source
     run = tmp_path / "source"
     shutil.copytree(source[1], run)
@@ -124,11 +124,11 @@ def test_resume_goes_on_with_what_the_run_began_with_or_not_at_all(source, tmp_p
     best = run / "checkpoints" / "best" / "model.safetensors"
     file = {"data.train": train, "data.val": val, "model.start": best}[key]
     file.write_bytes(file.read_bytes() + b" ")
-    with pytest.raises(ConfigError, match=rf"{key}: the file is not what this run began with.*restore it"):
+    with pytest.raises(ConfigError, match=rf"{key}: the file is not the one this run began with.*restore it"):
         finetune(config, tmp_path / "run", resume=True)
 
 
-def test_law_a_folder_called_like_published_weights_is_not_taken_for_them(small_config, tmp_path, monkeypatch):
+def test_law_a_folder_with_a_reserved_start_name_is_ignored(small_config, tmp_path, monkeypatch):
     (tmp_path / "none").mkdir()
     monkeypatch.chdir(tmp_path)
     assert small_config.model.start == "none"
@@ -136,7 +136,7 @@ def test_law_a_folder_called_like_published_weights_is_not_taken_for_them(small_
     assert (tmp_path / "run" / "README.md").is_file()
 
 
-def test_a_run_is_never_overwritten_and_nothing_is_resumed_from_nothing(small_config, tmp_path):
+def test_a_run_is_never_overwritten_and_a_missing_run_is_not_resumed(small_config, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"exists already.*--out"):
@@ -161,7 +161,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(small_config, tmp_
         finetune(small_config, tmp_path / "run")
 
 
-def test_starting_from_a_run_judges_the_source_first_and_inherits_its_manifest(small_config, tmp_path):
+def test_starting_from_a_run_evaluates_the_source_first_and_inherits_its_manifest(small_config, tmp_path):
     finetune(small_config, tmp_path / "source")
     config = changed(small_config, "model", start=str(tmp_path / "source"))
     outcome = finetune(changed(config, "optim", lr=1e-9), tmp_path / "target")
@@ -191,25 +191,27 @@ def test_another_architecture_as_source_is_refused(small_config, tmp_path):
     assert not (tmp_path / "target").exists()
 
 
-def test_heads_only_epochs_leave_the_backbone_alone(small_config, tmp_path):
+def test_heads_only_epochs_and_frozen_stages_leave_the_backbone_unchanged(small_config, tmp_path):
     finetune(small_config, tmp_path / "source")
     config = changed(small_config, "model", start=str(tmp_path / "source"))
     config = changed(config, "optim", epochs=2, heads_only_epochs=1, frozen_stages=4)
     finetune(config, tmp_path / "target")
     before, after = weights(tmp_path / "source", "best"), weights(tmp_path / "target")
-    still = [key for key in before if key.startswith(tuple(f"backbone.body.{n}." for n in range(4)))]
+    frozen = [key for key in before if key.startswith(tuple(f"backbone.body.{n}." for n in range(4)))]
     moved = [key for key in before if key.startswith("backbone.body.4.") and key.endswith("weight")]
-    assert still and all(torch.equal(before[key], after[key]) for key in still)
+    assert frozen and all(torch.equal(before[key], after[key]) for key in frozen)
     assert any(not torch.equal(before[key], after[key]) for key in moved)
 
 
-def test_weights_that_are_code_are_never_run(small_config, tmp_path):
+def test_pickled_code_in_weights_is_never_run(small_config, tmp_path):
     torch.save({"model": Path("x")}, tmp_path / "evil.pth")
     with pytest.raises(CheckpointError, match=r"evil\.pth.*never run"):
         finetune(changed(small_config, "model", start=str(tmp_path / "evil.pth")), tmp_path / "run")
 
 
-def test_published_weights_that_cannot_be_fetched_name_the_file_and_its_place(small_config, tmp_path, monkeypatch):
+def test_the_error_about_weights_that_cannot_be_downloaded_names_the_file_and_its_folder(
+    small_config, tmp_path, monkeypatch
+):
     import urllib.error
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
@@ -232,34 +234,18 @@ def test_every_shipped_config_parses_and_says_how_to_run_it(path):
     assert f"configs/finetune/{path.name}" in path.read_text()
 
 
-def test_two_processes_learn_together(small_config, tmp_path):
+def test_two_processes_train_together(small_config, tmp_path):
     """torchrun with two CPU processes: the same run directory, every image seen, one set of metrics."""
     (tmp_path / "config.yaml").write_text(dump_yaml(small_config))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "drivetl.cli",
-    ]
-    command += [
-        "finetune",
-        "--config",
-        str(tmp_path / "config.yaml"),
-        "--optim.batch_size",
-        "2",
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "drivetl.cli"]
+    arguments = ["--config", str(tmp_path / "config.yaml"), "--optim.batch_size", "2", "--out", str(tmp_path / "run")]
+    command = [sys.executable, *launcher, "finetune", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    completed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    assert completed.returncode == 0, completed.stderr[-2000:]
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [2, 4]
-    with pytest.raises(ConfigError, match=r"began on 2 processes, now 1: its steps would be others"):
+    with pytest.raises(ConfigError, match=r"began with 2 processes, now 1: its steps would differ"):
         finetune(changed(small_config, "optim", batch_size=2), tmp_path / "run", resume=True)
     assert read_metrics(tmp_path / "run" / "metrics.jsonl") == rows
     assert load_detector(tmp_path / "run", device="cpu").categories == ("car", "pedestrian")

@@ -1,4 +1,4 @@
-"""Laws of the forgetting ledger: what is the same costs nothing, what is gone has no number."""
+"""Laws of the forgetting ledger: unchanged classes have a delta of 0, classes without a counterpart have no value."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ from drivetl.training.rundir import read_metrics
 
 
 def target(source, tmp_path, categories, relation=None, **optim):
-    """A config that carries the source to a world with other class names."""
+    """A config that adapts the source to data with other class names."""
     config, run = source
     train = write_tree(tmp_path / "train", categories=categories, relation=relation)
     val = write_tree(tmp_path / "val", n_images=4, categories=categories, first_drive=10, seed=1, relation=relation)
@@ -34,23 +34,23 @@ def target(source, tmp_path, categories, relation=None, **optim):
     )
 
 
-def test_law_classes_in_another_order_and_nothing_learnt_forget_nothing(source, tmp_path):
+def test_law_reordered_classes_without_training_forget_nothing(source, tmp_path):
     config = target(source, tmp_path, ("pedestrian", "auto"), {"auto": {"car": 1.0}}, epochs=1, lr=1e-12)
     old = Path(source[0].data.val)
     finetune(config, tmp_path / "run", source_data=old)
-    found = json.loads((tmp_path / "run" / "forgetting.json").read_text())
-    assert [(row["name"], row["counterpart"]) for row in found["classes"]] == [
+    document = json.loads((tmp_path / "run" / "forgetting.json").read_text())
+    assert [(row["name"], row["counterpart"]) for row in document["classes"]] == [
         ("car", ["auto"]),
         ("pedestrian", ["pedestrian"]),
     ]
-    assert found["mean"]["before"]["point"] > 0
-    for row in [*found["classes"], found["mean"]]:
+    assert document["mean"]["before"]["point"] > 0
+    for row in [*document["classes"], document["mean"]]:
         assert row["delta"] == {"point": 0.0, "low": 0.0, "high": 0.0}, row
-    assert (found["images"], found["left_out"]) == (4, [])
+    assert (document["images"], document["left_out"]) == (4, [])
     assert "| car | " in (tmp_path / "run" / "README.md").read_text()
 
 
-def test_a_class_without_a_counterpart_is_gone_and_not_zero(source, tmp_path, capsys):
+def test_a_class_without_a_counterpart_has_no_value_instead_of_zero(source, tmp_path, capsys):
     config = target(source, tmp_path, ("car", "bird"), epochs=1)
     finetune(config, tmp_path / "run", source_data=Path(source[0].data.val))
     car, pedestrian = json.loads((tmp_path / "run" / "forgetting.json").read_text())["classes"]
@@ -62,28 +62,28 @@ def test_a_class_without_a_counterpart_is_gone_and_not_zero(source, tmp_path, ca
 
 
 def boxes(*rows):
-    """(image, class, x) -> a detection of 10 x 10 px at x, the first the surest."""
+    """(image, class, x) -> a detection of 10 x 10 px at x, with decreasing scores."""
     images, classes, xs = zip(*rows, strict=True)
-    places = [(x, 0.0, 10.0, 10.0) for x in xs]
-    return Results.of(images, classes, places, np.linspace(0.9, 0.5, len(rows)))
+    boxes_xywh = [(x, 0.0, 10.0, 10.0) for x in xs]
+    return Results.of(images, classes, boxes_xywh, np.linspace(0.9, 0.5, len(rows)))
 
 
-def test_an_object_that_two_heirs_of_a_class_find_counts_once():
-    found = boxes((1, 1, 0.0), (1, 2, 1.0), (1, 2, 50.0), (2, 2, 0.0), (1, 3, 0.0))
-    merged = relabelled(found, {1: 7, 2: 7})
+def test_an_object_detected_by_two_counterparts_of_a_class_counts_once():
+    detections = boxes((1, 1, 0.0), (1, 2, 1.0), (1, 2, 50.0), (2, 2, 0.0), (1, 3, 0.0))
+    merged = relabelled(detections, {1: 7, 2: 7})
     order = np.lexsort((merged.boxes_xywh[:, 0], merged.image_id))
     assert merged.image_id[order].tolist() == [1, 1, 2] and set(merged.category_id) == {7}
     assert merged.boxes_xywh[order, 0].tolist() == [0.0, 50.0, 0.0]
-    apart = relabelled(found, {1: 7, 2: 8})  # two classes: nothing is the other's double
-    assert sorted(apart.category_id.tolist()) == [7, 8, 8, 8]
-    assert len(relabelled(found, {9: 1})) == 0
+    separate = relabelled(detections, {1: 7, 2: 8})  # two classes: no detection duplicates another
+    assert sorted(separate.category_id.tolist()) == [7, 8, 8, 8]
+    assert len(relabelled(detections, {9: 1})) == 0
 
 
-def test_what_got_worse_is_said_with_its_interval(tmp_path):
+def test_a_loss_of_ap_is_reported_with_its_interval(tmp_path):
     data = read_dataset(write_tree(tmp_path / "old", n_images=24))
-    whole = [(image.id, item.category_id, item.bbox_xywh) for image in data.images for item in image.annotations]
-    ids, classes, places = zip(*whole, strict=True)
-    before = Results.of(ids, classes, places, np.ones(len(ids)))
+    objects = [(image.id, item.category_id, item.bbox_xywh) for image in data.images for item in image.annotations]
+    ids, classes, boxes_xywh = zip(*objects, strict=True)
+    before = Results.of(ids, classes, boxes_xywh, np.ones(len(ids)))
     after = before.where((before.category_id != 1) | (before.image_id % 2 == 0))
     old = OldDomain(tmp_path, data, ("car", "pedestrian"), (), {1: 1, 2: 2}, {1: 1, 2: 2})
     car, pedestrian = ledger(old, before, after, ("car", "pedestrian"))["classes"]
@@ -92,14 +92,14 @@ def test_what_got_worse_is_said_with_its_interval(tmp_path):
     assert lines(ledger(old, before, after, ("car", "pedestrian")))[0][3] == "1.000"
 
 
-def test_law_the_mean_over_kept_classes_is_over_those_that_a_draw_holds(tmp_path):
-    """A class of one drive is missing in every third draw; the interval is of all draws, as that of AP itself."""
+def test_law_the_mean_over_kept_classes_is_over_those_present_in_a_draw(tmp_path):
+    """A class that only one drive has is missing in every third draw; the interval is over all draws, like AP's."""
     data = read_dataset(write_tree(tmp_path / "old", n_images=24))
     for image in data.images:
         image.annotations = [item for item in image.annotations if item.category_id == 1 or image.sequence == "drive 0"]
-    whole = [(image.id, item.category_id, item.bbox_xywh) for image in data.images for item in image.annotations]
-    ids, classes, places = zip(*whole, strict=True)
-    perfect = Results.of(ids, classes, places, np.ones(len(ids)))
+    objects = [(image.id, item.category_id, item.bbox_xywh) for image in data.images for item in image.annotations]
+    ids, classes, boxes_xywh = zip(*objects, strict=True)
+    perfect = Results.of(ids, classes, boxes_xywh, np.ones(len(ids)))
     half = perfect.where((perfect.category_id != 1) | (perfect.image_id % 2 == 0))
     old = OldDomain(tmp_path, data, ("car", "pedestrian"), (), {1: 1, 2: 2}, {1: 1, 2: 2})
     mean = ledger(old, perfect, half, ("car", "pedestrian"))["mean"]["delta"]
@@ -109,7 +109,7 @@ def test_law_the_mean_over_kept_classes_is_over_those_that_a_draw_holds(tmp_path
     assert mean["low"] == pytest.approx(low) and mean["high"] == pytest.approx(high)
 
 
-def test_a_killed_run_remembers_its_old_data_and_says_what_it_left_out(source, tmp_path, monkeypatch, capsys):
+def test_a_resumed_run_uses_its_old_data_and_reports_the_classes_left_out(source, tmp_path, monkeypatch, capsys):
     config = target(source, tmp_path, ("car", "pedestrian"), epochs=1)
     old = write_tree(tmp_path / "old", n_images=4, categories=("car", "boat"), first_drive=10, seed=1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -119,13 +119,13 @@ def test_a_killed_run_remembers_its_old_data_and_says_what_it_left_out(source, t
     finetune(config, tmp_path / "run", resume=True)
     assert [row["epoch"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [0, 1]
     assert json.loads((tmp_path / "run" / "forgetting.json").read_text())["left_out"] == ["boat"]
-    remark = "abelled there and unknown to the source: boat"
+    remark = "abelled in this data, but not classes of the source: boat"
     card = (tmp_path / "run" / "README.md").read_text()
     assert remark in capsys.readouterr().out and remark in card and "oo few drives" in card
 
 
-def test_a_weights_file_is_rebuilt_as_the_detector_it_was(small_config, tmp_path):
-    """Random weights of 91 classes stand for a published file: names are `class N`, and the data must say so."""
+def test_a_weights_file_is_rebuilt_as_its_detector(small_config, tmp_path):
+    """Random weights of 91 classes as a substitute for a published file: class names are `class N`, as in the data."""
     torch.manual_seed(0)
     model = build_model(
         ModelSpec("fasterrcnn_tiny_fpn", tuple(f"class {n}" for n in range(1, 91)), 64, 96, 50, 20, 16, 10, 0.0, True)
@@ -138,27 +138,27 @@ def test_a_weights_file_is_rebuilt_as_the_detector_it_was(small_config, tmp_path
         optim=dataclasses.replace(small_config.optim, epochs=1),
     )
     finetune(config, tmp_path / "run", source_data=old)
-    found = json.loads((tmp_path / "run" / "forgetting.json").read_text())
-    assert [row["name"] for row in found["classes"]] == ["class 3", "class 7"]
-    assert all(row["after"]["point"] is None for row in found["classes"]) and found["mean"] is None
+    document = json.loads((tmp_path / "run" / "forgetting.json").read_text())
+    assert [row["name"] for row in document["classes"]] == ["class 3", "class 7"]
+    assert all(row["after"]["point"] is None for row in document["classes"]) and document["mean"] is None
 
 
-@pytest.mark.parametrize("case", ["no detector", "other classes", "no images", "a lost picture"])
-def test_old_data_that_tells_nothing_is_refused_before_anything_is_written(source, tmp_path, case):
+@pytest.mark.parametrize("case", ["no detector", "other classes", "no images", "a lost image"])
+def test_unusable_old_data_is_refused_before_anything_is_written(source, tmp_path, case):
     config = source[0]
     old = write_tree(tmp_path / "old", categories=("boat", "plane"))
     if case != "no detector":
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, start=str(source[1])))
     message = {
-        "no detector": r"--source-data needs a source that detects, model\.start is random weights",
+        "no detector": r"--source-data needs a detector to start from, model\.start is random weights",
         "no images": r"old/data\.json: no images in it - give data of the source's own domain",
-        "a lost picture": r"old/data\.json: 000002\.png is not there - restore it",
-        "other classes": r"boat, plane, none of which the source knows: car, pedestrian - give data of",
+        "a lost image": r"old/data\.json: 000002\.png is missing - restore it",
+        "other classes": r"boat, plane, none of which is a class of the source: car, pedestrian - give data of",
     }[case]
     if case == "no images":
         dataset = read_dataset(old)
         write_dataset(dataset.subset([]), old)
-    if case == "a lost picture":
+    if case == "a lost image":
         (tmp_path / "old" / "000002.png").unlink()
     with pytest.raises(DrivetlError, match=message):
         finetune(config, tmp_path / "run", source_data=old)

@@ -1,4 +1,4 @@
-"""A run without masks starts one with masks, and the other way round; every other architecture is still refused."""
+"""A run without masks can start one with masks, and vice versa; every other architecture is still refused."""
 
 import json
 from dataclasses import replace
@@ -39,35 +39,35 @@ def runs(small_config, tree, tmp_path):
     with_masks(tree[1])
     config = changed(changed(small_config, "model", arch=BOXES), "optim", epochs=1)
     finetune(config, tmp_path / "boxes")
-    onward = changed(config, "model", arch=MASKS, start=str(tmp_path / "boxes"))
-    finetune(onward, tmp_path / "masks")
+    mask_config = changed(config, "model", arch=MASKS, start=str(tmp_path / "boxes"))
+    finetune(mask_config, tmp_path / "masks")
     return config, tmp_path / "boxes", tmp_path / "masks"
 
 
-def test_there_and_back(runs, tree):
+def test_a_run_with_boxes_starts_masks_and_the_other_way_round(runs, tree):
     config, boxes, masks = runs
-    told = json.loads((masks / "surgery.json").read_text())
-    new = [line for line in told["tensors"] if line["status"] == "reset"]
+    surgery = json.loads((masks / "surgery.json").read_text())
+    new = [line for line in surgery["tensors"] if line["status"] == "reset"]
     assert new and all(line["reason"] == "new: the source has no mask branch" for line in new)
 
     source = load_detector(boxes, device="cpu").model
-    onward = changed(config, "model", arch=MASKS, start=str(boxes))
-    prepared = prepare(onward, *read_pair(onward), torch.device("cpu"), torch.float32)
+    to_masks = changed(config, "model", arch=MASKS, start=str(boxes))
+    prepared = prepare(to_masks, *read_pair(to_masks), torch.device("cpu"), torch.float32)
     assert not prepared.source_maps and not any(".mask_" in name for name in prepared.inherited)
     own, theirs = prepared.model.state_dict(), source.state_dict()
     assert all(torch.equal(own[key], value) for key, value in theirs.items() if "tracked" not in key)
 
-    # boxes decide what is best: masks that nobody has learnt yet must not win by them
+    # the best checkpoint is chosen by boxes: the source, whose masks are untrained, must not be chosen
     rows = [json.loads(line) for line in (masks / "metrics.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == [1] and told["new_branch"]
-    found = load_results(masks / BEST_DETECTIONS)
-    assert match(read_dataset(tree[1]), found, "segm").iou_type == "segm"
+    assert [row["epoch"] for row in rows] == [1] and surgery["new_branch"]
+    results = load_results(masks / BEST_DETECTIONS)
+    assert match(read_dataset(tree[1]), results, "segm").iou_type == "segm"
 
-    back = changed(config, "model", start=str(masks))
-    prepared = prepare(back, *read_pair(back), torch.device("cpu"), torch.float32)
+    to_boxes = changed(config, "model", start=str(masks))
+    prepared = prepare(to_boxes, *read_pair(to_boxes), torch.device("cpu"), torch.float32)
     assert prepared.source_maps
-    lost = [line for line in prepared.surgery["tensors"] if line["status"] == "unused"]
-    assert {line["key"] for line in lost} == {line["key"] for line in new}
-    learnt = load_detector(masks, device="cpu").model.state_dict()
+    unused = [line for line in prepared.surgery["tensors"] if line["status"] == "unused"]
+    assert {line["key"] for line in unused} == {line["key"] for line in new}
+    trained = load_detector(masks, device="cpu").model.state_dict()
     kept = prepared.model.state_dict()
-    assert all(torch.equal(value, learnt[key]) for key, value in kept.items() if "tracked" not in key)
+    assert all(torch.equal(value, trained[key]) for key, value in kept.items() if "tracked" not in key)

@@ -1,4 +1,5 @@
-"""Laws of the closing line: do no harm, said with an interval, and never surer than the drives allow."""
+"""Laws of the verdict: a gain is reported with its interval, never with more certainty than the drives allow, and a
+source that training made worse is kept."""
 
 import dataclasses
 import json
@@ -39,14 +40,16 @@ def world(n_drives, per_drive=4):
     return Dataset(("car",), images, Path())
 
 
-def detections(dataset, found):
-    """`found(image)` of the two cars of each image, boxes exact."""
-    every = [(image.id, item.bbox_xywh) for image in dataset.images for item in image.annotations[: found(image.id)]]
-    ids, boxes = zip(*every, strict=True)
+def detections(dataset, n_detected):
+    """`n_detected(image id)` of the two cars of each image, with exact boxes."""
+    detected = [
+        (image.id, item.bbox_xywh) for image in dataset.images for item in image.annotations[: n_detected(image.id)]
+    ]
+    ids, boxes = zip(*detected, strict=True)
     return Results.of(ids, np.ones(len(ids)), boxes, np.full(len(ids), 0.9))
 
 
-def judged(tmp_path, n_drives, best=lambda _: 2, source=lambda number: 1 + number % 2):
+def outcome_of(tmp_path, n_drives, best=lambda _: 2, source=lambda number: 1 + number % 2):
     val = world(n_drives)
     save_results(tmp_path / SOURCE_DETECTIONS, detections(val, source))
     save_results(tmp_path / BEST_DETECTIONS, detections(val, best))
@@ -54,39 +57,41 @@ def judged(tmp_path, n_drives, best=lambda _: 2, source=lambda number: 1 + numbe
     return outcome(tmp_path, metrics, metrics[1], val)
 
 
-def test_a_real_gain_is_told_with_its_interval(tmp_path):
-    found = judged(tmp_path, 10)
-    assert found["delta"]["point"] == pytest.approx(1 - 76 / 101, abs=1e-9)  # 3 of 4 cars: recall points 0..75 %
-    assert 0 < found["delta"]["low"] <= found["delta"]["point"] <= found["delta"]["high"]
-    assert found["delta"]["p"] < 0.05 and found["drives"] == 10
-    assert found["verdict"].startswith("adapting helped: AP 0.750 -> 1.000 (+0.248, 95 % interval +0.248 to +0.248")
+def test_a_significant_gain_is_reported_with_its_interval(tmp_path):
+    document = outcome_of(tmp_path, 10)
+    assert document["delta"]["point"] == pytest.approx(1 - 76 / 101, abs=1e-9)  # 3 of 4 cars: recall points 0..75 %
+    assert 0 < document["delta"]["low"] <= document["delta"]["point"] <= document["delta"]["high"]
+    assert document["delta"]["p"] < 0.05 and document["drives"] == 10
+    assert document["verdict"].startswith("adapting helped: AP 0.750 -> 1.000 (+0.248, 95 % interval +0.248 to +0.248")
 
 
-def test_a_gain_of_one_drive_is_not_told_from_luck(tmp_path):
-    found = judged(tmp_path, 10, best=lambda _: 1, source=lambda number: 1 if number > 4 else 0)
-    assert found["delta"]["point"] > 0
-    assert found["verdict"].startswith("adapting may have helped, which so few drives cannot tell")
+def test_a_gain_in_one_drive_is_not_significant(tmp_path):
+    document = outcome_of(tmp_path, 10, best=lambda _: 1, source=lambda number: 1 if number > 4 else 0)
+    assert document["delta"]["point"] > 0
+    assert document["verdict"].startswith("adapting may have helped, but there are too few drives to establish it: AP ")
 
 
-def test_a_handful_of_drives_decides_nothing(tmp_path):
-    found = judged(tmp_path, 5)
-    assert found["delta"]["p"] > 0.05  # 2^(1 - 5): five drives cannot do better
-    assert "5 drives are too few to tell it from luck - validate on at least 6" in found["verdict"]
+def test_with_fewer_than_six_drives_nothing_is_significant(tmp_path):
+    document = outcome_of(tmp_path, 5)
+    assert document["delta"]["p"] > 0.05  # 2^(1 - 5): five drives cannot do better
+    assert "5 drives are too few for a significance test - validate on at least 6" in document["verdict"]
 
 
-def test_validation_without_objects_judges_nothing():
-    found = {"before": {"AP": None}, "best": {"epoch": 0, "AP": float("nan")}, "delta": None, "drives": 9}
-    assert verdict(found, [], Drives(("a",))) == "adapting cannot be judged: the validation images hold no object"
+def test_without_validation_objects_there_is_no_evaluation():
+    document = {"before": {"AP": None}, "best": {"epoch": 0, "AP": float("nan")}, "delta": None, "drives": 9}
+    assert verdict(document, [], Drives(("a",))) == (
+        "adapting cannot be evaluated: the validation images contain no objects"
+    )
 
 
 def test_without_a_source_there_is_no_verdict():
     metrics = rows(0.1, 0.2)[1:]
-    found = {"before": None, "best": metrics[0], "delta": None, "drives": 9}
-    assert verdict(found, metrics, Drives(("a",))) == ""
+    document = {"before": None, "best": metrics[0], "delta": None, "drives": 9}
+    assert verdict(document, metrics, Drives(("a",))) == ""
 
 
-def test_harm_is_said_and_the_source_is_what_is_kept(source, small_config, tmp_path):
-    """A rate of 0.05 ruins everything; the target has the classes in another order, so best must be the mapped
+def test_when_training_does_harm_the_source_is_kept_and_the_verdict_says_so(source, small_config, tmp_path):
+    """A learning rate of 0.05 diverges; the target has the classes in another order, so best must be the mapped
     source."""
     names = ("pedestrian", "car")
     train = write_tree(tmp_path / "train2", categories=names)
@@ -95,7 +100,7 @@ def test_harm_is_said_and_the_source_is_what_is_kept(source, small_config, tmp_p
     config = changed(config, "model", start=str(source[1]), norm="frozen")
     done = finetune(changed(config, "optim", lr=0.05), tmp_path / "target")
     assert done.best["epoch"] == 0
-    assert done.found["verdict"].startswith("adapting did not help: no epoch (best ")
+    assert done.comparison["verdict"].startswith("adapting did not help: no epoch (best ")
     old = read_weights(source[1] / "checkpoints" / "best" / "model.safetensors")
     kept = read_weights(tmp_path / "target" / "checkpoints" / "best" / "model.safetensors")
     last = read_weights(tmp_path / "target" / "checkpoints" / "last" / "model.safetensors")
@@ -110,11 +115,13 @@ def test_harm_is_said_and_the_source_is_what_is_kept(source, small_config, tmp_p
     assert "Adapting did not help" in (tmp_path / "target" / "README.md").read_text()
 
 
-def test_how_often_one_looks_does_not_change_what_is_learnt(small_config, tmp_path):
+def test_the_evaluation_interval_does_not_change_the_weights(small_config, tmp_path):
     for every in (1, 2):
         finetune(changed(small_config, "eval", every=every), tmp_path / str(every))
-    one, two = (read_weights(tmp_path / name / "checkpoints" / "last" / "model.safetensors") for name in ("1", "2"))
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    first, second = (
+        read_weights(tmp_path / name / "checkpoints" / "last" / "model.safetensors") for name in ("1", "2")
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_the_best_detections_on_disk_are_those_of_the_best_row(small_config, tmp_path):
@@ -123,19 +130,19 @@ def test_the_best_detections_on_disk_are_those_of_the_best_row(small_config, tmp
 
     done = finetune(changed(small_config, "optim", epochs=4, lr=3e-3), tmp_path / "run")
     val = read_dataset(tmp_path / "val" / "data.json")
-    found = load_results(tmp_path / "run" / BEST_DETECTIONS)
-    assert headline(match(val, found))["AP"] == done.best["AP"]
+    results = load_results(tmp_path / "run" / BEST_DETECTIONS)
+    assert headline(match(val, results))["AP"] == done.best["AP"]
 
 
-def test_stored_detections_come_back_exactly_and_damage_is_named(tmp_path):
-    found = Detections(
+def test_stored_detections_are_read_exactly_and_a_damaged_file_is_named(tmp_path):
+    detected = Detections(
         np.array([[1.1, 2.2, 30.3, 40.4]], np.float32), np.array([0.123456789], np.float32), np.array([2])
     )
-    results = of_image(7, found)
+    results = of_image(7, detected)
     save_results(tmp_path / "a.npz", results)
-    back = load_results(tmp_path / "a.npz")
+    loaded = load_results(tmp_path / "a.npz")
     for name in ("image_id", "category_id", "boxes_xywh", "scores"):
-        assert np.array_equal(getattr(back, name), getattr(results, name)), name
+        assert np.array_equal(getattr(loaded, name), getattr(results, name)), name
     (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:50])
     with pytest.raises(DataError, match=r"a\.npz: stored detections cannot be read"):
         load_results(tmp_path / "a.npz")

@@ -14,7 +14,7 @@ from drivetl.errors import ConfigError
 from drivetl.files.typed import AUTO
 from drivetl.models.weights import read_weights
 from drivetl.training.finetune import finetune
-from drivetl.training.recipe import FEW, MOST_PASSES, recipe, resolve_auto
+from drivetl.training.recipe import FEW, MAX_PASSES, recipe, resolve_auto
 from drivetl.training.rundir import read_metrics
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "finetune"
@@ -37,8 +37,8 @@ def test_law_few_labels_get_steps_within_bounds(start, batch):
         per_epoch = -(-n // batch)
         epochs = recipe(n, start, batch).epochs
         steps = epochs * per_epoch
-        assert steps < most + per_epoch  # the last epoch is whole
-        assert steps >= least or (start == "detector" and epochs == MOST_PASSES)
+        assert steps < most + per_epoch  # the last epoch is complete
+        assert steps >= least or (start == "detector" and epochs == MAX_PASSES)
         assert steps >= before - per_epoch
         before = steps
 
@@ -48,12 +48,12 @@ def test_law_few_labels_get_steps_within_bounds(start, batch):
 def test_law_more_labels_never_mean_fewer_steps(start, batch):
     per_epoch = [-(-n // batch) for n in range(1, 2 * FEW)]
     epochs = [recipe(n, start, batch).epochs for n in range(1, 2 * FEW)]
-    assert start != "detector" or max(epochs) <= MOST_PASSES
+    assert start != "detector" or max(epochs) <= MAX_PASSES
     steps = [times * each for times, each in zip(epochs, per_epoch, strict=True)]
     assert all(after > before - each for before, after, each in zip(steps, steps[1:], per_epoch, strict=False))
 
 
-def test_a_few_labels_hold_on_to_a_detector_and_many_let_it_learn():
+def test_few_labels_stay_close_to_a_detector_and_many_train_it_longer():
     few, many = recipe(50, "detector", 4), recipe(5000, "detector", 4)
     assert few.frozen_stages > many.frozen_stages and few.source_share > many.source_share
     assert few.epochs * 13 < many.epochs * 1250  # steps
@@ -62,29 +62,29 @@ def test_a_few_labels_hold_on_to_a_detector_and_many_let_it_learn():
     assert recipe(50, "features", 4).lr > few.lr
 
 
-def test_what_is_not_written_is_left_to_the_recipe_and_what_is_written_wins(tmp_path):
+def test_the_recipe_fills_in_auto_values_and_keeps_the_others(tmp_path):
     path = written(tmp_path, DATA + "optim: {recipe: auto, lr: 0.5, epochs: auto}\n")
     config = load_config(path, ["--optim.ema", "0.5"])
     assert (config.optim.lr, config.optim.ema, config.optim.epochs, config.eval.every) == (0.5, 0.5, AUTO, AUTO)
-    done, said = resolve_auto(config, 50, "detector")
-    assert (done.optim.lr, done.optim.ema) == (0.5, 0.5)
+    resolved, note = resolve_auto(config, 50, "detector")
+    assert (resolved.optim.lr, resolved.optim.ema) == (0.5, 0.5)
     chosen = recipe(50, "detector", 4)
-    assert (done.optim.epochs, done.optim.frozen_stages) == (chosen.epochs, chosen.frozen_stages)
-    assert said.startswith("recipe for 50 labelled images (few) from a detector: epochs 8, layer_decay 1")
-    assert "lr" not in said and "ema" not in said
-    assert all(values_of(done)[key] != AUTO for key in recipe_keys())
-    again = load_config(written(tmp_path, dump_yaml(done), "again.yaml"))
-    assert again == done and resolve_auto(again, 9000, "none") == (done, "")
+    assert (resolved.optim.epochs, resolved.optim.frozen_stages) == (chosen.epochs, chosen.frozen_stages)
+    assert note.startswith("recipe for 50 labelled images (few) from a detector: epochs 8, layer_decay 1")
+    assert "lr" not in note and "ema" not in note
+    assert all(values_of(resolved)[key] != AUTO for key in recipe_keys())
+    again = load_config(written(tmp_path, dump_yaml(resolved), "again.yaml"))
+    assert again == resolved and resolve_auto(again, 9000, "none") == (resolved, "")
 
 
 @pytest.mark.parametrize("text", ["optim: {lr: -1}", "optim: {recipe: auto, epochs: -1}"])
-def test_law_no_number_that_was_written_is_taken_for_auto(tmp_path, text):
+def test_law_no_number_is_read_as_auto(tmp_path, text):
     key = "lr" if "lr" in text else "epochs"
     with pytest.raises(ConfigError, match=rf"c\.yaml:2: optim\.{key} is -1, it must be .*, or auto"):
         load_config(written(tmp_path, DATA + text))
 
 
-def test_a_wrong_value_is_blamed_on_what_holds_it(tmp_path):
+def test_the_error_about_a_wrong_value_names_its_file_or_flag(tmp_path):
     path = written(tmp_path, DATA + "optim: {lr: 0.5}\n")
     with pytest.raises(ConfigError, match=r"^--optim\.epochs=autoo: "):
         load_config(path, ["--optim.epochs", "autoo"])
@@ -95,13 +95,13 @@ def test_a_wrong_value_is_blamed_on_what_holds_it(tmp_path):
             load_config(path, ["--seed", seed])
 
 
-def test_as_written_leaves_nothing_to_the_recipe(tmp_path):
+def test_without_auto_the_recipe_changes_nothing(tmp_path):
     config = load_config(written(tmp_path, DATA + "optim: {lr: 0.5}\n"))
     assert (config.optim.epochs, config.optim.frozen_stages, config.eval.every) == (12, 0, 1)
     assert resolve_auto(config, 50, "detector") == (config, "")
 
 
-def test_a_short_written_training_shortens_what_the_recipe_keeps_frozen(tmp_path):
+def test_a_short_training_limits_the_recipes_heads_only_epochs(tmp_path):
     path = written(tmp_path, DATA + "optim: {recipe: auto, epochs: 1}\n")
     assert resolve_auto(load_config(path), 5000, "detector")[0].optim.heads_only_epochs == 0
     clash = written(tmp_path, DATA + "optim: {recipe: auto, heads_only_epochs: 90}\n", "clash.yaml")
@@ -109,7 +109,7 @@ def test_a_short_written_training_shortens_what_the_recipe_keeps_frozen(tmp_path
         resolve_auto(load_config(clash), 5000, "detector")
 
 
-def test_a_later_config_wins_and_flags_win_over_both(tmp_path):
+def test_a_later_config_overrides_an_earlier_one_and_flags_override_both(tmp_path):
     first = written(tmp_path, DATA + "optim: {lr: 0.5, epochs: 7}\nseed: 3\n")
     second = written(tmp_path, "optim: {lr: 0.25}\n", "d.yaml")
     config = load_config([first, second], ["--optim.epochs", "9"])
@@ -120,8 +120,8 @@ def test_a_later_config_wins_and_flags_win_over_both(tmp_path):
         load_config([first, written(tmp_path, "optim: {lr: fast}\n", "d.yaml")])
 
 
-def test_the_effective_values_are_kept_and_resumed(source, tmp_path):
-    """The recipe's choice stands in config.yaml; resuming with the same `auto` config takes it from there."""
+def test_the_effective_values_are_saved_and_used_by_resume(source, tmp_path):
+    """config.yaml has the recipe's choice; resuming with the same `auto` config reads it from there."""
     config, run = source
     auto = {key.split(".")[1]: AUTO for key in recipe_keys() if key.startswith("optim.")} | {"epochs": 1}
     config = dataclasses.replace(
@@ -140,13 +140,13 @@ def test_the_effective_values_are_kept_and_resumed(source, tmp_path):
         finetune(other, tmp_path / "run", resume=True)
 
 
-def test_the_command_takes_several_configs_and_the_old_data(tmp_path, monkeypatch):
+def test_the_command_accepts_several_configs_and_the_old_data(tmp_path, monkeypatch):
     called = []
     monkeypatch.setattr("drivetl.training.finetune.finetune", lambda *args, **options: called.append((args, options)))
     base = written(tmp_path, DATA + "optim: {lr: 0.5}\n", "city.yaml")
     over = CONFIGS / "regimes" / "heads_only.yaml"
-    words = ["--config", str(base), "--config", str(over), "--source-data", "old.json", "--seed", "5"]
-    dispatch(["finetune", *words])
+    arguments = ["--config", str(base), "--config", str(over), "--source-data", "old.json", "--seed", "5"]
+    dispatch(["finetune", *arguments])
     (config, out), options = called[0]
     assert (config.optim.lr, config.optim.frozen_stages, config.seed) == (0.5, 99, 5)
     assert out == Path("runs/city-heads_only")
@@ -162,11 +162,11 @@ MOVE = {
     "l2sp": (1, (*HEADS, *STAGES)),
     "from_scratch": (1, (*HEADS, *STAGES)),
 }
-"""Regime -> epochs of the test, what moves in them; all else must stay as it was, bit for bit."""
+"""Regime -> epochs of the test, parameters that change in them; all others must stay the same, bit for bit."""
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-def test_a_regime_moves_what_its_name_says(source, tmp_path, regime):
+def test_a_regime_changes_exactly_the_parameters_it_should(source, tmp_path, regime):
     config, run = source
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, start=str(run)))
     base, over = written(tmp_path, dump_yaml(config)), CONFIGS / "regimes" / f"{regime}.yaml"
