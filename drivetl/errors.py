@@ -11,10 +11,10 @@ E = TypeVar("E", bound="DrivetlError")
 
 
 class DrivetlError(Exception):
-    """What is wrong, where, and what to do about it: `<file>:<line>: <reason> - <remedy>`.
+    """Place, reason and remedy of an error: `<file>:<line>: <reason> - <remedy>`.
 
     A parser of text knows the line and the reason; the reader that opened the file adds the file (`error.at(path)`),
-    so a parser can be tested on strings alone. The subclasses say what kind of input is to blame.
+    so a parser can be tested on strings alone. The subclasses name the kind of input that is wrong.
     """
 
     def __init__(
@@ -24,15 +24,15 @@ class DrivetlError(Exception):
         self.reason, self.remedy, self.file, self.line = reason, remedy, file, line
 
     def at(self: E, file: Path | str, line: int | None = None) -> E:
-        """The same error, with its place filled in where it was unknown."""
+        """The same error with file and line filled in, where they were unknown."""
         self.file = self.file if self.file is not None else file
         self.line = self.line if self.line is not None else line
         return self
 
     def __str__(self) -> str:
         line = f":{self.line}" if self.line is not None else ""
-        place = f"{self.file}{line}: " if self.file is not None else ""
-        return place + self.reason + (f" - {self.remedy}" if self.remedy else "")
+        location = f"{self.file}{line}: " if self.file is not None else ""
+        return location + self.reason + (f" - {self.remedy}" if self.remedy else "")
 
 
 class ConfigError(DrivetlError):
@@ -48,7 +48,7 @@ class DataError(DrivetlError):
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """The remedy for an unknown name: "did you mean 'fog'?", else `otherwise`, else the list of all known names."""
+    """The remedy for an unknown name: "did you mean 'fog'?", else `otherwise`, else the list of the known names."""
     names = list(known)
     folded = {item.casefold(): item for item in reversed(names)}
     near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)

@@ -48,11 +48,11 @@ def test_an_unknown_flag_is_refused():
 
 @pytest.mark.parametrize("name", ["audit", "compare", "evaluate", "eval-robustness", "sample", "view"])
 @pytest.mark.parametrize("text", ["-1", "1.5", str(2**63)])
-def test_a_seed_that_no_generator_takes_is_refused(name, text, capsys):
+def test_a_seed_out_of_range_is_refused(name, text, capsys):
     with pytest.raises(SystemExit) as stop:
         main([name, "--seed", text])
     assert stop.value.code == 2
-    assert f"{text} is no whole number from 0 to below 2^63" in capsys.readouterr().err
+    assert f"{text} is not a whole number from 0 to below 2^63" in capsys.readouterr().err
 
 
 def test_converting_never_loads_torch():

@@ -21,7 +21,10 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")] + sorted(ROOT.glob("docs/**/*.md"))
 PLAIN = (
     *("*.md", "docs/**/*.md", "datasets/**/*.md", "datasets/**/*.yaml", "configs/**/*.yaml"),
-    *("tools/**/*.py", "tools/**/*.yaml", "drivetl/report/schema.md"),
+    *("tools/**/*.py", "tools/**/*.yaml"),
+    *("drivetl/commands/**/*.py", "drivetl/console/**/*.py", "drivetl/*.py"),
+    *("drivetl/report/**/*.py", "drivetl/report/**/*.j2", "drivetl/report/schema.md"),
+    *("drivetl/label_curve/**/*.py", "drivetl/label_curve/**/*.j2"),
 )
 """What is checked for the words below. To add the code: "drivetl/**/*.py"."""
 DIALECT = re.compile(

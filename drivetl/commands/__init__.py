@@ -1,4 +1,4 @@
-"""One module per `drivetl` command: add_arguments(parser), run(args) -> int | None. Its line of help is in COMMANDS.
+"""One module per `drivetl` command: add_arguments(parser), run(args) -> int | None. Its one-line help is in COMMANDS.
 
 A module is imported when its command runs, so `drivetl convert-kitti` never loads torch.
 """
@@ -11,40 +11,40 @@ import importlib
 from drivetl import __version__
 
 COMMANDS = {
-    "sample": "write the sample city: two towns with exact boxes, masks and depth",
-    "convert-kitti": "KITTI object data -> one COCO dataset, split by drive",
-    "convert-footage": "custom footage (CVAT, LabelMe, VOC, YOLO, BDD100K, ...) -> one COCO dataset",
-    "labels": "a COCO dataset -> the label files of another tool: KITTI, YOLO or VOC",
-    "split": "split a COCO dataset without leaking a drive",
-    "merge": "several COCO datasets -> one that knows what each of them labels",
-    "audit": "what is wrong and what is odd in a COCO dataset",
-    "view": "pictures of a dataset with its boxes drawn",
-    "anchors": "how well anchors cover a dataset's boxes, and better ones",
+    "sample": "write the sample city: two synthetic towns with exact boxes, masks and depth",
+    "convert-kitti": "convert KITTI object or tracking data to one COCO dataset, split by drive",
+    "convert-footage": "convert custom footage (CVAT, LabelMe, VOC, YOLO, BDD100K, ...) to one COCO dataset",
+    "labels": "write the labels of a COCO dataset as KITTI, YOLO or VOC files",
+    "split": "split a COCO dataset into train and val; no drive is on both sides",
+    "merge": "merge COCO datasets; each image records which classes its source labels",
+    "audit": "find errors and oddities in a COCO dataset",
+    "view": "draw a dataset's boxes, masks and ignore regions on its images",
+    "anchors": "measure how well anchors cover a dataset's boxes, and fit better ones",
     "finetune": "fine-tune a detector from a YAML config",
-    "budget": "how many labelled frames do I need: AP against label count, and what more would buy",
-    "predict": "run a trained detector on images; a COCO results list and pictures",
-    "evaluate": "COCO or KITTI metrics of any detector's results",
-    "eval-robustness": "clean plus conditions x severities: mPC, rPC and a report",
-    "compare": "is run A better than run B, with intervals",
-    "conditions": "a contact sheet of weather, lighting and camera conditions",
-    "export": "export a run to ONNX",
-    "info": "what a dataset json or a run directory holds",
-    "demo": "from nothing to a robustness report in minutes, on a CPU",
+    "budget": "how many labelled frames do I need: AP against label count, extrapolated",
+    "predict": "run a trained detector on images; write COCO results and annotated images",
+    "evaluate": "compute COCO or KITTI metrics for any detector's results",
+    "eval-robustness": "evaluate a run under conditions x severities: mPC, rPC and a report",
+    "compare": "compare two runs on the same images, with intervals and a release gate",
+    "conditions": "draw weather, lighting and camera conditions on an image, or list them",
+    "export": "export a run to ONNX and compare it with ONNX Runtime",
+    "info": "show what is in a dataset json or a run directory",
+    "demo": "sample data, training and a robustness report in minutes, on a CPU",
 }
 
 
 def dispatch(arguments: list[str]) -> int:
-    """Parse and run one command; errors rise to the caller."""
+    """Parse and run one command. Returns its exit code; DrivetlError is left to the caller."""
     parser = argparse.ArgumentParser(
         prog="drivetl", description="Fine-tune detectors for driving scenes.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"drivetl {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    wanted = next((word for word in arguments if not word.startswith("-")), "")
+    command = next((word for word in arguments if not word.startswith("-")), "")
     for name, summary in COMMANDS.items():
-        # abbreviations would take --seed, a key of the config, for --seeds
+        # with abbreviations, --seed (a key of the config) would be read as --seeds
         sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        if name == wanted:
+        if name == command:
             module = importlib.import_module(f"drivetl.commands.{name.replace('-', '_')}")
             module.add_arguments(sub)
             sub.set_defaults(run=module.run, overrides=getattr(module, "TAKES_OVERRIDES", False))

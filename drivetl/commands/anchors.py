@@ -1,4 +1,4 @@
-"""`drivetl anchors`: how well anchors cover a dataset's boxes, and better ones where there are."""
+"""`drivetl anchors`: measure how well anchors cover a dataset's boxes, and fit better ones."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ TAKES_OVERRIDES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """DATA.json, --config, --out; `--model.min_size 600` and the like override the config."""
-    parser.add_argument("data", type=Path, help="COCO dataset json to learn from")
+    """Flags of the command; every key of the config is a flag too: --model.min_size 600."""
+    parser.add_argument("data", type=Path, metavar="DATA.json", help="COCO dataset json to measure and fit on")
     parser.add_argument(
         "--config",
         type=Path,
         required=True,
         action="append",
+        metavar="FILE.yaml",
         help="YAML, see configs/finetune; may be repeated: keys of a later file override earlier ones",
     )
-    parser.add_argument("--out", type=Path, help="folder for anchors.json and anchors.png")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for anchors.json and anchors.png")
     parser.epilog = (
-        "The config is that of finetune, and so is the decision. Every key of it is a flag, after the dataset: "
-        "--section.key VALUE, for example --model.min_size 600, or --seed 1 to hold out other drives."
+        "Uses the config of finetune and makes the same decision. Every key of the config is a flag, after the "
+        "dataset: --section.key VALUE, for example --model.min_size 600, or --seed 1 to hold out other drives."
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, fit, judge, print; write when --out is given."""
+    """Measure the coverage, fit anchors, decide, print; write when --out is given."""
     from drivetl import console
     from drivetl.coco.io import read_dataset
     from drivetl.config import load_config
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from drivetl.models.build import build_model
 
     m = config.model
-    dataset, spec, whose = _as_finetune_would(config, dataset)
+    dataset, spec, source_name = _as_finetune_would(config, dataset)
     model = build_model(spec)
     boxes = anchors.scaled_boxes(dataset, m.min_size, m.max_size)
     if not len(boxes):
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     before, strides = anchors.spec_of(model), anchors.strides_of(model)
     cover = anchors.coverage(boxes, before, strides)
     scale = f"shorter side {m.min_size} px, longer at most {m.max_size} px"
-    title = f"Anchors of {whose} on {len(dataset.images)} images of {args.data.name} ({scale})"
+    title = f"Anchors of {source_name} on {len(dataset.images)} images of {args.data.name} ({scale})"
     console.table(title, ("", "boxes", *anchor_fit.COLUMNS), anchor_fit.breakdown(boxes, cover))
     console.say(f"now: {before.describe()}; levels at strides {', '.join(map(str, strides))} px")
     decision = anchor_fit.fit(boxes, before, strides, config.seed)
@@ -72,7 +73,9 @@ def run(args: argparse.Namespace) -> None:
         rows = anchor_fit.breakdown(boxes, covers["chosen"])
         console.table("With the chosen anchors", ("", "boxes", *anchor_fit.COLUMNS), rows)
     if m.anchors == "keep":
-        console.say(f"model.anchors is keep: finetune leaves those of {whose}; fit decides as above")
+        console.say(
+            f"model.anchors is keep: finetune keeps those of {source_name}; with model.anchors fit it decides as above"
+        )
     if args.out:
         with new_directory(args.out) as folder:
             decision.save(folder / "anchors.json")
@@ -87,9 +90,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _as_finetune_would(config: FinetuneConfig, train: Dataset) -> tuple[Dataset, ModelSpec, str]:
-    """(the images it learns from, the model it builds, whose anchors that has). Raises ConfigError, CheckpointError.
+    """(training images, model, name of the run or architecture that its anchors come from).
 
-    Published weights are not fetched: they have the architecture's own anchors.
+    Raises ConfigError, CheckpointError.
+
+    Published weights are not downloaded: they have the default anchors of their architecture.
     """
     from drivetl.models.source import NAMES, read_source
     from drivetl.training.prepare import model_spec, training_subset

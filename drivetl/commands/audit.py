@@ -1,4 +1,4 @@
-"""What is wrong and what is odd in a COCO dataset: a table, audit.json, and audit.html with pictures."""
+"""`drivetl audit`: errors and oddities of a COCO dataset as a table, audit.json, and audit.html with images."""
 
 from __future__ import annotations
 
@@ -22,23 +22,34 @@ _PAINTS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("data", type=Path, metavar="DATASET.json", help="any COCO json, broken ones included")
+    parser.add_argument("data", type=Path, metavar="DATASET.json", help="any COCO json, even a broken one")
     parser.add_argument(
-        "--out", type=Path, help="new folder for audit.json and audit.html (DATASET_audit beside the json)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="new folder for audit.json and audit.html (default: DATASET_audit next to the json)",
     )
-    parser.add_argument("--images", type=Path, help="images root, where it is not what the json says")
-    parser.add_argument("--min-size", type=float, default=800, metavar="PX", help="the network's short side (800)")
-    parser.add_argument("--max-size", type=float, default=1333, metavar="PX", help="the network's longest side (1333)")
-    parser.add_argument("--quick", action="store_true", help="do not open the image files to check them")
-    parser.add_argument("--seed", type=seed, default=0, help="chooses the pictures of the gallery (0)")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="images root (default: the one in the json)")
+    parser.add_argument(
+        "--min-size",
+        type=float,
+        default=800,
+        metavar="PX",
+        help="shorter image side at the network's input (default: 800)",
+    )
+    parser.add_argument(
+        "--max-size", type=float, default=1333, metavar="PX", help="limit of the longer side (default: 1333)"
+    )
+    parser.add_argument("--quick", action="store_true", help="do not open the image files")
+    parser.add_argument("--seed", type=seed, default=0, help="random seed of the choice of gallery images (default: 0)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Audit, print the table, write json and page. Exit code 0 whatever was found."""
+    """Audit, print the table, write json and page. The exit code is 0 whatever the findings."""
     if not 1 <= args.min_size <= args.max_size <= 100_000:
         raise ConfigError(
-            f"--min-size {args.min_size:g} --max-size {args.max_size:g} is no resize",
-            remedy="the short side comes first, both in px",
+            f"--min-size {args.min_size:g} and --max-size {args.max_size:g} are not a valid resize",
+            remedy="name sides in px from 1 to 100000, --min-size at most --max-size",
         )
     out = args.out or _free_folder(args.data)
     with new_directory(out) as folder:
@@ -52,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _free_folder(data: Path) -> Path:
-    """DATASET_audit, or the first of DATASET_audit_2, _3, ... that is free: an audit is repeated after mending."""
+    """DATASET_audit, or the first of DATASET_audit_2, _3, ... that is free: an audit is repeated after fixes."""
     number = 1
     while True:
         folder = data.parent / (f"{data.stem}_audit" if number == 1 else f"{data.stem}_audit_{number}")
@@ -62,14 +73,14 @@ def _free_folder(data: Path) -> Path:
 
 
 def _print(result: Audit) -> None:
-    """One table of findings, the gravest first, each with two examples and what to do."""
+    """One table of findings, the most severe first, each with two examples and a remedy."""
     overview = result.statistics["overview"]
     facts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in overview.items())
     console.say(f"{result.tables.path.name}: {facts}")
     grid = Table(show_lines=True)
     grid.add_column("severity")
     grid.add_column("finding", overflow="fold")
-    grid.add_column("found", justify="right")
+    grid.add_column("count", justify="right")
     for finding in result.findings:
         text = Text(finding.title, style="bold")
         for example in finding.examples[:2]:

@@ -1,4 +1,4 @@
-"""`drivetl budget`: how many labelled frames do I need?"""
+"""`drivetl budget`: how many labelled frames do I need? AP against label count, with a fitted curve."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drivetl import console
 from drivetl.commands.flags import SEED_LIMIT
 from drivetl.errors import ConfigError
 
-if TYPE_CHECKING:  # a mistake in the flags is said before torch is loaded
+if TYPE_CHECKING:  # a mistake in the flags is reported before torch is loaded
     from drivetl.label_curve.plan import Plan
 
 TAKES_OVERRIDES = True
@@ -18,43 +18,66 @@ TAKES_OVERRIDES = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command; every key of the YAML is a flag too."""
-    parser.add_argument(
-        "--config", type=Path, required=True, action="append", help="YAML, see configs/finetune; later ones win"
+    add = parser.add_argument
+    add(
+        "--config",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="FILE.yaml",
+        help="YAML, see configs/finetune; may be repeated: keys of a later file override earlier ones",
     )
-    parser.add_argument("--budgets", help="label counts, rising (25,50,100,all: as far as data.train has that many)")
-    parser.add_argument("--seeds", default="0,1,2", help="each draws another order of drives (0,1,2)")
-    parser.add_argument(
+    add(
+        "--budgets",
+        metavar="N,N,all",
+        help="label counts to train with, rising (default: 25,50,100,all, without those above the size of data.train)",
+    )
+    add(
+        "--seeds",
+        default="0,1,2",
+        metavar="N,N",
+        help="repeat every run with each seed, which also sets the order in which drives are labelled (default: 0,1,2)",
+    )
+    add(
         "--regimes",
         default="transfer,scratch",
-        help="transfer: the config; scratch: from random weights; NAME=FILE.yaml: a file laid over the config",
-    )
-    parser.add_argument(
-        "--steps",
-        type=int,
+        metavar="NAME,NAME=FILE.yaml",
         help=(
-            "optimiser steps of every run, as nearly as whole epochs can (default: the recipe's for each label count;"
-            " where optim.epochs is written, that many passes over the largest count, at least 200)"
+            "what to compare. transfer: the config; scratch: random weights; NAME=FILE.yaml: the config with the keys "
+            "of that file; or a file in configs/finetune/regimes, like l2sp (default: transfer,scratch)"
         ),
     )
-    parser.add_argument("--metric", choices=("AP", "AP50"), default="AP", help="what the page is about (AP)")
-    parser.add_argument("--target", type=float, metavar="VALUE", help="how many frames reach this metric, 0..1")
-    parser.add_argument("--out", type=Path, default=Path("runs/budget"), help="folder (runs/budget)")
+    add(
+        "--steps",
+        type=int,
+        metavar="N",
+        help=(
+            "optimiser steps of every run, rounded to whole epochs (default: what the recipe gives each label count; "
+            "if the config sets optim.epochs, that many epochs over the largest count, at least 200 steps)"
+        ),
+    )
+    add("--metric", choices=("AP", "AP50"), default="AP", help="metric of the report (default: AP)")
+    add("--target", type=float, metavar="VALUE", help="also estimate how many frames reach this value, 0 to 1")
+    add(
+        "--out",
+        type=Path,
+        default=Path("runs/budget"),
+        metavar="DIR",
+        help="folder of the study (default: runs/budget)",
+    )
     parser.epilog = (
-        "With --steps, or where the config writes optim.epochs, every run of a regime makes that number of steps, as "
-        "nearly as whole epochs can; else each makes as many as `optim.recipe: auto` gives its number of frames. "
-        "The same command goes on where a killed one stopped; finished runs are kept."
+        "Trains every regime with every label count and seed, then fits a curve. Every key of the config is a flag: "
+        "--section.key VALUE. Run the same command again to resume a killed study; finished runs are kept."
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Plan, train what is missing, fit, write budget.json and report.html."""
+    """Plan, train the missing runs, fit, write budget.json and report.html."""
     seeds = parse_seeds(args.seeds)
     from drivetl.config import parse_overrides
 
     if "seed" in parse_overrides(args.rest):
-        raise ConfigError(
-            "--seed: a study has several, one for each order of drives", remedy="write --seeds, for example --seeds 5"
-        )
+        raise ConfigError("--seed: a study has several seeds", remedy="write --seeds, for example --seeds 5")
     if args.target is not None and not 0 < args.target < 1:
         raise ConfigError(f"--target {args.target:g} is not between 0 and 1", remedy="for example 0.35")
     from drivetl.files.write import write_atomically
@@ -77,28 +100,29 @@ def run(args: argparse.Namespace) -> None:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """`0,1,2` -> [0, 1, 2]. Raises ConfigError for anything else, or a seed that is duplicated."""
+    """`0,1,2` -> [0, 1, 2]. Raises ConfigError for anything else and for a duplicated seed."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words or not all(word.isdecimal() for word in words):
-        raise ConfigError(f"--seeds {text!r}", remedy="write numbers, for example 0,1,2")
-    beyond = next((word for word in words if len(word) > 19 or int(word) >= SEED_LIMIT), None)
-    if beyond is not None:
-        raise ConfigError(f"--seeds: {beyond[:24]} is too large", remedy="write whole numbers below 2^63")
-    twice = [word for place, word in enumerate(words) if int(word) in map(int, words[:place])]
-    if twice:
-        raise ConfigError(f"--seeds {text!r}: {twice[0]} is duplicated", remedy="name each seed once")
-    return [int(word) for word in words]
+        raise ConfigError(f"--seeds {text!r} is not a list of seeds", remedy="write numbers, for example 0,1,2")
+    too_large = next((word for word in words if len(word) > 19 or int(word) >= SEED_LIMIT), None)
+    if too_large is not None:
+        raise ConfigError(f"--seeds: {too_large[:24]} is too large", remedy="write whole numbers below 2^63")
+    seeds = [int(word) for word in words]
+    duplicate = next((seed for index, seed in enumerate(seeds) if seed in seeds[:index]), None)
+    if duplicate is not None:
+        raise ConfigError(f"--seeds {text!r}: {duplicate} is duplicated", remedy="name each seed once")
+    return seeds
 
 
 def _announce(plan: Plan) -> None:
-    from drivetl.label_curve.page import at_each
+    from drivetl.label_curve.page import steps_in_words
 
     console.say(
         f"{len(plan.cells())} runs: {', '.join(plan.regimes)} x {', '.join(map(str, plan.counts))} frames x "
         f"{len(plan.seeds)} seeds"
     )
     for name, steps in plan.steps.items():
-        console.say(f"{name}: from {plan.regimes[name].model.start}, {at_each(steps, plan.wanted[name])}")
+        console.say(f"{name}: from {plan.regimes[name].model.start}, {steps_in_words(steps, plan.target_steps[name])}")
 
 
 def _print(results: dict[str, Any]) -> None:
@@ -110,7 +134,10 @@ def _print(results: dict[str, Any]) -> None:
         f"{metric} x 100 (95 %), {data['val_images']} frames of {validation_drives(results)}",
         ["frames", *columns],
         [
-            (row["name"], *(f"{one['value']} ({one['span']})" if one["span"] else one["value"] for one in row["cells"]))
+            (
+                row["name"],
+                *(f"{cell['value']} ({cell['span']})" if cell["span"] else cell["value"] for cell in row["cells"]),
+            )
             for row in rows
         ],
     )

@@ -1,4 +1,4 @@
-"""Is run A better than run B, with intervals; and the release gate that follows from it."""
+"""`drivetl compare`: is run A better than run B, with intervals; and a release gate on the result."""
 
 from __future__ import annotations
 
@@ -21,68 +21,68 @@ from drivetl.metrics.results import read_coco_results
 from drivetl.metrics.truth import from_coco
 
 Matched = Callable[[str, Cell], MatchStore]
+"""("a" or "b", cell) -> the detections of that side, matched to the ground truth."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument(
-        "a", type=Path, metavar="A", help="the new one: a run directory, or COCO results (then --data is its truth)"
-    )
-    parser.add_argument("b", type=Path, metavar="B", help="what it is compared with, of the same kind")
-    parser.add_argument(
-        "--data", type=Path, metavar="GT.json", help="the dataset both were measured on (default: A's data.val)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("a", type=Path, metavar="A", help="the candidate: a run directory, or COCO results (then --data is required)")
+    add("b", type=Path, metavar="B", help="the reference to compare with: also a run directory or COCO results")
+    add("--data", type=Path, metavar="GT.json", help="dataset both were evaluated on (default: data.val of run A)")
+    add(
         "--gate",
         type=Path,
-        help="YAML of tolerances: exit 1 when A loses more than its tolerance in any row, with confidence",
+        metavar="FILE.yaml",
+        help="release gate with a tolerance per row: exit code 1 when A fails it",
     )
-    parser.add_argument("--metric", choices=("AP", "AP50"), help="what is compared (default AP, or the gate's)")
-    parser.add_argument("--draws", type=int, default=1000, help="bootstrap and permutation draws (default 1000)")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of the draws (default 0)")
-    parser.add_argument("--out", type=Path, help="json for the table and the verdicts")
+    add("--metric", choices=("AP", "AP50"), help="metric to compare (default: AP, or the gate's)")
+    add("--draws", type=int, default=1000, metavar="N", help="bootstrap and permutation draws (default: 1000)")
+    add("--seed", type=seed, default=0, help="random seed of the draws (default: 0)")
+    add("--out", type=Path, metavar="FILE.json", help="json file for the table and the verdicts")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, print, decide. 0: done or gate passed; 1: the gate fails."""
+    """Compare, print, evaluate the gate. Returns 0 (no gate, or passed) or 1 (the gate failed)."""
     gate = load_gate(args.gate) if args.gate else None
     metric = _metric(args.metric, gate)
     if args.draws < 100:
         raise ConfigError(f"--draws {args.draws} is too few", remedy="use 1000")
     matched, cells = _files(args) if args.a.is_file() else _runs(args)
-    found = compare(matched, cells, metric, args.draws, args.seed)
-    _print(found)
-    verdicts = check_gate(gate, found) if gate else []
+    comparison = compare(matched, cells, metric, args.draws, args.seed)
+    _print(comparison)
+    verdicts = check_gate(gate, comparison) if gate else []
     if gate:
         _print_verdicts(gate, verdicts)
     if args.out:
-        document: dict[str, Any] = found.as_dict() | {"a": str(args.a), "b": str(args.b)}
+        document: dict[str, Any] = comparison.as_dict() | {"a": str(args.a), "b": str(args.b)}
         document["gate"] = [
-            {"name": one.name, "drop": one.drop, "budget": one.tolerance, "p": one.p, "passed": one.passed}
-            for one in verdicts
+            {"name": row.name, "drop": row.drop, "budget": row.tolerance, "p": row.p, "passed": row.passed}
+            for row in verdicts
         ]
         write_numbers(document, args.out)
         wrote(args.out)
-    return int(any(not one.passed for one in verdicts))
+    return int(any(not row.passed for row in verdicts))
 
 
-def _metric(wanted: str | None, gate: Gate | None) -> str:
-    if gate is not None and wanted not in (None, gate.metric):
-        raise ConfigError(f"--metric {wanted} is not the gate's metric {gate.metric}", remedy="leave it out")
-    return gate.metric if gate is not None else wanted or "AP"
+def _metric(flag: str | None, gate: Gate | None) -> str:
+    """The metric of --metric, which must agree with the gate's. Raises ConfigError."""
+    if gate is not None and flag not in (None, gate.metric):
+        raise ConfigError(f"--metric {flag} is not the gate's metric {gate.metric}", remedy="leave it out")
+    return gate.metric if gate is not None else flag or "AP"
 
 
 def _files(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
-    """Two COCO results files on one ground truth: clean images only."""
+    """Two COCO results files with one ground truth: clean images only."""
     if args.data is None:
-        raise ConfigError("results files need their truth", remedy="name it with --data")
+        raise ConfigError("results files need a ground truth", remedy="name it with --data")
     truth = from_coco(load_json(args.data), args.data)
-    stores = {who: match(truth, read_coco_results(path, truth)) for who, path in (("a", args.a), ("b", args.b))}
-    return lambda who, _: stores[who], []
+    stores = {side: match(truth, read_coco_results(path, truth)) for side, path in (("a", args.a), ("b", args.b))}
+    return lambda side, _: stores[side], []
 
 
 def _runs(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
-    """Two run directories with stored cells: every cell and image that both have seen."""
+    """Two run directories with stored cells: every cell and image that both have."""
     from drivetl.metrics.truth import from_dataset
     from drivetl.robustness.detection_cache import complete_images, image_keys
     from drivetl.robustness.find_cells import open_cache
@@ -101,19 +101,21 @@ def _runs(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
         if any(caches["a"].has(key, cell) and caches["b"].has(key, cell) for key in keys)
     ]
     cells = [CLEAN, *(cell for cell in of_this_data if cell != CLEAN)]
-    places = complete_images(caches.values(), keys, cells)
-    if not places:
+    indices = complete_images(caches.values(), keys, cells)
+    if not indices:
         raise DataError(
-            "no image of it was seen by both runs in every shared cell",
+            "no image of it has stored detections of both runs in every shared cell",
             remedy="run eval-robustness on both runs with this --data",
             file=data,
         )
-    if len(places) < len(keys):
-        warn(f"compared on {len(places)} of {len(keys)} images: those that both runs have seen in every shared cell")
-    measured = dataset.subset([dataset.images[place] for place in places])
-    truth = from_dataset(measured)
-    ids = {keys[place]: dataset.images[place].id for place in places}
-    return lambda name, cell: match(truth, caches[name].results(cell, ids)), cells[1:]
+    if len(indices) < len(keys):
+        warn(
+            f"compared on {len(indices)} of {len(keys)} images: those with stored detections of both runs in every "
+            "shared cell"
+        )
+    truth = from_dataset(dataset.subset([dataset.images[index] for index in indices]))
+    ids = {keys[index]: dataset.images[index].id for index in indices}
+    return lambda side, cell: match(truth, caches[side].results(cell, ids)), cells[1:]
 
 
 def _validation_data(run_folder: Path) -> Path:
@@ -126,9 +128,9 @@ def _validation_data(run_folder: Path) -> Path:
     return Path(str(section["val"]))
 
 
-def _print(found: Comparison) -> None:
-    images, resampled = len(found.drives.names), found.drives.units_in_words()
-    say(f"{found.metric} of A minus B: {images} images, 95 % intervals over {resampled}")
+def _print(comparison: Comparison) -> None:
+    images, resampled = len(comparison.drives.names), comparison.drives.units_in_words()
+    say(f"{comparison.metric} of A minus B: {images} images, 95 % intervals over {resampled}")
     table(
         "",
         ["", "A", "B", "A - B", "interval", "p", "p (Holm)", "detectable"],
@@ -143,17 +145,17 @@ def _print(found: Comparison) -> None:
                 number(row.p_holm),
                 number(row.minimum_detectable),
             )
-            for row in found.rows
+            for row in comparison.rows
         ],
     )
-    objects = found.objects
+    objects = comparison.objects
     say(
         f"objects found on clean images: {objects.both} by both, {objects.only_a} only by A, "
         f"{objects.only_b} only by B, {objects.neither} by neither (p {number(objects.p)})"
     )
-    say("detectable: the smallest true difference this data would show in 80 % of cases")
-    if found.warning:
-        warn(found.warning)
+    say("detectable: the smallest true difference that this data would show with 80 % power")
+    if comparison.warning:
+        warn(comparison.warning)
 
 
 def _signed(value: float) -> str:
@@ -161,20 +163,20 @@ def _signed(value: float) -> str:
 
 
 def _print_verdicts(gate: Gate, verdicts: list[Verdict]) -> None:
-    failed = [one.name for one in verdicts if not one.passed]
+    failed = [row.name for row in verdicts if not row.passed]
     say(f"gate: {gate.must} at confidence {gate.confidence:g}")
     table(
         "",
         ["", "loss", "tolerance", "p", "verdict"],
         [
             (
-                one.name,
-                f"{one.drop:+.3f}",
-                number(one.tolerance),
-                number(one.p),
-                f"{'pass' if one.passed else 'FAIL'}: {one.note}",
+                row.name,
+                f"{row.drop:+.3f}",
+                number(row.tolerance),
+                number(row.p),
+                f"{'pass' if row.passed else 'FAIL'}: {row.note}",
             )
-            for one in verdicts
+            for row in verdicts
         ],
     )
     say(f"gate: FAIL ({', '.join(failed)})" if failed else "gate: pass")

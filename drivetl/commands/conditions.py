@@ -1,4 +1,4 @@
-"""Conditions to look at: a contact sheet of any picture under any of them, and the list of what there is."""
+"""`drivetl conditions`: a contact sheet of an image under any conditions, and the list of all conditions."""
 
 from __future__ import annotations
 
@@ -21,23 +21,27 @@ MOST_TILES = 400
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("source", type=Path, nargs="?", metavar="IMAGE|DATASET.json", help="what to show them on")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="a new .png (one picture) or .html (one page)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("source", type=Path, nargs="?", metavar="IMAGE|DATASET.json", help="the image, or the dataset to choose from")
+    add("--out", type=Path, metavar="FILE", help="new file: .png for a contact sheet, .html for a page")
+    add(
         "--names",
         default="drive",
         metavar="SET|NAME,NAME",
-        help="drive (default), common, common_aligned, all or names",
+        help=(
+            "drive: weather, light and camera; common: the 15 published corruptions; common_aligned: the same without "
+            "moving content; all; or names (default: drive)"
+        ),
     )
-    parser.add_argument("--severities", default="1,3,5", metavar="S,S", help="from 1 to 5 (1,3,5)")
-    parser.add_argument("--images", type=int, default=1, metavar="N", help="of a dataset: how many images (1)")
-    parser.add_argument("--seed", type=seed, default=0, help="of the pictures' noise, and of the choice (0)")
-    parser.add_argument("--tile-width", type=int, default=420, metavar="PX", help="of one picture (420)")
-    parser.add_argument("--list", action="store_true", help="print every condition with its ladder instead")
+    add("--severities", default="1,3,5", metavar="S,S", help="severities from 1 to 5 (default: 1,3,5)")
+    add("--images", type=int, default=1, metavar="N", help="number of images to show from a dataset (default: 1)")
+    add("--seed", type=seed, default=0, help="random seed of the noise and of the choice of images (default: 0)")
+    add("--tile-width", type=int, default=420, metavar="PX", help="width of each image (default: 420)")
+    add("--list", action="store_true", help="instead, print every condition with its value at each severity")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the list, or make the sheet."""
+    """Print the list, or write the contact sheet."""
     from drivetl.conditions import CATALOG, parse_severities, select
 
     names, severities = select(args.names), parse_severities(args.severities)
@@ -45,17 +49,17 @@ def run(args: argparse.Namespace) -> None:
         _print_list(names if args.names != "drive" else list(CATALOG))
         return
     if args.source is None or args.out is None:
-        raise ConfigError("needs a picture or a dataset and --out FILE.png", remedy="or --list to see what there is")
+        raise ConfigError("needs an image or a dataset, and --out FILE.png", remedy="or --list to see all conditions")
     if args.out.suffix.lower() not in (".png", ".html"):
         raise ConfigError(f"--out {args.out} is neither .png nor .html", remedy="name a file that ends in one of them")
     if args.out.exists():
         raise DataError("exists already and is never overwritten", remedy="name another file with --out", file=args.out)
     if args.images < 1 or not 32 <= args.tile_width <= 4096:
         raise ConfigError("--images must be at least 1 and --tile-width between 32 and 4096")
-    tiles_wanted = len(names) * (len(severities) + 1) * args.images
-    if tiles_wanted > MOST_TILES:
+    n_tiles = len(names) * (len(severities) + 1) * args.images
+    if n_tiles > MOST_TILES:
         raise ConfigError(
-            f"{tiles_wanted} pictures are more than a sheet holds ({MOST_TILES})", remedy="fewer --names or --images"
+            f"{n_tiles} tiles do not fit on a sheet (at most {MOST_TILES})", remedy="fewer --names or --images"
         )
     sources = list(_sources(args.source, args.images, args.seed))
     rows = list(_rows(sources, names, severities, args.seed, args.tile_width))
@@ -67,8 +71,8 @@ def run(args: argparse.Namespace) -> None:
     console.wrote(args.out, "drivetl conditions --list")
 
 
-def _sources(path: Path, wanted: int, seed: int) -> Iterator[tuple[str, Rgb]]:
-    """(name, picture): the image itself, or some of a dataset's."""
+def _sources(path: Path, count: int, seed: int) -> Iterator[tuple[str, Rgb]]:
+    """(name, pixels) of the image itself, or of `count` images of a dataset."""
     if path.suffix.lower() != ".json":
         yield path.name, read_rgb(path)
         return
@@ -77,30 +81,30 @@ def _sources(path: Path, wanted: int, seed: int) -> Iterator[tuple[str, Rgb]]:
 
     dataset = read_dataset(path)
     if not dataset.images:
-        raise DataError("holds no image", remedy="check the conversion and the split", file=path)
-    for record in choose(dataset, wanted, seed):
+        raise DataError("holds no images", remedy="check the conversion and the split", file=path)
+    for record in choose(dataset, count, seed):
         yield record.file_name, read_rgb(dataset.images_root / record.file_name)
 
 
 Row = tuple[str, list[tuple[str, Rgb]]]
-"""(condition, its tiles: (title, picture))."""
+"""(condition, its tiles: (title, pixels))."""
 
 
 def _rows(
     sources: list[tuple[str, Rgb]], names: list[str], severities: list[int], seed: int, width: int
 ) -> Iterator[Row]:
-    """A row of tiles per condition and picture, the unchanged picture first."""
+    """A row of tiles per condition and image, the unchanged image first."""
     from drivetl.conditions import CATALOG, apply, pixel_seed
 
     caches: list[dict[str, Any]] = [{} for _ in sources]
     for name in console.track(names, "drawing"):
         condition = CATALOG[name]
         for (file, image), cache in zip(sources, caches, strict=True):
-            row = [(f"{file}", resize_to_width(image, width))]
+            row = [(file, resize_to_width(image, width))]
             for severity in severities:
-                made = apply(image, name, severity, pixel_seed(f"{seed}/{file}", name, severity), cache=cache)
+                changed = apply(image, name, severity, pixel_seed(f"{seed}/{file}", name, severity), cache=cache)
                 title = f"{name} {severity}: {condition.axis[severity - 1]:g} {condition.unit[1]}"
-                row.append((title, resize_to_width(made, width)))
+                row.append((title, resize_to_width(changed, width)))
             yield name, row
 
 
@@ -111,14 +115,14 @@ def _print_list(names: list[str]) -> None:
     for name in names:
         item = CATALOG[name]
         ladder = " ".join(f"{value:g}" for value in item.axis)
-        labels = "labels hold" if item.label_safe else f"content moves: {item.shift_note}"
+        labels = "labels stay valid" if item.label_safe else f"moves content: {item.shift_note}"
         as_published = f" (published as {item.published})" if item.published not in ("", name) else ""
         console.say(f"{name:<22}{ladder} {item.unit[1]}")
         console.say(f"{'':<22}{item.phenomenon} by {item.model}, {item.family}{as_published}; {labels}")
 
 
 def _page(rows: list[Row]) -> str:
-    """One self-contained page: pictures as JPEG inside, a section per condition with its model and ladder."""
+    """One self-contained page: images embedded as JPEG, a section per condition with its model and its values."""
     from drivetl.conditions import CATALOG
 
     parts, last = [], ""
@@ -127,7 +131,7 @@ def _page(rows: list[Row]) -> str:
             item = CATALOG[name]
             ladder = ", ".join(f"{value:g}" for value in item.axis)
             about = (item.effect.__doc__ or "").strip().split("\n\n")[0]
-            labels = "" if item.label_safe else f" Content moves: {item.shift_note}."
+            labels = "" if item.label_safe else f" Moves content: {item.shift_note}."
             parts.append(
                 f"<h2 id='{name}'>{name}</h2><p><b>{html.escape(item.phenomenon)}</b>, model <code>{item.model}</code>,"
                 f" severities 1 to 5: {html.escape(ladder)}"
@@ -136,8 +140,8 @@ def _page(rows: list[Row]) -> str:
             last = name
         figures = "".join(
             f"<figure><img alt='{html.escape(title, quote=True)}'"
-            f" src='data:image/jpeg;base64,{_jpeg(picture)}'><figcaption>{html.escape(title)}</figcaption></figure>"
-            for title, picture in tiles
+            f" src='data:image/jpeg;base64,{_jpeg(pixels)}'><figcaption>{html.escape(title)}</figcaption></figure>"
+            for title, pixels in tiles
         )
         parts.append(f"<div class='row'>{figures}</div>")
     style = (
@@ -153,9 +157,9 @@ def _page(rows: list[Row]) -> str:
     )
 
 
-def _jpeg(picture: Rgb) -> str:
+def _jpeg(image: Rgb) -> str:
     import cv2
 
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
     assert done
     return base64.b64encode(bytes(data)).decode("ascii")

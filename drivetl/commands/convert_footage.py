@@ -1,4 +1,4 @@
-"""Custom footage in any of nine formats -> one COCO dataset, split without a leak."""
+"""`drivetl convert-footage`: custom footage in any of nine formats to one COCO dataset, split by drive."""
 
 from __future__ import annotations
 
@@ -18,40 +18,53 @@ from drivetl.files.paths import require_directory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of convert-footage."""
-    parser.add_argument("--format", choices=tuple(FORMATS), help="what the labelling tool wrote")
-    parser.add_argument("--root", type=Path, help="folder of the labels, or the label file itself")
-    parser.add_argument("--out", required=True, type=Path, help="new folder for all.json, train.json, val.json")
-    parser.add_argument("--images", type=Path, help="images root, where it is not found below --root")
-    parser.add_argument(
-        "--taxonomy", type=Path, help="labels -> driving classes (datasets/*/taxonomy.yaml); without: own labels"
+    """Flags of the command."""
+    add = parser.add_argument
+    add("--format", choices=tuple(FORMATS), help="format of the labels (required without --video)")
+    add("--root", type=Path, metavar="PATH", help="folder of the labels, or the label file (required without --video)")
+    add("--out", required=True, type=Path, metavar="DIR", help="new folder for all.json, train.json and val.json")
+    add("--images", type=Path, metavar="DIR", help="images root, if it is not found below --root")
+    add(
+        "--taxonomy",
+        type=Path,
+        metavar="FILE.yaml",
+        help="maps labels to driving classes, see datasets/*/taxonomy.yaml (default: the labels are the classes)",
     )
-    parser.add_argument(
+    add(
         "--attributes",
         type=Path,
         metavar="CSV",
-        help="file_name and further columns: sequence, weather, timeofday, ...",
+        help="table with file_name and columns like sequence (the drive), weather, timeofday, ...",
     )
-    parser.add_argument(
-        "--sequence-from", metavar="REGEX", help="its first group, searched in each file name, is the drive"
-    )
-    parser.add_argument(
+    add("--sequence-from", metavar="REGEX", help="the drive is the first group of this pattern in each file name")
+    add(
         "--visible-masks",
         action="store_true",
-        help="YOLO polygons that run on beneath what hides them: paint them in order, keep what is visible",
+        help="YOLO polygons that include hidden parts: later polygons cover earlier ones, only visible parts are kept",
     )
-    parser.add_argument(
+    add(
         "--rotated",
         choices=("enclose", "refuse"),
         default="enclose",
-        help="rotated boxes: the upright box around each, counted; or an error (enclose)",
+        help="rotated boxes: replace each by the upright box around it, and count them; or stop (default: enclose)",
     )
-    parser.add_argument(
-        "--video", type=Path, metavar="FILE", help="instead of labels: extract frames of a video, or of all in a folder"
+    add(
+        "--video",
+        type=Path,
+        metavar="PATH",
+        help="extract the frames of a video, or of all videos in a folder, instead of converting labels",
     )
-    parser.add_argument("--fps", type=_rate, default=2.0, metavar="RATE|all", help="frames a second of --video (2)")
-    parser.add_argument(
-        "--keep-duplicates", action="store_true", help="keep frames of --video that show nothing new (a parked car)"
+    add(
+        "--fps",
+        type=_rate,
+        default=2.0,
+        metavar="RATE|all",
+        help="with --video: frames per second to keep (default: 2)",
+    )
+    add(
+        "--keep-duplicates",
+        action="store_true",
+        help="with --video: also keep frames that show nothing new (the car is parked)",
     )
     add_error_argument(parser)
     add_split_arguments(parser, standard=False)
@@ -62,7 +75,7 @@ def _rate(text: str) -> float | None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Extract a video's frames, or read, split and write footage and say what became of every object."""
+    """Extract a video's frames, or convert labelled footage and report what happened to every object."""
     if args.video is not None:
         if args.format or args.root:
             raise ConfigError(
@@ -72,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         _extract(args)
         return
     if not args.format or not args.root:
-        raise ConfigError("--format and --root say what to convert", remedy="or --video what to extract")
+        raise ConfigError("nothing to convert", remedy="name --format and --root, or --video to extract frames")
     _convert(args)
 
 
@@ -86,8 +99,7 @@ def _extract(args: argparse.Namespace) -> None:
     for drive in drives:
         if drive.cut_off:
             console.warn(
-                f"{drive.name}: the video breaks off after {drive.seen} of {drive.expected} frames; what came before is"
-                " kept"
+                f"{drive.name}: the video breaks off after {drive.seen} of {drive.expected} frames; the others are kept"
             )
     console.wrote(
         args.out / "frames.json",
@@ -110,11 +122,11 @@ def _convert(args: argparse.Namespace) -> None:
     source = read_footage(args.format, reading, attributes=args.attributes, sequence_from=args.sequence_from)
     if source.own_labels:
         console.say(
-            f"no --taxonomy: the classes are the footage's own {len(source.taxonomy.classes)} labels: "
+            f"no --taxonomy: the {len(source.taxonomy.classes)} labels of the footage are the classes: "
             + ", ".join(source.taxonomy.categories)
         )
-    inside = INSIDE in reading.account.notes
-    images_root = args.out / "images" if inside else source.images_root
+    embedded = INSIDE in reading.account.notes
+    images_root = args.out / "images" if embedded else source.images_root
     summary = convert_and_write(
         source.images,
         source.taxonomy,
@@ -125,10 +137,10 @@ def _convert(args: argparse.Namespace) -> None:
         on_error=args.on_error,
         account=reading.account,
     )
-    if inside:
+    if embedded:
         names = [image.file_name for image in summary.outline.images]
         gather_embedded(args.root, source.images_root, names, images_root)
         console.wrote(images_root)
     elif not any((images_root / image.file_name).is_file() for image in summary.outline.images):
-        console.warn("none of the images is on disk; before training, name their folder with --images")
+        console.warn("none of the images is on disk; convert again with --images before training")
     print_summary(summary, f"drivetl audit {args.out / 'all.json'}")

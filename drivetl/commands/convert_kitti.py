@@ -1,4 +1,4 @@
-"""KITTI object or tracking data -> one COCO dataset, split by drive."""
+"""`drivetl convert-kitti`: KITTI object or tracking data to one COCO dataset, split by drive."""
 
 from __future__ import annotations
 
@@ -23,35 +23,38 @@ from drivetl.files.shipped import shipped
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--root",
         type=Path,
         required=True,
-        help="folder with training/image_2 and training/label_2, or image_02 and label_02 of the tracking data",
+        metavar="DIR",
+        help="folder with training/image_2 and training/label_2, or with image_02 and label_02 of the tracking data",
     )
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the json files")
-    parser.add_argument(
+    add("--out", type=Path, required=True, metavar="DIR", help="new folder for the json files")
+    add(
         "--mapping-dir",
         type=Path,
+        metavar="DIR|none",
         help=(
-            "the devkit's mapping folder (train_mapping.txt, train_rand.txt): which drive a frame is from; "
-            "default: ROOT/mapping where it exists; none: do without"
+            "the devkit's mapping folder (train_mapping.txt, train_rand.txt), which says which drive a frame is from; "
+            "none: drives stay unknown (default: ROOT/mapping if it exists)"
         ),
     )
-    parser.add_argument("--taxonomy", type=Path, help="labels -> classes (default: the shipped one of the source)")
-    parser.add_argument("--image-size", type=parse_size, metavar="WxH", help="size in px of images that are not there")
-    parser.add_argument(
+    add("--taxonomy", type=Path, metavar="FILE.yaml", help="maps labels to classes (default: the one for KITTI)")
+    add("--image-size", type=parse_size, metavar="WxH", help="size in px of images that are missing on disk")
+    add(
         "--attributes",
         type=Path,
         metavar="CSV",
-        help="file_name and weather, timeofday, ... of each image (default: ROOT/attributes.csv where it exists)",
+        help="table with file_name and weather, timeofday, ... (default: ROOT/attributes.csv if it exists)",
     )
     add_split_arguments(parser)
     add_error_argument(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Convert, print the summary."""
+    """Convert and print the summary."""
     account = Account()
     images: Iterable[SourceImage]
     if is_tracking(args.root):
@@ -66,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     if args.attributes is not None or attributes.is_file():
         images = list(images)
         merge_attributes(images, attributes)
-    with no_garbage_collection():  # when it ends the records are gone, and none is looked at
+    with no_garbage_collection():  # the records are deleted inside, so the collector never scans them
         summary = convert_and_write(
             images, taxonomy, args.root, args.out, source=source, split=options, on_error=args.on_error, account=account
         )

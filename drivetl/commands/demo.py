@@ -1,4 +1,4 @@
-"""`drivetl demo`: the whole road on the sample city, with the commands a user would type."""
+"""`drivetl demo`: the whole workflow on the sample city, with the commands a user would type."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ import time
 from pathlib import Path
 
 from drivetl.commands.flags import seed
+from drivetl.files.shipped import shipped
 
 LABELS = 64
-"""Labelled frames of town B that both contestants learn from."""
-
-
+"""Labelled frames of town B that both runs (transfer and scratch) are trained on."""
 CONDITIONS = "fog,rain,snowfall,night,low_sun,ego_blur,iso_noise,lens_dirt"
-"""None is trained on; the report proves it from the runs' manifests."""
+"""None of them is trained on; the report proves it from the runs' manifests."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--out, --seed."""
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of everything the demo makes")
-    parser.add_argument("--seed", type=seed, default=0, help="another seed, other towns")
+    """Flags of the command."""
+    folder = Path("runs/demo")
+    parser.add_argument(
+        "--out", type=Path, default=folder, metavar="DIR", help=f"folder for all outputs (default: {folder})"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="random seed of towns and training (default: 0)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run what is not done yet, step by step; a killed demo goes on where it stopped."""
+    """Run the steps that are not done yet; a killed demo resumes where it stopped."""
     from drivetl import console
     from drivetl.commands.demo_report import write_demo_report
 
@@ -33,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     for number, (title, done, argv) in enumerate(steps, 1):
         console.say(f"\n[{number}/{len(steps)}] {title}")
         if done.exists():
-            console.say(f"done before: {done}")
+            console.say(f"already done: {done}")
             continue
         console.say(f"$ drivetl {shlex.join(argv)}")
         _call(argv)
@@ -43,72 +45,42 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _call(argv: list[str]) -> None:
-    """Run one command in this process; its errors are the demo's."""
+    """Run one command in this process; its errors end the demo."""
     from drivetl.commands import dispatch
 
     dispatch(argv)
 
 
 def plan(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
-    """(what it is, the file that says it is done, the command) of every step."""
-    from drivetl.files.shipped import shipped
-
-    city, town_a, town_b = out / "city", out / "town_a", out / "town_b"
-    tiny = ["finetune", "--config", str(shipped("configs/finetune/tiny.yaml")), "--seed", str(seed)]
-    few = [*_data(town_b), "--data.train_images", str(LABELS), "--optim.epochs", "16", "--eval.every", "4"]
+    """(title, path that exists when the step is done, arguments of the command) of every step."""
+    city, town_a, town_b, robustness = (out / name for name in ("city", "town_a", "town_b", "robustness"))
+    source, transfer, scratch = (out / name for name in ("source", "transfer", "scratch"))
     frames = ["--scale", "0.5", "--frames-a", "340", "--frames-b", "240", "--jpeg"]
-    to_a = ["--root", str(city / "town_a"), "--taxonomy", str(shipped("configs/demo/town_a.yaml"))]
-    to_b = ["--root", str(city / "town_b"), "--taxonomy", str(shipped("configs/demo/town_b.yaml"))]
-    runs = {name: out / name for name in ("source", "transfer", "scratch")}
-    transfer = ["--model.start", str(runs["source"]), "--model.norm", "train", "--data.augment", "photometric"]
-    contest = ["--run", str(runs["transfer"]), "--baseline", str(runs["scratch"]), "--data", str(town_b / "val.json")]
-    scope = [
-        "--conditions",
-        CONDITIONS,
-        "--severities",
-        "1,3,5",
-        "--metric",
-        "AP50",
-        "--budget",
-        "16s",
-        "--draws",
-        "200",
-        "--slices",
-        "weather,timeofday",
+    train = ["finetune", "--config", str(shipped("configs/finetune/tiny.yaml")), "--seed", str(seed)]
+    few = [*_data(town_b), *f"--data.train_images {LABELS} --optim.epochs 16 --eval.every 4".split()]
+    start = ["--model.start", str(source), "--model.norm", "train", "--data.augment", "photometric"]
+    runs = ["--run", str(transfer), "--baseline", str(scratch), "--data", str(town_b / "val.json")]
+    scope = f"--conditions {CONDITIONS} --severities 1,3,5 --metric AP50 --budget 16s --draws 200".split()
+    scope += ["--slices", "weather,timeofday"]
+    footage = ["--format", "cvat", *_labels(city, "town_b"), "--val-fraction", "0.4"]
+    steps = [
+        ("draw two towns with exact labels", city, ["sample", *frames, "--seed", str(seed)]),
+        ("town A: KITTI layout to COCO, split by drive", town_a, ["convert-kitti", *_labels(city, "town_a")]),
+        ("town B: CVAT footage to COCO, split by drive", town_b, ["convert-footage", *footage]),
+        ("train on town A from scratch", source, [*train, *_data(town_a)]),
+        (f"adapt it to town B with {LABELS} labelled frames", transfer, [*train, *few, *start]),
+        ("train on the same frames from scratch, to compare", scratch, [*train, *few]),
+        ("evaluate both in weather that neither was trained on", robustness, ["eval-robustness", *runs, *scope]),
     ]
+    last_file = {town_a: "all.json", town_b: "all.json", robustness: "report.html", city: ""}
     return [
-        ("draw two towns with exact labels", city, ["sample", "--out", str(city), *frames, "--seed", str(seed)]),
-        (
-            "town A: KITTI layout to COCO, split by drive",
-            town_a / "all.json",
-            ["convert-kitti", *to_a, "--out", str(town_a)],
-        ),
-        (
-            "town B: CVAT footage to COCO, split by drive",
-            town_b / "all.json",
-            ["convert-footage", "--format", "cvat", *to_b, "--val-fraction", "0.4", "--out", str(town_b)],
-        ),
-        (
-            "learn town A from nothing",
-            runs["source"] / "README.md",
-            [*tiny, *_data(town_a), "--out", str(runs["source"])],
-        ),
-        (
-            f"carry it over to town B with {LABELS} labelled frames",
-            runs["transfer"] / "README.md",
-            [*tiny, *few, *transfer, "--out", str(runs["transfer"])],
-        ),
-        (
-            "learn the same frames from nothing, to compare",
-            runs["scratch"] / "README.md",
-            [*tiny, *few, "--out", str(runs["scratch"])],
-        ),
-        (
-            "how both hold up in weather neither has seen",
-            out / "robustness" / "report.html",
-            ["eval-robustness", *contest, *scope, "--out", str(out / "robustness")],
-        ),
+        (title, folder / last_file.get(folder, "README.md"), [*argv, "--out", str(folder)])
+        for title, folder, argv in steps
     ]
+
+
+def _labels(city: Path, town: str) -> list[str]:
+    return ["--root", str(city / town), "--taxonomy", str(shipped(f"configs/demo/{town}.yaml"))]
 
 
 def _data(folder: Path) -> list[str]:

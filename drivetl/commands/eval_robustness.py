@@ -1,4 +1,4 @@
-"""`drivetl eval-robustness`: a run and a dataset in, a robustness report out."""
+"""`drivetl eval-robustness`: evaluate a run on a dataset under conditions and write the robustness report."""
 
 from __future__ import annotations
 
@@ -22,60 +22,76 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("--run", dest="run_dir", type=Path, required=True, metavar="RUN", help="run directory to judge")
-    parser.add_argument("--data", type=Path, required=True, metavar="VAL.json", help="COCO dataset json to judge it on")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--run", dest="run_dir", type=Path, required=True, metavar="RUN", help="run directory to evaluate")
+    add("--data", type=Path, required=True, metavar="VAL.json", help="COCO dataset json to evaluate it on")
+    add(
         "--conditions",
         default="held_out",
-        metavar="NAMES",
-        help="held_out (default: never trained on), all, drive, common, or NAME,NAME",
+        metavar="SET|NAME,NAME",
+        help=(
+            "held_out: those the run was not trained on; drive: weather, light and camera; common: the 15 published "
+            "corruptions; all; or names from `drivetl conditions --list` (default: held_out)"
+        ),
     )
-    parser.add_argument("--severities", default="1,2,3,4,5", help="which of 1..5 (default all)")
-    parser.add_argument("--baseline", type=Path, metavar="RUN", help="another run, judged on the same pictures")
-    parser.add_argument("--budget", metavar="TIME", help="infer for so long, like 10m, 90s, 1h; 0: only what is stored")
-    parser.add_argument("--out", type=Path, help="new folder (default RUN/robustness/<name of the json>)")
-    parser.add_argument("--metric", choices=("AP", "AP50"), default="AP", help="what the report is about (AP)")
-    parser.add_argument(
-        "--iou-type", choices=("bbox", "segm"), default="bbox", help="judge boxes, or the masks of a Mask R-CNN (bbox)"
+    add("--severities", default="1,2,3,4,5", metavar="S,S", help="severities from 1 to 5 (default: 1,2,3,4,5)")
+    add("--baseline", type=Path, metavar="RUN", help="a second run to compare with, evaluated on the same images")
+    add(
+        "--budget",
+        metavar="TIME",
+        help=(
+            "time limit for inference, like 90s, 10m or 1h: as many images as fit, the same ones for all cells; "
+            "0: only what is stored"
+        ),
+    )
+    add(
+        "--out", type=Path, metavar="DIR", help="new folder for the report (default: RUN/robustness/<name of the json>)"
+    )
+    add("--metric", choices=("AP", "AP50"), default="AP", help="metric of the report (default: AP)")
+    add(
+        "--iou-type",
+        choices=("bbox", "segm"),
+        default="bbox",
+        help="evaluate boxes, or the masks of a Mask R-CNN (default: bbox)",
     )
     _add_real_arguments(parser)
-    parser.add_argument("--draws", type=int, default=400, help="bootstrap draws of the intervals (400)")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of the draws (0)")
-    parser.add_argument("--workers", type=int, help="processes that make the pictures (default: one per core)")
-    parser.add_argument("--batch-size", type=int, default=8, help="pictures per forward pass (8)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--draws", type=int, default=400, metavar="N", help="bootstrap draws for the intervals (default: 400)")
+    add("--seed", type=seed, default=0, help="random seed of the draws (default: 0)")
+    add("--workers", type=int, metavar="N", help="processes that apply the conditions (default: one per core)")
+    add("--batch-size", type=int, default=8, metavar="N", help="images per forward pass (default: 8)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.epilog = (
-        "Several GPUs or machines share the images: torchrun --nproc_per_node 4 -- tools/eval_robustness.py --run ..."
+        "To share the images among GPUs or machines: torchrun --nproc_per_node 4 -- tools/eval_robustness.py --run ..."
     )
 
 
 def _add_real_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("real conditions (images that were taken in them)")
+    group = parser.add_argument_group("real conditions (images taken in rain, at night, ...)")
     group.add_argument(
         "--slices",
         default="",
         metavar="NAME,NAME|FILE.csv",
         help=(
-            "image attributes to slice by, like weather,timeofday; or a CSV of file_name and such columns. "
-            "Conditions are then applied to the clean slice alone"
+            "image attributes to slice by, like weather,timeofday; or a CSV with file_name and such columns. "
+            "Conditions are then applied only to the clean slice"
         ),
     )
     group.add_argument(
         "--clean",
         default="",
         metavar="NAME=VALUE,...",
-        help="which images are clean (default: dry, clear, day, daytime, ... where a value says so)",
+        help="attribute values of the clean slice (default: values like dry, clear, day or daytime)",
     )
     group.add_argument(
         "--pairs",
         default="",
         metavar="NAME=VALUE:CONDITION+CONDITION,...",
-        help="conditions to hold against a real slice (default: those of the same phenomenon)",
+        help="synthetic conditions to compare with a real slice (default: those of the same phenomenon)",
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Sweep, score, draw, write."""
+    """Run the sweep and write the report. Raises DataError when the output folder is not empty."""
     from drivetl.conditions import parse_severities
 
     severities, budget_s = parse_severities(args.severities), parse_budget(args.budget)
@@ -84,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(
             "exists already and is never overwritten",
-            remedy="name another folder with --out (stored cells are used again)",
+            remedy="name another folder with --out (stored detections are reused)",
             file=out,
         )
 
@@ -108,14 +124,14 @@ def run(args: argparse.Namespace) -> None:
     baseline = load_detector(args.baseline, device=device) if args.baseline else None
     conditions = choose_conditions(args.conditions, detector.augmentation, severities)
     check_pairs(pairs, slices_of(from_dataset(dataset), slices, clean), conditions)
-    known = levels(detector.augmentation, conditions, severities)
+    held_out = levels(detector.augmentation, conditions, severities)
     if group.leads:
-        chosen = len(clean_images(dataset.images, clean))
-        _announce(detector, chosen, known.of_condition, severities)
+        n_clean = len(clean_images(dataset.images, clean))
+        _announce(detector, n_clean, held_out.of_condition, severities)
         if clean:
             console.say(
-                f"clean slice ({values_as_text(clean)}): {chosen} of {len(dataset.images)} images; conditions are "
-                "applied to these, the others are seen as they are"
+                f"clean slice ({values_as_text(clean)}): {n_clean} of {len(dataset.images)} images; conditions are "
+                "applied to these, the other images stay unchanged"
             )
     swept = run_sweep(
         detector,
@@ -138,7 +154,7 @@ def run(args: argparse.Namespace) -> None:
 def write_report(
     swept: FinishedSweep, out: Path, args: argparse.Namespace, slices: Sequence[str], pairs: Pairs
 ) -> None:
-    """Score the sweep and write everything; the folder appears whole or not at all."""
+    """Score the sweep and write the report; the folder appears complete or not at all."""
     from drivetl.files.write import new_directory
     from drivetl.report.document import write_document
     from drivetl.robustness.report_document import report_document
@@ -154,46 +170,48 @@ def parse_budget(text: str | None) -> float | None:
     """`10m`, `90s`, `1.5h`, `600` (seconds) -> seconds; None for no budget. Raises ConfigError naming the flag."""
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|)", text.strip().lower())
-    if not found:
-        raise ConfigError(f"--budget {text!r} is no time", remedy="write 90s, 10m or 1h")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2][:1]]
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|)", text.strip().lower())
+    if not match:
+        raise ConfigError(f"--budget {text!r} is not a time", remedy="write 90s, 10m or 1h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2][:1]]
 
 
 def _slices(text: str, dataset: Dataset) -> list[str]:
-    """Names of the attributes; those of a CSV are merged into the images first."""
+    """Attribute names of --slices. The columns of a CSV are merged into the images first."""
     if not text.lower().endswith(".csv"):
         return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     from drivetl.adapters.footage import merge_attributes
 
     names = merge_attributes(dataset.images, Path(text), partial=True)
     if not names:
-        raise DataError("no column to slice by", remedy="add one beside file_name, like weather", file=text)
+        raise DataError("no column to slice by", remedy="add one next to file_name, like weather", file=text)
     return names
 
 
 def parse_assignments(text: str, flag: str) -> dict[str, str]:
     """`weather=dry,timeofday=daytime` -> a dict. Raises ConfigError naming the flag."""
-    found = {}
+    assignments = {}
     for word in (part.strip() for part in text.split(",") if part.strip()):
         name, sign, value = word.partition("=")
         if not (name and sign and value):
-            raise ConfigError(f"{flag} {word!r}", remedy="write NAME=VALUE, like weather=dry")
-        found[name.strip()] = value.strip()
-    return found
+            raise ConfigError(f"{flag} {word!r} is not NAME=VALUE", remedy="for example weather=dry")
+        assignments[name.strip()] = value.strip()
+    return assignments
 
 
 def parse_pairs(text: str) -> dict[tuple[str, str], list[str]]:
     """`timeofday=night:night+dusk` -> {("timeofday", "night"): ["night", "dusk"]}. Raises ConfigError."""
-    found: dict[tuple[str, str], list[str]] = {}
+    pairs: dict[tuple[str, str], list[str]] = {}
     for word in (part.strip() for part in text.split(",") if part.strip()):
         real, _, names = word.rpartition(":")
-        known = parse_assignments(real, "--pairs")
+        slices = parse_assignments(real, "--pairs")
         conditions = [name.strip() for name in names.split("+") if name.strip()]
-        if not known or not conditions:
-            raise ConfigError(f"--pairs {word!r}", remedy="write NAME=VALUE:CONDITION, like timeofday=night:night")
-        found |= dict.fromkeys(known.items(), conditions)
-    return found
+        if not slices or not conditions:
+            raise ConfigError(
+                f"--pairs {word!r} is not NAME=VALUE:CONDITION", remedy="for example timeofday=night:night"
+            )
+        pairs |= dict.fromkeys(slices.items(), conditions)
+    return pairs
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -208,14 +226,14 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 def _announce(detector: Detector, n_images: int, of_condition: Mapping[str, str], severities: list[int]) -> None:
     counts = Counter(of_condition.values())
-    found = ", ".join(f"{count} {level}" for level, count in sorted(counts.items()))
+    by_level = ", ".join(f"{count} {level}" for level, count in sorted(counts.items()))
     console.say(
-        f"{len(of_condition)} conditions ({found}) x severities {','.join(map(str, severities))}, "
+        f"{len(of_condition)} conditions ({by_level}) x severities {','.join(map(str, severities))}, "
         f"{n_images} images, on {detector.device}"
     )
     if detector.augmentation is None:
         console.warn(
-            "the run has no augmentation.json: nothing proves what it was trained on, so every condition is UNVERIFIED"
+            "the run has no augmentation.json: what it was trained on is unknown, so every condition is UNVERIFIED"
         )
 
 
@@ -227,7 +245,7 @@ def _print(results: dict[str, Any]) -> None:
     compared = results["baseline"] is not None
     rows = []
     for row in results["conditions"]:
-        values = [texts.percent(cells[row["name"], one]["value"]["point"]) for one in severities]
+        values = [texts.percent(cells[row["name"], severity]["value"]["point"]) for severity in severities]
         delta = (
             [f"{texts.signed(row['delta']['point'])} (p {texts.p_value(row['delta']['p_holm'])})"] if compared else []
         )
@@ -236,7 +254,7 @@ def _print(results: dict[str, Any]) -> None:
     clean = texts.with_span(results["clean"]["value"])
     console.table(
         f"{results['metric']} x 100 of {results['run']['name']}, clean {clean}; {texts.data_line(results)}",
-        ["condition", "level", *(f"s{one}" for one in severities), "mean (95 %)", *against],
+        ["condition", "level", *(f"s{severity}" for severity in severities), "mean (95 %)", *against],
         rows,
     )
     head = results["headline"]
@@ -254,5 +272,5 @@ def _print(results: dict[str, Any]) -> None:
         if warning:
             console.warn(warning)
     if results["timing"]["out_of_budget"]:
-        console.say("the budget ended: the same command with another --out goes on from what is stored")
+        console.say("the time budget ran out: the same command with another --out continues from what is stored")
     console.say(texts.timing_line(results["timing"]))

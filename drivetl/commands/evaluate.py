@@ -1,4 +1,4 @@
-"""COCO or KITTI metrics of any detector's results."""
+"""`drivetl evaluate`: COCO or KITTI metrics of any detector's results."""
 
 from __future__ import annotations
 
@@ -24,43 +24,50 @@ from drivetl.metrics.truth import from_coco
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("--gt", type=Path, required=True, help="COCO json with the truth, or a KITTI label folder")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--gt", type=Path, required=True, metavar="PATH", help="ground truth: a COCO json, or a KITTI label folder")
+    add(
         "--predictions",
         type=Path,
         required=True,
         nargs="+",
-        help="COCO results json (several parts of one are joined), or a folder of KITTI result files",
+        metavar="PATH",
+        help="COCO results json (several files are joined), or a folder of KITTI result files",
     )
-    parser.add_argument("--protocol", choices=("coco", "kitti"), default="coco", help="whose rules (default coco)")
-    parser.add_argument("--iou-type", choices=("bbox", "segm"), default="bbox", help="match boxes or masks (coco)")
-    parser.add_argument(
+    add("--protocol", choices=("coco", "kitti"), default="coco", help="evaluation rules (default: coco)")
+    add("--iou-type", choices=("bbox", "segm"), default="bbox", help="coco: match boxes or masks (default: bbox)")
+    add(
         "--out",
         type=Path,
-        help="json for the numbers: COCO's as fractions, KITTI's AP in percent as its devkit prints it",
+        metavar="FILE.json",
+        help="json file for the metrics: COCO as fractions, KITTI AP in percent, as each devkit prints it",
     )
-    parser.add_argument("--frames", type=Path, help="kitti: a file naming one frame a line, like ImageSets/val.txt")
-    parser.add_argument(
+    add("--frames", type=Path, metavar="FILE", help="kitti: file with one frame name per line, like ImageSets/val.txt")
+    add(
         "--details",
         action="store_true",
-        help="coco: intervals over drives, thresholds, oLRP, calibration, confusion, TIDE errors, slices",
+        help="coco: also intervals, thresholds, oLRP, calibration, confusion, TIDE errors and slices",
     )
-    parser.add_argument(
+    add(
         "--threshold-rule",
         choices=("f1", "lrp", "recall", "fp_per_image"),
         default="f1",
-        help="details: how the operating threshold of each class is chosen (default f1)",
+        help="with --details: how the score threshold of each class is chosen (default: f1)",
     )
-    parser.add_argument(
+    add(
         "--threshold-value",
         type=float,
-        help="details: the recall (0 to 1), or the false positives per image, that is wanted",
+        metavar="VALUE",
+        help="with --threshold-rule recall or fp_per_image: the recall (0 to 1), or the false positives per image",
     )
-    parser.add_argument(
-        "--slices", default="", metavar="NAME,NAME", help="details: further attributes to slice by, like weather"
+    add(
+        "--slices",
+        default="",
+        metavar="NAME,NAME",
+        help="with --details: more attributes of objects or images to slice by, like weather",
     )
-    parser.add_argument("--draws", type=int, default=1000, help="details: bootstrap draws (default 1000)")
-    parser.add_argument("--seed", type=seed, default=0, help="details: seed of the bootstrap (default 0)")
+    add("--draws", type=int, default=1000, metavar="N", help="with --details: bootstrap draws (default: 1000)")
+    add("--seed", type=seed, default=0, help="with --details: random seed of the bootstrap (default: 0)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -83,13 +90,13 @@ def _coco(args: argparse.Namespace) -> dict[str, Any]:
     if args.draws < 2:
         raise ConfigError(f"--draws {args.draws} gives no interval", remedy="use 1000")
     if args.slices and not args.details:
-        raise ConfigError("--slices is for --details", remedy="add it, or leave it out")
-    wanted_rate = _threshold_value(args.threshold_rule, args.threshold_value)
+        raise ConfigError("--slices needs --details", remedy="add --details, or leave --slices out")
+    threshold_value = _threshold_value(args.threshold_rule, args.threshold_value)
     truth = from_coco(load_json(args.gt), args.gt)
     results = read_coco_results(args.predictions, truth)
     silent = len(set(truth.image_ids.tolist()) - set(results.image_id.tolist()))
     if silent:
-        warn(f"{silent} of {len(truth.image_ids)} images have no detections: they count as such")
+        warn(f"{silent} of {len(truth.image_ids)} images have no detections: their objects count as missed")
     repeated = count_repeated(results)
     if repeated:
         warn(f"{repeated} detections repeat another one exactly: they count as false positives")
@@ -98,44 +105,48 @@ def _coco(args: argparse.Namespace) -> dict[str, Any]:
     except DataError as error:
         raise error.at(args.predictions[0]) from None
     if store.dropped_unlabelled:
-        warn(f"{store.dropped_unlabelled} detections of classes that their image's source does not label: left out")
+        warn(f"{store.dropped_unlabelled} detections are of classes that their image is not labelled for: left out")
     metrics = coco_ap.summarize(store)
     _print_coco(store, metrics, args.iou_type)
     numbers = metrics.as_dict() | {"iou_type": args.iou_type, "images": store.n_images}
     if args.details:
         say("")
-        wanted = _slices(args.slices, store)
-        extra = extra_metrics(store, args.threshold_rule, wanted_rate, wanted, args.draws, args.seed)
+        slices = _slices(args.slices, store)
+        extra = extra_metrics(store, args.threshold_rule, threshold_value, slices, args.draws, args.seed)
         _print_details(extra, store.truth.drives)
         numbers["details"] = extra
     return numbers
 
 
 def _threshold_value(rule: str, value: float | None) -> float:
-    """--threshold-value, when its rule takes it. Raises ConfigError."""
+    """The checked --threshold-value; 0 for a rule that takes none. Raises ConfigError."""
     if rule not in ("recall", "fp_per_image"):
         if value is not None:
-            raise ConfigError(f"--threshold-value goes with recall or fp_per_image, not {rule}", remedy="leave it out")
+            raise ConfigError(
+                f"--threshold-value needs the rule recall or fp_per_image, not {rule}", remedy="leave it out"
+            )
         return 0.0
     if value is None or not 0 < value <= (1 if rule == "recall" else float("inf")):
-        said = "missing" if value is None else f"{value:g}"
+        shown = "missing" if value is None else f"{value:g}"
         example = "0.8" if rule == "recall" else "0.1"
-        raise ConfigError(f"--threshold-value of {rule} is {said}", remedy=f"name one, for example {example}")
+        raise ConfigError(
+            f"--threshold-value for {rule} is {shown}", remedy=f"give a positive value, for example {example}"
+        )
     return value
 
 
 def _slices(text: str, store: MatchStore) -> list[str]:
-    """Attribute names that somebody gave to an object or its image. Raises ConfigError with those there are."""
-    wanted = [name for name in text.split(",") if name]
-    said = [*store.truth.attributes, *store.truth.image_attributes]
-    known = sorted({name for one in said for name in one})
-    unknown = next((name for name in wanted if name not in known), None)
+    """Attribute names of --slices. Raises ConfigError for a name that no object and no image has."""
+    names = [name for name in text.split(",") if name]
+    attributes = [*store.truth.attributes, *store.truth.image_attributes]
+    known = sorted({name for values in attributes for name in values})
+    unknown = next((name for name in names if name not in known), None)
     if unknown is not None:
         raise ConfigError(
-            f"--slices: neither object nor image says {unknown!r}",
-            remedy=f"known are {', '.join(known) or 'none: leave it out'}",
+            f"--slices: no object and no image has the attribute {unknown!r}",
+            remedy=f"known: {', '.join(known) or 'none, leave it out'}",
         )
-    return wanted
+    return names
 
 
 def _print_coco(store: MatchStore, metrics: coco_ap.CocoMetrics, iou_type: str) -> None:
@@ -150,16 +161,16 @@ def _print_coco(store: MatchStore, metrics: coco_ap.CocoMetrics, iou_type: str) 
 
 
 def number(value: float | None) -> str:
-    """Three digits after the point; a dash for what could not be measured."""
+    """Three decimals; a dash for a value that could not be measured."""
     return "-" if value is None or value != value else f"{value:.3f}"
 
 
 def _print_details(extra: dict[str, Any], drives: Drives) -> None:
     intervals = extra["intervals"]
     rows = [
-        (name, number(one["point"]), f"{number(one['low'])} .. {number(one['high'])}")
-        for name, one in intervals.items()
-        if isinstance(one, dict)
+        (name, number(value["point"]), f"{number(value['low'])} .. {number(value['high'])}")
+        for name, value in intervals.items()
+        if isinstance(value, dict)
     ]
     say(f"95 % intervals over {drives.units_in_words()}")
     table("", ["metric", "value", "interval"], rows)
@@ -195,38 +206,38 @@ def _print_details(extra: dict[str, Any], drives: Drives) -> None:
         ["slice", "bin", "objects", "drives", "recall", "interval", "AP"],
         [
             (
-                one["slice"],
-                one["bin"],
-                one["n_gt"],
-                "unknown" if one["n_drives"] is None else one["n_drives"],
-                number(one["recall"]["point"]),
-                f"{number(one['recall']['low'])} .. {number(one['recall']['high'])}",
-                number(one["ap"]),
+                row["slice"],
+                row["bin"],
+                row["n_gt"],
+                "unknown" if row["n_drives"] is None else row["n_drives"],
+                number(row["recall"]["point"]),
+                f"{number(row['recall']['low'])} .. {number(row['recall']['high'])}",
+                number(row["ap"]),
             )
-            for one in extra["slices"]
+            for row in extra["slices"]
         ],
     )
 
 
 def _kitti(args: argparse.Namespace) -> dict[str, Any]:
     if args.details or args.iou_type == "segm":
-        raise ConfigError("--details and --iou-type segm go with --protocol coco", remedy="leave them out")
-    truth, found = _kitti_files(args) if args.gt.is_file() else _kitti_folders(args)
-    results = kitti_ap.evaluate(truth, found)
+        raise ConfigError("--details and --iou-type segm need --protocol coco", remedy="leave them out")
+    truth, detections = _kitti_files(args) if args.gt.is_file() else _kitti_folders(args)
+    results = kitti_ap.evaluate(truth, detections)
     rows = [
-        (name, level, one.n_gt, _percent(one.ap40), _percent(one.ap11))
+        (name, level, row.n_gt, _percent(row.ap40), _percent(row.ap11))
         for name, levels in results.items()
-        for level, one in levels.items()
+        for level, row in levels.items()
     ]
     say(f"KITTI 2-D: {len(truth.frames)} frames, average precision in %")
     table("", ["class", "difficulty", "objects", "AP40", "AP11"], rows)
-    silent = [name for name in results if name not in found.names]
+    silent = [name for name in results if name not in detections.names]
     if silent:
-        warn(f"no detections at all of {', '.join(silent)}: counted as zero precision, not left out")
+        warn(f"no detections of {', '.join(silent)}: counted as zero precision, not left out")
     return {
         name: {
-            level: {"AP40": 100 * one.ap40, "AP11": 100 * one.ap11, "precision_41": one.precision_41, "n_gt": one.n_gt}
-            for level, one in levels.items()
+            level: {"AP40": 100 * row.ap40, "AP11": 100 * row.ap11, "precision_41": row.precision_41, "n_gt": row.n_gt}
+            for level, row in levels.items()
         }
         for name, levels in results.items()
     }
@@ -243,9 +254,9 @@ def _kitti_folders(args: argparse.Namespace) -> tuple[kitti_objects.KittiObjects
 
 
 def _kitti_files(args: argparse.Namespace) -> tuple[kitti_objects.KittiObjects, kitti_objects.KittiObjects]:
-    """KITTI's rules on a dataset that convert-kitti wrote, and on COCO results: from the source's own labels."""
+    """(truth, detections) from a dataset that convert-kitti wrote, which keeps KITTI's labels, and COCO results."""
     if args.frames:
-        raise ConfigError("--frames goes with label folders", remedy="split the dataset instead")
+        raise ConfigError("--frames needs a label folder as --gt", remedy="split the dataset instead")
     dataset = read_dataset(args.gt)
     results = read_coco_results(args.predictions, dataset)
     return kitti_objects.labels_of(dataset), kitti_objects.detections_of(results, dataset)

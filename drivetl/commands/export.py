@@ -1,4 +1,4 @@
-"""`drivetl export`: a run as one ONNX file."""
+"""`drivetl export`: export a run as one ONNX file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--run, --out, --height, --width, --image, --checkpoint."""
-    parser.add_argument("--run", type=Path, required=True, dest="run_folder", help="run directory")
-    parser.add_argument("--out", type=Path, required=True, help="the .onnx file to write")
-    parser.add_argument("--height", type=int, help="input height, px (default: the run's model.min_size)")
-    parser.add_argument("--width", type=int, help="input width, px (default: the run's model.max_size)")
-    parser.add_argument("--image", type=Path, nargs="*", default=[], help="frames to compare on as well, scaled to fit")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="default best")
+    """Flags of the command."""
+    parser.add_argument("--run", type=Path, required=True, dest="run_folder", metavar="RUN", help="run directory")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
+    parser.add_argument("--height", type=int, metavar="PX", help="input height (default: the run's model.min_size)")
+    parser.add_argument("--width", type=int, metavar="PX", help="input width (default: the run's model.max_size)")
+    parser.add_argument(
+        "--image",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="extra images for the comparison, resized to the input",
+    )
+    parser.add_argument(
+        "--checkpoint", choices=("best", "last"), default="best", help="weights to export (default: best)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Export and compare with ONNX Runtime in one go."""
+    """Export, then compare ONNX Runtime with the model and print the largest differences."""
     import cv2
     import numpy as np
 
@@ -34,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     frames = [np.asarray(frame, np.uint8) for frame in scaled]
     check = export(detector, args.out, height, width, frames)
     console.table(
-        f"ONNX Runtime against the model, {width} x {height} px",
+        f"ONNX Runtime compared with the model, {width} x {height} px",
         ("images compared", "detections", "largest box difference, px", "largest score difference"),
         [(check.images, check.detections, f"{check.box_px:.2g}", f"{check.score:.2g}")],
     )

@@ -1,4 +1,4 @@
-"""`drivetl finetune`: a YAML config in, a run directory out."""
+"""`drivetl finetune`: train from a YAML config and write a run directory."""
 
 from __future__ import annotations
 
@@ -10,21 +10,31 @@ TAKES_OVERRIDES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--config, --out, --resume, --source-data; every key of the YAML is a flag too: --optim.epochs 12."""
+    """Flags of the command; every key of the config is a flag too: --optim.epochs 12."""
     parser.add_argument(
         "--config",
         type=Path,
         required=True,
         action="append",
+        metavar="FILE.yaml",
         help="YAML, see configs/finetune; may be repeated: keys of a later file override earlier ones",
     )
-    parser.add_argument("--out", type=Path, help="run directory (default: runs/<names of the configs>)")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out, bit for bit")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="RUN",
+        help="run directory, new unless --resume is given (default: runs/<names of the configs>)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --out; the result is bit-identical to an uninterrupted run",
+    )
     parser.add_argument(
         "--source-data",
         type=Path,
         metavar="JSON",
-        help="validation data of the old domain: the source's classes there before and after (forgetting.json)",
+        help="validation data of the domain that --model.start was trained on: forgetting is measured there",
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _every_key()
@@ -42,11 +52,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _every_key() -> str:
-    """The epilog: each key of the config with what it takes, its default and its meaning."""
+    """The epilog: each key of the config with its type, default and meaning."""
     from drivetl.config import describe
 
     lines = ["Every key of the config is a flag: --section.key VALUE, for example --optim.epochs 12."]
-    lines += ["Keys, what they take and (in brackets) their default:", ""]
+    lines += ["Keys with their type and, in brackets, their default:", ""]
     for key in describe():
         default = "true" if key.default is True else "false" if key.default is False else key.default
         shown = "none" if default == "" else default

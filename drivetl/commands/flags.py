@@ -9,7 +9,10 @@ SEED_LIMIT = 2**63
 
 
 def seed(text: str) -> int:
-    """A whole number from 0 to below SEED_LIMIT. argparse turns the error into exit code 2."""
+    """A whole number from 0 to below SEED_LIMIT.
+
+    Raises ArgumentTypeError, which argparse turns into exit code 2.
+    """
     if not text.isdecimal() or int(text) >= SEED_LIMIT:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to below 2^63")
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to below 2^63")
     return int(text)

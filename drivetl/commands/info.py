@@ -1,4 +1,4 @@
-"""What a dataset json or a run directory holds, as tables. What is missing in a run is named, not fatal."""
+"""`drivetl info`: the content of a dataset json or a run directory as tables. Missing files of a run are listed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,8 @@ from drivetl.files.read import read_text
 from drivetl.files.yaml_reader import load_yaml
 
 _RUN_FILES = (
-    "config.yaml",
-    "taxonomy.yaml",
-    "anchors.json",
-    "surgery.json",
-    "augmentation.json",
-    "provenance.json",
-    "metrics.jsonl",
-    "README.md",
+    *("config.yaml", "taxonomy.yaml", "anchors.json", "surgery.json"),
+    *("augmentation.json", "provenance.json", "metrics.jsonl", "README.md"),
 )
 
 
@@ -35,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print what is there."""
+    """Print the tables of a dataset or a run."""
     if args.path.is_dir():
         _show_run(args.path)
     else:
@@ -45,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
 def _show_dataset(path: Path, dataset: Dataset) -> None:
     images = dataset.images
     drives = Drives.of(images)
-    lengths = [len(places) for name, places in drives.places().items() if name]
+    lengths = [len(indices) for name, indices in drives.places().items() if name]
     taxonomy = dataset.info.get("taxonomy")
     name = taxonomy.get("name", "") if isinstance(taxonomy, dict) else ""
     facts = [
@@ -56,42 +50,38 @@ def _show_dataset(path: Path, dataset: Dataset) -> None:
         ("images root exists", "yes" if dataset.images_root.is_dir() else "NO"),
         ("images", len(images)),
         ("  without objects", sum(not image.annotations for image in images)),
-        (
-            ("drives", f"{len(lengths)}, {min(lengths)} to {max(lengths)} images each")
-            if lengths
-            else ("drives", "unknown")
-        ),
+        ("drives", f"{len(lengths)}, {min(lengths)} to {max(lengths)} images each" if lengths else "unknown"),
         *([("images of unknown drive", drives.n_unknown)] if drives.n_unknown and lengths else []),
         ("image sizes", _most(Counter(f"{image.width} x {image.height}" for image in images))),
         ("objects", sum(len(image.annotations) for image in images)),
         ("  with masks", sum(item.segmentation is not None for image in images for item in image.annotations)),
         ("ignore regions", sum(len(image.ignore_regions) for image in images)),
-        ("images that label some classes only", sum(image.labelled is not None for image in images)),
+        ("images with labels of some classes only", sum(image.labelled is not None for image in images)),
     ]
     console.table(path.name, ("", ""), facts)
     objects = Counter(item.category_id for image in images for item in image.annotations)
-    shown = Counter(number for image in images for number in {item.category_id for item in image.annotations})
+    with_class = Counter(number for image in images for number in {item.category_id for item in image.annotations})
     console.table(
         "classes",
         ("class", "id", "objects", "images"),
-        ((name, number, objects[number], shown[number]) for number, name in enumerate(dataset.categories, 1)),
+        ((name, number, objects[number], with_class[number]) for number, name in enumerate(dataset.categories, 1)),
     )
     values = {
         "image": _attributes(image.attributes for image in images),
         "object": _attributes(item.attributes for image in images for item in image.annotations),
     }
-    rows = [(f"{kind}: {key}", _most(counts)) for kind, found in values.items() for key, counts in found]
+    rows = [(f"{kind}: {key}", _most(counts)) for kind, attributes in values.items() for key, counts in attributes]
     if rows:
         console.table("attributes", ("attribute", "values"), rows)
 
 
 def _attributes(records: Iterable[dict[str, Any]]) -> list[tuple[str, Counter[str]]]:
-    found: dict[str, Counter[str]] = {}
+    counts: dict[str, Counter[str]] = {}
     for record in records:
         for key, value in record.items():
             plain = value if isinstance(value, str | int | float) else type(value).__name__
-            found.setdefault(key, Counter())[str(plain)] += 1
-    return sorted(found.items())
+            counts.setdefault(key, Counter())[str(plain)] += 1
+    return sorted(counts.items())
 
 
 def _most(counts: Counter[str], shown: int = 5) -> str:
@@ -104,7 +94,7 @@ def _show_run(path: Path) -> None:
     checkpoints = sorted(file for file in path.glob("checkpoints/*/*") if file.is_file())
     if not present and not checkpoints:
         raise DataError(
-            "is no run directory: none of its files is there",
+            "not a run directory: none of the files of a run is there",
             remedy=f"a run has {', '.join(_RUN_FILES[:3])}, ... and checkpoints/",
             file=path,
         )
@@ -112,7 +102,7 @@ def _show_run(path: Path) -> None:
     _show_config(path / "config.yaml")
     _show_model(path)
     _show_metrics(path / "metrics.jsonl")
-    for name, show in (("surgery.json", _surgery), ("anchors.json", _anchors), ("augmentation.json", _augmentation)):
+    for name, show in (("surgery.json", _surgery), ("anchors.json", _anchors), ("augmentation.json", _flat)):
         document = _json(path / name)
         if document is not None and (rows := show(document)):
             console.table(name, ("", ""), rows)
@@ -125,7 +115,7 @@ def _show_run(path: Path) -> None:
         rows += [(f"{folder}/", f"{count} files")] if count else []
     console.table("files", ("file", "size"), [*((name, _size(path / name)) for name in present), *rows])
     if missing:
-        console.say(f"not there: {', '.join(missing)}")
+        console.say(f"missing: {', '.join(missing)}")
 
 
 def _show_config(path: Path) -> None:
@@ -148,7 +138,7 @@ def _show_model(path: Path) -> None:
 
 
 def _show_metrics(path: Path) -> None:
-    """The first row, the best and the last."""
+    """Print the first, the best and the last row."""
     if not path.is_file():
         return
     rows = []
@@ -156,7 +146,7 @@ def _show_metrics(path: Path) -> None:
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
-            console.warn(f"{path}:{number}: not a JSON row; left out")
+            console.warn(f"{path}:{number}: not a JSON row; skipped")
             continue
         if isinstance(row, dict):
             rows.append(row)
@@ -192,28 +182,23 @@ def _surgery(document: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _anchors(document: dict[str, Any]) -> list[tuple[str, str]]:
-    kept = {key: value for key, value in document.items() if key != "proposals"}
-    return _flat(kept)
-
-
-def _augmentation(document: dict[str, Any]) -> list[tuple[str, str]]:
-    return _flat(document)
+    return _flat({key: value for key, value in document.items() if key != "proposals"})
 
 
 def _json(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None where the file is missing, with a warning where it is broken or holds nothing."""
+    """A JSON object; None where the file is missing, with a warning if it is broken, or where it is empty."""
     if not path.is_file():
         return None
     try:
         document = json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        console.warn(f"{path}:{error.lineno}: not valid JSON; left out")
+        console.warn(f"{path}:{error.lineno}: not valid JSON; skipped")
         return None
     return document if isinstance(document, dict) and document else None
 
 
 def _flat(document: object, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested mappings as dotted names with their values; long values cut."""
+    """Nested mappings as dotted names with their values; long values are cut."""
     if not isinstance(document, dict):
         return [(prefix or "value", _cell(document))]
     rows = []

@@ -1,4 +1,4 @@
-"""A COCO dataset -> the label files of another tool: KITTI, YOLO or Pascal VOC."""
+"""`drivetl labels`: write the labels of a COCO dataset as KITTI, YOLO or Pascal VOC files."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def _masks(dataset: Dataset) -> Counter[str]:
 
 
 WRITERS = {"kitti": _write_kitti, "kitti-tracking": _write_tracks, "yolo": write_yolo, "voc": write_voc}
-"""--format -> what writes a new folder and returns what the format cannot hold, with counts."""
+"""--format -> function that writes a new folder and returns counts of what the format cannot store."""
 
 IMAGES = {"kitti": "image_2", "kitti-tracking": "image_02", "yolo": "images", "voc": "JPEGImages"}
-"""--format -> the folder, beside the labels, in which its tools look for the images."""
+"""--format -> the folder, next to the labels, where the tools of that format look for the images."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("data", type=Path, metavar="DATA.json", help="the dataset")
-    parser.add_argument("--format", choices=tuple(WRITERS), required=True, help="what the other tool reads")
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the label files")
-    parser.add_argument("--images", type=Path, help="images root, where it is not the one that the json names")
+    parser.add_argument("data", type=Path, metavar="DATA.json", help="dataset json in drivetl's format")
+    parser.add_argument("--format", choices=tuple(WRITERS), required=True, help="format to write")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the label files")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="images root (default: the one in the json)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the labels, say how many objects of each class there are and what could not be kept."""
+    """Write the labels, print the objects per class, and warn about everything that the format cannot store."""
     dataset = read_dataset(args.data, args.images)
     try:
         lost = WRITERS[args.format](dataset, args.out)
@@ -69,8 +69,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def image_folder(dataset: Dataset, format_name: str) -> Path | None:
-    """The folder whose name the other tool expects: the images root, for KITTI the one folder that holds all images
-    or drives; None where there is none."""
+    """The folder that a link to the images must point to: the images root; for KITTI the one folder that has all
+    images or drives. None where there is no such folder."""
     levels = {"kitti": 1, "kitti-tracking": 2}.get(format_name, 0)
     parents = {"/".join(image.file_name.split("/")[:-levels]) if levels else "" for image in dataset.images}
     folder = dataset.images_root / parents.pop() if len(parents) == 1 else None

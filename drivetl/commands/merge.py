@@ -1,4 +1,4 @@
-"""Several COCO datasets -> one, which knows of every image what its source labels."""
+"""`drivetl merge`: several COCO datasets to one that records for every image which classes its source labels."""
 
 from __future__ import annotations
 
@@ -21,19 +21,17 @@ from drivetl.errors import ConfigError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     parser.add_argument(
-        "data", type=Path, nargs="+", metavar="DATA", help="dataset jsons, or folders that a conversion wrote"
+        "data", type=Path, nargs="+", metavar="DATA", help="dataset jsons, or folders written by a conversion"
     )
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the json files")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the json files")
     add_split_arguments(parser, standard=False)
     parser.add_argument(
-        "--keep-split",
-        action="store_true",
-        help="every image stays in train or val as in its folder's train.json and val.json",
+        "--keep-split", action="store_true", help="keep the split of the folders: every image stays in train or val"
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Merge, split, print what each source labels and the summary."""
+    """Merge, split, and print the objects of each source and the summary."""
     options = split_options(args)
     if args.keep_split:
         if options.method != "auto":
@@ -42,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
         files = [path for path in args.data if not path.is_dir()]
         if files:
             raise ConfigError(
-                f"--keep-split: {files[0]} is no folder", remedy="name folders with train.json and val.json"
+                f"--keep-split: {files[0]} is not a folder", remedy="name folders with train.json and val.json"
             )
     sources = [read_source(path) for path in args.data]
     merged = merge_datasets(sources)
@@ -53,22 +51,22 @@ def run(args: argparse.Namespace) -> None:
 
 
 def account_of_merge(sources: Sequence[Source], merged: Dataset) -> Account:
-    """What was read of the sources against what the merged dataset holds."""
+    """The account of a merge: objects read from the sources, and what became of them in the merged dataset."""
     account = account_of(merged)
     account.read = sum((account_of(source.dataset).read for source in sources), Counter())
     n_partly = sum(image.labelled is not None for image in merged.images)
     if n_partly:
-        account.notes["images label some of the classes; the others are unknown there, not absent"] = n_partly
+        account.notes["images label only some classes; the others are unknown there, not absent"] = n_partly
     return account
 
 
 def print_sources(sources: Sequence[Source], merged: Dataset) -> None:
-    """A table of the objects each source has of each class, and a warning for classes that look like one."""
+    """Print the objects per source and class, with a warning for classes whose names look the same."""
     counts = [count_classes(source.dataset.categories, source.dataset.images) for source in sources]
     rows: list[list[object]] = [["images", *(len(source.dataset.images) for source in sources)]]
     rows += [[name, *(count.get(name, "not labelled") for count in counts)] for name in merged.categories]
     console.table("objects of each source", ["", *(source.name for source in sources)], rows)
     for first, second in alike(merged.categories):
         console.warn(
-            f"classes {first!r} and {second!r} stay two, though they look like one: convert both with one taxonomy"
+            f"classes {first!r} and {second!r} stay separate, though they look the same: convert both with one taxonomy"
         )

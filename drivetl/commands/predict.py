@@ -1,4 +1,4 @@
-"""`drivetl predict`: a run and pictures in, detections and pictures with boxes out."""
+"""`drivetl predict`: run a detector on images; write its detections and annotated images."""
 
 from __future__ import annotations
 
@@ -18,19 +18,25 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("--run", dest="run_dir", type=Path, required=True, metavar="RUN", help="run directory")
+    add = parser.add_argument
+    add("--run", dest="run_dir", type=Path, required=True, metavar="RUN", help="run directory")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", type=Path, metavar="DATA.json", help="COCO dataset json")
-    source.add_argument("--images", type=Path, metavar="DIR", help="any folder of pictures")
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the results and pictures")
-    parser.add_argument("--score", type=float, default=0.3, help="least score of a detection (0.3)")
-    parser.add_argument(
-        "--format", choices=("coco", "kitti"), default="coco", help="results.json, or KITTI result files in data/"
+    source.add_argument("--data", type=Path, metavar="DATA.json", help="the images of a COCO dataset json")
+    source.add_argument("--images", type=Path, metavar="DIR", help="a folder of images, with or without labels")
+    add("--out", type=Path, required=True, metavar="DIR", help="new folder for the results and the annotated images")
+    add("--score", type=float, default=0.3, help="lowest score of a detection; 0 for AP (default: 0.3)")
+    add(
+        "--format",
+        choices=("coco", "kitti"),
+        default="coco",
+        help="coco: results.json; kitti: KITTI result files in data/ (default: coco)",
     )
-    parser.add_argument("--pictures", type=int, default=100, metavar="N", help="draw so many, spread evenly (100)")
-    parser.add_argument("--batch-size", type=int, default=8, help="pictures per forward pass (8)")
-    parser.add_argument("--workers", type=int, help="processes that decode (default: one per core)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add(
+        "--pictures", type=int, default=100, metavar="N", help="annotated images to write, evenly spaced (default: 100)"
+    )
+    add("--batch-size", type=int, default=8, metavar="N", help="images per forward pass (default: 8)")
+    add("--workers", type=int, metavar="N", help="processes that decode images (default: one per core)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -43,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
         if value is not None and value < least:
             raise ConfigError(f"{flag} is {value}", remedy=f"it must be at least {least}")
     if not 0 <= args.score <= 1:
-        raise ConfigError(f"--score is {args.score}", remedy="scores lie between 0 and 1")
+        raise ConfigError(f"--score is {args.score}", remedy="name a score from 0 to 1")
 
     from drivetl.coco.io import read_dataset
     from drivetl.files.write import new_directory
@@ -57,16 +63,14 @@ def run(args: argparse.Namespace) -> None:
             raise ConfigError(
                 f"{args.data} has the classes {', '.join(dataset.categories)}, the run"
                 f" {', '.join(detector.categories)}",
-                remedy=(
-                    f"convert it with the run's taxonomy.yaml, or name its pictures with --images {dataset.images_root}"
-                ),
+                remedy=f"convert it with the run's taxonomy.yaml, or use its images: --images {dataset.images_root}",
             )
-        found = _detect(detector, dataset, args)
-        _write(found, dataset, detector.categories, folder, args)
-        _draw(found, dataset, detector.categories, folder / "pictures", args.pictures)
-    counts = Counter(detector.categories[int(label) - 1] for one in found.values() for label in one.labels)
+        detections = _detect(detector, dataset, args)
+        _write(detections, dataset, detector.categories, folder, args)
+        _draw(detections, dataset, detector.categories, folder / "pictures", args.pictures)
+    counts = Counter(detector.categories[int(label) - 1] for found in detections.values() for label in found.labels)
     console.table(
-        f"{sum(counts.values())} detections with a score of at least {args.score:g} in {len(found)} images",
+        f"{sum(counts.values())} detections with a score of at least {args.score:g} in {len(detections)} images",
         ["class", "detections"],
         [(name, counts[name]) for name in detector.categories],
     )
@@ -74,17 +78,18 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _detect(detector: Detector, dataset: Dataset, args: argparse.Namespace) -> dict[int, Detections]:
+    """Image id -> its detections."""
     from drivetl.robustness.predict import predict
     from drivetl.robustness.sweep import default_workers
 
     workers = default_workers(detector.device.type) if args.workers is None else args.workers
     stream = predict(detector, dataset, score=args.score, batch_size=args.batch_size, workers=workers)
     tracked = console.track(stream, "detecting", total=len(dataset.images))
-    return {record.id: found for record, found in tracked}
+    return {record.id: detections for record, detections in tracked}
 
 
 def _write(
-    found: dict[int, Detections], dataset: Dataset, names: tuple[str, ...], folder: Path, args: argparse.Namespace
+    detections: dict[int, Detections], dataset: Dataset, names: tuple[str, ...], folder: Path, args: argparse.Namespace
 ) -> None:
     import orjson
 
@@ -93,43 +98,46 @@ def _write(
     if args.format == "kitti":
         files = kitti_names(dataset)
         (folder / "data").mkdir()
-        for image_id, one in found.items():
-            (folder / "data" / files[image_id]).write_text(kitti_lines(one, names), "utf-8")
+        for image_id, of_image in detections.items():
+            (folder / "data" / files[image_id]).write_text(kitti_lines(of_image, names), "utf-8")
         return
-    rows = [row for image in dataset.images for row in coco_results(image.id, found[image.id])]
+    rows = [row for image in dataset.images for row in coco_results(image.id, detections[image.id])]
     (folder / "results.json").write_bytes(orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY))
     if args.images:
         document = images_document(dataset)
         (folder / "images.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 
-def _draw(found: dict[int, Detections], dataset: Dataset, names: tuple[str, ...], folder: Path, limit: int) -> None:
+def _draw(
+    detections: dict[int, Detections], dataset: Dataset, names: tuple[str, ...], folder: Path, limit: int
+) -> None:
+    """Write at most `limit` annotated images, evenly spaced; names that differ in the suffix alone keep it."""
     step = max(1, -(-len(dataset.images) // limit)) if limit else len(dataset.images) + 1
     chosen = dataset.images[::step] if limit else []
     taken: set[PurePosixPath] = set()
     for record in console.track(chosen, "drawing"):
         name = PurePosixPath(record.file_name)
-        twins = name.with_suffix("") in taken
+        duplicate = name.with_suffix("") in taken
         taken.add(name.with_suffix(""))
-        path = folder / (f"{name}.jpg" if twins else name.with_suffix(".jpg"))
+        path = folder / (f"{name}.jpg" if duplicate else name.with_suffix(".jpg"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture(record, dataset.images_root, found[record.id], names))
+        path.write_bytes(annotated_jpeg(record, dataset.images_root, detections[record.id], names))
 
 
-def picture(record: ImageRecord, root: Path, found: Detections, names: tuple[str, ...]) -> bytes:
+def annotated_jpeg(record: ImageRecord, root: Path, detections: Detections, names: tuple[str, ...]) -> bytes:
     """The image with its detections, as a JPEG file."""
     from drivetl.coco.masks import decode
     from drivetl.data.dataset import read_image
     from drivetl.draw.objects import draw_objects, jpeg
 
     masks = None
-    if found.masks is not None:
-        masks = [decode(rle, record.height, record.width) for rle in found.masks]
+    if detections.masks is not None:
+        masks = [decode(rle, record.height, record.width) for rle in detections.masks]
     drawn = draw_objects(
         read_image(record, root),
-        found.boxes,
-        found.labels.tolist(),
-        scores=found.scores.tolist(),
+        detections.boxes,
+        detections.labels.tolist(),
+        scores=detections.scores.tolist(),
         categories=names,
         masks=masks,
     )
@@ -143,7 +151,7 @@ def _next(args: argparse.Namespace) -> None:
     elif args.data:
         command = f"drivetl evaluate --gt {args.data} --predictions {args.out / 'results.json'}"
         if args.score > 0:
-            console.say(f"detections below {args.score:g} are left out: AP and its like need them all (--score 0)")
+            console.say(f"detections below {args.score:g} are left out; AP needs all of them: --score 0")
         console.wrote(args.out / "results.json", command)
     else:
         console.wrote(args.out / "results.json")

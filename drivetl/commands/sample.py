@@ -13,32 +13,35 @@ from drivetl.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("--out", type=Path, required=True, help="folder to make; it must not exist yet")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="new folder; it must not exist yet")
+    add(
         "--town",
         choices=("a", "b", "both"),
         default="both",
-        help="a: KITTI layout; b: footage with CVAT and Cityscapes labels",
+        help="a: KITTI layout; b: footage with CVAT and Cityscapes labels (default: both)",
     )
-    parser.add_argument("--frames-a", type=int, default=600, metavar="N", help="frames of town A (default 600)")
-    parser.add_argument("--frames-b", type=int, default=400, metavar="N", help="frames of town B (default 400)")
-    parser.add_argument("--seed", type=seed, default=0, help="another seed is another city (default 0)")
+    add("--frames-a", type=int, default=600, metavar="N", help="frames of town A (default: 600)")
+    add("--frames-b", type=int, default=400, metavar="N", help="frames of town B (default: 400)")
+    add("--seed", type=seed, default=0, help="random seed; every seed gives another city (default: 0)")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
-        "--scale", type=float, default=None, help="shrink pictures and intrinsics (default 1: 1242x375 and 1280x512)"
+        "--scale", type=float, metavar="X", help="scale of images and intrinsics (default: 1 = 1242x375 and 1280x512)"
     )
-    size.add_argument(
-        "--width", type=int, default=None, metavar="PX", help="the same by the width of town A's pictures"
-    )
-    parser.add_argument("--jpeg", action="store_true", help="town A's pictures as JPEG (smaller, faster)")
-    parser.add_argument("--depth", action="store_true", help="town A's depth maps too (16-bit PNG, metres x 256)")
-    parser.add_argument(
-        "--processes", type=int, default=0, metavar="N", help="0: one for each core; the bytes are the same"
+    size.add_argument("--width", type=int, metavar="PX", help="the scale, given as the image width of town A")
+    add("--jpeg", action="store_true", help="write town A's images as JPEG (smaller, faster)")
+    add("--depth", action="store_true", help="write town A's depth maps too (16-bit PNG, metres x 256)")
+    add(
+        "--processes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="worker processes; the files are the same for any number (default: 0 = one per core)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the towns asked for."""
+    """Write the selected towns and print what they contain."""
     from drivetl.sample.towns import TOWN_A
     from drivetl.sample.write import write_city
 
@@ -78,12 +81,12 @@ def run(args: argparse.Namespace) -> int:
 def _next_commands(out: Path, towns: list[str]) -> list[str]:
     commands = {
         "a": (
-            f"drivetl convert-kitti --root {out / 'town_a'} --taxonomy datasets/sample_town_a/taxonomy.yaml --out"
-            f" {out / 'coco_a'}"
+            f"drivetl convert-kitti --root {out / 'town_a'} --taxonomy datasets/sample_town_a/taxonomy.yaml"
+            f" --out {out / 'coco_a'}"
         ),
         "b": (
-            f"drivetl convert-footage --format cvat --root {out / 'town_b'} --taxonomy"
-            f" datasets/sample_town_b/taxonomy.yaml --out {out / 'coco_b'}"
+            f"drivetl convert-footage --format cvat --root {out / 'town_b'}"
+            f" --taxonomy datasets/sample_town_b/taxonomy.yaml --out {out / 'coco_b'}"
         ),
     }
     return [commands[town] for town in towns]

@@ -1,4 +1,4 @@
-"""Split a COCO dataset without leaking a drive, and say what the two sides share."""
+"""`drivetl split`: split a COCO dataset by drive and report what the two sides share."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from drivetl.errors import DataError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("data", type=Path, metavar="DATA.json", help="a dataset in drivetl's form")
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the json files")
+    parser.add_argument("data", type=Path, metavar="DATA.json", help="dataset json in drivetl's format")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the json files")
     add_split_arguments(parser, standard=False)
     parser.add_argument(
         "--no-check-images",
-        action="store_true",
-        help="do not decode the images to look for near-duplicates across the split",
+        action="store_false",
+        dest="check_images",
+        help="do not decode the images to look for near-duplicates (default: they are compared if they are on disk)",
     )
+    parser.set_defaults(check_images=True)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Split, print the summary. Pictures are compared where the images are there."""
+    """Split and print the summary. Images are compared when the first one exists on disk."""
     dataset = read_dataset(args.data)
     options = split_options(args)
-    there = all(os.path.isfile(dataset.images_root / image.file_name) for image in dataset.images[:1])  # noqa: PTH113
-    options = replace(options, check_images=not args.no_check_images and there)
+    exist = all(os.path.isfile(dataset.images_root / image.file_name) for image in dataset.images[:1])  # noqa: PTH113
+    options = replace(options, check_images=options.check_images and exist)
     try:
         summary = write_split(dataset, options, args.out, account_of(dataset))
     except DataError as error:
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def account_of(dataset: Dataset) -> Account:
-    """The account of a dataset that is converted already: everything in it is kept or ignored."""
+    """The account of a converted dataset: every object in it is kept or ignored."""
     account = Account()
     for image in dataset.images:
         for item in image.annotations:

@@ -1,4 +1,4 @@
-"""Pictures of a dataset with its boxes, masks and ignore regions drawn, so that a person looks before training."""
+"""`drivetl view`: a dataset's images with boxes, masks and ignore regions drawn, to look at before training."""
 
 from __future__ import annotations
 
@@ -19,30 +19,42 @@ from drivetl.files.write import new_directory, write_atomically
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("data", type=Path, metavar="DATASET.json", help="a dataset in drivetl's form")
+    parser.add_argument("data", type=Path, metavar="DATASET.json", help="dataset json in drivetl's format")
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
-        help="FILE.png: a contact sheet; otherwise a new folder with sheet.png and single pictures",
+        metavar="FILE.png|DIR",
+        help="FILE.png: a contact sheet; otherwise a new folder with sheet.png and the single images",
     )
-    parser.add_argument("--images", type=int, default=24, metavar="N", help="how many (24)")
-    parser.add_argument("--seed", type=seed, default=0, help="chooses the images (0)")
+    parser.add_argument("--images", type=int, default=24, metavar="N", help="number of images (default: 24)")
+    parser.add_argument("--seed", type=seed, default=0, help="random seed of the choice of images (default: 0)")
     parser.add_argument(
-        "--predictions", type=Path, metavar="RESULTS.json", help="COCO results: drawn solid, labels dashed"
+        "--predictions",
+        type=Path,
+        metavar="RESULTS.json",
+        help="COCO results to draw as solid boxes; labels are then dashed",
     )
-    parser.add_argument("--min-score", type=float, default=0.3, help="leave out predictions of a lower score (0.3)")
-    parser.add_argument("--tile-width", type=int, default=640, metavar="PX", help="of the contact sheet (640)")
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.3,
+        metavar="SCORE",
+        help="lowest score of a prediction that is drawn (default: 0.3)",
+    )
+    parser.add_argument(
+        "--tile-width", type=int, default=640, metavar="PX", help="image width on the contact sheet (default: 640)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draw, write, say where. Images that cannot be read stop it: `drivetl audit` lists them all."""
+    """Draw and write. Raises DataError for an image that cannot be read; `drivetl audit` lists all of them."""
     if args.images < 1 or not 32 <= args.tile_width <= 4096:
         raise ConfigError("--images must be at least 1 and --tile-width between 32 and 4096")
     dataset = read_dataset(args.data)
     if not dataset.images:
-        raise DataError("holds no image", remedy="check the conversion and the split", file=args.data)
-    found = _detections(args.predictions, dataset, args.min_score) if args.predictions else None
+        raise DataError("holds no images", remedy="check the conversion and the split", file=args.data)
+    detections = _detections(args.predictions, dataset, args.min_score) if args.predictions else None
     chosen = choose(dataset, args.images, args.seed)
     single = args.out.suffix.lower() == ".png"
     if single:
@@ -50,11 +62,11 @@ def run(args: argparse.Namespace) -> None:
             raise DataError(
                 "exists already and is never overwritten", remedy="name another file with --out", file=args.out
             )
-        tiles = [_tile(dataset, image, found, args.tile_width) for image in console.track(chosen, "drawing")]
+        tiles = [_tile(dataset, image, detections, args.tile_width) for image in console.track(chosen, "drawing")]
         write_atomically(args.out, png(sheet_of(tiles, dataset.categories, args.tile_width)))
     else:
         with new_directory(args.out) as folder:
-            _fill(folder, dataset, chosen, found, args.tile_width)
+            _fill(folder, dataset, chosen, detections, args.tile_width)
     objects = sum(len(image.annotations) for image in chosen)
     regions = sum(len(image.ignore_regions) for image in chosen)
     console.say(f"{len(chosen)} of {len(dataset.images)} images, {objects} objects, {regions} ignore regions drawn")
@@ -62,20 +74,23 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _fill(
-    folder: Path, dataset: Dataset, chosen: list[ImageRecord], found: dict[int, Detections] | None, tile_width: int
+    folder: Path, dataset: Dataset, chosen: list[ImageRecord], detections: dict[int, Detections] | None, tile_width: int
 ) -> None:
     """sheet.png, and images/*.png at the images' own size, at least 960 px wide so that labels can be read."""
     (folder / "images").mkdir()
     tiles = []
     for image in console.track(chosen, "drawing"):
-        title, picture = _tile(dataset, image, found, max(960, image.width))
+        title, pixels = _tile(dataset, image, detections, max(960, image.width))
         name = image.file_name.rsplit(".", 1)[0].replace("/", "__")
-        (folder / "images" / f"{name}__{image.id}.png").write_bytes(png(picture))
-        tiles.append((title, _tile(dataset, image, found, tile_width)[1]))
+        (folder / "images" / f"{name}__{image.id}.png").write_bytes(png(pixels))
+        tiles.append((title, _tile(dataset, image, detections, tile_width)[1]))
     (folder / "sheet.png").write_bytes(png(sheet_of(tiles, dataset.categories, tile_width)))
 
 
-def _tile(dataset: Dataset, image: ImageRecord, found: dict[int, Detections] | None, width: int) -> tuple[str, Rgb]:
+def _tile(
+    dataset: Dataset, image: ImageRecord, detections: dict[int, Detections] | None, width: int
+) -> tuple[str, Rgb]:
+    """(title, the image with its objects drawn). Raises DataError when its size is not that of the json."""
     pixels = read_rgb(dataset.images_root / image.file_name)
     if pixels.shape[:2] != (image.height, image.width):
         raise DataError(
@@ -83,22 +98,22 @@ def _tile(dataset: Dataset, image: ImageRecord, found: dict[int, Detections] | N
             remedy="see `drivetl audit`",
             file=dataset.images_root / image.file_name,
         )
-    seen = None if found is None else found.get(image.id, Detections())
+    of_image = None if detections is None else detections.get(image.id, Detections())
     words = [image.file_name, *(str(value) for value in image.attributes.values() if isinstance(value, str))]
-    return "  ".join(words), draw_record(image, pixels, dataset.categories, width, seen)
+    return "  ".join(words), draw_record(image, pixels, dataset.categories, width, of_image)
 
 
 def _detections(path: Path, dataset: Dataset, min_score: float) -> dict[int, Detections]:
-    """Image id -> its detections of at least this score."""
+    """Image id -> its detections with at least this score."""
     from drivetl.metrics.results import read_coco_results
 
     results = read_coco_results(path, dataset)
-    found: dict[int, Detections] = defaultdict(Detections)
+    detections: dict[int, Detections] = defaultdict(Detections)
     for row in (results.scores >= min_score).nonzero()[0]:
         x, y, w, h = (float(value) for value in results.boxes_xywh[row])
-        image = found[int(results.image_id[row])]
+        image = detections[int(results.image_id[row])]
         image.boxes_xywh.append((x, y, w, h))
         image.category_ids.append(int(results.category_id[row]))
         image.scores.append(float(results.scores[row]))
         image.segmentations.append(None if results.segmentations is None else results.segmentations[row])
-    return found
+    return detections

@@ -1,4 +1,4 @@
-"""What a person sees: progress with time left, warnings, tables, the path written and the next command."""
+"""Console output: progress with time left, warnings, tables, the path written and the next command."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ T = TypeVar("T")
 
 @cache
 def _console(name: str) -> Console:
-    """rich is loaded when there is something to say: a fast command is at work by then."""
+    """The console of stdout ("out") or stderr. rich is imported on first use, so that commands start fast."""
     from rich.console import Console
 
     return Console(stderr=name == "err", highlight=False, emoji=False, soft_wrap=True)
 
 
 def __getattr__(name: str) -> Console:
-    """`out` and `err`."""
+    """`console.out` and `console.err`, made on first use."""
     if name not in ("out", "err"):
         raise AttributeError(name)
     return _console(name)
@@ -48,7 +48,7 @@ def say(message: str) -> None:
 
 
 SHOWN_EVERY_S = 0.1
-"""Between two updates of a bar by `track`."""
+"""Seconds between two updates of a bar by `track`."""
 
 
 def progress_bar() -> Progress:
@@ -68,7 +68,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
             yield item
             done += 1
             now = time.monotonic()
-            if now - shown_at >= SHOWN_EVERY_S:  # telling the bar costs more than reading a label file
+            if now - shown_at >= SHOWN_EVERY_S:  # an update of the bar costs more than reading a label file
                 bar.update(task, completed=done)
                 shown_at = now
         bar.update(task, completed=done)
@@ -87,7 +87,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def wrote(path: Path, next_command: str = "") -> None:
-    """Say what was written and, where there is one, the command a person would run next."""
+    """Print the path that was written and, if there is one, the command to run next."""
     _console("out").print(f"wrote [bold]{escape(str(path))}[/]")
     if next_command:
         _console("out").print(f"next:  [cyan]{escape(next_command)}[/]")

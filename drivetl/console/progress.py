@@ -20,28 +20,28 @@ from rich.progress import (
 from drivetl.console.text import escape
 
 PLAIN_EVERY_S = 10.0
-"""Between two progress lines where stderr is no terminal."""
+"""Seconds between two progress lines where stderr is not a terminal."""
 
 
 class _Progress(Progress):
-    """A live bar in a terminal; elsewhere (a log file, CI) a plain line now and then."""
+    """A live bar in a terminal; elsewhere (a log file, CI) a plain line every PLAIN_EVERY_S."""
 
-    spoken_at = 0.0
+    printed_at = 0.0
 
     def update(self, task_id: TaskID, **fields: Any) -> None:
         super().update(task_id, **fields)
-        self._speak(task_id)
+        self._print_line(task_id)
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         super().advance(task_id, advance)
-        self._speak(task_id)
+        self._print_line(task_id)
 
-    def _speak(self, task_id: TaskID) -> None:
-        if not self.disable or time.monotonic() - self.spoken_at < PLAIN_EVERY_S:
+    def _print_line(self, task_id: TaskID) -> None:
+        if not self.disable or time.monotonic() - self.printed_at < PLAIN_EVERY_S:
             return
         task = next(item for item in self.tasks if item.id == task_id)
-        if self.spoken_at or (task.elapsed or 0) >= PLAIN_EVERY_S:
-            self.spoken_at = time.monotonic()
+        if self.printed_at or (task.elapsed or 0) >= PLAIN_EVERY_S:
+            self.printed_at = time.monotonic()
             left = f", about {task.time_remaining:.0f} s left" if task.time_remaining is not None else ""
             total = "" if task.total is None else f"/{task.total:.0f}"
             note = f"  {task.fields['note']}" if task.fields.get("note") else ""

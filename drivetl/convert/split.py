@@ -80,16 +80,22 @@ def add_split_arguments(parser: argparse.ArgumentParser, standard: bool = True) 
         metavar="auto|" + ("standard|" if standard else "") + "sequence|random|FILE",
         help=(
             f"{lists}sequence: whole drives; random: image by image; FILE: names of the val images or "
-            "drives, one per line, or a json with lists `val` (and `train`); auto: the first that applies"
+            "drives, one per line, or a json with lists `val` (and `train`); auto: the first that applies "
+            "(default: auto)"
         ),
     )
-    parser.add_argument("--val-fraction", type=float, default=0.2, metavar="SHARE", help="target share of val (0.2)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the split (0)")
+    parser.add_argument(
+        "--val-fraction", type=float, default=0.2, metavar="SHARE", help="target share of val (default: 0.2)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the split (default: 0)")
     parser.add_argument(
         "--by",
         default="sequence",
         metavar="NAME[,NAME]",
-        help="what keeps images on one side: sequence (the drive), and names of image attributes such as city or day",
+        help=(
+            "what keeps images on one side: sequence (the drive), and names of image attributes such as city or day "
+            "(default: sequence)"
+        ),
     )
     parser.add_argument(
         "--check-images",

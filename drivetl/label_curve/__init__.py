@@ -1,1 +1,1 @@
-"""How many labels do I need: AP against label count."""
+"""How many labels do I need? AP against the number of labelled frames."""

@@ -1,4 +1,4 @@
-"""The page of `drivetl budget`, and its numbers in words."""
+"""The page of `drivetl budget`, and its numbers in sentences."""
 
 from __future__ import annotations
 
@@ -18,48 +18,48 @@ Document = Mapping[str, Any]
 
 
 def sentences(results: Document) -> list[str]:
-    """What the next frames buy, what a target takes, what transfer is worth: computed, and silent on what is not
-    known."""
+    """The gain from the next frames, the frames that a target needs, the gain of transfer; only what is known."""
     metric = results["protocol"]["metric"]
-    found = []
+    lines = []
     for name, regime in results["metrics"][metric]["regimes"].items():
-        found.append(_next(name, regime, metric) if regime["next"] else f"{name}: {regime['why_not']}.")
+        lines.append(_next(name, regime, metric) if regime["next"] else f"{name}: {regime['why_not']}.")
         if regime["target"]:
-            found.append(
-                f"{metric} {percent(regime['target']['value'])} takes {_target(regime['target'])} with {name}."
+            lines.append(
+                f"With {name}, {metric} {percent(regime['target']['value'])} needs {_target(regime['target'])}."
             )
-    return found + _gains(results["metrics"][metric]["gains"], metric)
+    return lines + _gains(results["metrics"][metric]["gains"], metric)
 
 
 def _next(name: str, regime: Document, metric: str) -> str:
     step = regime["next"]
     gain, most = step["gain"], step["mostly"]
     what = f", mostly {most} ({signed(step['per_class'][most]['point'])})" if most else ""
-    nothing = "; it may be nothing" if gain["low"] is not None and gain["low"] < 0.0005 else ""
+    uncertain = "; it may be zero" if gain["low"] is not None and gain["low"] < 0.0005 else ""
     return (
-        f"With {name}, the next {step['frames']:,} frames buy about {signed(gain['point'])} {metric} "
-        f"(95 %: {signed_span(gain) or 'unknown'}){what}{nothing}."
+        f"With {name}, {step['frames']:,} more frames give about {signed(gain['point'])} {metric} "
+        f"(95 %: {signed_span(gain) or 'unknown'}){what}{uncertain}."
     )
 
 
 def _gains(gains: Sequence[Document], metric: str) -> list[str]:
     """A sentence per pair of regimes: the difference at the smallest and the largest label count."""
-    found = []
+    lines = []
     for name, over in dict.fromkeys((row["regime"], row["over"]) for row in gains):
-        mine = [row for row in gains if row["regime"] == name]
+        rows = [row for row in gains if row["regime"] == name]
         parts = []
-        for row in dict.fromkeys((0, len(mine) - 1)):
-            frames, gain = mine[row]["frames"], mine[row]["gain"]
-            told = gain["low"] is None or not gain["low"] <= 0 <= gain["high"]
+        for index in dict.fromkeys((0, len(rows) - 1)):
+            frames, gain = rows[index]["frames"], rows[index]["gain"]
+            significant = gain["low"] is None or not gain["low"] <= 0 <= gain["high"]
             parts.append(
                 f"{signed(gain['point'])} {metric} at {frames:,} frames (95 %: {signed_span(gain) or 'unknown'}"
-                f"{'' if told else ', which may be nothing'})"
+                f"{'' if significant else ', not significant'})"
             )
-        found.append(f"{name} against {over}: {' and '.join(parts)}.")
-    return found
+        lines.append(f"{name} compared with {over}: {' and '.join(parts)}.")
+    return lines
 
 
 def _target(target: Document) -> str:
+    """The frames that reach a target: `about 60 frames (95 %: 40 to 90)`; never fewer than were tried."""
     frames, most, least = target["frames"], f"more than {target['most']:,}", target["least"]
     low, high = (
         most if count is None else f"{least:,} or fewer" if count <= least else f"{count:,.0f}"
@@ -100,7 +100,7 @@ def table(results: Document) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 def validation_drives(results: Document) -> str:
-    """`5 validation drives`, or that they are unknown."""
+    """`5 validation drives`, or `unknown drives`."""
     count = results["data"]["val_drives"]
     return "unknown drives" if count is None else f"{count} validation drives"
 
@@ -114,7 +114,7 @@ def _signed_cell(interval: Document) -> dict[str, str]:
 
 
 def _classes(results: Document) -> list[dict[str, Any]]:
-    """A table per regime: every class at every label count, and what the next frames buy it."""
+    """A table per regime: every class at every label count, and its gain from the next frames."""
     metric = results["protocol"]["metric"]
     parts = []
     for name, regime in results["metrics"][metric]["regimes"].items():
@@ -125,16 +125,16 @@ def _classes(results: Document) -> list[dict[str, Any]]:
             cells += [_signed_cell(step["per_class"][kind])] if step else []
             rows.append({"name": kind, "note": f"{objects:,} objects", "cells": cells})
         columns = [f"{count:,}" for count in results["protocol"]["budgets"]]
-        lead = f"{metric} in percent. Objects are those of all {results['data']['train_images']:,} frames."
+        lead = f"{metric} in percent. Object counts are for all {results['data']['train_images']:,} frames."
         if step:
             columns.append(f"next {step['frames']:,}")
-            lead += " The last column is read off a curve of each class's own; a dash: its points follow none."
+            lead += " The last column is the predicted gain from a curve per class; a dash: no curve fits its points."
         parts.append({"regime": name, "lead": lead, "columns": columns, "rows": rows})
     return parts
 
 
 def build_label_curve_page(results: Document) -> str:
-    """One HTML file that opens anywhere, from a document of schema `drivetl.budget/1`."""
+    """One self-contained HTML file, from a document of schema `drivetl.budget/1`."""
     metric = results["protocol"]["metric"]
     regimes = results["metrics"][metric]["regimes"]
     columns, rows = table(results)
@@ -149,7 +149,7 @@ def build_label_curve_page(results: Document) -> str:
         sentences=sentences(results),
         sections=[*sections, ("how", "How it was measured")],
         plot=_plots(results),
-        missing=[(name, one["why_not"]) for name, one in regimes.items() if one["why_not"]],
+        missing=[(name, regime["why_not"]) for name, regime in regimes.items() if regime["why_not"]],
         columns=columns,
         table=rows,
         classes=classes,
@@ -166,9 +166,9 @@ def _plots(results: Document) -> Markup:
         _series(name, regime, counts[-1], n - (len(regimes) - 1) / 2)
         for n, (name, regime) in enumerate(regimes.items())
     ]
-    tops = [value for one in series for _, low, high in (*one.whiskers, *one.band) for value in (low, high)]
-    label = "; ".join(note for one in series for note in one.notes)
-    marks = [*counts, round(REACH * counts[-1])] if any(one.beyond for one in series) else counts
+    tops = [value for line in series for _, low, high in (*line.whiskers, *line.band) for value in (low, high)]
+    label = "; ".join(note for line in series for note in line.notes)
+    marks = [*counts, round(REACH * counts[-1])] if any(line.beyond for line in series) else counts
     return legend(list(regimes)) + line_charts(
         series,
         label=label,
@@ -179,10 +179,10 @@ def _plots(results: Document) -> Markup:
     )
 
 
-def _series(name: str, regime: Document, last: int, place: float) -> Series:
-    """Points stand a little beside one another, so that the intervals of several regimes can be read."""
+def _series(name: str, regime: Document, last: int, offset: float) -> Series:
+    """Points, band and curve of a regime; points are shifted a little, so that intervals do not overlap."""
     values = [(point["frames"], point["value"]) for point in regime["points"]]
-    xs = [math.log(count) + 0.025 * place for count, _ in values]
+    xs = [math.log(count) + 0.025 * offset for count, _ in values]
     line = [
         (math.log(x), 100 * y, 100 * low, 100 * high) for x, y, low, high in (regime["curve"] or {"line": ()})["line"]
     ]
@@ -202,17 +202,14 @@ def _hundred(value: float | None) -> float:
     return math.nan if value is None else 100 * value
 
 
-def at_each(steps: Sequence[int], wanted: int | None) -> str:
-    """In words: the optimiser steps that a regime's runs make at each label count, and where they come from."""
+def steps_in_words(steps: Sequence[int], target: int | None) -> str:
+    """A phrase: the optimiser steps of a regime's runs at each label count, and where the numbers come from."""
     same = len(set(steps)) == 1
-    made = (
-        f"{steps[0]:,} optimiser steps at every count"
-        if same
-        else f"{', '.join(f'{one:,}' for one in steps)} optimiser steps"
-    )
-    if wanted is None:
-        return made if same else f"{made}, by its recipe for each count"
-    return made if set(steps) == {wanted} else f"{made}: the whole epochs nearest to {wanted:,}"
+    numbers = f"{steps[0]:,}" if same else ", ".join(f"{count:,}" for count in steps)
+    phrase = f"{numbers} optimiser steps" + (" at every count" if same else "")
+    if target is None:
+        return phrase if same else f"{phrase}, by its recipe for each count"
+    return phrase if set(steps) == {target} else f"{phrase}: the whole epochs nearest to {target:,}"
 
 
 def _facts(results: Document) -> list[tuple[str, str]]:
@@ -228,32 +225,34 @@ def _facts(results: Document) -> list[tuple[str, str]]:
         (
             "subsets",
             (
-                "nested: single frames in an order that each seed draws anew"
+                "nested: single frames, in another order for each seed"
                 if data["train_drives"] is None
-                else "nested: whole drives in an order that each seed draws anew, the last drive cut to the count, "
-                "evenly in time"
+                else "nested: whole drives, in another order for each seed; of the last drive, frames evenly spaced "
+                "in time fill up the count"
             ),
         ),
         ("intervals", protocol["intervals"]),
         (
             "not covered",
             (
-                "other frames than those in data.train: the more of them a count takes, the less seeds can differ; and "
-                "the best epoch is chosen on the same validation frames, with equally many looks at every count"
+                "frames other than those in data.train: the larger the share of them that a count takes, the less the "
+                "seeds can differ; and the best epoch is chosen on the same validation frames, with the same number of "
+                "evaluations at every count"
             ),
         ),
     ]
-    for name, one in protocol["regimes"].items():
-        facts.append((name, f"{one['arch']} from {one['start']}, {at_each(one['steps'], one['steps_wanted'])}"))
+    for name, regime in protocol["regimes"].items():
+        steps = steps_in_words(regime["steps"], regime["steps_wanted"])
+        facts.append((name, f"{regime['arch']} from {regime['start']}, {steps}"))
         curve = results["metrics"][metric]["regimes"][name]["curve"]
         if curve:
             facts.append(
                 (
                     f"curve of {name}",
                     (
-                        f"{metric}(n) = {curve['a']:.3f} - {curve['b']:.3g} n^-{curve['c']:.3g}, off the points by"
-                        f" {percent(curve['largest_misfit'])} at most; not followed beyond"
-                        f" {round(REACH * protocol['budgets'][-1]):,} frames"
+                        f"{metric}(n) = {curve['a']:.3f} - {curve['b']:.3g} n^-{curve['c']:.3g}; largest distance to a "
+                        f"point {percent(curve['largest_misfit'])}; not extrapolated beyond "
+                        f"{round(REACH * protocol['budgets'][-1]):,} frames"
                     ),
                 )
             )

@@ -1,4 +1,4 @@
-"""What `drivetl budget` runs: nested subsets of whole drives, regimes, steps. Everything is checked here."""
+"""The plan of `drivetl budget`: nested subsets of whole drives, regimes, steps. All inputs are checked here."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from drivetl.training.recipe import Start, resolve_auto, start_of
 from drivetl.training.rundir import file_hash
 
 ROWS = "rows.jsonl"
-"""The finished runs; written empty before the first training, it marks a folder as one of `drivetl budget`."""
+"""File of the finished runs; it is written empty before the first training and marks a folder of `drivetl budget`."""
 DEFAULT_COUNTS = (25, 50, 100)
-"""Label counts where none are named, beside all there are."""
+"""Default label counts; the size of the training set is added."""
 LEAST_STEPS = 200
-"""Floor of the default number of steps: fewer teach a detector nothing, however many labels there are."""
+"""Minimum of the default number of steps: with fewer, a detector learns nothing from any number of labels."""
 _CANDIDATES = 4
-"""Drives that compete to be labelled next, at most half of those left: seeds differ, classes keep their shares."""
+"""Candidates for the next drive, at most half of those left: orders differ by seed, and class shares are kept."""
 _NOT_COMPARED = speed_keys() | {"data.train", "data.val", "runtime.device"}
 
 Cell = tuple[str, int, int]
@@ -44,18 +44,18 @@ Cell = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be run, all of it checked."""
+    """Everything that will be run, checked."""
 
     out: Path
     regimes: Mapping[str, FinetuneConfig]
     starts: Mapping[str, Start]
-    """What kind of weights each regime starts from: what is left to `optim.recipe: auto` follows from it."""
+    """Kind of start weights of each regime; `optim.recipe: auto` depends on it."""
     inputs: Mapping[str, Mapping[str, str]]
-    """Of each regime, config key -> hash of what stands in the file that the key names and decides the weights."""
+    """Regime -> config key -> hash of the content of the file that the key names, where it decides the weights."""
     steps: Mapping[str, tuple[int, ...]]
     """Optimiser steps that a regime's runs make at each label count: whole epochs."""
-    wanted: Mapping[str, int | None]
-    """The steps they come as near to as whole epochs can; None where the recipe gives each count its own."""
+    target_steps: Mapping[str, int | None]
+    """The number of steps that is rounded to whole epochs; None where the recipe sets the epochs of each count."""
     counts: tuple[int, ...]
     seeds: tuple[int, ...]
     train: Dataset
@@ -63,11 +63,11 @@ class Plan:
     data_hash: str
 
     def cells(self) -> list[Cell]:
-        """Every run, seed after seed: a first whole curve is there early."""
+        """Every run, seed after seed, so that a first complete curve is available early."""
         return [(name, count, seed) for seed in self.seeds for count in self.counts for name in self.regimes]
 
     def folder(self, cell: Cell) -> Path:
-        """Where a run's weights and metrics are kept."""
+        """The folder of a run: its weights and metrics."""
         name, count, seed = cell
         return self.out / "runs" / f"{name}-{count}-s{seed}"
 
@@ -82,14 +82,13 @@ class Plan:
 def make_plan(
     out: Path, regimes: Mapping[str, FinetuneConfig], label_counts: str | None, seeds: Sequence[int], steps: int | None
 ) -> Plan:
-    """Read the data and check everything before the first step; without `label_counts` those of DEFAULT_COUNTS that the
-    data has.
+    """Read the data and check everything before the first step. `label_counts` None: DEFAULT_COUNTS and all frames.
 
-    Raises ConfigError for a folder of something else, for counts or steps that this data cannot serve and for regimes
-    that are the same or cannot be trained, DataError for data that cannot be read.
+    Raises ConfigError for a folder with other content, for counts or steps that do not fit the data, and for regimes
+    that are identical or cannot be trained; DataError for data that cannot be read.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("budget makes many small trainings in one process", remedy="start it without torchrun")
+        raise ConfigError("budget runs in one process", remedy="start it without torchrun")
     _check_out(out)
     first = next(iter(regimes.values()))
     if any(config.data.train_images for config in regimes.values()):
@@ -98,17 +97,17 @@ def make_plan(
     counts = (
         default_counts(len(train.images)) if label_counts is None else parse_counts(label_counts, len(train.images))
     )
-    known = {name: _start_and_inputs(config) for name, config in regimes.items()}
-    starts = {name: start for name, (start, _) in known.items()}
-    wanted = {name: _wanted(name, config, counts, steps) for name, config in regimes.items()}
+    starts_and_inputs = {name: _start_and_inputs(config) for name, config in regimes.items()}
+    starts = {name: start for name, (start, _) in starts_and_inputs.items()}
+    target_steps = {name: _target_steps(name, config, counts, steps) for name, config in regimes.items()}
     hashes = file_hash(Path(first.data.train)) + file_hash(Path(first.data.val))
     plan = Plan(
         out=out,
         regimes=regimes,
         starts=starts,
-        inputs={name: inputs for name, (_, inputs) in known.items()},
-        steps={name: _steps(config, starts[name], counts, wanted[name]) for name, config in regimes.items()},
-        wanted=wanted,
+        inputs={name: inputs for name, (_, inputs) in starts_and_inputs.items()},
+        steps={name: _steps(config, starts[name], counts, target_steps[name]) for name, config in regimes.items()},
+        target_steps=target_steps,
         counts=counts,
         seeds=tuple(seeds),
         train=train,
@@ -120,15 +119,15 @@ def make_plan(
 
 
 def _check_out(out: Path) -> None:
-    """Nothing of anybody else's is written over. Raises ConfigError naming --out."""
+    """The folder is new, empty, or one of an earlier study. Raises ConfigError naming --out."""
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out {out}: is a file", remedy="name a new folder")
+        raise ConfigError(f"--out {out} is a file", remedy="name a new folder")
     if out.is_dir() and any(out.iterdir()) and not (out / ROWS).is_file():
-        raise ConfigError(f"--out {out}: holds something else than a budget (no {ROWS})", remedy="name a new folder")
+        raise ConfigError(f"--out {out} has files, but none of a study (no {ROWS})", remedy="name a new folder")
 
 
 def _start_and_inputs(config: FinetuneConfig) -> tuple[Start, dict[str, str]]:
-    """What kind of weights a regime starts from, and hashes of its files that decide where it ends."""
+    """The kind of start weights of a regime, and hashes of its input files that decide the trained weights."""
     source = read_source(config.model.start, config.model.arch)
     file = weights_file(config.model.start)
     weights = file_hash(file) if file is not None else ""
@@ -138,7 +137,7 @@ def _start_and_inputs(config: FinetuneConfig) -> tuple[Start, dict[str, str]]:
 
 
 def _check_runs(plan: Plan) -> None:
-    """Every run's config is checked, and no two regimes are one. Raises ConfigError naming the regimes."""
+    """Check the config of every run, and that no two regimes are identical. Raises ConfigError naming the regimes."""
     of_regime: dict[str, list[dict[str, Any]]] = {}
     for name in plan.regimes:
         configs = []
@@ -159,19 +158,19 @@ def _check_runs(plan: Plan) -> None:
 
 
 def _effective(config: FinetuneConfig) -> dict[str, Any]:
-    """What decides a run's weights: without a start, nothing can be pulled towards it or kept of it."""
+    """The values that decide a run's weights: without start weights, L2-SP and the source share have no effect."""
     if config.model.start == "none":
         config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, l2sp=0.0, source_share=0.0))
     return compared(config)
 
 
 def default_counts(available: int) -> tuple[int, ...]:
-    """DEFAULT_COUNTS as far as there are so many frames, and all; says what was left out."""
+    """DEFAULT_COUNTS below the number of frames, and that number; prints a line if some are left out."""
     counts = (*(count for count in DEFAULT_COUNTS if count < available), available)
     if len(counts) <= len(DEFAULT_COUNTS):
         named = ",".join(map(str, DEFAULT_COUNTS))
         console.say(
-            f"data.train has {available} frames: of the label counts {named},all this leaves"
+            f"data.train has {available} frames: the label counts {named},all are reduced to"
             f" {','.join(map(str, counts))}"
         )
     return counts
@@ -188,83 +187,87 @@ def parse_counts(text: str, available: int) -> tuple[int, ...]:
     counts = tuple(available if word == "all" else int(word) for word in words)
     if counts[-1] > available or max(counts) > available:
         raise ConfigError(
-            f"--budgets {text!r}: {max(counts)} frames are asked for, data.train has {available}",
+            f"--budgets {text!r}: {max(counts)} frames, but data.train has {available}",
             remedy=f"name at most {available}, or all",
         )
     if any(a >= b for a, b in pairwise(counts)):
         shown = ",".join(map(str, counts))
         raise ConfigError(
-            f"--budgets {text!r} must rise, it is {shown} (all: {available})", remedy="sort it, each once"
+            f"--budgets {text!r} must rise, it is {shown} (all: {available})", remedy="sort the counts, each once"
         )
     return counts
 
 
-def _wanted(name: str, config: FinetuneConfig, counts: Sequence[int], asked: int | None) -> int | None:
-    """The steps that a regime's runs shall make at every count: those asked for, else the config's epochs over the
-    largest count, at least a floor. None where the epochs are left to the recipe. Raises ConfigError naming --steps."""
-    passes = math.ceil(counts[-1] / config.optim.batch_size)
-    if asked is not None and asked < passes:
+def _target_steps(name: str, config: FinetuneConfig, counts: Sequence[int], steps: int | None) -> int | None:
+    """The number of steps for every run of a regime: --steps, else the config's epochs over the largest count, at least
+    LEAST_STEPS. None if the recipe sets the epochs. Raises ConfigError naming --steps."""
+    steps_per_epoch = math.ceil(counts[-1] / config.optim.batch_size)
+    if steps is not None and steps < steps_per_epoch:
         raise ConfigError(
-            f"--steps {asked} is less than one pass of {name} over {counts[-1]} frames",
-            remedy=f"name at least {passes}",
+            f"--steps {steps} is less than one epoch of {name} with {counts[-1]} frames",
+            remedy=f"name at least {steps_per_epoch}",
         )
-    if asked is None and is_auto(config.optim.epochs):
+    if steps is None and is_auto(config.optim.epochs):
         return None
-    return asked or max(LEAST_STEPS, config.optim.epochs * passes)
+    return steps or max(LEAST_STEPS, config.optim.epochs * steps_per_epoch)
 
 
-def _steps(config: FinetuneConfig, start: Start, counts: Sequence[int], wanted: int | None) -> tuple[int, ...]:
-    """Steps of a regime's runs at each label count: the whole epochs nearest to those wanted, or the recipe's."""
-    found = []
+def _steps(config: FinetuneConfig, start: Start, counts: Sequence[int], target: int | None) -> tuple[int, ...]:
+    """Steps of a regime's runs at each label count: the whole epochs nearest to `target`, or the recipe's (None)."""
+    steps = []
     for count in counts:
-        passes = math.ceil(count / config.optim.batch_size)
-        epochs = resolve_auto(config, count, start)[0].optim.epochs if wanted is None else round(wanted / passes)
-        found.append(epochs * passes)
-    return tuple(found)
+        steps_per_epoch = math.ceil(count / config.optim.batch_size)
+        if target is None:
+            epochs = resolve_auto(config, count, start)[0].optim.epochs
+        else:
+            epochs = round(target / steps_per_epoch)
+        steps.append(epochs * steps_per_epoch)
+    return tuple(steps)
 
 
 def label_order(images: Sequence[ImageRecord], seed: int) -> list[ImageRecord]:
-    """In which order frames get labelled: drive after drive, a drive's frames spread over its time.
+    """The order in which frames are labelled: drive after drive, the frames of a drive spread over its time.
 
-    The first n are the subset of n frames, so that subsets are nested and all drives but the last are whole. The
-    next drive is that of a few random ones which keeps every class nearest to its share of all frames. A frame of
-    unknown drive is taken on its own, so without drives the order is that of single frames.
+    The first n are the subset of n frames, so subsets are nested and all drives but the last are whole. The next drive
+    is the one, among a few random candidates, that keeps every class nearest to its share of all frames. A frame of
+    unknown drive counts as a drive of its own, so without drives the order is one of single frames.
     """
     drives = list(group_images(images, ("sequence",)).values())
-    kinds = sorted({item.category_id for image in images for item in image.annotations})
-    amounts = np.array([[len(drive), *objects(drive, kinds)] for drive in drives], np.float64)
+    category_ids = sorted({item.category_id for image in images for item in image.annotations})
+    amounts = np.array([[len(drive), *objects(drive, category_ids)] for drive in drives], np.float64)
     shares = amounts / amounts.sum(axis=0)  # (D, 1 + K), frames first
     rng = np.random.default_rng(seed)
-    left, taken, order = list(rng.permutation(len(drives))), np.zeros(shares.shape[1]), []
+    left, labelled, order = list(rng.permutation(len(drives))), np.zeros(shares.shape[1]), []
     while left:
-        after = taken + shares[left[: min(_CANDIDATES, (len(left) + 1) // 2)]]
+        after = labelled + shares[left[: min(_CANDIDATES, (len(left) + 1) // 2)]]
         chosen = left.pop(int(((after[:, 1:] - after[:, :1]) ** 2).sum(axis=1).argmin()))
-        taken = taken + shares[chosen]
+        labelled = labelled + shares[chosen]
         order += _spread(drives[chosen])
     return order
 
 
-def objects(images: Sequence[ImageRecord], kinds: Sequence[int]) -> list[int]:
-    found = [item.category_id for image in images for item in image.annotations]
-    return [found.count(kind) for kind in kinds]
+def objects(images: Sequence[ImageRecord], category_ids: Sequence[int]) -> list[int]:
+    """Number of objects of each category."""
+    ids = [item.category_id for image in images for item in image.annotations]
+    return [ids.count(category_id) for category_id in category_ids]
 
 
 def _spread(drive: Sequence[ImageRecord]) -> list[ImageRecord]:
-    """A drive's frames so that any first few are spread over its time."""
+    """The frames of a drive in an order whose first n frames are spread over its time, for any n."""
     by_time = sorted(drive, key=lambda image: (image.frame_index or 0, image.file_name))
-    return [by_time[place] for place in spread_order(len(by_time))]
+    return [by_time[index] for index in spread_order(len(by_time))]
 
 
 def run_config(config: FinetuneConfig, steps: int, count: int, seed: int, train: Path) -> FinetuneConfig:
-    """The config of one run: as many epochs as make `steps`, as many looks at the validation set as before."""
+    """The config of one run: the epochs that make `steps`, with as many evaluations as the original config."""
     optim, every = config.optim, config.eval.every
     epochs = steps // math.ceil(count / optim.batch_size)
-    longer = epochs / optim.epochs
+    ratio = epochs / optim.epochs
 
     def scaled(value: int) -> int:
-        return max(1, round(value * longer)) if value else 0
+        return max(1, round(value * ratio)) if value else 0
 
-    looks = math.ceil(optim.epochs / every)
+    evaluations = math.ceil(optim.epochs / every)
     return dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, train=str(train)),
@@ -274,13 +277,13 @@ def run_config(config: FinetuneConfig, steps: int, count: int, seed: int, train:
             heads_only_epochs=min(scaled(optim.heads_only_epochs), epochs - 1),
             unfreeze_every=scaled(optim.unfreeze_every),
         ),
-        eval=dataclasses.replace(config.eval, every=max(1, round(epochs / looks))),
+        eval=dataclasses.replace(config.eval, every=max(1, round(epochs / evaluations))),
         seed=seed,
     )
 
 
 def config_hash(config: FinetuneConfig) -> str:
-    """16 hex digits of all values that decide the weights; what stands in files is hashed apart."""
+    """16 hex digits of all values that decide the weights; the content of files is hashed separately."""
     return _digest(compared(config))
 
 
@@ -289,5 +292,5 @@ def _digest(value: object) -> str:
 
 
 def compared(config: FinetuneConfig) -> dict[str, Any]:
-    """Dotted key -> value of what must not change between runs of one folder."""
+    """Dotted key -> value of everything that must be the same for all runs of one folder."""
     return {key: value for key, value in values_of(config).items() if key not in _NOT_COMPARED}

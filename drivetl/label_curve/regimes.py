@@ -1,4 +1,4 @@
-"""`--regimes` of `drivetl budget`: configs that differ in start and recipe alone."""
+"""`--regimes` of `drivetl budget`: configs that differ only in start weights and recipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from drivetl.files.shipped import shipped
 
 
 def parse_regimes(text: str, paths: Sequence[Path], overrides: list[str]) -> dict[str, FinetuneConfig]:
-    """`transfer,scratch,other=FILE.yaml` -> configs that differ in start and recipe and share their data.
+    """`transfer,scratch,other=FILE.yaml` -> configs that differ in start weights and recipe, with the same data.
 
     transfer is the config as it is; NAME overrides it with configs/finetune/regimes/NAME.yaml (scratch: from_scratch),
     NAME=FILE.yaml with that file. Raises ConfigError naming --regimes.
@@ -27,7 +27,8 @@ def parse_regimes(text: str, paths: Sequence[Path], overrides: list[str]) -> dic
         name, has_path, file = word.partition("=")
         if not re.fullmatch(r"[\w-]+", name) or name in regimes:
             raise ConfigError(
-                f"--regimes {text!r}: {name!r} is no new name", remedy="write transfer,scratch,NAME=FILE.yaml"
+                f"--regimes {text!r}: {name!r} is empty, duplicated or not a name",
+                remedy="write transfer,scratch,NAME=FILE.yaml",
             )
         if name == "transfer" and not has_path:
             if base.model.start == "none":
@@ -50,6 +51,6 @@ def parse_regimes(text: str, paths: Sequence[Path], overrides: list[str]) -> dic
 
 
 def _without_keys_of(path: Path, overrides: list[str]) -> list[str]:
-    """The `--key value` flags that a regime's file does not decide: scratch is scratch, whatever --model.start says."""
-    decided = written_keys(path) - {"seed"}
-    return [f"--{key}={text}" for key, text in parse_overrides(overrides).items() if key not in decided]
+    """The flags whose keys a regime's file does not set: its keys win over flags (scratch ignores --model.start)."""
+    set_by_file = written_keys(path) - {"seed"}
+    return [f"--{key}={text}" for key, text in parse_overrides(overrides).items() if key not in set_by_file]

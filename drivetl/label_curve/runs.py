@@ -1,6 +1,6 @@
-"""The runs behind `drivetl budget`: one training per (regime, label count, seed), and what they measured.
+"""The runs of `drivetl budget`: one training per (regime, label count, seed), and the analysis of all of them.
 
-What has finished stands in rows.jsonl and is never trained again; a killed training goes on from its saved state.
+Finished runs are in rows.jsonl and are never trained again; a killed training resumes from its saved state.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Rows:
     """rows.jsonl: one line per finished run."""
 
     def __init__(self, plan: Plan):
-        """Read what is there. Raises DataError for a line that is none, or of other data or another configuration."""
+        """Read the file. Raises DataError for a line that is not a row, or one of other data or another config."""
         self.plan, self.path = plan, plan.out / ROWS
-        self.known: dict[Cell, Row] = {}
+        self.rows: dict[Cell, Row] = {}
         lines = self.path.read_text("utf-8").splitlines() if self.path.is_file() else []
         for number, line in enumerate(lines, 1):
             try:
@@ -50,86 +50,86 @@ class Rows:
                 self._check(row, cell)
             except DataError as error:
                 raise error.at(self.path, number) from None
-            self.known[cell] = row
+            self.rows[cell] = row
 
     def _check(self, row: Row, cell: Cell) -> None:
-        """What the plan does not ask for may have been made in any way, of the same data."""
+        """Check a row against the plan; rows that are not in the plan only need the same data."""
         name, count, seed = cell
         if row["data"] != self.plan.data_hash:
-            raise DataError("this run learnt from or was judged on another dataset", remedy="name another --out")
+            raise DataError("this run was trained or evaluated on another dataset", remedy="name another --out")
         if cell not in self.plan.cells():
             return
-        wanted = self.plan.config(cell)
-        if row["config"] != config_hash(wanted):
-            before, now = self.plan.out / row["run"] / "config.yaml", compared(wanted)
-            old = compared(load_config(before)) if before.is_file() else {}
+        config = self.plan.config(cell)
+        if row["config"] != config_hash(config):
+            path, now = self.plan.out / row["run"] / "config.yaml", compared(config)
+            old = compared(load_config(path)) if path.is_file() else {}
             keys = [f"{key} was {old[key]!r}, now {now[key]!r}" for key in now if key in old and old[key] != now[key]]
             raise DataError(
                 f"{name} with {count} frames, seed {seed}, had another configuration: {'; '.join(keys) or 'unknown'}",
-                remedy="name another --out, or go back (--steps says how many steps a run makes)",
+                remedy="name another --out, or restore it (--steps sets the steps of a run)",
             )
         for key, hashed in self.plan.inputs[name].items():
             if row.get("inputs", {}).get(key, hashed) != hashed:
                 raise DataError(
-                    f"{name} with {count} frames, seed {seed}, learnt from another content of {key}",
+                    f"{name} with {count} frames, seed {seed}, was trained with another content of {key}",
                     remedy="restore the file, or name another --out",
                 )
 
     def append(self, cell: Cell, row: Row) -> None:
-        """Add a run."""
-        self.known[cell] = row
+        """Add the row of a run and write the file."""
+        self.rows[cell] = row
         self.save()
 
     def save(self) -> None:
-        """The file is whole at any moment."""
-        write_atomically(self.path, "".join(json.dumps(one, sort_keys=True) + "\n" for one in self.known.values()))
+        """Write the file atomically."""
+        write_atomically(self.path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in self.rows.values()))
 
 
 def _parsed(line: str) -> tuple[Cell, Row]:
-    """A line of rows.jsonl. Raises DataError for one that is none."""
+    """A line of rows.jsonl. Raises DataError if it is not a row."""
     try:
         row = json.loads(line)
         cell = (str(row["regime"]), int(row["frames"]), int(row["seed"]))
         missing = {"data", "config", "run", "steps", "seconds"} - row.keys()
     except (ValueError, KeyError, TypeError, RecursionError):
-        missing = {"anything of one"}
+        missing = {"all fields"}
     if missing:
         raise DataError(f"not a row: it lacks {', '.join(sorted(missing))}", remedy="remove the line")
     return cell, row
 
 
 def run_all(plan: Plan) -> list[Row]:
-    """Train what has no row yet, with the time left; returns the rows of the plan's cells."""
+    """Train every cell that has no row yet and print the time left; returns the rows of the plan's cells."""
     rows, cells = Rows(plan), plan.cells()
-    rows.save()  # from now on the folder is known as ours
-    finished = sum(cell in rows.known for cell in cells)
+    rows.save()  # marks the folder as one of `drivetl budget`
+    finished = sum(cell in rows.rows for cell in cells)
     if finished:
-        console.say(f"{finished} of {len(cells)} runs were finished before")
+        console.say(f"{finished} of {len(cells)} runs are already finished")
     for number, cell in enumerate(cells, 1):
-        if cell not in rows.known:
-            done = [rows.known[one] for one in cells if one in rows.known]
-            left = _time_left(plan, done, [one for one in cells if one not in rows.known])
+        if cell not in rows.rows:
+            done = [rows.rows[other] for other in cells if other in rows.rows]
+            left = _time_left(plan, done, [other for other in cells if other not in rows.rows])
             name, count, seed = cell
             console.say(f"\n[{number}/{len(cells)}] {name}, {count} frames, seed {seed}{left}")
             rows.append(cell, _train(plan, cell))
         shutil.rmtree(plan.folder(cell) / "checkpoints" / "last", ignore_errors=True)
-    return [rows.known[cell] for cell in cells]
+    return [rows.rows[cell] for cell in cells]
 
 
 def _time_left(plan: Plan, done: Sequence[Row], missing: Sequence[Cell]) -> str:
-    """In words: what a step of the regime (of all, where it has no run yet) took, times the steps still to be made."""
+    """`, about 5 min left`: the mean time of a step of the regime (of all, if it has no run) times missing steps."""
     if not done:
         return ""
     total = 0.0
     for name, count, _ in missing:
-        like = [row for row in done if row["regime"] == name] or done
-        a_step = sum(row["seconds"] for row in like) / sum(row["steps"] for row in like)
-        total += a_step * plan.steps[name][plan.counts.index(count)]
+        similar = [row for row in done if row["regime"] == name] or done
+        step_s = sum(row["seconds"] for row in similar) / sum(row["steps"] for row in similar)
+        total += step_s * plan.steps[name][plan.counts.index(count)]
     return f", about {total / 60:.0f} min left" if total >= 90 else f", about {total:.0f} s left"
 
 
 def _train(plan: Plan, cell: Cell) -> Row:
-    """One training, begun or continued, and its row."""
+    """Run one training, or resume it; its row."""
     name, count, seed = cell
     config, run, began = plan.config(cell), plan.folder(cell), time.monotonic()
     chosen = sorted(label_order(plan.train.images, seed)[:count], key=lambda image: image.id)
@@ -155,7 +155,7 @@ def _train(plan: Plan, cell: Cell) -> Row:
         "AP50": _known(metrics.named()["AP50"]),
         "source_AP": source["AP"] if source else None,
         "per_class": {
-            kind: {key: _known(row[key]) for key in ("AP", "AP50")} for kind, row in metrics.per_class.items()
+            category: {key: _known(row[key]) for key in ("AP", "AP50")} for category, row in metrics.per_class.items()
         },
     }
 
@@ -165,20 +165,20 @@ def _known(value: float) -> float | None:
 
 
 def analyse(plan: Plan, rows: Sequence[Row], metric: str, target: float | None, n_draws: int = 500) -> dict[str, Any]:
-    """budget.json, schema `drivetl.budget/1`; every run's stored detections are judged under the same draws.
+    """budget.json, schema `drivetl.budget/1`: the stored detections of every run, evaluated under the same draws.
 
-    Raises CheckpointError when a run's stored detections are gone.
+    Raises CheckpointError when the stored detections of a run are missing.
     """
     truth = from_dataset(plan.val)
     values = _measured(plan, truth, draw_weights(truth.drives.units(), n_draws))
     multipliers = seed_multipliers(n_draws, len(plan.seeds))
     over = "scratch" if "scratch" in plan.regimes else list(plan.regimes)[-1]
     few = few_drives(truth.drives)
-    one_seed = "one seed: the intervals say nothing of other labels or another training - name more with --seeds"
+    one_seed = "one seed: the intervals do not cover other labels or another training - name more with --seeds"
     covers = _validation_in_words(truth.drives) + (
         f" and {len(plan.seeds)} seeds (labelled frames, training)"
         if len(plan.seeds) > 1
-        else "; one seed, so not the training"
+        else "; one seed, so not over trainings"
     )
     return {
         "schema": "drivetl.budget/1",
@@ -202,7 +202,7 @@ def analyse(plan: Plan, rows: Sequence[Row], metric: str, target: float | None, 
                     "arch": config.model.arch,
                     "start": config.model.start,
                     "steps": list(plan.steps[name]),
-                    "steps_wanted": plan.wanted[name],
+                    "steps_wanted": plan.target_steps[name],
                 }
                 for name, config in plan.regimes.items()
             },
@@ -211,9 +211,9 @@ def analyse(plan: Plan, rows: Sequence[Row], metric: str, target: float | None, 
             key: {
                 "regimes": {
                     name: regime_document(
-                        plan.counts, plan.train.categories, one, multipliers, target if key == metric else None
+                        plan.counts, plan.train.categories, draws, multipliers, target if key == metric else None
                     )
-                    for name, one in of_regime.items()
+                    for name, draws in of_regime.items()
                 },
                 "gains": gain_documents(plan.counts, of_regime, over, multipliers),
             }
@@ -225,7 +225,7 @@ def analyse(plan: Plan, rows: Sequence[Row], metric: str, target: float | None, 
 
 
 def _validation_in_words(drives: Drives) -> str:
-    """What the draws resample of the validation data."""
+    """The unit of the validation data that the draws resample, as text."""
     if drives.n_drives is None:
         return f"{len(drives.names)} validation images ({UNKNOWN_DRIVES})"
     images = f" and {drives.n_unknown} images of unknown drive" if drives.n_unknown else ""
@@ -235,11 +235,11 @@ def _validation_in_words(drives: Drives) -> str:
 def _measured(plan: Plan, truth: GroundTruth, weights: Floats) -> dict[str, dict[str, Floats]]:
     """Metric -> regime -> (S, N, 1 + B, 1 + K)."""
     of_cell = {}
-    for cell in console.track(plan.cells(), "judging"):
+    for cell in console.track(plan.cells(), "evaluating"):
         path = plan.folder(cell) / BEST_DETECTIONS
         if not path.is_file():
             raise CheckpointError(
-                "missing", remedy="remove the run's line from rows.jsonl, it is trained again", file=path
+                "missing", remedy="remove the line of the run from rows.jsonl to train it again", file=path
             )
         of_cell[cell] = class_draws(match(truth, load_results(path)), weights)
 

@@ -1,1 +1,1 @@
-"""Plots and self-contained pages."""
+"""The robustness report: one self-contained HTML page, and its numbers as text and CSV."""

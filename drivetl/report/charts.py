@@ -1,4 +1,4 @@
-"""From a results document to what the templates show: tiles, heat map rows, curves, bars, facts."""
+"""Tiles, heat map rows, curves, bars and facts of a results document, ready for the templates."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FAMILIES = tuple(str(family) for family in Family)
 
 
 def tiles(results: Document) -> list[dict[str, str]]:
-    """The headline's numbers: a label, a number, its interval, what it is."""
+    """The numbers at the top of the page: label, value, interval (`span`) and a note each."""
     head, metric = results["headline"], results["metric"]
-    found = [
+    shown = [
         {
             "label": f"clean {metric}",
             "value": texts.percent(results["clean"]["value"]["point"]),
@@ -29,9 +29,9 @@ def tiles(results: Document) -> list[dict[str, str]]:
         }
     ]
     if not head["conditions"]:
-        return found
+        return shown
     levels = " + ".join(head["levels"])
-    found += [
+    shown += [
         {
             "label": head["label"],
             "value": texts.percent(head["mpc"]["point"]),
@@ -42,10 +42,10 @@ def tiles(results: Document) -> list[dict[str, str]]:
             "label": "rPC",
             "value": f"{texts.percent(head['rpc']['point'], 0)} %",
             "span": texts.span(head["rpc"], 0),
-            "note": "of the clean value kept",
+            "note": f"of the clean {metric} kept",
         },
         {
-            "label": "weakest",
+            "label": "weakest condition",
             "value": texts.percent(head["worst"]),
             "span": "",
             "note": texts.plain_name(head["worst_condition"] or "-"),
@@ -54,25 +54,25 @@ def tiles(results: Document) -> list[dict[str, str]]:
     real = [row for row in results["slices"] if row["against_clean"] and not row["reference"] and not row["small"]]
     known = [row for row in real if row["kept"]["point"] is not None]
     if known:
-        row = min(known, key=lambda one: float(one["kept"]["point"]))
-        found.append(
+        row = min(known, key=lambda slice_row: float(slice_row["kept"]["point"]))
+        shown.append(
             {
                 "label": f"real {texts.plain_name(row['value'])} (L4)",
                 "value": f"{texts.percent(row['kept']['point'], 0)} %",
                 "span": texts.span(row["kept"], 0),
-                "note": f"of the clean value kept, {row['images']} images",
+                "note": f"of the clean {metric} kept, {row['images']} images",
             }
         )
     if head.get("delta"):
-        found.append(
+        shown.append(
             {
-                "label": f"against {results['baseline']['name']}",
+                "label": f"compared with {results['baseline']['name']}",
                 "value": texts.signed(head["delta"]["point"]),
                 "span": texts.signed_span(head["delta"]),
-                "note": f"{head['label']}, p {texts.p_value(head['delta']['p'])}",
+                "note": f"difference in {head['label']}, p {texts.p_value(head['delta']['p'])}",
             }
         )
-    return found
+    return shown
 
 
 def ordered(results: Document) -> list[Document]:
@@ -86,7 +86,8 @@ def ordered(results: Document) -> list[Document]:
 def heat_groups(results: Document) -> list[tuple[str, list[dict[str, Any]]]]:
     """(family, rows): one row per condition with its cells, their colour, and the mean."""
     rows = _heat_rows(results)
-    return [(family, mine) for family in _FAMILIES if (mine := [one for one in rows if one["row"]["family"] == family])]
+    groups = [(family, [row for row in rows if row["row"]["family"] == family]) for family in _FAMILIES]
+    return [(family, of_family) for family, of_family in groups if of_family]
 
 
 def _heat_rows(results: Document) -> list[dict[str, Any]]:
@@ -109,7 +110,7 @@ def _heat_rows(results: Document) -> list[dict[str, Any]]:
 
 
 def heat(value: float | None, clean: float | None) -> dict[str, str]:
-    """CSS class and mix of the colour for a value: warm below half of the clean value, cool above."""
+    """CSS class and colour mix of a value: warm below half of the clean value, cool above."""
     if value is None or not clean:
         return {"tone": "none", "mix": "0%"}
     share = min(1.0, max(0.0, value / clean))
@@ -117,7 +118,7 @@ def heat(value: float | None, clean: float | None) -> dict[str, str]:
 
 
 def condition_curves(results: Document) -> list[dict[str, Any]]:
-    """A small plot per condition, value against the axis of its ladder."""
+    """A small plot per condition: the value against the condition's physical parameter."""
     cells = {(cell["condition"], cell["severity"]): cell for cell in results["cells"]}
     clean = results["clean"]["value"]["point"] or 0.0
     tops = [100 * (cell["value"]["high"] or cell["value"]["point"] or 0.0) for cell in results["cells"]]
@@ -125,7 +126,7 @@ def condition_curves(results: Document) -> list[dict[str, Any]]:
     return [
         {
             "row": row,
-            "plot": _curve([cells[row["name"], one] for one in results["protocol"]["severities"]], row, results, y_max),
+            "plot": _curve([cells[row["name"], s] for s in results["protocol"]["severities"]], row, results, y_max),
         }
         for row in ordered(results)
     ]
@@ -136,7 +137,7 @@ def _curve(cells: list[Document], row: Document, results: Document, y_max: float
     logarithmic = min(axis) > 0 and max(axis) / min(axis) >= 5
     sign = -1.0 if len(axis) > 1 and axis[-1] < axis[0] else 1.0
     xs = [sign * (math.log(value) if logarithmic else value) for value in axis]
-    if len(set(xs)) < len(xs):  # a ladder whose named parameter stands still: severities are the axis
+    if len(set(xs)) < len(xs):  # the main parameter is the same at two severities: use the severity as the axis
         xs, axis = [float(cell["severity"]) for cell in cells], [float(cell["severity"]) for cell in cells]
     notes = [f"severity {cell['severity']}: {texts.with_span(cell['value'])}" for cell in cells]
     series = [
@@ -176,42 +177,42 @@ def forest(results: Document) -> dict[str, Any]:
     head = results["headline"].get("delta")
     if head is not None:
         rows.insert(0, ("all held out", head, ""))
-    ends = [abs(one[end]) for _, one, _ in rows for end in ("low", "high", "point") if one[end] is not None]
-    reach = max([*ends, 0.01]) * 1.05
+    ends = [abs(delta[end]) for _, delta, _ in rows for end in ("low", "high", "point") if delta[end] is not None]
+    limit = max([*ends, 0.01]) * 1.05
 
-    def place(value: float) -> float:
-        return float(50 + 50 * value / reach)
+    def position(value: float) -> float:
+        return float(50 + 50 * value / limit)
 
     bars = []
-    for name, one, level in rows:
-        low, high = (one["point"] if one[end] is None else one[end] for end in ("low", "high"))
-        if one["point"] is None:
+    for name, delta, level in rows:
+        low, high = (delta["point"] if delta[end] is None else delta[end] for end in ("low", "high"))
+        if delta["point"] is None:
             continue
         bars.append(
             {
                 "name": name,
                 "level": level,
-                "left": f"{place(low):.2f}%",
-                "width": f"{place(high) - place(low):.2f}%",
-                "dot": f"{place(one['point']):.2f}%",
-                "text": texts.signed(one["point"]),
-                "span": texts.signed_span(one),
-                "p": texts.p_value(one.get("p_holm", one["p"])),
-                "decided": texts.decided(one),
-                "better": one["point"] > 0,
+                "left": f"{position(low):.2f}%",
+                "width": f"{position(high) - position(low):.2f}%",
+                "dot": f"{position(delta['point']):.2f}%",
+                "text": texts.signed(delta["point"]),
+                "span": texts.signed_span(delta),
+                "p": texts.p_value(delta.get("p_holm", delta["p"])),
+                "significant": texts.significant(delta),
+                "better": delta["point"] > 0,
                 "total": not level,
             }
         )
-    return {"bars": bars, "reach": texts.percent(reach)}
+    return {"bars": bars, "limit": texts.percent(limit)}
 
 
 def class_rows(results: Document) -> list[dict[str, Any]]:
-    """Per class and size: clean and held-out value with the width of their bars."""
+    """Per class and size: clean and held-out value with the widths of their bars."""
     metric = results["metric"]
     rows = []
     for row in results["classes"]:
         key = metric if metric in row["clean"] else "AP"
-        clean, under = row["clean"][key], row["held_out"][key]
+        clean, held_out = row["clean"][key], row["held_out"][key]
         if row["by"] == "size" and clean is None:
             continue
         rows.append(
@@ -221,17 +222,17 @@ def class_rows(results: Document) -> list[dict[str, Any]]:
                 "n_gt": None if row.get("n_gt") is None else int(row["n_gt"]),
                 "metric": key,
                 "clean": texts.percent(clean),
-                "under": texts.percent(under),
-                "kept": "-" if not clean or under is None else f"{100 * under / clean:.0f} %",
+                "held_out": texts.percent(held_out),
+                "kept": "-" if not clean or held_out is None else f"{100 * held_out / clean:.0f} %",
                 "clean_width": f"{100 * (clean or 0.0):.1f}%",
-                "under_width": f"{100 * (under or 0.0):.1f}%",
+                "held_out_width": f"{100 * (held_out or 0.0):.1f}%",
             }
         )
     return rows
 
 
 def road_rows(results: Document) -> dict[str, Any]:
-    """Where recall halves, survival and misses in the path, per condition of the headline; and who is lost first."""
+    """Per condition: where recall halves, recall, survival and misses in the path; and which objects are lost first."""
     road = results["road"]
     severity = road["severity_shown"]
     cells = {(cell["condition"], cell["severity"]): cell for cell in results["cells"]}
@@ -242,18 +243,20 @@ def road_rows(results: Document) -> dict[str, Any]:
             {
                 "row": row,
                 "half": texts.half_recall(row["half_recall"]),
-                "axis": texts.parameter(row["half_recall"]),
+                "axis": texts.parameter(row["half_recall"]) if row["half_recall"]["state"] == "reached" else "",
                 "recall": texts.with_span(cell["recall"], 0),
                 "survival": texts.with_span(cell["survival"], 0),
                 "false": f"{cell['false_alarms_per_image']:.2f}",
-                "missed": [texts.percent(one["missed"].get(f"{row['name']}/{severity}"), 0) for one in road["in_path"]],
+                "missed": [
+                    texts.percent(path["missed"].get(f"{row['name']}/{severity}"), 0) for path in road["in_path"]
+                ],
             }
         )
     return {
         "severity": severity,
         "rows": rows,
         "in_path": road["in_path"],
-        "groups": [[one for one in road["fragile_groups"] if one["by"] == kind] for kind in ("class", "height")],
+        "groups": [[row for row in road["fragile_groups"] if row["by"] == kind] for kind in ("class", "height")],
         "objects": road["fragile_objects"],
         "clean_recall": texts.with_span(results["clean"]["recall"], 0),
         "clean_false": f"{results['clean']['false_alarms_per_image']:.2f}",
@@ -263,20 +266,19 @@ def road_rows(results: Document) -> dict[str, Any]:
 def _depth_fact(data: Document) -> str:
     known = data["depth_images"]
     if not known:
-        return "estimated from each picture: the data has no depth maps"
-    return f"the data's own depth maps of {known} of {data['images']} images" + (
-        "" if known == data["images"] else ", estimated for the others"
-    )
+        return "estimated from each image: the data has no depth maps"
+    others = "" if known == data["images"] else ", estimated for the others"
+    return f"depth maps of the data for {known} of {data['images']} images{others}"
 
 
 def provenance(results: Document) -> list[tuple[str, str]]:
-    """Facts for someone who wants the same numbers."""
+    """(name, text) of everything needed to reproduce the numbers."""
     run, base, data = results["run"], results["baseline"], results["data"]
     protocol, timing = results["protocol"], results["timing"]
     over = texts.resampled(results) if data["drives"] is None else drives_in_words(data["drives"])
     facts = [
         ("run", f"{run['name']}, weights {run['weights']}, {run['precision']} on {run['device']}"),
-        ("trained with", run["augmentation"] or "unknown: no manifest"),
+        ("augmentation", run["augmentation"] or "unknown: no manifest"),
         ("baseline", f"{base['name']}, weights {base['weights']}" if base else "none"),
         ("data", f"{texts.data_line(results)}; images {data['hash']}"),
         ("depth", _depth_fact(data)),
@@ -292,7 +294,7 @@ def provenance(results: Document) -> list[tuple[str, str]]:
         facts.insert(
             6,
             (
-                "budget",
+                "time limit",
                 (
                     f"{protocol['budget_s']:.0f} s: {data['images']} of {data['images_requested']} images, "
                     f"spread over the {'images' if data['drives'] is None else 'drives'}, the same for all cells"

@@ -1,4 +1,4 @@
-"""Errors, calibration and operating points of the clean and the worst cell, ready for the page."""
+"""Errors, calibration and operating points of the clean and the worst cell, ready for the template."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Document = Mapping[str, Any]
 
 KINDS = {
     "Cls": "wrong class",
-    "Loc": "wrong place",
-    "Both": "wrong class and place",
-    "Dupe": "found twice",
-    "Bkg": "nothing there",
+    "Loc": "wrong location",
+    "Both": "wrong class and location",
+    "Dupe": "duplicate",
+    "Bkg": "background",
     "Miss": "missed",
 }
-"""TIDE's kinds of error, in words."""
+"""TIDE's kinds of error -> their names on the page."""
 
 
 def diagnosis_rows(results: Document) -> dict[str, Any]:
-    """Bars of the errors, the reliability plot, the table of classes; one entry per cell, the clean one first."""
+    """Error bars, reliability plot and table of classes; one entry per cell, the clean one first."""
     cells = results["diagnosis"]
     names = [cell_label(cell) for cell in cells]
     return {
@@ -44,7 +44,7 @@ def diagnosis_rows(results: Document) -> dict[str, Any]:
         "classes": [
             {"name": name, "cells": [_operating(cell, name) for cell in cells]} for name in cells[0]["operating"]
         ],
-        "rates": [one["false_per_image"] for one in cells[0]["recall_at"]],
+        "rates": [row["false_per_image"] for row in cells[0]["recall_at"]],
     }
 
 
@@ -77,7 +77,7 @@ def _errors(cells: Sequence[Document]) -> list[dict[str, Any]]:
 
 
 def _reliability(cells: Sequence[Document], names: Sequence[str]) -> Any:
-    """Precision against mean score of each bin; on the diagonal scores mean what they say."""
+    """Precision against the mean score of each bin; on the diagonal the detector is calibrated."""
     series = []
     for cell, name in zip(cells, names, strict=True):
         rows = cell["calibration"]
@@ -86,14 +86,14 @@ def _reliability(cells: Sequence[Document], names: Sequence[str]) -> Any:
             for x, y, n in zip(rows["confidence"], rows["precision"], rows["counts"], strict=True)
             if x is not None and y is not None
         ]
-        notes = [f"{name}, score {x:.0f}: {y:.0f} % right of {n}" for x, y, n in bins]
+        notes = [f"{name}, score {x:.0f} %: precision {y:.0f} % of {n}" for x, y, n in bins]
         series.append(Series(name, [(x, y) for x, y, _ in bins], notes=notes))
-    series.append(Series("scores that mean what they say", [(0.0, 0.0), (100.0, 100.0)]))
-    label = "; ".join(note for one in series for note in one.notes)
+    series.append(Series("perfect calibration", [(0.0, 0.0), (100.0, 100.0)]))
+    label = "; ".join(note for line in series for note in line.notes)
     return line_chart(
         series,
         label=label,
-        x_label="score, %; upright: share that is right, %",
+        x_label="score, %; vertical axis: precision, %",
         x_ticks=[(float(x), str(x)) for x in (0, 25, 50, 75, 100)],
         y_max=100.0,
         width=420,
@@ -109,7 +109,7 @@ def _operating(cell: Document, name: str) -> dict[str, Any]:
         "recall": texts.percent(point["recall"], 0),
         "precision": texts.percent(point["precision"], 0),
         "false": _score(point["fp_per_image"]),
-        "recall_at": [texts.percent(one["classes"][name]["recall"], 0) for one in cell["recall_at"]],
+        "recall_at": [texts.percent(row["classes"][name]["recall"], 0) for row in cell["recall_at"]],
     }
 
 
@@ -120,13 +120,9 @@ def _score(value: float | None) -> str:
 def kitti_rows(results: Document) -> list[dict[str, Any]]:
     """Class -> clean and held-out AP40 at easy, moderate, hard."""
     rows: dict[str, dict[str, Any]] = {}
-    for one in results["kitti"]:
-        row = rows.setdefault(one["class"], {"name": one["class"], "levels": []})
+    for ap in results["kitti"]:
+        row = rows.setdefault(ap["class"], {"name": ap["class"], "levels": []})
         row["levels"].append(
-            {
-                "level": one["difficulty"],
-                "clean": texts.percent(one["clean"]),
-                "held_out": texts.percent(one["held_out"]),
-            }
+            {"level": ap["difficulty"], "clean": texts.percent(ap["clean"]), "held_out": texts.percent(ap["held_out"])}
         )
     return list(rows.values())

@@ -18,24 +18,24 @@ _KEYS = {"metric", "data", "images", "drives", "warning", "classes", "mean", "le
 
 
 def read_forgetting(run: Path | None) -> dict[str, Any] | None:
-    """The run's ledger; None where it was not asked for. Raises DataError for a file that is none."""
+    """The ledger of a run; None if the run has none. Raises DataError for a file that is not a ledger."""
     path = run / "forgetting.json" if run is not None else None
     if path is None or not path.is_file():
         return None
-    found = load_json(path)
-    if not isinstance(found, dict) or not found.keys() >= _KEYS:
-        raise DataError("is no forgetting ledger", remedy="remove it, or train again", file=path)
-    return found
+    ledger = load_json(path)
+    if not isinstance(ledger, dict) or not ledger.keys() >= _KEYS:
+        raise DataError("is not a forgetting ledger", remedy="remove it, or train again", file=path)
+    return ledger
 
 
 def forgetting_sections(results: Mapping[str, Any]) -> list[Section]:
-    """One section, or none where the document holds no ledger."""
-    found = results.get("forgetting")
-    if found is None:
+    """One section; an empty list if the document has no ledger."""
+    ledger = results.get("forgetting")
+    if ledger is None:
         return []
-    body = Markup(render("report/section_forgetting", found=found, t=texts))  # noqa: S704 - escaped by the template
+    body = Markup(render("report/section_forgetting", ledger=ledger, t=texts))  # noqa: S704 - escaped by the template
     lead = (
-        "What adapting cost where the source came from: its classes there, before the first step and now. A class "
-        "that was dropped or merged is gone, which is not the same as 0."
+        "Performance on the validation data of the source domain, before the first training step and after training. "
+        "A class that was dropped or merged is 'gone', which is not an AP of 0."
     )
-    return [Section("forgetting", "What was forgotten", lead, body)]
+    return [Section("forgetting", "Forgetting on the source domain", lead, body)]

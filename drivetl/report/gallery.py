@@ -1,8 +1,8 @@
-"""Pictures for a report: the image, the image in a condition, and what the detector made of both."""
+"""Images for a report: the clean image, the image under a condition, and the detections on both."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from drivetl.data.depth import read_depth
 from drivetl.draw.objects import Colour, draw_objects, jpeg, resize_to_width
 from drivetl.files.images import Rgb
 from drivetl.metrics.match_store import MatchStore
-from drivetl.metrics.truth import Bools, Floats
+from drivetl.metrics.truth import Bools, Floats, Ints
 from drivetl.robustness.run import FinishedSweep
 from drivetl.robustness.sweep import corrupted
 
@@ -29,7 +29,7 @@ ROWS = 8
 
 
 @dataclass(frozen=True)
-class _Shot:
+class _Example:
     """One row of the gallery: an image in a cell."""
 
     image_id: int
@@ -43,15 +43,15 @@ def make_gallery(swept: FinishedSweep, document: Mapping[str, Any], folder: Path
     """
     artist = _Artist(swept, document, folder)
     worst = [
-        _Shot(row["image_id"], (row["condition"], row["severity"])) for row in document["road"]["worst_frames"][:6]
+        _Example(row["image_id"], (row["condition"], row["severity"])) for row in document["road"]["worst_frames"][:6]
     ]
-    shots = _shots(swept, document, artist)
-    rows = {shot: artist.draw(shot) for shot in track(list(dict.fromkeys([*shots, *worst])), "pictures")}
-    return {"conditions": [rows[shot] for shot in shots], "worst": [rows[shot] for shot in worst]}
+    examples = _choose_examples(swept, document, artist)
+    rows = {example: artist.draw(example) for example in track(list(dict.fromkeys([*examples, *worst])), "images")}
+    return {"conditions": [rows[example] for example in examples], "worst": [rows[example] for example in worst]}
 
 
 class _Artist:
-    """Draws shots; every cell is matched once."""
+    """Draws examples; every cell is matched only once."""
 
     def __init__(self, swept: FinishedSweep, document: Mapping[str, Any], folder: Path):
         self.swept, self.folder = swept, folder
@@ -77,87 +77,76 @@ class _Artist:
         lost = self.found_clean & ~self.found(cell) & ~truth.crowd
         return np.bincount(truth.image[lost], minlength=len(truth.image_ids)).astype(np.float64)
 
-    def draw(self, shot: _Shot) -> dict[str, Any]:
-        """Three pictures of a shot and its counts."""
-        record = self.records[shot.image_id]
+    def draw(self, example: _Example) -> dict[str, Any]:
+        """Write the three images of an example; its row of the gallery."""
+        record = self.records[example.image_id]
         root = self.swept.dataset.images_root
         image = read_image(record, root)
-        changed = corrupted(image, record, shot.cell, read_depth(record, root))
-        clean, _ = self._judged(image, shot.image_id, CLEAN)
-        judged, counts = self._judged(changed, shot.image_id, shot.cell)
-        name = f"{shot.cell[0]}-{shot.cell[1]}-{shot.image_id}"
-        pictures = {"clean": clean, "condition": resize_to_width(changed, WIDTH_PX), "judged": judged}
+        changed = corrupted(image, record, example.cell, read_depth(record, root))
+        clean, _ = self._evaluated(image, example.image_id, CLEAN)
+        evaluated, counts = self._evaluated(changed, example.image_id, example.cell)
+        name = f"{example.cell[0]}-{example.cell[1]}-{example.image_id}"
+        images = {"clean": clean, "condition": resize_to_width(changed, WIDTH_PX), "judged": evaluated}
         files = {}
-        for kind, picture in pictures.items():
+        for kind, pixels in images.items():
             files[kind] = f"{name}-{kind}.jpg"
-            (self.folder / files[kind]).write_bytes(jpeg(picture, quality=82))
+            (self.folder / files[kind]).write_bytes(jpeg(pixels, quality=82))
         return {
-            "image_id": shot.image_id,
+            "image_id": example.image_id,
             "file_name": record.file_name,
-            "condition": shot.cell[0],
-            "severity": shot.cell[1],
+            "condition": example.cell[0],
+            "severity": example.cell[1],
             "files": files,
-            "size": [WIDTH_PX, int(pictures["condition"].shape[0])],
+            "size": [WIDTH_PX, int(images["condition"].shape[0])],
         } | counts
 
-    def _judged(self, image: Rgb, image_id: int, cell: Cell) -> tuple[Rgb, dict[str, int]]:
-        """The picture with truth found, newly missed and missed anyway, and false alarms."""
+    def _evaluated(self, image: Rgb, image_id: int, cell: Cell) -> tuple[Rgb, dict[str, int]]:
+        """(image with objects found, newly missed, missed on clean too, and false alarms; their counts)."""
         store, truth = self.store(cell), self.swept.truth
-        place = int(np.searchsorted(truth.image_ids, image_id))
+        index = int(np.searchsorted(truth.image_ids, image_id))
         found = self.found(cell)
         tp, ignored = store.tp_and_ignored()
-        alarm = (store.scores >= self.thresholds[store.category]) & ~tp & ~ignored & (store.image == place)
-        here = (truth.image == place) & ~truth.crowd
-        groups: Sequence[tuple[str, Floats, Sequence[int], Colour, bool]] = [
-            (
-                "missed",
-                truth.boxes_xywh[here & ~found & ~self.found_clean],
-                truth.category[here & ~found & ~self.found_clean].tolist(),
-                MISSED,
-                True,
-            ),
-            ("false", store.boxes_xywh[alarm], store.category[alarm].tolist(), FALSE, False),
-            ("found", truth.boxes_xywh[here & found], truth.category[here & found].tolist(), FOUND, False),
-            (
-                "lost",
-                truth.boxes_xywh[here & ~found & self.found_clean],
-                truth.category[here & ~found & self.found_clean].tolist(),
-                LOST,
-                True,
-            ),
+        alarm = (store.scores >= self.thresholds[store.category]) & ~tp & ~ignored & (store.image == index)
+        here = (truth.image == index) & ~truth.crowd
+        missed, lost = here & ~found & ~self.found_clean, here & ~found & self.found_clean
+        groups: list[tuple[str, Floats, Ints, Colour, bool]] = [
+            ("missed", truth.boxes_xywh[missed], truth.category[missed], MISSED, True),
+            ("false", store.boxes_xywh[alarm], store.category[alarm], FALSE, False),
+            ("found", truth.boxes_xywh[here & found], truth.category[here & found], FOUND, False),
+            ("lost", truth.boxes_xywh[lost], truth.category[lost], LOST, True),
         ]
-        picture, counts = resize_to_width(image, WIDTH_PX), {}
+        drawn, counts = resize_to_width(image, WIDTH_PX), {}
         for kind, boxes, labels, colour, dashed in groups:
             counts[kind] = len(boxes)
             corners = boxes.copy()
             corners[:, 2:] += corners[:, :2]
-            for grown in (0.0, 1.0):  # two pixels of line: the page shows the picture at half its size
-                picture = draw_objects(
-                    picture,
+            for grown in (0.0, 1.0):  # a line of two pixels: the page shows the image at half its size
+                drawn = draw_objects(
+                    drawn,
                     corners * (WIDTH_PX / image.shape[1]) + np.array([-grown, -grown, grown, grown]),
-                    [label + 1 for label in labels],
+                    (labels + 1).tolist(),
                     colours=[colour] * len(labels),
                     categories=truth.categories,
                     dashed=dashed,
                     show_labels=False,
                 )
-        return picture, counts
+        return drawn, counts
 
 
-def _shots(swept: FinishedSweep, document: Mapping[str, Any], artist: _Artist) -> list[_Shot]:
-    """The conditions that cost most, each in the frame that loses most of those not shown yet."""
+def _choose_examples(swept: FinishedSweep, document: Mapping[str, Any], artist: _Artist) -> list[_Example]:
+    """The conditions that cost most, each on the image that loses most objects among those not shown yet."""
     severity = document["road"]["severity_shown"]
     names = document["headline"]["conditions"] or swept.conditions
     value = {row["condition"]: row["value"]["point"] for row in document["cells"] if row["severity"] == severity}
     names = sorted(names, key=lambda name: (value[name] is None, value[name] or 0.0, name))[:ROWS]
-    shots: list[_Shot] = []
+    examples: list[_Example] = []
     used: set[int] = set()
     for name in names:
         lost = artist.lost_per_image((name, severity))
-        for place in np.argsort(-lost, kind="stable").tolist():
-            image_id = int(swept.truth.image_ids[place])
+        for index in np.argsort(-lost, kind="stable").tolist():
+            image_id = int(swept.truth.image_ids[index])
             if image_id not in used or len(used) == len(lost):
                 used.add(image_id)
-                shots.append(_Shot(image_id, (name, severity)))
+                examples.append(_Example(image_id, (name, severity)))
                 break
-    return shots
+    return examples

@@ -1,8 +1,8 @@
-"""The report: one HTML file that opens anywhere, composed of sections.
+"""The report: one self-contained HTML file, composed of sections.
 
-    page = build_report(results, pictures=folder / "pictures", extra_sections=[learning_curves_section(curves)])
+    page = build_report(results, image_folder=folder / "pictures", extra_sections=[learning_curves_section(curves)])
 
-Everything is readable without script, and nothing is fetched: styles, plots and pictures are inside.
+The page needs no script and loads nothing: styles, plots and images are inside.
 """
 
 from __future__ import annotations
@@ -29,20 +29,24 @@ class Section:
     id: str
     title: str
     lead: str
-    """One or two sentences that say how to read it."""
+    """One or two sentences on how to read it."""
     body: Markup
 
 
 def build_report(
-    results: Mapping[str, Any], *, pictures: Path | None = None, extra_sections: Sequence[Section] = (), title: str = ""
+    results: Mapping[str, Any],
+    *,
+    image_folder: Path | None = None,
+    extra_sections: Sequence[Section] = (),
+    title: str = "",
 ) -> str:
-    """The page of a results document (see schema.md). Extra sections stand right under the verdict.
+    """The page of a results document (see schema.md). Extra sections come right after the verdict.
 
-    pictures: folder of the files that `results["gallery"]` names; None: without pictures.
-    Raises DataError for a document of another schema or a picture that is missing.
+    image_folder: folder of the files that `results["gallery"]` names; None: a page without images.
+    Raises DataError for a document of another schema or a missing image.
     """
     check_schema(results)
-    sections = [*extra_sections, *_sections(results, pictures)]
+    sections = [*extra_sections, *_sections(results, image_folder)]
     return render(
         "report/page",
         title=title or f"{results['run']['name']}: robustness",
@@ -57,137 +61,131 @@ def build_report(
 
 def check_schema(results: Mapping[str, Any], file: Path | None = None) -> None:
     """Raises DataError when this is not a results document of the version this code reads."""
-    found = results.get("schema") if isinstance(results, Mapping) else None
-    if found != "drivetl.robustness/1":
+    schema = results.get("schema") if isinstance(results, Mapping) else None
+    if schema != "drivetl.robustness/1":
         raise DataError(
-            f"its schema is {found!r}, not 'drivetl.robustness/1'",
-            remedy="make it again with eval-robustness: stored cells are used",
+            f"its schema is {schema!r}, not 'drivetl.robustness/1'",
+            remedy="make it again with eval-robustness; stored detections are reused",
             file=file,
         )
 
 
-def _sections(results: Mapping[str, Any], pictures: Path | None) -> list[Section]:
-    gallery = _load_gallery(results, pictures)
-    found = [
+def _sections(results: Mapping[str, Any], image_folder: Path | None) -> list[Section]:
+    gallery = _load_gallery(results, image_folder)
+    metric, units = results["metric"], texts.resampled(results)
+    sections = [
         _section(
             results,
             "heatmap",
             "Every condition at every severity",
-            "Each cell: the value, its 95 % interval, and the condition's physical measure. Colour is the share of "
-            "the clean value that is kept.",
+            f"Each cell shows {metric}, its 95 % interval, and the physical value of the condition. Colour: the share "
+            f"of the clean {metric} that is kept.",
             groups=charts.heat_groups(results),
         ),
         _section(
             results,
             "curves",
             "In physical units",
-            "The same numbers against what one can measure on the road. The dashed line is the clean value.",
+            f"{metric} against a physical parameter of each condition. The dashed line is the clean value.",
             curves=charts.condition_curves(results),
         ),
     ]
     if results["baseline"] is not None:
-        found.append(
+        sections += [
             _section(
                 results,
                 "forest",
-                f"Against {results['baseline']['name']}",
-                "The difference of the means over severities on the same images. p is a paired permutation test over "
-                f"{texts.resampled(results)}, adjusted for the number of conditions (Holm).",
+                f"Compared with {results['baseline']['name']}",
+                "Difference of the means over severities, on the same images. p is from a paired permutation test over "
+                f"{units}, adjusted for the number of conditions (Holm).",
                 forest=charts.forest(results),
             )
-        )
+        ]
     if results["slices"]:
-        found.append(
+        sections += [
             _section(
                 results,
                 "slices",
                 "Real conditions (L4)",
-                "Images as they were taken, by what the data says of them. Drops are measured at the class and "
-                "size mix of the clean slice, so that other traffic counts for nothing. Grey: too small to "
-                "decide on.",
+                "Real images, grouped by their attributes. Drops are computed at the class and size mix of the clean "
+                "slice, so that a different mix of objects has no effect. Grey rows are too small for a conclusion.",
                 rows=results["slices"],
                 real=agreement.real_rows(results),
             )
-        )
-    found.append(
+        ]
+    sections += [
         _section(
             results,
             "classes",
             "By class and by size",
-            "Clean, and the mean over the held-out cells.",
+            f"{metric} on clean images, and its mean over the held-out cells.",
             rows=charts.class_rows(results),
-        )
-    )
-    found.append(
+        ),
         _section(
             results,
             "road",
             "On the road",
-            "Thresholds are frozen where F1 is best on clean images. Survival: of the objects found there, the "
-            "share still found.",
+            "Score thresholds are those with the best F1 on clean images; they stay fixed under all conditions. "
+            "Survival: of the objects found on clean images, the share that is still found.",
             road=charts.road_rows(results),
-        )
-    )
-    found.append(
+        ),
         _section(
             results,
             "diagnosis",
-            "Which mistakes, and how sure",
-            "The clean images beside the worst held-out condition. An error's bar is what AP50 would gain if that "
-            "kind alone were mended (TIDE).",
+            "Errors and calibration",
+            "The clean images next to the worst held-out condition. The bar of an error is the AP50 that fixing this "
+            "kind of error alone would gain (TIDE).",
             diagnosis=diagnosis.diagnosis_rows(results),
-        )
-    )
+        ),
+    ]
     if results.get("kitti"):
-        found.append(
+        sections += [
             _section(
                 results,
                 "kitti",
                 "By KITTI's rules",
-                "Official AP at 40 recall positions in percent; car at IoU 0.7, the others at 0.5.",
+                "Official AP at 40 recall positions, in percent; car at IoU 0.7, the others at 0.5.",
                 rows=diagnosis.kitti_rows(results),
             )
-        )
+        ]
     if gallery["conditions"]:
-        found.append(
+        sections += [
             _section(
                 results,
                 "gallery",
-                "What it looks like",
-                "The conditions that cost most, each in the frame that loses most.",
+                "Example images",
+                "The conditions that cost most, each on the image that loses most objects.",
                 rows=gallery["conditions"],
             )
-        )
+        ]
     if gallery["worst"]:
-        found.append(
+        sections += [
             _section(
                 results,
                 "worst",
-                "Worst frames",
-                "Frames that lose most of what was found on the clean image.",
+                "Worst images",
+                "The images that lose most of the objects found when clean.",
                 rows=gallery["worst"],
             )
-        )
-    found.append(
+        ]
+    return [
+        *sections,
         _section(
             results,
             "heldout",
             "What was held out, and why",
-            "Levels follow from the augmentation manifests of the run and its ancestors. The headline is over "
-            "L2 and L3.",
+            "Levels follow from the augmentation manifests of the run and of the runs it started from. The headline "
+            "(mPC, rPC) is over L2 and L3.",
             meaning=MEANING,
-        )
-    )
-    found.append(
+        ),
         _section(
             results,
             "provenance",
             "Provenance",
-            "What it takes to get the same numbers.",
+            "Everything needed to reproduce the numbers.",
             facts=charts.provenance(results),
-        )
-    )
-    return found
+        ),
+    ]
 
 
 def _section(results: Mapping[str, Any], name: str, title: str, lead: str, **values: Any) -> Section:
@@ -198,8 +196,8 @@ def _section(results: Mapping[str, Any], name: str, title: str, lead: str, **val
 def learning_curves_section(
     curves: Mapping[str, Sequence[tuple[float, float | None]]],
     *,
-    title: str = "Transfer against scratch",
-    lead: str = "AP50 on the validation drives while learning, from the same labels.",
+    title: str = "Transfer compared with scratch",
+    lead: str = "AP50 on the validation drives during training on the same labels.",
     x_label: str = "images seen",
 ) -> Section:
     """A section that plots learning curves: name -> [(steps or images, AP50 in 0..1, None where not measured)]."""
@@ -209,7 +207,7 @@ def learning_curves_section(
         for name, points in known.items()
     ]
     xs = [x for points in known.values() for x, _ in points]
-    highest = max([y for one in series for _, y in one.points], default=1.0)
+    highest = max([y for line in series for _, y in line.points], default=1.0)
     last = {name: points[-1][1] for name, points in known.items() if points}
     label = ", ".join(f"{name} ends at {100 * value:.1f}" for name, value in last.items())
     plots = line_charts(
@@ -227,21 +225,21 @@ def learning_curves_section(
     return Section("learning", title, lead, body)
 
 
-def _load_gallery(results: Mapping[str, Any], pictures: Path | None) -> dict[str, list[dict[str, Any]]]:
-    """The rows of the gallery with pictures as data URIs; empty without a folder."""
-    found: dict[str, list[dict[str, Any]]] = {"conditions": [], "worst": []}
-    if pictures is None:
-        return found
+def _load_gallery(results: Mapping[str, Any], image_folder: Path | None) -> dict[str, list[dict[str, Any]]]:
+    """The rows of the gallery with their images as data URIs; empty without a folder."""
+    gallery: dict[str, list[dict[str, Any]]] = {"conditions": [], "worst": []}
+    if image_folder is None:
+        return gallery
     for kind, rows in results.get("gallery", {}).items():
         for row in rows:
-            uris = {name: _data_uri(pictures / file) for name, file in row["files"].items()}
-            found[kind].append({**row, "uris": uris})
-    return found
+            uris = {name: _data_uri(image_folder / file) for name, file in row["files"].items()}
+            gallery[kind].append({**row, "uris": uris})
+    return gallery
 
 
 def _data_uri(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError:
-        raise DataError("picture of the report is missing", remedy="make the report again", file=path) from None
+        raise DataError("image of the report is missing", remedy="make the report again", file=path) from None
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"

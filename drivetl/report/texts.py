@@ -1,4 +1,4 @@
-"""A results document in words: the verdict, numbers as people read them, summary.md and cells.csv."""
+"""A results document as text: the verdict, formatted numbers, summary.md and cells.csv."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DASH = "–"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A fraction as 100ths without a sign: AP 0.314 is `31.4`; a dash for what was not measured."""
+    """A fraction in percent, without the sign: AP 0.314 is `31.4`; a dash for a value that was not measured."""
     return "-" if value is None else f"{round(100 * value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus zero
 
 
@@ -28,14 +28,14 @@ def span(interval: Document, digits: int = 1) -> str:
 
 def with_span(interval: Document, digits: int = 1) -> str:
     """`31.4 (28.9–33.7)`."""
-    inside = span(interval, digits)
-    return percent(interval["point"], digits) + (f" ({inside})" if inside else "")
+    low_high = span(interval, digits)
+    return percent(interval["point"], digits) + (f" ({low_high})" if low_high else "")
 
 
 def cost(interval: Document) -> str:
-    """What a condition takes away, which may be less than nothing: `10.7 (−13.0 to 15.4)`."""
-    inside = "" if interval.get("low") is None else f" ({percent(interval['low'])} to {percent(interval['high'])})"
-    return f"{percent(interval['point'])}{inside}".replace("-", "−") if interval["point"] is not None else "-"
+    """The drop under a condition, which may be negative: `10.7 (−13.0 to 15.4)`."""
+    low_high = "" if interval.get("low") is None else f" ({percent(interval['low'])} to {percent(interval['high'])})"
+    return f"{percent(interval['point'])}{low_high}".replace("-", "−") if interval["point"] is not None else "-"
 
 
 def signed(value: float | None, digits: int = 1) -> str:
@@ -58,7 +58,7 @@ def p_value(value: float | None) -> str:
 
 
 def amount(value: float | None) -> str:
-    """An axis value with at most three digits that count."""
+    """An axis value with three significant digits."""
     return "-" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
@@ -68,14 +68,15 @@ def plain_name(name: str) -> str:
 
 
 def verdict(results: Document) -> tuple[str, str]:
-    """Two sentences: how much is kept, and where it breaks or how it compares."""
+    """Two sentences: the share of performance kept; the weakest condition and the comparison with the baseline."""
     head, metric, run = results["headline"], results["metric"], results["run"]["name"]
     clean = results["clean"]["value"]["point"]
     n = len(head["conditions"])
     if not n:
         return (
             f"None of the {len(results['conditions'])} conditions measured was held out from the training of {run}.",
-            "What follows shows conditions it has seen, or whose labels move; it says nothing about new weather.",
+            "The numbers below are for conditions that it was trained on or that move content; they say nothing about "
+            "unseen weather.",
         )
     if not clean:
         return (
@@ -83,7 +84,7 @@ def verdict(results: Document) -> tuple[str, str]:
                 f"{run} {'finds nothing' if clean == 0 else 'could not be measured'} on the clean images ({metric}"
                 f" {percent(clean)})."
             ),
-            "How much of it a condition takes away cannot be said: check that data and run belong together.",
+            "The share kept under a condition is undefined: check that the run was trained for this data.",
         )
     what = (
         f"Under {n} held-out condition{'s' if n > 1 else ''}"
@@ -98,98 +99,90 @@ def verdict(results: Document) -> tuple[str, str]:
 
 
 def _weakest(results: Document) -> str:
-    head = results["headline"]
-    text = (
-        f"It is weakest in {plain_name(head['worst_condition'] or '?')} ({results['metric']} {percent(head['worst'])})"
-    )
+    head, name = results["headline"], results["headline"]["worst_condition"]
+    text = f"The weakest condition is {plain_name(name or '?')} ({results['metric']} {percent(head['worst'])})"
     for row in results["conditions"]:
-        half = row["half_recall"]
-        if row["name"] in head["conditions"] and row["name"] == head["worst_condition"]:
+        if row["name"] == name and name in head["conditions"]:
+            half = row["half_recall"]
             if half["state"] == "reached":
                 text += f", where recall halves at {parameter(half)} {amount(half['value'])} {half['unit']}"
             elif half["state"] == "before":
-                text += ", where even the mildest severity run costs more than half of the recall"
+                text += ", where even the mildest severity evaluated costs more than half of the recall"
     return text
 
 
 def agreement_lines(results: Document) -> list[str]:
-    """One sentence a pair of a real slice and a synthetic condition: both drops, their difference, what it means."""
+    """A line per pair of a real slice and a synthetic condition: both drops, their difference, and its meaning."""
     real, metric = results.get("real"), results["metric"]
     lines = []
     for pair in real["pairs"] if real else []:
         if pair["difference"]["point"] is None:
             continue
         difference = pair["difference"]
-        told = difference["low"] is not None and not difference["low"] <= 0 <= difference["high"]
-        meaning = (
-            "no difference can be told"
-            if not told
-            else "reality is harder"
-            if difference["point"] > 0
-            else "reality is milder"
-        )
+        if difference["low"] is None or difference["low"] <= 0 <= difference["high"]:
+            meaning = "not statistically significant"
+        else:
+            meaning = "the real one costs more" if difference["point"] > 0 else "the real one costs less"
         severities = "/".join(str(row["severity"]) for row in pair["severities"])
         lines.append(
-            f"Real {plain_name(pair['value'])} ({pair['images']} images) costs {cost(pair['real_drop'])} {metric}, "
-            f"synthetic {plain_name(pair['condition'])} {cost(pair['synthetic_drop'])} in the mean of severities "
-            f"{severities}: real - synthetic {signed(difference['point'])} ({signed_span(difference)}), {meaning}; "
-            f"{_matches(pair['matches_at'])}."
+            f"Real {plain_name(pair['value'])} ({pair['images']} images) costs {cost(pair['real_drop'])} {metric}; "
+            f"synthetic {plain_name(pair['condition'])} costs {cost(pair['synthetic_drop'])} (mean of severities "
+            f"{severities}). The difference real - synthetic is {signed(difference['point'])} "
+            f"({signed_span(difference)}): {meaning}. {_matching_severity(pair['matches_at'])}."
         )
     return lines
 
 
-def _matches(at: Document) -> str:
+def _matching_severity(at: Document) -> str:
+    """At which synthetic severity the drop is that of the real slice."""
     if at["state"] == "before":
-        return "it is milder than the mildest severity"
+        return "The real drop is smaller than that of the mildest severity"
     if at["state"] == "beyond":
-        return "it is harder than the strongest severity"
+        return "The real drop is larger than that of the strongest severity"
     if at["state"] != "reached":
-        return "the severity it is like cannot be told"
-    return f"it is like {parameter(at)} {half_recall(at)}"
+        return "No severity with the same drop could be determined"
+    return f"The synthetic condition costs as much at {parameter(at)} {half_recall(at)}"
 
 
 def _comparison(results: Document) -> str:
     delta = results["headline"].get("delta")
     if delta is None:
         return ""
-    name = results["baseline"]["name"]
-    if decided(delta):
+    name, details = results["baseline"]["name"], f"95 %: {signed_span(delta)}, p {p_value(delta['p'])}"
+    if significant(delta):
         word = "better" if delta["point"] > 0 else "worse"
-        return (
-            f"; it is {word} than {name} by {percent(abs(delta['point']))} ({signed_span(delta)}, p"
-            f" {p_value(delta['p'])})"
-        )
+        return f". {results['run']['name']} is {word} than {name} by {percent(abs(delta['point']))} ({details})"
     return (
-        f"; no difference to {name} can be told ({signed_span(delta)}, p {p_value(delta['p'])}; "
-        f"{percent(delta['mde'])} could be seen)"
+        f". The difference to {name} is {signed(delta['point'])} ({details}), not statistically significant: "
+        f"the smallest detectable difference is {percent(delta['mde'])}"
     )
 
 
-def decided(delta: Document) -> bool:
-    """Whether a difference is told from nothing: its interval excludes 0 and p (Holm's, where given) is below 5 %."""
+def significant(delta: Document) -> bool:
+    """Whether the interval of a difference excludes 0 and p (Holm-adjusted, if available) is below 0.05."""
     p = delta.get("p_holm", delta.get("p"))
     low, high = delta["low"], delta["high"]
     return p is not None and low is not None and p < 0.05 and not low <= 0 <= high
 
 
 def parameter(half: Document) -> str:
-    """`visibility_m` -> `visibility`: the unit stands behind the number."""
+    """`visibility_m` -> `visibility`: the unit is written after the number."""
     return re.sub(r"_(m|mm_h|permille|px|deg)$", "", str(half["parameter"])).replace("_", " ")
 
 
 def axis_name(row: Document) -> str:
-    """`visibility, m`; the unit alone where it says the same."""
+    """`visibility, m`; the unit alone if it is the same word."""
     name, unit = parameter(row), str(row["unit"])
     return unit if name.lower() == unit.lower() else f"{name}, {unit}"
 
 
 def half_recall(half: Document) -> str:
-    """Where recall halves, with its interval, in words."""
+    """Where recall halves, with its interval: `130 m (150 to 90)`."""
     unit = half["unit"]
     if half["state"] == "before":
-        return "before the mildest"
+        return "before the mildest severity"
     if half["state"] == "beyond":
-        return "not within the ladder"
+        return "not reached"
     if half["state"] != "reached":
         return "-"
     mild = amount(half["mild"]) if half["mild"] is not None else "milder"
@@ -198,18 +191,15 @@ def half_recall(half: Document) -> str:
 
 
 def smallest_p(results: Document) -> str:
-    """The smallest p that a permutation over these few drives (images, where drives are unknown) can give; nothing
-    where there are enough."""
+    """The smallest p that a permutation over a few drives (images, if drives are unknown) can give; "" for many."""
     count = results["data"]["drives"]
-    count, what = (results["data"]["images"], "images") if count is None else (count, "drives")
-    least = 2.0 ** (1 - int(count))
-    if least < 0.005:
-        return ""
-    return f"With {count} {what} a p below about {least:.2g} is out of reach, even unadjusted."
+    count, unit = (results["data"]["images"], "images") if count is None else (count, "drives")
+    smallest = 2.0 ** (1 - int(count))
+    return "" if smallest < 0.005 else f"With {count} {unit}, p cannot be below about {smallest:.2g}, even unadjusted."
 
 
 def data_line(results: Document) -> str:
-    """What was measured on, in one line."""
+    """The evaluated data in one line."""
     data = results["data"]
     part = "" if data["images"] == data["images_requested"] else f" of {data['images_requested']:,}"
     drives = drives_in_words(data["drives"])
@@ -218,34 +208,35 @@ def data_line(results: Document) -> str:
 
 
 def resampled(results: Document) -> str:
-    """What the bootstrap draws resample."""
+    """What the bootstrap resamples."""
     return "single images" if results["data"]["drives"] is None else "whole drives"
 
 
 def timing_line(timing: Document) -> str:
-    """How long the sweep took and what bound it."""
+    """How long the sweep took, and its bottleneck."""
     if timing["bound_by"] == "stored":
-        return "everything was stored: no inference"
+        return "all detections were stored: no inference"
+    workers = max(1, timing["workers"])
     return (
-        f"{timing['wall_s']:.0f} s for {timing['inferences']:,} inferences on {timing['pictures']:,} pictures, "
+        f"{timing['wall_s']:.0f} s for {timing['inferences']:,} inferences on {timing['pictures']:,} images, "
         f"bound by {timing['bound_by']} (inference {timing['inference_s']:.0f} s, waiting {timing['waiting_s']:.0f} s, "
-        f"corruption {timing['corruption_s']:.0f} s over {max(1, timing['workers'])} workers)"
+        f"corruption {timing['corruption_s']:.0f} s summed over {workers} worker{'s' if workers > 1 else ''})"
     )
 
 
 def summary_md(results: Document) -> str:
-    """The report in a few lines that paste into a pull request."""
+    """The report as a few lines of Markdown, for a pull request."""
     metric, head = results["metric"], results["headline"]
     first, second = verdict(results)
     lines = [f"### Robustness of {results['run']['name']}", "", first, second, ""]
-    against = results["baseline"]
+    baseline = results["baseline"]
     lines += [
-        f"| | {results['run']['name']} |" + (f" {against['name']} | difference |" if against else ""),
-        "|---|---|" + ("---|---|" if against else ""),
+        f"| | {results['run']['name']} |" + (f" {baseline['name']} | difference |" if baseline else ""),
+        "|---|---|" + ("---|---|" if baseline else ""),
         f"| clean {metric} | {with_span(results['clean']['value'])} |"
         + (
             f" {with_span(results['clean']['baseline'])} | {signed(results['clean']['delta']['point'])} |"
-            if against
+            if baseline
             else ""
         ),
     ]
@@ -256,18 +247,18 @@ def summary_md(results: Document) -> str:
             + (
                 f" {with_span(head['baseline']['mpc'])} | {signed(head['delta']['point'])}, p"
                 f" {p_value(head['delta']['p'])} |"
-                if against
+                if baseline
                 else ""
             ),
             f"| rPC, % | {with_span(head['rpc'])} |"
-            + (f" {with_span(head['baseline']['rpc'])} | {signed(head['delta_rpc']['point'])} |" if against else ""),
+            + (f" {with_span(head['baseline']['rpc'])} | {signed(head['delta_rpc']['point'])} |" if baseline else ""),
         ]
     severities = results["protocol"]["severities"]
-    lines += ["", "| condition | level | " + " | ".join(f"s{one}" for one in severities) + " | mean |"]
+    lines += ["", "| condition | level | " + " | ".join(f"s{severity}" for severity in severities) + " | mean |"]
     lines.append("|---|---|" + "---|" * (len(severities) + 1))
     cells = {(row["condition"], row["severity"]): row for row in results["cells"]}
     for row in results["conditions"]:
-        values = " | ".join(percent(cells[row["name"], one]["value"]["point"]) for one in severities)
+        values = " | ".join(percent(cells[row["name"], severity]["value"]["point"]) for severity in severities)
         lines.append(f"| {plain_name(row['name'])} | {row['level']} | {values} | {with_span(row['mean'])} |")
     lines += _real_lines(results)
     lines += _kitti_lines(results)
@@ -278,11 +269,11 @@ def summary_md(results: Document) -> str:
 
 
 def _real_lines(results: Document) -> list[str]:
-    """The real slices as a table, and each pair in a sentence; nothing where none was asked for."""
+    """The real slices as a table, and a line per pair; an empty list if there are no slices."""
     rows = [row for row in results["slices"] if row["against_clean"]]
     if not rows:
         return []
-    lines = ["", f"| real slice (L4) | images | {results['metric']} | at the clean mix | drop | kept, % |"]
+    lines = ["", f"| real slice (L4) | images | {results['metric']} | at equal mix | drop | kept, % |"]
     lines.append("|---|---|---|---|---|---|")
     for row in rows:
         name = f"{row['attribute']}={row['value']}" + (" (clean)" if row["reference"] else "")
@@ -308,47 +299,26 @@ def _kitti_lines(results: Document) -> list[str]:
 
 
 def cells_csv(results: Document) -> str:
-    """One row per cell, the clean one first; an empty field is a number that could not be measured."""
-    columns = [
-        "condition",
-        "severity",
-        "level",
-        "parameter",
-        "axis",
-        "unit",
-        "metric",
-        "value",
-        "low",
-        "high",
-        "AP",
-        "AP50",
-        "AP75",
-        "APs",
-        "APm",
-        "APl",
-        "recall",
-        "survival",
-        "false_alarms_per_image",
-        "images",
-        "baseline",
-        "delta",
-        "delta_low",
-        "delta_high",
-    ]
-    about = {row["name"]: row for row in results["conditions"]}
+    """One row per cell, the clean one first; an empty field is a value that could not be measured."""
+    columns = (
+        *("condition", "severity", "level", "parameter", "axis", "unit", "metric", "value", "low", "high"),
+        *("AP", "AP50", "AP75", "APs", "APm", "APl", "recall", "survival", "false_alarms_per_image", "images"),
+        *("baseline", "delta", "delta_low", "delta_high"),
+    )
+    conditions = {row["name"]: row for row in results["conditions"]}
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n", restval="")
     writer.writeheader()
     for cell in [results["clean"], *results["cells"]]:
-        known = about.get(cell["condition"], {})
+        condition = conditions.get(cell["condition"], {})
         delta = cell.get("delta", {})
         row = {
             "condition": cell["condition"],
             "severity": cell["severity"],
             "level": cell.get("level"),
-            "parameter": known.get("parameter"),
+            "parameter": condition.get("parameter"),
             "axis": cell.get("axis"),
-            "unit": known.get("unit"),
+            "unit": condition.get("unit"),
             "metric": results["metric"],
             "value": cell["value"]["point"],
             "low": cell["value"]["low"],

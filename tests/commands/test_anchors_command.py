@@ -1,4 +1,4 @@
-"""`drivetl anchors` decides what `drivetl finetune` decides, and hands on what it was told."""
+"""`drivetl anchors` decides what `drivetl finetune` decides, and passes its flags on to the next command."""
 
 import json
 import shlex
@@ -20,7 +20,7 @@ CATEGORIES = ("car", "person")
 
 
 def write_town(folder, first_drive, images, seed):
-    """Flat and tall boxes, no two drives with equally many, in pictures of noise; the dataset's json."""
+    """Write a dataset of flat and tall boxes on noise images; every drive has another number of boxes. Its json."""
     random = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True)
     records = []
@@ -66,7 +66,7 @@ def run_with_anchors(folder, town, sizes):
 
 
 def decisions(town, out, words):
-    """(what `anchors` decides, what `finetune` decides) for the same configs and flags."""
+    """(decision of `anchors`, decision of `finetune`) for the same configs and flags."""
     train, val, config = town
     same = ["--config", str(config), *map(str, words)]
     assert main(["anchors", str(train), *same, "--out", str(out / "anchors")]) == 0
@@ -75,36 +75,36 @@ def decisions(town, out, words):
 
 
 def test_law_anchors_and_finetune_decide_the_same(town, tmp_path):
-    said, done = decisions(town, tmp_path, [])
-    assert said == done and said["changed"]
+    planned, made = decisions(town, tmp_path, [])
+    assert planned == made and planned["changed"]
 
 
 def test_law_from_a_run_whose_anchors_were_changed(town, tmp_path, capsys):
     source = run_with_anchors(tmp_path / "source", town, (11.0, 20.0, 41.0, 80.0))
-    said, done = decisions(town, tmp_path, ["--model.start", source])
-    assert said == done and said["before"]["ratios"][0] == [0.25, 1.0, 4.0]
+    planned, made = decisions(town, tmp_path, ["--model.start", source])
+    assert planned == made and planned["before"]["ratios"][0] == [0.25, 1.0, 4.0]
     assert "Anchors of run source on 60 images" in capsys.readouterr().out
 
 
 def test_law_with_the_seed_and_the_images_of_several_configs(town, tmp_path):
-    """A seed decides which drives judge and which images are learnt from; a later YAML wins."""
+    """A seed decides which drives are held out and which images are used; a later YAML wins."""
     first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
     first.write_text("seed: 1\ndata: {train_images: 55}\n")
     second.write_text("seed: 5\n")
-    said, done = decisions(town, tmp_path / "files", ["--config", first, "--config", second])
-    assert said == done
-    flag, done = decisions(town, tmp_path / "flag", ["--config", first, "--seed", "0"])
-    assert flag == done
-    # 11 images of each drive, with 4, 5, 6, 7 and 8 boxes: the drives that each seed holds out tell by their number
-    assert (said["held_out"]["boxes"], flag["held_out"]["boxes"]) == (11 * (8 + 7), 11 * (6 + 8))
+    by_file, made = decisions(town, tmp_path / "files", ["--config", first, "--config", second])
+    assert by_file == made
+    by_flag, made = decisions(town, tmp_path / "flag", ["--config", first, "--seed", "0"])
+    assert by_flag == made
+    # 11 images of each drive, with 4, 5, 6, 7 and 8 boxes: the number of boxes shows which drives a seed holds out
+    assert (by_file["held_out"]["boxes"], by_flag["held_out"]["boxes"]) == (11 * (8 + 7), 11 * (6 + 8))
 
 
-def test_the_next_command_is_this_one_with_all_its_flags(town, tmp_path, capsys):
+def test_the_next_command_has_the_same_configs_and_flags(town, tmp_path, capsys):
     train, _, config = town
-    spare = tmp_path / "two words.yaml"
-    spare.write_text("seed: 1\n")
+    second = tmp_path / "two words.yaml"
+    second.write_text("seed: 1\n")
     flags = ["--model.max_size", "90", "--seed=2"]
-    words = ["anchors", str(train), "--config", str(config), "--config", str(spare), *flags]
+    words = ["anchors", str(train), "--config", str(config), "--config", str(second), *flags]
     assert main([*words, "--out", str(tmp_path / "a")]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next:")]
     expected = ["drivetl", "finetune", *words[2:6], "--data.train", str(train), "--data.val", "VAL.json"]
@@ -114,24 +114,24 @@ def test_the_next_command_is_this_one_with_all_its_flags(town, tmp_path, capsys)
     assert "VAL.json" not in printed and "--data.val other.json" in printed
 
 
-def test_anchors_that_are_to_be_kept_are_judged_all_the_same(town, capsys):
+def test_anchors_are_measured_with_model_anchors_keep(town, capsys):
     train, _, config = town
     assert main(["anchors", str(train), "--config", str(config), "--model.anchors", "keep"]) == 0
-    assert "model.anchors is keep: finetune leaves those of fasterrcnn_tiny_fpn" in capsys.readouterr().out
+    assert "model.anchors is keep: finetune keeps those of fasterrcnn_tiny_fpn" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--data.train", "other.json"], "--data.train is other.json, the dataset to measure is"),
         (["--model.start", "no/such/run"], "no/such/run: no such file or run - model.start is"),
         (["--seed", "x"], "seed"),
     ],
 )
-def test_mistakes_are_named(town, capsys, words, said):
+def test_mistakes_are_named(town, capsys, words, message):
     train, _, config = town
     assert main(["anchors", str(train), "--config", str(config), *words]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_run_of_another_architecture_is_refused_as_finetune_does(town, tmp_path, capsys):

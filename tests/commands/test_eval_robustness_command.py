@@ -33,7 +33,7 @@ def evaluate(run, data, *words):
     return main(["eval-robustness", "--run", str(run), "--data", str(data), *QUICK, *words])
 
 
-def test_a_report_appears_beside_the_run(run, data, capsys):
+def test_the_report_is_written_next_to_the_run(run, data, capsys):
     assert evaluate(run, data, "--conditions", "night,contrast", "--slices", "weather") == 0
     folder = run / "robustness" / "val"
     assert {path.name for path in folder.iterdir()} >= {"results.json", "cells.csv", "summary.md", "report.html"}
@@ -42,13 +42,13 @@ def test_a_report_appears_beside_the_run(run, data, capsys):
     assert results["protocol"]["severities"] == [1, 3] and results["data"]["images"] == 2
     assert results["data"]["clean_slice"] == "weather=clear"
     assert [row["value"] for row in results["slices"]] == ["clear", "rain"]
-    said = capsys.readouterr().out
-    assert "clean slice (weather=clear): 2 of 4 images" in said
-    assert "report.html" in said and "bound by" in said and "night" in said
+    printed = capsys.readouterr().out
+    assert "clean slice (weather=clear): 2 of 4 images" in printed
+    assert "report.html" in printed and "night" in printed and "bound by" in printed
 
 
 def test_slices_from_a_csv(run, data, tmp_path, capsys):
-    """The CSV may tell of more images than the dataset has; the report holds the pair and its sentence."""
+    """The CSV may name more images than the dataset has; the report has the pair and its sentence."""
     rows = [f"{n:06d}.png,{'noon' if n < 2 else 'midnight'},{'day' if n < 2 else 'night'}" for n in range(9)]
     table = tmp_path / "attributes.csv"
     table.write_text("\n".join(["file_name,hour,light", *rows]))
@@ -65,12 +65,12 @@ def test_slices_from_a_csv(run, data, tmp_path, capsys):
     assert evaluate(run, data, *words) == 0
     real = json.loads((out / "results.json").read_text())["real"]
     assert real["clean"] == {"light": "day"}
-    assert [(one["value"], one["condition"]) for one in real["pairs"]] == [("night", "night")]
+    assert [(pair["value"], pair["condition"]) for pair in real["pairs"]] == [("night", "night")]
     assert "Real conditions (L4)" in (out / "report.html").read_text()
     assert "| light=night (too small) | 2 |" in (out / "summary.md").read_text()
 
 
-def test_again_from_what_is_stored_with_a_baseline(run, data, tmp_path, capsys):
+def test_a_second_report_reuses_stored_detections(run, data, tmp_path, capsys):
     assert evaluate(run, data, "--conditions", "night") == 0
     other = write_run(tmp_path / "runs" / "other", NOTHING, seed=1)
     assert evaluate(run, data, "--conditions", "night", "--baseline", str(other), "--out", str(tmp_path / "b")) == 0
@@ -81,11 +81,11 @@ def test_again_from_what_is_stored_with_a_baseline(run, data, tmp_path, capsys):
     capsys.readouterr()
 
 
-def test_what_a_sweep_left_behind_can_be_compared(run, data, tmp_path, capsys):
+def test_compare_reads_the_stored_cells(run, data, tmp_path, capsys):
     """compare reads the cells of eval-robustness, without a model."""
     other = write_run(tmp_path / "runs" / "other", NOTHING, seed=1)
-    for one in (run, other):
-        assert evaluate(one, data, "--conditions", "night") == 0
+    for folder in (run, other):
+        assert evaluate(folder, data, "--conditions", "night") == 0
     words = ["compare", str(run), str(other), "--data", str(data), "--draws", "200", "--out", str(tmp_path / "c.json")]
     assert main(words) == 0
     rows = [row["name"] for row in json.loads((tmp_path / "c.json").read_text())["rows"]]
@@ -94,7 +94,7 @@ def test_what_a_sweep_left_behind_can_be_compared(run, data, tmp_path, capsys):
 
 
 def test_the_same_cells_for_any_batch_size(run, data, tmp_path):
-    """Of a real network: a batch holds one size only, so padding never changes what is found."""
+    """With a real network: a batch has images of one size, so padding never changes the detections."""
     values = []
     for size in ("1", "5"):
         copy = write_run(tmp_path / size / "run", NOTHING)
@@ -134,8 +134,8 @@ def test_a_misspelt_phenomenon_is_named_before_anything_is_measured(tmp_path, da
 def test_an_unverified_run_is_marked(tmp_path, data, capsys):
     run = write_run(tmp_path / "run")
     assert evaluate(run, data, "--conditions", "night", "--out", str(tmp_path / "out")) == 0
-    said = capsys.readouterr()
-    assert "UNVERIFIED" in said.err and "UNVERIFIED" in said.out
+    printed = capsys.readouterr()
+    assert "UNVERIFIED" in printed.err and "UNVERIFIED" in printed.out
     for name in ("report.html", "summary.md", "cells.csv"):
         assert "UNVERIFIED" in (tmp_path / "out" / name).read_text(), name
 
@@ -145,11 +145,14 @@ def test_an_unverified_run_is_marked(tmp_path, data, capsys):
     [
         (["--conditions", "nigth"], "did you mean 'night'"),
         (["--severities", "0,6"], "--severities '0,6' - write numbers from 1 to 5"),
-        (["--budget", "soon"], "--budget 'soon' is no time"),
+        (["--budget", "soon"], "--budget 'soon' is not a time"),
         (["--baseline", "nowhere"], "nowhere: no such folder"),
         (["--slices", "colour", "--conditions", "contrast"], "no image has the attribute 'colour'"),
-        (["--slices", "weather", "--clean", "dry"], "--clean 'dry' - write NAME=VALUE"),
-        (["--slices", "weather", "--pairs", "weather=rain"], "--pairs 'weather=rain' - write NAME=VALUE:CONDITION"),
+        (["--slices", "weather", "--clean", "dry"], "--clean 'dry' is not NAME=VALUE - for example"),
+        (
+            ["--slices", "weather", "--pairs", "weather=rain"],
+            "--pairs 'weather=rain' is not NAME=VALUE:CONDITION - for example",
+        ),
         (["--slices", "nowhere.csv"], "nowhere.csv"),
         (["--batch-size", "0"], "--batch-size is 0"),
         (["--conditions", "contrast", "--budget", "0"], "use a larger --budget"),
@@ -168,7 +171,7 @@ def test_other_classes_than_the_data(run, data, tmp_path, capsys):
     assert evaluate(run, other) == 2
     assert "the classes of the run are car, pedestrian; those of the data are car, walker" in capsys.readouterr().err
     assert main(["predict", "--run", str(run), "--data", str(other), "--out", str(tmp_path / "p")]) == 2
-    assert "name its pictures with --images" in capsys.readouterr().err and not (tmp_path / "p").exists()
+    assert "or use its images: --images" in capsys.readouterr().err and not (tmp_path / "p").exists()
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("0", 0)])
@@ -176,7 +179,7 @@ def test_budgets(text, seconds):
     assert parse_budget(text) == seconds
 
 
-def test_other_settings_of_the_same_weights_are_other_cells(run):
+def test_the_same_weights_with_other_settings_have_their_own_cells(run):
     before = identity(load_detector(run, device="cpu"))
     about = run / "checkpoints" / "best" / "model.json"
     text = about.read_text()
@@ -209,7 +212,7 @@ def test_predict_on_a_folder_and_as_kitti(run, data, tmp_path, capsys):
     images = ["--images", str(data.parent / "images")]
     assert main(["predict", "--run", str(run), *images, "--out", str(out), *words]) == 0
     document = json.loads((out / "images.json").read_text())
-    assert [one["file_name"] for one in document["images"]] == [f"{n:06d}.png" for n in range(4)]
+    assert [image["file_name"] for image in document["images"]] == [f"{n:06d}.png" for n in range(4)]
     assert not (out / "pictures").exists()
     kitti = tmp_path / "k"
     assert main(["predict", "--run", str(run), *images, "--out", str(kitti), *words, "--format", "kitti"]) == 0

@@ -1,4 +1,4 @@
-"""info and view on a dataset, and info on a run directory that is whole, half there, or broken."""
+"""info and view on a dataset, and info on a run directory that is complete, incomplete or broken."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def data(tmp_path: Path) -> Path:
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> str:
-    """The table's rows with their cells parted by one blank."""
+    """The rows of the table, cells separated by one blank."""
     return "\n".join(" ".join(line.replace("│", " ").split()) for line in capsys.readouterr().out.splitlines())
 
 
-def test_info_counts_what_a_dataset_holds(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_counts_the_content_of_a_dataset(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(data)]) == 0
     text = printed(capsys)
     for row in (
@@ -89,7 +89,7 @@ def test_info_shows_a_run_and_names_what_is_missing(tmp_path: Path, capsys: pyte
         "checkpoints/best/model.safetensors 2.5 KB",
     ):
         assert row in lines, row
-    assert "not there: taxonomy.yaml, provenance.json, README.md" in text
+    assert "missing: taxonomy.yaml, provenance.json, README.md" in text
     assert "metrics.jsonl:4" in captured.err
     assert "augmentation.json:1" in captured.err
 
@@ -98,18 +98,18 @@ def test_info_of_an_empty_folder_or_nothing_is_the_users_mistake(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["info", str(tmp_path)]) == 2
-    assert "no run directory" in capsys.readouterr().err
+    assert "not a run directory" in capsys.readouterr().err
     assert main(["info", str(tmp_path / "absent")]) == 2
 
 
-def test_view_writes_a_sheet_and_single_pictures(data: Path, tmp_path: Path) -> None:
+def test_view_writes_a_sheet_and_single_images(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "pictures"
     assert main(["view", str(data), "--out", str(out), "--tile-width", "320"]) == 0
     assert sorted(path.name for path in (out / "images").iterdir()) == [f"a__{n}__{n}.png" for n in (1, 2, 3)]
     first, empty = (read_rgb(out / "images" / f"a__{n}__{n}.png") for n in (1, 2))
     assert first.shape == (540, 960, 3)
     assert (first != 91).any()
-    assert (empty == 92).all()  # nothing there, nothing drawn
+    assert (empty == 92).all()  # no objects: nothing is drawn
     assert read_rgb(out / "sheet.png").shape[1] >= 320
     assert main(["view", str(data), "--out", str(out)]) == 2  # never overwritten
 

@@ -17,22 +17,8 @@ from drivetl.robustness.find_cells import open_cache
 
 ROOT = Path(__file__).parents[2]
 NOTHING = {"version": 1, "preset": "none", "transforms": [], "ancestors": []}
-WORDS = [
-    "--conditions",
-    "night,contrast",
-    "--severities",
-    "2,4",
-    "--slices",
-    "weather",
-    "--draws",
-    "50",
-    "--workers",
-    "0",
-    "--device",
-    "cpu",
-    "--batch-size",
-    "3",
-]
+WORDS = ["--conditions", "night,contrast", "--severities", "2,4", "--slices", "weather"]
+WORDS += ["--draws", "50", "--workers", "0", "--device", "cpu", "--batch-size", "3"]
 
 
 def sweep(launcher, run, data, out):
@@ -51,22 +37,22 @@ def alone_and_shared(tmp_path_factory):
         "alone": [sys.executable],
         "shared": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--"],
     }
-    found = {}
+    reports = {}
     for name, launcher in launchers.items():
         run = write_run(folder / name / "run", NOTHING)
-        found[name] = (*sweep(launcher, run, data, folder / name / "out"), run, folder / name / "out")
-    return found
+        reports[name] = (*sweep(launcher, run, data, folder / name / "out"), run, folder / name / "out")
+    return reports
 
 
-def test_the_shared_report_is_the_lone_one(alone_and_shared):
+def test_the_shared_report_equals_that_of_one_process(alone_and_shared):
     alone, shared = (alone_and_shared[name][0] for name in ("alone", "shared"))
     assert alone["timing"]["inferences"] == 5 * 4 + 3
     assert 0 < shared["timing"]["inferences"] < alone["timing"]["inferences"], "the other process had its share"
     assert shared | {"timing": 0} == alone | {"timing": 0}
 
 
-def test_the_shared_cells_are_the_lone_ones(alone_and_shared):
-    """Detections, which an untrained detector has in plenty, where its AP is 0 everywhere."""
+def test_the_shared_cells_equal_those_of_one_process(alone_and_shared):
+    """Compare detections: an untrained detector has many, but its AP is 0 everywhere."""
     data = read_dataset(alone_and_shared["alone"][2].parents[1] / "data" / "val.json")
     alone, shared = (open_cache(alone_and_shared[name][2]) for name in ("alone", "shared"))
     assert alone.cells() == shared.cells() and len(alone.cells()) == 5

@@ -72,7 +72,7 @@ def files(tmp_path):
     return [str(tmp_path / f"{name}.json") for name in ("gt", "a", "b")]
 
 
-def test_evaluate_says_it(files, tmp_path, capsys):
+def test_evaluate_reports_unknown_drives(files, tmp_path, capsys):
     command = ["evaluate", "--gt", files[0], "--predictions", files[2], "--details", "--draws", "50"]
     assert main([*command, "--out", str(tmp_path / "M.json")]) == 0
     printed = capsys.readouterr()
@@ -82,7 +82,7 @@ def test_evaluate_says_it(files, tmp_path, capsys):
     assert {row["n_drives"] for row in found["slices"]} == {None}
 
 
-def test_compare_says_it(files, tmp_path, capsys):
+def test_compare_reports_unknown_drives(files, tmp_path, capsys):
     gate = tmp_path / "gate.yaml"
     gate.write_text("max_drop: {clean: 0.9}")
     command = ["compare", *files[1:], "--data", files[0], "--draws", "200", "--gate", str(gate)]
@@ -101,7 +101,7 @@ def test_a_gate_on_too_few_images_names_images(tmp_path):
 
 
 @pytest.mark.parametrize(("keep", "drives", "words"), [(0, None, UNKNOWN_DRIVES), (8, 3, MIXED)])
-def test_the_robustness_report_says_it(keep, drives, words, tmp_path, capsys):
+def test_the_robustness_report_reports_unknown_drives(keep, drives, words, tmp_path, capsys):
     data = without_drives(read_planted(tmp_path / "planted", n_images=12, n_drives=3), keep)
     for image in data.images:
         image.attributes["timeofday"] = "day"
@@ -125,7 +125,7 @@ def test_the_robustness_report_says_it(keep, drives, words, tmp_path, capsys):
         assert results["cells"][0]["recall"]["high"] == pytest.approx(expected.high)
 
 
-def test_the_forgetting_ledger_says_it(tmp_path, capsys):
+def test_the_forgetting_ledger_reports_unknown_drives(tmp_path, capsys):
     data = without_drives(read_dataset(write_tree(tmp_path / "old", n_images=12)))
     old = forgetting.OldDomain(tmp_path, data, ("car", "pedestrian"), (), {1: 1, 2: 2}, {1: 1, 2: 2})
     found = forgetting.ledger(old, all_found(data), all_found(data), ("car", "pedestrian"))
@@ -142,7 +142,7 @@ def test_the_forgetting_ledger_says_it(tmp_path, capsys):
         (8, "3 drives (4 images of unknown drive)", 3, "3 drives and 4 images of unknown drive", UNKNOWN_DRIVES),
     ],
 )
-def test_the_model_card_says_it(keep, trained_on, drives, over, words, small_config, tmp_path):
+def test_the_model_card_reports_unknown_drives(keep, trained_on, drives, over, words, small_config, tmp_path):
     val = without_drives(read_dataset(write_tree(tmp_path / "data", n_images=12)), keep)
     save_results(tmp_path / SOURCE_DETECTIONS, all_found(val, lambda image: image.id % 2 == 0))
     save_results(tmp_path / BEST_DETECTIONS, all_found(val))
@@ -164,7 +164,7 @@ def test_the_model_card_says_it(keep, trained_on, drives, over, words, small_con
     assert words in card and f"trained on 12 images of {trained_on}," in card
 
 
-def test_the_label_curve_says_it(small_config, tmp_path, capsys):
+def test_the_label_curve_reports_unknown_drives(small_config, tmp_path, capsys):
     paths = {}
     for name, path in (("train", small_config.data.train), ("val", small_config.data.val)):
         data = read_dataset(Path(path))

@@ -67,7 +67,7 @@ def test_a_page_that_needs_nothing_else(picture: Path, tmp_path: Path) -> None:
     )
     page = out.read_text()
     assert page.count("<img") == 4 and "data:image/jpeg" in page and "25 mm/h" in page
-    assert "Content moves" in page and "http" not in page
+    assert "Moves content" in page and "http" not in page
 
 
 def test_a_dataset_is_a_source_too(picture: Path, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_the_list_names_every_condition(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["conditions", "--list"]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in CATALOG)
-    assert "600 300 150 75 40 m" in printed and "content moves: 2.1" in printed
+    assert "600 300 150 75 40 m" in printed and "moves content: 2.1" in printed
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_list_names_every_condition(capsys: pytest.CaptureFixture[str]) -> N
         (["--out", "x.jpg"], "neither .png nor .html"),
         ([], "--out FILE.png"),
         (["--out", "x.png", "--tile-width", "3"], "--tile-width"),
-        (["--out", "x.png", "--names", "all", "--images", "50"], "more than a sheet holds"),
+        (["--out", "x.png", "--names", "all", "--images", "50"], "do not fit on a sheet"),
     ],
 )
 def test_mistakes_are_named(picture: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str) -> None:

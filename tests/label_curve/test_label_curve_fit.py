@@ -1,4 +1,4 @@
-"""Laws of the learning curve: known curves are found again, bounds hold, intervals cover, nothing is invented."""
+"""Laws of the learning curve: known curves are recovered, bounds hold, intervals cover, bad fits are refused."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def curve(a, b, c, labels=LABELS):
 
 
 @pytest.mark.parametrize("a, b, c", [(0.6, 1.5, 0.5), (0.35, 0.9, 0.3), (0.9, 2.0, 0.25), (0.5, 0.0, 1.0)])
-def test_a_known_curve_is_found_again(a, b, c):
+def test_a_known_curve_is_recovered(a, b, c):
     nearest = float(lc.EXPONENTS[np.abs(lc.EXPONENTS - c).argmin()])
     found = lc.fit(LABELS, curve(a, b, nearest)[None], np.ones(4))
     assert found[0, 0] == pytest.approx(a, abs=1e-6)
@@ -25,7 +25,7 @@ def test_a_known_curve_is_found_again(a, b, c):
     assert lc.predict(found, ahead)[0] == pytest.approx(curve(a, b, nearest, ahead), abs=1e-6)
 
 
-def test_an_exponent_between_those_tried_hardly_matters():
+def test_an_exponent_between_the_candidates_hardly_matters():
     for c in (0.11, 0.37, 0.83):
         found = lc.fit(LABELS, curve(0.6, 0.8, c)[None], np.ones(4))
         assert lc.predict(found, np.array([400.0]))[0, 0] == pytest.approx(
@@ -49,13 +49,13 @@ def test_bounds_hold_and_no_neighbour_fits_better(values, weights):
                 assert error(a, b) <= error(a + da, b * share) + 1e-9
 
 
-def test_many_draws_at_once_are_the_same_as_one_by_one():
+def test_a_batch_of_draws_equals_single_draws():
     draws = np.clip(curve(0.6, 1.5, 0.5) + 0.02 * np.random.default_rng(0).standard_normal((7, 4)), 0, 1)
     w = np.array([1.0, 2.0, 3.0, 4.0])
     assert np.allclose(lc.fit(LABELS, draws, w), np.vstack([lc.fit(LABELS, one[None], w) for one in draws]))
 
 
-def test_draws_that_are_not_known_stay_unknown():
+def test_draws_with_nan_stay_nan():
     draws = np.vstack([curve(0.6, 1.5, 0.5), [np.nan, 0.2, 0.3, 0.4]])
     ahead = lc.predict(lc.fit(LABELS, draws, np.ones(4)), np.array([300.0]))
     assert np.isfinite(ahead[0, 0]) and np.isnan(ahead[1, 0])
@@ -71,7 +71,7 @@ def test_draws_that_are_not_known_stay_unknown():
         ((25, 50, 100), [0.2, 0.3, 0.35], None),
     ],
 )
-def test_it_says_when_there_is_no_curve(counts, values, why):
+def test_the_reason_when_there_is_no_curve(counts, values, why):
     found = lc.no_curve(counts, np.array(values))
     assert found is None if why is None else why in found
 
@@ -91,7 +91,7 @@ def test_labels_needed_inverts_the_curve():
 
 
 @pytest.mark.parametrize("n_seeds", [2, 3, 5])
-def test_a_seed_multiplier_is_students_t(n_seeds):
+def test_seed_multipliers_follow_students_t(n_seeds):
     t = {2: 12.706, 3: 4.303, 5: 2.776}[n_seeds]
     values = np.random.default_rng(1).standard_normal(n_seeds)
     error = lc.seed_multipliers(40_000, n_seeds) @ (values - values.mean())
@@ -120,7 +120,7 @@ def inside(interval, truth):
     return interval["low"] <= truth <= interval["high"]
 
 
-def test_intervals_cover_what_is_true():
+def test_intervals_cover_the_truth():
     rng, points, gains = np.random.default_rng(0), [], []
     true_gain = curve(0.5, 1.2, 0.5, np.array([300.0]))[0] - curve(0.5, 1.2, 0.5)[-1]
     for trial in range(120):
@@ -154,7 +154,7 @@ def document(truth, sd, target=None, seed=0):
         ((0.002, 0.003, 0.004, 0.012), "less at 300 (1.1) than was measured at 200 (1.2)"),
     ],
 )
-def test_points_that_follow_no_saturating_curve_predict_nothing(truth, why):
+def test_points_without_a_saturating_curve_predict_nothing(truth, why):
     found = document(truth, 0.0, target=0.3)
     assert why in found["why_not"] and found["why_not"].endswith("so nothing is predicted")
     assert found["curve"] is found["next"] is found["target"] is None
@@ -183,7 +183,7 @@ def test_exact_points_of_a_power_law_are_never_refused():
         assert found["next"]["value"]["point"] == pytest.approx(ahead, abs=2e-3)
 
 
-def test_a_class_without_a_curve_is_silent_and_the_others_are_not():
+def test_a_class_without_a_curve_has_no_gain_and_the_others_do():
     good, bad = curve(0.6, 1.5, 0.5), np.array([0.3, 0.1, 0.1, 0.31])
     both = np.stack([good, good, bad], -1)[None, :, None].repeat(3, 0).repeat(201, 2)
     found = lc.regime_document(COUNTS, ["car", "cyclist"], both, lc.seed_multipliers(200, 3))
@@ -191,7 +191,7 @@ def test_a_class_without_a_curve_is_silent_and_the_others_are_not():
     assert found["next"]["per_class"]["car"]["point"] > 0 and found["next"]["mostly"] == "car"
 
 
-def test_draws_may_rise_ever_faster_and_reach_a_target_where_they_cross_it():
+def test_draws_may_be_convex_and_reach_a_target_where_they_cross_it():
     straight = curve(0.05, -0.002, -1.0)
     found = lc.fit(LABELS, straight[None], np.ones(4), lc.RISING)
     assert found[0] == pytest.approx([0.05, -0.002, -1.0])
@@ -199,12 +199,12 @@ def test_draws_may_rise_ever_faster_and_reach_a_target_where_they_cross_it():
     assert lc.labels_needed(found, 0.04)[0] == 0
 
 
-def test_a_target_below_what_the_fewest_labels_reach_takes_at_most_those():
+def test_a_target_below_the_smallest_count_needs_at_most_that_count():
     found = document(curve(0.6, 1.5, 0.5), 0.001, target=0.1)["target"]
     assert found["frames"] == {"point": 25, "low": 25, "high": 25} and found["least"] == 25
 
 
-def test_the_document_says_what_was_measured_and_never_goes_beyond_its_reach():
+def test_the_document_has_the_points_and_stays_within_its_reach():
     found = lc.regime_document(COUNTS, ["car"], simulated(np.random.default_rng(3)), lc.seed_multipliers(200, 3), 0.42)
     assert [row["frames"] for row in found["points"]] == list(COUNTS)
     line = np.array(found["curve"]["line"])
@@ -217,7 +217,7 @@ def test_the_document_says_what_was_measured_and_never_goes_beyond_its_reach():
     assert beyond["target"]["frames"] == {"point": None, "low": None, "high": None}
 
 
-def test_the_class_that_gains_most_is_named_only_when_it_can_be_told():
+def test_the_class_that_gains_most_is_named_only_when_it_is_clear():
     rng = np.random.default_rng(5)
     car = simulated(rng)[..., :1]
     cyclist = np.clip(car + 0.3 - 2.4 * LABELS[:, None, None] ** -0.5, 0, 1)
@@ -228,7 +228,7 @@ def test_the_class_that_gains_most_is_named_only_when_it_can_be_told():
     assert lc.regime_document(COUNTS, ["a", "b"], flat, lc.seed_multipliers(200, 3))["next"] is None
 
 
-def test_gains_are_paired_what_both_share_cancels():
+def test_gains_are_paired_so_that_shared_errors_cancel():
     rng = np.random.default_rng(7)
     base = simulated(rng)
     rows = lc.gain_documents(COUNTS, {"transfer": base + 0.1, "scratch": base}, "scratch", lc.seed_multipliers(200, 3))
@@ -239,7 +239,7 @@ def test_gains_are_paired_what_both_share_cancels():
         assert row["gain"]["high"] - row["gain"]["low"] < 1e-9
 
 
-def test_steadier_counts_weigh_more():
+def test_counts_with_less_variance_weigh_more():
     rng = np.random.default_rng(0)
     weights = lc.precision_weights(np.array([0.1, 0.01, 0.01, 0.01]) * rng.standard_normal((5, 4)))
     assert weights[0] < weights[1:].min()

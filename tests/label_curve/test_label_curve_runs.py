@@ -15,7 +15,7 @@ from drivetl.config import dump_yaml, recipe_keys
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.shipped import shipped
 from drivetl.files.typed import AUTO
-from drivetl.label_curve.page import at_each
+from drivetl.label_curve.page import steps_in_words
 from drivetl.label_curve.plan import _steps, default_counts, label_order, make_plan, parse_counts, run_config
 from drivetl.label_curve.regimes import parse_regimes
 from drivetl.label_curve.runs import Rows, run_all
@@ -98,13 +98,13 @@ def test_without_budgets_the_usual_counts_are_taken_as_far_as_there_are_frames(a
 
 @pytest.fixture
 def written(small_config, tmp_path):
-    """The config as a file: 8 frames to learn from, 4 to be judged on."""
+    """The config as a file: 8 frames to train on, 4 to evaluate on."""
     path = tmp_path / "tiny.yaml"
     path.write_text(dump_yaml(small_config))
     return path
 
 
-def test_regimes_differ_in_start_and_recipe_alone(written, tmp_path):
+def test_regimes_differ_only_in_start_and_recipe(written, tmp_path):
     start = ["--model.start", "runs/source", "--optim.frozen_stages", "2"]
     found = parse_regimes("transfer,scratch", [written], start)
     assert (found["transfer"].model.start, found["transfer"].optim.frozen_stages) == ("runs/source", 2)
@@ -122,17 +122,17 @@ def test_regimes_differ_in_start_and_recipe_alone(written, tmp_path):
     [
         ("scrach", "did you mean 'scratch'"),
         ("transfer", "nothing to transfer"),
-        ("scratch,scratch", "no new name"),
-        ("a/b=x.yaml", "no new name"),
+        ("scratch,scratch", "empty, duplicated or not a name"),
+        ("a/b=x.yaml", "empty, duplicated or not a name"),
         ("zzz", "known: transfer"),
     ],
 )
-def test_regimes_that_cannot_be_are_refused(written, text, why):
+def test_wrong_regimes_are_refused(written, text, why):
     with pytest.raises(ConfigError, match=why):
         parse_regimes(text, [written], [])
 
 
-def test_all_counts_make_the_same_steps_and_look_equally_often(small_config, tmp_path):
+def test_all_counts_make_the_same_steps_and_evaluations(small_config, tmp_path):
     optim = dataclasses.replace(small_config.optim, epochs=6, heads_only_epochs=2, unfreeze_every=1)
     config = dataclasses.replace(small_config, optim=optim)
     for count in (4, 8, 16, 40):
@@ -149,8 +149,8 @@ def plan(config, out, budgets="4,8", steps=4, seeds=(0,), **regimes):
     return make_plan(out, {"scratch": config} | regimes, budgets, seeds, steps)
 
 
-def test_steps_and_frames_that_do_not_go_together_are_refused(small_config, tmp_path):
-    with pytest.raises(ConfigError, match="less than one pass"):
+def test_steps_and_frames_that_contradict_are_refused(small_config, tmp_path):
+    with pytest.raises(ConfigError, match="less than one epoch"):
         plan(small_config, tmp_path / "out", steps=1)
     some = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, train_images=4))
     with pytest.raises(ConfigError, match="train_images"):
@@ -158,20 +158,20 @@ def test_steps_and_frames_that_do_not_go_together_are_refused(small_config, tmp_
     assert plan(small_config, tmp_path / "out", steps=None).steps == {"scratch": (200, 200)}
     left = {key.split(".")[1]: AUTO for key in recipe_keys() if key.startswith("optim.")}
     auto = dataclasses.replace(small_config, optim=dataclasses.replace(small_config.optim, recipe="auto", **left))
-    own = plan(auto, tmp_path / "out", steps=None)  # what a user with so many labels would get
+    own = plan(auto, tmp_path / "out", steps=None)  # what a user with that many labels would get
     for cell in own.cells():
         count = cell[1]
         assert own.config(cell).optim.epochs == recipe(count, "none", auto.optim.batch_size).epochs
     assert not (tmp_path / "out").exists()
 
 
-def test_the_steps_named_are_the_steps_made(small_config, tmp_path):
+def test_the_steps_given_are_the_steps_made(small_config, tmp_path):
     odd = plan(small_config, tmp_path / "out", steps=5)  # an epoch of 8 frames has two steps
-    assert odd.steps == {"scratch": (5, 4)} and odd.wanted == {"scratch": 5}
-    assert "5, 4 optimiser steps" in at_each((5, 4), 5) and "nearest to 5" in at_each((5, 4), 5)
-    assert at_each((6, 6), 6) == "6 optimiser steps at every count"
-    assert "nearest to 5" in at_each((4, 4), 5)
-    assert "recipe" in at_each((90, 120), None)
+    assert odd.steps == {"scratch": (5, 4)} and odd.target_steps == {"scratch": 5}
+    assert "5, 4 optimiser steps" in steps_in_words((5, 4), 5) and "nearest to 5" in steps_in_words((5, 4), 5)
+    assert steps_in_words((6, 6), 6) == "6 optimiser steps at every count"
+    assert "nearest to 5" in steps_in_words((4, 4), 5)
+    assert "recipe" in steps_in_words((90, 120), None)
     assert [row["steps"] for row in run_all(odd)] == [5, 4]
 
 
@@ -195,27 +195,27 @@ def test_every_run_is_checked_before_the_first_training(small_config, tmp_path):
 
 
 def test_regimes_that_would_be_the_same_training_are_refused(small_config, tmp_path):
-    leash = dataclasses.replace(small_config, optim=dataclasses.replace(small_config.optim, l2sp=0.1))
-    for twin in (small_config, leash):  # without a start there is nothing to be pulled back to
+    with_l2sp = dataclasses.replace(small_config, optim=dataclasses.replace(small_config.optim, l2sp=0.1))
+    for twin in (small_config, with_l2sp):  # without start weights, L2-SP has no effect
         with pytest.raises(ConfigError, match="scratch and other would be the same"):
             plan(small_config, tmp_path / "out", other=twin)
     faster = dataclasses.replace(small_config, optim=dataclasses.replace(small_config.optim, lr=0.5))
     plan(small_config, tmp_path / "out", other=faster)
 
 
-def test_a_folder_of_something_else_is_left_alone(small_config, tmp_path):
+def test_a_folder_with_other_content_is_left_alone(small_config, tmp_path):
     out = tmp_path / "thesis"
     out.mkdir()
     plan(small_config, out)  # empty: fine
     (out / "report.html").write_text("mine")
-    with pytest.raises(ConfigError, match="thesis: holds something else"):
+    with pytest.raises(ConfigError, match="thesis has files, but none of a study"):
         plan(small_config, out)
-    with pytest.raises(ConfigError, match="html: is a file"):
+    with pytest.raises(ConfigError, match="html is a file"):
         plan(small_config, out / "report.html")
     assert [path.name for path in out.iterdir()] == ["report.html"]
 
 
-def test_a_study_killed_before_its_first_row_goes_on(small_config, tmp_path, monkeypatch):
+def test_a_study_killed_before_its_first_row_resumes(small_config, tmp_path, monkeypatch):
     def die(self):
         raise KeyboardInterrupt
 
@@ -229,7 +229,7 @@ def without_time(rows):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-def test_a_killed_study_goes_on_and_ends_with_the_same_rows(small_config, tmp_path, monkeypatch):
+def test_a_killed_study_resumes_and_ends_with_the_same_rows(small_config, tmp_path, monkeypatch):
     whole = run_all(plan(small_config, tmp_path / "whole"))
     save, saved = trainer.Trainer.save, []
 
@@ -276,7 +276,7 @@ def test_a_smaller_or_another_list_of_counts_keeps_what_has_finished(small_confi
         Rows(plan(dataclasses.replace(small_config, data=other), tmp_path / "out", budgets="3"))
 
 
-def test_rows_that_learnt_from_other_weights_or_another_augmentation_are_refused(source, small_config, tmp_path):
+def test_rows_trained_with_other_weights_or_another_augmentation_are_refused(source, small_config, tmp_path):
     start, preset = tmp_path / "start", tmp_path / "mild.yaml"
     shutil.copytree(source[1], start)
     shutil.copy(shipped("configs/weather/photometric.yaml"), preset)
@@ -306,24 +306,9 @@ def test_rows_that_learnt_from_other_weights_or_another_augmentation_are_refused
 def test_the_command_from_flags_to_page(small_config, written, tmp_path, capsys):
     source, out = tmp_path / "source", tmp_path / "study"
     finetune(small_config, source)
-    again = [
-        "budget",
-        "--config",
-        str(written),
-        "--budgets",
-        "4,all",
-        "--seeds",
-        "0",
-        "--regimes",
-        "transfer,scratch",
-        "--model.start",
-        str(source),
-        "--steps",
-        "4",
-        "--out",
-        str(out),
-    ]
-    assert main(again) == 0
+    command = ["budget", "--config", str(written), "--model.start", str(source), "--out", str(out)]
+    command += ["--budgets", "4,all", "--seeds", "0", "--regimes", "transfer,scratch", "--steps", "4"]
+    assert main(command) == 0
     results = json.loads((out / "budget.json").read_text())
     assert results["schema"] == "drivetl.budget/1"
     assert results["protocol"]["budgets"] == [4, 8]
@@ -340,15 +325,15 @@ def test_the_command_from_flags_to_page(small_config, written, tmp_path, capsys)
     assert {image.id for image in small.images} < {image.id for image in large.images}
     assert len(small.images) == 4
     capsys.readouterr()
-    assert main(again) == 0  # nothing is trained again
-    assert "4 of 4 runs were finished before" in capsys.readouterr().out
+    assert main(command) == 0  # nothing is trained again
+    assert "4 of 4 runs are already finished" in capsys.readouterr().out
     assert json.loads((out / "budget.json").read_text()) == results
 
 
 @pytest.mark.parametrize(
     "flags, why",
     [
-        (["--seeds", "0,0"], "is duplicated"),
+        (["--seeds", "0,0"], "0 is duplicated"),
         (["--seeds", "x"], "write numbers"),
         (["--target", "40"], "between 0 and 1"),
         (["--budgets", "4,99"], "has 8"),

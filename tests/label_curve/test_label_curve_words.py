@@ -1,11 +1,11 @@
-"""The numbers of `drivetl budget` in words: targets, and what is said where nothing can be predicted."""
+"""The sentences of `drivetl budget`: targets, and the reason where nothing can be predicted."""
 
 import pytest
 
 from drivetl.label_curve.page import sentences
 
 
-def said(frames, why_not=None):
+def sentences_of(frames, why_not=None):
     """The sentences of one regime; frames: point, low, high of a target, of counts from 25 to 200."""
     gain = {"point": 0.01, "low": 0.002, "high": 0.02}
     step = {"frames": 100, "gain": gain, "mostly": None, "per_class": {}}
@@ -30,10 +30,10 @@ def said(frames, why_not=None):
         ((None, None, None), "more than 400 frames"),
     ],
 )
-def test_a_target_is_never_said_to_take_fewer_frames_than_were_tried(frames, words):
-    assert said(frames)[1] == f"AP 30.0 takes {words} with transfer."
+def test_a_target_never_needs_fewer_frames_than_were_tried(frames, words):
+    assert sentences_of(frames)[1] == f"With transfer, AP 30.0 needs {words}."
 
 
-def test_a_reason_stands_where_a_prediction_would():
+def test_the_reason_replaces_a_prediction():
     reason = "the points do not follow a saturating curve (off by 2.4 at 200), so nothing is predicted"
-    assert said(None, reason) == [f"transfer: {reason}."]
+    assert sentences_of(None, reason) == [f"transfer: {reason}."]

@@ -52,13 +52,13 @@ def test_details_are_json_without_nan(files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--details", "--threshold-rule", "recall"], "--threshold-value of recall is missing"),
-        (["--details", "--threshold-rule", "recall", "--threshold-value", "2"], "of recall is 2"),
+        (["--details", "--threshold-rule", "recall"], "--threshold-value for recall is missing"),
+        (["--details", "--threshold-rule", "recall", "--threshold-value", "2"], "for recall is 2"),
         (["--details", "--threshold-rule", "fp_per_image", "--threshold-value", "-1"], "fp_per_image is -1"),
-        (["--details", "--threshold-value", "0.5"], "goes with recall or fp_per_image, not f1"),
-        (["--details", "--slices", "nope"], "neither object nor image says 'nope' - known are"),
-        (["--slices", "weather"], "--slices is for --details"),
-        (["--protocol", "kitti", "--details"], "go with --protocol coco"),
+        (["--details", "--threshold-value", "0.5"], "needs the rule recall or fp_per_image, not f1"),
+        (["--details", "--slices", "nope"], "no object and no image has the attribute 'nope' - known: "),
+        (["--slices", "weather"], "--slices needs --details"),
+        (["--protocol", "kitti", "--details"], "need --protocol coco"),
     ],
 )
 def test_flags_that_would_be_ignored_or_lie_are_refused(files, capsys, flags, message):

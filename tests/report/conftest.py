@@ -1,4 +1,4 @@
-"""A small true report, made once: planted pictures, a sweep against a baseline, its document and pictures."""
+"""A small report, made once: planted images, a sweep with a baseline, its document and images."""
 
 import pytest
 from planted import PlantedDetector, read_planted
@@ -13,7 +13,7 @@ MANIFEST = {"version": 1, "preset": "test", "transforms": [FOG], "ancestors": []
 
 @pytest.fixture(scope="session")
 def report_folder(tmp_path_factory):
-    """results.json, cells.csv, summary.md, report.html, pictures/ of a verified run against a baseline."""
+    """results.json, cells.csv, summary.md, report.html, pictures/ of a verified run compared with a baseline."""
     root = tmp_path_factory.mktemp("report")
     data = read_planted(root / "data", n_images=8, n_drives=4)
     data.info["source"] = "<script>alert(1)</script>"

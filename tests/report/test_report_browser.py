@@ -15,13 +15,13 @@ PROBE = """<script>
 addEventListener("load", () => {
   const root = document.documentElement;
   const wide = [...document.querySelectorAll("body *")].filter(
-    (one) => !one.closest("nav") && one.getBoundingClientRect().right > root.clientWidth + 1);
-  const fetched = performance.getEntriesByType("resource").filter((one) => !one.name.startsWith("data:"));
+    (element) => !element.closest("nav") && element.getBoundingClientRect().right > root.clientWidth + 1);
+  const fetched = performance.getEntriesByType("resource").filter((entry) => !entry.name.startsWith("data:"));
   root.setAttribute("data-probe", JSON.stringify({
     scroll: root.scrollWidth, client: root.clientWidth,
-    wide: wide.slice(0, 3).map((one) => one.className || one.tagName),
-    fetched: fetched.map((one) => one.name),
-    broken: [...document.images].filter((one) => one.loading !== "lazy" && !one.naturalWidth).length,
+    wide: wide.slice(0, 3).map((element) => element.className || element.tagName),
+    fetched: fetched.map((entry) => entry.name),
+    broken: [...document.images].filter((image) => image.loading !== "lazy" && !image.naturalWidth).length,
   }));
 });
 </script>"""
@@ -73,10 +73,10 @@ def test_no_scroll_no_request_no_error(frames, width):
     flags = ("--allow-file-access-from-files", "--virtual-time-budget=4000", "--dump-dom", "--window-size=1400,4200")
     done = chromium(holder, folder / "profile", *flags)
     title = done.stdout.split("<title>")[1].split("</title>")[0]
-    seen = json.loads(title)
-    assert seen["client"] == width, seen
-    assert seen["scroll"] <= width and seen["wide"] == [], seen
-    assert seen["fetched"] == [] and seen["broken"] == 0, seen
+    measured = json.loads(title)
+    assert measured["client"] == width, measured
+    assert measured["scroll"] <= width and measured["wide"] == [], measured
+    assert measured["fetched"] == [] and measured["broken"] == 0, measured
     errors = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert errors == []
 

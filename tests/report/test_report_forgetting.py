@@ -48,7 +48,7 @@ LEDGER = {
 }
 
 
-def test_the_section_stands_in_the_page_and_says_gone(report_folder):
+def test_the_section_is_in_the_page_and_says_gone(report_folder):
     results = read_results(report_folder) | {"forgetting": LEDGER}
     page = build_report(results, extra_sections=forgetting_sections(results))
     part = page.split('<section id="forgetting">')[1].split("</section>")[0]
@@ -64,9 +64,9 @@ def test_a_run_without_a_ledger_has_no_section(report_folder, tmp_path):
     assert read_forgetting(None) is None and read_forgetting(tmp_path) is None
 
 
-def test_the_ledger_of_a_run_is_read_and_another_file_refused(tmp_path):
+def test_a_ledger_is_read_and_another_file_is_refused(tmp_path):
     (tmp_path / "forgetting.json").write_text(json.dumps(LEDGER))
     assert read_forgetting(tmp_path) == LEDGER
     (tmp_path / "forgetting.json").write_text("[]")
-    with pytest.raises(DataError, match=r"forgetting\.json: is no forgetting ledger"):
+    with pytest.raises(DataError, match=r"forgetting\.json: is not a forgetting ledger"):
         read_forgetting(tmp_path)

@@ -44,17 +44,12 @@ def page(report_folder):
     return (report_folder / "report.html").read_text("utf-8")
 
 
-def test_every_promised_file_is_there(report_folder):
-    assert {path.name for path in report_folder.iterdir()} == {
-        "results.json",
-        "cells.csv",
-        "summary.md",
-        "report.html",
-        "pictures",
-    }
+def test_every_file_is_written(report_folder):
+    files = {"results.json", "cells.csv", "summary.md", "report.html", "pictures"}
+    assert {path.name for path in report_folder.iterdir()} == files
 
 
-def test_the_page_is_whole_and_fetches_nothing(page):
+def test_the_page_is_complete_and_loads_nothing(page):
     seen = Page(page)
     assert seen.open == [] and seen.scripts == 0
     assert all(link.startswith(("#", "data:")) for link in seen.links)
@@ -63,28 +58,17 @@ def test_the_page_is_whole_and_fetches_nothing(page):
     assert not re.search(r"url\(|@import|https?://", page)
 
 
-def test_sections_stand_in_order(page):
-    wanted = [
-        "heatmap",
-        "curves",
-        "forest",
-        "slices",
-        "classes",
-        "road",
-        "diagnosis",
-        "gallery",
-        "worst",
-        "heldout",
-        "provenance",
-    ]
-    assert [one for one in Page(page).ids if one in wanted] == wanted
+def test_sections_are_in_order(page):
+    order = "heatmap curves forest slices classes road diagnosis gallery worst heldout provenance"
+    expected = order.split()
+    assert [name for name in Page(page).ids if name in expected] == expected
 
 
 def test_names_from_outside_are_escaped(report_folder):
     results = read_results(report_folder)
     results["run"]["name"] = "<img src=x onerror=alert(1)>"
     results["conditions"][0]["why"] = "<script>alert(1)</script>"
-    page = build_report(results, pictures=report_folder / "pictures")
+    page = build_report(results, image_folder=report_folder / "pictures")
     assert "<script>" not in page and "<img src=x" not in page and "&lt;script&gt;" in page
 
 
@@ -107,7 +91,7 @@ def test_results_json_has_null_and_no_nan(report_folder):
     assert json.loads(text)["schema"] == "drivetl.robustness/1"
 
 
-def test_cells_csv_says_what_results_json_says(report_folder):
+def test_cells_csv_equals_results_json(report_folder):
     results = read_results(report_folder)
     rows = list(csv.DictReader((report_folder / "cells.csv").read_text().splitlines()))
     assert len(rows) == 1 + len(results["cells"])
@@ -116,7 +100,7 @@ def test_cells_csv_says_what_results_json_says(report_folder):
         assert (float(row["value"]) if row["value"] else None) == cell["value"]["point"]
 
 
-def test_the_summary_pastes_into_a_pull_request(report_folder):
+def test_the_tables_of_the_summary_are_valid_markdown(report_folder):
     lines = (report_folder / "summary.md").read_text().splitlines()
     for header in (number for number, line in enumerate(lines) if line.startswith("|---")):
         assert lines[header].count("|") == lines[header - 1].count("|") == lines[header + 1].count("|")
@@ -134,13 +118,13 @@ def test_a_missing_number_is_a_dash_not_a_zero(report_folder):
     assert "nan" not in re.sub(r"[a-z]*nan[a-z]+|[a-z]+nan", "", page.split("</style>")[1].lower())
 
 
-def test_an_unverified_run_is_said_so(report_folder):
+def test_an_unverified_run_is_marked(report_folder):
     results = read_results(report_folder)
     results["protocol"]["verified"] = False
     assert "UNVERIFIED" in build_report(results).split("<nav")[0]
 
 
-def test_nothing_held_out_has_a_verdict_too(report_folder):
+def test_the_verdict_when_nothing_was_held_out(report_folder):
     results = read_results(report_folder)
     results["headline"] |= {"conditions": [], "delta": None}
     assert "None of the 5 conditions measured was held out" in texts.verdict(results)[0]
@@ -148,7 +132,7 @@ def test_nothing_held_out_has_a_verdict_too(report_folder):
 
 
 @pytest.mark.parametrize(("clean", "words"), [(0.0, "finds nothing"), (None, "could not be measured")])
-def test_a_detector_without_a_clean_value_keeps_no_share_of_it(report_folder, clean, words):
+def test_the_verdict_without_a_clean_value(report_folder, clean, words):
     results = read_results(report_folder)
     results["clean"]["value"] = {"point": clean, "low": clean, "high": clean, "se": clean}
     assert words in texts.verdict(results)[0] and "keeps" not in texts.verdict(results)[0]
@@ -156,7 +140,7 @@ def test_a_detector_without_a_clean_value_keeps_no_share_of_it(report_folder, cl
     texts.summary_md(results)
 
 
-def test_extra_sections_stand_on_top(report_folder):
+def test_extra_sections_come_first(report_folder):
     extra = learning_curves_section({"transfer": [(0, 0.1), (480, 0.6)], "scratch": [(0, None), (480, 0.4)]})
     page = build_report(read_results(report_folder), extra_sections=[extra], title="demo")
     ids = Page(page).ids
@@ -171,12 +155,12 @@ def test_another_schema_is_refused(tmp_path):
         read_results(tmp_path)
 
 
-def test_a_missing_picture_is_named(report_folder, tmp_path):
-    with pytest.raises(DataError, match=r"\.jpg: picture of the report is missing"):
-        build_report(read_results(report_folder), pictures=tmp_path)
+def test_a_missing_image_is_named(report_folder, tmp_path):
+    with pytest.raises(DataError, match=r"\.jpg: image of the report is missing"):
+        build_report(read_results(report_folder), image_folder=tmp_path)
 
 
-def test_pictures_count_what_they_show(report_folder):
+def test_the_gallery_counts_what_it_shows(report_folder):
     results = read_results(report_folder)
     for row in results["gallery"]["conditions"]:
         assert row["found"] + row["lost"] + row["missed"] <= 4
@@ -184,7 +168,7 @@ def test_pictures_count_what_they_show(report_folder):
     assert {row["severity"] for row in results["gallery"]["conditions"]} == {3}
 
 
-def test_mistakes_and_scores_are_shown_of_both_cells(report_folder, page):
+def test_errors_and_calibration_are_shown_for_both_cells(report_folder, page):
     results = read_results(report_folder)
     clean, worst = results["diagnosis"]
     name = f"{texts.plain_name(worst['condition'])}, severity {worst['severity']}"

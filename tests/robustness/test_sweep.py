@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from planted import PlantedDetector, planted_dataset, read_planted
 
-from drivetl.cli import in_words
+from drivetl.cli import message_of
 from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
 from drivetl.conditions import CLEAN
@@ -125,7 +125,7 @@ def test_a_damaged_picture_is_said_in_one_line_by_any_worker(tmp_path, data, wor
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(DataError) as caught:
         swept(tmp_path / "a", data, workers=workers)
-    said = in_words(caught.value)
+    said = message_of(caught.value)
     assert said.startswith(str(path)) and "\n" not in said and "Traceback" not in said
 
 
