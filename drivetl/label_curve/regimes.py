@@ -33,7 +33,7 @@ def parse_regimes(text: str, paths: Sequence[Path], overrides: list[str]) -> dic
         if name == "transfer" and not has_path:
             if base.model.start == "none":
                 raise ConfigError(
-                    "--regimes transfer: model.start is none, there is nothing to transfer", remedy="set --model.start"
+                    "--regimes transfer: with model.start none there is nothing to transfer", remedy="set --model.start"
                 )
             regimes[name] = base
             continue
