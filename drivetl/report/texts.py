@@ -126,8 +126,8 @@ def agreement_lines(results: Document) -> list[str]:
         severities = "/".join(str(row["severity"]) for row in pair["severities"])
         lines.append(
             f"Real {plain_name(pair['value'])} ({pair['images']} images) costs {cost(pair['real_drop'])} {metric}; "
-            f"synthetic {plain_name(pair['condition'])} costs {cost(pair['synthetic_drop'])} (mean of severities "
-            f"{severities}). The difference real - synthetic is {signed(difference['point'])} "
+            f"synthetic {plain_name(pair['condition'])} (mean of severities {severities}) costs "
+            f"{cost(pair['synthetic_drop'])}. The difference real - synthetic is {signed(difference['point'])} "
             f"({signed_span(difference)}): {meaning}. {_matching_severity(pair['matches_at'])}."
         )
     return lines
