@@ -1,8 +1,8 @@
 """KITTI's official 2-D average precision, with all asymmetries of the devkit's evaluate_object.
 
-Objects of a class that are too hard, and of its neighbour class, are ignored; too-small detections of *any* class are
-ignored too and may take an object out of the count; detections in DontCare are not false. Two passes: the first finds
-at most 41 score thresholds at equal steps of recall, the second matches by overlap at each.
+Objects of a class that are too hard, and objects of its neighbour class, are ignored. Too-small detections of *any*
+class are ignored too, and can remove an object from the count. Detections in DontCare are not false positives. Two
+passes: the first finds at most 41 score thresholds at equal steps of recall, the second matches by overlap at each.
 As in `matching`, the k-th objects of all frames are matched in one vectorised step.
 """
 
@@ -38,47 +38,53 @@ class KittiResult:
     ap11: float
     """Mean over recall 0, 0.1, ..., 1, the number of older papers."""
     n_gt: int
+    """Number of objects that count, ignored ones left out."""
 
 
 @dataclass(slots=True)
 class _Overlaps:
-    """Pairs (detection, object) of one frame by IoU, and how much of each detection lies in DontCare."""
+    """Overlapping pairs (detection, object) of the same frame, and the share of each detection inside DontCare."""
 
     detection: Ints
+    """(P,)"""
     truth: Ints
+    """(P,)"""
     iou: Floats
+    """(P,)"""
     in_dontcare: Floats
     """(D,) the largest share of a detection's area inside one DontCare box."""
 
 
-def evaluate(truth: KittiObjects, found: KittiObjects, strict_kitti: bool = True) -> dict[str, dict[str, KittiResult]]:
-    """{class: {difficulty: KittiResult}} for car, pedestrian and cyclist, where truth or detections name them.
+def evaluate(
+    truth: KittiObjects, detections: KittiObjects, strict_kitti: bool = True
+) -> dict[str, dict[str, KittiResult]]:
+    """Class -> difficulty -> result, for those of car, pedestrian and cyclist that truth or detections have.
 
-    strict_kitti: as the devkit, a too-small detection of any class may take an object; False: of the same class only.
+    strict_kitti: as in the devkit, a too-small detection of any class takes an object; False: of the same class only.
     """
-    overlaps = _overlaps(truth, found)
-    names = np.array(truth.names, dtype=str), np.array(found.names, dtype=str)
+    overlaps = _overlaps(truth, detections)
+    names = np.array(truth.names, dtype=str), np.array(detections.names, dtype=str)
     return {
         name: {
-            difficulty: _evaluate(truth, found, overlaps, names, name, level, strict_kitti)
+            difficulty: _evaluate(truth, detections, overlaps, names, name, level, strict_kitti)
             for level, difficulty in enumerate(DIFFICULTIES)
         }
         for name in MIN_OVERLAP
-        if name in truth.names or name in found.names
+        if name in truth.names or name in detections.names
     }
 
 
-def _overlaps(truth: KittiObjects, found: KittiObjects) -> _Overlaps:
-    starts = np.searchsorted(truth.frame, found.frame)
-    ends = np.searchsorted(truth.frame, found.frame, side="right")
+def _overlaps(truth: KittiObjects, detections: KittiObjects) -> _Overlaps:
+    starts = np.searchsorted(truth.frame, detections.frame)
+    ends = np.searchsorted(truth.frame, detections.frame, side="right")
     detection, objects = expand(starts, ends)
-    inter = _intersection(found.boxes_xyxy[detection], truth.boxes_xyxy[objects])
-    own, other = _area(found.boxes_xyxy)[detection], _area(truth.boxes_xyxy)[objects]
+    inter = _intersection(detections.boxes_xyxy[detection], truth.boxes_xyxy[objects])
+    own, other = _area(detections.boxes_xyxy)[detection], _area(truth.boxes_xyxy)[objects]
     touching = inter > 0
     iou = np.divide(inter, own + other - inter, out=np.zeros_like(inter), where=touching)
     share = np.divide(inter, own, out=np.zeros_like(inter), where=touching)
     dontcare = np.array([name == "dontcare" for name in truth.names], bool)[objects]
-    covered = np.zeros(len(found.frame))
+    covered = np.zeros(len(detections.frame))
     np.maximum.at(covered, detection[dontcare], share[dontcare])
     near = (iou > min(MIN_OVERLAP.values())) & ~dontcare
     return _Overlaps(detection[near], objects[near], iou[near], covered)
@@ -95,7 +101,7 @@ def _area(boxes: Floats) -> Floats:
 
 
 def _truth_status(truth: KittiObjects, names: npt.NDArray[np.str_], name: str, level: int) -> Ints:
-    """(G,) 0 counts, 1 ignored, -1 does not take part."""
+    """(G,) 0 counts, 1 ignored, -1 not considered."""
     height = truth.boxes_xyxy[:, 3] - truth.boxes_xyxy[:, 1]
     hard = truth.occluded > MAX_OCCLUSION[level]
     hard |= truth.truncated > MAX_TRUNCATION[level]
@@ -104,16 +110,18 @@ def _truth_status(truth: KittiObjects, names: npt.NDArray[np.str_], name: str, l
     return np.where(same & ~hard, 0, np.where(same | neighbour, 1, -1))
 
 
-def _detection_status(found: KittiObjects, names: npt.NDArray[np.str_], name: str, level: int, strict: bool) -> Ints:
-    """(D,) 0 counts, 1 ignored, -1 does not take part. Smallness is tested first, and with <, as in the devkit."""
-    small = np.abs(found.boxes_xyxy[:, 3] - found.boxes_xyxy[:, 1]) < MIN_HEIGHT_PX[level]
+def _detection_status(
+    detections: KittiObjects, names: npt.NDArray[np.str_], name: str, level: int, strict: bool
+) -> Ints:
+    """(D,) 0 counts, 1 ignored, -1 not considered. The size test comes first and uses <, as in the devkit."""
+    small = np.abs(detections.boxes_xyxy[:, 3] - detections.boxes_xyxy[:, 1]) < MIN_HEIGHT_PX[level]
     same = names == name
     return np.where(small & (same | strict), 1, np.where(same, 0, -1))
 
 
 def _evaluate(
     truth: KittiObjects,
-    found: KittiObjects,
+    detections: KittiObjects,
     overlaps: _Overlaps,
     names: tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]],
     name: str,
@@ -121,41 +129,42 @@ def _evaluate(
     strict: bool,
 ) -> KittiResult:
     status = _truth_status(truth, names[0], name, level)
-    det_status = _detection_status(found, names[1], name, level, strict)
+    det_status = _detection_status(detections, names[1], name, level, strict)
     n_gt = int((status == 0).sum())
-    least = MIN_OVERLAP[name]
-    part = (overlaps.iou > least) & (status[overlaps.truth] >= 0) & (det_status[overlaps.detection] >= 0)
-    detection, whom, iou = overlaps.detection[part], overlaps.truth[part], overlaps.iou[part]
+    min_iou = MIN_OVERLAP[name]
+    part = (overlaps.iou > min_iou) & (status[overlaps.truth] >= 0) & (det_status[overlaps.detection] >= 0)
+    detection, object_of_pair, iou = overlaps.detection[part], overlaps.truth[part], overlaps.iou[part]
     turn = _turns(truth, status)
-    # pass 1: every object takes the free detection with the highest score, of equals the first
-    order = np.lexsort((detection, -found.scores[detection], whom, turn[whom]))
-    everything = np.ones((len(found.frame), 1), bool)
-    taken, objects, _ = _match(detection[order], whom[order], turn, everything)
+    # pass 1: every object takes the free detection with the highest score, on a tie the first
+    order = np.lexsort((detection, -detections.scores[detection], object_of_pair, turn[object_of_pair]))
+    all_usable = np.ones((len(detections.frame), 1), bool)
+    taken, objects, _ = _match(detection[order], object_of_pair[order], turn, all_usable)
     scored = (status[objects] == 0) & (det_status[taken] == 0)
-    thresholds = _thresholds(found.scores[taken[scored]], n_gt)
-    # pass 2: the counting detection that overlaps most, else the first ignored one
+    thresholds = _thresholds(detections.scores[taken[scored]], n_gt)
+    # pass 2: the non-ignored detection with the highest overlap, else the first ignored one
     ignored = det_status[detection] == 1
-    order = np.lexsort((detection, np.where(ignored, 0.0, -iou), ignored, whom, turn[whom]))
-    above = found.scores[:, None] >= thresholds
-    taken, objects, column = _match(detection[order], whom[order], turn, above)
+    order = np.lexsort((detection, np.where(ignored, 0.0, -iou), ignored, object_of_pair, turn[object_of_pair]))
+    above = detections.scores[:, None] >= thresholds
+    taken, objects, column = _match(detection[order], object_of_pair[order], turn, above)
     counts = (status[objects] == 0) & (det_status[taken] == 0)
     tp = np.bincount(column[counts], minlength=len(thresholds))
-    loose = above & ((det_status == 0) & ~(overlaps.in_dontcare > least))[:, None]
-    loose[taken, column] = False
-    return _curve(tp, loose.sum(axis=0), n_gt)
+    false_positive = above & ((det_status == 0) & ~(overlaps.in_dontcare > min_iou))[:, None]
+    false_positive[taken, column] = False
+    return _curve(tp, false_positive.sum(axis=0), n_gt)
 
 
 def _turns(truth: KittiObjects, status: Ints) -> Ints:
-    """(G,) place of each object among those of its frame that take part: objects are served in file order."""
+    """(G,) index of each object among the considered ones of its frame: objects are matched in file order."""
     seen = np.cumsum(status >= 0)
     before_frame = np.append(0, seen)[np.searchsorted(truth.frame, truth.frame)]
     return np.asarray(seen - before_frame - 1)
 
 
 def _match(detection: Ints, objects: Ints, turn: Ints, usable: Bools) -> tuple[Ints, Ints, Ints]:
-    """Serve objects in their turn; pairs are sorted by (turn, object, preference).
+    """Match objects turn by turn; pairs are sorted by (turn, object, preference).
 
-    usable: (D, T) detections at hand at each threshold. Returns detections taken, their objects and the threshold.
+    usable: (D, T) detections available at each threshold. Returns the matched detections, their objects, and the index
+    of the threshold of each match.
     """
     free = usable.copy()
     turns = turn[objects]
@@ -164,16 +173,16 @@ def _match(detection: Ints, objects: Ints, turn: Ints, usable: Bools) -> tuple[I
     for first, last in pairwise(edges.tolist()):
         if first == last:
             continue
-        who, whom = detection[first:last], objects[first:last]
-        place = np.where(free[who], np.arange(last - first)[:, None], last)
-        starts = np.flatnonzero(np.diff(whom, prepend=-1))
-        best = np.minimum.reduceat(place, starts, axis=0)
+        candidates, targets = detection[first:last], objects[first:last]
+        preference = np.where(free[candidates], np.arange(last - first)[:, None], last)
+        starts = np.flatnonzero(np.diff(targets, prepend=-1))
+        best = np.minimum.reduceat(preference, starts, axis=0)
         row, column = np.nonzero(best < last - first)
-        taken = who[best[row, column]]
+        taken = candidates[best[row, column]]
         free[taken, column] = False
-        done.append((taken, whom[starts[row]], column))
-    taken, served, columns = (np.concatenate(part) for part in zip(*done, strict=True))
-    return taken, served, columns
+        done.append((taken, targets[starts[row]], column))
+    taken, matched_objects, columns = (np.concatenate(part) for part in zip(*done, strict=True))
+    return taken, matched_objects, columns
 
 
 def _thresholds(scores: Floats, n_gt: int) -> Floats:

@@ -1,4 +1,4 @@
-"""KITTI's objects in columns: label folders, and any detector's result folder."""
+"""KITTI objects and detections in columns: from label and result folders, a converted dataset, or COCO results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from drivetl.metrics.truth import Floats, Ints
 
 _EVALUATED = ("car", "pedestrian", "cyclist")
 _USED = ("truncated", "occluded", "dimensions_hwl_m", "location_xyz_m")
-"""Attributes that KITTI's rules read."""
+"""Attributes that KITTI's evaluation uses."""
 
 
 @dataclass(slots=True)
@@ -30,27 +30,27 @@ class KittiObjects:
     frames: tuple[str, ...]
     """(F,) names without suffix, sorted."""
     frame: Ints
-    """(N,) index into `frames`; rises."""
+    """(N,) index into `frames`; ascending."""
     names: tuple[str, ...]
-    """(N,) lower case: the devkit compares without case."""
+    """(N,) class names in lower case: the devkit ignores case."""
     truncated: Floats
-    """(N,) 0..1; -1 where not given."""
+    """(N,) share outside the image, 0..1; -1 where unknown."""
     occluded: Floats
-    """(N,) 0..3; -1 where not given."""
+    """(N,) occlusion level 0..3; -1 where unknown."""
     boxes_xyxy: Floats
     """(N, 4) px."""
     scores: Floats
     """(N,) 1 for labels."""
     distance_m: Floats
-    """(N,) z in the camera's frame; NaN where no 3-D label is given."""
+    """(N,) z in the camera frame; NaN without a 3-D label."""
 
 
 def read_labels(folder: Path, frames: Sequence[str] | None = None) -> KittiObjects:
-    """Read a label folder: all its frames, or those named. Raises DataError with file, line and value."""
-    folder = _inner(require_directory(folder, "--gt names a KITTI label folder, like training/label_2"), "label_2")
+    """Read a label folder: all its frames, or the named ones. Raises DataError with file, line and value."""
+    folder = _inner(require_directory(folder, "--gt expects a KITTI label folder, like training/label_2"), "label_2")
     files = _text_files(folder)
     if not files:
-        raise DataError("holds no label files", remedy="--gt names a folder of 000000.txt, ...", file=folder)
+        raise DataError("contains no label files", remedy="--gt expects a folder of 000000.txt, ...", file=folder)
     chosen = sorted(files if frames is None else set(frames))
     for frame in chosen:
         if frame not in files:
@@ -59,18 +59,18 @@ def read_labels(folder: Path, frames: Sequence[str] | None = None) -> KittiObjec
 
 
 def read_results(folder: Path, frames: Sequence[str]) -> KittiObjects:
-    """Read a result folder for these frames. A missing file means no detections there, and is said.
+    """Read a result folder for these frames. A missing file counts as no detections, with a warning.
 
-    Raises DataError with file, line and value for a broken line, for results of frames that are not evaluated, and
-    when one frame has two files.
+    Raises DataError with file, line and value for an invalid line, for results of frames that are not evaluated, and
+    when a frame has two files.
     """
-    folder = _inner(require_directory(folder, "--predictions names a folder of KITTI result files"), "data")
+    folder = _inner(require_directory(folder, "--predictions expects a folder of KITTI result files"), "data")
     files = _text_files(folder)
     unknown = sorted(set(files) - set(frames))
     if unknown:
         raise DataError(
             f"results for {len(unknown)} frames without labels ({', '.join(unknown[:3])}, ...)",
-            remedy="give the labels of the same frames, or name the frames with --frames",
+            remedy="use the labels of the same frames, or select the frames with --frames",
             file=files[unknown[0]],
         )
     missing = sorted(set(frames) - set(files))
@@ -83,7 +83,7 @@ def read_results(folder: Path, frames: Sequence[str]) -> KittiObjects:
 
 
 def _inner(folder: Path, name: str) -> Path:
-    """The folder, or the one inside that KITTI's layout puts the files in."""
+    """The folder itself, or the subfolder of KITTI's layout that has the files."""
     for inner in (folder / name, folder / "training" / name):
         if inner.is_dir() and not any(folder.glob("*.txt")):
             return inner
@@ -91,8 +91,8 @@ def _inner(folder: Path, name: str) -> Path:
 
 
 def _text_files(folder: Path) -> dict[str, Path]:
-    """Frame name -> file. Raises DataError for two files of one frame (000007.txt beside 7.txt or 000007.TXT)."""
-    found: dict[str, Path] = {}
+    """Frame name -> file. Raises DataError for two files of one frame (000007.txt and 7.txt or 000007.TXT)."""
+    files: dict[str, Path] = {}
     by_number: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() != ".txt" or not path.is_file():
@@ -100,17 +100,17 @@ def _text_files(folder: Path) -> dict[str, Path]:
         number = path.stem.lstrip("0") or "0"
         if number in by_number:
             raise DataError(
-                f"a second file for frame {path.stem}, beside {by_number[number].name}",
+                f"a second file for frame {path.stem}, next to {by_number[number].name}",
                 remedy="keep one of the two",
                 file=path,
             )
         by_number[number] = path
-        found[path.stem] = path
-    return found
+        files[path.stem] = path
+    return files
 
 
 def _read(files: Mapping[str, Path], frames: Sequence[str], counts: tuple[int, ...]) -> KittiObjects:
-    """The objects of these frames' files, whose lines have one of these numbers of columns."""
+    """The objects of these frames' files; counts: the allowed numbers of columns per line."""
     with_score = counts == RESULT_LINE
     frame_of: list[int] = []
     lines: list[KittiLine] = []
@@ -150,16 +150,16 @@ def _columns(
 
 
 def labels_of(dataset: Dataset) -> KittiObjects:
-    """A converted KITTI dataset as the label files it came from: source labels, unclipped boxes, DontCare.
+    """The labels that a converted KITTI dataset was made from: source labels, unclipped boxes, DontCare.
 
-    Raises DataError for other data in which nothing bears the name of a class that KITTI evaluates.
+    Raises DataError for data of another source without an object of a class that KITTI evaluates.
     """
     images = sorted(dataset.images, key=lambda image: image.id)
     frame_of: list[int] = []
     lines: list[KittiLine] = []
     for number, image in enumerate(images):
-        every: list[Annotation | IgnoreRegion] = [*image.annotations, *image.ignore_regions]
-        for item in every:
+        items: list[Annotation | IgnoreRegion] = [*image.annotations, *image.ignore_regions]
+        for item in items:
             used = {name: item.attributes[name] for name in _USED if item.attributes.get(name) is not None}
             box = item.attributes.get("source_box_xyxy") or xywh_to_xyxy(item.bbox_xywh)
             lines.append(line_of(str(item.attributes.get("source_label", "DontCare")), box, used))
@@ -168,13 +168,13 @@ def labels_of(dataset: Dataset) -> KittiObjects:
         raise DataError(
             f"not from KITTI: no object has the source label {', '.join(_EVALUATED)} (classes: "
             f"{', '.join(dataset.categories)})",
-            remedy="use --protocol coco, or give what convert-kitti wrote",
+            remedy="use --protocol coco, or a dataset written by convert-kitti",
         )
     return _columns(tuple(str(image.id) for image in images), frame_of, lines, with_score=False)
 
 
 def detections_of(results: Results, dataset: Dataset) -> KittiObjects:
-    """Columns of a detector's results on that dataset; class names stand for KITTI's."""
+    """A detector's results on that dataset as KITTI detections; its class names are used as KITTI's."""
     ids = np.array(sorted(image.id for image in dataset.images), np.int64)
     order = np.argsort(results.image_id, kind="stable")
     kept = results.where(order)

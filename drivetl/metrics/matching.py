@@ -1,8 +1,8 @@
-"""Matching detections to objects, all images, thresholds and object subsets at once.
+"""Match detections to objects for all images, thresholds and views at once.
 
-COCO's greedy rule: detections of one (image, class) in falling score each take the free object they overlap most,
-regular objects before ignored ones, a crowd as often as wanted. The k-th candidates of all groups do not touch one
-another, so one vectorised step serves them all; only pairs that overlap enough ever take part.
+COCO's greedy rule: within an (image, class), detections by falling score each take the free object of highest IoU,
+regular objects before ignored ones; a crowd can be matched any number of times. The k-th candidates of different
+groups are independent, so one vectorised step handles them all. Only pairs with enough overlap are considered.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from drivetl.metrics.truth import Bools, Floats, GroundTruth, Ints
 
 Indices = npt.NDArray[np.int32]
 _CHUNK = 1 << 19
-"""Pairs whose overlap is computed at a time: a few tens of MB."""
+"""Pairs whose overlap is computed at a time (a few tens of MB)."""
 _REGULAR = np.int32(1 << 30)
 
 
 @dataclass(slots=True)
 class Pairs:
-    """Detections and objects that overlap by at least some IoU, sorted by detection."""
+    """Detections and objects with at least some IoU, sorted by detection."""
 
     detection: Indices
-    """(P,) rises."""
+    """(P,) ascending."""
     truth: Indices
     """(P,)"""
     iou: Floats
@@ -59,7 +59,7 @@ def expand(starts: Ints, ends: Ints) -> tuple[Ints, Ints]:
 
 
 def box_pairs(boxes: Floats, starts: Ints, ends: Ints, truth_boxes: Floats, crowd: Bools, min_iou: float) -> Pairs:
-    """Pairs of each detection with the objects [start, end) of its group that overlap by `min_iou` or more.
+    """Pairs of each detection with the objects [start, end) of its group that have an IoU of at least `min_iou`.
 
     boxes (D, 4) xywh; starts, ends (D,); truth_boxes (G, 4) xywh; crowd (G,).
     """
@@ -109,7 +109,7 @@ def truth_rles(truth: GroundTruth) -> list[object]:
 
     Raises DataError for an object without a mask.
     """
-    found: list[object] = []
+    rles: list[object] = []
     for index, segmentation in enumerate(truth.segmentations):
         height, width = (int(side) for side in truth.image_hw[truth.image[index]])
         if segmentation is None and truth.crowd[index]:
@@ -120,34 +120,35 @@ def truth_rles(truth: GroundTruth) -> list[object]:
                 f"an object of image {truth.image_ids[truth.image[index]]} has no mask", remedy="use --iou-type bbox"
             )
         what = f"an object of image {truth.image_ids[truth.image[index]]}"
-        found.append(_sound_rle(segmentation, height, width, what))
-    return found
+        rles.append(_checked_rle(segmentation, height, width, what))
+    return rles
 
 
 def detection_rles(
     segmentations: list[Segmentation | None] | None, truth: GroundTruth, image: Ints, source: Ints
 ) -> list[object]:
-    """One compressed RLE per detection; source (D,) are their positions in the results given.
+    """One compressed RLE per detection; source (D,) are their indices in the results.
 
     Raises DataError for one without a mask, or whose mask cannot be decoded or is of another size than the image.
     """
-    if segmentations is None or any(one is None for one in segmentations):
+    if segmentations is None or any(mask is None for mask in segmentations):
         position = 0 if segmentations is None else int(source[segmentations.index(None)])
         raise DataError(f"[{position}] has no segmentation", remedy="use --iou-type bbox")
-    found: list[object] = []
-    for position, one, index in zip(source, segmentations, image, strict=True):
-        assert one is not None
+    rles: list[object] = []
+    for position, mask, index in zip(source, segmentations, image, strict=True):
+        assert mask is not None
         height, width = (int(side) for side in truth.image_hw[index])
-        found.append(_sound_rle(one, height, width, f"[{position}]"))
-    return found
+        rles.append(_checked_rle(mask, height, width, f"[{position}]"))
+    return rles
 
 
 def mask_areas(rles: Sequence[object]) -> Floats:
-    """(D,) px^2. One by one: pycocotools 2.0 counts a list's masks in 8 bits, which numpy 2 refuses beyond 255."""
+    """(D,) px^2. One mask at a time: for a list, pycocotools 2.0 keeps its length in 8 bits and fails beyond 255."""
     return np.array([float(rle_tools.area(rle)) for rle in rles], np.float64)
 
 
-def _sound_rle(segmentation: Segmentation, height: int, width: int, what: str) -> object:
+def _checked_rle(segmentation: Segmentation, height: int, width: int, what: str) -> object:
+    """The compressed RLE of a mask of an image of this size. Raises DataError when it is not one."""
     wrong = masks.problem(segmentation, height, width)
     if wrong is not None:
         raise DataError(
@@ -161,34 +162,34 @@ def _sound_rle(segmentation: Segmentation, height: int, width: int, what: str) -
 def assign(
     pairs: Pairs, group: Ints, rank: Ints, crowd: Bools, ignored: Bools, thresholds: Floats
 ) -> tuple[Ints, Indices]:
-    """COCO's greedy matching for V subsets of the objects and T thresholds at once.
+    """COCO's greedy matching for V views and T IoU thresholds at once.
 
-    group, rank (D,): the (image, class) of each detection and its place there by falling score;
-    crowd (G,); ignored (V, G): objects that do not count in a subset (crowds among them); thresholds (T,).
-    Returns the detections that occur in pairs, (C,) rising, and for each the object it took: (V, T, C), -1 for none.
+    group, rank (D,): the (image, class) of each detection and its rank there by falling score;
+    crowd (G,); ignored (V, G): objects that do not count in a view (crowds among them); thresholds (T,).
+    Returns the detections that occur in pairs, (C,) ascending, and the object matched to each: (V, T, C), -1 for none.
     """
-    candidates, place, times = np.unique(pairs.detection, return_inverse=True, return_counts=True)
+    candidates, candidate_of_pair, n_pairs = np.unique(pairs.detection, return_inverse=True, return_counts=True)
     matched = np.full((len(ignored), len(thresholds), len(candidates)), -1, np.int32)
     if not len(candidates):
         return candidates.astype(np.int64), matched
-    least = np.minimum(thresholds, 1 - 1e-10)
+    min_iou = np.minimum(thresholds, 1 - 1e-10)  # as in pycocotools
     groups = group[candidates]
-    choosers = np.zeros(groups.max() + 1, bool)
-    choosers[groups[times > 1]] = True  # groups in which some detection must choose between objects
-    contested = choosers[groups][place]
-    _first_come(pairs, ~contested, place, rank, crowd, least, matched)
-    _greedy(pairs, contested, place, groups, rank[candidates], crowd, ignored, least, matched)
+    with_choice = np.zeros(groups.max() + 1, bool)
+    with_choice[groups[n_pairs > 1]] = True  # groups in which a detection overlaps several objects
+    contested = with_choice[groups][candidate_of_pair]
+    _first_come(pairs, ~contested, candidate_of_pair, rank, crowd, min_iou, matched)
+    _greedy(pairs, contested, candidate_of_pair, groups, rank[candidates], crowd, ignored, min_iou, matched)
     return candidates.astype(np.int64), matched
 
 
 def _first_come(
-    pairs: Pairs, part: Bools, place: Ints, rank: Ints, crowd: Bools, least: Floats, matched: Indices
+    pairs: Pairs, part: Bools, candidate_of_pair: Ints, rank: Ints, crowd: Bools, min_iou: Floats, matched: Indices
 ) -> None:
-    """Where no detection has a choice, subsets do not matter: the best score that overlaps enough takes the object."""
+    """Where no detection has a choice, views do not matter: the highest score with enough IoU takes the object."""
     rows = np.flatnonzero(part)
     rows = rows[np.lexsort((rank[pairs.detection[rows]], pairs.truth[rows]))]
-    objects, who = pairs.truth[rows], place[rows]
-    enough = pairs.iou[rows] >= least[:, None]  # (T, P)
+    objects, candidates = pairs.truth[rows], candidate_of_pair[rows]
+    enough = pairs.iou[rows] >= min_iou[:, None]  # (T, P)
     starts = np.flatnonzero(np.diff(objects, prepend=-1))
     if not len(starts):
         return
@@ -196,60 +197,60 @@ def _first_come(
     first = np.minimum.reduceat(position, starts, axis=1)  # (T, objects)
     t, which = np.nonzero(first < len(rows))
     first_row = first[t, which]
-    matched[:, t, who[first_row]] = objects[first_row]
+    matched[:, t, candidates[first_row]] = objects[first_row]
     t, row = np.nonzero(enough & crowd[objects])
-    matched[:, t, who[row]] = objects[row]
+    matched[:, t, candidates[row]] = objects[row]
 
 
 def _greedy(
     pairs: Pairs,
     part: Bools,
-    place: Ints,
+    candidate_of_pair: Ints,
     groups: Ints,
     ranks: Ints,
     crowd: Bools,
     ignored: Bools,
-    least: Floats,
+    min_iou: Floats,
     matched: Indices,
 ) -> None:
-    """The full rule, turn by turn: the k-th candidates of all groups choose at once, in all subsets."""
+    """The full rule, turn by turn: the k-th candidates of all groups choose at once, in all views."""
     rows = np.flatnonzero(part)
     if not len(rows):
         return
-    columns = len(ignored) * len(least)
-    turn = _rank_in_group(groups, ranks)[place[rows]]
-    # within a detection the winner stands last: highest IoU, and of equals the later object, as in pycocotools
-    order = np.lexsort((pairs.truth[rows], pairs.iou[rows], place[rows], turn))
+    columns = len(ignored) * len(min_iou)
+    turn = _rank_in_group(groups, ranks)[candidate_of_pair[rows]]
+    # within a detection the preferred object comes last: highest IoU, on a tie the later one, as in pycocotools
+    order = np.lexsort((pairs.truth[rows], pairs.iou[rows], candidate_of_pair[rows], turn))
     rows, turns = rows[order], turn[order]
-    who, objects, iou = place[rows], pairs.truth[rows], pairs.iou[rows]
-    known, where = np.unique(objects, return_inverse=True)
-    bonus = np.where(ignored[:, known], np.int32(0), _REGULAR).T.repeat(len(least), axis=1)  # (objects, V * T)
-    free = np.ones((len(known), columns), bool)
-    enough = np.tile(least, len(ignored))
+    candidates, objects, iou = candidate_of_pair[rows], pairs.truth[rows], pairs.iou[rows]
+    distinct, object_index = np.unique(objects, return_inverse=True)
+    bonus = np.where(ignored[:, distinct], np.int32(0), _REGULAR).T.repeat(len(min_iou), axis=1)  # (objects, V * T)
+    free = np.ones((len(distinct), columns), bool)
+    enough = np.tile(min_iou, len(ignored))
     result = np.full((len(ranks), columns), -1, np.int32)
     edges = np.searchsorted(turns, np.arange(turns[-1] + 2))
     for first, last in itertools.pairwise(edges.tolist()):
         if first == last:
             continue
-        here = where[first:last]
+        here = object_index[first:last]
         key = bonus[here] + np.arange(last - first, dtype=np.int32)[:, None]
         key[~(free[here] & (iou[first:last, None] >= enough))] = -1
-        starts = np.flatnonzero(np.diff(who[first:last], prepend=-1))
+        starts = np.flatnonzero(np.diff(candidates[first:last], prepend=-1))
         best = np.maximum.reduceat(key, starts, axis=0)  # (detections of this turn, V * T)
         row, column = np.nonzero(best >= 0)
         taken = here[best[row, column] & (_REGULAR - 1)]
-        result[who[first:last][starts[row]], column] = known[taken]
-        single = ~crowd[known[taken]]
+        result[candidates[first:last][starts[row]], column] = distinct[taken]
+        single = ~crowd[distinct[taken]]
         free[taken[single], column[single]] = False
-    chosen = np.unique(who)
-    matched[:, :, chosen] = result[chosen].T.reshape(len(ignored), len(least), -1)
+    chosen = np.unique(candidates)
+    matched[:, :, chosen] = result[chosen].T.reshape(len(ignored), len(min_iou), -1)
 
 
 def _rank_in_group(group: Ints, rank: Ints) -> Ints:
-    """(N,) the place of each row within its group by rank."""
+    """(N,) position of each row within its group, by rank."""
     order = np.lexsort((rank, group))
     sorted_groups = group[order]
     first = np.searchsorted(sorted_groups, sorted_groups)
-    places = np.empty(len(group), np.int64)
-    places[order] = np.arange(len(group)) - first
-    return places
+    positions = np.empty(len(group), np.int64)
+    positions[order] = np.arange(len(group)) - first
+    return positions

@@ -28,7 +28,7 @@ from drivetl.metrics.truth import Floats, GroundTruth, Ints, from_dataset
 
 @dataclass(slots=True)
 class Results:
-    """Detections in the order they were given; ids as in the dataset, N may be 0."""
+    """N detections in their original order; ids as in the dataset. N may be 0."""
 
     image_id: Ints
     """(N,)"""
@@ -50,7 +50,7 @@ class Results:
         scores: npt.ArrayLike,
         segmentations: list[Segmentation | None] | None = None,
     ) -> Results:
-        """Columns of any numeric type, widened to what the metrics compute in."""
+        """Columns of any numeric type, converted to int64 and float64."""
         return cls(
             np.asarray(image_id, np.int64).reshape(-1),
             np.asarray(category_id, np.int64).reshape(-1),
@@ -63,44 +63,44 @@ class Results:
         return len(self.scores)
 
     def where(self, keep: npt.NDArray[Any]) -> Results:
-        """The detections at these positions (a mask or indices)."""
+        """The detections selected by a boolean mask or by indices."""
         rows = np.flatnonzero(keep) if keep.dtype == bool else keep
         chosen = None if self.segmentations is None else [self.segmentations[row] for row in rows]
         return Results(self.image_id[rows], self.category_id[rows], self.boxes_xywh[rows], self.scores[rows], chosen)
 
 
 def concatenate(parts: Iterable[Results]) -> Results:
-    """All detections, part after part; masks are kept where every part has them."""
-    every = list(parts)
-    if not every:
+    """All detections of the parts in order; masks are kept if every part has them."""
+    parts = list(parts)
+    if not parts:
         return Results.of([], [], [], [])
-    have_masks = all(part.segmentations is not None for part in every)
+    have_masks = all(part.segmentations is not None for part in parts)
     return Results(
-        np.concatenate([part.image_id for part in every]),
-        np.concatenate([part.category_id for part in every]),
-        np.concatenate([part.boxes_xywh for part in every]),
-        np.concatenate([part.scores for part in every]),
-        [one for part in every for one in part.segmentations or ()] if have_masks else None,
+        np.concatenate([part.image_id for part in parts]),
+        np.concatenate([part.category_id for part in parts]),
+        np.concatenate([part.boxes_xywh for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        [mask for part in parts for mask in part.segmentations or ()] if have_masks else None,
     )
 
 
-def of_image(image_id: int, found: Detections) -> Results:
-    """One image's detections as columns: boxes from corners to xywh."""
-    boxes = found.boxes.astype(np.float64)
+def of_image(image_id: int, detections: Detections) -> Results:
+    """One image's detections as columns, boxes converted from xyxy to xywh."""
+    boxes = detections.boxes.astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
-    masks_of: list[Segmentation | None] | None = None if found.masks is None else list(found.masks)
-    return Results.of(np.full(len(boxes), image_id), found.labels, boxes, found.scores, masks_of)
+    masks_of: list[Segmentation | None] | None = None if detections.masks is None else list(detections.masks)
+    return Results.of(np.full(len(boxes), image_id), detections.labels, boxes, detections.scores, masks_of)
 
 
 _COLUMNS = ("image_id", "category_id", "boxes_xywh", "scores")
-_MOST_BYTES = 1 << 31
-"""A file of stored detections is not unpacked when its columns would be larger."""
+_MAX_BYTES = 1 << 31
+"""A file of stored detections is refused when its columns would be larger unpacked."""
 
 
 def save_results(path: Path, results: Results) -> None:
-    """Keep boxes, classes, scores and masks exactly, in a compressed file without pickle.
+    """Store boxes, classes, scores and masks losslessly, in a compressed file without pickle.
 
-    Raises DataError for a mask that is a polygon: it does not say how large its image is.
+    Raises DataError for a polygon mask, which does not state the size of its image.
     """
     kept: dict[str, npt.NDArray[Any]] = {name: getattr(results, name) for name in _COLUMNS}
     if results.segmentations is not None:
@@ -111,11 +111,11 @@ def save_results(path: Path, results: Results) -> None:
 
 
 def load_results(path: Path) -> Results:
-    """What `save_results` kept. Raises DataError when the file is missing, damaged, or unpacks to over 2 GiB."""
+    """Read what `save_results` wrote. Raises DataError for a missing or damaged file, or one over 2 GiB unpacked."""
     try:
         data = io.BytesIO(path.read_bytes())
         with zipfile.ZipFile(data) as packed:
-            if sum(item.file_size for item in packed.infolist()) > _MOST_BYTES:
+            if sum(item.file_size for item in packed.infolist()) > _MAX_BYTES:
                 raise ValueError("larger than any detections")
         with np.load(data, allow_pickle=False) as file:
             image, category, boxes, scores = (file[name] for name in _COLUMNS)
@@ -128,41 +128,45 @@ def load_results(path: Path) -> Results:
 
 
 def mask_columns(segmentations: Iterable[Segmentation | None]) -> dict[str, npt.NDArray[Any]]:
-    """N RLEs as columns: `mask_hw` (N, 2), `mask_counts` (N,) bytes; no mask is 0 x 0. Raises DataError for
-    polygons."""
+    """N RLEs as columns: `mask_hw` (N, 2), `mask_counts` (N,) bytes; a missing mask has size 0 x 0.
+
+    Raises DataError for polygons.
+    """
     sizes, counts = [], []
-    for position, one in enumerate(segmentations):
-        if isinstance(one, list):
-            raise DataError(f"[{position}] is a polygon", remedy="give its mask as an RLE, which has a size")
-        rle = None if one is None else masks.to_rle(one, *one["size"])
+    for position, mask in enumerate(segmentations):
+        if isinstance(mask, list):
+            raise DataError(f"[{position}] is a polygon", remedy="store its mask as an RLE, which has a size")
+        rle = None if mask is None else masks.to_rle(mask, *mask["size"])
         sizes.append([0, 0] if rle is None else rle["size"])
         counts.append(b"" if rle is None else rle["counts"])
     return {"mask_hw": np.array(sizes, np.int32).reshape(-1, 2), "mask_counts": np.array(counts, dtype=np.bytes_)}
 
 
 def masks_of_columns(arrays: Mapping[str, npt.NDArray[Any]], n_detections: int) -> list[Any]:
-    """RLEs with text counts, or None, of `mask_columns`. Raises KeyError or ValueError where they are not one good
-    mask a box."""
+    """The RLEs (counts as text) or None that `mask_columns` stored.
+
+    Raises KeyError or ValueError unless there is one valid mask, or none, per detection.
+    """
     sizes, counts = arrays["mask_hw"], arrays["mask_counts"]
     if sizes.shape != (n_detections, 2) or counts.shape != (n_detections,) or counts.dtype.kind != "S":
         raise ValueError("masks and boxes differ in number")
-    found: list[Any] = []
+    rles: list[Any] = []
     for (height, width), text in zip(sizes.tolist(), counts.tolist(), strict=True):
         if not height and not width and not text:
-            found.append(None)
+            rles.append(None)
             continue
         rle = {"size": [height, width], "counts": text.decode("ascii")}
-        wrong = masks.problem(rle, height, width)
-        if wrong or not 0 < height * width <= MAX_PIXELS:
-            raise ValueError(wrong or f"a mask of {height} x {width} px")
-        found.append(rle)
-    return found
+        problem = masks.problem(rle, height, width)
+        if problem or not 0 < height * width <= MAX_PIXELS:
+            raise ValueError(problem or f"a mask of {height} x {width} px")
+        rles.append(rle)
+    return rles
 
 
-def columns(records: Sequence[Mapping[str, Any]]) -> Results:
-    """A COCO results list -> columns. A record with a mask and no box gets the mask's box.
+def from_records(records: Sequence[Mapping[str, Any]]) -> Results:
+    """The columns of a COCO results list. A record with a mask and no box gets the mask's box.
 
-    Raises DataError naming the position of a record that is incomplete.
+    Raises DataError naming the position of an invalid record.
     """
     try:
         segmentations = [record.get("segmentation") for record in records]
@@ -192,7 +196,7 @@ def columns(records: Sequence[Mapping[str, Any]]) -> Results:
 
 
 def _ids(values: list[Any]) -> Ints:
-    """(N,) whole numbers. Raises DataError where one is none: it would be cut to another id."""
+    """(N,) integers. Raises DataError for another number, which a cast would truncate to another id."""
     ids = np.asarray(values)
     if ids.dtype.kind == "i" and ids.ndim == 1:
         return ids
@@ -208,7 +212,7 @@ def _numbers(rows: list[Any], shape: tuple[int, ...]) -> Floats:
 
 
 def _detection(record: object) -> tuple[int, int, Box, float, Segmentation | None]:
-    """Image and category id, box, score and mask of a detection. Its numbers may be NaN: `check` names them."""
+    """Image and category id, box, score and mask of a detection. NaN is left to `check_results`."""
     fields = rules.record(record)
     image_id, category_id = rules.integer_id(fields, "image_id"), rules.integer_id(fields, "category_id")
     mask = fields.get("segmentation")
@@ -234,10 +238,11 @@ def _rle(segmentation: Segmentation) -> dict[str, Any]:
     return masks.to_rle(segmentation, height, width)
 
 
-def check(results: Results, truth: GroundTruth) -> None:
-    """Refuse what no metric could count: unknown image or class ids, NaN scores, negative or endless boxes.
+def check_results(results: Results, truth: GroundTruth) -> None:
+    """Check ids, scores and boxes against the truth.
 
-    Raises DataError naming the first such detection.
+    Raises DataError naming the first detection with an unknown image or class id, a score that is not finite, or a box
+    that is not finite or has a negative size.
     """
     boxes = results.boxes_xywh
     unknown_image, unknown_category = (
@@ -251,7 +256,9 @@ def check(results: Results, truth: GroundTruth) -> None:
         ),
         (
             ~np.isin(results.category_id, truth.category_ids),
-            lambda row: _refuse(unknown_category.format(results.category_id[row]), f"classes there: {_classes(truth)}"),
+            lambda row: _refuse(
+                unknown_category.format(results.category_id[row]), f"its classes are: {_classes(truth)}"
+            ),
         ),
         (~np.isfinite(results.scores), lambda row: rules.score(float(results.scores[row]))),
         (
@@ -274,8 +281,7 @@ def _refuse(reason: str, remedy: str) -> None:
 
 
 def count_repeated(results: Results) -> int:
-    """Detections that say exactly what another one says: legitimate false positives, but more often a file joined
-    twice."""
+    """Number of exact duplicates: legitimate false positives, but more often a file that was concatenated twice."""
     rows = np.column_stack([results.image_id, results.category_id, results.boxes_xywh, results.scores])
     unique = np.unique(np.ascontiguousarray(rows).view([("", np.void, rows.itemsize * rows.shape[1])]))
     return len(rows) - len(unique)
@@ -289,7 +295,7 @@ def _classes(truth: GroundTruth) -> str:
 def read_coco_results(paths: Path | Sequence[Path], truth: GroundTruth | Dataset) -> Results:
     """Read one COCO results json, or several parts of one, checked against the truth.
 
-    Raises DataError when a file is missing, is no results list, is named twice, or holds what no metric can count.
+    Raises DataError when a file is missing, is not a results list, is named twice, or has an invalid detection.
     """
     truth = from_dataset(truth) if isinstance(truth, Dataset) else truth
     parts, seen = [], dict[str, Path]()
@@ -306,8 +312,8 @@ def read_coco_results(paths: Path | Sequence[Path], truth: GroundTruth | Dataset
             raise DataError(f"the same detections as {seen[digest]}", remedy="name each results file once", file=path)
         seen[digest] = path
         try:
-            part = columns(document)
-            check(part, truth)
+            part = from_records(document)
+            check_results(part, truth)
         except DataError as error:
             raise error.at(path) from None
         parts.append(part)

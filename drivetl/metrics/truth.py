@@ -1,4 +1,4 @@
-"""The truth in columns: what every metric reads, made once from a Dataset or from any COCO json."""
+"""Ground truth in columns, the input of every metric: from a Dataset or from any COCO document."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(slots=True)
 class GroundTruth:
-    """Images, classes and objects in columns. Images stand in the order of their ids, as in pycocotools;
-    objects are sorted by (class, image) and keep the file's order within that."""
+    """Images, classes and objects in columns.
+
+    Images are sorted by id, as in pycocotools; objects by (class, image), in the file's order within these.
+    """
 
     categories: tuple[str, ...]
     category_ids: Ints
@@ -36,7 +38,7 @@ class GroundTruth:
     drives: Drives
     """Of the I images."""
     image_attributes: list[dict[str, Any]]
-    """(I,) weather, timeofday, ...: whatever the source says."""
+    """(I,) weather, timeofday, ...: what the source has."""
     image: Ints
     """(G,)"""
     category: Ints
@@ -46,13 +48,13 @@ class GroundTruth:
     area: Floats
     """(G,) px^2; of the mask where there is one."""
     crowd: Bools
-    """(G,) True for ignore regions: a detection inside one counts neither for nor against."""
+    """(G,) True for ignore regions: a detection inside one is neither right nor wrong."""
     attributes: list[dict[str, Any]]
     """(G,)"""
     segmentations: list[Segmentation | None]
     """(G,)"""
     unlabelled: Bools | None = None
-    """(I, K) True where nobody labelled that class in that image; None: everything was labelled."""
+    """(I, K) True where that class is not labelled in that image; None: everything is labelled."""
     file_names: tuple[str, ...] = ()
     """(I,)"""
     group_starts: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -65,27 +67,27 @@ class GroundTruth:
         )
 
     def counts(self, weights: Floats | None = None) -> Floats:
-        """(K,) objects per class, ignore regions left out."""
+        """(K,) number of objects per class, ignore regions left out; weights: (I,) of the images."""
         real = ~self.crowd
-        each = None if weights is None else weights[self.image[real]]
-        return np.bincount(self.category[real], each, len(self.category_ids)).astype(np.float64)
+        of_object = None if weights is None else weights[self.image[real]]
+        return np.bincount(self.category[real], of_object, len(self.category_ids)).astype(np.float64)
 
 
 def from_dataset(dataset: Dataset) -> GroundTruth:
-    """Columns of a Dataset; an ignore region stands once per class it holds for, as in its json."""
+    """Columns of a Dataset; an ignore region is repeated for each class it applies to, as in its json."""
     images = sorted(dataset.images, key=lambda image: image.id)
-    everything = tuple(range(1, len(dataset.categories) + 1))
+    all_ids = tuple(range(1, len(dataset.categories) + 1))
     rows: list[tuple[int, int, bool, Annotation | IgnoreRegion]] = []
-    unlabelled = np.zeros((len(images), len(everything)), bool)
+    unlabelled = np.zeros((len(images), len(all_ids)), bool)
     for number, image in enumerate(images):
         rows.extend((number, item.category_id, False, item) for item in image.annotations)
         for region in image.ignore_regions:
-            rows.extend((number, one, True, region) for one in region.category_ids or everything)
+            rows.extend((number, category, True, region) for category in region.category_ids or all_ids)
         if image.labelled is not None:
-            unlabelled[number] = [one not in image.labelled for one in everything]
+            unlabelled[number] = [category not in image.labelled for category in all_ids]
     return _columns(
         dataset.categories,
-        np.asarray(everything, np.int64),
+        np.asarray(all_ids, np.int64),
         images={
             "ids": [image.id for image in images],
             "hw": [(image.height, image.width) for image in images],
@@ -105,7 +107,7 @@ def from_dataset(dataset: Dataset) -> GroundTruth:
 
 
 def from_coco(document: Mapping[str, Any], file: Path | str | None = None) -> GroundTruth:
-    """Columns of a COCO ground-truth document, whatever its category ids are (1..90 with gaps included).
+    """Columns of a COCO ground-truth document with any category ids (1..90 with gaps, for example).
 
     Raises DataError for a missing list, an annotation of an unknown image or class, a box that is not finite.
     """

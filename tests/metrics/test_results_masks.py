@@ -141,6 +141,6 @@ def test_a_file_that_would_unpack_to_more_than_any_detections_is_left_alone(tmp_
     save_results(tmp_path / "a.npz", found)
     with zipfile.ZipFile(tmp_path / "a.npz") as file:
         size = sum(item.file_size for item in file.infolist())
-    monkeypatch.setattr("drivetl.metrics.results._MOST_BYTES", size - 1)
+    monkeypatch.setattr("drivetl.metrics.results._MAX_BYTES", size - 1)
     with pytest.raises(DataError, match="larger than any detections"):
         load_results(tmp_path / "a.npz")
