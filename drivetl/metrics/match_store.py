@@ -116,7 +116,7 @@ def match(
     """Match detections to objects by COCO's rule at all ten IoU thresholds and four area ranges.
 
     truth: columns, a Dataset, or a COCO document (a dict); results: columns or a COCO results list.
-    Raises DataError for invalid detections (see `check_results`), ConfigError for an `iou_type` other than bbox or segm.
+    Raises DataError for invalid detections (see `check_results`), ConfigError for an unknown `iou_type`.
     """
     if iou_type not in ("bbox", "segm"):
         raise ConfigError(f"iou_type {iou_type!r} is unknown", remedy="choose bbox or segm")
