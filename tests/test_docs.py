@@ -25,6 +25,8 @@ PLAIN = (
     *("drivetl/commands/**/*.py", "drivetl/console/**/*.py", "drivetl/*.py"),
     *("drivetl/report/**/*.py", "drivetl/report/**/*.j2", "drivetl/report/schema.md"),
     *("drivetl/label_curve/**/*.py", "drivetl/label_curve/**/*.j2"),
+    *(f"drivetl/{room}/**/*.py" for room in ("adapters", "coco", "convert", "draw", "files")),
+    *(f"tests/{room}/**/*.py" for room in ("adapters", "convert", "draw", "files")),
 )
 """What is checked for the words below. To add the code: "drivetl/**/*.py"."""
 DIALECT = re.compile(

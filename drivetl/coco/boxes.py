@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from drivetl.coco.records import Box
 from drivetl.errors import DataError
 
-if TYPE_CHECKING:  # callers that convert one box at a time do not wait for numpy
+if TYPE_CHECKING:  # numpy is not imported by callers that convert single boxes
     import numpy as np
     import numpy.typing as npt
 
@@ -17,7 +17,7 @@ Boxes: TypeAlias = "npt.NDArray[np.float64]"
 """(N, 4) boxes, N may be 0."""
 
 LIMIT_PX = 1e9
-"""No image is larger."""
+"""Larger coordinates are errors."""
 
 
 def xywh_to_xyxy(box: Box) -> Box:
@@ -27,13 +27,13 @@ def xywh_to_xyxy(box: Box) -> Box:
 
 
 def clip_xyxy(box: Box, width: int, height: int) -> Box:
-    """The part of a box inside the image [0, width] x [0, height]; degenerate when there is none."""
+    """The part of a box inside the image [0, width] x [0, height]; degenerate when the box is outside."""
     x1, y1, x2, y2 = box
     return (min(max(x1, 0.0), width), min(max(y1, 0.0), height), min(max(x2, 0.0), width), min(max(y2, 0.0), height))
 
 
 def check_corners(box_xyxy: Sequence[float]) -> None:
-    """Raises DataError for a box of NaN, infinite or absurd numbers, and for one turned inside out."""
+    """Raises DataError for a box with NaN, infinite or huge numbers, and for one with x2 < x1 or y2 < y1."""
     x1, y1, x2, y2 = box_xyxy
     if not (-LIMIT_PX < x1 <= x2 < LIMIT_PX and -LIMIT_PX < y1 <= y2 < LIMIT_PX):  # False for NaN too
         if all(isfinite(value) and abs(value) < LIMIT_PX for value in box_xyxy):

@@ -1,4 +1,4 @@
-"""The records of a COCO list as columns. Lists of plain values, which nearly all are, are checked by whole columns:
+"""The records of a COCO list as columns. Records of plain values, the usual case, are checked by column, which is
 several times faster than record by record."""
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class AnnotationColumns:
     boxes: list[float]
     """(4 * A,) x, y, w, h in px of one box after the other."""
     areas: list[float]
-    """(A,) px^2; w * h where the record has none."""
+    """(A,) px^2; w * h when the record has none."""
     crowd: list[bool]
     """(A,)"""
     attributes: list[dict[str, Any]]
     """(A,) the records' own."""
     segmentations: list[Segmentation | None]
-    """(A,) of any shape."""
+    """(A,) not checked."""
 
 
 def plain(records: Sequence[Any], key: str, types: frozenset[type]) -> list[Any] | None:
@@ -49,7 +49,7 @@ def plain(records: Sequence[Any], key: str, types: frozenset[type]) -> list[Any]
 
 
 def optional(records: Sequence[Any], key: str, types: frozenset[type]) -> list[Any] | None:
-    """The value of each record, None where it has none, when all have one of these types; else None."""
+    """The value of each record, None when it is missing, if all have one of these types; else None."""
     values = [record.get(key) for record in records]
     return values if (types | _NOTHING).issuperset(map(type, values)) else None
 
@@ -57,7 +57,7 @@ def optional(records: Sequence[Any], key: str, types: frozenset[type]) -> list[A
 def column(
     records: Sequence[Any], key: str, rule: Callable[[Any], T], gap: T, types: frozenset[type] = frozenset()
 ) -> list[T]:
-    """One value per record, read tolerantly: the gap where the key is absent or its value breaks the rule.
+    """One value per record, read tolerantly: `gap` when the key is missing or its value breaks the rule.
 
     If all values have one of `types`, they are used as they are.
     """
@@ -73,7 +73,7 @@ def column(
 
 
 def flat_boxes(boxes: Sequence[list[Any]]) -> list[float] | None:
-    """The numbers of all boxes, four after four, when each is a list of four; else None."""
+    """The numbers of all boxes in one list, when each box is a list of four numbers; else None."""
     if not set(map(len, boxes)) <= {4}:
         return None
     numbers = list(chain.from_iterable(boxes))
@@ -83,13 +83,13 @@ def flat_boxes(boxes: Sequence[list[Any]]) -> list[float] | None:
 def annotation_columns(
     records: Sequence[Any], images: Container[object], categories: Container[object]
 ) -> AnnotationColumns:
-    """The columns of annotations that keep every rule.
+    """The columns of valid annotations.
 
-    Raises DataError with the position of the first one that does not.
+    Raises DataError with the position of the first invalid one.
     """
     try:
         fast = _plain_columns(records, images, categories)
-    except OverflowError:  # whole numbers that are too large for a float
+    except OverflowError:  # integers that are too large for a float
         fast = None
     if fast is not None:
         return fast
@@ -108,7 +108,7 @@ def annotation_columns(
 def _plain_columns(
     records: Sequence[Any], images: Container[object], categories: Container[object]
 ) -> AnnotationColumns | None:
-    """What `annotation_columns` gives for records of plain values that keep the rules; None for others."""
+    """The result of `annotation_columns` for valid records of plain values; None for others."""
     image_ids, category_ids = plain(records, "image_id", WHOLE), plain(records, "category_id", WHOLE)
     boxes = plain(records, "bbox", frozenset({list}))
     if image_ids is None or category_ids is None or boxes is None or not OBJECT.issuperset(map(type, records)):
@@ -138,6 +138,6 @@ def _plain_columns(
 
 
 def _keep_rules(sides: Sequence[float]) -> bool:
-    """Whether all boxes keep the rule of one: they do when the box of their extremes does."""
+    """Whether all boxes keep the rule for boxes: they do when the box of their extreme values does."""
     extremes = (min(sides, default=0), max(sides, default=0), min(sides[2::4], default=0), min(sides[3::4], default=0))
     return isfinite(sum(sides)) and rules.reason(rules.box_xywh, extremes) is None

@@ -1,7 +1,7 @@
-"""Which drive each image is from, and what follows from that for splits, samples and intervals.
+"""The drive of each image, for splits, samples and intervals.
 
 Frames of one drive resemble each other, so a split keeps a drive on one side and an interval resamples drives, not
-frames. An image whose drive is unknown ("" as its name) stays unknown: it is never counted as a drive.
+frames. An image whose drive is unknown ("" as its name) stays unknown and is not counted as a drive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import pairwise
 from drivetl.coco.records import ImageRecord
 
 UNKNOWN_DRIVES = "drives unknown: intervals are too narrow"
-"""What every output says where images do not name their drive: frames are then treated as independent."""
+"""The warning of every output when drives are unknown: frames are then treated as independent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +21,16 @@ class Drives:
     """The drives of I images, in the images' order."""
 
     names: tuple[str, ...]
-    """(I,) drive of each image; "" where unknown."""
+    """(I,) drive of each image; "" when unknown."""
 
     @staticmethod
     def of(images: Iterable[ImageRecord]) -> Drives:
-        """The drives that image records name."""
+        """The drives of image records."""
         return Drives(tuple(image.sequence for image in images))
 
-    def take(self, places: Iterable[int]) -> Drives:
+    def take(self, indices: Iterable[int]) -> Drives:
         """The drives of some of the images, by their indices."""
-        return Drives(tuple(self.names[int(place)] for place in places))
+        return Drives(tuple(self.names[int(index)] for index in indices))
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -39,34 +39,34 @@ class Drives:
 
     @property
     def n_drives(self) -> int | None:
-        """How many drives are known; None where there are images and none of them names its drive."""
+        """Number of known drives; None when there are images and no drive is known."""
         return len(self.known) if self.known or not self.names else None
 
     @property
     def n_unknown(self) -> int:
-        """How many images do not name their drive."""
+        """Number of images of unknown drive."""
         return self.names.count("")
 
     def indices(self) -> tuple[int, ...]:
-        """(I,) index of each image's drive in `known`; -1 where unknown."""
+        """(I,) index of each image's drive in `known`; -1 when unknown."""
         index = {name: number for number, name in enumerate(self.known)}
         return tuple(index.get(name, -1) for name in self.names)
 
     def places(self) -> dict[str, list[int]]:
         """Drive -> indices of its images, drives sorted by name; those of unknown drive come first, under ""."""
-        found: dict[str, list[int]] = {}
-        for place, name in enumerate(self.names):
-            found.setdefault(name, []).append(place)
-        return dict(sorted(found.items()))
+        by_drive: dict[str, list[int]] = {}
+        for index, name in enumerate(self.names):
+            by_drive.setdefault(name, []).append(index)
+        return dict(sorted(by_drive.items()))
 
     def units(self, subsets: Iterable[Sequence[bool]] = ()) -> tuple[int, ...]:
-        """(I,) number 0..U-1 of the unit that each image is resampled with: its drive, or itself where unknown.
+        """(I,) number 0..U-1 of the unit that each image is resampled with: its drive, or itself when unknown.
 
-        A drive that is alone, in all images or in one of the subsets ((I,) masks, such as slices), is cut into
-        blocks of consecutive images: resampled as a whole it would never vary, and its numbers would look certain.
+        When all images, or all of a subset ((I,) masks, such as slices), are of one drive, it is cut into blocks of
+        consecutive images: resampled as a whole it would not vary, and its intervals would have no width.
         """
         lone = {self._lone_drive(range(len(self.names)))}
-        lone |= {self._lone_drive([place for place, inside in enumerate(mask) if inside]) for mask in subsets}
+        lone |= {self._lone_drive([index for index, inside in enumerate(mask) if inside]) for mask in subsets}
         places = self.places()
         unknown = places.pop("", [])
         labelled: list[tuple[str, Sequence[int]]] = []
@@ -74,14 +74,14 @@ class Drives:
             blocks = even_blocks(whole)
             parts = [(f"{name} / {number}", block) for number, block in enumerate(blocks, 1)]
             labelled += parts if name in lone else [(name, whole)]
-        labelled.sort(key=lambda row: row[0])  # by label: it fixes which unit a seed draws
-        units = [*(block for _, block in labelled), *([place] for place in unknown)]
-        unit_of = {place: number for number, unit in enumerate(units) for place in unit}
-        return tuple(unit_of[place] for place in range(len(self.names)))
+        labelled.sort(key=lambda row: row[0])  # by label, so that a seed draws the same units
+        units = [*(block for _, block in labelled), *([index] for index in unknown)]
+        unit_of = {index: number for number, unit in enumerate(units) for index in unit}
+        return tuple(unit_of[index] for index in range(len(self.names)))
 
-    def _lone_drive(self, places: Iterable[int]) -> str | None:
-        """The one known drive that all these images are from, or None."""
-        names = {self.names[place] for place in places}
+    def _lone_drive(self, indices: Iterable[int]) -> str | None:
+        """The known drive of all these images, when there is only one; else None."""
+        names = {self.names[index] for index in indices}
         return next(iter(names)) if len(names) == 1 and names != {""} else None
 
     def in_words(self) -> str:
@@ -89,13 +89,13 @@ class Drives:
         return drives_in_words(self.n_drives, self.n_unknown)
 
     def units_in_words(self) -> str:
-        """What intervals resample: as `independent_in_words`, or `20 blocks of one drive`."""
+        """What intervals resample: `independent_in_words`, or `20 blocks of one drive`."""
         n_units = len(set(self.units()))
         return self.independent_in_words() if n_units == self.n_independent else f"{n_units} blocks of one drive"
 
     @property
     def n_independent(self) -> int:
-        """How many drives and images of unknown drive there are: what is treated as independent."""
+        """Number of independent units: known drives and images of unknown drive."""
         return len(self.known) + self.n_unknown
 
     def independent_in_words(self) -> str:
@@ -106,7 +106,7 @@ class Drives:
         return _counted(self.n_drives, "drive") + (f" and {alone} of unknown drive" if self.n_unknown else "")
 
     def unknown_in_words(self) -> str | None:
-        """UNKNOWN_DRIVES, with the number of images where only some are meant; None where all drives are known."""
+        """UNKNOWN_DRIVES, with the number of images when some drives are known; None when all are known."""
         if not self.n_unknown:
             return None
         if not self.known:
@@ -131,12 +131,12 @@ def shared_drives(left: Iterable[ImageRecord], right: Iterable[ImageRecord]) -> 
     return sorted({*Drives.of(left).known} & {*Drives.of(right).known})
 
 
-def even_blocks(places: Sequence[int]) -> list[Sequence[int]]:
-    """A lone drive's images in blocks of consecutive ones: of five images or more, at most 20, at least two."""
-    count = min(max(len(places), 1), max(2, min(20, len(places) // 5)))
-    size, longer = divmod(len(places), count)  # the first `longer` blocks have one image more
+def even_blocks(indices: Sequence[int]) -> list[Sequence[int]]:
+    """The images of one drive in consecutive blocks: at least 2 and at most 20, of about five images or more."""
+    count = min(max(len(indices), 1), max(2, min(20, len(indices) // 5)))
+    size, longer = divmod(len(indices), count)  # the first `longer` blocks have one more image
     starts = [number * size + min(number, longer) for number in range(count + 1)]
-    return [places[start:end] for start, end in pairwise(starts)]
+    return [indices[start:end] for start, end in pairwise(starts)]
 
 
 def _counted(count: int, noun: str) -> str:

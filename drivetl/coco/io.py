@@ -1,4 +1,4 @@
-"""Reading and writing the COCO dataset json. Whatever is wrong is an error with the record's line, never a guess."""
+"""Reading and writing the COCO dataset json. Invalid records are errors with their line."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Regions = dict[tuple[int, object], list[tuple[int, IgnoreRegion]]]
 
 
 def read_dataset(path: Path, images_root: Path | None = None) -> Dataset:
-    """Read a COCO dataset json written by drivetl or by anything that keeps the contract (ids 1..K contiguous).
+    """Read a COCO dataset json written by drivetl or in the same form (category ids 1..K).
 
-    Ignore regions are folded back into one each. Raises DataError naming the record, its line and its value.
+    The annotations of an ignore region become one region. Raises DataError with the record, its line and its value.
     """
     with no_garbage_collection():
         return _read(path, images_root)
@@ -51,7 +51,7 @@ def _read(path: Path, images_root: Path | None) -> Dataset:
     except DataError as error:
         raise error.at(path, _line(data, error)) from None
     _fold_regions(regions, images, count)
-    # the writer counts from where the folder truly is: `..` behind a link leads elsewhere
+    # The root is relative to the real folder: `..` after a link leads elsewhere.
     root = images_root or (path.parent.resolve() / info.get("images_root", "."))
     info = {key: value for key, value in info.items() if key not in ("schema", "images_root", "version")}
     return Dataset(categories, list(images.values()), Path(os.path.normpath(root)), info)
@@ -110,7 +110,7 @@ def _read_image(record: Any, category_ids: range) -> ImageRecord:
 
 
 def _read_annotations(records: list[Any], images: dict[int, ImageRecord], n_classes: int) -> Regions:
-    """Add the objects to their images; the ignore regions, which are still in parts, are returned."""
+    """Add the objects to their images; returns the ignore regions, still as one annotation per category."""
     columns = annotation_columns(records, images, range(1, n_classes + 1))
     segmentations = columns.segmentations
     if any(segmentations):
@@ -163,14 +163,14 @@ def _others(record: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
 
 
 def load_json(path: Path) -> Any:
-    """Parsed JSON; DataError with the line where it breaks."""
+    """Parsed JSON. Raises DataError with the line of a syntax error."""
     return parse_json(read_bytes(path), path)
 
 
 def load_json_with_nan(path: Path) -> tuple[Any, bool]:
-    """Parsed JSON, and whether it is strict: NaN and Infinity, which Python's json writes, are not JSON, and are read.
+    """(parsed JSON, whether it is strict JSON). NaN and Infinity, as Python's json writes them, are accepted.
 
-    Raises DataError with the line where it breaks.
+    Raises DataError with the line of a syntax error.
     """
     data = read_bytes(path)
     try:
@@ -186,7 +186,7 @@ def load_json_with_nan(path: Path) -> tuple[Any, bool]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A whole file; DataError when it cannot be read."""
+    """The bytes of a file. Raises DataError when it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -194,9 +194,9 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_json(data: bytes, path: Path) -> Any:
-    """Parsed JSON, a byte order mark dropped; DataError with the line where it breaks."""
+    """Parsed JSON without its byte order mark. Raises DataError with the line of a syntax error."""
     try:
         return orjson.loads(data.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
-        remedy = "the file may be cut off" if error.pos >= len(error.doc) - 1 else "fix the file"
+        remedy = "the file may be truncated" if error.pos >= len(error.doc) - 1 else "fix the file"
         raise DataError(f"not valid JSON: {error.msg}", remedy=remedy, file=path, line=error.lineno) from None

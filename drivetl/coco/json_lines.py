@@ -1,4 +1,4 @@
-"""Where in a JSON text a record stands, for errors only: a parser that is fast does not say."""
+"""The line of a record in a JSON text, for errors: the fast parser does not report lines."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _DECODER = json.JSONDecoder()
 
 
 class JsonText:
-    """A JSON text that is searched for places; every list is walked through once."""
+    """A JSON text in which the lines of records are searched; each list is scanned once."""
 
     def __init__(self, data: bytes):
         self.text = data.decode("utf-8-sig", "replace")
         self._items: dict[int, list[int]] = {}
-        """Offset of a list's `[` -> those of its records."""
+        """Offset of a list's `[` -> offsets of its records."""
 
     def line(self, place: JsonPlace) -> int | None:
-        """The line, from 1, on which the record at a place begins; None when there is none."""
+        """The line, from 1, on which the record at `place` begins; None when it does not exist."""
         try:
             at = _skip(self.text, 0)
             for step in place:
@@ -32,7 +32,7 @@ class JsonText:
             return None
 
     def _key(self, at: int, key: str) -> int:
-        """The offset of a key's value in the object at `at`. Raises ValueError when it is not there."""
+        """The offset of a key's value in the object at `at`. Raises ValueError when it is missing."""
         self._open("{", at)
         at += 1
         while True:
@@ -43,7 +43,7 @@ class JsonText:
             _, at = _DECODER.raw_decode(self.text, at)
 
     def _item(self, at: int, position: int) -> int:
-        """The offset of a record of the list at `at`. Raises ValueError or IndexError when it is not there."""
+        """The offset of a record of the list at `at`. Raises ValueError or IndexError when it is missing."""
         if at not in self._items:
             self._open("[", at)
             starts, end = [], _skip(self.text, at + 1)
@@ -60,19 +60,19 @@ class JsonText:
 
 
 def line_in_file(path: Path | str, place: JsonPlace) -> int | None:
-    """The line of a JSON file on which the record at a place begins; None when it is not there any more."""
+    """The line of a JSON file on which the record at `place` begins; None when it no longer exists."""
     try:
-        found = Path(path).stat()
-        return _opened(str(path), found.st_mtime_ns, found.st_size).line(place)
+        status = Path(path).stat()
+        return _opened(str(path), status.st_mtime_ns, status.st_size).line(place)
     except OSError:
         return None
 
 
-@lru_cache(maxsize=1)  # errors come file by file
+@lru_cache(maxsize=1)  # errors are reported file by file
 def _opened(path: str, mtime_ns: int, size: int) -> JsonText:
     return JsonText(Path(path).read_bytes())
 
 
 def _skip(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
+    match = _SPACE.match(text, at)
+    return match.end() if match else at

@@ -1,7 +1,7 @@
 """Segmentations: polygons and COCO RLE, through pycocotools.
 
-pycocotools decodes an RLE that is too short into uninitialised memory and takes NaN for a coordinate; so what comes
-from a file is looked at with `problem` first, and `decode` refuses what would not fill the image.
+pycocotools reads uninitialised memory for an RLE that is too short and accepts NaN as a coordinate; so `problem` checks
+every segmentation from a file, and `decode` refuses one that does not fit the image.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def problem(segmentation: object, height: int, width: int) -> str | None:
     if isinstance(segmentation, dict):
         return _rle_problem(segmentation, height, width)
     assert isinstance(segmentation, list)
-    # pycocotools walks along a polygon's edges outside the image too, five steps a pixel
+    # pycocotools also follows a polygon's edges outside the image, in five steps per pixel
     far = 4 * (height + width) + 10_000
     for polygon in segmentation:
         if len(polygon) % 2:
@@ -69,8 +69,9 @@ def _rle_problem(rle: dict[str, Any], height: int, width: int) -> str | None:
 
 
 def run_lengths(counts: bytes) -> npt.NDArray[np.int64]:
-    """(N,) run lengths of a compressed RLE, as pycocotools' rleFrString reads them: 5 bits a letter from the
-    lowest, bit 6 says that more follow, and from the fourth run on it is the difference to the last but one.
+    """(N,) run lengths of a compressed RLE, as pycocotools' rleFrString reads them: 5 bits per letter from
+    the lowest, bit 6 is set when more letters follow, and from the fourth run on it is the difference to the run before
+    the previous one.
 
     Raises ValueError for letters outside that code.
     """
@@ -82,7 +83,7 @@ def run_lengths(counts: bytes) -> npt.NDArray[np.int64]:
     last = (letters & 32) == 0
     starts = np.flatnonzero(np.concatenate(([True], last[:-1])))
     lengths = np.diff(np.append(starts, len(letters)))
-    if lengths.max() > 7:  # 35 bits: more than any image has pixels
+    if lengths.max() > 7:  # 35 bits: more pixels than any image has
         raise ValueError("a run is too long")
     shift = 5 * (np.arange(len(letters)) - np.repeat(starts, lengths))
     runs = np.add.reduceat((letters & 31) << shift, starts)
@@ -113,9 +114,9 @@ def decode(segmentation: Segmentation, height: int, width: int) -> Mask:
     """(H, W) uint8 mask of 0 and 1. Raises DataError for a segmentation that does not fit the image."""
     if not isinstance(segmentation, dict) and not any(len(polygon) >= 6 for polygon in segmentation):
         return np.zeros((height, width), np.uint8)
-    wrong = problem(segmentation, height, width)
-    if wrong is not None:
-        raise DataError(wrong, remedy=REMEDY)
+    reason = problem(segmentation, height, width)
+    if reason is not None:
+        raise DataError(reason, remedy=REMEDY)
     return np.asarray(rle_tools.decode(to_rle(segmentation, height, width)), np.uint8)
 
 
@@ -129,9 +130,9 @@ def area(segmentation: Segmentation, height: int, width: int) -> float:
     """px^2 covered. Raises DataError for a segmentation that does not fit the image."""
     if not isinstance(segmentation, dict) and not any(len(polygon) >= 6 for polygon in segmentation):
         return 0.0
-    wrong = problem(segmentation, height, width)
-    if wrong is not None:
-        raise DataError(wrong, remedy=REMEDY)
+    reason = problem(segmentation, height, width)
+    if reason is not None:
+        raise DataError(reason, remedy=REMEDY)
     return float(rle_tools.area(to_rle(segmentation, height, width)))
 
 

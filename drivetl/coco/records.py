@@ -1,4 +1,4 @@
-"""The nouns: a dataset is images, an image has annotations and ignore regions."""
+"""Records of a dataset: images with their annotations and ignore regions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 Box = tuple[float, float, float, float]
-"""(x1, y1, x2, y2) in px, or (x, y, w, h) where the name says xywh."""
+"""(x1, y1, x2, y2) in px, or (x, y, w, h) when the name ends in xywh."""
 
 Segmentation = list[list[float]] | dict[str, Any]
 """Polygons [[x1, y1, x2, y2, ...], ...] in px, or a COCO RLE {"size": [h, w], "counts": str}."""
@@ -24,17 +24,17 @@ class Annotation:
     """1..K: the model's label index."""
     bbox_xywh: Box
     area: float
-    """px^2; of the mask where there is one, else w * h."""
+    """px^2; of the mask if there is one, else w * h."""
     segmentation: Segmentation | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
-    """What the source said: source_label, truncated, occluded, track_id, ..."""
+    """Attributes of the source: source_label, truncated, occluded, track_id, ..."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """Keys of a foreign json that drivetl does not know; written back as they came."""
+    """Keys of another tool's json that drivetl does not use; written unchanged."""
 
 
 @dataclass(slots=True)
 class IgnoreRegion:
-    """A region in which nobody knows what is there: neither object nor background.
+    """A region with unknown content: it counts neither as object nor as background.
 
     In the file it is one `iscrowd=1` annotation per category, all sharing `attributes.ignore_region`,
     because COCO's crowd rule works per category.
@@ -43,7 +43,7 @@ class IgnoreRegion:
     bbox_xywh: Box
     area: float
     category_ids: tuple[int, ...] = ()
-    """The categories it holds for; empty means all."""
+    """The categories that it hides; empty means all."""
     segmentation: Segmentation | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class IgnoreRegion:
 
 @dataclass(slots=True)
 class ImageRecord:
-    """One image. No annotations means: looked at, nothing there; a normal sample everywhere."""
+    """One image. An image without annotations was labelled and shows no object; it is a normal sample."""
 
     id: int
     file_name: str
@@ -62,9 +62,9 @@ class ImageRecord:
     """Drive or clip id; empty when unknown."""
     frame_index: int | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
-    """weather, timeofday, scene, ...: whatever the source says."""
+    """weather, timeofday, scene, ...: as the source gives them."""
     labelled: tuple[int, ...] | None = None
-    """Category ids that this image's source labels; None means all. Others are unknown here, not absent."""
+    """Category ids that are labelled in this image; None means all. Others are unknown here, not absent."""
     annotations: list[Annotation] = field(default_factory=list)
     ignore_regions: list[IgnoreRegion] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
@@ -79,33 +79,33 @@ class Dataset:
     images: list[ImageRecord]
     images_root: Path
     info: dict[str, Any] = field(default_factory=dict)
-    """What stands under `info.drivetl`: source, taxonomy name and hash, split, ..."""
+    """The content of `info.drivetl`: source, taxonomy name and hash, split, ..."""
 
     def subset(self, images: list[ImageRecord]) -> Dataset:
-        """The same dataset with these images only; ids stay."""
+        """The dataset with these images only; ids are unchanged."""
         return Dataset(self.categories, images, self.images_root, dict(self.info))
 
 
 @dataclass(slots=True)
 class SourceObject:
-    """One object as a labelling tool wrote it, before a taxonomy gives it a class."""
+    """One object as a labelling tool wrote it, before the taxonomy assigns a class."""
 
     label: str
     box_xyxy: Box
     segmentation: Segmentation | None = None
     area: float | None = None
-    """px^2 of the mask where the source has one; None: computed from segmentation or box."""
+    """px^2 as the source gives it; None: computed from segmentation or box."""
     ignore: bool = False
-    """The source itself says: do not count this one (a group, `difficult`, ...)."""
+    """True when the source marks the object as not counted (a group, `difficult`, ...)."""
     attributes: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     line: int | JsonPlace | None = None
-    """Where it stands in its label file."""
+    """Its line, or its place in a JSON file."""
 
 
 @dataclass(slots=True)
 class SourceImage:
-    """One image as a labelling tool knows it."""
+    """One image as a labelling tool wrote it."""
 
     file_name: str
     width: int
@@ -115,5 +115,5 @@ class SourceImage:
     frame_index: int | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     label_file: Path | str | None = None
-    """Where its labels stood; named in errors."""
+    """The file of its labels, for errors."""
     extra: dict[str, Any] = field(default_factory=dict)

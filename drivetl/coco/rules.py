@@ -1,14 +1,14 @@
-"""What the records of a COCO json may hold, and the text of each fault, once for every reader.
+"""The rules for records of a COCO json and their error texts, shared by all readers.
 
 A rule takes a value and returns it typed, or raises DataError without a place; `placed` adds the record's position,
 the reader adds line and file. There are three strictnesses:
 
 * our own datasets (`coco.io`): every rule, and ids 1..K;
 * any ground truth and any detector's results (`metrics`): any ids, fields that no metric reads may be absent;
-* foreign datasets (`adapters.coco_json`): `texts=True`: ids may be texts, numbers may be written as texts, a broken
-  record may be left out.
+* datasets of other tools (`adapters.coco_json`): `texts=True`: ids may be texts, numbers may be written as texts, a
+  broken record may be left out.
 
-The audit turns what breaks a rule into a gap of a column.
+In the audit, a value that breaks a rule is a gap in a column.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IMAGE_KEYS = frozenset({"id", "file_name", "width", "height", "sequence", "frame
 ANNOTATION_KEYS = frozenset({"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "attributes"})
 
 FAR_PX = 1e100
-"""No coordinate reaches it: from the square root of the largest float on, a box's area overflows."""
+"""Limit of coordinates: from the square root of the largest float on, the area of a box overflows."""
 
 _BOX = "a box is [x, y, width, height] in px"
 
@@ -52,7 +52,7 @@ def placed(error: DataError, key: str, position: int) -> DataError:
 
 
 def at(key: str, position: int, read: Callable[..., T], *args: Any) -> T:
-    """What a reader makes of one record; its DataError gets the record's place."""
+    """The result of `read(*args)`; its DataError gets the place of the record."""
     try:
         return read(*args)
     except DataError as error:
@@ -60,19 +60,19 @@ def at(key: str, position: int, read: Callable[..., T], *args: Any) -> T:
 
 
 def each(key: str, records: Sequence[Any], rule: Callable[[Any], T]) -> list[T]:
-    """What the rule makes of each record. Raises its DataError with the place of the first that breaks it."""
+    """The result of the rule for each record. Raises its DataError with the place of the first broken record."""
     position = 0
     try:
-        made = []
+        results = []
         for position, item in enumerate(records):  # noqa: B007 - the except clause needs it
-            made.append(rule(item))
-        return made
+            results.append(rule(item))
+        return results
     except DataError as error:
         raise placed(error, key, position) from None
 
 
 def reason(rule: Callable[[Any], object], value: object) -> str | None:
-    """What a rule says against a value; None if nothing."""
+    """The reason why a value breaks a rule; None when it does not."""
     try:
         rule(value)
     except DataError as error:
@@ -81,7 +81,7 @@ def reason(rule: Callable[[Any], object], value: object) -> str | None:
 
 
 def list_problem(document: object, key: str) -> str | None:
-    """Why a document does not hold this list; None when it does."""
+    """Why a document lacks this list; None when it has it."""
     if not isinstance(document, Mapping):
         return "it is not an object with lists"
     if document.get(key) is None:
@@ -90,12 +90,12 @@ def list_problem(document: object, key: str) -> str | None:
 
 
 def lists(document: object) -> tuple[list[Any], list[Any], list[Any]]:
-    """The images, annotations and categories of a dataset. Raises DataError for a list that is absent."""
+    """The images, annotations and categories of a dataset. Raises DataError for a missing list."""
     for key in LISTS:
         problem = list_problem(document, key)
         if problem is not None:
             raise DataError(
-                f"not a COCO dataset: {problem}", remedy="it needs the lists `images`, `annotations` and `categories`"
+                f"not a COCO dataset: {problem}", remedy="add the lists `images`, `annotations` and `categories`"
             )
     assert isinstance(document, Mapping)
     return document["images"], document["annotations"], document["categories"]
@@ -107,7 +107,7 @@ def record(value: object) -> dict[str, Any]:
 
 
 def required(fields: dict[str, Any], key: str) -> Any:
-    """A value that every record needs. Raises DataError when it is absent."""
+    """A required value. Raises DataError when it is missing."""
     try:
         return fields[key]
     except KeyError:
@@ -120,24 +120,24 @@ def integer_id(fields: dict[str, Any], key: str = "id") -> int:
 
 
 def any_id(fields: dict[str, Any], key: str = "id") -> int | str:
-    """An id of a foreign dataset: a whole number, or a text."""
+    """An id of another tool's dataset: a whole number, or a text."""
     value = required(fields, key)
     return value if isinstance(value, str) and value else whole(value, key, texts=False)
 
 
 def duplicated(kind: str, identifier: object) -> DataError:
-    """The fault of a second record with the same id."""
+    """The error of a second record with the same id."""
     return DataError(f"{kind} id {shown(identifier)} is duplicated", remedy=f"give every {kind} its own id")
 
 
 def unlisted(key: str, value: object) -> DataError:
-    """The fault of a record whose `image_id` or `category_id`, or an id in `labelled`, refers to nothing."""
+    """The error of an `image_id`, `category_id` or id in `labelled` that is not listed."""
     target = "images" if key == "image_id" else "categories"
     return DataError(f"{key} {shown(value)} is not listed in `{target}`", remedy="list it, or remove the record")
 
 
 def reference(fields: dict[str, Any], key: str, listed: Container[object]) -> int:
-    """An `image_id` or `category_id` that is among those listed."""
+    """An `image_id` or `category_id`, which must be listed."""
     identifier = integer_id(fields, key)
     if identifier not in listed:
         raise unlisted(key, identifier)
@@ -156,7 +156,7 @@ def category_name(fields: dict[str, Any]) -> str:
 
 
 def image_size(fields: dict[str, Any], *, texts: bool = False) -> tuple[int, int]:
-    """(width, height) in px. Raises DataError for a size that no image can have."""
+    """(width, height) in px. Raises DataError for an impossible size."""
     width = whole(required(fields, "width"), "width", texts=texts)
     height = whole(required(fields, "height"), "height", texts=texts)
     check_size(width, height)
@@ -164,7 +164,7 @@ def image_size(fields: dict[str, Any], *, texts: bool = False) -> tuple[int, int
 
 
 def size_or_unknown(fields: dict[str, Any]) -> tuple[int, int]:
-    """(width, height) in px of an image that is only scored: 0 where unknown, and as large as it likes."""
+    """(width, height) in px of an image that is only scored: 0 when unknown, without an upper limit."""
     width, height = (whole(fields.get(key) or 0, key, texts=False) for key in ("width", "height"))
     if width < 0 or height < 0:
         raise _unusable_size(width, height)
@@ -172,17 +172,17 @@ def size_or_unknown(fields: dict[str, Any]) -> tuple[int, int]:
 
 
 def check_size(width: int, height: int) -> None:
-    """Raises DataError for a size in px that no image can have."""
+    """Raises DataError for an impossible size in px."""
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise _unusable_size(width, height)
 
 
 def _unusable_size(width: int, height: int) -> DataError:
-    return DataError(f"image size {width} x {height} is not usable", remedy="between 1 and 200 million pixels")
+    return DataError(f"image size {width} x {height} is not usable", remedy="an image has 1 to 200 million pixels")
 
 
 def file_name(fields: dict[str, Any]) -> str:
-    """The file name as it is written."""
+    """The file name as written."""
     return text(required(fields, "file_name"), "file_name")
 
 
@@ -211,7 +211,7 @@ def labelled(fields: dict[str, Any], categories: Container[object]) -> tuple[int
 
 
 def attributes(value: object) -> dict[str, Any]:
-    """The attributes of an image or annotation; null and an empty list or text hold none."""
+    """The attributes of an image or annotation; null, an empty list and an empty text mean no attributes."""
     if type(value) is dict:
         return value
     return {} if value is None or value == [] or value == "" else mapping(value, "attributes")
@@ -238,7 +238,7 @@ def _side(value: Any, texts: bool) -> float:
 
 
 def box_xywh(value: object, *, texts: bool = False) -> Box:
-    """(x, y, w, h) in px: finite, of a size that may be 0."""
+    """(x, y, w, h) in px: finite; width and height may be 0."""
     box = four_numbers(value, texts=texts)
     x, y, w, h = box
     if not (-FAR_PX < x < FAR_PX and -FAR_PX < y < FAR_PX and -FAR_PX < w < FAR_PX and -FAR_PX < h < FAR_PX):
@@ -264,7 +264,7 @@ def score(value: object) -> float:
 
 
 def crowd(value: Any) -> bool:
-    """Whether `iscrowd` marks an ignore region: 0, 1, true or false; null is 0. A text is a fault, "0" too."""
+    """Whether `iscrowd` marks an ignore region: 0, 1, true or false; null is 0. A text is an error, also "0"."""
     if value is None:
         return False
     if isinstance(value, int | float) and value in (0, 1):
@@ -275,7 +275,7 @@ def crowd(value: Any) -> bool:
 
 
 def shape_problem(segmentation: object) -> str | None:
-    """Why a segmentation cannot be one, whatever its image; `masks.problem` looks at its numbers too."""
+    """Why a segmentation has the wrong structure; `masks.problem` also checks its numbers."""
     if isinstance(segmentation, dict):
         has_size = isinstance(segmentation.get("size"), list | tuple)
         sound = has_size and isinstance(segmentation.get("counts"), str | bytes | list)
@@ -285,7 +285,7 @@ def shape_problem(segmentation: object) -> str | None:
 
 
 def segmentation(value: Any) -> Segmentation | None:
-    """A segmentation of the right shape; None where there is none."""
+    """A segmentation with the right structure; None for an empty one."""
     if not value:
         return None
     problem = shape_problem(value)
@@ -295,7 +295,7 @@ def segmentation(value: Any) -> Segmentation | None:
 
 
 def annotation(value: object, images: Container[object], categories: Container[object]) -> AnnotationFields:
-    """The fields of an annotation of listed images and categories, all but the segmentation checked."""
+    """The fields of an annotation with a listed image and category; the segmentation is not checked."""
     fields = record(value)
     image_id = reference(fields, "image_id", images)
     category_id = reference(fields, "category_id", categories)
@@ -312,7 +312,7 @@ def annotation(value: object, images: Container[object], categories: Container[o
 
 
 def unique(kind: str, identifiers: Sequence[int | str]) -> None:
-    """Raises DataError, with the position, for the first id that was used before."""
+    """Raises DataError, with the position, of the first duplicated id."""
     if len(set(identifiers)) == len(identifiers):
         return
     seen: set[int | str] = set()

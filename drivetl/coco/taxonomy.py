@@ -1,4 +1,4 @@
-"""Taxonomies: which source labels make which driving class, what is ignored and what is dropped.
+"""Taxonomies: the source labels of each driving class, and which labels are ignored or dropped.
 
     name: kitti
     classes:                      # their order gives the category ids 1..K
@@ -8,8 +8,8 @@
     drop: [Misc]
     min_height_px: 25             # optional: lower objects become ignore regions, as KITTI's moderate level does
 
-`from` names the pretrained classes a class grows out of, with weights; head surgery reads it.
-A source label in none of the lists is an error that names it: nothing disappears by a spelling mistake.
+`from` gives the pretrained classes whose weights initialise a class; head surgery reads it.
+A source label in none of the lists is an error, so that no label is lost by a spelling mistake.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from drivetl.errors import DataError, nearest
 from drivetl.files.yaml_reader import Document, KeyPath, read_yaml
 
 KEYS = ("name", "description", "classes", "ignore", "drop", "min_height_px")
-"""Of a taxonomy file."""
+"""The keys of a taxonomy file."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrivingClass:
-    """One class of the target: its name, its source labels, and what it grows out of."""
+    """One class of the target: its name, its source labels, and its pretrained classes (`from`)."""
 
     name: str
     labels: tuple[str, ...]
     grows_from: tuple[tuple[str, float], ...] = ()
-    """((source class, weight), ...) with weights that sum to 1; empty: nothing known, same name assumed."""
+    """((source class, weight), ...) with weights that sum to 1; empty: the pretrained class of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Taxonomy:
     """((source label, class names it hides; empty means all), ...)."""
     drop: tuple[str, ...] = ()
     min_height_px: float = 0.0
-    """Objects lower than this in the image are too small to be sure of: they become ignore regions. 0: none."""
+    """Objects lower than this in the image become ignore regions. 0: no limit."""
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -76,11 +76,11 @@ class Taxonomy:
         }
 
     def relation(self) -> dict[str, dict[str, float]]:
-        """Class name -> {source class: weight}; a class without `from` grows out of its namesake."""
+        """Class name -> {source class: weight}; a class without `from` maps to the class of the same name."""
         return {item.name: dict(item.grows_from) or {item.name: 1.0} for item in self.classes}
 
     def category_id(self, label: str) -> int | None:
-        """The id of a source label's class; None when it belongs to no class."""
+        """The id of a source label's class; None when no class has it."""
         return next((number for number, item in enumerate(self.classes, 1) if label in item.labels), None)
 
     def ignored_ids(self, label: str) -> tuple[int, ...] | None:
@@ -91,24 +91,24 @@ class Taxonomy:
         return None
 
     def suggestion(self, label: str) -> str:
-        """What to do about an unknown label, with the nearest known one when there is one."""
+        """The remedy for an unknown label: the nearest known label, if any, or an entry in the taxonomy."""
         known = (
             [known for item in self.classes for known in item.labels]
             + [name for name, _ in self.ignore]
             + list(self.drop)
         )
-        way_out = f"add it to classes, ignore or drop of taxonomy {self.name!r}"
-        hint = nearest(label, known, way_out)
-        return hint if hint == way_out else f"{hint} Otherwise {way_out}"
+        remedy = f"add it to classes, ignore or drop of taxonomy {self.name!r}"
+        hint = nearest(label, known, remedy)
+        return hint if hint == remedy else f"{hint} Otherwise {remedy}"
 
 
 def own_labels(labels: Iterable[str]) -> Taxonomy:
-    """The taxonomy of footage that came without one: its own labels as classes, sorted."""
+    """The taxonomy of footage without one: its own labels as classes, sorted."""
     return Taxonomy("own labels", tuple(DrivingClass(label, (label,)) for label in sorted(set(labels))))
 
 
 def load_taxonomy(path: Path) -> Taxonomy:
-    """Read a taxonomy file. Raises DataError with file and line, naming the entry."""
+    """Read a taxonomy file. Raises DataError with file, line and entry."""
     document = read_yaml(path)
     try:
         return parse_taxonomy(document.value, document)
@@ -117,7 +117,7 @@ def load_taxonomy(path: Path) -> Taxonomy:
 
 
 def parse_taxonomy(value: object, document: Document | None = None) -> Taxonomy:
-    """The taxonomy in plain values; their document knows the lines. Raises DataError without a file name."""
+    """The taxonomy from plain values; `document` has their lines. Raises DataError without a file."""
     if not isinstance(value, dict) or not isinstance(value.get("classes"), dict) or not value["classes"]:
         raise DataError(
             "a taxonomy needs `classes`, a mapping of at least one class", remedy="see datasets/kitti/taxonomy.yaml"
@@ -138,13 +138,13 @@ def parse_taxonomy(value: object, document: Document | None = None) -> Taxonomy:
     with _on_line(lines, ("min_height_px",)):
         min_height_px = _parse_height(value.get("min_height_px", 0))
     taxonomy = Taxonomy(str(value.get("name", "unnamed")), tuple(classes), ignore, tuple(drop), min_height_px)
-    _check_each_label_once(taxonomy, lines)
+    _check_unique_labels(taxonomy, lines)
     return taxonomy
 
 
 @contextmanager
 def _on_line(document: Document, path: KeyPath) -> Iterator[None]:
-    """Errors within are on the line of that value."""
+    """Adds the line of the value at `path` to a DataError raised in the block."""
     try:
         yield
     except DataError as error:
@@ -173,7 +173,7 @@ def _parse_class(name: str, body: object) -> DrivingClass:
             f"`from` of class {name!r} must map source classes to positive weights",
             remedy="for example {person: 0.5, bicycle: 0.5}",
         )
-    total = math.fsum(relation.values())  # so that 0.6 + 0.3 + 0.1 is 1 and the weights stay as written
+    total = math.fsum(relation.values())  # exact: 0.6 + 0.3 + 0.1 is 1, so that weights stay as written
     labels = _strings(body.get("labels", [name]), f"labels of class {name!r}")
     return DrivingClass(
         name, tuple(labels), tuple((str(source), weight / total) for source, weight in relation.items())
@@ -197,28 +197,28 @@ def _parse_ignore(entries: object, names: list[str]) -> tuple[tuple[str, tuple[s
 
 
 def _short(value: object) -> str:
-    """A value for an error line: aliases can make a small YAML file an enormous list."""
+    """A value for an error line, shortened: aliases can expand a small YAML file to a huge list."""
     shortener = reprlib.Repr()
     shortener.maxlevel, shortener.maxstring, shortener.maxother = 2, 60, 60
     return shortener.repr(value)
 
 
-def _strings(value: object, what: str) -> list[str]:
+def _strings(value: object, name: str) -> list[str]:
     if not isinstance(value, list) or not all(type(item) in (str, int) for item in value):
         remedy = "write it as [a, b], and a name like true or 1.5 in quotes"
-        raise DataError(f"{what} must be a list of names, not {_short(value)}", remedy=remedy)
+        raise DataError(f"{name} must be a list of names, not {_short(value)}", remedy=remedy)
     return [str(item) for item in value]
 
 
-def _check_each_label_once(taxonomy: Taxonomy, document: Document) -> None:
+def _check_unique_labels(taxonomy: Taxonomy, document: Document) -> None:
     seen: dict[str, str] = {}
-    places: list[tuple[str, str, KeyPath]] = [
+    entries: list[tuple[str, str, KeyPath]] = [
         (label, f"class {item.name!r}", ("classes", item.name)) for item in taxonomy.classes for label in item.labels
     ]
-    places += [(label, "ignore", ("ignore",)) for label, _ in taxonomy.ignore]
-    places += [(label, "drop", ("drop",)) for label in taxonomy.drop]
-    for label, where, path in places:
+    entries += [(label, "ignore", ("ignore",)) for label, _ in taxonomy.ignore]
+    entries += [(label, "drop", ("drop",)) for label in taxonomy.drop]
+    for label, rule, path in entries:
         if label in seen:
-            reason = f"label {label!r} is in {seen[label]} and in {where}"
-            raise DataError(reason, remedy="keep it in one place", line=document.line(path))
-        seen[label] = where
+            reason = f"label {label!r} is in {seen[label]} and in {rule}"
+            raise DataError(reason, remedy="remove one of the two", line=document.line(path))
+        seen[label] = rule

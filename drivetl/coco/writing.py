@@ -1,4 +1,4 @@
-"""Writing the COCO dataset json: byte-identical when written twice, one record a line. `io` reads it."""
+"""Writing the COCO dataset json: byte-identical when written twice, one record per line. `io` reads it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 def write_dataset(dataset: Dataset, path: Path) -> None:
-    """Write a dataset atomically. The images root is stored relative to the json where it can be."""
+    """Write a dataset atomically. The images root is stored relative to the json if possible."""
     write_atomically(path, b"".join(encode_datasets({"": dataset}, path.parent)[""]))
 
 
 class Lines:
-    """The lines of images and their annotations, encoded one image after the other; annotations are numbered 1..
-    in the order in which their images come."""
+    """The lines of images and their annotations, encoded image by image; annotations are numbered from 1."""
 
     def __init__(self, n_classes: int):
         self.everything = tuple(range(1, n_classes + 1))
@@ -38,7 +37,7 @@ class Lines:
         self._region = IgnoreRegion(nowhere, 0.0)
 
     def add(self, image: ImageRecord) -> None:
-        """Encode one image. Raises DataError that names it for what JSON cannot hold."""
+        """Encode one image. Raises DataError with its name for values that JSON cannot represent."""
         try:
             lines = [_encode_annotations(image, self.number)] if image.annotations else []
             self.number += len(image.annotations)
@@ -62,10 +61,10 @@ class Lines:
 def encode_datasets(
     datasets: Mapping[str, Dataset], folder: Path, lines: Lines | None = None
 ) -> dict[str, list[bytes]]:
-    """The json of each dataset as it will stand in `folder`, in pieces that share their memory.
+    """The json of each dataset for a file in `folder`, in pieces that share their memory.
 
-    The first dataset holds all images, the others some of its records: an image and its annotations have the same
-    ids in each, and are encoded once. `lines` are those of the first, where they are encoded already.
+    The first dataset has all images, the others some of its records: an image and its annotations have the same
+    ids in each, and are encoded once. `lines` are those of the first dataset, when they are encoded already.
     """
     documents: dict[str, list[bytes]] = {}
     for name, dataset in datasets.items():
@@ -73,16 +72,16 @@ def encode_datasets(
             lines = Lines(len(dataset.categories))
             for image in dataset.images:
                 lines.add(image)
-        mine = [lines.of[image.id] for image in dataset.images]
+        encoded = [lines.of[image.id] for image in dataset.images]
         documents[name] = [
             b'{"info":' + _dump(_info_json(dataset, folder)),
             b',\n"licenses":[]',
             b',\n"categories":[',
             *_lines([_dump(item) for item in _category_jsons(dataset)]),
             b'],\n"images":[',
-            *_lines([image for image, _ in mine]),
+            *_lines([image for image, _ in encoded]),
             b'],\n"annotations":[',
-            *_lines([annotations for _, annotations in mine if annotations]),
+            *_lines([annotations for _, annotations in encoded if annotations]),
             b"]}\n",
         ]
     return documents
@@ -109,16 +108,16 @@ def _category_jsons(dataset: Dataset) -> list[dict[str, Any]]:
 
 
 def _dump(value: object, nulls: int = 0) -> bytes:
-    """A record as JSON, in which `nulls` values are None for certain.
+    """A record as JSON; `nulls`: the number of values that are known to be None.
 
-    Raises DataError for what JSON cannot hold: NaN (orjson would write null), lone surrogates, huge integers.
+    Raises DataError for values that JSON cannot represent: NaN (orjson writes null), lone surrogates, huge integers.
     """
     try:
         line = orjson.dumps(value, option=_OPTIONS)
     except TypeError as error:  # JSONEncodeError is one
-        raise DataError(f"cannot be written as JSON: {error}", remedy="mend it in the source") from None
+        raise DataError(f"cannot be written as JSON: {error}", remedy="fix the value in the source") from None
     if line.count(b"null") > nulls and not _finite(value):
-        raise DataError("holds NaN or infinity, which JSON cannot", remedy="mend it in the source")
+        raise DataError("contains NaN or infinity, which JSON cannot represent", remedy="fix the value in the source")
     return line
 
 
@@ -131,10 +130,10 @@ def _finite(value: object) -> bool:
 
 
 def _lines(records: list[bytes]) -> list[bytes]:
-    """The records with what separates them: one a line."""
-    between = [b",\n"] * len(records)
-    between[:1] = [b"\n"] * bool(records)
-    return [piece for pair in zip(between, records, strict=True) for piece in pair]
+    """The records with their separators: one record per line."""
+    separators = [b",\n"] * len(records)
+    separators[:1] = [b"\n"] * bool(records)
+    return [piece for pair in zip(separators, records, strict=True) for piece in pair]
 
 
 def _encode_annotations(image: ImageRecord, number: int) -> bytes:
@@ -148,13 +147,13 @@ def _encode_annotations(image: ImageRecord, number: int) -> bytes:
 
 
 def _region_indices(image: ImageRecord) -> list[int]:
-    """The number that each ignore region is written under: regions read as parts of one share theirs."""
-    places: dict[object, int] = {}
+    """The number that each ignore region is written under: regions that were read from one share its number."""
+    numbers: dict[object, int] = {}
     indices = []
     for index, region in enumerate(image.ignore_regions):
         part = region.attributes.get("ignore_region")
         key = (part, region.bbox_xywh) if isinstance(part, int) else f"alone {index}"
-        indices.append(places.setdefault(key, len(places)))
+        indices.append(numbers.setdefault(key, len(numbers)))
     return indices
 
 
@@ -164,8 +163,8 @@ def _encode_region(
     """One line per category. They differ in two numbers, so the rest is encoded once."""
     attributes = {**region.attributes, "ignore_region": index}
     first = _dump(_annotation_json(region, number, image_id, category_ids[0], 1, attributes))
-    before, found, after = first.partition(b'"category_id":%d,"id":%d,' % (category_ids[0], number))
-    if found and not region.extra and found not in after:
+    before, ids, after = first.partition(b'"category_id":%d,"id":%d,' % (category_ids[0], number))
+    if ids and not region.extra and ids not in after:
         return [
             b'%b"category_id":%d,"id":%d,%b' % (before, category_id, count, after)
             for count, category_id in enumerate(category_ids, number)

@@ -1,6 +1,6 @@
 """Typed access to the values of a parsed file. Each getter names the field and the value when the type is wrong.
 
-The reader of a format knows what a field means; these functions know what a number, a name or a list is.
+The reader of a format knows the meaning of a field; these functions check its type.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MAX_INT = 2**63
 def number(value: object, what: str, *, texts: bool = True) -> float:
     """A finite float. texts: "1.5" counts too, as in XML, CSV and many JSON files.
 
-    Raises DataError that says what the value should have been.
+    Raises DataError with the expected type.
     """
     if type(value) is float or type(value) is int or _is_real(value) or (texts and isinstance(value, str)):
         try:
@@ -83,14 +83,14 @@ def array(value: object, what: str) -> list[Any]:
 
 
 def scalar(value: object) -> bool | float | str | None:
-    """A foreign attribute as JSON keeps it: texts `true` and `false` become booleans, the rest stays."""
+    """An attribute as a JSON value: texts `true` and `false` become booleans, other values stay."""
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower(), value)
     return value if isinstance(value, bool | int | float) or value is None else str(value)
 
 
 def shown(value: object) -> str:
-    """A foreign value, short enough for an error message."""
+    """A value for an error message, shortened to 60 characters."""
     printed = repr(value)
     return printed if len(printed) <= 60 else printed[:57] + "..."
 

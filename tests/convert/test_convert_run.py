@@ -160,6 +160,6 @@ def test_encoding_image_by_image_equals_encoding_at_once(tmp_path):
 def test_a_value_that_json_cannot_hold_is_an_error_with_its_image(tmp_path):
     images = footage()
     images[5].objects[0] = SourceObject("car", BOX, attributes={"speed": float("nan")})
-    with pytest.raises(DataError, match=r"image 'd1/1.png': holds NaN"):
+    with pytest.raises(DataError, match=r"image 'd1/1.png': contains NaN"):
         write(images, tmp_path / "out")
     assert not (tmp_path / "out").exists()
