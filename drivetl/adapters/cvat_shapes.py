@@ -40,6 +40,9 @@ class Task:
     width_height: tuple[int, int] | None = None
     segments: list[tuple[int, int]] = field(default_factory=list)
     """(first, last) frame of each job, as frame numbers of the task."""
+    subset: str = ""
+    offset: int = 0
+    """Number by which a project export increases the task's frame numbers."""
 
 
 @dataclass(slots=True)
@@ -51,6 +54,7 @@ class Meta:
     kinds: dict[tuple[str, str], str] = field(default_factory=dict)
     """(label, attribute name) -> input_type."""
     subsets: int = 1
+    is_project: bool = False
     is_video: bool = False
     source: str = ""
     """Name of the video file."""
@@ -71,11 +75,27 @@ def parse_meta(node: Node) -> Meta:
                 for attribute in (label.child("attributes") or Node("attributes", {}, 0)).all("attribute"):
                     meta.kinds[label.value("name"), attribute.value("name")] = attribute.value("input_type")
             meta.subsets = max(meta.subsets, len(set(owner.value("subsets").split())))
+            meta.is_project |= kind == "project"
+    if meta.is_project:
+        _set_offsets(meta.tasks)
     return meta
 
 
+def _set_offsets(tasks: dict[str, Task]) -> None:
+    """Set the frame offset of each task of a project export.
+
+    CVAT numbers the frames of a subset consecutively: each task, in the order of the task ids, starts where the one
+    before it ends (ProjectData._init_task_frame_offsets of CVAT's dataset_manager/bindings.py).
+    """
+    ends: dict[str, int] = {}
+    for _, task in sorted(tasks.items(), key=lambda pair: (len(pair[0]), pair[0])):
+        task.offset = ends.get(task.subset, 0)
+        size = task.size if task.size is not None else len(range(task.start, (task.stop or -1) + 1, task.step))
+        ends[task.subset] = task.offset + task.start + task.step * size
+
+
 def _task(node: Node, outer_size: tuple[int, int] | None) -> Task:
-    task = Task(node.value("name"), width_height=_size(node) or outer_size)
+    task = Task(node.value("name"), width_height=_size(node) or outer_size, subset=node.value("subset"))
     with on_line_of(node):
         task.size = whole(node.value("size"), "size") if node.value("size") else None
         task.start = whole(node.value("start_frame", "0") or "0", "start_frame")

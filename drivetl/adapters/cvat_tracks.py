@@ -79,7 +79,11 @@ def video_images(
             name = task.name or f"task_{task_id}"
         aliases = [name, task.name, *([PurePosixPath(meta.source).stem, path.stem] if only is not None else [])]
         with reading.file(path, partial(visible_labels, own)):
-            frames = _Frames(index, prefix, aliases)
+            own = _in_video_numbers(own, task)
+            saved = _saved_names(index, prefix, task) if meta.is_project else []
+            names = saved or _names_of_drive(index, prefix, aliases)
+            folder = prefix or _folder_name(aliases[0]) or "clip"
+            frames = _Frames(index.root, folder, names, task.offset if saved else 0)
             numbers, size = _frame_numbers(own, task), _video_size(own, task, frames)
             files = {frame: frames.of(frame) for frame in {*numbers, *_frames_of_shapes(own)}}
             for image in _task_images(reading, own, numbers, size, meta, path, files):
@@ -95,17 +99,45 @@ def video_images(
             )
 
 
-class _Frames:
-    """Finds the image of a frame: its file name ends in the frame number; it is in the drive's folder, if any."""
+def _in_video_numbers(tracks: list[Track], task: Task) -> list[Track]:
+    """The tracks of a task with the frame numbers of its video: the offset of a project export is subtracted.
 
-    def __init__(self, index: ImageIndex, prefix: str, aliases: list[str]):
-        self.index = index
-        self.folder = prefix or _folder_name(aliases[0]) or "clip"
+    Raises DataError with the line for a visible shape on a frame that belongs to another task.
+    """
+    if not task.offset:
+        return tracks
+    end = task.offset + task.start + task.step * task.size if task.size is not None else None
+    for track in tracks:
+        for frame, node in track.shapes:
+            is_visible = node.attributes.get("outside", "0") != "1"
+            if is_visible and not (task.offset <= frame and (end is None or frame < end)):
+                raise DataError(
+                    f"frame {frame} is not in task {task.name!r}, whose frames are numbered from "
+                    f"{task.offset + task.start} in this project export",
+                    remedy="export the project, or this task alone, from CVAT again",
+                    line=node.line,
+                )
+    return [replace(track, shapes=[(frame - task.offset, node) for frame, node in track.shapes]) for track in tracks]
+
+
+def _saved_names(index: ImageIndex, prefix: str, task: Task) -> list[str]:
+    """The images that CVAT saved in a project export: <subset>/frame_<running number>.<suffix>."""
+    outer = f"{prefix}/" if prefix else ""
+    folders = tuple(f"{outer}{inner}{task.subset or 'default'}/frame_" for inner in ("images/", ""))
+    return [name for name in index.names if name.startswith(folders)]
+
+
+class _Frames:
+    """Finds the image of a frame by the frame number at the end of its file name."""
+
+    def __init__(self, root: Path, folder: str, names: list[str], offset: int):
+        """folder: for names of frames that are not on disk; offset: what the file names add to the frame number."""
+        self.root, self.folder, self.offset = root, folder, offset
         self.by_number: dict[int, list[str]] = {}
-        for name in _names_of_drive(index, prefix, aliases):
+        for name in names:
             digits = re.search(r"(\d{1,15})$", PurePosixPath(name).stem)
             if digits:
-                self.by_number.setdefault(int(digits[1]), []).append(name)
+                self.by_number.setdefault(int(digits[1]) - offset, []).append(name)
 
     def of(self, frame: int) -> tuple[str, bool]:
         """(file name, whether it is on disk). Raises DataError when several images have this number."""
@@ -201,7 +233,7 @@ def _video_size(tracks: list[Track], task: Task, frames: _Frames) -> tuple[int, 
         raise DataError(
             "the video's size is unknown", remedy="add <original_size>, or name the folder of the frames with --images"
         )
-    return image_size(frames.index.root / name)
+    return image_size(frames.root / name)
 
 
 def _track_objects(

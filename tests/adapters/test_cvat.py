@@ -120,6 +120,55 @@ def test_too_large_frame_numbers_are_errors(tmp_path: Path) -> None:
         read_tree("cvat", video(tmp_path, box(0, 0), "<stop_frame>99999999999</stop_frame>"))
 
 
+def project(tmp_path: Path, *, saved: bool, frame: int = 17) -> Path:
+    """A project export of three videos: `b` follows `a` in subset day, `c` is alone in subset night."""
+    tasks = "".join(
+        f"<task><id>{number}</id><name>{name}</name><size>{size}</size><mode>interpolation</mode>"
+        f"<subset>{subset}</subset><start_frame>{start}</start_frame><stop_frame>{start + 2 * size - 1}</stop_frame>"
+        "<frame_filter>step=2</frame_filter>"
+        "<original_size><width>40</width><height>30</height></original_size></task>"
+        for number, name, size, subset, start in (
+            (10, "b", 3, "day", 5),
+            (9, "a", 4, "day", 2),
+            (11, "c", 2, "night", 0),
+        )
+    )
+    # a: frames 2, 4, 6, 8; b: 5, 7, 9 in the video, numbered from 2 + 2 * 4 = 10 on, so 15, 17, 19; c: 0, 2
+    tracks = "".join(
+        f"<track id='{task}' label='car' task_id='{task}' subset='x'>{box(number, x)}</track>"
+        for task, number, x in ((9, 4, 1), (10, frame, 2), (11, 2, 3))
+    )
+    text = f"<annotations><meta><project><tasks>{tasks}</tasks></project></meta>{tracks}</annotations>"
+    running = {"day": (2, 4, 6, 8, 15, 17, 19), "night": (0, 2)}
+    own = {"a": (2, 4, 6, 8), "b": (5, 7, 9), "c": (0, 2)}
+    names = [f"{subset}/frame_{number:06d}.PNG" for subset, numbers in running.items() for number in numbers]
+    if not saved:
+        names = [f"{name}/{number:06d}.png" for name, numbers in own.items() for number in numbers]
+    files = {f"images/{name}": trees.blank_png() for name in names}
+    return write_tree(tmp_path, {"annotations.xml": text.encode()} | files)
+
+
+@pytest.mark.parametrize(
+    ("saved", "labelled"),
+    [
+        (False, {"a/000004.png": 1, "b/000007.png": 2, "c/000002.png": 3}),
+        (True, {"day/frame_000004.PNG": 1, "day/frame_000017.PNG": 2, "night/frame_000002.PNG": 3}),
+    ],
+)
+def test_a_project_numbers_the_frames_of_a_subset_consecutively(
+    saved: bool, labelled: dict[str, float], tmp_path: Path
+) -> None:
+    dataset, account = convert_tree("cvat", project(tmp_path, saved=saved))
+    boxed = {image.file_name: image.annotations[0].bbox_xywh[0] for image in dataset.images if image.annotations}
+    assert boxed == labelled and len(dataset.images) == 9 and not account.notes
+    assert [image.frame_index for image in dataset.images if image.sequence == "b"] == [5, 7, 9]
+
+
+def test_a_project_frame_outside_its_task_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="frame 7 is not in task 'b', whose frames are numbered from 15"):
+        convert_tree("cvat", project(tmp_path, saved=False, frame=7))
+
+
 def test_tasks_of_a_project_are_drives(tmp_path: Path) -> None:
     tasks = "".join(f"<task><id>{n}</id><name>drive {n}</name></task>" for n in (1, 2))
     image = "<image id='0' name='a{n}.png' task_id='{n}' subset='S{n}' width='40' height='30'/>"
