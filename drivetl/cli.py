@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -12,11 +13,13 @@ from drivetl.errors import DrivetlError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 a gate failed, 2 the user's mistake, 130 interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a letter that it lacks must not end the command
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return dispatch(arguments)
     except DrivetlError as error:
-        console.err.print(f"[red]error:[/] {console.escape(message_of(error))}")
+        console.error(message_of(error))
         return 2
     except KeyboardInterrupt:
         console.err.print("interrupted")

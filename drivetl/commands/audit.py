@@ -82,11 +82,12 @@ def _print(result: Audit) -> None:
     grid.add_column("finding", overflow="fold")
     grid.add_column("count", justify="right")
     for finding in result.findings:
-        text = Text(finding.title, style="bold")
+        text = Text(console.printable(finding.title), style="bold")
         for example in finding.examples[:2]:
             number = "" if example.annotation_id is None else f" #{example.annotation_id}"
-            text.append(f"\n{f'{example.image}{number}  {example.detail}'.strip()}", style="not bold dim")
-        text.append(f"\n-> {finding.remedy}", style="not bold")
+            shown = console.printable(f"{example.image}{number}  {example.detail}".strip())
+            text.append(f"\n{shown}", style="not bold dim")
+        text.append(f"\n-> {console.printable(finding.remedy)}", style="not bold")
         grid.add_row(
             Text(finding.severity, style=_PAINTS[finding.severity]), text, amount(finding).replace(" (", "\n(")
         )

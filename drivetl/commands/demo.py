@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     began = time.monotonic()
     steps = plan(args.out, args.seed)
     for number, (title, done, argv) in enumerate(steps, 1):
-        console.say(f"\n[{number}/{len(steps)}] {title}")
+        console.say("", f"[{number}/{len(steps)}] {title}")
         if done.exists():
             console.say(f"already done: {done}")
             continue

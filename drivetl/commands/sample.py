@@ -72,9 +72,7 @@ def run(args: argparse.Namespace) -> int:
         console.table(f"town {name.upper()}", ("what", "count"), rows)
     total = sum(summary.frames for summary in written.values())
     console.say(f"{total} frames in {seconds:.0f} s ({60 * total / max(seconds, 1e-9):.0f} a minute)")
-    console.wrote(args.out)
-    for command in _next_commands(args.out, list(written)):
-        console.out.print(f"next:  [cyan]{console.escape(command)}[/]")
+    console.wrote(args.out, *_next_commands(args.out, list(written)))
     return 0
 
 

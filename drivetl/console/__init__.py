@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from drivetl.console.text import escape
+from drivetl.console.text import one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     out: Console
     err: Console
 
-__all__ = ["escape", "progress_bar", "say", "table", "track", "warn", "wrote"]
+__all__ = ["error", "printable", "progress_bar", "say", "table", "track", "warn", "wrote"]
 
 T = TypeVar("T")
 
@@ -37,14 +37,27 @@ def __getattr__(name: str) -> Console:
     return _console(name)
 
 
+def error(message: str) -> None:
+    """One line on stderr, at most 500 characters."""
+    _print("err", ("error:", "red"), " ", one_line(message))
+
+
 def warn(message: str) -> None:
-    """One line on stderr. Warnings never go to stdout, which scripts read."""
-    _console("err").print(f"[yellow]warning:[/] {escape(message)}")
+    """One line on stderr, at most 500 characters. Warnings never go to stdout, which scripts read."""
+    _print("err", ("warning:", "yellow"), " ", one_line(message))
 
 
-def say(message: str) -> None:
-    """One line for a person, on stdout."""
-    _console("out").print(escape(message))
+def say(*messages: str) -> None:
+    """Lines for a person, on stdout: each message is one line."""
+    for message in messages:
+        _print("out", printable(message))
+
+
+def _print(name: str, *parts: str | tuple[str, str]) -> None:
+    """Print parts, each a text or (text, style), as they are: nothing in them is read as rich's markup."""
+    from rich.text import Text
+
+    _console(name).print(Text.assemble(*parts))
 
 
 SHOWN_EVERY_S = 0.1
@@ -77,17 +90,18 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; the first column is text, the others are right-aligned."""
     from rich.table import Table
+    from rich.text import Text
 
-    grid = Table(title=escape(title), title_justify="left", title_style="bold")
+    grid = Table(title=Text(printable(title), "bold") if title else None, title_justify="left")
     for number, name in enumerate(columns):
-        grid.add_column(name, justify="left" if number == 0 else "right")
+        grid.add_column(Text(printable(name)), justify="left" if number == 0 else "right")
     for row in rows:
-        grid.add_row(*(escape(str(cell)) for cell in row))
+        grid.add_row(*(Text(printable(str(cell))) for cell in row))
     _console("out").print(grid, soft_wrap=False)
 
 
-def wrote(path: Path, next_command: str = "") -> None:
-    """Print the path that was written and, if there is one, the command to run next."""
-    _console("out").print(f"wrote [bold]{escape(str(path))}[/]")
-    if next_command:
-        _console("out").print(f"next:  [cyan]{escape(next_command)}[/]")
+def wrote(path: Path, *next_commands: str) -> None:
+    """Print the path that was written and, if there are any, the commands to run next."""
+    _print("out", "wrote ", (printable(str(path)), "bold"))
+    for command in filter(None, next_commands):
+        _print("out", "next:  ", (printable(command), "cyan"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -11,13 +12,16 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
-from drivetl.console.text import escape
+from drivetl.console.text import printable
 
 PLAIN_EVERY_S = 10.0
 """Seconds between two progress lines where stderr is not a terminal."""
@@ -45,19 +49,30 @@ class _Progress(Progress):
             left = f", about {task.time_remaining:.0f} s left" if task.time_remaining is not None else ""
             total = "" if task.total is None else f"/{task.total:.0f}"
             note = f"  {task.fields['note']}" if task.fields.get("note") else ""
-            self.console.print(escape(f"{task.description} {task.completed:.0f}{total}{left}{note}"))
+            self.console.print(Text(printable(f"{task.description} {task.completed:.0f}{total}{left}{note}")))
+
+
+class _Text(ProgressColumn):
+    """A text of the task, printed as it is."""
+
+    def __init__(self, text: Callable[[Task], str]) -> None:
+        super().__init__()
+        self.text = text
+
+    def render(self, task: Task) -> Text:
+        return Text(printable(self.text(task)))
 
 
 def bar(console: Console) -> Progress:
     """A bar with count, time spent and time left; give every task `note=""`."""
     return _Progress(
-        TextColumn("{task.description}"),
+        _Text(lambda task: task.description),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        _Text(lambda task: str(task.fields["note"])),
         console=console,
         transient=True,
         disable=not sys.stderr.isatty(),

@@ -1,8 +1,41 @@
-"""Text made safe to print."""
+"""Foreign text made safe to print: names from files, values from configs, messages of other libraries."""
 
 from __future__ import annotations
 
+import unicodedata
 
-def escape(text: str) -> str:
-    """Text that rich prints as it is: a bracket in a file name is not markup."""
-    return text.replace("[", "\\[")
+MOST_CHARACTERS = 500
+"""Of an error or a warning."""
+_HEAD = 330
+"""The place and the reason come first, the remedy last: both ends are kept and the middle is cut."""
+_CUT = " [...] "
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""They reorder the text around them."""
+_BACKSLASHED = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+
+def printable(text: str) -> str:
+    r"""Text without characters that a terminal obeys: they are shown as `\x1b`, `\n`, `\u202e`.
+
+    These are the control characters, line breaks included, lone surrogates (they cannot be encoded) and the marks
+    that change the reading direction. All else stays as it is, brackets and backslashes too.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_shown, text))
+
+
+def _shown(letter: str) -> str:
+    if unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp") and letter not in _DIRECTIONS:
+        return letter
+    code = ord(letter)
+    return _BACKSLASHED.get(letter) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+def one_line(text: str) -> str:
+    """The text made printable on one line of at most 500 characters; a longer one loses its middle."""
+    # the slices keep a huge text from being converted only to be cut
+    whole = printable(text if len(text) <= 2 * MOST_CHARACTERS else text[:MOST_CHARACTERS] + text[-MOST_CHARACTERS:])
+    if len(whole) <= MOST_CHARACTERS:
+        return whole
+    return whole[:_HEAD] + _CUT + whole[_HEAD + len(_CUT) - MOST_CHARACTERS :]

@@ -110,7 +110,7 @@ def run_all(plan: Plan) -> list[Row]:
             done = [rows.rows[other] for other in cells if other in rows.rows]
             left = _time_left(plan, done, [other for other in cells if other not in rows.rows])
             name, count, seed = cell
-            console.say(f"\n[{number}/{len(cells)}] {name}, {count} frames, seed {seed}{left}")
+            console.say("", f"[{number}/{len(cells)}] {name}, {count} frames, seed {seed}{left}")
             rows.append(cell, _train(plan, cell))
         shutil.rmtree(plan.folder(cell) / "checkpoints" / "last", ignore_errors=True)
     return [rows.rows[cell] for cell in cells]

@@ -76,7 +76,7 @@ def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False, source_
             prepared.notes.append(compile_backbone(prepared.model))
         prepared.notes.append(f"{str(precision).removeprefix('torch.')} on {device}: {reason}")
         if group.leads:
-            console.say("\n".join(prepared.notes))
+            console.say(*prepared.notes)
         if group.leads and not resume:
             create_run(out, config, prepared.taxonomy)
             write_json(out / "anchors.json", prepared.anchors)
