@@ -1,27 +1,27 @@
 """YOLO txt: one file per image, rows `class cx cy w h` or `class x1 y1 x2 y2 x3 y3 ...` in fractions of the image.
 
-Class names are in data.yaml, *.names or classes.txt; without such a file, the class numbers are the labels. An image
-without a label file is an image without objects, as the format defines it.
+Class names are in data.yaml, *.names or classes.txt; without such a file, the class numbers are the labels. Pose rows
+(`kpt_shape` in data.yaml) give their boxes. An image without a label file is an image without objects, as the format
+defines it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from drivetl.adapters.reading import Footage, Reading, Sizes, folder_drive
 from drivetl.adapters.shapes import Points, box_of, flat, visible
+from drivetl.adapters.yolo_names import NameFiles, Names
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
 from drivetl.files.fields import number, shown, whole
 from drivetl.files.paths import files_below, list_images
 from drivetl.files.read import read_text
-from drivetl.files.yaml_reader import load_yaml
 
-NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "obj.names", "classes.txt", "labels.txt")
 NO_LABELS = {"classes", "labels", "train", "val", "valid", "test", "readme", "obj"}
 """Text files next to the labels that are not labels, unless an image has that name."""
 
@@ -49,8 +49,8 @@ def read(reading: Reading) -> Footage:
     root = reading.root
     if not root.is_dir():
         raise DataError("no such folder", remedy="--root must be the folder with images and labels", file=root)
-    names = find_names(root)
-    if not names:
+    names = NameFiles(root)
+    if not names.declared():
         reading.note("no class names found (data.yaml, obj.names, classes.txt): the labels are the class numbers")
     images_root = reading.images or next(
         (folder for folder in (root / "images", root / "JPEGImages", root / "obj_train_data") if folder.is_dir()), root
@@ -62,49 +62,18 @@ def read(reading: Reading) -> Footage:
             remedy="name the folder of the images with --images",
             file=images_root,
         )
-    return Footage(images_root, images_of(reading, names, images_root, image_names), tuple(names), sized_by_files=True)
+    images = images_of(reading, names, images_root, image_names)
+    return Footage(images_root, images, names.declared(), sized_by_files=True)
 
 
-def find_names(root: Path) -> list[str]:
-    """Class names in the order of their numbers, from the first file that has them; [] without such a file."""
-    folders = [root, root / "labels", *sorted(path for path in root.iterdir() if path.is_dir())]
-    for folder in folders:
-        others = sorted([*folder.glob("*.names"), *folder.glob("*.y*ml")])
-        for path in [*(folder / name for name in NAME_FILES), *others]:
-            if path.is_file():
-                names = read_names(path)
-                if names:
-                    return names
-    return []
-
-
-def read_names(path: Path) -> list[str]:
-    """Names in order from a data.yaml (a list or {number: name}) or a file with one name per line; [] without names."""
-    if path.suffix not in (".yaml", ".yml"):
-        return [line.strip() for line in read_text(path).rstrip().splitlines()]
-    document = load_yaml(path)
-    names = document.get("names") if isinstance(document, dict) else None
-    if isinstance(names, dict):
-        try:
-            names = [names[index] for index in range(len(names))]
-        except KeyError as error:
-            raise DataError(
-                f"names has no entry {error}", remedy="number the classes 0, 1, 2, ...", file=path
-            ) from None
-    if names is None:
-        return []
-    if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
-        raise DataError(f"names is {shown(names)}, not a list of names", remedy="write a list of names", file=path)
-    return [str(name) for name in names]
-
-
-def parse(content: str, names: list[str], reading: Reading, file: Path) -> Iterator[Row]:
+def parse(content: str, classes: Names, reading: Reading, file: Path) -> Iterator[Row]:
     """Rows of a label file; repeated rows are counted and left out.
 
     Raises DataError with the line for a row that is neither box nor polygon, a class without a name, and coordinates
     that are not fractions.
     """
     seen: set[str] = set()
+    names = classes.names
     for line, raw in enumerate(content.splitlines(), 1):
         fields = raw.split()
         if not fields:
@@ -114,17 +83,20 @@ def parse(content: str, names: list[str], reading: Reading, file: Path) -> Itera
             if label is None:
                 raise DataError(
                     f"class {shown(fields[0])} has no name; there are {len(names)} names, numbered from 0",
-                    remedy="check the names file",
+                    remedy=f"check the names file{f' {classes.path}' if classes.path else ''}",
                 )
             key = " ".join(fields)
             if key in seen:
                 reading.drop(label, "repeated row", file, line)
                 continue
             seen.add(key)
-            yield _parse_row(label, fields, line)
+            row = _parse_row(label, fields, line, classes.keypoints)
+            if classes.keypoints is not None and len(fields) > 5:
+                reading.note("keypoints of pose labels, not read")
+            yield row
 
 
-def label_of(value: object, names: list[str]) -> str | None:
+def label_of(value: object, names: Sequence[str]) -> str | None:
     """The name of a class number, or the number as text when there are no names; None for an unknown number."""
     try:
         class_id = whole(value, "class")
@@ -135,8 +107,16 @@ def label_of(value: object, names: list[str]) -> str | None:
     return names[class_id] if 0 <= class_id < len(names) else None
 
 
-def _parse_row(label: str, fields: list[str], line: int) -> Row:
+def _parse_row(label: str, fields: list[str], line: int, keypoints: tuple[int, int] | None) -> Row:
     values = [number(value, "a column") for value in fields[1:]]
+    if keypoints is not None and len(values) != 4:
+        count = keypoints[0] * keypoints[1]
+        if len(values) != 4 + count:
+            raise DataError(
+                f"a row of {len(fields)} values is not a pose row: kpt_shape {list(keypoints)} needs {5 + count}",
+                remedy="fix kpt_shape in data.yaml, or remove it when the labels have no keypoints",
+            )
+        values = values[:4]
     if not (min(values, default=0) >= 1 - FURTHEST and max(values, default=0) <= FURTHEST):
         worst = max(values, key=abs)
         raise DataError(
@@ -157,6 +137,24 @@ def _parse_row(label: str, fields: list[str], line: int) -> Row:
     )
 
 
+def _look_like_pose(rows: list[Row]) -> bool:
+    """Whether all polygons of a file look like `cx cy w h` and keypoints.
+
+    The second "vertex", (w, h), is then far from the others, which lie in the box or are 0 0 (not labelled).
+    """
+    polygons = [row.polygon for row in rows if row.polygon is not None]
+    if not polygons or len({len(points) for points in polygons}) > 1 or len(polygons[0]) < 5:
+        return False
+    for (cx, cy), (w, h), *rest in polygons:
+        keypoints = [(x, y) for x, y in rest if x or y]
+        if not all(2 * abs(x - cx) <= 1.05 * w and 2 * abs(y - cy) <= 1.05 * h for x, y in keypoints):
+            return False
+        x1, y1, x2, y2 = box_of([(cx, cy), *keypoints])
+        if not (w < 2 * x1 - x2 or w > 2 * x2 - x1 or h < 2 * y1 - y2 or h > 2 * y2 - y1):
+            return False
+    return True
+
+
 def _snap(edge: float) -> float:
     """The border of the image when the edge is beyond it only by the rounding of six decimals."""
     if 0.0 <= edge <= 1.0:
@@ -166,7 +164,7 @@ def _snap(edge: float) -> float:
 
 
 def images_of(
-    reading: Reading, names: list[str], images_root: Path, image_names: list[str], *, orphans: bool = True
+    reading: Reading, names: NameFiles, images_root: Path, image_names: list[str], *, orphans: bool = True
 ) -> Iterator[SourceImage]:
     """The named images with their rows; with `orphans`, label files without an image are errors."""
     sizes = Sizes(images_root)
@@ -178,6 +176,10 @@ def images_of(
     owners: dict[str, list[str]] = {}
     for name, label_file in label_of_image.items():
         owners.setdefault(label_file or "", []).append(name)
+    if not any(label_of_image.values()) and not _unused(labels, owners):
+        raise DataError(
+            "contains no label file (.txt) for any of its images", remedy="check --root and --format", file=reading.root
+        )
     for name, label_file in label_of_image.items():
         if label_file is None:
             reading.note("images without a label file, taken as images without objects")
@@ -189,7 +191,9 @@ def images_of(
                     remedy="give each image a different stem",
                 )
             size = sizes.of(name)
-            rows = list(parse(read_text(path), names, reading, path)) if path else []
+            rows = list(parse(read_text(path), names.of(path), reading, path)) if path else []
+            if path and _look_like_pose(rows):
+                reading.list_place("label files whose polygons look like pose rows; set kpt_shape if they are", path)
             image = SourceImage(name, *size, sequence=folder_drive(name), label_file=path)
             image.objects = _objects(reading, rows, size, path)
             yield image
@@ -207,10 +211,10 @@ def _unused(labels: dict[str, str], owners: dict[str, list[str]]) -> list[str]:
     return sorted(name for real, name in by_real_path.items() if real not in used)
 
 
-def _row_labels(path: Path | None, names: list[str]) -> list[str]:
+def _row_labels(path: Path | None, names: NameFiles) -> list[str]:
     """The labels of a file's rows, to count an image that cannot be read."""
     rows = [line.split() for line in read_text(path).splitlines()] if path else []
-    return [label_of(fields[0], names) or fields[0] for fields in rows if fields]
+    return [label_of(fields[0], names.of(path).names) or fields[0] for fields in rows if fields and path]
 
 
 def _label_files(*folders: Path) -> dict[str, str]:
@@ -280,13 +284,13 @@ def _visible_objects(
     return objects
 
 
-def _orphan(reading: Reading, names: list[str], path: Path) -> None:
+def _orphan(reading: Reading, names: NameFiles, path: Path) -> None:
     """A text file without an image is an error when it contains rows; otherwise it is not a label file."""
     with reading.file(path):
         first = next((line.split() for line in read_text(path).splitlines() if line.strip()), [])
         if len(first) < 5 or not all(_is_number(value) for value in first):
             return
-        rows = list(parse(read_text(path), names, reading, path))
+        rows = list(parse(read_text(path), names.of(path), reading, path))
         error = DataError(
             "label file without an image",
             remedy="add the image, or name the folder of the images with --images",

@@ -251,6 +251,64 @@ def test_yolo_label_without_its_image(tmp_path: Path) -> None:
     assert account.rejected == {"label file without an image": 1}
 
 
+@pytest.mark.parametrize(
+    ("shape", "keypoints"),
+    [("[4, 2]", "0.44 0.64 0.5 0.6 0.45 0.5 0.5 0.5"), ("[1, 2]", "0.5 0.5"), ("[1, 3]", "0 0 2")],
+)
+def test_yolo_pose_rows_are_boxes_with_counted_keypoints(shape: str, keypoints: str, tmp_path: Path) -> None:
+    rows = f"1 0.1875 0.2 0.25 0.2 {keypoints}\n0 0.55 0.333333 0.1 0.333333\n".encode()
+    files = trees.yolo() | {
+        "labels/drive_1/a.txt": rows,
+        "data.yaml": f"names: [person, car]\nkpt_shape: {shape}".encode(),
+    }
+    dataset, account = convert_tree("yolo", write_tree(tmp_path, files))
+    assert boxes(dataset, "drive_1/a.png")[0] == ("car", (2.5, 3, 10, 6))
+    assert account.notes["keypoints of pose labels, not read"] == 1
+    files["labels/drive_1/a.txt"] += b"1 0.1 0.1 0.2 0.2 0.3 0.3 0.4 0.4\n"
+    if shape != "[4, 2]":
+        with pytest.raises(DataError, match="kpt_shape"):
+            read_tree("yolo", write_tree(tmp_path, files))
+
+
+def test_yolo_rows_that_look_like_pose_rows_are_listed(tmp_path: Path) -> None:
+    pose = b"1 0.5 0.6 0.2 0.1 0.44 0.64 0.56 0.64 0.45 0.56 0.55 0.56 0 0\n"
+    _, account = read_tree("yolo", write_tree(tmp_path, trees.yolo() | {"labels/drive_1/a.txt": pose}))
+    assert any("look like pose rows" in note for note in account.notes)
+
+
+def two_exports(*more: tuple[str, bytes]) -> trees.Files:
+    exports = {"site_a": b"names: [car, person]", "site_b": b"names: {0: person, 1: car}"}
+    files: trees.Files = {f"{site}/data.yaml": names for site, names in exports.items()}
+    files |= {f"{site}/labels/{site}.txt": b"0 0.5 0.5 0.2 0.2\n" for site in exports}
+    return files | {f"{site}/images/{site}.png": trees.blank_png() for site in exports} | dict(more)
+
+
+def test_yolo_exports_under_one_root_use_their_own_names(tmp_path: Path) -> None:
+    dataset, _ = convert_tree("yolo", write_tree(tmp_path, two_exports()))
+    labels = {image.file_name: image.annotations[0].attributes["source_label"] for image in dataset.images}
+    assert labels == {"site_a/images/site_a.png": "car", "site_b/images/site_b.png": "person"}
+
+
+@pytest.mark.parametrize("other", ["data.yaml", "site_b/classes.txt", "site_a/labels/classes.txt"])
+def test_yolo_names_that_disagree_name_both_files(other: str, tmp_path: Path) -> None:
+    names = b"names: [bus]" if other.endswith("yaml") else b"bus"
+    with pytest.raises(DataError, match="names other classes") as caught:
+        read_tree("yolo", write_tree(tmp_path, two_exports((other, names))))
+    assert other in str(caught.value) and "site_" in str(caught.value)
+
+
+def test_yolo_images_without_any_label_file_are_an_error(tmp_path: Path) -> None:
+    files = {name: content for name, content in trees.yolo().items() if not name.startswith("labels")}
+    with pytest.raises(DataError, match="contains no label file"):
+        read_tree("yolo", write_tree(tmp_path, files))
+
+
+def test_yolo_names_are_texts_as_written(tmp_path: Path) -> None:
+    files = trees.yolo() | {"data.yaml": b"names: [true, 07]"}
+    source, _ = read_tree("yolo", write_tree(tmp_path, files))
+    assert source.taxonomy.categories == ("07", "true")
+
+
 def test_yolo_without_names_uses_the_class_numbers(tmp_path: Path) -> None:
     files = trees.yolo()
     del files["data.yaml"]

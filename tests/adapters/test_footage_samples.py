@@ -229,11 +229,12 @@ def test_cityscapes_as_yolo_reads_by_city_with_visible_masks() -> None:
     root = SHARED / "cityscapes_400"
     from drivetl.adapters import yolo
     from drivetl.adapters.reading import Reading, Sizes
+    from drivetl.adapters.yolo_names import NameFiles
     from drivetl.convert.build import build_dataset
 
     reading = Reading(root, taxonomy=taxonomy, visible_masks=True)
     names = sorted(path.name for path in (root / "images").glob("*.jpg"))[::68]
-    images = list(yolo.images_of(reading, yolo.find_names(root), root / "images", names, orphans=False))
+    images = list(yolo.images_of(reading, NameFiles(root), root / "images", names, orphans=False))
     dataset = build_dataset(images, taxonomy, root / "images", source="yolo", account=reading.account)
     assert reading.account.balanced() and len(dataset.categories) == 8
     rows = sum(len(set((root / "labels" / name).with_suffix(".txt").read_text().splitlines())) for name in names)
