@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from drivetl import console
 from drivetl.errors import ConfigError
+from drivetl.workers import dead_workers_as_errors
 
 if TYPE_CHECKING:
     from drivetl.coco.detections import Detections
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
     _next(args)
 
 
+@dead_workers_as_errors("--workers")
 def _detect(detector: Detector, dataset: Dataset, args: argparse.Namespace) -> dict[int, Detections]:
     """Image id -> its detections."""
     from drivetl.robustness.predict import predict

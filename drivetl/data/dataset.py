@@ -16,13 +16,13 @@ from drivetl.coco import masks as coco_masks
 from drivetl.coco.boxes import xywh_to_xyxy
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.data.sample import Sample
+from drivetl.data.sharing import PREFETCHED_BATCHES, Batch, PipedBatch, share
 from drivetl.errors import DataError
 from drivetl.files.images import Rgb, read_rgb
 
 Augment = Callable[[Sample, np.random.Generator], Sample]
 Item = tuple[int, int]
 """(epoch, index): apart from the seed, all that a sample's randomness depends on."""
-Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 
 MIN_SIDE_PX = 1.0
 """Thinner boxes cannot be encoded as regression targets; they are treated as ignore regions."""
@@ -115,6 +115,11 @@ def collate(items: list[tuple[Tensor, dict[str, Tensor]]]) -> Batch:
     return [image for image, _ in items], [target for _, target in items]
 
 
+def collate_in_worker(items: list[tuple[Tensor, dict[str, Tensor]]]) -> Batch | PipedBatch:
+    """`collate` in a loader process: the batch is ready to be sent."""
+    return share(collate(items))
+
+
 def single_threaded(_: int) -> None:
     """Worker initialisation: there is one process per core, so libraries must not start threads of their own."""
     cv2.setNumThreads(0)
@@ -125,5 +130,6 @@ def loader_options(workers: int, device: torch.device) -> dict[str, Any]:
     """DataLoader arguments that keep the device busy without oversubscribing the CPU cores."""
     options: dict[str, Any] = {"num_workers": workers, "collate_fn": collate, "pin_memory": device.type == "cuda"}
     if workers:
-        options |= {"persistent_workers": True, "prefetch_factor": 4, "worker_init_fn": single_threaded}
+        options |= {"persistent_workers": True, "prefetch_factor": PREFETCHED_BATCHES}
+        options |= {"collate_fn": collate_in_worker, "worker_init_fn": single_threaded}
     return options

@@ -27,6 +27,7 @@ from drivetl.conditions import CLEAN, Cell, apply, pixel_seed
 from drivetl.data.dataset import read_image, single_threaded
 from drivetl.data.depth import read_depth
 from drivetl.robustness.detection_cache import DetectionCache
+from drivetl.workers import dead_workers_as_errors
 
 FLUSH_EVERY_S = 15.0
 """A killed sweep loses at most this much work."""
@@ -191,6 +192,7 @@ class _Backlog:
         return count
 
 
+@dead_workers_as_errors("--workers")
 def sweep(
     detectors: Mapping[str, SupportsInfer],
     caches: Mapping[str, DetectionCache],
@@ -209,7 +211,7 @@ def sweep(
     keys: `detection_cache.image_keys(dataset)`. budget_s: stop after that time. Images are taken in an order whose
     every prefix is spread evenly over the drives, and each is finished in all cells, so that the complete images are a
     representative subset. shard: (rank, world) takes every world-th image. advance: called with (inferences done,
-    inferences in total).
+    inferences in total). Raises DrivetlError when a worker process dies; what was inferred until then is cached.
     """
     backlog = _Backlog(detectors, caches, keys)
     tasks = _pending_tasks(backlog, dataset, cells, shard)

@@ -8,7 +8,6 @@ The same arguments give the same bytes with any number of processes.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 from collections import Counter
@@ -28,6 +27,7 @@ from drivetl.sample.camera import Array
 from drivetl.sample.render import SampleFrame, render_frame
 from drivetl.sample.towns import town_named
 from drivetl.sample.world import drive_conditions, drive_frames
+from drivetl.workers import run_jobs
 
 JPEG_QUALITY = 92
 CITY = "townb"
@@ -238,9 +238,7 @@ def _run(jobs: Sequence[_DriveJob], options: Options, progress: Progress | None)
     if processes <= 1 or sum(job.frames for job in jobs) < 12:
         results = _collected(map(_write_drive, jobs), progress)
     else:
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(processes, initializer=_one_thread) as pool:
-            results = _collected(pool.imap_unordered(_write_drive, jobs), progress)
+        results = _collected(run_jobs(_write_drive_in_worker, jobs, processes, flag="--processes"), progress)
     return sorted(results, key=lambda result: result.drive)
 
 
@@ -253,8 +251,9 @@ def _collected(results: Iterable[_DriveResult], progress: Progress | None) -> li
     return collected
 
 
-def _one_thread() -> None:
-    cv2.setNumThreads(1)
+def _write_drive_in_worker(job: _DriveJob) -> _DriveResult:
+    cv2.setNumThreads(1)  # there is one process per core
+    return _write_drive(job)
 
 
 def _write_drive(job: _DriveJob) -> _DriveResult:

@@ -18,6 +18,7 @@ from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig, is_auto, load_config, recipe_keys, speed_keys, values_of, with_values
 from drivetl.data.dataset import DetectionDataset, loader_options
 from drivetl.data.sampling import EpochBatches
+from drivetl.data.sharing import shared_memory_warning
 from drivetl.errors import ConfigError
 from drivetl.files.write import write_atomically
 from drivetl.models.build import architecture
@@ -32,6 +33,7 @@ from drivetl.training.prepare import Prepared, prepare
 from drivetl.training.rundir import MetricsLog, check_inputs, create_run, provenance, read_provenance, write_json
 from drivetl.training.trainer import STATE, Trainer
 from drivetl.training.validate import validation_loader
+from drivetl.workers import dead_workers_as_errors
 
 
 @dataclass
@@ -62,7 +64,7 @@ def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False, source_
         check_inputs(recorded, config)
         if source_data is None and recorded.get("source_data"):
             source_data = Path(recorded["source_data"])
-    with process_group() as group:
+    with process_group() as group, dead_workers_as_errors("--data.workers"):
         torch.manual_seed(config.seed + group.rank)
         device = choose_device(group.device(config.runtime.device))
         if device.type == "cpu":
@@ -165,6 +167,9 @@ def assemble(
         model = model.to(memory_format=torch.channels_last)
     images, optim = prepared.train, config.optim
     workers = _workers(config.data.workers, device)
+    warning = shared_memory_warning(images.images, optim.batch_size, workers) if group.leads else ""
+    if warning:
+        console.warn(warning)
     data = DetectionDataset(
         images,
         with_masks=architecture(config.model.arch).masks,

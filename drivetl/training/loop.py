@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from drivetl.config import OptimConfig
-from drivetl.data.dataset import Batch
+from drivetl.data.sharing import Batch
 from drivetl.errors import DrivetlError
 from drivetl.models.build import forward_uint8
 from drivetl.training.ema import Average
