@@ -149,10 +149,10 @@ def mask_areas(rles: Sequence[object]) -> Floats:
 
 def _checked_rle(segmentation: Segmentation, height: int, width: int, what: str) -> object:
     """The compressed RLE of a mask of an image of this size. Raises DataError when it is not one."""
-    wrong = masks.problem(segmentation, height, width)
-    if wrong is not None:
+    problem = masks.problem(segmentation, height, width)
+    if problem is not None:
         raise DataError(
-            f"{what}: {wrong}", remedy="masks are as large as their image: mend the mask, or use --iou-type bbox"
+            f"{what}: {problem}", remedy="a mask has the size of its image: fix the mask, or use --iou-type bbox"
         )
     if isinstance(segmentation, dict) or any(len(polygon) >= 6 for polygon in segmentation):
         return masks.to_rle(segmentation, height, width)

@@ -1,4 +1,4 @@
-"""Random COCO truths and results with everything that makes matching hard, and pycocotools' word on them."""
+"""Random COCO truths and results with the hard cases of matching, and pycocotools' evaluation of them."""
 
 import contextlib
 import io
@@ -92,11 +92,11 @@ def oracle(truth, results, iou_type="bbox"):
             dt = COCO()
             dt.dataset = {**gt.dataset, "annotations": []}
             dt.createIndex()
-        found = COCOeval(gt, dt, iou_type)
-        found.evaluate()
-        found.accumulate()
-        found.summarize()
-    return found
+        evaluation = COCOeval(gt, dt, iou_type)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
 
 
 def _plain(item, iou_type):

@@ -1,4 +1,4 @@
-"""Tiny true KITTI trees with known facts, and the label lines they are made of."""
+"""Tiny but complete KITTI trees with known contents, and the label lines they are made of."""
 
 import struct
 import zlib
@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 400, 200
 
 
 def png(width: int = WIDTH, height: int = HEIGHT) -> bytes:
-    """A whole, black PNG."""
+    """A valid black PNG."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -36,7 +36,7 @@ def write_tree(root: Path, frames: dict[str, list[str] | None]) -> Path:
 
 
 def write_mapping(folder: Path, drives: list[tuple[str, int]]) -> Path:
-    """The devkit's two files: frame i is drives[i]; the rows stand in reverse order, as a test of the indirection."""
+    """The devkit's two files: frame i is drives[i]; the rows are in reverse order, to test the indirection."""
     folder.mkdir(parents=True, exist_ok=True)
     count = len(drives)
     rows = [f"2030_01_01 {drive} {frame:010d}" for drive, frame in reversed(drives)]
@@ -46,7 +46,7 @@ def write_mapping(folder: Path, drives: list[tuple[str, int]]) -> Path:
 
 
 def three_frames(root: Path) -> Path:
-    """A normal frame, an EMPTY one (no label file), an odd one (past the edge, Misc, DontCare)."""
+    """A normal frame, an EMPTY one (no label file), one with edge cases (past the image's edge, Misc, DontCare)."""
     return write_tree(
         root,
         {

@@ -1,4 +1,4 @@
-"""Pictures with planted bright boxes, and a detector that finds the less the lower their contrast: truth is known."""
+"""Images with planted bright boxes of known position, and a detector that misses them at low contrast."""
 
 import json
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ CLASSES = ("car", "pedestrian")
 
 @dataclass
 class PlantedDetector:
-    """Reads planted boxes: red ones are cars, green ones pedestrians; a box needs `contrast` against its picture."""
+    """Reads planted boxes: red ones are cars, green ones pedestrians; a box needs `contrast` against its background."""
 
     contrast: float = 70.0
     weights_hash: str = "planted"
@@ -25,10 +25,10 @@ class PlantedDetector:
     precision: torch.dtype = torch.float32
     augmentation: dict | None = None
     run: object = None
-    pictures_seen: int = 0
+    images_seen: int = 0
 
     def infer(self, images):
-        self.pictures_seen += len(images)
+        self.images_seen += len(images)
         assert len({tuple(image.shape) for image in images}) <= 1, "a batch holds one size"
         return [self._one(image.permute(1, 2, 0).numpy().astype(np.int32)) for image in images]
 
@@ -48,21 +48,21 @@ class PlantedDetector:
 
 
 def planted_dataset(folder, n_images=8, n_drives=4, seed=0, size_hw=SIZE_HW):
-    """Write pictures and a COCO json; image 0 is empty, the last has another size. Returns the json's path."""
+    """Write images and a COCO json; image 0 is empty, the last has another size. Returns the json's path."""
     rng = np.random.default_rng(seed)
     images, annotations = [], []
     (folder / "images").mkdir(parents=True)
     for number in range(n_images):
         height, width = size_hw if number < n_images - 1 else (size_hw[0] + 32, size_hw[1] - 40)
-        picture = rng.integers(70, 110, (height, width, 1), dtype=np.uint8).repeat(3, axis=2)
-        picture[: height // 3] = (150, 180, 210)
-        for place in range(0 if number == 0 else 4):
+        pixels = rng.integers(70, 110, (height, width, 1), dtype=np.uint8).repeat(3, axis=2)
+        pixels[: height // 3] = (150, 180, 210)
+        for column in range(0 if number == 0 else 4):
             w, h = int(rng.integers(14, 36)), int(rng.integers(12, 30))
-            x = place * width // 4 + int(rng.integers(0, width // 4 - w + 1))
+            x = column * width // 4 + int(rng.integers(0, width // 4 - w + 1))
             y = int(rng.integers(height // 3, height - h))
             label = 1 + int(rng.random() < 0.4)
             glow = int(rng.integers(120, 250))
-            picture[y : y + h, x : x + w] = (glow, 40, 40) if label == 1 else (40, glow, 40)
+            pixels[y : y + h, x : x + w] = (glow, 40, 40) if label == 1 else (40, glow, 40)
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -75,7 +75,7 @@ def planted_dataset(folder, n_images=8, n_drives=4, seed=0, size_hw=SIZE_HW):
                 }
             )
         name = f"images/{number:06d}.png"
-        cv2.imwrite(str(folder / name), picture[..., ::-1])
+        cv2.imwrite(str(folder / name), pixels[..., ::-1])
         images.append(
             {
                 "id": number + 1,

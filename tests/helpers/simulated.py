@@ -33,15 +33,15 @@ def drives(n_drives, objects_per_image=4):
 
 
 def detect(truth, rng, skill=0.6, difficulty=None):
-    """A detector that finds the more the easier the drive is; its false positives score lower."""
+    """Detections of a simulated detector: more of them in easier drives; its false positives score lower."""
     n_images = len(truth.image_ids)
     if difficulty is None:
         difficulty = rng.normal(0, 0.8, n_images // IMAGES_PER_DRIVE)
     evidence = skill + difficulty[truth.image // IMAGES_PER_DRIVE] + rng.normal(0, 1, len(truth.image))
-    found = evidence > 0
-    scores = 1 / (1 + np.exp(-(evidence[found] + rng.normal(0, 0.5, found.sum()))))
+    detected = evidence > 0
+    scores = 1 / (1 + np.exp(-(evidence[detected] + rng.normal(0, 0.5, detected.sum()))))
     ghosts = np.repeat(np.arange(n_images), rng.poisson(1.0, n_images))
-    image = np.concatenate([truth.image[found], ghosts])
-    boxes = np.vstack([truth.boxes_xywh[found], np.tile([400.0, 300, 20, 20], (len(ghosts), 1))])
+    image = np.concatenate([truth.image[detected], ghosts])
+    boxes = np.vstack([truth.boxes_xywh[detected], np.tile([400.0, 300, 20, 20], (len(ghosts), 1))])
     scores = np.concatenate([scores, rng.beta(1.5, 3, len(ghosts))])
     return Results.of(truth.image_ids[image], np.ones(len(image)), boxes, scores)

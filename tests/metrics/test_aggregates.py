@@ -13,9 +13,9 @@ NAN = float("nan")
 @pytest.mark.parametrize("name", PRINTED)
 def test_published_rows_come_out_as_printed(name):
     text, clean, printed = PRINTED[name]
-    found = summarize(cells_of(text), clean / 100)
-    assert found.complete and found.n_cells == 75
-    assert tuple(round(100 * value, 1) for value in (found.clean, found.mpc, found.rpc)) == printed
+    summary = summarize(cells_of(text), clean / 100)
+    assert summary.complete and summary.n_cells == 75
+    assert tuple(round(100 * value, 1) for value in (summary.clean, summary.mpc, summary.rpc)) == printed
 
 
 def test_the_contract_is_importable_without_torch():
@@ -25,26 +25,26 @@ def test_the_contract_is_importable_without_torch():
 
 
 def test_ratio_of_means_and_the_worst():
-    found = summarize({"fog": {1: 0.4, 2: 0.2}, "rain": {1: 0.5, 2: 0.5}}, clean=0.8)
-    assert found.mpc == pytest.approx(0.4)
-    assert found.rpc == pytest.approx(0.5)
-    assert (found.worst_condition, found.worst) == ("fog", pytest.approx(0.3))
-    assert found.cvar20 == pytest.approx(0.2)
-    assert found.rce["rain"] == pytest.approx(0.375)
-    assert found.auc["fog"] == pytest.approx((0.6 + 0.3) / 2)
-    assert found.label == "mPC"
+    summary = summarize({"fog": {1: 0.4, 2: 0.2}, "rain": {1: 0.5, 2: 0.5}}, clean=0.8)
+    assert summary.mpc == pytest.approx(0.4)
+    assert summary.rpc == pytest.approx(0.5)
+    assert (summary.worst_condition, summary.worst) == ("fog", pytest.approx(0.3))
+    assert summary.cvar20 == pytest.approx(0.2)
+    assert summary.rce["rain"] == pytest.approx(0.375)
+    assert summary.auc["fog"] == pytest.approx((0.6 + 0.3) / 2)
+    assert summary.label == "mPC"
 
 
-def test_cells_that_were_not_run_are_no_zeros():
-    found = summarize({"fog": {1: 0.4, 2: NAN}, "rain": {1: 0.6}}, clean=0.8)
-    assert found.label == "mPC over 2 of 4 cells"
-    assert found.mpc == pytest.approx(0.5)
+def test_cells_that_were_not_run_do_not_count_as_zero():
+    summary = summarize({"fog": {1: 0.4, 2: NAN}, "rain": {1: 0.6}}, clean=0.8)
+    assert summary.label == "mPC over 2 of 4 cells"
+    assert summary.mpc == pytest.approx(0.5)
     nothing = summarize({}, clean=0.8)
     assert np.isnan([nothing.mpc, nothing.rpc, nothing.worst, nothing.cvar20]).all()
     assert np.isnan(summarize({"fog": {1: 0.4}}, clean=0.0).rpc)
 
 
-def test_severity_zero_is_clean_and_no_cell():
+def test_severity_zero_is_clean_and_not_a_cell():
     with_clean = summarize({"fog": {0: 0.8, 1: 0.4}}, clean=0.8)
     assert with_clean.mpc == summarize({"fog": {1: 0.4}}, clean=0.8).mpc
 

@@ -1,4 +1,4 @@
-"""What no metric can count is refused by the record's name, and never shifted, cut or decoded."""
+"""Invalid records are refused by their position, never shifted, truncated or decoded."""
 
 import numpy as np
 import pytest

@@ -27,15 +27,15 @@ N_DRIVES = 30
 
 
 def simulated(skills, seed=1):
-    """{who: {condition: skill}} -> match stores of two detectors on the same drives."""
+    """{detector: {condition: skill}} -> match stores of two detectors on the same drives."""
     rng = np.random.default_rng(seed)
     truth, difficulty = drives(N_DRIVES), rng.normal(0, 0.8, N_DRIVES)
     stores = {
-        (who, cell): match(truth, detect(truth, rng, skill[cell[0]], difficulty))
-        for who, skill in skills.items()
+        (name, cell): match(truth, detect(truth, rng, skill[cell[0]], difficulty))
+        for name, skill in skills.items()
         for cell in [CLEAN, *FOG, *RAIN]
     }
-    return lambda who, cell: stores[who, cell]
+    return lambda name, cell: stores[name, cell]
 
 
 SAME = {"clean": 1.2, "fog": 0.6, "rain": 0.6}
@@ -43,11 +43,11 @@ SAME = {"clean": 1.2, "fog": 0.6, "rain": 0.6}
 
 @pytest.fixture(scope="module")
 def lost_in_fog():
-    """A is as good as B, only not in fog."""
+    """A is as good as B except in fog."""
     return compare(simulated({"a": SAME | {"fog": -0.6}, "b": SAME}), [*FOG, *RAIN], "AP50", n_draws=500, seed=3)
 
 
-def test_rows_and_what_they_say(lost_in_fog):
+def test_rows_of_a_comparison(lost_in_fog):
     assert [row.name for row in lost_in_fog.rows] == ["clean", "mPC", "rPC", "fog", "rain"]
     fog, rain, clean = (lost_in_fog.row(name) for name in ("fog", "rain", "clean"))
     assert fog.delta.high < 0 and fog.p_holm < 0.05
@@ -81,12 +81,12 @@ def test_other_images_or_metrics_are_refused():
     rng = np.random.default_rng(0)
     stores = {"a": match(a, detect(a, rng)), "b": match(b, detect(b, rng))}
     with pytest.raises(ConfigError, match="same images"):
-        compare(lambda who, _: stores[who], [], n_draws=10)
+        compare(lambda name, _: stores[name], [], n_draws=10)
     with pytest.raises(ConfigError, match="metric 'mAP'"):
-        compare(lambda who, _: stores[who], [], "mAP")
+        compare(lambda name, _: stores[name], [], "mAP")
 
 
-def test_the_gate_fails_only_what_is_proven(lost_in_fog):
+def test_the_gate_fails_only_significant_losses(lost_in_fog):
     gate = parse_gate(Document({"metric": "AP50", "max_drop": {"clean": 0.05, "conditions": 0.05, "mPC": 0.5}}))
     verdicts = {one.name: one for one in check_gate(gate, lost_in_fog)}
     assert set(verdicts) == {"clean", "mPC", "fog", "rain"}
@@ -96,13 +96,13 @@ def test_the_gate_fails_only_what_is_proven(lost_in_fog):
     assert all(one.passed for one in check_gate(generous, lost_in_fog))
 
 
-def test_a_gate_that_wants_proof_fails_what_is_open(lost_in_fog):
+def test_a_gate_with_prove_fails_what_is_not_ruled_out(lost_in_fog):
     narrow = {"max_drop": {"rain": 0.001, "mPC": 0.9}, "must": "prove"}
     verdicts = {one.name: one.passed for one in check_gate(parse_gate(Document(narrow)), lost_in_fog)}
     assert verdicts == {"rain": False, "mPC": True}
 
 
-def test_a_gate_on_what_was_not_measured_is_no_pass(lost_in_fog):
+def test_a_gate_on_an_unmeasured_row_is_an_error(lost_in_fog):
     with pytest.raises(ConfigError, match="tolerance for 'snow'"):
         check_gate(parse_gate(Document({"max_drop": {"snow": 0.1}})), lost_in_fog)
     few = comparison.Comparison("AP", lost_in_fog.rows, lost_in_fog.objects, Drives(("a", "b", "c", "d") * 2), 100)
@@ -133,7 +133,7 @@ def test_the_shipped_gate_can_be_read():
     assert set(gate.max_drop) == {"clean", "mPC", "rPC", "conditions"}
 
 
-def test_a_gate_that_is_no_yaml_names_its_line(tmp_path):
+def test_a_gate_with_invalid_yaml_names_its_line(tmp_path):
     path = tmp_path / "gate.yaml"
     path.write_text("max_drop: {fog: 0.1\nmetric: AP\n")
     with pytest.raises(DataError, match="not valid YAML") as error:
@@ -182,7 +182,7 @@ def test_results_files_and_the_gate_by_command(tmp_path, capsys):
     assert "gate: FAIL (clean)" in capsys.readouterr().out
     found = json.loads(out.read_text())
     assert found["rows"][0]["delta"] > 0 and found["gate"][0]["passed"] is True
-    assert main(["compare", bad, good, "--data", gt, "--draws", "200"]) == 0  # without a gate it only tells
+    assert main(["compare", bad, good, "--data", gt, "--draws", "200"]) == 0  # without a gate it only reports
     assert main(["compare", bad, good]) == 2
     gate.write_text(yaml.safe_dump({"max_drop": {"fog": 0.01}}))
     assert main(["compare", bad, good, *common]) == 2
@@ -192,15 +192,15 @@ def test_results_files_and_the_gate_by_command(tmp_path, capsys):
 CLASSES = ("car",)
 
 
-def run_folder(root, name, dataset, wanted, skill, weights="0" * 16, version=None, seed=0):
-    """A run directory with cells as a sweep leaves them."""
+def run_folder(root, name, dataset, cells, skill, weights="0" * 16, version=None, seed=0):
+    """A run directory with cached cells, as a sweep writes them."""
     identity = {"weights": weights, "settings": "", "precision": "torch.float32"}
     store = detection_cache.DetectionCache(root / name / detection_cache.CELLS_FOLDER, identity)
     rng = np.random.default_rng(seed)
-    for cell in wanted:
+    for cell in cells:
         for key in detection_cache.image_keys(dataset):
-            found = rng.random(4) < skill
-            boxes = np.array([[60.0 * i, 0, 60 * i + 50, 50] for i in range(4)], np.float32)[found]
+            detected = rng.random(4) < skill
+            boxes = np.array([[60.0 * i, 0, 60 * i + 50, 50] for i in range(4)], np.float32)[detected]
             scores = rng.uniform(0.5, 1, len(boxes)).astype(np.float32)
             store.add(key, cell, Detections(boxes, scores, np.ones(len(boxes), np.int64)))
     store.flush()
@@ -246,7 +246,7 @@ def test_cells_of_another_protocol_version_are_refused(tmp_path, street):
         open_cache(run)
 
 
-def test_it_must_be_clear_whose_cells_they_are(tmp_path, street):
+def test_cached_cells_must_belong_to_one_detector(tmp_path, street):
     with pytest.raises(DataError, match="no stored detections"):
         open_cache(tmp_path)
     run = run_folder(tmp_path, "run", street, [CLEAN], 0.5)

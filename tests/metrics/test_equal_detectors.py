@@ -22,7 +22,7 @@ N_DRIVES = 30
 N_DRAWS = 299  # so that p <= 0.05 is exactly the 15 most extreme of 300 exchanges
 CELLS = [("fog", 1), ("rain", 1)]
 LOW, HIGH = (count / N_PAIRS for count in binom.interval(0.99, N_PAIRS, 0.05))
-"""How often 200 fair tests at 5 % reject, in 99 % of cases."""
+"""99 % range of the rejection rate of 200 exact tests at 5 %."""
 
 
 def equal_pair(seed):
@@ -44,25 +44,25 @@ def comparisons():
 
 @pytest.mark.parametrize("name", ["clean", "mPC", "fog", "rain"])
 def test_p_rejects_equal_detectors_in_five_percent(comparisons, name):
-    p = np.array([found.row(name).p for found in comparisons])
+    p = np.array([comparison.row(name).p for comparison in comparisons])
     assert LOW <= (p <= 0.05).mean() <= HIGH
     assert 0.4 < (p <= 0.5).mean() < 0.6  # not only in its tail: p is uniform
 
 
 def test_adjusted_p_rejects_any_condition_in_five_percent(comparisons):
-    smallest = np.array([min(row.p_holm for row in found.conditions()) for found in comparisons])
+    smallest = np.array([min(row.p_holm for row in comparison.conditions()) for comparison in comparisons])
     assert LOW <= (smallest <= 0.05).mean() <= HIGH
 
 
-def test_objects_found_by_one_alone_reject_in_at_most_five_percent(comparisons):
+def test_objects_of_one_detector_alone_reject_in_at_most_five_percent(comparisons):
     """Counts of objects are often tied, and a tie counts against rejection."""
-    p = np.array([found.objects.p for found in comparisons])
+    p = np.array([comparison.objects.p for comparison in comparisons])
     assert 0 < (p <= 0.05).mean() <= HIGH
 
 
 @pytest.mark.parametrize("name", ["clean", "mPC", "rPC", "fog", "rain"])
 def test_intervals_of_the_difference_cover_zero(comparisons, name):
-    deltas = [found.row(name).delta for found in comparisons]
+    deltas = [comparison.row(name).delta for comparison in comparisons]
     missed = np.mean([not delta.low <= 0 <= delta.high for delta in deltas])
     assert LOW <= missed <= HIGH
 
@@ -89,7 +89,7 @@ class SimulatedSweep(FinishedSweep):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_robustness_report_gives_the_same_p_and_intervals(seed):
-    """`eval-robustness` takes another path to its p values: it must arrive at those of `compare`."""
+    """`eval-robustness` computes its p values separately from `compare`: they must be equal."""
     matched = equal_pair(seed)
     compared = compare(matched, CELLS, "AP50", N_DRAWS, seed)
     scored = score_sweep(SimulatedSweep(matched), "AP50", N_DRAWS, seed)
@@ -106,14 +106,14 @@ def test_the_robustness_report_gives_the_same_p_and_intervals(seed):
     assert mpc["delta_rpc"]["low"] == pytest.approx(rpc.low) and mpc["delta_rpc"]["high"] == pytest.approx(rpc.high)
 
 
-def test_a_better_detector_is_found():
+def test_a_better_detector_is_significant():
     rng = np.random.default_rng(2)
     truth, difficulty = drives(40), rng.normal(0, 0.8, 40)
     stores = {name: match(truth, detect(truth, rng, skill, difficulty)) for name, skill in (("a", 1.5), ("b", 0.2))}
     row = compare(lambda name, _: stores[name], [], "AP50", n_draws=499).row("clean")
     assert row.p < 0.01 and 0 < row.delta.low < row.delta.point < row.delta.high
     assert row.minimum_detectable == pytest.approx(2.8 * np.std(row.draws, ddof=1))
-    # what both share, the difficulty of the drives, drops out of the difference
+    # the difficulty of the drives, common to both, cancels out of the difference
     weights = draw_weights(truth.drives.units(), 499)
     alone = [np.std(coco_ap.ap(store, 0.5, weights)) for store in stores.values()]
     assert row.delta.standard_error < np.hypot(*alone)

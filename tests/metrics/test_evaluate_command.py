@@ -61,7 +61,7 @@ def test_details_are_json_without_nan(files, tmp_path, capsys):
         (["--protocol", "kitti", "--details"], "need --protocol coco"),
     ],
 )
-def test_flags_that_would_be_ignored_or_lie_are_refused(files, capsys, flags, message):
+def test_flags_without_effect_are_refused(files, capsys, flags, message):
     assert main(["evaluate", "--gt", files[2], "--predictions", files[3], *flags]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
 
@@ -86,7 +86,7 @@ def test_no_detections_at_all(files, tmp_path, capsys):
     assert "12 of 12 images have no detections" in " ".join(capsys.readouterr().err.split())
 
 
-def test_repeated_detections_are_said(files, tmp_path, capsys):
+def test_repeated_detections_are_warned_about(files, tmp_path, capsys):
     _, results, gt, _ = files
     twice = write(tmp_path / "twice.json", [*results, *results[:7]])
     assert main(["evaluate", "--gt", gt, "--predictions", twice]) == 0
@@ -119,7 +119,7 @@ GOOD = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.5}
         ({"bbox": None}, "[1]: bbox is None, not four numbers"),
     ],
 )
-def test_bad_results_are_the_users_to_mend(tmp_path, capsys, change, message):
+def test_invalid_results_are_user_errors(tmp_path, capsys, change, message):
     truth = {
         "images": [{"id": 1, "width": 10, "height": 10}],
         "annotations": [],
@@ -128,12 +128,12 @@ def test_bad_results_are_the_users_to_mend(tmp_path, capsys, change, message):
     gt, out = write(tmp_path / "gt.json", truth), tmp_path / "M.json"
     predictions = write(tmp_path / "results.json", [GOOD, GOOD | change])
     assert main(["evaluate", "--gt", gt, "--predictions", predictions, "--out", str(out)]) == 2
-    said = " ".join(capsys.readouterr().err.split())
-    assert message in said and "results.json" in said
+    error = " ".join(capsys.readouterr().err.split())
+    assert message in error and "results.json" in error
     assert not out.exists()
 
 
-def test_bad_files_are_the_users_to_mend(files, tmp_path, capsys):
+def test_invalid_files_are_user_errors(files, tmp_path, capsys):
     _, results, gt, predictions = files
     cases = [
         ([gt, predictions, predictions], "the same detections as"),
@@ -142,8 +142,8 @@ def test_bad_files_are_the_users_to_mend(files, tmp_path, capsys):
         ([gt, str(tmp_path / "missing.json")], "missing.json"),
         ([gt, write(tmp_path / "copy.json", results), predictions], "the same detections as"),
     ]
-    for (truth, *found), message in cases:
-        assert main(["evaluate", "--gt", truth, "--predictions", *found]) == 2
+    for (truth, *predicted), message in cases:
+        assert main(["evaluate", "--gt", truth, "--predictions", *predicted]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
     assert main(["evaluate", "--gt", gt, "--predictions", predictions, "--iou-type", "segm"]) == 2
 
@@ -263,7 +263,7 @@ def test_a_dataset_and_its_json_give_the_same(tmp_path):
 
 
 def test_classes_that_an_image_does_not_label_are_left_out(tmp_path):
-    """A detection of an unlabelled class is neither right nor wrong."""
+    """A detection of an unlabelled class is ignored."""
     results = [
         GOOD | {"image_id": 7, "category_id": 2, "bbox": [0, 100, 50, 45], "score": 0.9},
         GOOD | {"image_id": 7, "category_id": 2, "bbox": [100, 0, 50, 50], "score": 0.5},

@@ -50,7 +50,7 @@ def assert_equal_to_oracle(results, expected, atol=1e-12):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_equals_plain_loops_on_made_up_frames(tmp_path, seed):
+def test_equals_plain_loops_on_synthetic_frames(tmp_path, seed):
     frames = kitti_oracle.random_frames(seed)
     labels, results = ({f"{number:06d}": frame[part] for number, frame in enumerate(frames)} for part in (0, 1))
     assert_equal_to_oracle(evaluate(tmp_path, labels, results), kitti_oracle.evaluate(frames))
@@ -85,8 +85,8 @@ def with_zero(field):
         pytest.param(without("Misc", 1), id="small detections of other classes"),
     ],
 )
-def test_the_made_up_frames_exercise_each_rule(change):
-    """Without what a rule is about the numbers differ: a wrong rule would show."""
+def test_the_synthetic_frames_exercise_each_rule(change):
+    """Removing what a rule is about changes the result, so that a wrong rule would be noticed."""
     frames = [frame for seed in range(3) for frame in kitti_oracle.random_frames(seed)]
     assert kitti_oracle.evaluate(change(frames)) != kitti_oracle.evaluate(frames)
 
@@ -132,7 +132,7 @@ def test_plain_loops_equal_the_official_evaluator(official):
             np.testing.assert_allclose(computed[name][level][0], expected["precision_41"], rtol=0, atol=5.01e-7)
 
 
-def test_one_found_car(tmp_path):
+def test_one_detected_car(tmp_path):
     levels = evaluate(tmp_path, {"000000": [label("Car", BOX)]}, {"000000": [result("car", BOX, 0.9)]})["car"]
     assert levels["easy"].n_gt == 1
     # one true positive gives one threshold: recall is sampled at 0 alone, in the devkit as here
@@ -140,13 +140,13 @@ def test_one_found_car(tmp_path):
 
 
 def many(n, extra=()):
-    """n frames with a car each that is found, at falling scores; `extra` lines go to every frame's labels."""
+    """n frames with a detected car each, at falling scores; `extra` lines go to every frame's labels."""
     labels = {f"{i:06d}": [label("Car", BOX), *extra] for i in range(n)}
     results = {f"{i:06d}": [result("Car", BOX, 0.9 - 0.001 * i)] for i in range(n)}
     return labels, results
 
 
-def test_every_car_found_is_precision_one_everywhere(tmp_path):
+def test_all_cars_detected_is_precision_one_everywhere(tmp_path):
     one = evaluate(tmp_path, *many(80))["car"]["moderate"]
     assert one.ap40 == one.ap11 == 1.0
 
@@ -165,7 +165,7 @@ def test_a_false_positive_counts_unless_in_dontcare(tmp_path):
     assert evaluate(tmp_path / "second", labels, results)["car"]["easy"].ap40 == 1.0
 
 
-def test_a_van_found_as_car_is_neither(tmp_path):
+def test_a_van_detected_as_car_is_ignored(tmp_path):
     away = (400, 100, 500, 160)
     labels, results = many(80, extra=[label("Van", away)])
     results = add_to_all(results, result("Car", away, 0.95))
@@ -184,7 +184,7 @@ def test_height_of_exactly_the_limit(tmp_path):
 
 
 def test_a_small_detection_of_another_class_takes_a_car_out_of_the_count(tmp_path):
-    """The devkit's quirk: 39 px of `pedestrian` on a 41 px car, and the car is neither found nor missed."""
+    """The devkit's quirk: 39 px of `pedestrian` on a 41 px car, and the car is neither detected nor missed."""
     car, small = (100, 100, 200, 141), (100, 101, 200, 140)
     labels = {f"{i:06d}": [label("Car", BOX)] for i in range(40)} | {"000040": [label("Car", car)]}
     results = {f"{i:06d}": [result("Car", BOX, 0.5)] for i in range(40)}
@@ -196,7 +196,7 @@ def test_a_small_detection_of_another_class_takes_a_car_out_of_the_count(tmp_pat
     assert not np.array_equal(plain.precision_41, official.precision_41)
 
 
-def test_objects_cut_off_or_hidden_are_ignored_at_easy(tmp_path):
+def test_truncated_or_occluded_objects_are_ignored_at_easy(tmp_path):
     labels, results = many(80, extra=[label("Car", (400, 100, 500, 160), 0.4, 0), label("Car", BOX, 0, 3)])
     levels = evaluate(tmp_path, labels, results)["car"]
     assert [levels[name].n_gt for name in ("easy", "moderate", "hard")] == [80, 80, 160]
@@ -207,7 +207,7 @@ def test_no_objects_give_no_number(tmp_path):
     assert np.isnan(levels["hard"].ap40)
 
 
-def test_missing_results_count_as_nothing_found_and_are_said(tmp_path, capsys):
+def test_missing_results_count_as_no_detections_with_a_warning(tmp_path, capsys):
     labels, results = many(80)
     first_half = {frame: lines for frame, lines in results.items() if frame < "000040"}
     easy = evaluate(tmp_path, labels, first_half)["car"]["easy"]
@@ -226,13 +226,13 @@ def test_missing_results_count_as_nothing_found_and_are_said(tmp_path, capsys):
         ("Car -1 -1 0 1 2 inf 4 0 0 0 0 0 0 0 0.3", "000000.txt:2: right is 'inf', not a usable number"),
     ],
 )
-def test_broken_result_lines_name_their_place(tmp_path, line, message):
+def test_broken_result_lines_name_file_and_line(tmp_path, line, message):
     with pytest.raises(DataError) as error:
         evaluate(tmp_path, {"000000": [label("Car", BOX)]}, {"000000": [result("Car", BOX, 0.5), line]})
     assert message in str(error.value)
 
 
-def test_results_of_unknown_frames_and_doubled_files_are_refused(tmp_path):
+def test_results_of_unknown_frames_and_duplicate_files_are_refused(tmp_path):
     labels, results = many(3)
     with pytest.raises(DataError, match="without labels"):
         evaluate(tmp_path, {"000000": labels["000000"]}, results)

@@ -24,7 +24,7 @@ def with_attributes(seed=0):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_rematching_under_cocos_area_ranges_changes_nothing(seed):
+def test_rematching_under_the_same_views_changes_nothing(seed):
     store = match(*random_case(seed))
     again = rematch(store, store.views)
     assert np.array_equal(again.matched, store.matched)
@@ -41,36 +41,36 @@ def test_slices_add_up_to_the_whole():
     truth, results = with_attributes()
     store = match(truth, results)
     rows = object_slices.slice_rows(store, EVERYTHING, ["weather"], n_draws=50)
-    found, n = store.detected_objects(0.0).sum(), int(store.truth.counts().sum())
+    n_detected, n = store.detected_objects(0.0).sum(), int(store.truth.counts().sum())
     for name in ("height", "distance", "occlusion", "truncation", "weather"):
         part = [row for row in rows if row.slice == name]
         assert len(part) >= 2
         assert sum(row.n_gt for row in part) == n
-        assert sum(row.n_gt * row.recall.point for row in part) == pytest.approx(found)
+        assert sum(row.n_gt * row.recall.point for row in part) == pytest.approx(n_detected)
         assert all(1 <= row.n_drives <= 4 for row in part)
         assert all(row.recall.low <= row.recall.point <= row.recall.high for row in part)
         assert all(np.isnan(row.ap) == (name != "height") for row in part)
 
 
-def test_height_slices_ignore_what_is_of_another_height():
+def test_height_slices_ignore_other_heights():
     box, tall = [0, 0, 30, 30], [100, 0, 30, 120]
     truth = {
         "images": [{"id": 1, "width": 400, "height": 400}],
         "categories": [{"id": 1, "name": "car"}],
-        "annotations": [{"image_id": 1, "category_id": 1, "bbox": one} for one in (box, tall)],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": bbox} for bbox in (box, tall)],
     }
-    # a tall ghost outscores everything: it costs the tall slice, not the short one
-    ghost = [300, 0, 30, 150]
-    found = [
-        {"image_id": 1, "category_id": 1, "bbox": one, "score": score}
-        for one, score in ((ghost, 0.9), (box, 0.8), (tall, 0.7))
+    # a tall false positive has the highest score: it lowers the AP of the tall slice alone
+    tall_false_positive = [300, 0, 30, 150]
+    results = [
+        {"image_id": 1, "category_id": 1, "bbox": bbox, "score": score}
+        for bbox, score in ((tall_false_positive, 0.9), (box, 0.8), (tall, 0.7))
     ]
-    rows = {row.bin: row for row in object_slices.slice_rows(match(truth, found), np.zeros(1), n_draws=5)}
+    rows = {row.bin: row for row in object_slices.slice_rows(match(truth, results), np.zeros(1), n_draws=5)}
     assert rows["25-50 px"].ap == pytest.approx(1.0)
     assert rows["100+ px"].ap == pytest.approx(0.5)
 
 
-def test_labels_that_tell_nothing_give_no_rows():
+def test_attributes_that_labels_lack_give_no_rows():
     store = match(*random_case(1))
     rows = object_slices.slice_rows(store, choose_thresholds(store), ["weather"], n_draws=10)
     assert {row.slice for row in rows} == {"height"}

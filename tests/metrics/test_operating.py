@@ -1,4 +1,4 @@
-"""Operating points, LRP, calibration, confusion and TIDE on a scene small enough to count by hand."""
+"""Operating points, LRP, calibration, confusion and TIDE on a scene small enough to compute by hand."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ A, B, C, FAR = [0, 0, 100, 100], [200, 0, 100, 100], [0, 200, 100, 100], [300, 3
 
 @pytest.fixture
 def store():
-    """Three cars and a van: A found exactly, B found with IoU 0.8, C found as van, one ghost, one duplicate of A."""
+    """Three cars and a van: A detected exactly, B at IoU 0.8, C as van, a background detection, a duplicate of A."""
     truth = truth_of((1, CAR, A), (1, CAR, B), (2, CAR, C), (2, VAN, A))
     return match(
         truth,
@@ -48,7 +48,7 @@ def store():
     )
 
 
-def test_counts_along_the_scores(store):
+def test_counts_at_each_score(store):
     curve = operating.score_curve(store, 0)
     assert curve.scores.tolist() == [0.9, 0.8, 0.7, 0.5]
     assert curve.tp.tolist() == [1, 2, 2, 2]
@@ -70,10 +70,10 @@ def test_thresholds_follow_their_rule(store):
         choose(curve, 2, "best")
 
 
-def test_tied_scores_stand_or_fall_together():
+def test_tied_scores_are_kept_together():
     truth = truth_of((1, CAR, A))
-    found = match(truth, results_of((1, CAR, A, 0.5), (1, CAR, FAR, 0.5), (2, CAR, FAR, 0.5)))
-    curve = operating.score_curve(found, 0)
+    store = match(truth, results_of((1, CAR, A, 0.5), (1, CAR, FAR, 0.5), (2, CAR, FAR, 0.5)))
+    curve = operating.score_curve(store, 0)
     assert (curve.scores.tolist(), curve.tp.tolist(), curve.fp.tolist()) == ([0.5], [1], [2])
 
 
@@ -86,7 +86,7 @@ def test_operating_points(store):
     assert np.isnan(van.precision)
 
 
-def test_found_objects_follow_the_threshold(store):
+def test_detected_objects_depend_on_the_threshold(store):
     assert store.detected_objects(0.0).sum() == 2
     assert store.detected_objects(0.85).sum() == 1
     assert store.detected_objects(np.array([0.95, 0.0])).sum() == 0
@@ -106,7 +106,7 @@ def test_lrp_by_hand(store):
     assert (row.false_positive, row.false_negative) == (0.0, pytest.approx(1 / 3))
 
 
-def test_lrp_of_nothing():
+def test_lrp_without_detections():
     rows = optimal_lrp(match(truth_of((1, CAR, A)), []))
     assert rows["car"].olrp == 1.0
     assert np.isnan(rows["van"].olrp)
@@ -115,19 +115,19 @@ def test_lrp_of_nothing():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_olrp_is_the_lowest_of_all_thresholds(seed):
-    found = match(*random_case(seed, coarse=False))
-    for k, name in enumerate(found.truth.categories):
-        curve = operating.score_curve(found, k)
+    store = match(*random_case(seed, coarse=False))
+    for k, name in enumerate(store.truth.categories):
+        curve = operating.score_curve(store, k)
         every = [
             ((tp - overlap) / 0.5 + fp + curve.n_gt - tp) / (fp + curve.n_gt)
             for tp, fp, overlap in zip(curve.tp, curve.fp, curve.overlap, strict=True)
         ]
-        assert optimal_lrp(found)[name].olrp == pytest.approx(min(every))
+        assert optimal_lrp(store)[name].olrp == pytest.approx(min(every))
 
 
 def test_calibration_by_hand(store):
     measured = calibration(store, score_floor=0.0, n_bins=2)
-    # all five score 0.5 or more: mean 0.7, two of five right
+    # all five score 0.5 or more: mean 0.7, two of five correct
     assert measured.counts.tolist() == [0, 5]
     assert measured.d_ece == pytest.approx(abs(0.7 - 0.4))
     car, van = abs(2.9 / 4 - 1.8 / 4), 0.6
@@ -135,18 +135,18 @@ def test_calibration_by_hand(store):
     assert np.isnan(measured.precision[0])
 
 
-def test_calibration_of_an_honest_detector_is_small():
+def test_the_calibration_error_of_a_calibrated_detector_is_small():
     rng = np.random.default_rng(0)
     n = 4000
     scores = rng.random(n)
     hit = rng.random(n) < scores
     truth = truth_of(*((i + 1, CAR, A) for i in range(n)), images=n)
-    found = match(truth, results_of(*((i + 1, CAR, A if hit[i] else FAR, scores[i]) for i in range(n))))
-    assert calibration(found, 0.0).d_ece < 0.03
+    store = match(truth, results_of(*((i + 1, CAR, A if hit[i] else FAR, scores[i]) for i in range(n))))
+    assert calibration(store, 0.0).d_ece < 0.03
     assert np.isnan(calibration(match(truth, []), 0.0).d_ece)
 
 
-def test_tide_names_each_error(store):
+def test_tide_classifies_each_error(store):
     errors = tide(store)
     assert errors.counts == {"Cls": 1, "Loc": 0, "Both": 0, "Dupe": 1, "Bkg": 1, "Miss": 1}
     assert errors.delta_ap["Cls"] > 0
@@ -155,14 +155,14 @@ def test_tide_names_each_error(store):
 
 def test_tide_loc_and_both():
     truth = truth_of((1, CAR, A), (1, VAN, B))
-    found = match(truth, results_of((1, CAR, [0, 0, 30, 100], 0.9), (1, CAR, [200, 0, 30, 100], 0.8)))
-    errors = tide(found)
+    store = match(truth, results_of((1, CAR, [0, 0, 30, 100], 0.9), (1, CAR, [200, 0, 30, 100], 0.8)))
+    errors = tide(store)
     assert errors.counts == {"Cls": 0, "Loc": 1, "Both": 1, "Dupe": 0, "Bkg": 0, "Miss": 1}
     assert errors.ap50 == 0.0
     assert errors.delta_ap["Loc"] == pytest.approx(0.5)  # the car's AP becomes 1, the van's stays 0
 
 
-def test_detections_in_ignore_regions_are_no_error():
+def test_detections_in_ignore_regions_are_not_errors():
     truth = truth_of((1, CAR, A), (1, CAR, [250, 250, 150, 150], "crowd"))
     errors = tide(match(truth, results_of((1, CAR, A, 0.9), (1, CAR, FAR, 0.8))))
     assert sum(errors.counts.values()) == 0
@@ -171,13 +171,13 @@ def test_detections_in_ignore_regions_are_no_error():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_tide_accounts_for_every_false_positive(seed):
-    found = match(*random_case(seed, coarse=seed % 2 == 0))
-    errors = tide(found)
-    tp, ignored = found.tp_and_ignored()
+    store = match(*random_case(seed, coarse=seed % 2 == 0))
+    errors = tide(store)
+    tp, ignored = store.tp_and_ignored()
     assert sum(errors.counts[name] for name in ("Cls", "Loc", "Both", "Dupe", "Bkg")) == (~tp & ~ignored).sum()
     assert all(delta >= -1e-12 for delta in errors.delta_ap.values())
-    mended = errors.ap50 + errors.delta_ap["FP"]
-    assert all(errors.ap50 + errors.delta_ap[name] <= mended + 1e-12 for name in ("Both", "Dupe", "Bkg"))
+    without_fp = errors.ap50 + errors.delta_ap["FP"]
+    assert all(errors.ap50 + errors.delta_ap[name] <= without_fp + 1e-12 for name in ("Both", "Dupe", "Bkg"))
 
 
 def test_tide_on_masks_is_refused():

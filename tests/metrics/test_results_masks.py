@@ -1,4 +1,4 @@
-"""Stored detections keep their masks: what is measured of them afterwards is what was measured before."""
+"""Stored detections keep their masks: metrics are the same before and after."""
 
 import io
 import zipfile
@@ -28,7 +28,7 @@ def blob(rng):
     return masks.encode(mask)
 
 
-def world(seed, n_images=6):
+def random_case(seed, n_images=6):
     """(dataset, detections near its objects), both with masks."""
     rng = np.random.default_rng(seed)
     images, rows = [], []
@@ -46,23 +46,23 @@ def world(seed, n_images=6):
     return Dataset(("car", "person"), images, None, {}), Results.of(*columns[:4], list(columns[4]))
 
 
-def same(first, second):
-    """Every column equal, to the bit."""
+def assert_same(first, second):
+    """Assert that all columns are identical."""
     assert first.segmentations == second.segmentations
     for name in ("image_id", "category_id", "boxes_xywh", "scores"):
         assert np.array_equal(getattr(first, name), getattr(second, name)), name
 
 
 @given(seed=st.integers(0, 10_000), n_images=st.integers(0, 6))
-def test_law_what_is_kept_comes_back(tmp_path_factory, seed, n_images):
+def test_law_save_and_load_round_trip(tmp_path_factory, seed, n_images):
     path = tmp_path_factory.mktemp("kept") / "a.npz"
-    _, found = world(seed, n_images)
+    _, found = random_case(seed, n_images)
     save_results(path, found)
-    same(load_results(path), found)
+    assert_same(load_results(path), found)
 
 
-def test_law_mask_ap_under_draws_is_that_of_the_detections_themselves(tmp_path):
-    dataset, found = world(3, 12)
+def test_law_stored_detections_have_the_same_mask_ap_under_draws(tmp_path):
+    dataset, found = random_case(3, 12)
     save_results(tmp_path / "a.npz", found)
     before, after = (match(dataset, one, "segm") for one in (found, load_results(tmp_path / "a.npz")))
     weights = draw_weights(before.units(), 20)
@@ -74,25 +74,25 @@ def test_law_mask_ap_under_draws_is_that_of_the_detections_themselves(tmp_path):
 
 
 def test_more_than_255_masks_have_their_areas():
-    dataset, found = world(5, 150)
+    dataset, found = random_case(5, 150)
     assert len(found) > 255
     store = match(dataset, found, "segm")
     drawn = [masks.area(found.segmentations[row], HEIGHT, WIDTH) for row in store.source]
     assert np.array_equal(store.area, drawn)
 
 
-def test_boxes_alone_and_single_missing_masks_stay_what_they_are(tmp_path):
-    _, found = world(1)
+def test_boxes_alone_and_missing_masks_round_trip(tmp_path):
+    _, found = random_case(1)
     found.segmentations[1] = None
     save_results(tmp_path / "holes.npz", found)
-    same(load_results(tmp_path / "holes.npz"), found)
+    assert_same(load_results(tmp_path / "holes.npz"), found)
     found.segmentations = None
     save_results(tmp_path / "boxes.npz", found)
-    same(load_results(tmp_path / "boxes.npz"), found)
+    assert_same(load_results(tmp_path / "boxes.npz"), found)
 
 
 def test_uncompressed_masks_are_compressed_and_polygons_refused(tmp_path):
-    _, found = world(1)
+    _, found = random_case(1)
     whole = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH]}
     found.segmentations[0] = whole
     save_results(tmp_path / "a.npz", found)
@@ -129,15 +129,15 @@ def damaged(found, **columns):
         ({"scores": np.zeros(())}, "len"),
     ],
 )
-def test_damaged_masks_are_named_and_never_reach_the_decoder(tmp_path, columns, reason):
+def test_damaged_masks_are_refused_before_decoding(tmp_path, columns, reason):
     found = Results.of([1] * 6, [1] * 6, np.ones((6, 4)), np.ones(6), [blob(np.random.default_rng(0))] * 6)
     (tmp_path / "a.npz").write_bytes(damaged(found, **columns))
     with pytest.raises(DataError, match=rf"stored detections cannot be read \(.*{reason}.*- detect again"):
         load_results(tmp_path / "a.npz")
 
 
-def test_a_file_that_would_unpack_to_more_than_any_detections_is_left_alone(tmp_path, monkeypatch):
-    _, found = world(1)
+def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    _, found = random_case(1)
     save_results(tmp_path / "a.npz", found)
     with zipfile.ZipFile(tmp_path / "a.npz") as file:
         size = sum(item.file_size for item in file.infolist())

@@ -1,11 +1,11 @@
-"""Few drives: every way to exchange two models is tried once, so p is exact and bounded from below."""
+"""With few drives, all exchanges of two models are enumerated, so p is exact and bounded from below."""
 
 import numpy as np
 
 from drivetl.metrics.statistics import sign_flips
 
 
-def test_all_exchanges_of_few_drives_once_and_images_of_a_drive_together():
+def test_few_drives_enumerate_all_exchanges_of_whole_drives():
     flips = sign_flips(["a", "b", "b", "c"], 1000)
     assert flips.shape == (7, 4) and len(np.unique(flips, axis=0)) == 7
     assert flips.any(axis=1).all() and (flips[:, 1] == flips[:, 2]).all()

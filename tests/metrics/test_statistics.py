@@ -57,13 +57,13 @@ def test_draws_take_whole_drives_and_are_reproducible():
     assert not np.array_equal(weights, statistics.draw_weights(units, 200, seed=5))
 
 
-def test_zero_images_give_no_weights_and_no_number():
+def test_zero_images_give_no_weights_and_nan():
     assert statistics.draw_weights([], 3).shape == (3, 0)
     store = match({"images": [], "annotations": [], "categories": [{"id": 1, "name": "car"}]}, [])
     assert np.isnan(coco_ap.ap(store, 0.5, np.ones((2, 0)))).all()
 
 
-def test_a_draw_without_the_class_is_no_zero():
+def test_a_draw_without_the_class_is_nan():
     truth, results = random_case(1)
     store = match(truth, results)
     only_empty = np.zeros((1, store.n_images))
@@ -87,7 +87,7 @@ def test_intervals_cover_the_truth():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_exchange_of_all_or_none(seed):
+def test_exchanging_all_or_no_drives(seed):
     truth, results = random_case(seed)
     _, others = random_case(seed + 100)
     known = {item["id"] for item in truth["images"]}
@@ -95,13 +95,13 @@ def test_exchange_of_all_or_none(seed):
     measure = exchanged_ap(a, b)
     kept = measure(np.zeros((1, a.n_images), bool))
     swapped = measure(np.ones((1, a.n_images), bool))
-    for found, expected in ((kept, (a, b)), (swapped, (b, a))):
-        for one, store in zip(found, expected, strict=True):
-            np.testing.assert_allclose(one, coco_ap.ap(store), rtol=0, atol=1e-12)
+    for aps, expected in ((kept, (a, b)), (swapped, (b, a))):
+        for ap, store in zip(aps, expected, strict=True):
+            np.testing.assert_allclose(ap, coco_ap.ap(store), rtol=0, atol=1e-12)
     assert pooled(a, b).n_images == 2 * a.n_images
 
 
-def test_exchange_in_some_images_is_the_mixed_detector():
+def test_exchanging_some_images_is_the_ap_of_the_mixed_detector():
     truth, results = random_case(8)
     _, others = random_case(9)
     ids = sorted(item["id"] for item in truth["images"])
@@ -122,12 +122,12 @@ def test_holm_steps_down_and_keeps_nan():
     assert np.isnan(adjusted["night"])
 
 
-def test_few_drives_are_said():
+def test_few_drives_are_warned_about():
     assert "too few drives: 3" in statistics.few_drives(Drives(("a", "b", "c", "a")))
     assert statistics.few_drives(Drives(tuple(str(i) for i in range(20)))) is None
 
 
-def test_interval_of_nothing_is_nan():
+def test_the_interval_of_nan_draws_is_nan():
     interval = statistics.percentile_interval(np.full(5, np.nan), 0.3)
     assert interval.point == 0.3
     assert np.isnan([interval.low, interval.high, interval.standard_error]).all()

@@ -1,4 +1,4 @@
-"""Errors, calibration, KITTI's rules and masks in a sweep: of a detector whose mistakes are known."""
+"""Errors, calibration, KITTI's rules and masks in a sweep, for a detector whose mistakes are known."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ N = 8
 
 
 def kitti_like(folder):
-    """Planted pictures as KITTI's labels would say them, with masks of the boxes."""
+    """Planted images with KITTI's label attributes, and with the boxes as masks."""
     path = planted_dataset(folder, n_images=N, n_drives=4, size_hw=(160, 320))
     document = json.loads(path.read_text())
     document["info"]["drivetl"]["source"] = "kitti"
@@ -33,13 +33,13 @@ def kitti_like(folder):
 
 
 class Masked(PlantedDetector):
-    """Fills its boxes."""
+    """Gives filled boxes as masks."""
 
     def infer(self, images):
-        found = super().infer(images)
+        outputs = super().infer(images)
         return [
-            replace(one, masks=[self._mask(box, image.shape[1:]) for box in one.boxes])
-            for one, image in zip(found, images, strict=True)
+            replace(detections, masks=[self._mask(box, image.shape[1:]) for box in detections.boxes])
+            for detections, image in zip(outputs, images, strict=True)
         ]
 
     def _mask(self, box, size_hw):
@@ -64,7 +64,7 @@ def document(swept):
     return report_document(swept, n_draws=50)
 
 
-def test_a_perfect_detector_makes_no_mistake_and_a_blind_one_misses(document):
+def test_no_errors_on_clean_images_and_misses_in_the_worst_cell(document):
     clean, worst = document["diagnosis"]
     assert (clean["condition"], worst["severity"]) == ("clean", 2)
     means = {row["name"]: row["mean"]["point"] for row in document["conditions"]}
@@ -78,21 +78,21 @@ def test_a_perfect_detector_makes_no_mistake_and_a_blind_one_misses(document):
 def test_recall_at_a_rate_of_false_alarms(document):
     for cell in document["diagnosis"]:
         rows = [[one["recall"] for one in row["classes"].values()] for row in cell["recall_at"]]
-        assert np.all(np.diff(np.array(rows, float), axis=0) >= 0), "more false alarms never buy less"
+        assert np.all(np.diff(np.array(rows, float), axis=0) >= 0), "recall never falls with more false alarms"
     assert [row["false_per_image"] for row in document["diagnosis"][0]["recall_at"]] == [0.1, 0.3, 1.0]
 
 
-def test_calibration_counts_what_was_detected(document):
+def test_calibration_counts_the_detections(document):
     clean = document["diagnosis"][0]["calibration"]
     assert clean["n_detections"] == sum(clean["counts"]) > 10
-    # every detection is right, so the error is what the scores lack to 1
+    # every detection is correct, so the error is 1 - score
     gap = np.average(
         [1 - one for one in clean["confidence"] if one is not None], weights=[one for one in clean["counts"] if one]
     )
     assert clean["d_ece"] == pytest.approx(gap)
 
 
-def test_kittis_numbers_are_kittis(swept, monkeypatch):
+def test_kitti_ap_equals_a_direct_evaluation(swept, monkeypatch):
     monkeypatch.setattr(kitti_ap, "MIN_HEIGHT_PX", (10, 10, 10))  # planted boxes are small
     rows = {(row["class"], row["difficulty"]): row for row in report_document(swept, n_draws=50)["kitti"]}
     assert set(rows["car", "hard"]["cells"]) == {"contrast/2", "contrast/4", "night/2", "night/4"}
@@ -106,7 +106,7 @@ def test_kittis_numbers_are_kittis(swept, monkeypatch):
     assert rows["car", "hard"]["clean"] > rows["car", "hard"]["held_out"]
 
 
-def test_other_data_has_no_kitti_numbers(data, swept):
+def test_data_of_another_source_has_no_kitti_ap(data, swept):
     swept.dataset.info["source"] = "cvat"
     try:
         assert report_document(swept, n_draws=50)["kitti"] is None
@@ -114,23 +114,23 @@ def test_other_data_has_no_kitti_numbers(data, swept):
         swept.dataset.info["source"] = "kitti"
 
 
-def test_masks_are_kept_and_judged(data, tmp_path):
+def test_masks_are_cached_and_evaluated(data, tmp_path):
     first = run_sweep(Masked(), data, ["contrast"], [3], cache=tmp_path, workers=0, iou_type="segm")
     detector = Masked()
     again = run_sweep(detector, data, ["contrast"], [3], cache=tmp_path, workers=0, iou_type="segm")
-    assert detector.pictures_seen == 0, "masks come back from disk"
+    assert detector.images_seen == 0, "masks are read from disk"
     results = first.results("run", CLEAN), again.results("run", CLEAN)
     assert results[0].segmentations == results[1].segmentations and len(results[0].segmentations) > 10
     document = report_document(again, n_draws=50)
     assert document["protocol"]["iou_type"] == "segm" and document["kitti"] is None
     assert document["clean"]["value"]["point"] == pytest.approx(1.0)
     assert document["diagnosis"][0]["tide"] is None
-    # boxes of the same detector are other cells
+    # boxes of the same detector are cached separately
     run_sweep(detector, data, ["contrast"], [3], cache=tmp_path, workers=0)
-    assert detector.pictures_seen == 2 * N
+    assert detector.images_seen == 2 * N
 
 
-def test_masks_that_are_not_there(data, tmp_path):
+def test_missing_masks_are_an_error(data, tmp_path):
     with pytest.raises(ConfigError, match="the run gives boxes only, no masks - use --iou-type bbox"):
         run_sweep(PlantedDetector(), data, ["contrast"], [3], cache=tmp_path, workers=0, iou_type="segm")
     bare = read_dataset(planted_dataset(tmp_path / "bare", n_images=2))

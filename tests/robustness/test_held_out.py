@@ -1,4 +1,4 @@
-"""Levels follow from manifests; held_out never lets a trained condition through."""
+"""Levels follow from manifests; `held_out` never includes a trained condition."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_every_level():
     assert known.verified and "T" in known.why["fog"]
 
 
-def test_a_range_that_is_not_told_counts_as_trained():
+def test_a_parameter_without_a_range_counts_as_trained():
     assert levels(manifest(transform("fog", "koschmieder_depth")), ["fog"], [5]).of_condition["fog"] == "L0"
 
 
@@ -52,7 +52,7 @@ def test_without_a_manifest_nothing_is_proven(unknown):
     assert choose_conditions("held_out", unknown, [1]) == list(SETS["all"])
 
 
-def test_held_out_is_what_was_not_trained_on_and_keeps_labels_true():
+def test_held_out_is_not_trained_on_and_label_safe():
     chosen = choose_conditions("held_out", manifest(FOG), [1, 2, 3, 4, 5])
     assert "fog" not in chosen and "plasma_fog" in chosen and "night" in chosen
     assert all(CATALOG[name].label_safe for name in chosen)
@@ -122,7 +122,7 @@ def levels_of(*transforms):
 
 
 @pytest.mark.parametrize("name", list(TRANSFORMS))
-def test_law_what_was_trained_or_is_covered_is_never_called_untrained(name):
+def test_law_trained_or_covered_phenomena_are_never_l3(name):
     step = Step(1.0, (Choice(name, dict(TRANSFORMS[name].defaults)),))
     known = levels(augment_manifest(AugmentConfig("one", (step,))), list(CATALOG), ALL_SEVERITIES)
     trained = {trait.phenomenon for trait in TRANSFORMS[name].traits}
@@ -145,8 +145,8 @@ def test_law_every_known_word_reaches_its_conditions(word):
 
 @settings(max_examples=50)
 @given(st.text(max_size=12))
-def test_law_no_text_leaves_its_twin_untrained_in_silence(text):
-    """Whatever a manifest says: it is understood as a known word, or refused."""
+def test_law_any_phenomenon_text_is_understood_or_refused(text):
+    """Any text in a manifest is either a known word or an error."""
     try:
         trained = trained_transforms(manifest(transform(text, "foreign")))
     except CheckpointError as error:
@@ -170,13 +170,13 @@ def test_law_no_text_leaves_its_twin_untrained_in_silence(text):
 )
 def test_an_unknown_phenomenon_is_refused(phenomenon, message):
     broken = manifest(FOG, ancestors=[manifest(transform(phenomenon, "foreign"))])
-    for ask in (
+    for call in (
         lambda: levels(broken, ["night"], [1]),
         lambda: choose_conditions("held_out", broken, [1]),
         lambda: trained_transforms(broken),
     ):
         with pytest.raises(CheckpointError, match=message):
-            ask()
+            call()
 
 
 def test_words_of_other_tools_are_understood():
@@ -201,7 +201,7 @@ def test_words_of_other_tools_are_understood():
         assert {known.of_condition[name] for name in names} == {"L2"}, words
 
 
-def test_a_known_model_is_its_phenomenon_whatever_the_manifest_calls_it():
+def test_a_known_model_determines_the_phenomenon():
     known = levels_of(transform("glare", "Koschmieder_Depth"))
     assert known.of_condition["fog"] == "L0" and known.of_condition["plasma_fog"] == "L2"
     plasma = levels_of(transform("shadows", "plasma_additive"))  # one generator, many names

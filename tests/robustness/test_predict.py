@@ -1,4 +1,4 @@
-"""Detections handed on: labelled or not, COCO or KITTI, nothing lost on the way."""
+"""Detections written out: of labelled and unlabelled images, as COCO and as KITTI files, without loss."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from drivetl.robustness.predict import (
 )
 
 
-def test_results_score_as_the_detections_do(tmp_path):
+def test_written_results_have_the_ap_of_the_detections(tmp_path):
     data = read_planted(tmp_path / "d", n_images=5)
     rows = [row for record, found in predict(PlantedDetector(), data) for row in coco_results(record.id, found)]
     assert coco_ap.summarize(match(data, rows)).named()["AP"] == pytest.approx(1.0)
@@ -45,28 +45,33 @@ def test_an_empty_folder_is_an_error(tmp_path):
         folder_dataset(tmp_path / "nothing", CLASSES)
 
 
-def three():
+def three_detections():
     boxes = np.array([[1, 2, 11, 22], [0, 0, 5, 5], [3, 3, 9, 9]], np.float32)
     return Detections(boxes, np.array([0.9, 0.5, 0.1], np.float32), np.array([1, 2, 1]))
 
 
-def test_the_least_score_is_kept():
-    assert with_min_score(three(), 0.5).scores.tolist() == pytest.approx([0.9, 0.5])
-    assert len(with_min_score(three(), 0.95).scores) == 0 and coco_results(1, with_min_score(three(), 0.95)) == []
+def test_the_minimum_score_is_inclusive():
+    assert with_min_score(three_detections(), 0.5).scores.tolist() == pytest.approx([0.9, 0.5])
+    assert (
+        len(with_min_score(three_detections(), 0.95).scores) == 0
+        and coco_results(1, with_min_score(three_detections(), 0.95)) == []
+    )
 
 
-def test_masks_travel_with_their_boxes():
-    found = three()
+def test_masks_stay_with_their_boxes():
+    found = three_detections()
     found.masks = [{"size": [9, 9], "counts": str(n)} for n in range(3)]
     rows = coco_results(7, with_min_score(found, 0.3))
     assert [row["segmentation"]["counts"] for row in rows] == ["0", "1"]
 
 
 def test_kitti_files_are_what_the_kitti_reader_reads(tmp_path):
-    (tmp_path / "000007.txt").write_text(kitti_lines(three(), ("car", "person_sitting")))
+    (tmp_path / "000007.txt").write_text(kitti_lines(three_detections(), ("car", "person_sitting")))
     read = kitti_objects.read_results(tmp_path, ["000007"])
     assert read.names == ("car", "person_sitting", "car")
-    assert np.allclose(read.boxes_xyxy, three().boxes) and np.allclose(read.scores, three().scores)
+    assert np.allclose(read.boxes_xyxy, three_detections().boxes) and np.allclose(
+        read.scores, three_detections().scores
+    )
 
 
 def test_two_images_for_one_kitti_file_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Real conditions beside synthetic ones: if the real night is the synthetic night, they agree exactly."""
+"""Real against synthetic conditions: where the real night is the synthetic night, they agree exactly."""
 
 import json
 
@@ -27,7 +27,7 @@ N = 12
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A clean clip, and a night clip: the very pictures that `night` at severity 3 makes of it."""
+    """A clean drive, and a night drive made of it by `night` at severity 3."""
     folder = tmp_path_factory.mktemp("real")
     path = planted_dataset(folder, n_images=N, n_drives=1)
     document = json.loads(path.read_text())
@@ -70,10 +70,10 @@ def document(data, tmp_path_factory):
 
 def test_conditions_are_applied_to_the_clean_slice_alone(data, tmp_path):
     found, detector = swept(data, tmp_path)
-    assert detector.pictures_seen == N * (1 + 2 * 3) + N
+    assert detector.images_seen == N * (1 + 2 * 3) + N
     assert {image.sequence for image in found.dataset.images} == {"noon"}
     again, detector = swept(data, tmp_path)
-    assert detector.pictures_seen == 0 and again.real.ids == found.real.ids
+    assert detector.images_seen == 0 and again.real.ids == found.real.ids
 
 
 def test_a_real_night_that_is_the_synthetic_one_agrees_exactly(document):
@@ -82,7 +82,7 @@ def test_a_real_night_that_is_the_synthetic_one_agrees_exactly(document):
     by_severity = {row["severity"]: row for row in pair["severities"]}
     assert by_severity[3]["difference"]["point"] == pytest.approx(0, abs=1e-12)
     assert pair["real_drop"]["point"] == pytest.approx(by_severity[3]["drop"]["point"])
-    assert 0.02 < pair["real_drop"]["point"] < 0.95, "the case says something"
+    assert 0.02 < pair["real_drop"]["point"] < 0.95, "the drop is neither 0 nor total"
     assert pair["matches_at"]["state"] == "reached"
     assert pair["matches_at"]["value"] == pytest.approx(CATALOG["night"].axis[2])
 
@@ -96,7 +96,7 @@ def test_differences_are_differences(document):
     assert pair["difference"]["low"] < pair["difference"]["point"] < pair["difference"]["high"]
 
 
-def test_one_drive_each_is_said(document):
+def test_the_note_warns_of_one_drive_per_slice(document):
     assert "the clean slice and timeofday=night are one drive each" in document["real"]["note"]
     assert "cannot separate the condition from the drive" in document["real"]["note"]
     assert document["data"]["drives"] == 1 and "one drive only" in document["data"]["warning"]
@@ -114,12 +114,12 @@ def test_rows_of_the_slices(document):
     assert day["performance"]["point"] == pytest.approx(document["clean"]["value"]["point"])
 
 
-def test_a_baseline_is_seen_in_real_conditions_too(data, tmp_path):
+def test_a_baseline_is_measured_in_real_conditions_too(data, tmp_path):
     found, _ = swept(data, tmp_path, ["night"], [3], baseline=PlantedDetector(contrast=250, weights_hash="b"))
     document = report_document(found, metric="AP50", n_draws=50, slices=["timeofday"])
     day = document["slices"][0]
     assert day["delta"]["point"] == pytest.approx(day["performance_standardised"]["point"] - day["baseline"]["point"])
-    assert day["delta"]["point"] > 0, "the baseline is blind to faint boxes"
+    assert day["delta"]["point"] > 0, "the baseline misses faint boxes"
 
 
 def test_pairs_can_be_named(data, tmp_path):
@@ -135,7 +135,7 @@ def test_pairs_can_be_named(data, tmp_path):
             report_document(found, n_draws=50, slices=["timeofday"], pairs=wrong)
 
 
-def test_what_stands_for_what():
+def test_synthetic_counterparts():
     every = list(CATALOG)
     assert synthetic_counterparts("night", every) == ["night"]
     assert synthetic_counterparts("dawn/dusk", every) == ["dusk"]
@@ -150,7 +150,7 @@ def record(number, sequence="", **attributes):
     return ImageRecord(number, f"{number}.png", 640, 360, sequence, attributes=attributes)
 
 
-def test_the_clean_slice_is_clean_in_everything():
+def test_the_clean_slice_is_clean_in_every_attribute():
     images = [
         record(1, weather="dry", time="day"),
         record(2, weather="dry", time="night"),
@@ -166,7 +166,7 @@ def test_the_clean_slice_is_clean_in_everything():
 
 
 @pytest.mark.parametrize(
-    ("slices", "wanted", "words"),
+    ("slices", "chosen", "words"),
     [
         (["wether"], {}, "no image has the attribute 'wether' - available attributes: sequence, weather"),
         (["weather"], {"time": "day"}, "--clean names 'time', which --slices does not"),
@@ -178,13 +178,13 @@ def test_the_clean_slice_is_clean_in_everything():
         (["weather", "sequence"], {"sequence": "b"}, "no image is weather=dry, sequence=b"),
     ],
 )
-def test_a_clean_slice_that_cannot_be(slices, wanted, words):
+def test_invalid_clean_slices(slices, chosen, words):
     images = [record(1, "a", weather="dry"), record(2, "b", weather="wet")]
     with pytest.raises(ConfigError, match=words):
-        choose_clean(images, slices, wanted)
+        choose_clean(images, slices, chosen)
 
 
-def test_a_lone_drive_is_cut_into_blocks_of_consecutive_images():
+def test_a_single_drive_is_cut_into_blocks_of_consecutive_images():
     truth = truth_of(["a"] * 30 + ["b"] * 10 + ["c"] * 10)
     night = np.arange(50) >= 40
     assert truth.drives.units() == truth.drives.indices() == (0,) * 30 + (1,) * 10 + (2,) * 10
@@ -204,7 +204,7 @@ def truth_of(sequences):
     return from_coco({"images": images, "annotations": [], "categories": [{"id": 1, "name": "car"}]})
 
 
-def test_another_mix_of_sizes_is_no_drop():
+def test_a_different_mix_of_sizes_causes_no_drop():
     """Small objects are all missed, large ones all found, on both sides; the night only has fewer small ones."""
     images, annotations, results = [], [], []
     for number, (time, small, large) in enumerate([("day", 6, 2), ("night", 1, 4)], 1):
@@ -222,14 +222,14 @@ def test_another_mix_of_sizes_is_no_drop():
     assert of_day == of_night == pytest.approx(0.25)
 
 
-def test_where_a_curve_meets_a_value():
+def test_crossing_of_a_curve_and_a_value():
     curves = {severity: np.full(3, value) for severity, value in ((1, 0.5), (3, 0.3), (5, 0.1))}
     assert crossing("rain", np.full(3, 0.3), curves)["value"] == pytest.approx(CATALOG["rain"].axis[2])
     assert crossing("rain", np.full(3, 0.6), curves)["state"] == "before"
     assert crossing("rain", np.full(3, 0.05), curves)["state"] == "beyond"
 
 
-def test_slices_without_a_clean_value_stand_against_the_largest(data):
+def test_slices_without_a_clean_value_are_measured_against_the_largest(data):
     truth = from_dataset(data)
     parts = slices_of(truth, ["sequence"], {})
     assert [part.value for part in parts] == ["midnight", "noon"]

@@ -1,4 +1,4 @@
-"""From cells to the document: known answers, coherent intervals, nothing invented where nothing was measured."""
+"""The document of a sweep: known answers, consistent intervals, None where nothing was measured."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_summarize_is_the_mean_of_means():
     assert found.mpc == pytest.approx(0.3) and found.rpc == pytest.approx(0.6)
 
 
-def test_the_headline_holds_only_what_was_held_out(document):
+def test_the_headline_is_over_held_out_conditions(document):
     assert {row["name"]: row["level"] for row in document["conditions"]} == {
         "fog": "L0",
         "night": "L3",
@@ -68,8 +68,7 @@ def test_the_headline_holds_only_what_was_held_out(document):
     assert document["headline"]["label"] == "mPC"
 
 
-def test_clean_is_clean(document):
-    # the planted boxes are all found where nothing hides them
+def test_all_planted_boxes_are_detected_on_clean_images(document):
     assert document["clean"]["value"]["point"] == pytest.approx(1.0)
     assert document["clean"]["recall"]["point"] == pytest.approx(1.0)
     assert document["data"] | {"hash": ""} == {
@@ -87,7 +86,7 @@ def test_clean_is_clean(document):
     assert "too few drives: 6" in document["data"]["warning"]
 
 
-def test_intervals_hold_their_points(document):
+def test_intervals_contain_their_points(document):
     for cell in [document["clean"], *document["cells"]]:
         value = cell["value"]
         assert value["low"] - 1e-9 <= value["point"] <= value["high"] + 1e-9
@@ -95,12 +94,12 @@ def test_intervals_hold_their_points(document):
     assert delta["point"] == pytest.approx(
         document["headline"]["mpc"]["point"] - document["headline"]["baseline"]["mpc"]["point"]
     )
-    assert delta["low"] > 0 and delta["p"] <= 2 / 2**6 + 0.1, "the baseline is blind to faint boxes"
+    assert delta["low"] > 0 and delta["p"] <= 2 / 2**6 + 0.1, "the baseline misses faint boxes"
 
 
-def test_survival_is_recall_of_what_was_found(document):
+def test_survival_is_recall_of_the_objects_detected_on_clean_images(document):
     night = next(row for row in document["cells"] if row["condition"] == "night" and row["severity"] == 3)
-    # every object was found clean, so the two are the same number
+    # every object is detected on clean images, so the two are equal
     assert night["survival"]["point"] == pytest.approx(night["recall"]["point"])
 
 
@@ -110,13 +109,13 @@ def test_slices_account_for_every_image(document):
     assert sum(row["objects"] for row in document["slices"]) == 44
 
 
-def test_fragile_objects_were_found_clean_and_lost(document):
+def test_fragile_objects_are_lost_in_some_cells(document):
     for row in document["road"]["fragile_objects"]:
         assert 0 < row["lost_share"] <= 1 and row["n_cells"] == 2
     assert [row["speed_kmh"] for row in document["road"]["in_path"]] == [50, 100]
 
 
-def test_the_document_is_the_same_twice(data, document, tmp_path):
+def test_the_document_is_reproducible(data, document, tmp_path):
     swept = run_sweep(
         PlantedDetector(augmentation=MANIFEST),
         data,
@@ -131,7 +130,7 @@ def test_the_document_is_the_same_twice(data, document, tmp_path):
     assert again | {"timing": 0} == document | {"timing": 0}
 
 
-def test_an_equal_baseline_is_no_difference(data, tmp_path):
+def test_an_equal_baseline_has_no_difference(data, tmp_path):
     swept = run_sweep(
         PlantedDetector(),
         data,
@@ -145,14 +144,14 @@ def test_an_equal_baseline_is_no_difference(data, tmp_path):
     assert delta["point"] == 0 and delta["p"] == 1.0
 
 
-def test_unverified_is_said_everywhere(data, tmp_path):
+def test_an_unverified_run_is_marked_everywhere(data, tmp_path):
     swept = run_sweep(PlantedDetector(), data, ["night"], [2], cache=tmp_path, workers=0)
     document = report_document(swept, n_draws=60)
     assert not document["protocol"]["verified"] and not document["run"]["verified"]
     assert document["headline"]["levels"] == ["UNVERIFIED"] == [row["level"] for row in document["conditions"]]
 
 
-def test_nothing_held_out_gives_no_headline_and_no_zero(data, tmp_path):
+def test_without_held_out_conditions_the_headline_is_none(data, tmp_path):
     swept = run_sweep(PlantedDetector(augmentation=MANIFEST), data, ["fog"], [3], cache=tmp_path, workers=0)
     head = report_document(swept, n_draws=60)["headline"]
     assert head["conditions"] == [] and head["mpc"]["point"] is None and head["rpc"]["point"] is None
@@ -178,7 +177,7 @@ def test_other_classes_are_an_error(tmp_path):
         run_sweep(PlantedDetector(categories=("tram",)), data, ["night"], [1], cache=tmp_path)
 
 
-def test_a_wrong_slice_names_the_known_ones(data, tmp_path):
+def test_an_unknown_slice_attribute_names_the_available_ones(data, tmp_path):
     swept = run_sweep(PlantedDetector(), data, ["night"], [2], cache=tmp_path, workers=0)
     with pytest.raises(ConfigError, match="'wether' - available attributes: sequence, weather"):
         report_document(swept, n_draws=60, slices=["wether"])
@@ -205,7 +204,7 @@ def test_half_recall_at_a_step_is_the_step():
 @pytest.mark.parametrize(
     ("values", "state"), [((0.3, 0.2, 0.1, 0, 0), "before"), ((0.8, 0.7, 0.7, 0.6, 0.5), "beyond")]
 )
-def test_half_recall_off_the_ladder_has_no_value(values, state):
+def test_half_recall_outside_the_ladder_has_no_value(values, state):
     found = road.half_recall("fog", np.full(51, 0.8), curve(*values))
     assert found["state"] == state and found["value"] is None
 

@@ -1,4 +1,4 @@
-"""The sweep: the same detections whatever the workers, batches, order and interruptions."""
+"""The sweep gives the same detections for any workers, batches, order and interruptions."""
 
 import numpy as np
 import pytest
@@ -24,15 +24,15 @@ def data(tmp_path):
 
 
 def swept(folder, data, cells=CELLS, detector=None, **options):
-    store = DetectionCache(folder, IDENTITY)
+    cache = DetectionCache(folder, IDENTITY)
     keys = image_keys(data)
-    timing = sweep({"run": detector or PlantedDetector()}, {"run": store}, data, keys, cells, **options)
-    return store, keys, timing
+    timing = sweep({"run": detector or PlantedDetector()}, {"run": cache}, data, keys, cells, **options)
+    return cache, keys, timing
 
 
-def table(store, keys, data, cells=CELLS):
+def table(cache, keys, data, cells=CELLS):
     ids = {key: image.id for key, image in zip(keys, data.images, strict=True)}
-    return {cell: store.results(cell, ids) for cell in cells}
+    return {cell: cache.results(cell, ids) for cell in cells}
 
 
 def same(a, b):
@@ -53,63 +53,63 @@ def test_the_same_for_any_worker_count_and_batch_size(tmp_path, data, workers, b
     assert len(table(reference, keys, data)[CLEAN]) > 10
 
 
-def test_read_back_from_disk_is_what_was_found(tmp_path, data):
-    store, keys, _ = swept(tmp_path / "a", data)
+def test_the_cache_on_disk_returns_the_same_detections(tmp_path, data):
+    cache, keys, _ = swept(tmp_path / "a", data)
     again = DetectionCache(tmp_path / "a", IDENTITY)
-    assert same(table(store, keys, data), table(again, keys, data))
+    assert same(table(cache, keys, data), table(again, keys, data))
 
 
 def test_a_finished_sweep_infers_nothing(tmp_path, data):
     swept(tmp_path / "a", data)
     detector = PlantedDetector()
     _, _, timing = swept(tmp_path / "a", data, detector=detector)
-    assert detector.pictures_seen == 0 and timing.bound_by == "stored"
+    assert detector.images_seen == 0 and timing.bound_by == "stored"
 
 
-class Dies(PlantedDetector):
-    """A detector whose process is killed after so many pictures."""
+class Killed(PlantedDetector):
+    """A detector whose process is killed after ten images."""
 
     def infer(self, images):
-        if self.pictures_seen >= 10:
+        if self.images_seen >= 10:
             raise KeyboardInterrupt
         return super().infer(images)
 
 
 def test_killed_and_resumed_is_the_same_and_repeats_nothing(tmp_path, data):
     with pytest.raises(KeyboardInterrupt):
-        swept(tmp_path / "a", data, detector=Dies(), batch_size=2)
+        swept(tmp_path / "a", data, detector=Killed(), batch_size=2)
     detector = PlantedDetector()
-    store, keys, _ = swept(tmp_path / "a", data, detector=detector, batch_size=2)
-    assert detector.pictures_seen == 6 * len(CELLS) - 10
+    cache, keys, _ = swept(tmp_path / "a", data, detector=detector, batch_size=2)
+    assert detector.images_seen == 6 * len(CELLS) - 10
     reference, _, _ = swept(tmp_path / "b", data)
-    assert same(table(reference, keys, data), table(store, keys, data))
+    assert same(table(reference, keys, data), table(cache, keys, data))
 
 
-def test_a_damaged_chunk_is_computed_again(tmp_path, data, capsys):
-    store, _, _ = swept(tmp_path / "a", data)
-    (chunk,) = store.folder.glob("*.npz")
+def test_a_damaged_chunk_is_recomputed(tmp_path, data, capsys):
+    cache, _, _ = swept(tmp_path / "a", data)
+    (chunk,) = cache.folder.glob("*.npz")
     chunk.write_bytes(chunk.read_bytes()[:100])
     detector = PlantedDetector()
     swept(tmp_path / "a", data, detector=detector)
-    assert detector.pictures_seen == 6 * len(CELLS)
+    assert detector.images_seen == 6 * len(CELLS)
     assert "damaged" in capsys.readouterr().err
 
 
-def test_no_broken_byte_of_a_chunk_ends_a_run(tmp_path, data, capsys):
-    store, _, _ = swept(tmp_path / "a", data)
-    (chunk,) = store.folder.glob("*.npz")
+def test_any_corrupt_byte_of_a_chunk_is_survived(tmp_path, data, capsys):
+    cache, _, _ = swept(tmp_path / "a", data)
+    (chunk,) = cache.folder.glob("*.npz")
     whole = chunk.read_bytes()
-    for place in range(0, len(whole), max(1, len(whole) // 400)):
+    for offset in range(0, len(whole), max(1, len(whole) // 400)):
         broken = bytearray(whole)
-        broken[place] ^= 0xFF
+        broken[offset] ^= 0xFF
         chunk.write_bytes(bytes(broken))
-        found = DetectionCache(tmp_path / "a", IDENTITY).cells()
-        told = "damaged" in capsys.readouterr().err
-        assert not found if told else found == store.cells(), place
+        cells = DetectionCache(tmp_path / "a", IDENTITY).cells()
+        warned = "damaged" in capsys.readouterr().err
+        assert not cells if warned else cells == cache.cells(), offset
 
 
-def test_law_other_pixels_are_another_image_whatever_the_file_size(tmp_path, data):
-    """Pictures without compression all have the same number of bytes."""
+def test_law_changed_pixels_change_the_key_at_equal_file_size(tmp_path, data):
+    """Uncompressed images of equal dimensions have equal file sizes."""
     path = data.images_root / data.images[0].file_name
     before = image_keys(data)
     content = bytearray(path.read_bytes())
@@ -120,20 +120,20 @@ def test_law_other_pixels_are_another_image_whatever_the_file_size(tmp_path, dat
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_picture_is_said_in_one_line_by_any_worker(tmp_path, data, workers):
+def test_a_damaged_image_is_a_one_line_error_from_any_worker(tmp_path, data, workers):
     path = data.images_root / data.images[0].file_name
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(DataError) as caught:
         swept(tmp_path / "a", data, workers=workers)
-    said = message_of(caught.value)
-    assert said.startswith(str(path)) and "\n" not in said and "Traceback" not in said
+    text = message_of(caught.value)
+    assert text.startswith(str(path)) and "\n" not in text and "Traceback" not in text
 
 
-def test_reports_share_cells(tmp_path, data):
+def test_reports_share_cached_cells(tmp_path, data):
     swept(tmp_path / "a", data, cells=[CLEAN, ("night", 3)])
     detector = PlantedDetector()
     swept(tmp_path / "a", data, cells=[CLEAN, ("night", 3), ("contrast", 1)], detector=detector)
-    assert detector.pictures_seen == 6
+    assert detector.images_seen == 6
 
 
 def test_another_detector_or_protocol_does_not_share(tmp_path, data, monkeypatch):
@@ -145,32 +145,32 @@ def test_another_detector_or_protocol_does_not_share(tmp_path, data, monkeypatch
     assert not DetectionCache(tmp_path / "a", IDENTITY).has(keys[0], CLEAN)
 
 
-def test_cells_under_a_wrong_name_are_refused(tmp_path, data):
-    store, _, _ = swept(tmp_path / "a", data)
-    about = store.folder / "about.json"
+def test_a_cache_of_another_identity_is_refused(tmp_path, data):
+    cache, _, _ = swept(tmp_path / "a", data)
+    about = cache.folder / "about.json"
     about.write_text(about.read_text().replace("planted", "someone else"))
     with pytest.raises(DataError, match=r"another detector or protocol version - remove"):
         DetectionCache(tmp_path / "a", IDENTITY)
 
 
-def test_a_changed_picture_is_another_picture(tmp_path):
+def test_a_changed_image_is_recomputed(tmp_path):
     path = planted_dataset(tmp_path / "data", n_images=3)
     data = read_dataset(path)
     swept(tmp_path / "a", data)
-    picture = tmp_path / "data" / "images" / "000001.png"
-    picture.write_bytes((tmp_path / "data" / "images" / "000000.png").read_bytes())
+    changed = tmp_path / "data" / "images" / "000001.png"
+    changed.write_bytes((tmp_path / "data" / "images" / "000000.png").read_bytes())
     detector = PlantedDetector()
     swept(tmp_path / "a", data, detector=detector)
-    assert detector.pictures_seen == len(CELLS)
+    assert detector.images_seen == len(CELLS)
 
 
-def test_two_detectors_see_the_same_pictures_once_made(tmp_path, data):
-    stores = {who: DetectionCache(tmp_path / who, {"weights": who}) for who in ("run", "baseline")}
+def test_two_detectors_share_rendered_images(tmp_path, data):
+    caches = {name: DetectionCache(tmp_path / name, {"weights": name}) for name in ("run", "baseline")}
     detectors = {"run": PlantedDetector(), "baseline": PlantedDetector()}
-    timing = sweep(detectors, stores, data, image_keys(data), CELLS)
+    timing = sweep(detectors, caches, data, image_keys(data), CELLS)
     assert timing.inferences == 2 * timing.pictures == 12 * len(CELLS)
     keys = image_keys(data)
-    assert same(*(table(store, keys, data) for store in stores.values()))
+    assert same(*(table(cache, keys, data) for cache in caches.values()))
 
 
 def test_shards_together_are_the_whole(tmp_path, data):
@@ -180,7 +180,7 @@ def test_shards_together_are_the_whole(tmp_path, data):
     assert same(table(reference, keys, data), table(DetectionCache(tmp_path / "a", IDENTITY), keys, data))
 
 
-def test_a_budget_takes_whole_images_the_same_for_all_cells(tmp_path, data, monkeypatch):
+def test_a_budget_completes_images_in_all_cells(tmp_path, data, monkeypatch):
     clock = iter(np.arange(0, 1e6, 1.0))
     monkeypatch.setattr(sweeping.time, "perf_counter", lambda: float(next(clock)))
     cells = [("night", 3), ("contrast", 1), ("gaussian_noise", 2)]
@@ -208,7 +208,7 @@ def test_a_budget_takes_whole_images_the_same_for_all_cells(tmp_path, data, monk
     assert len(more.dataset.images) > len(found.dataset.images)
 
 
-def test_any_beginning_of_the_order_is_fair_to_the_drives():
+def test_any_prefix_of_the_order_is_spread_over_the_drives():
     drives = ["a"] * 40 + ["b"] * 20 + ["c"] * 4
     order = stratified_order(Drives(tuple(drives)))
     assert sorted(order) == list(range(64))
@@ -219,12 +219,12 @@ def test_any_beginning_of_the_order_is_fair_to_the_drives():
     assert max(np.diff(frames_of_a)) <= 8, "spread along the drive"
 
 
-def test_what_bound_it_is_said():
+def test_the_bottleneck_is_named():
     assert Timing(pictures=4, inference_s=3, waiting_s=1).bound_by == "inference"
     assert Timing(pictures=4, inference_s=1, waiting_s=3).bound_by == "corruption"
 
 
-def test_a_missing_picture_is_named(tmp_path, data):
+def test_a_missing_image_is_named(tmp_path, data):
     (tmp_path / "data" / "images" / "000002.png").unlink()
     with pytest.raises(DataError, match=r"000002\.png: cannot be read"):
         image_keys(data)
