@@ -132,9 +132,9 @@ def parse_taxonomy(value: object, document: Document | None = None) -> Taxonomy:
         with _on_line(lines, ("classes", name)):
             classes.append(_parse_class(str(name), body))
     with _on_line(lines, ("ignore",)):
-        ignore = _parse_ignore(value.get("ignore") or [], [item.name for item in classes])
+        ignore = _parse_ignore(_default(value.get("ignore"), []), [item.name for item in classes])
     with _on_line(lines, ("drop",)):
-        drop = _strings(value.get("drop") or [], "drop")
+        drop = _strings(_default(value.get("drop"), []), "drop")
     with _on_line(lines, ("min_height_px",)):
         min_height_px = _parse_height(value.get("min_height_px", 0))
     taxonomy = Taxonomy(str(value.get("name", "unnamed")), tuple(classes), ignore, tuple(drop), min_height_px)
@@ -152,6 +152,11 @@ def _on_line(document: Document, path: KeyPath) -> Iterator[None]:
         raise
 
 
+def _default(value: object, default: object) -> Any:
+    """The default for a key that is missing or null; `0`, `""` and `false` are values, and their type is checked."""
+    return default if value is None else value
+
+
 def _parse_height(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6:
         raise DataError(f"min_height_px is {_short(value)}", remedy="write a number of pixels, 0 for no limit")
@@ -165,7 +170,7 @@ def _parse_class(name: str, body: object) -> DrivingClass:
         raise DataError(
             f"class {name!r} must be {{labels: [...], from: {{...}}}}", remedy="see datasets/kitti/taxonomy.yaml"
         )
-    relation = body.get("from") or {}
+    relation = _default(body.get("from"), {})
     if not isinstance(relation, dict) or not all(
         isinstance(w, int | float) and w > 0 and w < float("inf") for w in relation.values()
     ):

@@ -79,9 +79,18 @@ def run(args: argparse.Namespace) -> None:
 
 
 def write_numbers(numbers: dict[str, Any], path: Path) -> None:
-    """Write a metrics json. Raises DataError when the file exists with other numbers: nothing is overwritten."""
+    """Write a metrics json.
+
+    Raises DataError when it cannot be written, or exists as a folder or with other numbers: nothing is overwritten.
+    """
     content = orjson.dumps(plain_values(numbers), option=orjson.OPT_INDENT_2) + b"\n"
-    if path.exists() and path.read_bytes() != content:
+    try:
+        existing = path.read_bytes() if path.exists() else content
+    except OSError as error:
+        raise DataError(
+            f"cannot be written ({error.strerror or error})", remedy="name another file with --out", file=path
+        ) from None
+    if existing != content:
         raise DataError("exists already with other numbers", remedy="name another file with --out", file=path)
     write_atomically(path, content)
 
@@ -103,7 +112,7 @@ def _coco(args: argparse.Namespace) -> dict[str, Any]:
     try:
         store = match(truth, results, args.iou_type)
     except DataError as error:
-        raise error.at(args.predictions[0]) from None
+        raise error.at(" + ".join(map(str, args.predictions))) from None
     if store.dropped_unlabelled:
         warn(f"{store.dropped_unlabelled} detections are of classes that their image is not labelled for: left out")
     metrics = coco_ap.summarize(store)

@@ -91,7 +91,10 @@ def scalar(value: object) -> bool | float | str | None:
 
 def shown(value: object) -> str:
     """A value for an error message, shortened to 60 characters."""
-    printed = repr(value)
+    try:
+        printed = repr(value)
+    except (RecursionError, ValueError):  # nested too deep, or an integer of too many digits
+        printed = f"{type(value).__name__} too large to show"
     return printed if len(printed) <= 60 else printed[:57] + "..."
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +108,7 @@ def mask_pairs(
 def truth_rles(truth: GroundTruth) -> list[object]:
     """One compressed RLE per object; an ignore region without a mask is its box.
 
-    Raises DataError for an object without a mask.
+    Raises DataError, with the file of the truth, for an object without a mask or with an invalid one.
     """
     rles: list[object] = []
     for index, segmentation in enumerate(truth.segmentations):
@@ -115,12 +116,10 @@ def truth_rles(truth: GroundTruth) -> list[object]:
         if segmentation is None and truth.crowd[index]:
             x, y, w, h = truth.boxes_xywh[index]
             segmentation = [[x, y, x + w, y, x + w, y + h, x, y + h]]
-        if segmentation is None:
-            raise DataError(
-                f"an object of image {truth.image_ids[truth.image[index]]} has no mask", remedy="use --iou-type bbox"
-            )
         what = f"an object of image {truth.image_ids[truth.image[index]]}"
-        rles.append(_checked_rle(segmentation, height, width, what))
+        if segmentation is None:
+            raise DataError(f"{what} has no mask", remedy="use --iou-type bbox", file=truth.file)
+        rles.append(_checked_rle(segmentation, height, width, what, truth.file))
     return rles
 
 
@@ -131,6 +130,8 @@ def detection_rles(
 
     Raises DataError for one without a mask, or whose mask cannot be decoded or is of another size than the image.
     """
+    if not len(source):
+        return []
     if segmentations is None or any(mask is None for mask in segmentations):
         position = 0 if segmentations is None else int(source[segmentations.index(None)])
         raise DataError(f"[{position}] has no segmentation", remedy="use --iou-type bbox")
@@ -147,12 +148,16 @@ def mask_areas(rles: Sequence[object]) -> Floats:
     return np.array([float(rle_tools.area(rle)) for rle in rles], np.float64)
 
 
-def _checked_rle(segmentation: Segmentation, height: int, width: int, what: str) -> object:
+def _checked_rle(
+    segmentation: Segmentation, height: int, width: int, what: str, file: Path | str | None = None
+) -> object:
     """The compressed RLE of a mask of an image of this size. Raises DataError when it is not one."""
     problem = masks.problem(segmentation, height, width)
     if problem is not None:
         raise DataError(
-            f"{what}: {problem}", remedy="a mask has the size of its image: fix the mask, or use --iou-type bbox"
+            f"{what}: {problem}",
+            remedy="a mask has the size of its image: fix the mask, or use --iou-type bbox",
+            file=file,
         )
     if isinstance(segmentation, dict) or any(len(polygon) >= 6 for polygon in segmentation):
         return masks.to_rle(segmentation, height, width)

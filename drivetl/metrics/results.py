@@ -70,11 +70,11 @@ class Results:
 
 
 def concatenate(parts: Iterable[Results]) -> Results:
-    """All detections of the parts in order; masks are kept if every part has them."""
+    """All detections of the parts in order; masks are kept if every part that is not empty has them."""
     parts = list(parts)
     if not parts:
         return Results.of([], [], [], [])
-    have_masks = all(part.segmentations is not None for part in parts)
+    have_masks = all(part.segmentations is not None for part in ([part for part in parts if len(part)] or parts))
     return Results(
         np.concatenate([part.image_id for part in parts]),
         np.concatenate([part.category_id for part in parts]),

@@ -57,6 +57,8 @@ class GroundTruth:
     """(I, K) True where that class is not labelled in that image; None: everything is labelled."""
     file_names: tuple[str, ...] = ()
     """(I,)"""
+    file: Path | str | None = None
+    """Where it was read from, for errors."""
     group_starts: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """(K * I + 1,) objects of class k in image i are [starts[k * I + i], starts[k * I + i + 1])."""
 
@@ -112,9 +114,11 @@ def from_coco(document: Mapping[str, Any], file: Path | str | None = None) -> Gr
     Raises DataError for a missing list, an annotation of an unknown image or class, a box that is not finite.
     """
     try:
-        return _from_coco(document)
+        truth = _from_coco(document)
     except DataError as error:
         raise error.at(file) if file is not None else error from None
+    truth.file = file
+    return truth
 
 
 def _from_coco(document: Mapping[str, Any]) -> GroundTruth:

@@ -1,5 +1,6 @@
 """Taxonomies: the shipped ones hold, and a broken one says which entry is wrong."""
 
+import json
 import os
 import subprocess
 import sys
@@ -123,3 +124,15 @@ def test_shipped_files_are_found_from_anywhere(tmp_path):
     assert Path(found.stdout.strip()).is_file()
     with pytest.raises(ConfigError, match="not part of this installation"):
         shipped("datasets/none")
+
+
+@pytest.mark.parametrize("value", [0, "", False])
+@pytest.mark.parametrize(
+    "text", ["classes: {car: {}}\ndrop: %s", "classes: {car: {}}\nignore: %s", "classes:\n  car: {from: %s}"]
+)
+def test_a_value_that_counts_as_false_is_not_a_missing_list(tmp_path, value, text):
+    """Label 0 is a label: `drop: 0` without brackets is an error, not "nothing is dropped"."""
+    path = tmp_path / "taxonomy.yaml"
+    path.write_text(text % json.dumps(value))
+    with pytest.raises(DataError, match=r"taxonomy\.yaml:2: .* must (be a list|map)"):
+        load_taxonomy(path)

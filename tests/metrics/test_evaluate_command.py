@@ -282,3 +282,72 @@ def test_read_results_for_a_dataset(tmp_path):
     path = tmp_path / "results.json"
     write(path, [GOOD | {"image_id": 3}])
     assert len(read_coco_results(path, dataset(tmp_path))) == 1
+
+
+DEEP = "[" * 900 + "]" * 900
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DEEP,
+        f"[NaN,{'[' * 5000}{']' * 5000}]",
+        f"[NaN,{DEEP}]",
+        f'[{{"image_id": {DEEP}, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}}]',
+        f'[{{"image_id": 1, "category_id": 1, "bbox": {DEEP}, "score": NaN}}]',
+        f'[{{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": {DEEP}}}]',
+    ],
+)
+def test_deep_results_are_one_error_line(files, tmp_path, capsys, text):
+    _, _, gt, _ = files
+    path = tmp_path / "deep.json"
+    path.write_text(text)
+    for command in (["evaluate", "--gt", gt], ["view", gt, "--out", str(tmp_path / "sheet.png")]):
+        assert main([*command, "--predictions", str(path)]) == 2
+        err = capsys.readouterr().err
+        assert f"error: {path}" in err and len(err.splitlines()[-1]) < 510
+
+
+def test_a_broken_mask_in_the_truth_names_the_truth(tmp_path, capsys):
+    square = [[10, 10, 40, 10, 40, 40, 10, 40]]
+    truth = {
+        "images": [{"id": 1, "width": 100, "height": 80}],
+        "categories": [{"id": 1, "name": "car"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 30], "segmentation": square}],
+    }
+    detection = {"image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 30], "score": 0.5, "segmentation": square}
+    predictions = write(tmp_path / "results.json", [detection])
+    for mask in ({"size": [80, 100], "counts": [0, 80]}, None):
+        truth["annotations"][0]["segmentation"] = mask
+        gt = write(tmp_path / "gt.json", truth)
+        assert main(["evaluate", "--gt", str(gt), "--predictions", str(predictions), "--iou-type", "segm"]) == 2
+        assert f"error: {gt}: an object of image 1" in capsys.readouterr().err
+
+
+def test_an_empty_list_of_results_can_be_scored_by_masks(tmp_path, capsys):
+    """Also as one part of several: an empty part does not take the masks of the others away."""
+    square = [[10, 10, 40, 10, 40, 40, 10, 40]]
+    box = {"image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 30], "segmentation": square}
+    gt = write(
+        tmp_path / "gt.json",
+        {
+            "images": [{"id": 1, "width": 100, "height": 80}],
+            "categories": [{"id": 1, "name": "car"}],
+            "annotations": [{"id": 1, **box}],
+        },
+    )
+    empty, full = write(tmp_path / "empty.json", []), write(tmp_path / "full.json", [{**box, "score": 0.5}])
+    for parts, expected in (([empty], 0.0), ([empty, full], 1.0)):
+        out = tmp_path / f"{len(parts)}.json"
+        argv = ["evaluate", "--gt", gt, "--predictions", *parts, "--iou-type", "segm", "--out", out]
+        assert main([str(word) for word in argv]) == 0
+        assert json.loads(out.read_text())["stats"][0] == pytest.approx(expected)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", [".", "gt.json/m.json", "x" * 300])
+def test_an_out_that_cannot_be_a_file_is_one_error_line(files, tmp_path, capsys, name):
+    _, _, gt, predictions = files
+    argv = ["evaluate", "--gt", gt, "--predictions", predictions, "--out", str(tmp_path / name)]
+    assert main(argv) == 2
+    assert "cannot be written" in capsys.readouterr().err
