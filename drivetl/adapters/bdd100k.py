@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from drivetl.adapters.reading import (
+    FOUND_ELSEWHERE,
     Footage,
     ImageIndex,
     Reading,
@@ -113,6 +114,8 @@ def _image(
     drive = as_name(frame.get("videoName"), "videoName") or as_name(frame.get("video_name"), "video_name")
     name = PurePosixPath(written).name if "://" in written else written.replace("\\", "/")
     existing = index.find(*([f"{drive}/{name}"] if drive else []), name)
+    if existing is None and (existing := index.elsewhere(f"{drive}/{name}" if drive else name)) is not None:
+        reading.list_place(FOUND_ELSEWHERE, index.root / existing)
     if existing is None:
         reading.note("images that are not on disk; their sizes are taken from the labels")
     size = _size(frame["size"]) if frame.get("size") else config_size or (sizes.of(existing) if existing else None)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
-from drivetl.adapters.reading import Footage, ImageIndex, Reading, folder_drive
+from drivetl.adapters.reading import (
+    FOUND_ELSEWHERE,
+    Footage,
+    ImageIndex,
+    Reading,
+    Sizes,
+    enclose_rotated,
+    folder_drive,
+    is_nonzero,
+)
 from drivetl.adapters.shapes import box_of, checked_rle, pairs
 from drivetl.coco import masks, rules
 from drivetl.coco.boxes import xywh_to_xyxy
@@ -15,7 +24,7 @@ from drivetl.coco.io import load_json
 from drivetl.coco.records import Box, Segmentation, SourceImage, SourceObject
 from drivetl.coco.taxonomy import Taxonomy
 from drivetl.errors import DataError
-from drivetl.files.fields import mapping
+from drivetl.files.fields import mapping, shown
 
 _UNKNOWN = "(unknown category)"
 
@@ -37,16 +46,48 @@ def read(reading: Reading) -> Footage:
         raise error.at(path) from None
     images_root = reading.images or _images_root(document, path)
     ours = isinstance(document.get("info"), dict) and "drivetl" in document["info"]
-    images = _images(reading, records, _by_image(reading, annotations, records, names, path), names, path, ours)
-    index = ImageIndex(images_root)
-    return Footage(images_root, _counted(reading, images, index), tuple(dict.fromkeys(names.values())), ordered=True)
+    if not ours:
+        _leave_out_root_categories(reading, names, _list(document, "categories"), annotations)
+    grouped = _by_image(reading, annotations, records, names, path)
+    images = _images(reading, records, grouped, names, path, ours, _Files(images_root, records))
+    return Footage(images_root, images, tuple(dict.fromkeys(names.values())), ordered=True)
 
 
-def _counted(reading: Reading, images: Iterator[SourceImage], index: ImageIndex) -> Iterator[SourceImage]:
-    for image in images:
-        if image.file_name not in index:
+def _leave_out_root_categories(
+    reading: Reading, names: Names, categories: list[dict[str, Any]], annotations: list[Any]
+) -> None:
+    """Remove categories without annotations that are the supercategory of others: Roboflow's root is not a class."""
+    parents = {record.get("supercategory") for record in categories if record.get("supercategory") != record["name"]}
+    used = {record.get("category_id") for record in annotations if isinstance(record, dict)} if parents else set()
+    for category_id, name in list(names.items()):
+        if name in parents and category_id not in used and len(names) > 1:
+            del names[category_id]
+            reading.note(f"category without objects, the supercategory of others: {name!r} is not a class")
+
+
+class _Files:
+    """The image files of a json: on disk under their name, else found by their base name."""
+
+    def __init__(self, root: Path, records: list[Any]):
+        self.index, self.sizes = ImageIndex(root), Sizes(root)
+        written = (record.get("file_name") for record in records if isinstance(record, dict))
+        self._count = Counter(_base_name(name) for name in written if isinstance(name, str))
+
+    def locate(self, written: str, reading: Reading) -> str:
+        """The name below the images root, or the name as written when the image is not on disk."""
+        name = written.replace("\\", "/").removeprefix("./")
+        if name in self.index:
+            return name
+        existing = self.index.elsewhere(written) if self._count[_base_name(written)] == 1 else None
+        if existing is None:
             reading.note("images that are not on disk; their sizes are taken from the labels")
-        yield image
+            return name
+        reading.list_place(FOUND_ELSEWHERE, self.index.root / existing)
+        return existing
+
+
+def _base_name(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]
 
 
 def _the_json(root: Path) -> Path:
@@ -126,12 +167,12 @@ def _label(record: object, names: Names) -> str:
 
 
 def _images(
-    reading: Reading, records: list[Any], grouped: Grouped, names: Names, path: Path, ours: bool
+    reading: Reading, records: list[Any], grouped: Grouped, names: Names, path: Path, ours: bool, files: _Files
 ) -> Iterator[SourceImage]:
     seen: set[int | str] = set()
     for position, record in enumerate(records):
         try:
-            image, image_id = rules.at("images", position, _image, record, path, ours)
+            image, image_id = rules.at("images", position, _image, record, path, ours, reading, files)
             if isinstance(record.get("labelled"), list):
                 rules.at("images", position, _carry_labelled, image, record, names, reading.taxonomy)
             if image_id in seen:
@@ -144,7 +185,7 @@ def _images(
         for number_in_file, annotation in grouped.get(image_id, []):
             at = ("annotations", number_in_file)
             with reading.object(_label(annotation, names), path, at):
-                item = rules.at(*at, _object, annotation, names, (image.width, image.height), ours)
+                item = rules.at(*at, _object, reading, annotation, names, (image.width, image.height), ours)
                 item.line = at
                 image.objects.append(item)
         yield image
@@ -162,11 +203,13 @@ def _reject_image(
     reading.note("label files or images left out because they cannot be read")
 
 
-def _image(record: object, path: Path, ours: bool) -> tuple[SourceImage, int | str]:
+def _image(record: object, path: Path, ours: bool, reading: Reading, files: _Files) -> tuple[SourceImage, int | str]:
     fields = rules.record(record)
     image_id = rules.any_id(fields)
-    file_name = rules.file_name(fields).replace("\\", "/").removeprefix("./")
-    image = SourceImage(file_name, *rules.image_size(fields, texts=True), label_file=path)
+    file_name = files.locate(rules.file_name(fields), reading)
+    has_size = fields.get("width") is not None or fields.get("height") is not None or file_name not in files.index
+    size = rules.image_size(fields, texts=True) if has_size else files.sizes.of(file_name)
+    image = SourceImage(file_name, *size, label_file=path)
     image.sequence = rules.drive(fields) or folder_drive(file_name)
     image.frame_index = rules.frame_index(fields, texts=True)
     image.attributes = dict(rules.attributes(fields.get("attributes")))
@@ -199,7 +242,9 @@ def _carry_labelled(image: SourceImage, record: dict[str, Any], names: Names, ta
         image.extra["labelled"] = kept
 
 
-def _object(annotation: dict[str, Any], names: Names, size: tuple[int, int], ours: bool) -> SourceObject:
+def _object(
+    reading: Reading, annotation: dict[str, Any], names: Names, size: tuple[int, int], ours: bool
+) -> SourceObject:
     category_id = rules.any_id(annotation, "category_id")
     if category_id not in names:
         raise rules.unlisted("category_id", category_id)
@@ -214,16 +259,31 @@ def _object(annotation: dict[str, Any], names: Names, size: tuple[int, int], our
         item.area = rules.area(annotation["area"], texts=True)
     item.attributes = attributes
     item.extra = {key: value for key, value in annotation.items() if key not in rules.ANNOTATION_KEYS}
-    if not ours and annotation.get("id") is not None:
-        item.extra.setdefault("source_id", annotation["id"])
+    if not ours:
+        _read_dialects(reading, item, annotation)
     return item
+
+
+def _read_dialects(reading: Reading, item: SourceObject, annotation: dict[str, Any]) -> None:
+    """What other tools add to an annotation: a rotation (CVAT), the mode of its box (Detectron2), `ignore`."""
+    if annotation.get("id") is not None:
+        item.extra.setdefault("source_id", annotation["id"])
+    mode = annotation.get("bbox_mode")
+    if mode not in (None, 1, "1", "XYWH_ABS", "BoxMode.XYWH_ABS"):
+        raise DataError(f"bbox_mode is {shown(mode)}, not 1 (XYWH_ABS)", remedy="write boxes as x, y, width, height")
+    for key in ("rotation", "angle", "theta"):
+        if is_nonzero(annotation.get(key)):
+            reading.note(f"annotations with {key!r}, which is not applied: the box is taken as upright")
+    if is_nonzero(annotation.get("ignore")) and not item.ignore:
+        reading.note("annotations with 'ignore' and without iscrowd, kept as objects as in COCO's own evaluation")
+    enclose_rotated(reading, item)
 
 
 def _segmentation(value: object, size: tuple[int, int]) -> Segmentation | None:
     if isinstance(value, dict) and value:
         return checked_rle(value, *size)
     polygons = rules.segmentation(value)
-    if not isinstance(polygons, list):
+    if not isinstance(polygons, list) or not any(polygons):  # [[]]: a box without a mask
         return None
     width, height = size
     problem = masks.problem(polygons, height, width)

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from drivetl.adapters.cvat_shapes import Meta, on_line_of, parse_meta, parse_shape, shape_labels, tag_attributes
 from drivetl.adapters.cvat_tracks import Track, parse_track, video_images
-from drivetl.adapters.reading import Footage, ImageIndex, Reading, first_folder, folder_drive, label_files
+from drivetl.adapters.reading import (
+    FOUND_ELSEWHERE,
+    Footage,
+    ImageIndex,
+    Reading,
+    first_folder,
+    folder_drive,
+    label_files,
+)
 from drivetl.adapters.xml import Node, root_tag, stream
 from drivetl.coco.records import SourceImage
 from drivetl.errors import DataError
@@ -83,6 +91,10 @@ def _on_disk(reading: Reading, index: ImageIndex, name: str, subset: str, prefix
     outer = f"{prefix}/" if prefix else ""
     inner = [f"{subset}/{name}", name] if subset else [name]
     existing = index.exact(*(outer + folder + tail for tail in inner for folder in ("images/", "")))
+    if existing is None:
+        existing = index.elsewhere(name, below=outer)
+        if existing is not None and PurePosixPath(existing).stem != PurePosixPath(name).name:
+            reading.list_place(FOUND_ELSEWHERE, index.root / existing)
     if existing is None:
         reading.note("images that are not on disk; their sizes are taken from the labels")
     return existing or outer + (inner[0] if many else name)

@@ -78,7 +78,8 @@ def _labels(document: dict[str, Any]) -> list[str]:
 
 
 def file_name(document: dict[str, Any], label_name: str, index: ImageIndex) -> str:
-    """The image of a JSON: imagePath, relative to the JSON's folder, else the image with the JSON's stem.
+    """The image of a JSON: imagePath, relative to the JSON's folder, else the image with the JSON's stem, else the only
+    image of that base name.
 
     Raises DataError for an imagePath that leaves the images root when no image has the stem.
     """
@@ -86,7 +87,7 @@ def file_name(document: dict[str, Any], label_name: str, index: ImageIndex) -> s
     parent, stem = posixpath.dirname(label_name), posixpath.splitext(label_name)[0]
     suffix = posixpath.splitext(written)[1] or ".jpg"
     named = posixpath.normpath(posixpath.join(parent, written)) if written else stem + suffix
-    existing = index.exact(named) or index.find(stem + suffix)
+    existing = index.exact(named) or index.find(stem + suffix) or index.elsewhere(posixpath.join(parent, written))
     return existing or safe_relative(named)
 
 

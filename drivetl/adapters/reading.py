@@ -6,16 +6,19 @@ objects read = kept + ignored + dropped + rejected always holds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from drivetl.coco.records import JsonPlace, SourceImage
+from drivetl.adapters.shapes import rotated_box
+from drivetl.coco.records import JsonPlace, SourceImage, SourceObject
 from drivetl.coco.taxonomy import Taxonomy
 from drivetl.convert.build import Account
 from drivetl.errors import DataError
+from drivetl.files.fields import number
 from drivetl.files.images import image_size
 from drivetl.files.paths import IMAGE_SUFFIXES, files_below, list_images, safe_relative
 
@@ -28,6 +31,11 @@ _NOT_DRIVES = {
     *("obj_train_data", "obj_valid_data", "obj_test_data"),
 }
 """Folder names that are not drives."""
+
+_COUNTER = re.compile(r"[A-Za-z]{0,8}[_-]?[0-9]+")
+"""File stems that several drives have: 000001, frame_000001, img-7."""
+
+FOUND_ELSEWHERE = "images found by their base name, because their labels name another folder"
 
 _CONTENT_FOLDERS = {
     *("images", "image", "img", "jpegimages", "labels", "label", "annotations", "json", "xml"),
@@ -156,6 +164,37 @@ def is_below(file_name: str) -> bool:
     return True
 
 
+def is_nonzero(value: object) -> bool:
+    """Whether a foreign field is set: a number other than 0, true, or one of both as text."""
+    if isinstance(value, str):
+        value = {"true": 1, "false": 0, "": 0}.get(value.strip().lower(), value)
+    try:
+        return float(value) != 0  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+
+
+def enclose_rotated(reading: Reading, item: SourceObject) -> None:
+    """Replace a box by the upright box around it when its attribute `rotation` (degrees, clockwise) is not 0.
+
+    CVAT exports the box before its rotation and the angle as an attribute. Raises DataError with --rotated refuse.
+    """
+    degrees = item.attributes.get("rotation")
+    if not is_nonzero(degrees) or "unrotated_box_xyxy" in item.attributes:
+        return
+    angle = number(degrees, "rotation")
+    if not angle % 360:
+        return
+    if item.segmentation is not None:
+        reading.note("objects with a rotation and a mask: the mask is taken as written")
+        return
+    if reading.rotated == "refuse":
+        raise DataError(f"a box rotated by {angle:g} degrees", remedy="use --rotated enclose, or redraw the box")
+    reading.note("rotated boxes, each enclosed by its upright box")
+    item.attributes |= {"rotation": angle, "unrotated_box_xyxy": list(item.box_xyxy)}
+    item.box_xyxy, item.area = rotated_box(item.box_xyxy, angle), None
+
+
 def folder_drive(file_name: str) -> str:
     """The folder of an image as its drive; empty when all folders are generic (`images`, `train`)."""
     parts = [part for part in PurePosixPath(file_name).parent.parts if part.lower().lstrip(".") not in _NOT_DRIVES]
@@ -217,6 +256,35 @@ class ImageIndex:
                 return same[0]
         return None
 
+    def elsewhere(self, written: str, below: str = "") -> str | None:
+        """The image of a name that is absolute or relative to another root, found by its base name.
+
+        Several images of that base name are distinguished by their folders. None when no image or more than one
+        remains, or when its folder is another drive than the one that is written and the base name a mere counter.
+        below: only images whose names begin with it.
+        """
+        parts = [part for part in re.split(r"[/\\]+|\?d=", written) if part not in ("", ".", "..")]
+        if not parts:
+            return None
+        has_suffix = parts[-1].lower().endswith(IMAGE_SUFFIXES)
+        if not has_suffix:  # CVAT writes frames of a video without a suffix
+            same = self._by_stem.get(parts[-1], [])
+        else:
+            same = [
+                name
+                for name in self._by_stem.get(PurePosixPath(parts[-1]).stem, [])
+                if PurePosixPath(name).name == parts[-1]
+            ]
+        same = [name for name in same if name.startswith(below)]
+        shared_parts = {name: _n_equal(parts[-2::-1], name.split("/")[-2::-1]) for name in same}
+        nearest_names = [name for name in same if shared_parts[name] == max(shared_parts.values())]
+        if len(nearest_names) != 1:
+            return None
+        name = nearest_names[0]
+        if self._may_be_one_drive("/".join(parts), name) or not _COUNTER.fullmatch(PurePosixPath(name).stem):
+            return name
+        return None
+
     def _may_be_one_drive(self, candidate: str, existing: str) -> bool:
         """Whether the last folders of two names do not name two different drives."""
         ours, theirs = _drive(candidate), _drive(existing)
@@ -226,6 +294,14 @@ class ImageIndex:
         if self._label_folders is None or nested:
             return False
         return theirs not in self._label_folders and ours not in self._folders
+
+
+def _n_equal(first: list[str], second: list[str]) -> int:
+    """Number of equal items at the beginning of two lists."""
+    count = 0
+    while count < min(len(first), len(second)) and first[count] == second[count]:
+        count += 1
+    return count
 
 
 def _drive(name: str) -> str:

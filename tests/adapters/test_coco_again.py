@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from footage_trees import blank_png
 from kitti_trees import three_frames
 
 from drivetl.cli import main
@@ -23,6 +24,62 @@ def again(tmp_path: Path, *words: object) -> Dataset:
     command = ("convert-footage", "--format", "coco", "--root", tmp_path / "all.json", "--out", tmp_path / "b")
     assert run(*command, *words) == 0
     return read_dataset(tmp_path / "b" / "all.json")
+
+
+def foreign(tmp_path: Path, annotation: dict[str, object], **more: object) -> Path:
+    """A json of one 100 x 50 px image with one car, as another tool wrote it."""
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 50}],
+        "categories": [{"id": 7, "name": "car"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [10, 10, 20, 10]} | annotation],
+    }
+    (tmp_path / "all.json").write_text(json.dumps(document | more))
+    return tmp_path
+
+
+def test_a_rotation_among_the_attributes_is_enclosed_once_or_refused(tmp_path: Path) -> None:
+    foreign(tmp_path, {"attributes": {"rotation": 90.0}, "segmentation": []})
+    assert again(tmp_path).images[0].annotations[0].bbox_xywh == (15, 5, 10, 20)
+    (tmp_path / "all.json").write_bytes((tmp_path / "b" / "all.json").read_bytes())
+    assert run("convert-footage", "--format", "coco", "--root", tmp_path / "all.json", "--out", tmp_path / "c") == 0
+    assert read_dataset(tmp_path / "c" / "all.json").images[0].annotations[0].bbox_xywh == (15, 5, 10, 20)
+
+
+def test_a_rotation_is_refused_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = foreign(tmp_path, {"attributes": {"rotation": "90"}}) / "all.json"
+    command = ("convert-footage", "--format", "coco", "--root", root, "--out", tmp_path / "b")
+    assert run(*command, "--rotated", "refuse") == 2
+    assert "a box rotated by 90 degrees" in capsys.readouterr().err
+
+
+def test_boxes_as_corners_by_detectron2_are_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = foreign(tmp_path, {"bbox_mode": 0}) / "all.json"
+    assert run("convert-footage", "--format", "coco", "--root", root, "--out", tmp_path / "b") == 2
+    assert "bbox_mode is 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", [{"rotation": 30}, {"ignore": 1}, {"angle": "0.5"}])
+def test_fields_of_other_dialects_are_counted(field: dict[str, object], tmp_path: Path) -> None:
+    again(foreign(tmp_path, field))
+    notes = json.loads((tmp_path / "b" / "summary.json").read_text())["account"]["notes"]
+    assert any(repr(next(iter(field))) in note for note in notes)
+
+
+def test_an_empty_polygon_is_a_box_without_mask(tmp_path: Path) -> None:
+    item = again(foreign(tmp_path, {"segmentation": [[]]})).images[0].annotations[0]
+    assert item.bbox_xywh == (10, 10, 20, 10) and item.segmentation is None
+
+
+def test_a_missing_size_is_read_from_the_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(blank_png((100, 50)))
+    again(foreign(tmp_path, {}, images=[{"id": 1, "file_name": "a.png"}]))
+    image = read_dataset(tmp_path / "b" / "all.json").images[0]
+    assert (image.width, image.height) == (100, 50)
+
+
+def test_a_root_category_without_objects_is_not_a_class(tmp_path: Path) -> None:
+    categories = [{"id": 0, "name": "road", "supercategory": "none"}, {"id": 7, "name": "car", "supercategory": "road"}]
+    assert again(foreign(tmp_path, {}, categories=categories)).categories == ("car",)
 
 
 def partly_labelled(folder: Path) -> Path:

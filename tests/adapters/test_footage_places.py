@@ -183,3 +183,45 @@ def test_huge_images_inside_labelme_files_are_not_decoded(tmp_path: Path, monkey
         root = write_tree(tmp_path, {"a.json": json.dumps(document | change).encode()})
         with pytest.raises(DataError, match=re.escape(message)):
             read_tree("labelme", root)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "images\\{}",
+        "..\\..\\label-studio\\media\\upload\\4\\{}",
+        "/data/local-files/?d=footage/{}",
+        "/data/local-files/?d={}",
+        "C:\\footage\\{}",
+        "/home/ann/footage/{}",
+    ],
+)
+def test_coco_names_of_another_root_are_found_by_their_base_name(written: str, tmp_path: Path) -> None:
+    escaped = json.dumps(written.format("front_a.png"))[1:-1]
+    text = trees.coco()["instances.json"].decode().replace("drive_1/a.png", escaped)
+    files = {name: content for name, content in trees.coco().items() if not name.endswith("drive_1/a.png")}
+    files |= {"instances.json": text.encode(), "images/front_a.png": trees.blank_png()}
+    dataset, account = convert_tree("coco", write_tree(tmp_path, files))
+    assert objects(dataset)["front_a.png"] == 2
+    assert any("found by their base name" in note for note in account.notes) and not account.notes[NOT_ON_DISK]
+
+
+@pytest.mark.parametrize(
+    ("format_name", "label", "content", "image_file", "file_name"),
+    [
+        ("labelme", "a.json", labelme_file(r"C:\\footage\\b.png"), "frames/b.png", "frames/b.png"),
+        ("bdd100k", "labels/x.json", bdd_file("/data/upload/front_b.png"), "images/day/front_b.png", "day/front_b.png"),
+    ],
+)
+def test_absolute_names_are_found_by_their_base_name(
+    format_name: str, label: str, content: bytes, image_file: str, file_name: str, tmp_path: Path
+) -> None:
+    source, _ = read_tree(format_name, write_tree(tmp_path, {label: content, image_file: trees.blank_png()}))
+    assert [image.file_name for image in source.images] == [file_name]
+
+
+def test_a_counter_in_another_drive_is_not_the_image(tmp_path: Path) -> None:
+    text = trees.coco()["instances.json"].replace(b"drive_1/a.png", b"/home/ann/drive_1/000001.png")
+    files = trees.coco() | {"instances.json": text, "images/drive_9/000001.png": trees.blank_png()}
+    with pytest.raises(DataError, match="absolute or leaves its folder"):
+        convert_tree("coco", write_tree(tmp_path, files))
