@@ -123,7 +123,7 @@ def _image(
         reading.note("images of unknown size, taken as 1280 x 720 like all of BDD100K")
         size = BDD_SIZE
     image = SourceImage(existing or name, *size, label_file=path)
-    image.sequence = drive or folder_drive(name)
+    image.drive = drive or folder_drive(name)
     frame_index = frame.get("frameIndex", frame.get("frame_index"))
     image.frame_index = whole(frame_index, "frameIndex") if drive and frame_index is not None else None
     image.attributes = {

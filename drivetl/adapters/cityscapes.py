@@ -88,9 +88,9 @@ def _name_parts(image: SourceImage, stem: str) -> None:
     """Set drive, frame and city from `<city>_<recording>_<frame>`; with other names the folder is the drive."""
     match = NAME.match(PurePosixPath(stem).name)
     if match is None:
-        image.sequence = folder_drive(stem)
+        image.drive = folder_drive(stem)
         return
-    image.sequence = f"{match['city']}_{match['recording']}"
+    image.drive = f"{match['city']}_{match['recording']}"
     image.frame_index = int(match["frame"])
     image.attributes["city"] = match["city"]
 

@@ -210,7 +210,7 @@ def _image(record: object, path: Path, ours: bool, reading: Reading, files: _Fil
     has_size = fields.get("width") is not None or fields.get("height") is not None or file_name not in files.index
     size = rules.image_size(fields, texts=True) if has_size else files.sizes.of(file_name)
     image = SourceImage(file_name, *size, label_file=path)
-    image.sequence = rules.drive(fields) or folder_drive(file_name)
+    image.drive = rules.drive(fields) or folder_drive(file_name)
     image.frame_index = rules.frame_index(fields, texts=True)
     image.attributes = dict(rules.attributes(fields.get("attributes")))
     image.extra = {key: value for key, value in fields.items() if key not in rules.IMAGE_KEYS}

@@ -76,7 +76,7 @@ def _image(
     file_name = _on_disk(reading, index, name, subset, prefix, many=meta.subsets > 1)
     image = SourceImage(file_name, *size, label_file=path, attributes={"subset": subset} if subset else {})
     task = meta.tasks.get(node.attributes.get("task_id", ""))
-    image.sequence = folder_drive(name) or (task.name if task and len(meta.tasks) > 1 else drive)
+    image.drive = folder_drive(name) or (task.name if task and len(meta.tasks) > 1 else drive)
     for tag in node.all("tag"):
         image.attributes |= tag_attributes(tag, meta)
     for child in node.children:

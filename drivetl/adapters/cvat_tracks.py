@@ -87,7 +87,7 @@ def video_images(
             numbers, size = _frame_numbers(own, task), _video_size(own, task, frames)
             files = {frame: frames.of(frame) for frame in {*numbers, *_frames_of_shapes(own)}}
             for image in _task_images(reading, own, numbers, size, meta, path, files):
-                image.sequence = name
+                image.drive = name
                 yield image
     unlisted = [track for track in tracks if only is None and track.task_id not in tasks]
     if unlisted:

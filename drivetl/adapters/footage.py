@@ -77,7 +77,7 @@ def read_footage(
         merge_attributes(images, attributes)
     if pattern is not None:
         for image in images:
-            image.sequence = sequence_of(image.file_name, pattern)
+            image.drive = sequence_of(image.file_name, pattern)
     number_frames(images)
     images.sort(key=lambda image: image.file_name)
     taxonomy = reading.taxonomy or derived_taxonomy(images, footage.declared, ordered=footage.ordered)
@@ -202,9 +202,9 @@ def number_frames(images: Iterable[SourceImage]) -> None:
     """
     drives: dict[str, list[tuple[SourceImage, int | None]]] = {}
     for image in images:
-        if image.sequence:
+        if image.drive:
             digits = re.search(r"([0-9]{1,12})$", PurePosixPath(image.file_name).stem)
-            drives.setdefault(image.sequence, []).append((image, int(digits[1]) if digits else None))
+            drives.setdefault(image.drive, []).append((image, int(digits[1]) if digits else None))
     for frames in drives.values():
         numbers = {number for _, number in frames}
         usable = None not in numbers and len(numbers) == len(frames)
@@ -272,7 +272,7 @@ def merge_attributes(images: Iterable[SourceImage | ImageRecord], path: Path, *,
             if value == "":
                 continue
             if column == "sequence":
-                image.sequence = value
+                image.drive = value
             elif column == "frame_index":
                 if not value.isascii() or not value.isdigit():
                     raise DataError(

@@ -161,15 +161,15 @@ def write_track_labels(dataset: Dataset, folder: Path) -> int:
     Raises DataError when the folder exists, or an image has no drive or no frame index.
     """
     files: dict[str, list[str]] = defaultdict(list)
-    for image in sorted(dataset.images, key=lambda image: (image.sequence, image.frame_index or 0)):
-        if not image.sequence or image.frame_index is None:
+    for image in sorted(dataset.images, key=lambda image: (image.drive, image.frame_index or 0)):
+        if not image.drive or image.frame_index is None:
             raise DataError(
                 f"image {image.file_name!r} has no drive and frame index",
                 remedy="KITTI's tracking labels need both; write object labels instead",
             )
-        if safe_relative(f"{image.sequence}.txt").count("/"):
-            raise DataError(f"drive {image.sequence!r} cannot be a file name", remedy="rename it without slashes")
-        lines = files[image.sequence]
+        if safe_relative(f"{image.drive}.txt").count("/"):
+            raise DataError(f"drive {image.drive!r} cannot be a file name", remedy="rename it without slashes")
+        lines = files[image.drive]
         for label, box, attributes in label_entries(image, dataset):
             track = attributes.get("track_id", -1)
             lines.append(f"{image.frame_index} {track} {write_line(line_of(label, box, attributes))}")

@@ -62,7 +62,7 @@ def _images(reading: Reading, files: list[Path], folder: Path, images_root: Path
             name = file_name(document, path.relative_to(folder).as_posix(), index)
             inside = name not in index and bool(document.get("imageData"))
             size = _embedded_size(document, path) if inside else _size(document, name, sizes)
-            image = SourceImage(name, *size, sequence=folder_drive(name), label_file=path)
+            image = SourceImage(name, *size, drive=folder_drive(name), label_file=path)
             flags = mapping(document.get("flags") or {}, "flags")
             image.attributes = {str(key): scalar(value) for key, value in flags.items()}
             if inside:

@@ -94,7 +94,7 @@ def _sequence_images(reading: Reading, path: Path, index: ImageIndex, sizes: Siz
         if frame not in numbered:
             reading.note("frames that are not on disk; their size is taken from seqinfo.ini")
         name = numbered.get(frame, f"{prefix}/{frame:06d}{info.suffix}")
-        yield SourceImage(name, *size, objects.get(frame, []), sequence=info.name, frame_index=frame, label_file=path)
+        yield SourceImage(name, *size, objects.get(frame, []), drive=info.name, frame_index=frame, label_file=path)
 
 
 def _numbered(names: list[str], folder: Path) -> dict[int, str]:

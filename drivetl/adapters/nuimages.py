@@ -111,7 +111,7 @@ def _image(shot: dict[str, Any], samples: Table, logs: Table) -> SourceImage:
     image = SourceImage(name, whole(shot.get("width"), "width"), whole(shot.get("height"), "height"))
     sample = samples.get(str(shot.get("sample_token")), {})
     log = logs.get(str(sample.get("log_token")), {})
-    image.sequence = as_name(log.get("logfile"), "logfile") or as_name(sample.get("log_token"), "log_token")
+    image.drive = as_name(log.get("logfile"), "logfile") or as_name(sample.get("log_token"), "log_token")
     for key in ("location", "date_captured", "vehicle"):
         if isinstance(log.get(key), str) and log[key]:
             image.attributes[key] = log[key]

@@ -56,7 +56,7 @@ def _images(reading: Reading, files: list[Path], labels_root: Path, images_root:
             instances = _instances(reading, relative, size, unique_stem=stems[path.stem] == 1)
             if name not in index:
                 reading.note("images that are not on disk; their sizes are taken from the labels")
-            image = SourceImage(name, *size, sequence=folder_drive(name), label_file=path)
+            image = SourceImage(name, *size, drive=folder_drive(name), label_file=path)
             image.objects = list(_objects(reading, root, path, size, instances))
             yield image
     missing = len(set(index.names) - described)

@@ -194,7 +194,7 @@ def images_of(
             rows = list(parse(read_text(path), names.of(path), reading, path)) if path else []
             if path and _look_like_pose(rows):
                 reading.list_place("label files whose polygons look like pose rows; set kpt_shape if they are", path)
-            image = SourceImage(name, *size, sequence=folder_drive(name), label_file=path)
+            image = SourceImage(name, *size, drive=folder_drive(name), label_file=path)
             image.objects = _objects(reading, rows, size, path)
             yield image
     for label_file in _unused(labels, owners) if orphans else ():

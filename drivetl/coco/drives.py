@@ -26,7 +26,7 @@ class Drives:
     @staticmethod
     def of(images: Iterable[ImageRecord]) -> Drives:
         """The drives of image records."""
-        return Drives(tuple(image.sequence for image in images))
+        return Drives(tuple(image.drive for image in images))
 
     def take(self, indices: Iterable[int]) -> Drives:
         """The drives of some of the images, by their indices."""

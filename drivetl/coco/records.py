@@ -58,8 +58,8 @@ class ImageRecord:
     """Relative to the images root, with forward slashes."""
     width: int
     height: int
-    sequence: str = ""
-    """Drive or clip id; empty when unknown."""
+    drive: str = ""
+    """Name of the drive it is from (`sequence` in the json); empty when unknown."""
     frame_index: int | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     """weather, timeofday, scene, ...: as the source gives them."""
@@ -111,7 +111,7 @@ class SourceImage:
     width: int
     height: int
     objects: list[SourceObject] = field(default_factory=list)
-    sequence: str = ""
+    drive: str = ""
     frame_index: int | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     label_file: Path | str | None = None

@@ -177,7 +177,7 @@ def _encode_region(
 
 def _image_json(image: ImageRecord) -> dict[str, Any]:
     record = image.extra | {"id": image.id, "file_name": image.file_name, "width": image.width, "height": image.height}
-    record |= {"sequence": image.sequence, "frame_index": image.frame_index, "attributes": image.attributes}
+    record |= {"sequence": image.drive, "frame_index": image.frame_index, "attributes": image.attributes}
     return record if image.labelled is None else record | {"labelled": list(image.labelled)}
 
 

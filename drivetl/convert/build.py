@@ -138,7 +138,7 @@ def _image_record(image: SourceImage, number: int, seen: set[str]) -> ImageRecor
         name,
         image.width,
         image.height,
-        image.sequence,
+        image.drive,
         image.frame_index,
         dict(image.attributes),
         extra=dict(image.extra),

@@ -92,7 +92,7 @@ def _merged_record(image: ImageRecord, number: int, prefix: str, ids: Mapping[in
         image,
         id=number,
         file_name=f"{prefix}/{image.file_name}" if prefix else image.file_name,
-        sequence=f"{prefix}/{image.sequence}" if prefix and image.sequence else image.sequence,
+        drive=f"{prefix}/{image.drive}" if prefix and image.drive else image.drive,
         labelled=None if len(labelled) == n_classes else labelled,
         annotations=[replace(item, category_id=ids[item.category_id]) for item in image.annotations],
         ignore_regions=[

@@ -240,7 +240,7 @@ def group_images(images: Iterable[ImageRecord], by: Sequence[str]) -> dict[str, 
 
     first: dict[tuple[str, str], int] = {}
     for number, image in enumerate(records):
-        tokens = [("sequence", image.sequence)] if image.sequence else []
+        tokens = [("sequence", image.drive)] if image.drive else []
         tokens += [(name, str(image.attributes[name])) for name in by if name in image.attributes]
         for token in tokens:
             parent[find(number)] = find(first.setdefault(token, number))

@@ -62,8 +62,8 @@ def _by_name(images: Sequence[ImageRecord]) -> tuple[ByName, ByName]:
     drives: ByName = {}
     short: ByName = {}
     for image in images:
-        if image.sequence:
-            drives.setdefault(image.sequence, []).append(image)
+        if image.drive:
+            drives.setdefault(image.drive, []).append(image)
         pure = PurePosixPath(image.file_name)
         for name in {pure.name, pure.stem}:
             short.setdefault(name, []).append(image)

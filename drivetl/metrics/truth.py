@@ -93,7 +93,7 @@ def from_dataset(dataset: Dataset) -> GroundTruth:
         images={
             "ids": [image.id for image in images],
             "hw": [(image.height, image.width) for image in images],
-            "drives": [image.sequence for image in images],
+            "drives": [image.drive for image in images],
             "attributes": [image.attributes for image in images],
             "names": [image.file_name for image in images],
         },

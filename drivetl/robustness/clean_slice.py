@@ -59,7 +59,7 @@ def choose_clean(images: Sequence[ImageRecord], attributes: Sequence[str], chose
             raise ConfigError(f"--clean names {name!r}, which --slices does not", remedy="name it in both")
     clean = {}
     for name in attributes:
-        counts = Counter(value_of(image.attributes, image.sequence, name) for image in images)
+        counts = Counter(value_of(image.attributes, image.drive, name) for image in images)
         if images and set(counts) == {UNKNOWN}:
             raise missing_attribute(name, [image.attributes for image in images])
         clean_values = [value for value, _ in counts.most_common() if is_clean(value)]
@@ -95,7 +95,7 @@ def clean_images(images: Sequence[ImageRecord], clean: Mapping[str, str]) -> lis
     return [
         image
         for image in images
-        if all(value_of(image.attributes, image.sequence, name) == value for name, value in clean.items())
+        if all(value_of(image.attributes, image.drive, name) == value for name, value in clean.items())
     ]
 
 

@@ -32,7 +32,7 @@ def by_frame(root: Path, **options: str) -> dict[int | None, list[float]]:
 def test_attributes_tags_and_clips(tmp_path: Path) -> None:
     dataset, account = convert_tree("cvat", write_tree(tmp_path, trees.cvat_images()))
     first = dataset.images[0]
-    assert first.sequence == "drive_1" and first.attributes == {"weather": "fog", "night": True}
+    assert first.drive == "drive_1" and first.attributes == {"weather": "fog", "night": True}
     car = first.annotations[0]
     assert car.attributes == {"source_label": "car", "parked": True, "speed": 2.5, "occluded": 1, "z_order": 2}
     assert account.dropped == {"a polyline encloses nothing": 1, "points enclose nothing": 1}
@@ -63,7 +63,7 @@ def test_video_frames_step_and_interpolation(tmp_path: Path) -> None:
     dataset, account = convert_tree("cvat", write_tree(tmp_path, trees.cvat_video()))
     assert [image.frame_index for image in dataset.images] == [10, 12, 14, 16]
     assert next(image.file_name for image in dataset.images) == "tunnel/000010.jpg"
-    assert {image.sequence for image in dataset.images} == {"tunnel"}
+    assert {image.drive for image in dataset.images} == {"tunnel"}
     assert boxes(dataset, "tunnel/000012.jpg") == [("car", (4, 2, 10, 8)), ("person", (20, 5, 4, 10))]
     assert dataset.images[1].annotations[0].attributes["interpolated"] is True
     assert boxes(dataset, "tunnel/000016.jpg") == []  # outside
@@ -161,7 +161,7 @@ def test_a_project_numbers_the_frames_of_a_subset_consecutively(
     dataset, account = convert_tree("cvat", project(tmp_path, saved=saved))
     boxed = {image.file_name: image.annotations[0].bbox_xywh[0] for image in dataset.images if image.annotations}
     assert boxed == labelled and len(dataset.images) == 9 and not account.notes
-    assert [image.frame_index for image in dataset.images if image.sequence == "b"] == [5, 7, 9]
+    assert [image.frame_index for image in dataset.images if image.drive == "b"] == [5, 7, 9]
 
 
 def test_a_project_frame_outside_its_task_is_an_error(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_tasks_of_a_project_are_drives(tmp_path: Path) -> None:
     text = f"<annotations><meta><project><tasks>{tasks}</tasks><subsets>S1\nS2</subsets></project></meta>"
     text += "".join(image.format(n=n) for n in (1, 2)) + "</annotations>"
     source, _ = read_tree("cvat", write_tree(tmp_path, {"annotations.xml": text.encode()}))
-    assert [(image.file_name, image.sequence) for image in source.images] == [
+    assert [(image.file_name, image.drive) for image in source.images] == [
         ("S1/a1.png", "drive 1"),
         ("S2/a2.png", "drive 2"),
     ]
@@ -244,7 +244,7 @@ def test_frames_of_another_drive_are_not_used(tmp_path: Path) -> None:
 def test_a_folder_of_frames_may_have_the_name_of_video_task_or_file(folder: str, tmp_path: Path) -> None:
     root = video(tmp_path, box(0, 0), "<size>1</size><source>v.mp4</source>")
     source, _ = read_tree("cvat", write_tree(root, {f"images/{folder}/000000.png": trees.blank_png()}))
-    assert [(image.file_name, image.sequence) for image in source.images] == [(f"{folder}/000000.png", "v")]
+    assert [(image.file_name, image.drive) for image in source.images] == [(f"{folder}/000000.png", "v")]
 
 
 @pytest.mark.parametrize(

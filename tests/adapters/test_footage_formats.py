@@ -125,7 +125,7 @@ def test_bdd_attributes_ignore_and_reasons(tmp_path: Path) -> None:
     first, last = dataset.images[0], dataset.images[2]
     assert first.attributes == {"weather": "rainy", "timeofday": "night", "scene": "tunnel"}
     assert first.annotations[0].attributes["occluded"] is True and first.annotations[0].attributes["track_id"] == "3"
-    assert (last.sequence, last.frame_index, last.file_name) == ("clip", 4, "clip/c.png")
+    assert (last.drive, last.frame_index, last.file_name) == ("clip", 4, "clip/c.png")
     assert last.annotations[0].bbox_xywh == (10, 5, 2, 4) and last.annotations[0].area == 8
     assert len(last.ignore_regions) == 1
     assert account.dropped == {"an open line encloses nothing": 1, "a 3D box alone": 1}
@@ -149,7 +149,7 @@ def test_cityscapes_keeps_what_is_visible(tmp_path: Path) -> None:
     dataset, account = convert_tree("cityscapes", write_tree(tmp_path, trees.cityscapes()))
     assert dataset.categories == ("car", "license plate", "road")  # the person is hidden
     first, _, third = dataset.images
-    assert (first.sequence, first.frame_index, first.attributes["city"]) == ("ulm_000001", 19, "ulm")
+    assert (first.drive, first.frame_index, first.attributes["city"]) == ("ulm_000001", 19, "ulm")
     cars = [item for item in first.annotations if item.category_id == 1]
     # the rear car spans pixels 2..21, the front one hides it from 12 on; the plate hides nothing of its car
     assert [item.bbox_xywh for item in cars] == [(2, 5, 10, 10), (12, 5, 20, 10)]
@@ -169,7 +169,7 @@ def test_nuimages_joins_its_tables(tmp_path: Path) -> None:
     dataset, account = convert_tree("nuimages", write_tree(tmp_path, trees.nuimages()))
     assert len(dataset.images) == 2  # the sweep is not a keyframe
     first = dataset.images[0]
-    assert first.sequence == "n003-1"
+    assert first.drive == "n003-1"
     assert first.attributes["location"] == "boston" and first.attributes["camera"] == "CAM_FRONT"
     assert first.attributes["time_utc"].startswith("2018-05-1")
     assert first.annotations[0].attributes["vehicle"] == "parked" and first.annotations[1].area == 40

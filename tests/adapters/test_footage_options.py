@@ -35,9 +35,9 @@ def test_attributes_are_merged(yolo_root: Path) -> None:
     )
     source, _ = read_tree("yolo", yolo_root, attributes=table)
     first, second, third = source.images
-    assert (first.sequence, first.frame_index, first.attributes) == ("clip 9", 7, {"weather": "fog", "wet": True})
-    assert (second.sequence, second.attributes) == ("drive_1", {})
-    assert (third.sequence, third.frame_index, third.attributes) == ("drive_2", None, {"weather": "rain"})
+    assert (first.drive, first.frame_index, first.attributes) == ("clip 9", 7, {"weather": "fog", "wet": True})
+    assert (second.drive, second.attributes) == ("drive_1", {})
+    assert (third.drive, third.frame_index, third.attributes) == ("drive_2", None, {"weather": "rain"})
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_attribute_errors_name_the_line(text: str, message: str, line: int, yolo
 
 def test_sequences_from_file_names(yolo_root: Path) -> None:
     source, _ = read_tree("yolo", yolo_root, sequence_from=r"_(\d)/")
-    assert [image.sequence for image in source.images] == ["1", "1", "2"]
+    assert [image.drive for image in source.images] == ["1", "1", "2"]
     with pytest.raises(DataError, match=r"does not match 'drive_1/a\.png'"):
         read_tree("yolo", yolo_root, sequence_from=r"(drive_2)")
     for expression in ("(", "drive"):
@@ -91,7 +91,10 @@ def test_the_command_prints_its_classes_and_the_next_command(
 ) -> None:
     assert main(["convert-footage", "--format", "yolo", "--root", str(yolo_root), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "no --taxonomy: the classes are the footage's own" in printed and "drivetl audit" in printed
+    assert (
+        "no --taxonomy: the 2 labels of the footage are the classes: car, person" in printed
+        and "drivetl audit" in printed
+    )
 
 
 def test_an_empty_root_is_an_error_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,7 +123,7 @@ def test_yolo_files() -> None:
 
 def test_mot_sequences() -> None:
     dataset, _ = convert_tree("mot", SAMPLES / "mot")
-    assert [image.sequence for image in dataset.images] == ["mot_seq", "Test"]
+    assert [image.drive for image in dataset.images] == ["mot_seq", "Test"]
     for image in dataset.images:
         assert (image.width, image.height) == (16, 16)
         (item,) = image.annotations
@@ -141,7 +141,7 @@ def test_cityscapes_instance_images() -> None:
             areas[str(item.attributes["source_label"])] += int(item.area)
     names = {1: "ego vehicle", 3: "out of roi", 12: "wall", 24: "persongroup", 27: "truckgroup", 31: "traingroup"}
     assert areas == {names[value]: count for value, count in pixels.items()}
-    assert sum(account.ignored.values()) == 3 and {image.sequence for image in dataset.images} == {
+    assert sum(account.ignored.values()) == 3 and {image.drive for image in dataset.images} == {
         "defaultcity_000001",
         "defaultcity_000002",
     }
@@ -161,7 +161,7 @@ def test_bdd_and_scalabel_files(folder: str) -> None:
     assert account.read == categories
     assert any(item.segmentation for image in dataset.images for item in image.annotations)
     if folder == "scalabel":
-        image = next(image for image in dataset.images if image.sequence == "b1c66a42-6f7d68ca")
+        image = next(image for image in dataset.images if image.drive == "b1c66a42-6f7d68ca")
         assert image.attributes == {"weather": "overcast", "timeofday": "daytime", "scene": "city street"}
 
 
@@ -215,7 +215,7 @@ def test_highway_camera_keeps_its_slices(tmp_path: Path) -> None:
     assert len(rows) == len(again) == 540
     for row in rows:
         image = again[row["file_name"]]
-        assert (image.sequence, image.attributes) == (
+        assert (image.drive, image.attributes) == (
             row["sequence"],
             {"weather": row["weather"], "timeofday": row["timeofday"]},
         )

@@ -90,7 +90,7 @@ def test_mapping_gives_drive_and_raw_frame_and_the_split_keeps_drives_whole(tmp_
     write_mapping(root / "mapping", drives)
     assert convert("--root", root, "--out", tmp_path / "out") == 0
     data = read_dataset(tmp_path / "out" / "all.json")
-    assert [(image.sequence, image.frame_index) for image in data.images] == drives
+    assert [(image.drive, image.frame_index) for image in data.images] == drives
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["split"]["method"] == "sequence"  # these ids are in KITTI's lists, but this is not KITTI
     assert summary["leaks"]["shared_sequences"] == []
@@ -104,10 +104,10 @@ def test_a_mapping_is_found_next_to_the_images_or_switched_off(tmp_path):
         for name, root_given in (("whole", root), ("inner", root / "training")):
             out = tmp_path / folder / name
             assert convert("--root", root_given, "--out", out) == 0
-            assert [i.sequence for i in read_dataset(out / "all.json").images] == ["a", "b"]
+            assert [i.drive for i in read_dataset(out / "all.json").images] == ["a", "b"]
         out = tmp_path / folder / "none"
         assert convert("--root", root, "--out", out, "--mapping-dir", "none") == 0
-        assert [i.sequence for i in read_dataset(out / "all.json").images] == ["", ""]
+        assert [i.drive for i in read_dataset(out / "all.json").images] == ["", ""]
         for path in (root / folder).iterdir():
             path.unlink()
 
@@ -117,7 +117,7 @@ def test_attributes_of_a_csv_reach_the_images_by_name_without_folder(tmp_path, c
     (root / "attributes.csv").write_text("file_name,sequence,weather\n000001.png,d7,rain\n")
     assert convert("--root", root, "--out", tmp_path / "out") == 0
     first, second = read_dataset(tmp_path / "out" / "all.json").images
-    assert (first.attributes, second.attributes, second.sequence) == ({}, {"weather": "rain"}, "d7")
+    assert (first.attributes, second.attributes, second.drive) == ({}, {"weather": "rain"}, "d7")
     (tmp_path / "a.csv").write_text("file_name,weather\n000009.png,rain\n")
     assert convert("--root", root, "--out", tmp_path / "b", "--attributes", tmp_path / "a.csv") == 2
     assert "a.csv:2: no image is called '000009.png'" in capsys.readouterr().err

@@ -47,7 +47,7 @@ def test_drives_frames_and_tracks_are_kept_and_the_split_is_by_drive(tmp_path):
     out = tmp_path / "out"
     assert main(["convert-kitti", "--root", str(tree(tmp_path / "k")), "--out", str(out)]) == 0
     data = read_dataset(out / "all.json")
-    assert [(image.sequence, image.frame_index) for image in data.images] == [
+    assert [(image.drive, image.frame_index) for image in data.images] == [
         ("0000", 0),
         ("0000", 1),
         ("0000", 2),
@@ -124,7 +124,7 @@ def test_a_sequence_name_cannot_leave_the_folder(tmp_path):
     assert main(["convert-kitti", "--root", str(root), "--out", str(out)]) == 0
     data = read_dataset(out / "all.json")
     for name in ("../../evil", "a/b", "/etc/x"):
-        data.images[0].sequence = name
+        data.images[0].drive = name
         with pytest.raises(DataError):
             write_track_labels(data, tmp_path / "back")
     assert not (tmp_path / "back").exists()

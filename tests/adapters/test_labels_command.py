@@ -93,7 +93,7 @@ def test_tracks_are_restored_and_lost_masks_are_counted(tmp_path: Path, capsys: 
     assert "1 masks: kitti cannot hold them" in capsys.readouterr().err
     dataset = read_dataset(data)
     for number, image in enumerate(dataset.images):
-        image.sequence, image.frame_index = "0003", number
+        image.drive, image.frame_index = "0003", number
     write_dataset(dataset, data)
     assert run("labels", data, "--format", "kitti-tracking", "--out", tmp_path / "t") == 0
     rows = [line.split() for line in (tmp_path / "t" / "label_02" / "0003.txt").read_text().splitlines()]

@@ -32,7 +32,7 @@ def sides(out: Path) -> tuple[set[str], set[str]]:
     """The sequences of train and of val."""
     train, val = (read_dataset(out / f"{name}.json") for name in ("train", "val"))
     assert train.images and val.images
-    return {image.sequence for image in train.images}, {image.sequence for image in val.images}
+    return {image.drive for image in train.images}, {image.drive for image in val.images}
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def test_frames_on_a_grid_of_times(tmp_path: Path) -> None:
     assert clip.frames == [(n, n / RATE) for n in range(0, 30, 5)] and not clip.cut_off
     dataset = read_dataset(tmp_path / "out" / "frames.json")
     assert [image.file_name for image in dataset.images] == [f"drive/{n:06d}.jpg" for n in range(0, 30, 5)]
-    assert {image.sequence for image in dataset.images} == {"drive"}
+    assert {image.drive for image in dataset.images} == {"drive"}
     assert [image.frame_index for image in dataset.images] == list(range(0, 30, 5))
     assert dataset.images[1].attributes == {"time_s": 0.5}
     assert all(image.labelled == () for image in dataset.images)  # unlabelled, not empty

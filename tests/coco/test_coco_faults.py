@@ -173,9 +173,9 @@ def test_a_foreign_record_that_is_left_out_is_counted(layout: int | None, tmp_pa
 @pytest.mark.parametrize(("value", "drive"), [(0, "0"), ("0", "0"), (12, "12"), ("", ""), (None, ""), (3.0, "3")])
 def test_drive_0_is_a_drive_for_every_reader(value: object, drive: str, tmp_path: Path) -> None:
     path = broken_file(tmp_path / "d.json", "images", {"sequence": value})
-    assert read_dataset(path).images[1].sequence == drive
+    assert read_dataset(path).images[1].drive == drive
     assert from_coco(load_json(path)).drives.names[1] == drive
-    assert list(coco_json.read(Reading(path)).images)[1].sequence == drive
+    assert list(coco_json.read(Reading(path)).images)[1].drive == drive
     assert load_tables(path).drives[1] == drive
 
 

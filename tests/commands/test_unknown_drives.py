@@ -36,7 +36,7 @@ MIXED = f"{UNKNOWN_DRIVES} (4 of 12 images have no drive; the others are of 3 dr
 def without_drives(dataset, keep=0):
     """The same dataset in which only the first `keep` images name their drive."""
     for image in dataset.images[keep:]:
-        image.sequence = ""
+        image.drive = ""
     return dataset
 
 

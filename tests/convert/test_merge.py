@@ -51,7 +51,7 @@ def by_name(dataset: Dataset) -> dict:
         image.file_name: (
             image.width,
             image.height,
-            image.sequence,
+            image.drive,
             image.frame_index,
             image.attributes,
             image.extra,
@@ -113,10 +113,10 @@ def test_the_training_target_marks_exactly_the_labelled_classes(tmp_path):
 
 def test_drives_of_two_roots_are_distinct_and_those_of_one_root_are_shared(tmp_path):
     merged = merge_datasets([town(tmp_path), city(tmp_path)])
-    assert {image.sequence for image in merged.images} == {"town/drive a", "town/drive β", "city/drive a", ""}
+    assert {image.drive for image in merged.images} == {"town/drive a", "town/drive β", "city/drive a", ""}
     first = source(tmp_path, "x", [record(1, "d", 0)])
     second = Source(tmp_path / "y.json", replace(first.dataset, images=[record(2, "d", 1)]))
-    assert [image.sequence for image in merge_datasets([first, second]).images] == ["d", "d"]
+    assert [image.drive for image in merge_datasets([first, second]).images] == ["d", "d"]
 
 
 def test_merging_stepwise_equals_merging_at_once(tmp_path):
@@ -275,7 +275,7 @@ def test_the_command_splits_and_is_reproducible(folders, tmp_path):
     assert main([*argv, str(tmp_path / "one")]) == 0 == main([*argv, str(tmp_path / "two")])
     assert (tmp_path / "one" / "all.json").read_bytes() == (tmp_path / "two" / "all.json").read_bytes()
     train, val = (read_dataset(tmp_path / "one" / f"{side}.json") for side in ("train", "val"))
-    assert not {image.sequence for image in train.images} & {image.sequence for image in val.images}
+    assert not {image.drive for image in train.images} & {image.drive for image in val.images}
     assert len(train.images) + len(val.images) == 16
 
 
@@ -283,7 +283,7 @@ def test_the_command_splits_and_is_reproducible(folders, tmp_path):
     ("extra", "words"),
     [
         (["--keep-split", "--split", "random"], "contradict"),
-        (["FILE", "--keep-split"], "no folder"),
+        (["FILE", "--keep-split"], "is not a folder"),
         (["nowhere.json"], "nowhere.json"),
         (["FILE"], "as well"),
     ],

@@ -49,7 +49,7 @@ def test_grouping_by_an_attribute_keeps_drives_whole_too(images, seed):
     if not images:
         return
     groups = group_images(images, ("timeofday",))
-    drives = Counter(image.sequence for group in groups.values() for image in {i.sequence: i for i in group}.values())
+    drives = Counter(image.drive for group in groups.values() for image in {i.drive: i for i in group}.values())
     assert all(count == 1 for drive, count in drives.items() if drive)
 
 
@@ -170,7 +170,7 @@ def test_the_command_splits_a_json_and_refuses_a_folder_with_other_content(tmp_p
     assert main(words) == 0
     train, val = (read_dataset(tmp_path / "out" / f"{side}.json") for side in ("train", "val"))
     assert len(train.images) + len(val.images) == 24
-    assert not {image.sequence for image in train.images} & {image.sequence for image in val.images}
+    assert not {image.drive for image in train.images} & {image.drive for image in val.images}
     assert "images not compared" in capsys.readouterr().out
     assert main(words) == 0 and main([*words, "--seed", "3", "--split", "random"]) == 2
     (tmp_path / "foreign").mkdir()
@@ -189,7 +189,7 @@ def test_splitting_keeps_every_field_of_the_dataset(tmp_path):
 def drives() -> list:
     images = [record(3 * drive + frame, f"{drive:04d}", frame) for drive in range(1, 4) for frame in range(3)]
     for image in images:
-        image.file_name = f"{image.sequence}/{image.frame_index:04d}.jpg"
+        image.file_name = f"{image.drive}/{image.frame_index:04d}.jpg"
     return images
 
 

@@ -103,9 +103,9 @@ def test_a_resumed_epoch_continues_where_it_stopped():
 
 
 def test_few_images_come_from_all_drives_and_are_nested():
-    images = [record(number, sequence=f"drive {number % 4}") for number in range(1, 41)]
+    images = [record(number, drive=f"drive {number % 4}") for number in range(1, 41)]
     eight, sixteen = spread_over_drives(images, 8, seed=5), spread_over_drives(images, 16, seed=5)
-    assert {image.sequence for image in eight} == {f"drive {n}" for n in range(4)}
+    assert {image.drive for image in eight} == {f"drive {n}" for n in range(4)}
     assert {image.id for image in eight} < {image.id for image in sixteen}
     assert len(spread_over_drives(images, 1000, seed=5)) == 40
     assert spread_over_drives([], 5, seed=0) == []

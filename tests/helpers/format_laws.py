@@ -69,7 +69,7 @@ def own_labels_become_classes(name: str, case: FormatCase, folder: Path) -> None
 @law
 def images_know_their_drive(name: str, case: FormatCase, folder: Path) -> None:
     source, _ = read_tree(name, write_tree(folder, case.tree()))
-    assert all(image.sequence for image in source.images)
+    assert all(image.drive for image in source.images)
 
 
 @law

@@ -43,7 +43,7 @@ def test_subsets_are_nested_and_whole_drives_but_the_last(seed):
     assert sorted(image.id for image in order) == sorted(image.id for image in images)
     lengths = {f"drive {drive}": length for drive, length in enumerate((5, 7, 3, 9))}
     for count in range(1, len(images) + 1):  # prefixes of one order are nested
-        taken = [image.sequence for image in order[:count]]
+        taken = [image.drive for image in order[:count]]
         cut = [name for name in dict.fromkeys(taken) if taken.count(name) < lengths[name]]
         assert cut in ([], [taken[-1]])
 

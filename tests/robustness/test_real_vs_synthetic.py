@@ -71,7 +71,7 @@ def document(data, tmp_path_factory):
 def test_conditions_are_applied_to_the_clean_slice_alone(data, tmp_path):
     found, detector = swept(data, tmp_path)
     assert detector.images_seen == N * (1 + 2 * 3) + N
-    assert {image.sequence for image in found.dataset.images} == {"noon"}
+    assert {image.drive for image in found.dataset.images} == {"noon"}
     again, detector = swept(data, tmp_path)
     assert detector.images_seen == 0 and again.real.ids == found.real.ids
 

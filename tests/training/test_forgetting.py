@@ -96,7 +96,7 @@ def test_law_the_mean_over_kept_classes_is_over_those_present_in_a_draw(tmp_path
     """A class that only one drive has is missing in every third draw; the interval is over all draws, like AP's."""
     data = read_dataset(write_tree(tmp_path / "old", n_images=24))
     for image in data.images:
-        image.annotations = [item for item in image.annotations if item.category_id == 1 or image.sequence == "drive 0"]
+        image.annotations = [item for item in image.annotations if item.category_id == 1 or image.drive == "drive 0"]
     objects = [(image.id, item.category_id, item.bbox_xywh) for image in data.images for item in image.annotations]
     ids, classes, boxes_xywh = zip(*objects, strict=True)
     perfect = Results.of(ids, classes, boxes_xywh, np.ones(len(ids)))

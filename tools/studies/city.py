@@ -140,7 +140,7 @@ def labelled(whole: Path, out: Path, count: int, seed: int, regions: str) -> Pat
         return target
     dataset = read_dataset(whole)
     pool = sorted(data.named(dataset.images, POOL), key=lambda image: image.file_name)
-    drives: list[list[ImageRecord]] = [list(frames) for _, frames in groupby(pool, lambda image: image.sequence)]
+    drives: list[list[ImageRecord]] = [list(frames) for _, frames in groupby(pool, lambda image: image.drive)]
     order = np.random.default_rng(seed).permutation(len(drives))
     chosen = [image for place in order for image in drives[place]][:count]
     if regions == "deleted":

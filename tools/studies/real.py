@@ -46,7 +46,7 @@ def camera(out: Path) -> Path:
     return data.part(
         out / "data" / "highway" / "all.json",
         out / "data" / "highway_eval.json",
-        lambda all_: [image for image in all_ if image.file_name in dry or image.sequence != "pagi_16112021"],
+        lambda all_: [image for image in all_ if image.file_name in dry or image.drive != "pagi_16112021"],
     )
 
 
@@ -65,7 +65,7 @@ def photos(shared: Path, out: Path) -> Path:
             image.id, image.file_name = len(images) + 1, f"{folder}/{image.file_name}"
             image.attributes["weather"] = word
             image.labelled = known
-            image.sequence = image.sequence or Path(image.file_name).stem
+            image.drive = image.drive or Path(image.file_name).stem
             if dataset is fog:
                 image.annotations = [
                     dataclasses.replace(item, category_id=number[item.category_id]) for item in image.annotations
