@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from drivetl import console
 from drivetl.coco.drives import Drives
@@ -17,10 +17,16 @@ from drivetl.errors import DataError
 from drivetl.files.read import read_text
 from drivetl.files.yaml_reader import load_yaml
 
+T = TypeVar("T")
+
 _RUN_FILES = (
     *("config.yaml", "taxonomy.yaml", "anchors.json", "surgery.json"),
     *("augmentation.json", "provenance.json", "metrics.jsonl", "README.md"),
 )
+_MOST_LEVELS = 12
+"""Of nested settings that are shown as rows; what lies deeper is one value."""
+_MOST_ROWS = 300
+"""Of a table."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +49,9 @@ def _show_dataset(path: Path, dataset: Dataset) -> None:
     taxonomy = dataset.info.get("taxonomy")
     name = taxonomy.get("name", "") if isinstance(taxonomy, dict) else ""
     facts = [
-        ("source", dataset.info.get("source", "unknown")),
-        ("taxonomy", f"{name} {dataset.info.get('taxonomy_hash', '')}".strip() or "none"),
-        ("split", dataset.info.get("split", "not split")),
+        ("source", _cell(dataset.info.get("source", "unknown"))),
+        ("taxonomy", f"{_cell(name)} {_cell(dataset.info.get('taxonomy_hash', ''))}".strip() or "none"),
+        ("split", _cell(dataset.info.get("split", "not split"))),
         ("images root", dataset.images_root),
         ("images root exists", "yes" if dataset.images_root.is_dir() else "NO"),
         ("images", len(images)),
@@ -105,10 +111,10 @@ def _show_run(path: Path) -> None:
     for name, show in (("surgery.json", _surgery), ("anchors.json", _anchors), ("augmentation.json", _flat)):
         document = _json(path / name)
         if document is not None and (rows := show(document)):
-            console.table(name, ("", ""), rows)
+            _table(name, rows)
     document = _json(path / "provenance.json")
     if document is not None:
-        console.table("provenance.json", ("", ""), _flat(document))
+        _table("provenance.json", _flat(document))
     rows = [(file.relative_to(path).as_posix(), _size(file)) for file in checkpoints]
     for folder in ("eval", "robustness"):
         count = sum(file.is_file() for file in (path / folder).rglob("*"))
@@ -126,26 +132,29 @@ def _show_config(path: Path) -> None:
     except DataError as error:
         console.warn(str(error))
         return
-    console.table("config.yaml", ("setting", "value"), _flat(document))
+    _table("config.yaml", _flat(document), ("setting", "value"))
+
+
+def _table(title: str, rows: list[tuple[str, str]], columns: tuple[str, str] = ("", "")) -> None:
+    more = len(rows) - _MOST_ROWS
+    console.table(title, columns, [*rows[:_MOST_ROWS], *([("...", f"{more} more")] if more > 0 else [])])
 
 
 def _show_model(path: Path) -> None:
     for which in ("best", "last"):
         document = _json(path / "checkpoints" / which / "model.json")
         if document is not None:
-            console.table(f"checkpoints/{which}/model.json", ("", ""), _flat(document.get("spec", document)))
+            _table(f"checkpoints/{which}/model.json", _flat(document.get("spec", document)))
             return
 
 
 def _show_metrics(path: Path) -> None:
     """Print the first, the best and the last row."""
-    if not path.is_file():
-        return
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate((_text(path) or "").splitlines(), 1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # not JSON, an integer of too many digits, nested too deep
             console.warn(f"{path}:{number}: not a JSON row; skipped")
             continue
         if isinstance(row, dict):
@@ -167,18 +176,22 @@ def _show_metrics(path: Path) -> None:
     )
     per_class = best.get("AP50_per_class") if best else None
     if isinstance(per_class, dict):
-        console.table(
-            "AP50 per class at best", ("class", "AP50"), ((key, _cell(value)) for key, value in per_class.items())
-        )
+        _table("AP50 per class at best", [(key, _cell(value)) for key, value in per_class.items()], ("class", "AP50"))
 
 
 def _surgery(document: dict[str, Any]) -> list[tuple[str, str]]:
     rows = []
-    for item in document.get("classes") or []:
+    for item in _of_type(document, "classes", list):
         if isinstance(item, dict):
-            sources = ", ".join(map(str, item.get("sources") or ())) or "nothing"
-            rows.append((str(item.get("name", "?")), f"{item.get('status', '?')} from {sources}"))
-    return rows + [(f"tensors {key}", _cell(value)) for key, value in (document.get("counts") or {}).items()]
+            sources = ", ".join(map(_cell, _of_type(item, "sources", list))) or "nothing"
+            rows.append((_cell(item.get("name", "?")), f"{_cell(item.get('status', '?'))} from {sources}"))
+    return rows + [(f"tensors {key}", _cell(value)) for key, value in _of_type(document, "counts", dict).items()]
+
+
+def _of_type(document: dict[str, Any], key: str, kind: type[T]) -> T:
+    """The value of a key, or an empty one where it is missing or of another type."""
+    value = document.get(key)
+    return value if isinstance(value, kind) else kind()
 
 
 def _anchors(document: dict[str, Any]) -> list[tuple[str, str]]:
@@ -187,29 +200,48 @@ def _anchors(document: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _json(path: Path) -> dict[str, Any] | None:
     """A JSON object; None where the file is missing, with a warning if it is broken, or where it is empty."""
-    if not path.is_file():
+    text = _text(path)
+    if text is None:
         return None
     try:
-        document = json.loads(read_text(path))
+        document = json.loads(text)
     except json.JSONDecodeError as error:
         console.warn(f"{path}:{error.lineno}: not valid JSON; skipped")
+        return None
+    except (ValueError, RecursionError):
+        console.warn(f"{path}: nested too deep, or an integer of too many digits; skipped")
         return None
     return document if isinstance(document, dict) and document else None
 
 
-def _flat(document: object, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested mappings as dotted names with their values; long values are cut."""
+def _text(path: Path) -> str | None:
+    """A text file; None where it is missing, with a warning if it cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        return read_text(path)
+    except DataError as error:
+        console.warn(f"{error}; skipped")
+        return None
+
+
+def _flat(document: object, prefix: str = "", level: int = 0) -> list[tuple[str, str]]:
+    """Nested mappings as dotted names with their values; long and deep values are cut."""
     if not isinstance(document, dict):
         return [(prefix or "value", _cell(document))]
     rows = []
     for key, value in document.items():
         name = f"{prefix}.{key}" if prefix else str(key)
-        rows += _flat(value, name) if isinstance(value, dict) and value else [(name, _cell(value))]
+        nested = isinstance(value, dict) and value and level < _MOST_LEVELS
+        rows += _flat(value, name, level + 1) if nested else [(name, _cell(value))]
     return rows
 
 
 def _cell(value: object) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
+    try:
+        text = f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
+    except (RecursionError, ValueError):  # nested too deep, or an integer of too many digits
+        text = f"{type(value).__name__} too large to show"
     return text if len(text) <= 90 else text[:87] + "..."
 
 

@@ -142,3 +142,54 @@ def test_view_names_the_image_that_cannot_be_shown(
     assert main(["view", str(data), "--out", str(tmp_path / "out")]) == 2
     assert "80 x 90" in capsys.readouterr().err
     assert main(["view", str(data), "--out", str(tmp_path / "out"), "--images", "0"]) == 2
+
+
+DEEP = "[" * 900 + "]" * 900
+DEEP_OBJECT = '{"a":' * 900 + "1" + "}" * 900
+HOSTILE = {
+    "deep list": f'{{"a": {DEEP}, "classes": {DEEP}, "spec": {DEEP}}}',
+    "deeper than the parser reads": f'{{"a": {"[" * 5000}{"]" * 5000}}}',
+    "deep object": DEEP_OBJECT,
+    "wide object": json.dumps({f"key {number}": number for number in range(5000)}),
+    "long integer": f'{{"AP": {"9" * 5000}, "AP50": 1}}',
+    "large integer": f'{{"AP": {"9" * 400}, "epoch": 0}}',
+    "not finite": '{"AP": NaN, "AP50": Infinity, "epoch": -Infinity}',
+    "wrong types": '{"classes": 5, "counts": [1], "spec": 3, "AP": [], "AP50_per_class": 4, "ancestors": {}}',
+    "wrong types inside": '{"classes": [1, {"sources": 5, "name": [], "status": {}}, {"sources": [[1]]}], "counts": 7}',
+    "control characters": '{"a\\u001b[31m": "\\u001b]0;x\\u0007", "\\ud800": "\\ud800", "b[/b]": "\\\\[/c]"}',
+    "not UTF-8": b"\xff\xfe{}",
+    "cut off": '{"a": ',
+    "empty": "",
+    "aliases": "a: &a [1,1,1,1,1,1,1,1,1]\n"
+    + "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_info_shows_what_it_can_of_a_hostile_run(tmp_path, capfd, content):
+    """No file of a run ends `info`: one that cannot be read is a warning."""
+    run = tmp_path / "run"
+    (run / "checkpoints" / "best").mkdir(parents=True)
+    data = content if isinstance(content, bytes) else content.encode()
+    for name in (
+        "surgery.json",
+        "anchors.json",
+        "augmentation.json",
+        "provenance.json",
+        "metrics.jsonl",
+        "config.yaml",
+    ):
+        (run / name).write_bytes(data)
+    (run / "checkpoints" / "best" / "model.json").write_bytes(data)
+    assert main(["info", str(run)]) == 0
+    shown = capfd.readouterr()
+    assert "config.yaml" in shown.out and "Traceback" not in shown.err and "\x1b" not in shown.out + shown.err
+    assert len(shown.out) < 200_000
+
+
+def test_info_shows_a_dataset_with_a_deep_source(data, capsys):
+    document = json.loads(data.read_text())
+    text = data.read_text().replace(json.dumps(document["info"]["drivetl"]["source"]), "[" * 1000 + "]" * 1000)
+    data.write_text(text)
+    assert main(["info", str(data)]) == 0
+    assert "source list too large to show" in printed(capsys)
