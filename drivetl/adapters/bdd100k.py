@@ -6,7 +6,7 @@ Labels marked `crowd`, `ignore` or `ignored` are ignore regions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +19,7 @@ from drivetl.adapters.reading import (
     Sizes,
     first_folder,
     folder_drive,
+    is_nonzero,
     label_files,
     labels_of,
 )
@@ -49,10 +50,13 @@ def _all_images(reading: Reading, files: list[Path], images_root: Path) -> Itera
         with reading.file(path):
             frames, config, (place, key) = _frames(load_json(path))
             size = _config_size(config)
+            guess = partial(_unwritten_size, [] if size else list(_corners(frames)), legacy=key == "objects")
             for position, frame in enumerate(frames):
                 at = (*place, position)
                 with reading.file(path, partial(_frame_labels, frame), at):
-                    image, labels = _image(reading, mapping(frame, f"[{position}]"), position, path, size, index, sizes)
+                    image, labels = _image(
+                        reading, mapping(frame, f"[{position}]"), position, path, size, index, sizes, guess
+                    )
                     _add_objects(reading, image, labels, (*at, key))
                     yield image
 
@@ -99,6 +103,45 @@ def _size(record: object) -> tuple[int, int]:
     return whole(size.get("width"), "width"), whole(size.get("height"), "height")
 
 
+def _corners(frames: list[Any]) -> Iterator[tuple[float, float]]:
+    """(x, y) of all boxes and vertices in frames without a size, as far as they can be read."""
+    for frame in frames:
+        labels = frame.get("labels") if isinstance(frame, dict) and not frame.get("size") else None
+        for label in labels if isinstance(labels, list) else ():
+            box = label.get("box2d") if isinstance(label, dict) else None
+            polygons = label.get("poly2d") if isinstance(label, dict) else None
+            points = [[box.get("x2"), box.get("y2")]] if isinstance(box, dict) else []
+            for polygon in polygons if isinstance(polygons, list) else ():
+                vertices = polygon.get("vertices") if isinstance(polygon, dict) else None
+                points += vertices if isinstance(vertices, list) else []
+            for point in points:
+                if isinstance(point, list) and len(point) >= 2 and all(isinstance(v, int | float) for v in point[:2]):
+                    yield point[0], point[1]
+
+
+def _unwritten_size(corners: list[tuple[float, float]], size: tuple[int, int], *, legacy: bool) -> tuple[int, int]:
+    """(width, height) for which labels without a size were made, over an image of `size`.
+
+    BDD100K's own labels have no size and are for 1280 x 720; other Scalabel labels may be for the image. Labels that
+    reach beyond the image but not beyond 1280 x 720 are BDD100K's.
+    Raises DataError when a scaled copy of 1280 x 720 has labels that fit both.
+    """
+    if size == BDD_SIZE:
+        return size
+    right, bottom = max((x for x, _ in corners), default=0.0), max((y for _, y in corners), default=0.0)
+    in_image = right <= size[0] + 1 and bottom <= size[1] + 1
+    in_bdd = right <= BDD_SIZE[0] + 1 and bottom <= BDD_SIZE[1] + 1
+    scaled_copy = abs(size[0] * BDD_SIZE[1] / BDD_SIZE[0] - size[1]) <= 1
+    if in_bdd and (not in_image or (legacy and scaled_copy)):
+        return BDD_SIZE
+    if in_bdd and scaled_copy and corners:
+        raise DataError(
+            f"the labels have no size: they may be for the image, {size[0]} x {size[1]}, or for BDD100K's 1280 x 720",
+            remedy='write "size": {"width": ..., "height": ...} into each frame',
+        )
+    return size
+
+
 def _image(
     reading: Reading,
     frame: dict[str, Any],
@@ -107,6 +150,7 @@ def _image(
     config_size: tuple[int, int] | None,
     index: ImageIndex,
     sizes: Sizes,
+    guess: Callable[[tuple[int, int]], tuple[int, int]],
 ) -> tuple[SourceImage, list[Any]]:
     """The image of a frame and its labels."""
     written = text(frame.get("name"), f"name of frame [{position}]")
@@ -118,7 +162,9 @@ def _image(
         reading.list_place(FOUND_ELSEWHERE, index.root / existing)
     if existing is None:
         reading.note("images that are not on disk; their sizes are taken from the labels")
-    size = _size(frame["size"]) if frame.get("size") else config_size or (sizes.of(existing) if existing else None)
+    size = (
+        _size(frame["size"]) if frame.get("size") else config_size or (guess(sizes.of(existing)) if existing else None)
+    )
     if size is None:
         reading.note("images of unknown size, taken as 1280 x 720 like all of BDD100K")
         size = BDD_SIZE
@@ -157,7 +203,7 @@ def _object(reading: Reading, label: dict[str, Any], place: str, size: tuple[int
     if label.get("score") is not None:
         attributes["score"] = number(label["score"], f"score of {place}")
     item = SourceObject(category, (0, 0, 0, 0), attributes=attributes)
-    item.ignore = any(attributes.get(key) is True for key in IGNORE_ATTRIBUTES)
+    item.ignore = any(is_nonzero(attributes.get(key)) for key in IGNORE_ATTRIBUTES)
     box = _box(label["box2d"], place) if label.get("box2d") else None
     rings = _rings(label, place)
     if label.get("rle"):

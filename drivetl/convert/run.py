@@ -24,6 +24,9 @@ from drivetl.errors import DataError
 from drivetl.files.gc_pause import no_garbage_collection
 from drivetl.files.write import new_directory
 
+OUTSIDE_SHARE, CLIPPED_SHARE = 0.01, 0.2
+"""Shares of boxes outside, or partly outside, their image above which the labels may be for images of another size."""
+
 
 @dataclass(slots=True)
 class Summary:
@@ -234,6 +237,12 @@ def print_summary(summary: Summary, next_command: str = "") -> None:
             console.say(f"{outcome}: {reasons}")
     if account.clipped:
         console.say(f"clipped to the image: {account.clipped} boxes")
+    outside, n_read = account.dropped["nothing left inside the image"], sum(account.read.values())
+    if outside > OUTSIDE_SHARE * n_read or account.clipped > CLIPPED_SHARE * n_read:
+        console.warn(
+            f"{outside} of {n_read} boxes are outside their image, {account.clipped} reach beyond it: check that the "
+            "labels were made for these images, and that boxes are not x, y, x, y where x, y, width, height is expected"
+        )
     for note, count in sorted(account.notes.items()):
         console.say(f"{count} {note}")
     if account.rejections:

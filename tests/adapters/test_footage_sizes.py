@@ -97,3 +97,43 @@ def test_a_file_name_that_is_too_long_is_an_error(tmp_path: Path) -> None:
     assert name in json.loads(files["instances.json"])["images"][0]["file_name"]
     with pytest.raises(DataError, match="fix the file name"):
         read_tree("coco", write_tree(tmp_path, files))
+
+
+def bdd(tmp_path: Path, size: tuple[int, int], *boxes_xyxy: tuple[float, ...], legacy: bool = False) -> Path:
+    """One BDD100K image of a size, whose labels have none."""
+    labels = [{"category": "car", "box2d": dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))} for box in boxes_xyxy]
+    document: object = [{"name": "a.png", "labels": labels}]
+    if legacy:
+        document = {"name": "a.png", "attributes": {}, "frames": [{"timestamp": 10000, "objects": labels}]}
+    files = {"labels/det.json": json.dumps(document).encode(), "images/a.png": trees.blank_png(size)}
+    return write_tree(tmp_path, files)
+
+
+@pytest.mark.parametrize(("legacy", "right"), [(False, 1200.0), (True, 300.0)])
+def test_bdd_labels_are_for_its_own_size(legacy: bool, right: float, tmp_path: Path) -> None:
+    dataset, account = convert_tree("bdd100k", bdd(tmp_path, (640, 360), (100, 100, right, 200), legacy=legacy))
+    assert boxes(dataset, "a.png") == [("car", (50, 50, (right - 100) / 2, 50))]
+    assert any(note.startswith(SCALED) for note in account.notes)
+
+
+@pytest.mark.parametrize(
+    ("size", "right", "message"),
+    [((600, 500), 1200.0, "made for 1280 x 720"), ((640, 360), 300.0, "or for BDD100K's 1280 x 720")],
+)
+def test_labels_of_an_unknown_size_are_refused(
+    size: tuple[int, int], right: float, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message):
+        read_tree("bdd100k", bdd(tmp_path, size, (100, 100, right, 200)))
+
+
+def test_labels_without_a_size_beyond_1280_px_are_for_the_image(tmp_path: Path) -> None:
+    dataset, _ = convert_tree("bdd100k", bdd(tmp_path, (1920, 1080), (100, 100, 1900, 200)))
+    assert boxes(dataset, "a.png") == [("car", (100, 100, 1800, 100))]
+
+
+def test_boxes_in_fractions_of_the_image_are_an_error(tmp_path: Path) -> None:
+    document = json.loads(trees.coco()["instances.json"])
+    document["annotations"] = [{"id": 1, "image_id": 11, "category_id": 3, "bbox": [0.1, 0.2, 0.5, 0.3]}]
+    with pytest.raises(DataError, match="fractions of the image"):
+        read_tree("coco", write_tree(tmp_path, trees.coco() | {"instances.json": json.dumps(document).encode()}))
