@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drivetl.adapters.reading import Reading
-from drivetl.adapters.shapes import Points, box_of, flat, points_of, rotated_box, row_major_rle
+from drivetl.adapters.reading import Reading, is_nonzero
+from drivetl.adapters.shapes import Points, box_of, ellipse_outline, flat, points_of, rotated_box, row_major_rle
 from drivetl.adapters.xml import Node
 from drivetl.coco.records import Box, SourceObject
 from drivetl.errors import DataError
@@ -18,11 +18,12 @@ from drivetl.files.fields import number, scalar, whole
 NO_REGIONS = {
     "polyline": "a polyline encloses nothing",
     "points": "points enclose nothing",
-    "ellipse": "ellipses are not converted",
-    "cuboid": "cuboids are not converted",
     "skeleton": "skeletons are not converted",
 }
-REGIONS = ("box", "polygon", "mask")
+REGIONS = ("box", "polygon", "mask", "ellipse", "cuboid")
+
+CUBOID_CORNERS = tuple(f"{corner}{face}" for face in (1, 2) for corner in ("tl", "bl", "tr", "br"))
+"""A cuboid has its front face (1) and back face (2): xtl1, ytl1, xbl1, ..."""
 
 
 @dataclass(slots=True)
@@ -201,12 +202,20 @@ def _region(reading: Reading, node: Node, label: str, size: tuple[int, int], met
     if "source_label" in attributes:
         set_attribute(attributes, "source_label", label)
     item = SourceObject(label, (0, 0, 0, 0), line=node.line, attributes=attributes)
-    item.ignore = attributes.get("difficult") is True or attributes.get("ignore") is True
+    item.ignore = is_nonzero(attributes.get("difficult")) or is_nonzero(attributes.get("ignore"))
     if node.tag == "box":
         _fill_box(reading, item, node)
     elif node.tag == "polygon":
         points = polygon_points(node)
         item.box_xyxy, item.segmentation = box_of(points), [flat(points)]
+    elif node.tag == "ellipse":
+        cx, cy, rx, ry = (number(node.need(name), name) for name in ("cx", "cy", "rx", "ry"))
+        outline = ellipse_outline(cx, cy, rx, ry, number(node.attributes.get("rotation", "0"), "rotation"))
+        item.box_xyxy, item.segmentation = box_of(outline), [flat(outline)]
+    elif node.tag == "cuboid":
+        corners = [[node.need(f"x{name}"), node.need(f"y{name}")] for name in CUBOID_CORNERS]
+        item.box_xyxy = box_of(points_of(corners, "corners"))
+        reading.note("cuboids, each enclosed by its upright box")
     else:
         mask = _mask(node, size)
         if mask is None:

@@ -17,12 +17,21 @@ from typing import Any
 import cv2
 import numpy as np
 
-from drivetl.adapters.reading import Footage, ImageIndex, Reading, Sizes, folder_drive, label_files, labels_of
+from drivetl.adapters.reading import (
+    Footage,
+    ImageIndex,
+    Reading,
+    Sizes,
+    folder_drive,
+    is_nonzero,
+    label_files,
+    labels_of,
+)
 from drivetl.adapters.shapes import Points, box_of, encode_crop, flat, points_of
 from drivetl.coco.io import load_json
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
-from drivetl.files.fields import array, mapping, scalar, text, whole
+from drivetl.files.fields import array, as_name, mapping, scalar, text, whole
 from drivetl.files.images import decode_rgb, encoded_size
 from drivetl.files.paths import safe_relative
 from drivetl.files.write import write_atomically
@@ -115,6 +124,7 @@ def _objects(reading: Reading, shapes: list[Any], path: Path, size: tuple[int, i
         at = ("shapes", position)
         with reading.object(label if isinstance(label, str) and label else "(no label)", path, at):
             record = mapping(shape, place)
+            label = as_name(label, f"label of {place}") if not isinstance(label, bool) else label
             kind = text(record.get("shape_type") or "polygon", f"shape_type of {place}")
             if not isinstance(label, str) or not label:
                 reading.drop("(no label)", "without a label", path)
@@ -122,6 +132,8 @@ def _objects(reading: Reading, shapes: list[Any], path: Path, size: tuple[int, i
             if kind in NO_REGIONS:
                 reading.drop(label, NO_REGIONS[kind])
                 continue
+            if kind == "rotation" and reading.rotated == "refuse":
+                raise DataError("a rotated box", remedy="use --rotated enclose, or redraw the box")
             item = _shape(record, kind, label, place, size)
             if item is None:
                 reading.drop(label, "an empty mask")
@@ -138,9 +150,9 @@ def _objects(reading: Reading, shapes: list[Any], path: Path, size: tuple[int, i
 
 def _shape(record: dict[str, Any], kind: str, label: str, place: str, size: tuple[int, int]) -> SourceObject | None:
     item = SourceObject(label, (0, 0, 0, 0), attributes=_attributes(record))
-    item.ignore = item.attributes.get("difficult") is True or item.attributes.get("ignore") is True
+    item.ignore = is_nonzero(item.attributes.get("difficult")) or is_nonzero(item.attributes.get("ignore"))
     points = points_of(array(record.get("points"), f"points of {place}"), f"points of {place}")
-    if kind == "polygon" and len(points) >= 3:
+    if (kind == "polygon" and len(points) >= 3) or (kind == "rotation" and len(points) == 4):  # X-AnyLabeling
         item.box_xyxy, item.segmentation = box_of(points), [flat(points)]
     elif kind == "rectangle" and len(points) in (2, 4):
         item.box_xyxy = box_of(points)

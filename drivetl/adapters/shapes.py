@@ -66,6 +66,19 @@ def rotated_box(box: Box, degrees: float) -> Box:
     return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
 
 
+def ellipse_outline(cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0, corners: int = 48) -> Points:
+    """Vertices on an ellipse with radii rx and ry, rotated clockwise about its centre."""
+    turn = math.radians(degrees)
+    angles = [2 * math.pi * corner / corners for corner in range(corners)]
+    return [
+        (
+            cx + rx * math.cos(angle) * math.cos(turn) - ry * math.sin(angle) * math.sin(turn),
+            cy + rx * math.cos(angle) * math.sin(turn) + ry * math.sin(angle) * math.cos(turn),
+        )
+        for angle in angles
+    ]
+
+
 def bezier_outline(points: Points, types: str, steps: int = 8) -> Points:
     """The outline of Scalabel vertices: L is a corner, C C C are two control points and the end of a cubic curve.
 

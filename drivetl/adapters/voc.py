@@ -17,8 +17,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from drivetl.adapters.reading import Footage, ImageIndex, Reading, Sizes, first_folder, folder_drive, label_files
-from drivetl.adapters.shapes import encode_crop
+from drivetl.adapters.reading import (
+    Footage,
+    ImageIndex,
+    Reading,
+    Sizes,
+    enclose_rotated,
+    first_folder,
+    folder_drive,
+    is_nonzero,
+    label_files,
+)
+from drivetl.adapters.shapes import encode_crop, flat, points_of
 from drivetl.adapters.xml import Node, stream
 from drivetl.coco.records import Box, SourceImage, SourceObject
 from drivetl.errors import DataError
@@ -108,15 +118,15 @@ def _objects(
             if node.value("deleted") == "1":
                 reading.drop(label, "deleted in the source")
                 continue
-            box = _box(node)
-            if node.child("part") is not None:
-                reading.note("<part> elements, not read", len(node.all("part")))
-            item = SourceObject(label, box, line=node.line, attributes=_attributes(node))
+            item = SourceObject(label, _box(node), line=node.line, attributes=_attributes(node))
             item.ignore = item.attributes.get("difficult") == 1
+            item.segmentation = _polygons(reading, node)
+            _count_unread(reading, node)
             if instances is not None:
                 encoded = encode_crop(instances == position, 0, 0, size)
                 if encoded is not None:
                     item.segmentation = encoded[0]
+            enclose_rotated(reading, item)
             yield item
 
 
@@ -126,6 +136,34 @@ def _box(node: Node) -> Box:
         raise DataError("an object has no <bndbox>", remedy="add the box or remove the object")
     values = [number(bndbox.value(tag), tag) for tag in ("xmin", "ymin", "xmax", "ymax")]
     return values[0], values[1], values[2], values[3]
+
+
+def _polygons(reading: Reading, node: Node) -> list[list[float]] | None:
+    """The <polygon> elements of an object: <x1>, <y1>, <x2>, ... (Roboflow), or <pt> with <x> and <y>."""
+    rings = []
+    for polygon in node.all("polygon"):
+        points = [(point.value("x"), point.value("y")) for point in polygon.all("pt")]
+        numbered = {child.tag: child.text.strip() for child in polygon.children}
+        while not polygon.all("pt") and f"x{len(points) + 1}" in numbered:
+            points.append((numbered[f"x{len(points) + 1}"], numbered.get(f"y{len(points) + 1}", "")))
+        if len(points) < 3:
+            reading.note("<polygon> elements without three readable points, not read")
+            continue
+        rings.append(flat(points_of(points, "a point of <polygon>")))
+    return rings or None
+
+
+def _count_unread(reading: Reading, node: Node) -> None:
+    """Note elements with children that are not read, and raise DataError for a rotation inside <bndbox>."""
+    for child in node.children:
+        if child.children and child.tag not in HANDLED - {"part"}:
+            reading.note(f"<{child.tag}> elements, not read")
+    for child in (node.child("bndbox") or node).children:
+        if child.tag in ("angle", "rotation", "theta") and is_nonzero(child.text):
+            raise DataError(
+                f"a box with <{child.tag}> {child.text.strip()}, whose unit and direction are not known",
+                remedy="export upright boxes, or polygons",
+            )
 
 
 def _attributes(node: Node) -> dict[str, Any]:

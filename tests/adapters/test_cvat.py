@@ -38,6 +38,24 @@ def test_attributes_tags_and_clips(tmp_path: Path) -> None:
     assert account.dropped == {"a polyline encloses nothing": 1, "points enclose nothing": 1}
 
 
+@pytest.mark.parametrize(
+    ("shape", "box_xywh"),
+    [
+        ("<ellipse label='car' cx='20' cy='15' rx='8' ry='4'/>", (12, 11, 16, 8)),
+        ("<ellipse label='car' cx='20' cy='15' rx='8' ry='4' rotation='90'/>", (16, 7, 8, 16)),
+        (
+            "<cuboid label='car' xtl1='5' ytl1='6' xbl1='5' ybl1='20' xtr1='15' ytr1='6' xbr1='15' ybr1='20'"
+            " xtl2='9' ytl2='4' xbl2='9' ybl2='17' xtr2='19' ytr2='4' xbr2='19' ybr2='17'/>",
+            (5, 4, 14, 16),
+        ),
+    ],
+)
+def test_ellipses_and_cuboids_are_enclosed(shape: str, box_xywh: tuple[float, ...], tmp_path: Path) -> None:
+    text = f"<annotations><image id='0' name='a.png' width='40' height='30'>{shape}</image></annotations>"
+    dataset, account = convert_tree("cvat", write_tree(tmp_path, {"a.xml": text.encode(), "a.png": trees.blank_png()}))
+    assert dataset.images[0].annotations[0].bbox_xywh == pytest.approx(box_xywh) and not account.dropped
+
+
 def test_rle_mask_is_row_major_in_its_crop(tmp_path: Path) -> None:
     dataset, _ = convert_tree("cvat", write_tree(tmp_path, trees.cvat_images()))
     masked = dataset.images[2].annotations[0]

@@ -303,6 +303,51 @@ def test_yolo_images_without_any_label_file_are_an_error(tmp_path: Path) -> None
         read_tree("yolo", write_tree(tmp_path, files))
 
 
+CORNERS = ((1, 2, 4), (2, 6, 5), (3, 6, 6))
+POLYGON = "<polygon>" + "".join(f"<x{n}>{x}</x{n}><y{n}>{y}</y{n}>" for n, x, y in CORNERS) + "</polygon>"
+
+
+@pytest.mark.parametrize(
+    ("extra", "segmentation", "note"),
+    [
+        (POLYGON, [[2, 4, 6, 5, 6, 6]], ""),
+        ("<polygon><pt><x>2</x><y>4</y></pt></polygon>", None, "<polygon> elements without three readable points"),
+        ("<robot><x>1</x></robot>", None, "<robot> elements, not read"),
+    ],
+)
+def test_voc_polygons_are_read_and_unknown_elements_counted(
+    extra: str, segmentation: object, note: str, tmp_path: Path
+) -> None:
+    xml = trees.voc()["Annotations/a.xml"].replace(b"</bndbox>", f"</bndbox>{extra}".encode(), 1)
+    dataset, account = convert_tree("voc", write_tree(tmp_path, trees.voc() | {"Annotations/a.xml": xml}))
+    assert dataset.images[0].annotations[0].segmentation == segmentation
+    assert any(note in text for text in [*account.notes, ""])
+
+
+def test_voc_rotation_of_cvat_is_enclosed(tmp_path: Path) -> None:
+    turned = b"</bndbox><attributes><attribute><name>rotation</name><value>90.0</value></attribute></attributes>"
+    xml = trees.voc()["Annotations/a.xml"].replace(b"</bndbox>", turned, 1)
+    root = write_tree(tmp_path, trees.voc() | {"Annotations/a.xml": xml})
+    dataset, account = convert_tree("voc", root)
+    assert boxes(dataset, "a.png") == [("car", (4.5, 1, 6, 10))]
+    assert account.notes["rotated boxes, each enclosed by its upright box"] == 1
+    with pytest.raises(DataError, match="rotated by 90 degrees"):
+        read_tree("voc", root, rotated="refuse")
+
+
+@pytest.mark.parametrize("flag", ["true", "1", '"1"', '"true"'])
+def test_ignore_flags_as_number_or_text_are_ignore_regions(flag: str, tmp_path: Path) -> None:
+    content = trees.bdd100k()["labels/all.json"].replace(b'"crowd": false', f'"crowd": {flag}'.encode())
+    dataset, _ = convert_tree("bdd100k", write_tree(tmp_path, trees.bdd100k() | {"labels/all.json": content}))
+    assert [item.attributes["source_label"] for item in dataset.images[0].ignore_regions] == ["person"]
+
+
+def test_labelme_labels_may_be_numbers(tmp_path: Path) -> None:
+    content = trees.labelme()["drive_1/a.json"].replace(b'"label": "car"', b'"label": 0')
+    source, _ = read_tree("labelme", write_tree(tmp_path, trees.labelme() | {"drive_1/a.json": content}))
+    assert source.taxonomy.categories[0] == "0"
+
+
 def test_yolo_names_are_texts_as_written(tmp_path: Path) -> None:
     files = trees.yolo() | {"data.yaml": b"names: [true, 07]"}
     source, _ = read_tree("yolo", write_tree(tmp_path, files))
