@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from drivetl.coco.detections import Detections
 from drivetl.coco.io import load_json_with_nan
 from drivetl.coco.records import Box, Dataset, Segmentation
 from drivetl.errors import DataError
+from drivetl.files.arrays import read_npz
 from drivetl.files.fields import whole
 from drivetl.files.images import MAX_PIXELS
 from drivetl.files.write import write_atomically
@@ -93,8 +92,6 @@ def of_image(image_id: int, detections: Detections) -> Results:
 
 
 _COLUMNS = ("image_id", "category_id", "boxes_xywh", "scores")
-_MAX_BYTES = 1 << 31
-"""A file of stored detections is refused when its columns would be larger unpacked."""
 
 
 def save_results(path: Path, results: Results) -> None:
@@ -113,18 +110,23 @@ def save_results(path: Path, results: Results) -> None:
 def load_results(path: Path) -> Results:
     """Read what `save_results` wrote. Raises DataError for a missing or damaged file, or one over 2 GiB unpacked."""
     try:
-        data = io.BytesIO(path.read_bytes())
-        with zipfile.ZipFile(data) as packed:
-            if sum(item.file_size for item in packed.infolist()) > _MAX_BYTES:
-                raise ValueError("larger than any detections")
-        with np.load(data, allow_pickle=False) as file:
-            image, category, boxes, scores = (file[name] for name in _COLUMNS)
-            if len({len(column) for column in (image, category, boxes, scores)}) != 1:
-                raise ValueError("columns differ in length")
-            rles = masks_of_columns(file, len(image)) if "mask_hw" in file else None
-            return Results.of(image, category, boxes, scores, rles)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        arrays = read_npz(path)
+        image, category, boxes, scores = (arrays[name] for name in _COLUMNS)
+        check_columns(boxes, scores, image, category)
+        rles = masks_of_columns(arrays, len(image)) if "mask_hw" in arrays else None
+        return Results.of(image, category, boxes, scores, rles)
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"stored detections cannot be read ({error})", remedy="detect again", file=path) from None
+
+
+def check_columns(boxes: npt.NDArray[Any], scores: npt.NDArray[Any], *integers: npt.NDArray[Any]) -> None:
+    """Raises ValueError unless boxes are (N, 4) and scores (N,) floats, and the others (N,) integers, of one N."""
+    if len({column.shape[:1] for column in (boxes, scores, *integers)}) != 1:
+        raise ValueError("columns differ in length")
+    if boxes.shape[1:] != (4,) or any(column.ndim != 1 for column in (scores, *integers)):
+        raise ValueError("a column has another shape")
+    if boxes.dtype.kind != "f" or scores.dtype.kind != "f" or any(column.dtype.kind not in "iu" for column in integers):
+        raise ValueError("a column has another type")
 
 
 def mask_columns(segmentations: Iterable[Segmentation | None]) -> dict[str, npt.NDArray[Any]]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +23,9 @@ from drivetl.conditions import PROTOCOL_VERSION, Cell, cell_name
 from drivetl.console import track, warn
 from drivetl.data.depth import depth_path
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.arrays import read_npz
 from drivetl.files.write import write_atomically
-from drivetl.metrics.results import Results, concatenate, mask_columns, masks_of_columns, of_image
+from drivetl.metrics.results import Results, check_columns, concatenate, mask_columns, masks_of_columns, of_image
 
 FORMAT = 1
 CELLS_FOLDER = Path("robustness", ".cells")
@@ -134,23 +134,12 @@ class DetectionCache:
 
     def _read(self, path: Path) -> None:
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            keys, cells, ends = arrays["keys"], arrays["cells"], np.cumsum(arrays["counts"])
-            boxes, scores, labels = arrays["boxes"], arrays["scores"], arrays["labels"]
-            rles = masks_of_columns(arrays, len(boxes)) if self.masks else None
-            if len(keys) != len(cells) or len(keys) != len(ends) or len(boxes) != (ends[-1] if len(ends) else 0):
-                raise ValueError("columns differ in length")
-        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            chunk = _unpack(read_npz(path), self.masks)
+        except (ValueError, KeyError) as error:
             warn(f"{path}: damaged ({error}); its cells will be recomputed")
             return
-        for key, name, start, end in zip(keys.tolist(), cells.tolist(), ends - arrays["counts"], ends, strict=True):
-            condition, _, severity = name.rpartition("/")
-            part = slice(int(start), int(end))
-            detections = Detections(
-                boxes[part], scores[part], labels[part].astype(np.int64), None if rles is None else rles[part]
-            )
-            self._rows.setdefault((condition, int(severity)), {})[key] = detections
+        for (key, cell), detections in zip(chunk.items, chunk.detections, strict=True):
+            self._rows.setdefault(cell, {})[key] = detections
 
 
 def _pack(chunk: _Chunk, masks: bool) -> bytes:
@@ -167,6 +156,30 @@ def _pack(chunk: _Chunk, masks: bool) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **columns)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def _unpack(arrays: Mapping[str, npt.NDArray[Any]], masks: bool) -> _Chunk:
+    """What `_pack` packed. Raises KeyError or ValueError for other columns."""
+    keys, cells, counts = arrays["keys"], arrays["cells"], arrays["counts"]
+    boxes, scores, labels = arrays["boxes"], arrays["scores"], arrays["labels"]
+    check_columns(boxes, scores, labels)
+    if not keys.shape == cells.shape == counts.shape == (keys.size,):
+        raise ValueError("columns differ in length")
+    if keys.dtype.kind != "U" or cells.dtype.kind != "U" or counts.dtype.kind not in "iu":
+        raise ValueError("a column has another type")
+    if (counts < 0).any() or int(counts.sum(dtype=np.int64)) != len(boxes):
+        raise ValueError("the counts do not sum to the number of boxes")
+    rles = masks_of_columns(arrays, len(boxes)) if masks else None
+    chunk, start = _Chunk(), 0
+    for key, name, count in zip(keys.tolist(), cells.tolist(), counts.tolist(), strict=True):
+        condition, _, severity = name.rpartition("/")
+        part = slice(start, start + count)
+        start += count
+        chunk.items.append((key, (condition, int(severity))))
+        chunk.detections.append(
+            Detections(boxes[part], scores[part], labels[part].astype(np.int64), None if rles is None else rles[part])
+        )
+    return chunk
 
 
 def _check_about(folder: Path, about: Mapping[str, object]) -> None:

@@ -124,7 +124,7 @@ def damaged(found, **columns):
         ({"mask_hw": np.full((6, 2), 7, np.int32)}, "do not fill 7 x 7 px"),
         ({"mask_hw": np.full((6, 2), -9, np.int32)}, "-9"),
         ({"mask_counts": np.array([b"\xff\xfe"] * 6)}, "ascii"),
-        ({"mask_counts": np.array([{}] * 6, dtype=object)}, "allow_pickle"),
+        ({"mask_counts": np.array([{}] * 6, dtype=object)}, "Python objects"),
         ({"scores": np.zeros(2)}, "columns differ in length"),
         ({"scores": np.zeros(())}, "len"),
     ],
@@ -141,6 +141,6 @@ def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     save_results(tmp_path / "a.npz", found)
     with zipfile.ZipFile(tmp_path / "a.npz") as file:
         size = sum(item.file_size for item in file.infolist())
-    monkeypatch.setattr("drivetl.metrics.results._MAX_BYTES", size - 1)
+    monkeypatch.setattr("drivetl.files.arrays.MAX_BYTES", size - 1)
     with pytest.raises(DataError, match="larger than any detections"):
         load_results(tmp_path / "a.npz")

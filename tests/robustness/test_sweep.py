@@ -95,6 +95,39 @@ def test_a_damaged_chunk_is_recomputed(tmp_path, data, capsys):
     assert "damaged" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"counts": np.array([1.5])},
+        {"counts": np.array([-1])},
+        {"keys": np.array([1, 2])},
+        {"cells": np.array(["fog/x"])},
+        {"cells": np.array("fog/1")},
+        {"boxes": np.zeros((1, 3), np.float32)},
+        {"boxes": np.zeros(4, np.float32)},
+        {"scores": np.zeros((1, 2), np.float32)},
+        {"scores": np.array(["a"])},
+        {"labels": np.array([np.nan])},
+        {"labels": np.array([1, 2])},
+    ],
+)
+def test_a_chunk_with_other_columns_is_recomputed(tmp_path, change, capsys):
+    columns = {
+        "keys": np.array(["a"]),
+        "cells": np.array(["fog/1"]),
+        "counts": np.array([1]),
+        "boxes": np.zeros((1, 4), np.float32),
+        "scores": np.zeros(1, np.float32),
+        "labels": np.ones(1, np.int16),
+    }
+    folder = DetectionCache(tmp_path, IDENTITY).folder
+    np.savez(folder / "a.npz", **columns)
+    assert DetectionCache(tmp_path, IDENTITY).cells() == [("fog", 1)]
+    np.savez(folder / "a.npz", **columns | change)
+    assert DetectionCache(tmp_path, IDENTITY).cells() == []
+    assert "damaged" in capsys.readouterr().err
+
+
 def test_any_corrupt_byte_of_a_chunk_is_survived(tmp_path, data, capsys):
     cache, _, _ = swept(tmp_path / "a", data)
     (chunk,) = cache.folder.glob("*.npz")
