@@ -3,27 +3,69 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from drivetl import console
 from drivetl.commands import dispatch
 from drivetl.errors import DrivetlError
+from drivetl.files.write import NO_ROOM
+
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+"""These end a command as Ctrl-C does: what it wrote so far is cleaned up."""
+
+
+class Terminated(KeyboardInterrupt):
+    """One of SIGNALS arrived; the argument is its number."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 a gate failed, 2 the user's mistake, 130 interrupted."""
+    """Run one command; returns the exit code: 0 done, 1 a gate failed, 2 the user's mistake, 128 + N signal N."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a letter that it lacks must not end the command
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return dispatch(arguments)
+        with _signals_as_exceptions():
+            return dispatch(arguments)
     except DrivetlError as error:
         console.error(message_of(error))
         return 2
-    except KeyboardInterrupt:
-        console.err.print("interrupted")
-        return 130
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        console.error(f"{place}cannot be written ({error.strerror}) - free space on the disk, or choose another --out")
+        return 2
+    except KeyboardInterrupt as stop:
+        console.err.print("terminated" if isinstance(stop, Terminated) else "interrupted")
+        for note in getattr(stop, "__notes__", ()):
+            console.err.print(note, markup=False)
+        return 128 + (stop.args[0] if isinstance(stop, Terminated) else signal.SIGINT)
+
+
+@contextmanager
+def _signals_as_exceptions() -> Iterator[None]:
+    """Raise Terminated at SIGNALS inside the block, so that every clean-up runs; ignored signals stay ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:
+            signal.signal(number, _terminate)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    raise Terminated(number)
 
 
 def message_of(error: DrivetlError) -> str:

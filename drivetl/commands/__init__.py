@@ -1,5 +1,8 @@
 """One module per `drivetl` command: add_arguments(parser), run(args) -> int | None. Its one-line help is in COMMANDS.
 
+A command that keeps its work when it is interrupted has resume_flags(args) -> list[str] | None: what to add to the same
+command to continue it, None when nothing was kept.
+
 A module is imported when its command runs, so `drivetl convert-kitti` never loads torch.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 
 from drivetl import __version__
 
@@ -48,8 +52,15 @@ def dispatch(arguments: list[str]) -> int:
             module = importlib.import_module(f"drivetl.commands.{name.replace('-', '_')}")
             module.add_arguments(sub)
             sub.set_defaults(run=module.run, overrides=getattr(module, "TAKES_OVERRIDES", False))
+            sub.set_defaults(resume_flags=getattr(module, "resume_flags", lambda _: None))
     args, rest = parser.parse_known_args(arguments)
     if rest and not args.overrides:
         commands.choices[args.command].error(f"unrecognized arguments: {' '.join(rest)}")
     args.rest = rest
-    return int(args.run(args) or 0)
+    try:
+        return int(args.run(args) or 0)
+    except KeyboardInterrupt as stop:
+        flags = args.resume_flags(args)
+        if flags is not None:
+            stop.add_note(f"continue with: {shlex.join(['drivetl', *arguments, *flags])}")
+        raise

@@ -71,6 +71,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def resume_flags(args: argparse.Namespace) -> list[str] | None:
+    """Nothing to add: finished runs and the state of an unfinished one are kept."""
+    return [] if args.out.is_dir() else None
+
+
 def run(args: argparse.Namespace) -> None:
     """Plan, train the missing runs, fit, write budget.json and report.html."""
     seeds = parse_seeds(args.seeds)

@@ -151,6 +151,13 @@ def run(args: argparse.Namespace) -> None:
         write_report(swept, out, args, slices, pairs)
 
 
+def resume_flags(args: argparse.Namespace) -> list[str] | None:
+    """Nothing to add: the inferred cells are kept in the run."""
+    from drivetl.robustness.detection_cache import CELLS_FOLDER
+
+    return [] if any((args.run_dir / CELLS_FOLDER).glob("*/*.npz")) else None
+
+
 def write_report(
     swept: FinishedSweep, out: Path, args: argparse.Namespace, slices: Sequence[str], pairs: Pairs
 ) -> None:

@@ -47,8 +47,18 @@ def run(args: argparse.Namespace) -> None:
     config = load_config(args.config, args.rest)  # a mistake is reported before torch is loaded
     from drivetl.training.finetune import finetune
 
-    out = args.out or Path("runs") / "-".join(path.stem for path in args.config)
-    finetune(config, out, resume=args.resume, source_data=args.source_data)
+    finetune(config, _out(args), resume=args.resume, source_data=args.source_data)
+
+
+def _out(args: argparse.Namespace) -> Path:
+    return args.out or Path("runs") / "-".join(path.stem for path in args.config)
+
+
+def resume_flags(args: argparse.Namespace) -> list[str] | None:
+    """--resume once the run has a saved state."""
+    from drivetl.training.trainer import STATE
+
+    return ([] if args.resume else ["--resume"]) if (_out(args) / STATE).is_file() else None
 
 
 def _every_key() -> str:

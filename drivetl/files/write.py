@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drivetl.errors import DataError
+
+NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
+"""Error numbers of a disk that is full, or takes no more for another reason: the path does not matter."""
+LARGE_BYTES = 4_000_000
+"""Writing this much takes long enough to be killed meanwhile: leftovers of earlier writes are looked for."""
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a complete file or nothing, also when the process is killed.
 
-    Raises DataError when the file cannot be written.
+    A hidden file that a killed process left is removed by `remove_leftovers`, or by the next write of a large file to
+    the same path. Raises DataError when the file cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if len(data) >= LARGE_BYTES:
+            remove_leftovers(path.parent, path.name)
+        handle, name = _hidden_file(path)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -32,11 +44,56 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError):  # a full disk, or a folder of that name
-            raise _unwritable(path, error) from None
+            raise unwritable(path, error) from None
         raise
 
 
-def _unwritable(path: Path, error: OSError) -> DataError:
+def _hidden_file(path: Path) -> tuple[int, str]:
+    """(handle, name) of a locked new file next to `path`."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if _lock(handle, name):
+            return handle, name
+        os.close(handle)
+
+
+def _lock(handle: int, name: str) -> bool:
+    """Mark a file or folder as in use by a live process; False when another one has just removed it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: nobody can take it for a leftover either
+        return True
+    return Path(name).exists()
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Remove the hidden files and folders in `folder` that killed processes left: those of `name`, or all.
+
+    What a live process is writing is locked and stays.
+    """
+    pattern = re.compile(rf"\.{re.escape(name) or '.+'}\.[a-z0-9_]{{8}}")
+    with suppress(OSError):
+        for path in sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name)):
+            with suppress(OSError):  # another process may remove it at the same time
+                _remove_unlocked(path)
+
+
+def _remove_unlocked(path: Path) -> None:
+    """Raises BlockingIOError for a locked path, another OSError where locks or the path do not exist."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    finally:
+        os.close(handle)
+
+
+def unwritable(path: Path, error: OSError) -> DataError:
     reason = f"cannot be written ({error.strerror or error})"
     return DataError(reason, remedy="choose a writable folder with free space", file=path)
 
@@ -51,8 +108,9 @@ def _umask() -> int:
 def new_directory(path: Path, remedy: str = "name another folder with --out") -> Iterator[Path]:
     """Create a folder that appears complete at the end of the block, or not at all after an error.
 
-    Yields a temporary folder next to `path`, or next to the target when `path` is a link. Raises DataError when
-    `path` exists and is not empty, is the working directory, or cannot be written.
+    Yields a temporary folder next to `path`, or next to the target when `path` is a link; one that a killed process
+    left there is removed. Raises DataError when `path` exists and is not empty, is the working directory, or cannot be
+    written; also for an OSError of the block that comes from writing into the folder.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -61,16 +119,31 @@ def new_directory(path: Path, remedy: str = "name another folder with --out") ->
         if target == Path.cwd():
             raise DataError("is the working directory, which cannot be replaced", remedy=remedy, file=path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        holder = tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.")
+        remove_leftovers(target.parent, target.name)
+        handle, holder = _hidden_folder(target)
     except OSError as error:
-        raise _unwritable(path, error) from None
-    with holder as name:
-        work = Path(name) / target.name
+        raise unwritable(path, error) from None
+    try:
+        work = holder / target.name
         work.mkdir()
         yield work
-        try:
-            if target.exists():
-                target.rmdir()
-            os.replace(work, target)  # noqa: PTH105
-        except OSError as error:
-            raise _unwritable(path, error) from None
+        if target.exists():
+            target.rmdir()
+        os.replace(work, target)  # noqa: PTH105
+    except OSError as error:
+        if error.errno in NO_ROOM or Path(str(error.filename or "")).is_relative_to(holder):
+            raise unwritable(path, error) from None
+        raise
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+        os.close(handle)
+
+
+def _hidden_folder(target: Path) -> tuple[int, Path]:
+    """(handle, path) of a locked new folder next to `target`."""
+    while True:
+        name = tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")
+        handle = os.open(name, os.O_RDONLY)
+        if _lock(handle, name):
+            return handle, Path(name)
+        os.close(handle)

@@ -24,7 +24,7 @@ from drivetl.console import track, warn
 from drivetl.data.depth import depth_path
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.arrays import read_npz
-from drivetl.files.write import write_atomically
+from drivetl.files.write import remove_leftovers, write_atomically
 from drivetl.metrics.results import Results, check_columns, concatenate, mask_columns, masks_of_columns, of_image
 
 FORMAT = 1
@@ -91,6 +91,7 @@ class DetectionCache:
         self.folder = folder / digest
         self._pending = _Chunk()
         self._rows: dict[Cell, dict[str, Detections]] = {}
+        remove_leftovers(self.folder)
         _check_about(self.folder, about)
         for path in sorted(self.folder.glob("*.npz")):
             self._read(path)

@@ -20,7 +20,7 @@ from drivetl.data.dataset import DetectionDataset, loader_options
 from drivetl.data.sampling import EpochBatches
 from drivetl.data.sharing import shared_memory_warning
 from drivetl.errors import ConfigError
-from drivetl.files.write import write_atomically
+from drivetl.files.write import remove_leftovers, write_atomically
 from drivetl.models.build import architecture
 from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device, compile_backbone, keep_memory
@@ -59,6 +59,8 @@ def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False, source_
     config.check()
     _check_run(out, resume)
     if resume:
+        for folder in ("", "checkpoints/last", "checkpoints/best", "eval"):
+            remove_leftovers(out / folder)
         config = _resumed_config(config, out)
         recorded = read_provenance(out)
         check_inputs(recorded, config)
