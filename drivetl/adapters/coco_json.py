@@ -7,17 +7,8 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
-from drivetl.adapters.reading import (
-    FOUND_ELSEWHERE,
-    Footage,
-    ImageIndex,
-    Reading,
-    Sizes,
-    enclose_rotated,
-    folder_drive,
-    is_nonzero,
-)
-from drivetl.adapters.shapes import box_of, checked_rle, pairs
+from drivetl.adapters.reading import FOUND_ELSEWHERE, Footage, ImageIndex, Reading, Sizes, folder_drive, is_nonzero
+from drivetl.adapters.shapes import box_of, checked_rle, enclose_rotated, pairs
 from drivetl.coco import masks, rules
 from drivetl.coco.boxes import xywh_to_xyxy
 from drivetl.coco.io import load_json

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from drivetl.adapters.shapes import rotated_box
-from drivetl.coco.records import JsonPlace, SourceImage, SourceObject
+from drivetl.coco.records import JsonPlace, SourceImage
 from drivetl.coco.taxonomy import Taxonomy
 from drivetl.convert.build import Account
 from drivetl.errors import DataError
-from drivetl.files.fields import number
 from drivetl.files.images import image_size
 from drivetl.files.paths import IMAGE_SUFFIXES, files_below, list_images, safe_relative
 
@@ -172,27 +170,6 @@ def is_nonzero(value: object) -> bool:
         return float(value) != 0  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return False
-
-
-def enclose_rotated(reading: Reading, item: SourceObject) -> None:
-    """Replace a box by the upright box around it when its attribute `rotation` (degrees, clockwise) is not 0.
-
-    CVAT exports the box before its rotation and the angle as an attribute. Raises DataError with --rotated refuse.
-    """
-    degrees = item.attributes.get("rotation")
-    if not is_nonzero(degrees) or "unrotated_box_xyxy" in item.attributes:
-        return
-    angle = number(degrees, "rotation")
-    if not angle % 360:
-        return
-    if item.segmentation is not None:
-        reading.note("objects with a rotation and a mask: the mask is taken as written")
-        return
-    if reading.rotated == "refuse":
-        raise DataError(f"a box rotated by {angle:g} degrees", remedy="use --rotated enclose, or redraw the box")
-    reading.note("rotated boxes, each enclosed by its upright box")
-    item.attributes |= {"rotation": angle, "unrotated_box_xyxy": list(item.box_xyxy)}
-    item.box_xyxy, item.area = rotated_box(item.box_xyxy, angle), None
 
 
 def folder_drive(file_name: str) -> str:

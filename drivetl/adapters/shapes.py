@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as rle_tools
 
+from drivetl.adapters.reading import Reading, is_nonzero
 from drivetl.coco import masks
-from drivetl.coco.records import Box, Segmentation
+from drivetl.coco.records import Box, Segmentation, SourceObject
 from drivetl.errors import DataError
 from drivetl.files.fields import mapping, number, shown
 from drivetl.files.images import MAX_PIXELS
@@ -64,6 +65,27 @@ def rotated_box(box: Box, degrees: float) -> Box:
     height = abs((x2 - x1) * math.sin(angle)) + abs((y2 - y1) * math.cos(angle))
     cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
     return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
+
+
+def enclose_rotated(reading: Reading, item: SourceObject) -> None:
+    """Replace a box by the upright box around it when its attribute `rotation` (degrees, clockwise) is not 0.
+
+    CVAT exports the box before its rotation and the angle as an attribute. Raises DataError with --rotated refuse.
+    """
+    degrees = item.attributes.get("rotation")
+    if not is_nonzero(degrees) or "unrotated_box_xyxy" in item.attributes:
+        return
+    angle = number(degrees, "rotation")
+    if not angle % 360:
+        return
+    if item.segmentation is not None:
+        reading.note("objects with a rotation and a mask: the mask is taken as written")
+        return
+    if reading.rotated == "refuse":
+        raise DataError(f"a box rotated by {angle:g} degrees", remedy="use --rotated enclose, or redraw the box")
+    reading.note("rotated boxes, each enclosed by its upright box")
+    item.attributes |= {"rotation": angle, "unrotated_box_xyxy": list(item.box_xyxy)}
+    item.box_xyxy, item.area = rotated_box(item.box_xyxy, angle), None
 
 
 def ellipse_outline(cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0, corners: int = 48) -> Points:

@@ -22,13 +22,12 @@ from drivetl.adapters.reading import (
     ImageIndex,
     Reading,
     Sizes,
-    enclose_rotated,
     first_folder,
     folder_drive,
     is_nonzero,
     label_files,
 )
-from drivetl.adapters.shapes import encode_crop, flat, points_of
+from drivetl.adapters.shapes import enclose_rotated, encode_crop, flat, points_of
 from drivetl.adapters.xml import Node, stream
 from drivetl.coco.records import Box, SourceImage, SourceObject
 from drivetl.errors import DataError

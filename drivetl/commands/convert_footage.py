@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from drivetl import console
@@ -127,13 +128,16 @@ def _convert(args: argparse.Namespace) -> None:
         )
     embedded = INSIDE in reading.account.notes
     images_root = args.out / "images" if embedded else source.images_root
+    split = split_options(args)
+    if embedded and not split.check_images:  # they are not on disk yet, and a second run must give the same summary
+        split = replace(split, sample_images=0)
     summary = convert_and_write(
         source.images,
         source.taxonomy,
         images_root,
         args.out,
         source=args.format,
-        split=split_options(args),
+        split=split,
         on_error=args.on_error,
         account=reading.account,
     )

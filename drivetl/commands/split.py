@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     dataset = read_dataset(args.data)
     options = split_options(args)
     exist = all(os.path.isfile(dataset.images_root / image.file_name) for image in dataset.images[:1])  # noqa: PTH113
-    options = replace(options, check_images=options.check_images and exist)
+    options = replace(options, check_images=options.check_images and exist, sample_images=0)
     try:
         summary = write_split(dataset, options, args.out, account_of(dataset))
     except DataError as error:

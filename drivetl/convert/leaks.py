@@ -40,6 +40,8 @@ class LeakReport:
     images_compared: int | None = None
     """None: pixels were not compared."""
     unreadable: list[str] = field(default_factory=list)
+    sampled: bool = False
+    """Whether only a sample of the images was compared."""
 
     def as_dict(self) -> dict[str, Any]:
         """For summary.json, sorted; lists are cut to MAX_NAMED entries, counts are complete."""
@@ -67,7 +69,8 @@ class LeakReport:
             text = f"no drive is on both sides ({counts})"
         if self.images_compared is None:
             return f"{text}; images not compared"
-        return f"{text}; {self.images_compared} images compared, {len(self.near_duplicates)} near-duplicates"
+        sample = " (a sample; --check-images compares all)" if self.sampled else ""
+        return f"{text}; {self.images_compared} images compared{sample}, {len(self.near_duplicates)} near-duplicates"
 
     def warnings(self) -> list[str]:
         """Near-duplicates and unreadable images, one sentence each."""
@@ -84,17 +87,34 @@ class LeakReport:
 
 
 def leak_report(
-    train: Sequence[ImageRecord], val: Sequence[ImageRecord], images_root: Path | None = None
+    train: Sequence[ImageRecord], val: Sequence[ImageRecord], images_root: Path | None = None, limit: int | None = None
 ) -> LeakReport:
-    """Compare both sides; with `images_root` also the pixels of all images (slow: every image is decoded)."""
+    """Compare both sides; with `images_root` also the pixels of all images (slow: every image is decoded).
+
+    limit: compare at most this many images, evenly spaced, and only those that are on disk; a fifth of them are of
+    val. No image is compared when none is on disk.
+    """
     left, right = _by_drive(train), _by_drive(val)
     shared = sorted(left.keys() & right.keys())
     report = LeakReport(sorted(left), sorted(right), shared)
     for name in shared:
         _note_nearest(left[name], right[name], report)
-    if images_root is not None:
+    if images_root is not None and limit is None:
         _compare_images(train, val, images_root, report)
+    elif images_root is not None and limit is not None:
+        some_val = _sample(val, limit // 5, images_root)
+        some_train = _sample(train, limit - limit // 5, images_root)
+        if some_val and some_train:
+            _compare_images(some_train, some_val, images_root, report)
+            report.sampled = len(some_train) < len(train) or len(some_val) < len(val)
     return report
+
+
+def _sample(images: Sequence[ImageRecord], count: int, root: Path) -> list[ImageRecord]:
+    """At most `count` images, evenly spaced, of which those on disk."""
+    step = max(1.0, len(images) / count)
+    chosen = [images[int(number * step)] for number in range(min(count, len(images)))]
+    return [image for image in chosen if os.path.isfile(root / image.file_name)]  # noqa: PTH113
 
 
 def _by_drive(images: Sequence[ImageRecord]) -> dict[str, list[ImageRecord]]:

@@ -113,7 +113,9 @@ def _write(
         raise AssertionError(f"objects read and accounted for differ: {account.as_dict()}")
     split = split_images(dataset.images, options) if split is None else split
     split.warnings += _one_sided_classes(dataset.categories, split)
-    leaks = leak_report(split.train, split.val, dataset.images_root if options.check_images else None)
+    compare = options.check_images or options.sample_images > 0
+    limit = None if options.check_images else options.sample_images
+    leaks = leak_report(split.train, split.val, dataset.images_root if compare else None, limit)
     parts = {"all": dataset.images, "train": split.train, "val": split.val}
     summary = Summary(dataset, account, split, leaks, out)
     summary.document = summary_document(summary, parts, options)

@@ -1,9 +1,11 @@
 """Split into train and val without leaks: images of one group (a drive, a day) are never on both sides.
 
-Methods: `standard` (the published lists of a source), `sequence` (whole drives, stratified over classes and image
-attributes), `random` (image by image, with a warning), a file of val ids, and `auto`: the first of standard,
-sequence, random that applies. In a split by drive, each image of unknown drive is its own group, with a warning: it may
-be a neighbour of any other. The result depends on the seed alone, not on the platform's random generators.
+Methods: `standard` (the published lists of a source), `folders` (the train, valid and test folders of an export),
+`sequence` (whole drives, stratified over classes and image attributes), `random` (image by image, with a warning), a
+file of val ids, and `auto`: the first of standard, folders, sequence, random that applies. Augmented copies of one
+image (Roboflow's NAME.rf.HASH) stay on one side. In a split by drive, each image of unknown drive is its own group,
+with a warning: it may be a neighbour of any other. The result depends on the seed alone, not on the platform's random
+generators.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +23,20 @@ from drivetl.coco.records import ImageRecord
 from drivetl.convert.split_file import read_split_file, sides_of
 from drivetl.errors import ConfigError, DataError
 
-METHODS = ("auto", "standard", "sequence", "random")
+METHODS = ("auto", "standard", "folders", "sequence", "random")
+
+FOLDER_SIDES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Name of a folder in lower case -> the side of the images below it."""
+
+SAMPLED_IMAGES = 1000
+"""Number of images that a conversion compares by default: a few seconds."""
+
+_COPY = re.compile(r"(.+)\.rf\.[0-9A-Za-z]{16,}")
+"""Stem of an image exported by Roboflow: the name of its original and a hash that is new for each copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +65,9 @@ class SplitOptions:
     """What groups images: `sequence` (the drive) and names of image attributes (city, day, ...)."""
     standard: StandardSplit | None = None
     check_images: bool = False
-    """Also decode the images and search for near-duplicates across the split."""
+    """Also decode all images and search for near-duplicates across the split."""
+    sample_images: int = 0
+    """Without check_images: the number of images to compare, evenly spaced; 0 compares none."""
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
@@ -77,11 +95,11 @@ def add_split_arguments(parser: argparse.ArgumentParser, standard: bool = True) 
     parser.add_argument(
         "--split",
         default="auto",
-        metavar="auto|" + ("standard|" if standard else "") + "sequence|random|FILE",
+        metavar="auto|" + ("standard|" if standard else "") + "folders|sequence|random|FILE",
         help=(
-            f"{lists}sequence: whole drives; random: image by image; FILE: names of the val images or "
-            "drives, one per line, or a json with lists `val` (and `train`); auto: the first that applies "
-            "(default: auto)"
+            f"{lists}folders: the export's own train, valid and test folders; sequence: whole drives; random: image by "
+            "image; FILE: names of the val images or drives, one per line, or a json with lists `val` (and `train`); "
+            "auto: the first that applies (default: auto)"
         ),
     )
     parser.add_argument(
@@ -100,14 +118,16 @@ def add_split_arguments(parser: argparse.ArgumentParser, standard: bool = True) 
     parser.add_argument(
         "--check-images",
         action="store_true",
-        help="decode the images and search for near-duplicates across the split (slow)",
+        help="decode all images and search for near-duplicates across the split (slow)"
+        + ("" if standard else f" (default: {SAMPLED_IMAGES} of them)"),
     )
+    parser.set_defaults(sample_images=0 if standard else SAMPLED_IMAGES)
 
 
 def split_options(args: argparse.Namespace, standard: StandardSplit | None = None) -> SplitOptions:
     """The options in parsed flags. Raises ConfigError for a share outside 0..1."""
     by = tuple(name.strip() for name in str(args.by).split(",") if name.strip()) or ("sequence",)
-    return SplitOptions(args.split, args.val_fraction, args.seed, by, standard, args.check_images)
+    return SplitOptions(args.split, args.val_fraction, args.seed, by, standard, args.check_images, args.sample_images)
 
 
 def split_images(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
@@ -122,6 +142,8 @@ def split_images(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
         result = _auto(images, options)
     elif method == "standard":
         result = _standard(images, options.standard)
+    elif method == "folders":
+        result = _by_folder(images)
     elif method == "sequence":
         result = _by_group(images, options)
     elif method == "random":
@@ -151,6 +173,9 @@ def _auto(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
         ids = {_stem(image) for image in images}
         if ids <= standard.train | standard.val and ids & standard.train and ids & standard.val:
             return _standard(images, standard)
+    sides = {folder_side(image.file_name) for image in images}
+    if options.by == ("sequence",) and "" not in sides and "train" in sides and len(sides) > 1:
+        return _by_folder(images)
     if options.by != ("sequence",) or Drives.of(images).known:
         return _by_group(images, options)
     result = _random(images, options, "no image has a drive")
@@ -177,6 +202,49 @@ def _standard(images: Sequence[ImageRecord], standard: StandardSplit | None) -> 
     train = [image for image in images if _stem(image) in standard.train]
     val = [image for image in images if _stem(image) in standard.val]
     return Split(train, val, method="standard", reason=standard.reason or standard.name)
+
+
+def folder_side(file_name: str) -> str:
+    """`train`, `val` or `test` by the first folder of a file name that is called so; "" when there is none."""
+    folders = file_name.lower().split("/")[:-1]
+    return next((FOLDER_SIDES[folder] for folder in folders if folder in FOLDER_SIDES), "")
+
+
+def _by_folder(images: Sequence[ImageRecord]) -> Split:
+    """The split of an export by its folders; `test` is val when there is no val folder, else on neither side."""
+    side = {image.id: folder_side(image.file_name) for image in images}
+    names = set(side.values())
+    if "" in names or not {"train"} < names:
+        outside = next((image.file_name for image in images if not side[image.id]), "")
+        raise ConfigError(
+            "--split folders: "
+            + (f"image {outside!r} is not" if outside else "images are not")
+            + " in folders called train and val (or valid, validation, test)",
+            remedy="use --split sequence",
+        )
+    val = "val" if "val" in names else "test"
+    train, val_images, left_out = (
+        [image for image in images if side[image.id] in sides] for sides in (("train",), (val,), {"test"} - {val})
+    )
+    result = Split(train, val_images, left_out, "folders", "the export's own folders")
+    if left_out:
+        result.reason += f"; {len(left_out)} images of test are on neither side"
+    copies = {origin(image) for image in train} & {origin(image) for image in val_images} - {""}
+    shared = shared_drives(train, val_images)
+    if copies or shared:
+        reasons = [f"{len(shared)} drives, the first is {shared[0]!r}"] if shared else []
+        reasons += [f"copies of {len(copies)} images, the first is {min(copies)!r}"] if copies else []
+        result.warnings.append(
+            f"the export's own folders have {' and '.join(reasons)} on both sides: the val score will be too "
+            "optimistic; --split sequence keeps each on one side"
+        )
+    return result
+
+
+def origin(image: ImageRecord) -> str:
+    """The name of the image that an augmented copy was made from; "" for other images."""
+    match = _COPY.fullmatch(stem(image.file_name))
+    return match[1] if match else ""
 
 
 def _by_group(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
@@ -217,8 +285,8 @@ def _by_group(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
 def group_images(images: Iterable[ImageRecord], by: Sequence[str]) -> dict[str, list[ImageRecord]]:
     """Groups of images that must stay on one side. The key of a group is its smallest file name.
 
-    Two images are in one group when they share a drive or the value of any name in `by`, directly or through other
-    images. An image of unknown drive without such a value is its own group.
+    Two images are in one group when they share a drive or the value of any name in `by`, or are copies of one image,
+    directly or through other images. An image of unknown drive without such a value is its own group.
     Raises ConfigError when a name is neither `sequence` nor an attribute of any image, DataError for two images with
     the same file name.
     """
@@ -241,6 +309,7 @@ def group_images(images: Iterable[ImageRecord], by: Sequence[str]) -> dict[str, 
     first: dict[tuple[str, str], int] = {}
     for number, image in enumerate(records):
         tokens = [("sequence", image.drive)] if image.drive else []
+        tokens += [("copies of", name)] if (name := origin(image)) else []
         tokens += [(name, str(image.attributes[name])) for name in by if name in image.attributes]
         for token in tokens:
             parent[find(number)] = find(first.setdefault(token, number))
@@ -273,9 +342,16 @@ def _by_time(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
 
 
 def _random(images: Sequence[ImageRecord], options: SplitOptions, reason: str) -> Split:
-    ordered = sorted(images, key=lambda image: _shuffle_key(options.seed, image.file_name))
+    copies: dict[str, list[ImageRecord]] = {}
+    for image in images:
+        copies.setdefault(origin(image) or f"/{image.file_name}", []).append(image)
+    groups = sorted(copies.values(), key=lambda group: _shuffle_key(options.seed, group[0].file_name))
     count = min(max(1, round(options.val_fraction * len(images))), len(images) - 1) if len(images) > 1 else 0
-    chosen = {image.id for image in ordered[:count]}
+    chosen: set[int] = set()
+    for group in groups[:-1]:
+        if len(chosen) >= count:
+            break
+        chosen |= {image.id for image in group}
     result = Split(
         [image for image in images if image.id not in chosen],
         [image for image in images if image.id in chosen],

@@ -104,3 +104,14 @@ def test_only_the_same_real_frame_is_a_near_duplicate():
     assert ok
     again = fingerprint(cv2.imdecode(data, cv2.IMREAD_COLOR))
     assert (256 - again.astype(int) @ prints[3]) / 2 < 12
+
+
+def test_a_sample_is_compared_and_called_so(tmp_path):
+    records = [record(n) for n in range(1, 41)]
+    for image in records:
+        save(tmp_path / image.file_name, street(image.id % 5))
+    report = leak_report(records[:30], records[30:], tmp_path, limit=20)
+    assert report.images_compared == 20 and report.near_duplicates and "a sample" in report.sentence()
+    whole = leak_report(records[:30], records[30:], tmp_path, limit=1000)
+    assert whole.images_compared == 40 and "a sample" not in whole.sentence()
+    assert "images not compared" in leak_report(records[:30], records[30:], tmp_path / "none", limit=20).sentence()

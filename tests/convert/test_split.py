@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset, write_dataset
+from drivetl.coco.records import ImageRecord
 from drivetl.convert.leaks import leak_report
 from drivetl.convert.split import SplitOptions, StandardSplit, group_images, split_images
 from drivetl.errors import ConfigError, DataError
@@ -242,3 +243,39 @@ def test_long_names_and_huge_seeds_are_handled(tmp_path, capsys):
     assert main([*words, str(tmp_path / "a"), "--split", "y" * 300]) == 2
     assert "nor a file that exists" in capsys.readouterr().err
     assert main([*words, str(tmp_path / "a"), "--seed", str(2**63 - 1)]) == 0
+
+
+def named(*names):
+    return [ImageRecord(n, name, 40, 30) for n, name in enumerate(names, 1)]
+
+
+EXPORT = ("train/images/a.jpg", "train/images/b.jpg", "valid/images/c.jpg", "test/images/d.jpg")
+
+
+def test_the_folders_of_an_export_are_its_split():
+    split = split_images(named(*EXPORT), SplitOptions())
+    sides = [[image.file_name[0] for image in side] for side in (split.train, split.val, split.left_out)]
+    assert split.method == "folders" and sides == [["t", "t"], ["v"], ["t"]]
+    split = split_images(named(*EXPORT[:2], EXPORT[3]), SplitOptions())
+    assert [image.file_name for image in split.val] == ["test/images/d.jpg"] and not split.left_out
+
+
+def test_folders_that_are_no_split_are_refused_and_never_the_default():
+    for names in (EXPORT[:2], (*EXPORT, "e.jpg")):
+        assert split_images(named(*names), SplitOptions()).method == "random"
+        with pytest.raises(ConfigError, match="--split folders"):
+            split_images(named(*names), SplitOptions(method="folders"))
+
+
+def test_copies_of_one_image_stay_on_one_side():
+    names = [f"frame_{n:04d}_jpg.rf.{copy}{n:031d}.jpg" for n in range(10) for copy in "abc"]
+    for method in ("random", "sequence"):
+        split = split_images(named(*names), SplitOptions(method=method))
+        train, val = ({image.file_name[:10] for image in side} for side in (split.train, split.val))
+        assert not train & val and len(split.val) == 6
+
+
+def test_copies_on_both_sides_of_the_folders_are_named():
+    names = [f"{side}/a_jpg.rf.{side[0]}{0:031d}.jpg" for side in ("train", "valid")]
+    split = split_images(named(*names), SplitOptions())
+    assert any("copies of 1 images, the first is 'a_jpg'" in text for text in split.warnings)
