@@ -1,7 +1,8 @@
-"""Foreign text made safe to print: names from files, values from configs, messages of other libraries."""
+"""Foreign text made safe to print or to put in Markdown: names from files, values from configs, foreign messages."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 MOST_CHARACTERS = 500
@@ -12,6 +13,17 @@ _CUT = " [...] "
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """They reorder the text around them."""
 _BACKSLASHED = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+_MARKDOWN = re.compile(
+    r"""[\\`*\[\]|~]            # code, emphasis, links, cells of a table
+    |<(?=[A-Za-z/!?])          # HTML and automatic links
+    |&(?=[#\w]+;)              # entities
+    |(?<![^\W_])_|_(?![^\W_])  # emphasis: an underscore that is not inside a word
+    |^(?:>|[-+#](?=[\s#-]))    # at the start of a line: quotes, lists, headings, rules""",
+    re.VERBOSE,
+)
+_NUMBERED = re.compile(r"^(\d{1,9})(?=[.)]\s)")
+"""The start of a numbered list."""
 
 
 def printable(text: str) -> str:
@@ -39,3 +51,16 @@ def one_line(text: str) -> str:
     if len(whole) <= MOST_CHARACTERS:
         return whole
     return whole[:_HEAD] + _CUT + whole[_HEAD + len(_CUT) - MOST_CHARACTERS :]
+
+
+def markdown(text: str) -> str:
+    """The text made printable, and read literally by Markdown (CommonMark and GitHub's tables): no HTML, no format."""
+    return _NUMBERED.sub(r"\1\\", _MARKDOWN.sub(r"\\\g<0>", printable(text)))
+
+
+def markdown_code(text: str) -> str:
+    """The text made printable, as a code span: between more backticks than it has in a row."""
+    shown = printable(text)
+    fence = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
+    pad = " " if "`" in shown else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drivetl.coco.drives import drives_in_words
+from drivetl.console.text import markdown
 
 Document = Mapping[str, Any]
 DASH = "–"
@@ -227,11 +228,12 @@ def timing_line(timing: Document) -> str:
 def summary_md(results: Document) -> str:
     """The report as a few lines of Markdown, for a pull request."""
     metric, head = results["metric"], results["headline"]
-    first, second = verdict(results)
-    lines = [f"### Robustness of {results['run']['name']}", "", first, second, ""]
+    first, second = map(markdown, verdict(results))
+    run = markdown(results["run"]["name"])
+    lines = [f"### Robustness of {run}", "", first, second, ""]
     baseline = results["baseline"]
     lines += [
-        f"| | {results['run']['name']} |" + (f" {baseline['name']} | difference |" if baseline else ""),
+        f"| | {run} |" + (f" {markdown(baseline['name'])} | difference |" if baseline else ""),
         "|---|---|" + ("---|---|" if baseline else ""),
         f"| clean {metric} | {with_span(results['clean']['value'])} |"
         + (
@@ -262,10 +264,14 @@ def summary_md(results: Document) -> str:
         lines.append(f"| {plain_name(row['name'])} | {row['level']} | {values} | {with_span(row['mean'])} |")
     lines += _real_lines(results)
     lines += _kitti_lines(results)
-    lines += ["", f"{data_line(results)}. 95 % intervals resample {resampled(results)}."]
+    lines += ["", f"{markdown(data_line(results))}. 95 % intervals resample {resampled(results)}."]
     if results["data"]["warning"]:
-        lines.append(f"**{results['data']['warning'][0].upper()}{results['data']['warning'][1:]}.**")
+        lines.append(_strong(results["data"]["warning"]))
     return "\n".join(lines) + "\n"
+
+
+def _strong(note: str) -> str:
+    return f"**{markdown(note[0].upper() + note[1:])}.**"
 
 
 def _real_lines(results: Document) -> list[str]:
@@ -280,11 +286,13 @@ def _real_lines(results: Document) -> list[str]:
         name += " (too small)" if row["small"] else ""
         drop, kept = ("-", "-") if row["reference"] else (cost(row["drop"]), with_span(row["kept"], 0))
         mixed = with_span(row["performance_standardised"])
-        lines.append(f"| {name} | {row['images']} | {with_span(row['performance'])} | {mixed} | {drop} | {kept} |")
+        lines.append(
+            f"| {markdown(name)} | {row['images']} | {with_span(row['performance'])} | {mixed} | {drop} | {kept} |"
+        )
     sentences = agreement_lines(results)
-    lines += ["", *(f"- {line}" for line in sentences)] if sentences else []
+    lines += ["", *(f"- {markdown(line)}" for line in sentences)] if sentences else []
     note = results["real"]["note"]
-    return [*lines, "", f"**{note[0].upper()}{note[1:]}.**"] if note else lines
+    return [*lines, "", _strong(note)] if note else lines
 
 
 def _kitti_lines(results: Document) -> list[str]:

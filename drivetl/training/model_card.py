@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from drivetl import __version__
 from drivetl.coco.drives import Drives, drives_in_words
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig
+from drivetl.console.text import markdown, markdown_code, printable
 from drivetl.metrics.comparison import compare
 from drivetl.metrics.match_store import match
 from drivetl.metrics.results import load_results
@@ -84,11 +86,16 @@ def verdict(comparison: dict[str, Any], rows: list[dict[str, Any]], drives: Driv
 
 def _forgetting_section(ledger: dict[str, Any]) -> list[str]:
     table = ["| source's class | objects | now | before | after | change (95 %) |", "|---|---|---|---|---|---|"]
-    table += [f"| {' | '.join(row)} |" for row in forgetting.lines(ledger)]
+    table += [f"| {' | '.join(map(markdown, row))} |" for row in forgetting.lines(ledger)]
     images = f"{ledger['images']} images of {drives_in_words(ledger['drives'])}"
-    title = f"Forgetting: AP on the source's own domain, `{ledger['data']}`, {images}."
-    remarks = [f"{remark[:1].upper()}{remark[1:]}.\n" for remark in forgetting.remarks(ledger)]
+    title = f"Forgetting: AP on the source's own domain, {markdown_code(str(ledger['data']))}, {images}."
+    remarks = [f"{markdown(remark[:1].upper() + remark[1:])}.\n" for remark in forgetting.remarks(ledger)]
     return [title, "", *table, "", *remarks]
+
+
+def _word(path: object) -> str:
+    """A path as a word of a shell command."""
+    return printable(shlex.quote(str(path)))
 
 
 def _number(value: float | None) -> str:
@@ -100,17 +107,17 @@ def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
     comparison = facts["outcome"]
     before, best = comparison["before"], comparison["best"]
     lines = [
-        f"# {name}",
+        f"# {markdown(name)}",
         "",
-        f"A `{config.model.arch}` fine-tuned with drivetl {__version__} from {facts['start']}.",
+        f"A `{config.model.arch}` fine-tuned with drivetl {__version__} from {markdown(facts['start'])}.",
         "",
-        f"- classes: {', '.join(facts['categories'])}",
+        f"- classes: {markdown(', '.join(facts['categories']))}",
         (
             f"- trained on {facts['train_images']} images of {facts['train_drives']}, evaluated on"
             f" {comparison['images']} images of {drives_in_words(comparison['drives'])}"
         ),
         f"- input: shorter side {config.model.min_size} px, longer side at most {config.model.max_size} px",
-        f"- augmentation: {facts['augmentation']}",
+        f"- augmentation: {markdown(str(facts['augmentation']))}",
         "",
         "| | AP | AP50 |",
         "|---|---|---|",
@@ -119,7 +126,7 @@ def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
         lines.append(f"| source, before the first step | {_number(before['AP'])} | {_number(before['AP50'])} |")
     lines += [f"| best (epoch {best['epoch']}) | {_number(best['AP'])} | {_number(best['AP50'])} |", ""]
     if comparison["verdict"]:
-        lines += [f"{comparison['verdict'][:1].upper()}{comparison['verdict'][1:]}.", ""]
+        lines += [f"{markdown(comparison['verdict'][:1].upper() + comparison['verdict'][1:])}.", ""]
     lines += [
         "AP is COCO's, on the validation drives, which were also used to choose the epoch: expect slightly less on"
         " other drives.",
@@ -130,7 +137,7 @@ def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
     lines += [
         "To evaluate robustness to fog, rain and darkness:",
         "",
-        f"    drivetl eval-robustness --run {facts['path']} --data {config.data.val}",
+        f"    drivetl eval-robustness --run {_word(facts['path'])} --data {_word(config.data.val)}",
         "",
     ]
     return "\n".join(lines)

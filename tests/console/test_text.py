@@ -2,16 +2,18 @@
 
 import contextlib
 import io
+import itertools
 import sys
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 from drivetl import cli, console
 from drivetl.console import progress
-from drivetl.console.text import MOST_CHARACTERS, one_line, printable
+from drivetl.console.text import MOST_CHARACTERS, markdown, markdown_code, one_line, printable
 from drivetl.errors import DataError
 
 PIECES = ("\\", "[", "]", "/", "bold", "red", ":cat:", "\x1b", "\n", "\r", "\t", "\x9b", "\u202e", "\ud800")
@@ -121,3 +123,70 @@ def test_stdout_in_another_encoding_escapes_what_it_lacks(monkeypatch):
     assert cli.main([]) == 0
     stream.flush()
     assert stream.buffer.getvalue() == b"caf\\xe9 \\u2013 5\n"
+
+
+MARKDOWN_PIECES = (
+    "<b>",
+    "</b>",
+    "<!--",
+    "&lt;",
+    "&",
+    "#",
+    "*",
+    "_",
+    "__",
+    "`",
+    "~~",
+    "|",
+    "[a](b)",
+    "![",
+    "\\",
+    "1. ",
+    "- ",
+)
+MARKDOWN = SHORT | st.lists(st.sampled_from((*MARKDOWN_PIECES, "a", " ", "> ", "+ ", "---", "\n")), max_size=10).map(
+    "".join
+)
+parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+
+def _content(source, kind):
+    """The inline texts of a document's blocks of this kind; anything but plain text in them is an error."""
+    tokens = parser.parse(source)
+    contents = []
+    for before, token in itertools.pairwise(tokens):
+        if token.type == "inline" and before.type == kind:
+            assert {child.type for child in token.children} <= {"text"}, source
+            contents.append("".join(child.content for child in token.children))
+    return contents
+
+
+@law
+@given(MARKDOWN)
+@example("<img src=x onerror=alert(1)>")
+@example("2. a")
+def test_markdown_reads_any_text_literally(text):
+    shown, start = printable(text), f"{text.strip()} end".strip()
+    assert _content(f"{markdown(start)}\n", "paragraph_open") == [printable(start)]
+    assert _content(f"# x{markdown(text)}x\n", "heading_open") == [f"x{shown}x"]
+    table = _content(f"| a | b |\n|---|---|\n| x{markdown(text)}x | end |\n", "td_open")
+    assert table == [f"x{shown}x", "end"]
+
+
+@law
+@given(MARKDOWN)
+def test_a_code_span_shows_any_text(text):
+    (line,) = [token for token in parser.parse(f"x {markdown_code(text)} end\n") if token.type == "inline"]
+    shown = printable(text)
+    if shown.strip():
+        (code,) = [child for child in line.children if child.type == "code_inline"]
+        assert code.content.strip() == shown.strip()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["town_a", "traffic light", "car/van", "a-b (c), 31.4 (28.9\u201333.7)", "-", "+0.012 (-0.1 to 0.2)", "p < 0.001"],
+)
+def test_ordinary_names_and_numbers_stay_as_they_are_in_markdown(text):
+    assert markdown(text) == text
+    assert markdown_code(text) == f"`{text}`"

@@ -72,6 +72,16 @@ def test_names_from_outside_are_escaped(report_folder):
     assert "<script>" not in page and "<img src=x" not in page and "&lt;script&gt;" in page
 
 
+def test_names_from_outside_are_literal_in_the_summary(report_folder):
+    results = read_results(report_folder)
+    plain = texts.summary_md(results)
+    assert plain == (report_folder / "summary.md").read_text()
+    for name in ("<img src=x onerror=alert(1)>", "a | b", "[x](http://y)", "**x**", "x\x1b[31m\ny"):
+        results["run"]["name"] = name
+        summary = texts.summary_md(results)
+        assert name not in summary and len(summary.splitlines()) == len(plain.splitlines())
+
+
 def test_every_number_of_the_heat_map_is_in_the_page(report_folder, page):
     results = read_results(report_folder)
     for cell in results["cells"]:

@@ -18,7 +18,7 @@ from drivetl.errors import DataError
 from drivetl.metrics.results import Results, load_results, of_image, save_results
 from drivetl.models.weights import read_weights
 from drivetl.training.finetune import finetune
-from drivetl.training.model_card import outcome, verdict
+from drivetl.training.model_card import model_card, outcome, verdict
 from drivetl.training.trainer import BEST_DETECTIONS, SOURCE_DETECTIONS
 
 
@@ -75,6 +75,24 @@ def test_with_fewer_than_six_drives_nothing_is_significant(tmp_path):
     document = outcome_of(tmp_path, 5)
     assert document["delta"]["p"] > 0.05  # 2^(1 - 5): five drives cannot do better
     assert "5 drives are too few for a significance test - validate on at least 6" in document["verdict"]
+
+
+def test_names_from_outside_are_literal_in_the_card(small_config, tmp_path):
+    facts = {
+        "categories": ["<b>car</b>", "a|b", "traffic light"],
+        "start": "[a](b)",
+        "train_images": 4,
+        "train_drives": "1 drive",
+        "augmentation": "<!-- x",
+        "outcome": outcome_of(tmp_path, 6),
+        "forgetting": None,
+        "path": Path("runs/a b"),
+    }
+    card = model_card("**run**\n# x", small_config, facts)
+    assert card.startswith("# \\*\\*run\\*\\*\\\\n# x\n")
+    assert "- classes: \\<b>car\\</b>, a\\|b, traffic light\n" in card
+    assert "from \\[a\\](b)." in card and "- augmentation: \\<!-- x\n" in card
+    assert "--run 'runs/a b' --data" in card
 
 
 def test_without_validation_objects_there_is_no_evaluation():
