@@ -50,7 +50,7 @@ class Tables:
     annotation_records: list[Any]
     annotation_ids: list[Any]
     image_rows: Ints
-    """(A,) row of each annotation's image; -1 if there is none."""
+    """(A,) row of each annotation's image; -1 without an image."""
     category_ids: Ints
     """(A,); -1 if the record has no valid one."""
     boxes_xywh: Floats

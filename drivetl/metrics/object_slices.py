@@ -64,7 +64,7 @@ def slice_rows(
 
 
 def distances_m(truth: GroundTruth) -> Floats:
-    """(G,) distance along the camera's optical axis in m, from 3-D labels; NaN where there is none."""
+    """(G,) distance along the camera's optical axis in m, from 3-D labels; NaN without such labels."""
     z = np.full(len(truth.image), np.nan)
     for row, attributes in enumerate(truth.attributes):
         location = attributes.get("location_xyz_m")

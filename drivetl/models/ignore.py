@@ -152,7 +152,7 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
         labels: list[Tensor],
         matched: list[Tensor],
     ) -> Tensor:
-        """torchvision's mask loss over the positive proposals whose object has a mask; 0 when there is none."""
+        """torchvision's mask loss over the positive proposals whose object has a mask; 0 without such proposals."""
         chosen = [
             torch.where((label > 0) & _has_mask(target)[index])[0] if len(target["boxes"]) else index.new_empty(0)
             for label, target, index in zip(labels, targets, matched, strict=True)

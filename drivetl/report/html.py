@@ -8,8 +8,9 @@ The page needs no script and loads nothing: styles, plots and images are inside.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,120 +73,103 @@ def check_schema(results: Mapping[str, Any], file: Path | None = None) -> None:
 
 def _sections(results: Mapping[str, Any], image_folder: Path | None) -> list[Section]:
     gallery = _load_gallery(results, image_folder)
-    metric, units = results["metric"], texts.resampled(results)
-    sections = [
-        _section(
-            results,
-            "heatmap",
-            "Every condition at every severity",
-            f"Each cell shows {metric}, its 95 % interval, and the physical value of the condition. Colour: the share "
-            f"of the clean {metric} that is kept.",
-            groups=charts.heat_groups(results),
-        ),
-        _section(
-            results,
-            "curves",
-            "In physical units",
-            f"{metric} against a physical parameter of each condition. The dashed line is the clean value.",
-            curves=charts.condition_curves(results),
-        ),
-    ]
-    if results["baseline"] is not None:
-        sections += [
-            _section(
-                results,
-                "forest",
-                f"Compared with {results['baseline']['name']}",
-                "Difference of the means over severities, on the same images. p is from a paired permutation test over "
-                f"{units}, adjusted for the number of conditions (Holm).",
-                forest=charts.forest(results),
-            )
-        ]
-    if results["slices"]:
-        sections += [
-            _section(
-                results,
-                "slices",
-                "Real conditions (L4)",
-                "Real images, grouped by their attributes. Drops are computed at the class and size mix of the clean "
-                "slice, so that a different mix of objects has no effect. Grey rows are too small for a conclusion.",
-                rows=results["slices"],
-                real=agreement.real_rows(results),
-            )
-        ]
-    sections += [
-        _section(
-            results,
-            "classes",
-            "By class and by size",
-            f"{metric} on clean images, and its mean over the held-out cells.",
-            rows=charts.class_rows(results),
-        ),
-        _section(
-            results,
-            "road",
-            "On the road",
-            "Score thresholds are those with the best F1 on clean images; they stay fixed under all conditions. "
-            "Survival: of the objects found on clean images, the share that is still found.",
-            road=charts.road_rows(results),
-        ),
-        _section(
-            results,
-            "diagnosis",
-            "Errors and calibration",
-            "The clean images next to the worst held-out condition. The bar of an error is the AP50 that fixing this "
-            "kind of error alone would gain (TIDE).",
-            diagnosis=diagnosis.diagnosis_rows(results),
-        ),
-    ]
-    if results.get("kitti"):
-        sections += [
-            _section(
-                results,
-                "kitti",
-                "By KITTI's rules",
-                "Official AP at 40 recall positions, in percent; car at IoU 0.7, the others at 0.5.",
-                rows=diagnosis.kitti_rows(results),
-            )
-        ]
-    if gallery["conditions"]:
-        sections += [
-            _section(
-                results,
-                "gallery",
-                "Example images",
-                "The conditions that cost most, each on the image that loses most objects.",
-                rows=gallery["conditions"],
-            )
-        ]
-    if gallery["worst"]:
-        sections += [
-            _section(
-                results,
-                "worst",
-                "Worst images",
-                "The images that lose most of the objects found when clean.",
-                rows=gallery["worst"],
-            )
-        ]
     return [
-        *sections,
-        _section(
-            results,
-            "heldout",
-            "What was held out, and why",
-            "Levels follow from the augmentation manifests of the run and of the runs it started from. The headline "
-            "(mPC, rPC) is over L2 and L3.",
-            meaning=MEANING,
-        ),
-        _section(
-            results,
-            "provenance",
-            "Provenance",
-            "Everything needed to reproduce the numbers.",
-            facts=charts.provenance(results),
-        ),
+        *_condition_sections(results),
+        *_detail_sections(results),
+        *_image_sections(results, gallery),
+        *_evidence_sections(results),
     ]
+
+
+def _condition_sections(results: Mapping[str, Any]) -> Iterator[Section]:
+    """What each condition costs; against the baseline and next to real conditions where there are any."""
+    section, metric = partial(_section, results), results["metric"]
+    yield section(
+        "heatmap",
+        "Every condition at every severity",
+        f"Each cell shows {metric}, its 95 % interval, and the physical value of the condition. Colour: the share "
+        f"of the clean {metric} that is kept.",
+        groups=charts.heat_groups(results),
+    )
+    yield section(
+        "curves",
+        "In physical units",
+        f"{metric} against a physical parameter of each condition. The dashed line is the clean value.",
+        curves=charts.condition_curves(results),
+    )
+    if results["baseline"] is not None:
+        yield section(
+            "forest",
+            f"Compared with {results['baseline']['name']}",
+            "Difference of the means over severities, on the same images. p is from a paired permutation test over "
+            f"{texts.resampled(results)}, adjusted for the number of conditions (Holm).",
+            forest=charts.forest(results),
+        )
+    if results["slices"]:
+        yield section(
+            "slices",
+            "Real conditions (L4)",
+            "Real images, grouped by their attributes. Drops are computed at the class and size mix of the clean "
+            "slice, so that a different mix of objects has no effect. Grey rows are too small for a conclusion.",
+            rows=results["slices"],
+            real=agreement.real_rows(results),
+        )
+
+
+def _detail_sections(results: Mapping[str, Any]) -> Iterator[Section]:
+    """Where it goes wrong: classes, sizes, the road, kinds of errors, KITTI's rules."""
+    section = partial(_section, results)
+    yield section(
+        "classes",
+        "By class and by size",
+        f"{results['metric']} on clean images, and its mean over the held-out cells.",
+        rows=charts.class_rows(results),
+    )
+    yield section(
+        "road",
+        "On the road",
+        "Score thresholds are those with the best F1 on clean images; they stay fixed under all conditions. "
+        "Survival: of the objects found on clean images, the share that is still found.",
+        road=charts.road_rows(results),
+    )
+    yield section(
+        "diagnosis",
+        "Errors and calibration",
+        "The clean images next to the worst held-out condition. The bar of an error is the AP50 that fixing this "
+        "kind of error alone would gain (TIDE).",
+        diagnosis=diagnosis.diagnosis_rows(results),
+    )
+    if results.get("kitti"):
+        yield section(
+            "kitti",
+            "By KITTI's rules",
+            "Official AP at 40 recall positions, in percent; car at IoU 0.7, the others at 0.5.",
+            rows=diagnosis.kitti_rows(results),
+        )
+
+
+def _image_sections(results: Mapping[str, Any], gallery: Mapping[str, Any]) -> Iterator[Section]:
+    """Images of the conditions that cost most, and the images that lose most."""
+    if gallery["conditions"]:
+        lead = "The conditions that cost most, each on the image that loses most objects."
+        yield _section(results, "gallery", "Example images", lead, rows=gallery["conditions"])
+    if gallery["worst"]:
+        lead = "The images that lose most of the objects found when clean."
+        yield _section(results, "worst", "Worst images", lead, rows=gallery["worst"])
+
+
+def _evidence_sections(results: Mapping[str, Any]) -> Iterator[Section]:
+    """Why a condition counts as held out, and what it takes to reproduce the numbers."""
+    yield _section(
+        results,
+        "heldout",
+        "What was held out, and why",
+        "Levels follow from the augmentation manifests of the run and of the runs it started from. The headline "
+        "(mPC, rPC) is over L2 and L3.",
+        meaning=MEANING,
+    )
+    facts = charts.provenance(results)
+    yield _section(results, "provenance", "Provenance", "Everything needed to reproduce the numbers.", facts=facts)
 
 
 def _section(results: Mapping[str, Any], name: str, title: str, lead: str, **values: Any) -> Section:
