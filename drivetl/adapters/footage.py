@@ -17,8 +17,8 @@ from drivetl.coco.records import ImageRecord, SourceImage, SourceObject
 from drivetl.coco.taxonomy import Taxonomy, own_labels
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.fields import scalar
-from drivetl.files.images import image_size
-from drivetl.files.read import read_text
+from drivetl.files.images import image_size, is_deep, read_rgb
+from drivetl.files.read import read_bytes, read_text
 
 FORMATS = {
     "cvat": "cvat",
@@ -37,6 +37,10 @@ WRONG_SIZE_BELOW = 0.05
 """Relative difference below which an image is not a scaled copy of the labelled one: the labels give the size of
 another camera or day, and boxes are correct as written. Some converted KITTI labels give 1242 x 375 for images of
 1224 x 370."""
+
+
+DEPTH_SAMPLE = 10
+"""At about this many images, evenly spaced, the bits per channel are looked at."""
 
 
 @dataclass(slots=True)
@@ -70,10 +74,11 @@ def read_footage(
     footage = reader(format_name)(reading)
     tracked = console.track(footage.images, "reading")
     images = list(tracked if footage.sized_by_files else true_sizes(reading, tracked, footage.images_root))
-    reading.close()
     if not images:
         raise DataError("no images found", remedy="check --root and --format", file=reading.root)
     _refuse_fractions(reading, images)
+    _refuse_dark_images(reading, images, footage.images_root)
+    reading.close()
     if attributes is not None:
         merge_attributes(images, attributes)
     if pattern is not None:
@@ -94,6 +99,28 @@ def _refuse_fractions(reading: Reading, images: list[SourceImage]) -> None:
             remedy="multiply them by width and height, or check --format",
             file=next((image.label_file for image in images if image.objects), reading.root),
         )
+
+
+def _refuse_dark_images(reading: Reading, images: list[SourceImage], root: Path) -> None:
+    """Decode deep images (16 bits per channel) of a small sample; note them.
+
+    Raises DataError when their values use so few bits that they would be read as almost black.
+    """
+    step = max(1, len(images) // DEPTH_SAMPLE)
+    for image in images[::step]:
+        path = root / image.file_name
+        if is_below(image.file_name) and _is_file(path) and is_deep(read_bytes(path, 32)):
+            try:
+                read_rgb(path)
+            except DataError as error:
+                if reading.on_error != "skip":
+                    raise
+                reading.list_place(error.reason, path)
+            else:  # a TIFF may have 8 bits
+                reading.list_place(
+                    "PNG images of 16 bits, or TIFF images: of more than 8 bits the upper eight are read (a sample)",
+                    path,
+                )
 
 
 def true_sizes(reading: Reading, images: Iterable[SourceImage], root: Path) -> Iterator[SourceImage]:

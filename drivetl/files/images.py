@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # numpy is not imported by commands that only read text and h
 MAX_PIXELS = 200_000_000
 """Larger images are refused before decoding: 200 megapixels are 600 MB of RGB."""
 
+DEEP_BELOW = 65536 // 4
+"""A 16-bit image without a value of at least this holds 10, 12 or 14 bits, or shows next to nothing."""
+
 ROTATED_ORIENTATIONS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
 
@@ -80,10 +83,15 @@ def read_rgb(path: Path) -> Rgb:
 
 
 def decode_rgb(data: bytes, name: Path) -> Rgb:
-    """(H, W, 3) uint8 RGB from the bytes of an image file; `name` is the file in the error."""
+    """(H, W, 3) uint8 RGB from the bytes of an image file; `name` is the file in the error.
+
+    Of 16 bits per channel the upper eight are kept. Raises DataError for an image that cannot be decoded, and for one
+    whose values use less than a quarter of its 16 bits (10, 12 or 14 bits of a camera), which would be almost black.
+    """
     import cv2
     import numpy as np
 
+    _refuse_dark_range(data, name)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
@@ -91,3 +99,32 @@ def decode_rgb(data: bytes, name: Path) -> Rgb:
     if image is None:
         raise DataError("cannot be decoded as an image", remedy="replace or remove the file", file=name)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def is_deep(head: bytes) -> bool:
+    """Whether the first 32 bytes are those of a PNG with 16 bits per channel, or of a TIFF, which may be as deep."""
+    return (head.startswith(b"\x89PNG") and head[24:25] == b"\x10") or head.startswith((b"II*\0", b"MM\0*"))
+
+
+def _refuse_dark_range(data: bytes, name: Path) -> None:
+    """Raises DataError when the upper eight bits of a deeper image do not hold its values."""
+    import cv2
+    import numpy as np
+
+    if not is_deep(data[:32]):
+        return
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return
+    if image is None or image.dtype == np.uint8:
+        return
+    colours = image if image.ndim == 2 else image[:, :, :3]  # without alpha
+    highest = float(colours.max())
+    if image.dtype != np.uint16 or 0 < highest < DEEP_BELOW:
+        kind = "16-bit" if image.dtype == np.uint16 else str(image.dtype)
+        raise DataError(
+            f"a {kind} image whose highest value is {highest:g}: read as 8 bits it would be almost black",
+            remedy="scale its values to 8 bits, with one range for all images",
+            file=name,
+        )

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import footage_trees as trees
+import numpy as np
 import pytest
 from footage_trees import boxes, convert_tree, read_tree, write_tree
 from PIL import Image
@@ -137,3 +138,13 @@ def test_boxes_in_fractions_of_the_image_are_an_error(tmp_path: Path) -> None:
     document["annotations"] = [{"id": 1, "image_id": 11, "category_id": 3, "bbox": [0.1, 0.2, 0.5, 0.3]}]
     with pytest.raises(DataError, match="fractions of the image"):
         read_tree("coco", write_tree(tmp_path, trees.coco() | {"instances.json": json.dumps(document).encode()}))
+
+
+def test_12_bit_images_are_refused_at_conversion(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((30, 40), 3000, np.uint16)).save(buffer, "PNG")
+    root = write_tree(tmp_path, trees.yolo() | {"images/drive_1/a.png": buffer.getvalue()})
+    with pytest.raises(DataError, match="16-bit image whose highest value is 3000"):
+        read_tree("yolo", root)
+    _, account = read_tree("yolo", root, on_error="skip")
+    assert any("16-bit" in note for note in account.notes)

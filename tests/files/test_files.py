@@ -211,3 +211,16 @@ def test_a_folder_is_neither_a_text_nor_an_image(tmp_path):
     for read in (read_text, image_size):
         with pytest.raises(DataError, match="Is a directory"):
             read(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_deep_images_are_read_by_their_upper_bits_or_refused(tmp_path, kind):
+    path = tmp_path / f"a.{kind.lower()}"
+    for highest, refused in ((4095, True), (16383, True), (60000, False)):
+        values = np.linspace(0, highest, 64).reshape(8, 8).astype(np.uint16)
+        Image.fromarray(values).save(path, kind)
+        if refused:
+            with pytest.raises(DataError, match=f"16-bit image whose highest value is {highest}"):
+                read_rgb(path)
+        else:
+            assert (read_rgb(path)[..., 0] == values >> 8).all()
