@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from drivetl import console
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, DataError
 from drivetl.workers import dead_workers_as_errors
 
 if TYPE_CHECKING:
     from drivetl.coco.detections import Detections
     from drivetl.coco.records import Dataset, ImageRecord
     from drivetl.models.detector import Detector
+
+SKIPPED = "skipped.json"
+SHOWN_SKIPPED = 10
+"""Skipped images that are named on the console."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--pictures", type=int, default=100, metavar="N", help="annotated images to write, evenly spaced (default: 100)"
+    )
+    add(
+        "--on-error",
+        choices=("skip", "stop"),
+        default="skip",
+        help=(
+            "for an image that cannot be read: skip it and list it in skipped.json (exit code 0), or stop and keep the "
+            "results so far (exit code 2) (default: skip)"
+        ),
     )
     add("--batch-size", type=int, default=8, metavar="N", help="images per forward pass (default: 8)")
     add("--workers", type=int, metavar="N", help="processes that decode images (default: one per core)")
@@ -57,16 +72,21 @@ def run(args: argparse.Namespace) -> None:
     from drivetl.models.checkpoint import load_detector
     from drivetl.robustness.predict import folder_dataset
 
+    unreadable: dict[str, str] = {}
     with new_directory(args.out) as folder:
         detector = load_detector(args.run_dir, device=args.device)
-        dataset = read_dataset(args.data) if args.data else folder_dataset(args.images, detector.categories)
+        on_error = unreadable.__setitem__ if args.on_error == "skip" else None
+        dataset = read_dataset(args.data) if args.data else folder_dataset(args.images, detector.categories, on_error)
         if args.data and dataset.categories != detector.categories:
             raise ConfigError(
                 f"{args.data} has the classes {', '.join(dataset.categories)}, the run"
                 f" {', '.join(detector.categories)}",
                 remedy=f"convert it with the run's taxonomy.yaml, or use its images: --images {dataset.images_root}",
             )
-        detections = _detect(detector, dataset, args)
+        n_images = len(dataset.images) + len(unreadable)
+        detections = _detect(detector, dataset, args, unreadable)
+        _write_skipped(folder, dataset, detections, unreadable)
+        dataset = dataset.subset([image for image in dataset.images if image.id in detections])
         _write(detections, dataset, detector.categories, folder, args)
         _draw(detections, dataset, detector.categories, folder / "pictures", args.pictures)
     counts = Counter(detector.categories[int(label) - 1] for found in detections.values() for label in found.labels)
@@ -75,19 +95,62 @@ def run(args: argparse.Namespace) -> None:
         ["class", "detections"],
         [(name, counts[name]) for name in detector.categories],
     )
+    if unreadable and args.on_error == "stop":
+        raise DataError(
+            f"stopped after {len(detections)} of {n_images} images, results so far in {args.out}:"
+            f" {next(iter(unreadable.values()))}",
+            remedy="or use --on-error skip",
+        )
+    for reason in list(unreadable.values())[:SHOWN_SKIPPED]:
+        console.warn(f"skipped {reason}")
+    if unreadable:
+        console.warn(f"{len(unreadable)} of {n_images} images have no detections: see {args.out / SKIPPED}")
     _next(args)
 
 
 @dead_workers_as_errors("--workers")
-def _detect(detector: Detector, dataset: Dataset, args: argparse.Namespace) -> dict[int, Detections]:
-    """Image id -> its detections."""
+def _detect(
+    detector: Detector, dataset: Dataset, args: argparse.Namespace, unreadable: dict[str, str]
+) -> dict[int, Detections]:
+    """Image id -> its detections; adds the images that cannot be read to `unreadable` (file name -> reason).
+
+    With `--on-error stop` the first of them ends it. Raises DataError when no image can be read.
+    """
     from drivetl.robustness.predict import predict
     from drivetl.robustness.sweep import default_workers
 
     workers = default_workers(detector.device.type) if args.workers is None else args.workers
-    stream = predict(detector, dataset, score=args.score, batch_size=args.batch_size, workers=workers)
-    tracked = console.track(stream, "detecting", total=len(dataset.images))
-    return {record.id: detections for record, detections in tracked}
+
+    def on_error(name: str, reason: str) -> None:
+        unreadable[name] = reason
+        if args.on_error == "stop":
+            raise _Stopped
+
+    stream = predict(
+        detector, dataset, score=args.score, batch_size=args.batch_size, workers=workers, on_error=on_error
+    )
+    detections: dict[int, Detections] = {}
+    with suppress(_Stopped):
+        for record, of_image in console.track(stream, "detecting", total=len(dataset.images)):
+            detections[record.id] = of_image
+    if unreadable and not detections:
+        raise DataError(next(iter(unreadable.values())))
+    return detections
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error
+    """Detection ends here."""
+
+
+def _write_skipped(
+    folder: Path, dataset: Dataset, detections: dict[int, Detections], unreadable: dict[str, str]
+) -> None:
+    """skipped.json: file name and reason of every image without detections; not written when there is none."""
+    missing = dict.fromkeys(image.file_name for image in dataset.images if image.id not in detections)
+    reasons = dict.fromkeys(missing, "not reached") | unreadable
+    rows = [{"file_name": name, "reason": reasons[name]} for name in sorted(reasons)]
+    if rows:
+        (folder / SKIPPED).write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
 
 
 def _write(

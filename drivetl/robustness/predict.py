@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,28 +19,52 @@ from drivetl.files.paths import list_images, require_directory
 from drivetl.metrics.results import of_image
 from drivetl.robustness.sweep import SupportsInfer, Task, variant_loader
 
+OnError = Callable[[str, str], None]
+"""Called with the file name of an image that cannot be read and the reason."""
 
-def folder_dataset(folder: Path, categories: Sequence[str]) -> Dataset:
+
+def folder_dataset(folder: Path, categories: Sequence[str], on_error: OnError | None = None) -> Dataset:
     """All images below a folder as a dataset without labels; ids 1..N in the order of their names.
 
-    Raises DataError when the folder has no image, or one that cannot be read.
+    Raises DataError when the folder has no image, or, without `on_error`, one that cannot be read.
     """
     names = list_images(require_directory(folder, "--images expects a folder of images"))
     if not names:
         raise DataError("holds no images", remedy="--images expects a folder of images", file=folder)
     records = []
     for number, name in enumerate(names, 1):
-        width, height = image_size(folder / name)
+        try:
+            width, height = image_size(folder / name)
+        except DataError as error:
+            if on_error is None:
+                raise
+            on_error(name, str(error))
+            continue
         records.append(ImageRecord(number, name, width, height))
     return Dataset(tuple(categories), records, folder)
 
 
 def predict(
-    detector: SupportsInfer, dataset: Dataset, *, score: float = 0.0, batch_size: int = 8, workers: int = 0
+    detector: SupportsInfer,
+    dataset: Dataset,
+    *,
+    score: float = 0.0,
+    batch_size: int = 8,
+    workers: int = 0,
+    on_error: OnError | None = None,
 ) -> Iterator[tuple[ImageRecord, Detections]]:
-    """Detections that score at least `score`, image by image, not in the order of the dataset."""
+    """Detections that score at least `score`, image by image, not in the order of the dataset.
+
+    Raises DataError for an image that cannot be read; with `on_error` the image is left out instead.
+    """
     tasks = [Task(index, record, (CLEAN,)) for index, record in enumerate(dataset.images)]
-    for batch in variant_loader(tasks, dataset.images_root, batch_size, workers):
+    loader = variant_loader(tasks, dataset.images_root, batch_size, workers, report_unreadable=on_error is not None)
+    for batch in loader:
+        if on_error is not None:
+            for index, reason in batch.unreadable:
+                on_error(dataset.images[index].file_name, reason)
+        if not batch.items:
+            continue
         outputs = detector.infer([torch.from_numpy(pixels) for pixels in batch.pixels])
         for (index, _), detections in zip(batch.items, outputs, strict=True):
             yield dataset.images[index], with_min_score(detections, score)

@@ -26,6 +26,7 @@ from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.conditions import CLEAN, Cell, apply, pixel_seed
 from drivetl.data.dataset import read_image, single_threaded
 from drivetl.data.depth import read_depth
+from drivetl.errors import DataError
 from drivetl.robustness.detection_cache import DetectionCache
 from drivetl.workers import dead_workers_as_errors
 
@@ -103,13 +104,17 @@ class Batch:
     """(B, 3, H, W) RGB."""
     seconds: float
     """Time spent decoding and rendering."""
+    unreadable: list[tuple[int, str]] = field(default_factory=list)
+    """(index, error) of images that could not be read; such a batch has no items."""
 
 
 class _Variants(IterableDataset[Batch]):
     """The variants of every task in batches; worker w of W takes every W-th task."""
 
-    def __init__(self, tasks: Sequence[Task], root: Path, batch_size: int):
+    def __init__(self, tasks: Sequence[Task], root: Path, batch_size: int, report_unreadable: bool = False):
+        """report_unreadable: an image that cannot be read is in `Batch.unreadable`; otherwise it raises DataError."""
         self.tasks, self.root, self.batch_size = tasks, root, batch_size
+        self.report_unreadable = report_unreadable
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -118,12 +123,17 @@ class _Variants(IterableDataset[Batch]):
         images: list[npt.NDArray[np.uint8]] = []
         began = time.perf_counter()
         for task in self.tasks[first::step]:
-            for cell, image in variants(task, self.root):
-                if images and (len(images) == self.batch_size or images[0].shape != image.shape):
-                    yield Batch(items, _stacked(images), time.perf_counter() - began)
-                    items, images, began = [], [], time.perf_counter()
-                items.append((task.index, cell))
-                images.append(image)
+            try:
+                for cell, image in variants(task, self.root):
+                    if images and (len(images) == self.batch_size or images[0].shape != image.shape):
+                        yield Batch(items, _stacked(images), time.perf_counter() - began)
+                        items, images, began = [], [], time.perf_counter()
+                    items.append((task.index, cell))
+                    images.append(image)
+            except DataError as error:
+                if not self.report_unreadable:
+                    raise
+                yield Batch([], np.empty((0, 3, 0, 0), np.uint8), 0.0, [(task.index, str(error))])
         if images:
             yield Batch(items, _stacked(images), time.perf_counter() - began)
 
@@ -246,10 +256,15 @@ def sweep(
     return timing
 
 
-def variant_loader(tasks: Sequence[Task], root: Path, batch_size: int, workers: int) -> DataLoader[Batch]:
-    """Every task's variants in batches of one image size, rendered by worker processes, in no particular order."""
+def variant_loader(
+    tasks: Sequence[Task], root: Path, batch_size: int, workers: int, report_unreadable: bool = False
+) -> DataLoader[Batch]:
+    """Every task's variants in batches of one image size, rendered by worker processes, in no particular order.
+
+    report_unreadable: see `_Variants`.
+    """
     return DataLoader(
-        _Variants(tasks, root, batch_size),
+        _Variants(tasks, root, batch_size, report_unreadable),
         batch_size=None,
         num_workers=workers,
         collate_fn=_unchanged,
