@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="validation data of the domain that --model.start was trained on: forgetting is measured there",
     )
+    parser.add_argument(
+        "--accept-changed-images",
+        action="store_true",
+        help="with --resume: continue although image files have changed; provenance.json records it",
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _every_key()
 
@@ -47,7 +52,8 @@ def run(args: argparse.Namespace) -> None:
     config = load_config(args.config, args.rest)  # a mistake is reported before torch is loaded
     from drivetl.training.finetune import finetune
 
-    finetune(config, _out(args), resume=args.resume, source_data=args.source_data)
+    accept = args.accept_changed_images
+    finetune(config, _out(args), resume=args.resume, source_data=args.source_data, accept_changed_images=accept)
 
 
 def _out(args: argparse.Namespace) -> Path:

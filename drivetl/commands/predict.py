@@ -145,7 +145,7 @@ class _Stopped(Exception):  # noqa: N818 - not an error
 def _write_skipped(
     folder: Path, dataset: Dataset, detections: dict[int, Detections], unreadable: dict[str, str]
 ) -> None:
-    """skipped.json: file name and reason of every image without detections; not written when there is none."""
+    """skipped.json: file name and reason of every image without detections; written only when there are some."""
     missing = dict.fromkeys(image.file_name for image in dataset.images if image.id not in detections)
     reasons = dict.fromkeys(missing, "not reached") | unreadable
     rows = [{"file_name": name, "reason": reasons[name]} for name in sorted(reasons)]

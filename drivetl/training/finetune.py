@@ -30,7 +30,17 @@ from drivetl.training.forgetting import OldDomain, measure, old_domain, show
 from drivetl.training.model_card import model_card, outcome
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.prepare import Prepared, prepare
-from drivetl.training.rundir import MetricsLog, check_inputs, create_run, provenance, read_provenance, write_json
+from drivetl.training.rundir import (
+    IMAGES,
+    MetricsLog,
+    changed_images,
+    check_inputs,
+    create_run,
+    images_hash,
+    provenance,
+    read_provenance,
+    write_json,
+)
 from drivetl.training.trainer import STATE, Trainer
 from drivetl.training.validate import validation_loader
 from drivetl.workers import dead_workers_as_errors
@@ -48,11 +58,19 @@ class Outcome:
     """outcome.json: best against row 0, with interval and verdict; empty on processes that do not lead."""
 
 
-def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False, source_data: Path | None = None) -> Outcome:
+def finetune(
+    config: FinetuneConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    source_data: Path | None = None,
+    accept_changed_images: bool = False,
+) -> Outcome:
     """Fine-tune as the config says into the run directory `out`.
 
     source_data: a COCO json of the source's own domain, on which forgetting is then measured. A resumed run uses the
-    one it began with.
+    one it began with. accept_changed_images: resume although image files differ from those the run began with, and
+    record it in provenance.json.
     Raises ConfigError when `out` exists (unless resuming), DataError / CheckpointError for unusable input,
     DrivetlError when a loss is not finite.
     """
@@ -73,6 +91,12 @@ def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False, source_
             keep_memory()
         precision, reason = choose_precision(config.runtime.precision, device)
         train, val = read_pair(config)
+        images = dict(zip(IMAGES, map(images_hash, (train, val)), strict=True)) if group.leads or resume else {}
+        if resume:
+            updated = changed_images(recorded, images, accept_changed_images)
+            if updated is not None and group.leads:
+                console.warn("image files have changed since this run began: the result is not that of either set")
+                write_json(out / "provenance.json", updated)
         prepared = prepare(config, train, val, device, precision, group.world)
         config = prepared.config
         old = old_domain(source_data, prepared) if source_data is not None else None
@@ -86,7 +110,8 @@ def finetune(config: FinetuneConfig, out: Path, *, resume: bool = False, source_
             write_json(out / "anchors.json", prepared.anchors)
             write_json(out / "surgery.json", prepared.surgery)
             write_json(out / "augmentation.json", prepared.manifest)
-            write_json(out / "provenance.json", provenance(config, device, f"{precision}: {reason}", source_data))
+            facts = provenance(config, device, f"{precision}: {reason}", source_data)
+            write_json(out / "provenance.json", facts | images)
         group.barrier()
         trainer = assemble(config, prepared, device, precision, group, out)
         if resume:

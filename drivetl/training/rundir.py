@@ -14,10 +14,15 @@ import torchvision
 import yaml
 
 from drivetl import __version__
+from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig, dump_yaml
 from drivetl.errors import CheckpointError, ConfigError
 from drivetl.files.write import write_atomically
 from drivetl.models.source import weights_file
+
+SAMPLED_IMAGES = 256
+IMAGES = {"train_images_sha256": "data.train", "val_images_sha256": "data.val"}
+"""Key in provenance.json -> key of the config whose images it is the hash of."""
 
 
 def create_run(path: Path, config: FinetuneConfig, taxonomy: dict[str, Any]) -> None:
@@ -82,6 +87,43 @@ def check_inputs(recorded: dict[str, Any], config: FinetuneConfig) -> None:
                 remedy="restore it, or start another --out",
                 file=name,
             )
+
+
+def images_hash(dataset: Dataset) -> str:
+    """sha256, in hex, of the name and size of every image file, and of the content of SAMPLED_IMAGES of them.
+
+    The sample is spread evenly over the dataset, so that the time is bounded. Copying or touching a file changes
+    nothing. A missing file has size -1; the loader reports it.
+    """
+    digest = hashlib.sha256()
+    step = max(1, -(-len(dataset.images) // SAMPLED_IMAGES))
+    for number, record in enumerate(dataset.images):
+        path = dataset.images_root / record.file_name
+        size = path.stat().st_size if path.is_file() else -1
+        digest.update(f"{record.file_name}\0{size}\0".encode())
+        if number % step == 0 and size >= 0:
+            digest.update(file_hash(path).encode())
+    return digest.hexdigest()
+
+
+def changed_images(recorded: dict[str, Any], images: dict[str, str], accept: bool) -> dict[str, Any] | None:
+    """Compare the hashes of the images with those in provenance.json.
+
+    Returns the new provenance when they differ and `accept` is set, None when they are the same. Raises ConfigError
+    when they differ otherwise. A run without recorded hashes passes.
+    """
+    changes = [
+        {"key": key, "was": recorded[key], "now": now} for key, now in images.items() if recorded.get(key, now) != now
+    ]
+    if not changes:
+        return None
+    if not accept:
+        names = " and ".join(IMAGES[change["key"]] for change in changes)
+        raise ConfigError(
+            f"the images of {names} are not those this run began with",
+            remedy="restore them, start another --out, or continue with --accept-changed-images",
+        )
+    return recorded | images | {"changed_images": [*recorded.get("changed_images", []), *changes]}
 
 
 def read_provenance(run: Path) -> dict[str, Any]:

@@ -13,12 +13,13 @@ import torch
 import yaml
 from training_runs import kill_after, write_tree
 
+from drivetl.coco.io import read_dataset
 from drivetl.config import dump_yaml, load_config
 from drivetl.errors import CheckpointError, ConfigError, DrivetlError
 from drivetl.models.checkpoint import load_detector, read_manifest
 from drivetl.models.weights import read_weights
 from drivetl.robustness.held_out import levels
-from drivetl.training import loop, trainer
+from drivetl.training import loop, rundir, trainer
 from drivetl.training.finetune import begin_or_continue, finetune
 from drivetl.training.rundir import read_metrics
 
@@ -126,6 +127,34 @@ def test_resume_is_refused_when_an_input_file_has_changed(source, tmp_path, key)
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(ConfigError, match=rf"{key}: the file is not the one this run began with.*restore it"):
         finetune(config, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("key", ["data.train", "data.val"])
+def test_resume_is_refused_when_an_image_has_changed(tree, small_config, tmp_path, key):
+    finetune(small_config, tmp_path / "run")
+    image = {"data.train": tree[0], "data.val": tree[1]}[key].parent / "000004.png"
+    content = image.read_bytes()
+    image.touch()
+    finetune(small_config, tmp_path / "run", resume=True)
+    image.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # of the same size
+    with pytest.raises(ConfigError, match=rf"images of {key} are not those .*--accept-changed-images"):
+        finetune(small_config, tmp_path / "run", resume=True)
+    finetune(small_config, tmp_path / "run", resume=True, accept_changed_images=True)
+    recorded = json.loads((tmp_path / "run" / "provenance.json").read_text())["changed_images"]
+    assert [change["key"] for change in recorded] == [f"{key.removeprefix('data.')}_images_sha256"]
+    finetune(small_config, tmp_path / "run", resume=True)
+
+
+def test_the_hash_of_many_images_knows_every_size(tree, monkeypatch):
+    monkeypatch.setattr(rundir, "SAMPLED_IMAGES", 2)
+    dataset = read_dataset(tree[0])
+    hashes = {rundir.images_hash(dataset)}
+    for record in dataset.images:
+        path = dataset.images_root / record.file_name
+        path.write_bytes(path.read_bytes() + b" ")
+        hashes.add(rundir.images_hash(dataset))
+    (dataset.images_root / dataset.images[1].file_name).unlink()
+    assert len(hashes | {rundir.images_hash(dataset)}) == len(dataset.images) + 2
 
 
 def test_law_a_folder_with_a_reserved_start_name_is_ignored(small_config, tmp_path, monkeypatch):
