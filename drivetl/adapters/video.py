@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drivetl import console
+from drivetl.adapters.mp4 import video_tracks
 from drivetl.coco.io import write_dataset
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.errors import ConfigError, DataError
@@ -137,6 +138,8 @@ def extract_drive(
     _replay(journal, settings, drive)
     if drive.done:
         return drive
+    _refuse_other_track(video)
+    _refuse_unknown_codec(video)
     with _opened(video) as capture, console.progress_bar() as bar:
         _make_folder(journal.parent)
         drive.expected = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
@@ -150,8 +153,6 @@ def extract_drive(
                 log.flush()
             drive.done = True
             log.write(json.dumps({"seen": drive.seen, "expected": drive.expected, "done": True}) + "\n")
-    if drive.seen == 0:
-        raise DataError("contains no frame that can be decoded", remedy="replace or remove the video", file=video)
     return drive
 
 
@@ -201,6 +202,41 @@ def _replay(journal: Path, settings: dict[str, Any], drive: ExtractedDrive) -> N
         drive.done = bool(entry.get("done"))
     if not drive.done:
         write_atomically(journal, complete_lines)
+
+
+def _refuse_other_track(video: Path) -> None:
+    """Raises DataError when the first video track, which OpenCV reads, is not the longest: it is a thumbnail.
+
+    Warns of other tracks, such as a second camera, that are not read.
+    """
+    tracks = video_tracks(video)
+    longest = max(tracks, key=lambda track: track.frames, default=None)
+    if longest is None or longest.frames <= tracks[0].frames:
+        others = sum(track.frames > 1 for track in tracks[1:])
+        if others:
+            console.warn(f"{video.name}: {others} more video streams are not read; extract each: ffmpeg -map 0:v:1 ...")
+        return
+    listed = ", ".join(f"{track.frames} frames of {track.width} x {track.height}" for track in tracks)
+    raise DataError(
+        f"has {len(tracks)} video streams ({listed}), and only the first can be read",
+        remedy=f"extract the longest one: ffmpeg -i {video.name} -map 0:v:{tracks.index(longest)} -c copy OUT.mp4",
+        file=video,
+    )
+
+
+def _refuse_unknown_codec(video: Path) -> None:
+    """Raises DataError that names the codec when no frame of the video can be decoded."""
+    with _opened(video) as capture:
+        if capture.grab():
+            return
+        expected, number = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), int(capture.get(cv2.CAP_PROP_FOURCC))
+    code = (number & 0xFFFFFFFF).to_bytes(4, "little").decode("latin-1")
+    codec = "".join(letter for letter in code if letter.isalnum()) or "unknown"
+    raise DataError(
+        f"no frame can be decoded (codec {codec}, {max(0, expected)} frames by its header)",
+        remedy=f"re-encode it as H.264: ffmpeg -i {video.name} -c:v libx264 -crf 16 OUT.mp4; or replace it",
+        file=video,
+    )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 from footage_trees import SHARED
 
 from drivetl.adapters import video
+from drivetl.adapters.mp4 import video_tracks
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset
 from drivetl.errors import ConfigError, DataError
@@ -152,3 +153,49 @@ def _empty(tmp_path: Path) -> Path:
 def test_a_real_drive(tmp_path: Path) -> None:
     (clip,) = video.extract_videos(SHARED / "clip", tmp_path / "out", fps=2)
     assert clip.seen == 40 and [frame for frame, _ in clip.frames] == list(range(0, 40, 5))
+
+
+def mp4_with_two_tracks(path: Path, first: int, second: int) -> Path:
+    """An MP4 of `first` frames, whose second video track claims `second` frames."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, SIZE)
+    for n in range(first):
+        writer.write(street(10 * n))
+    writer.release()
+    content = path.read_bytes()
+    at = content.index(b"moov") - 4  # the last box of the file
+    start = content.index(b"trak", at) - 4
+    size = int.from_bytes(content[start : start + 4], "big")
+    track = bytearray(content[start : start + size])
+    count = track.index(b"stsz") + 12
+    track[count : count + 4] = second.to_bytes(4, "big")
+    length = int.from_bytes(content[at : at + 4], "big") + size
+    end = start + size
+    path.write_bytes(content[:at] + length.to_bytes(4, "big") + content[at + 4 : end] + bytes(track) + content[end:])
+    return path
+
+
+def test_a_first_track_that_is_a_thumbnail_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = mp4_with_two_tracks(tmp_path / "drive.mp4", 1, 40)
+    assert [(track.frames, track.width) for track in video_tracks(path)] == [(1, SIZE[0]), (40, SIZE[0])]
+    with pytest.raises(DataError, match=r"has 2 video streams .* only the first can be read"):
+        video.extract_drive(path, tmp_path / "out", fps=None)
+    longer = mp4_with_two_tracks(tmp_path / "camera.mp4", 5, 4)
+    assert video.extract_drive(longer, tmp_path / "out", fps=None).seen == 5
+    assert "1 more video streams are not read" in capsys.readouterr().err
+
+
+def test_a_damaged_or_other_file_has_no_tracks(tmp_path: Path) -> None:
+    content = mp4_with_two_tracks(tmp_path / "a.mp4", 1, 40).read_bytes()
+    for length in range(0, len(content), 97):
+        (tmp_path / "b.mp4").write_bytes(content[:length])
+        assert len(video_tracks(tmp_path / "b.mp4")) <= 2
+
+
+def test_a_video_without_a_frame_that_can_be_decoded_names_its_codec(tmp_path: Path) -> None:
+    path = mp4_with_two_tracks(tmp_path / "drive.mp4", 4, 1)
+    content = path.read_bytes()
+    start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
+    path.write_bytes(content[:start] + bytes(end - start) + content[end:])
+    with pytest.raises(DataError, match=r"no frame can be decoded \(codec \w+, 4 frames") as caught:
+        video.extract_drive(path, tmp_path / "out", fps=None)
+    assert "ffmpeg -i drive.mp4" in str(caught.value) and not (tmp_path / "out").exists()
