@@ -256,16 +256,16 @@ def _print(results: dict[str, Any]) -> None:
         delta = (
             [f"{texts.signed(row['delta']['point'])} (p {texts.p_value(row['delta']['p_holm'])})"] if compared else []
         )
-        rows.append((row["name"], row["level"], *values, texts.with_span(row["mean"]), *delta))
+        rows.append((row["name"], row["level"], row["images"], *values, texts.with_span(row["mean"]), *delta))
     against = [f"- {results['baseline']['name']}"] if compared else []
     clean = texts.with_span(results["clean"]["value"])
     console.table(
         f"{results['metric']} x 100 of {results['run']['name']}, clean {clean}; {texts.data_line(results)}",
-        ["condition", "level", *(f"s{severity}" for severity in severities), "mean (95 %)", *against],
+        ["condition", "level", "images", *(f"s{severity}" for severity in severities), "mean (95 %)", *against],
         rows,
     )
     head = results["headline"]
-    if head["conditions"]:
+    if head["conditions"] and results["data"]["sufficient"]:
         console.say(
             f"{head['label']} ({' + '.join(head['levels'])}, {len(head['conditions'])} conditions): "
             f"{texts.with_span(head['mpc'])}, rPC {texts.with_span(head['rpc'])} %"
@@ -276,7 +276,7 @@ def _print(results: dict[str, Any]) -> None:
         console.say(line)
     real = results["real"] or {}
     for warning in dict.fromkeys((results["data"]["warning"], real.get("note"))):
-        if warning:
+        if warning and results["data"]["sufficient"]:
             console.warn(warning)
     if results["timing"]["out_of_budget"]:
         console.say("the time budget ran out: the same command with another --out continues from what is stored")

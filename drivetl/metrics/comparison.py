@@ -24,10 +24,12 @@ from drivetl.metrics.operating import choose_thresholds
 from drivetl.metrics.paired import exchanged_ap
 from drivetl.metrics.statistics import (
     Interval,
+    allows_intervals,
     draw_weights,
     few_drives,
     holm,
     minimum_detectable,
+    no_intervals,
     percentile_interval,
     sign_flips,
 )
@@ -55,7 +57,9 @@ class Row:
     minimum_detectable: float
     """The smallest true difference that a test at 5 % on these drives detects in 80 % of cases."""
     draws: Floats
-    """(B,) bootstrap draws of A - B."""
+    """(B,) bootstrap draws of A - B; none where images or drives are too few."""
+    n_images: int = 0
+    """Number of images measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,10 @@ class Comparison:
     rows: list[Row]
     objects: ObjectCounts
     drives: Drives
-    """Of the images compared."""
+    """Of the images compared in every condition (on clean images, where there is no condition)."""
     n_draws: int
+    clean_drives: Drives | None = None
+    """Of the images compared on clean images, where these are more."""
 
     @property
     def n_units(self) -> int:
@@ -88,8 +94,8 @@ class Comparison:
 
     @property
     def warning(self) -> str | None:
-        """Why the intervals are too narrow, or None."""
-        return few_drives(self.drives)
+        """Why the intervals are missing or too narrow, or None."""
+        return no_intervals(self.drives) or few_drives(self.drives)
 
     def row(self, name: str) -> Row | None:
         return next((row for row in self.rows if row.name == name), None)
@@ -111,6 +117,7 @@ class Comparison:
                 "p": row.p,
                 "p_holm": row.p_holm,
                 "minimum_detectable": row.minimum_detectable,
+                "images": row.n_images,
             }
             for row in self.rows
         ]
@@ -136,29 +143,54 @@ def compare(
     n_draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
+    clean: Callable[[str], MatchStore] | None = None,
 ) -> Comparison:
     """Compare two detectors on clean images and in further cells.
 
     matched: ("a" or "b", cell) -> match store; all stores must have the same images. Called once per cell.
+    clean: "a" or "b" -> match store of more clean images than the cells have: for the clean row and the object counts.
+    rPC relates the cells to their own images. Where images or drives are too few, intervals and p are NaN.
     Raises ConfigError for an unknown metric, or when the two were measured on different images.
     """
     if metric not in METRICS:
         raise ConfigError(f"metric {metric!r} is unknown", remedy=f"choose {' or '.join(METRICS)}")
-    measured = {}
-    drives = Drives(())
-    objects = ObjectCounts(0, 0, 0, 0, float("nan"))
-    for cell in track([CLEAN, *cells], "comparing"):
-        a, b = matched("a", cell), matched("b", cell)
-        exchanged = exchanged_ap(a, b, METRICS[metric])
-        if cell == CLEAN:
-            drives = a.truth.drives
-            units = drives.units()
-            weights = draw_weights(units, n_draws, seed)
-            flips = np.vstack([np.zeros((1, len(units)), bool), sign_flips(units, n_draws, seed)])
-            objects = _object_counts(a, b, flips)
-        draws_a, draws_b = (coco_ap.ap(store, METRICS[metric], weights) for store in (a, b))
-        measured[cell] = _Cell(draws_a, draws_b, *exchanged(flips))
-    return Comparison(metric, _rows(measured, level), objects, drives, n_draws)
+    pair = matched("a", CLEAN), matched("b", CLEAN)
+    wide = pair if clean is None else (clean("a"), clean("b"))
+    shared, all_clean = (_Draws.of(stores[0].truth.drives, n_draws, seed) for stores in (pair, wide))
+    measured = {CLEAN: _measured(*pair, metric, shared)}
+    for cell in track(list(cells), "comparing"):
+        measured[cell] = _measured(matched("a", cell), matched("b", cell), metric, shared)
+    rows = _rows(measured, level, shared)
+    if clean is not None:
+        rows[0] = _row(CLEAN_ROW, [_measured(*wide, metric, all_clean)], level, all_clean)
+    objects = _object_counts(*wide, all_clean.flips)
+    return Comparison(metric, rows, objects, shared.drives, n_draws, None if clean is None else all_clean.drives)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draws:
+    """The bootstrap draws and the exchanges that all cells over the same images share."""
+
+    drives: Drives
+    n_units: int
+    weights: Floats
+    """(B, I) weight of each image in each draw."""
+    flips: Bools
+    """(1 + B, I) True where A and B are exchanged; nowhere in the first row."""
+
+    @staticmethod
+    def of(drives: Drives, n_draws: int, seed: int) -> _Draws:
+        """None but the identity where images or drives are too few."""
+        units, n_draws = drives.units(), n_draws if allows_intervals(drives) else 0
+        exchanges = sign_flips(units, n_draws, seed)
+        flips = np.vstack([np.zeros((1, len(units)), bool), exchanges])
+        return _Draws(drives, len(set(units)), draw_weights(units, n_draws, seed), flips)
+
+
+def _measured(a: MatchStore, b: MatchStore, metric: str, draws: _Draws) -> _Cell:
+    exchanged = exchanged_ap(a, b, METRICS[metric])
+    draws_a, draws_b = (coco_ap.ap(store, METRICS[metric], draws.weights) for store in (a, b))
+    return _Cell(draws_a, draws_b, *exchanged(draws.flips))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,36 +202,36 @@ class _Cell:
     exchanged_b: Floats
 
 
-def _rows(measured: dict[Cell, _Cell], level: float) -> list[Row]:
+def _rows(measured: dict[Cell, _Cell], level: float, shared: _Draws) -> list[Row]:
     clean = measured[CLEAN]
-    rows = [_row(CLEAN_ROW, [clean], level)]
+    rows = [_row(CLEAN_ROW, [clean], level, shared)]
     names = list(dict.fromkeys(name for name, _ in measured if name != CLEAN[0]))
     by_condition = {name: {s: cell for (n, s), cell in measured.items() if n == name} for name in names}
     if names:
         cells_of_conditions = [list(cells.values()) for cells in by_condition.values()]
-        rows += [_mpc_row(cells_of_conditions, level), _rpc_row(by_condition, clean, level)]
-    conditions = [_row(name, list(cells.values()), level) for name, cells in by_condition.items()]
+        rows += [_mpc_row(cells_of_conditions, level, shared), _rpc_row(by_condition, clean, level, shared)]
+    conditions = [_row(name, list(cells.values()), level, shared) for name, cells in by_condition.items()]
     adjusted = holm({row.name: row.p for row in conditions})
     return rows + [replace(row, p_holm=adjusted[row.name]) for row in conditions]
 
 
-def _row(name: str, cells: list[_Cell], level: float) -> Row:
+def _row(name: str, cells: list[_Cell], level: float, shared: _Draws) -> Row:
     draws = mean_of([cell.draws_a for cell in cells]) - mean_of([cell.draws_b for cell in cells])
     exchanged_a, exchanged_b = (
         mean_of([getattr(cell, key) for cell in cells]) for key in ("exchanged_a", "exchanged_b")
     )
-    return _tested_row(name, exchanged_a, exchanged_b, draws, level)
+    return _tested_row(name, exchanged_a, exchanged_b, draws, level, shared)
 
 
-def _mpc_row(conditions: list[list[_Cell]], level: float) -> Row:
+def _mpc_row(conditions: list[list[_Cell]], level: float, shared: _Draws) -> Row:
     def mean(column: str) -> Floats:
         return mean_of([mean_of([getattr(cell, column) for cell in cells]) for cells in conditions])
 
     draws = mean("draws_a") - mean("draws_b")
-    return _tested_row(MPC_ROW, mean("exchanged_a"), mean("exchanged_b"), draws, level)
+    return _tested_row(MPC_ROW, mean("exchanged_a"), mean("exchanged_b"), draws, level, shared)
 
 
-def _rpc_row(by_condition: dict[str, dict[int, _Cell]], clean: _Cell, level: float) -> Row:
+def _rpc_row(by_condition: dict[str, dict[int, _Cell]], clean: _Cell, level: float, shared: _Draws) -> Row:
     """rPC is a ratio: exchanging drives mixes the clean denominators, so it has an interval but no permutation test."""
     points, draws = [], []
     for detector in ("a", "b"):
@@ -217,11 +249,13 @@ def _rpc_row(by_condition: dict[str, dict[int, _Cell]], clean: _Cell, level: flo
     delta = draws[0] - draws[1]
     delta[~np.isfinite(delta)] = np.nan
     interval = percentile_interval(delta, points[0] - points[1], level)
-    nan, smallest = float("nan"), minimum_detectable(interval.standard_error)
-    return Row(RPC_ROW, points[0], points[1], interval, nan, nan, smallest, delta)
+    nan, smallest = float("nan"), minimum_detectable(interval.standard_error, shared.n_units)
+    return Row(RPC_ROW, points[0], points[1], interval, nan, nan, smallest, delta, len(shared.drives.names))
 
 
-def _tested_row(name: str, exchanged_a: Floats, exchanged_b: Floats, draws: Floats, level: float) -> Row:
+def _tested_row(
+    name: str, exchanged_a: Floats, exchanged_b: Floats, draws: Floats, level: float, shared: _Draws
+) -> Row:
     """The row of (1 + B,) values as measured and after exchanges, and (B,) bootstrap draws of their difference."""
     difference = exchanged_a - exchanged_b
     delta = percentile_interval(draws, float(difference[0]), level)
@@ -232,8 +266,9 @@ def _tested_row(name: str, exchanged_a: Floats, exchanged_b: Floats, draws: Floa
         delta,
         permutation_p(difference),
         float("nan"),
-        minimum_detectable(delta.standard_error),
+        minimum_detectable(delta.standard_error, shared.n_units),
         draws,
+        len(shared.drives.names),
     )
 
 

@@ -24,8 +24,8 @@ from pydantic.dataclasses import dataclass as typed_dataclass
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.typed import typed
 from drivetl.files.yaml_reader import Document, read_yaml
-from drivetl.metrics.comparison import Comparison, Row
-from drivetl.metrics.statistics import holm
+from drivetl.metrics.comparison import CLEAN_ROW, Comparison, Row
+from drivetl.metrics.statistics import FEWEST_IMAGES, allows_intervals, holm
 
 EVERY_CONDITION = "conditions"
 FEWEST_DRIVES = 5
@@ -85,12 +85,14 @@ def check_gate(gate: Gate, comparison: Comparison) -> list[Verdict]:
     where the bootstrap does not rule out a larger drop. Raises ConfigError for a tolerance whose row was not measured,
     and for fewer than five drives (or images, where drives are unknown): too few for a decision.
     """
-    if comparison.n_units < FEWEST_DRIVES:
-        raise ConfigError(
-            f"a gate cannot decide on {comparison.drives.units_in_words()}",
-            remedy=f"measure on {FEWEST_DRIVES} or more",
-        )
     gated = _gated_rows(gate, comparison)
+    for row, _ in gated:
+        drives = comparison.clean_drives if row.name == CLEAN_ROW and comparison.clean_drives else comparison.drives
+        if len(set(drives.units())) < FEWEST_DRIVES or not allows_intervals(drives):
+            raise ConfigError(
+                f"a gate cannot decide on {drives.units_in_words()}",
+                remedy=f"measure {row.name} on {FEWEST_DRIVES} or more, and on {FEWEST_IMAGES} images or more",
+            )
     p_within = holm({row.name: _p_within(row, tolerance) for row, tolerance in gated})
     verdicts = []
     for row, tolerance in gated:

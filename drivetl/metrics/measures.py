@@ -74,9 +74,9 @@ def ratio_draws(numerator: Floats, denominator: Floats, weights: Floats) -> Floa
 
 
 def permutation_p(differences: Floats) -> float:
-    """Two-sided p of (1 + B,) differences: the observed one, then the permuted ones; NaN when the first is NaN."""
+    """Two-sided p of (1 + B,) differences: the observed one, then the permuted ones; NaN if it is NaN or B is 0."""
     observed, permuted = float(differences[0]), differences[1:]
-    if np.isnan(observed):
+    if np.isnan(observed) or not len(permuted):
         return float("nan")
     return float((1 + (np.abs(permuted) >= abs(observed) - 1e-12).sum()) / (len(permuted) + 1))
 

@@ -19,6 +19,9 @@ Units = Sequence[int] | Sequence[str]
 """(I,) resampling unit of each image (`Drives.units`): its drive, a block of a single drive, or the image itself."""
 FEW_DRIVES = 20
 """With fewer drives a percentile interval is too narrow."""
+FEWEST_IMAGES, FEWEST_UNITS = 8, 4
+"""With fewer images, or fewer resampled units, there is no interval and no p: 3 units cannot give a p below 0.25."""
+SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,26 @@ def draw_weights(units: Units, n_draws: int, seed: int = 0) -> Floats:
         return np.zeros((n_draws, 0))
     drawn = np.random.default_rng(seed).multinomial(n_draws * [n_units], np.full(n_units, 1 / n_units))
     return drawn[:, unit_of_image].astype(np.float64)
+
+
+def allows_intervals(drives: Drives) -> bool:
+    """Whether there are enough images and resampled units (drives, blocks, or images) for intervals and tests."""
+    return len(drives.names) >= FEWEST_IMAGES and len(set(drives.units())) >= FEWEST_UNITS
+
+
+def no_intervals(drives: Drives) -> str | None:
+    """Why nothing can be said of these images but point estimates; None where they allow intervals and tests."""
+    if allows_intervals(drives):
+        return None
+    count, n_units = len(drives.names), len(set(drives.units()))
+    images = f"{count} image{'' if count == 1 else 's'}"
+    if len(drives.known) == 1 and not drives.n_unknown:
+        what = f"one drive only, {images} in {n_units} block{'' if n_units == 1 else 's'} of consecutive frames"
+        return f"{what}: too few for intervals and tests, which need {FEWEST_UNITS} drives or blocks"
+    return (
+        f"too few images or drives: {images} of {drives.in_words()}; intervals and tests need {FEWEST_IMAGES} images "
+        f"and {FEWEST_UNITS} drives"
+    )
 
 
 def few_drives(drives: Drives) -> str | None:
@@ -89,9 +112,17 @@ def drive_bootstrap(
     return percentile_interval(measure(draw_weights(units, n_draws, seed)), point, level)
 
 
-def minimum_detectable(standard_error: float) -> float:
-    """The smallest true difference that a test at 5 % detects in 80 % of cases: (1.96 + 0.84) standard errors."""
-    return 2.8 * standard_error
+def smallest_p(n_units: int) -> float:
+    """The smallest p of the paired permutation test over that many units: 2 of 2^n exchanges are as extreme."""
+    return min(1.0, 2.0 ** (1 - n_units))
+
+
+def minimum_detectable(standard_error: float, n_units: int) -> float:
+    """The smallest true difference that a test at 5 % detects in 80 % of cases: (1.96 + 0.84) standard errors.
+
+    NaN where so few units cannot give a p below 5 %: no difference is then detectable.
+    """
+    return 2.8 * standard_error if smallest_p(n_units) < SIGNIFICANT else float("nan")
 
 
 def sign_flips(units: Units, n_draws: int, seed: int = 0) -> npt.NDArray[np.bool_]:

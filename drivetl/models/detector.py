@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from drivetl.coco.detections import Detections
 from drivetl.coco.masks import encode
+from drivetl.errors import DataError
 from drivetl.models.build import forward_uint8
 
 
@@ -31,9 +34,49 @@ class Detector:
     relation: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def infer(self, images: list[torch.Tensor]) -> list[Detections]:
-        """Detect in a batch of (3, H, W) uint8 RGB tensors, sizes may differ. Deterministic, order kept."""
+        """Detect in a batch of (3, H, W) uint8 RGB tensors, sizes may differ. Deterministic, order kept.
+
+        Raises DataError for anything else: another layout, type or range would give meaningless detections.
+        """
+        check_images(images)
         self.model.eval()
         return detect(self.model, images, self.device, self.precision)
+
+
+def check_images(images: Sequence[Any]) -> None:
+    """Raises DataError unless every image is a (3, H, W) uint8 tensor; says what it is and how to convert it."""
+    if isinstance(images, torch.Tensor | np.ndarray | str | bytes) or not isinstance(images, Sequence):
+        raise DataError(f"images are one {described(images)}", remedy="pass a list of (3, H, W) uint8 RGB tensors")
+    for index, image in enumerate(images):
+        if remedy := _remedy(image):
+            raise DataError(f"images[{index}] is {described(image)}, not a (3, H, W) uint8 tensor", remedy=remedy)
+
+
+def _remedy(image: Any) -> str:
+    """How to turn an image into a (3, H, W) uint8 tensor; "" if it is one."""
+    if not isinstance(image, torch.Tensor):
+        return "convert it with torch.from_numpy(array).permute(2, 0, 1) from an (H, W, 3) uint8 RGB array"
+    if image.ndim != 3 or 0 in image.shape:
+        return "pass images one by one, with 3 channels and at least one pixel"
+    if image.shape[0] != 3:
+        return "move the channels first: image.permute(2, 0, 1)" if image.shape[2] == 3 else "pass 3 channels, RGB"
+    if image.dtype == torch.uint8:
+        return ""
+    unit_range = image.is_floating_point() and bool(image.numel()) and float(image.max()) <= 1
+    return "scale it to 0..255: (255 * image).round().byte()" if unit_range else "pass bytes 0..255: image.byte()"
+
+
+def described(value: Any) -> str:
+    """What a wrong image is: its type, shape and range of values."""
+    if not isinstance(value, torch.Tensor | np.ndarray):
+        return f"a {type(value).__name__}"
+    kind = f"{str(value.dtype).removeprefix('torch.')} {'tensor' if isinstance(value, torch.Tensor) else 'array'}"
+    shape = ", ".join(map(str, value.shape))
+    try:
+        values = f" with values {float(value.min()):g} to {float(value.max()):g}"
+    except (RuntimeError, ValueError, TypeError):  # empty, or without an order
+        values = ""
+    return f"({shape}) {kind}{values}"
 
 
 @torch.inference_mode()

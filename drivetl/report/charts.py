@@ -28,7 +28,7 @@ def tiles(results: Document) -> list[dict[str, str]]:
             "note": texts.data_line(results),
         }
     ]
-    if not head["conditions"]:
+    if not head["conditions"] or not results["data"].get("sufficient", True):
         return shown
     levels = " + ".join(head["levels"])
     shown += [

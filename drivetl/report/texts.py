@@ -10,6 +10,7 @@ from typing import Any
 
 from drivetl.coco.drives import drives_in_words
 from drivetl.console.text import markdown
+from drivetl.robustness.budget import budget_text
 
 Document = Mapping[str, Any]
 DASH = "–"
@@ -73,6 +74,8 @@ def verdict(results: Document) -> tuple[str, str]:
     head, metric, run = results["headline"], results["metric"], results["run"]["name"]
     clean = results["clean"]["value"]["point"]
     n = len(head["conditions"])
+    if not results["data"].get("sufficient", True):
+        return _insufficient(results)
     if not n:
         return (
             f"None of the {len(results['conditions'])} conditions measured was held out from the training of {run}.",
@@ -97,6 +100,28 @@ def verdict(results: Document) -> tuple[str, str]:
         f"{with_span(head['mpc'])} instead of {percent(clean)}."
     )
     return first, f"{_weakest(results)}{_comparison(results)}."
+
+
+def _insufficient(results: Document) -> tuple[str, str]:
+    """The two sentences where images or drives are too few for a verdict."""
+    data = results["data"]
+    first = f"No verdict on {results['run']['name']}: only {_share_measured(data)} evaluated in every cell."
+    needed_s = data.get("budget_needed_s")
+    remedy = (
+        f"Run it again with --budget {budget_text(needed_s)} and another --out: stored cells are reused"
+        if needed_s is not None
+        else "Run it again with a larger --budget"
+        if data["images"] < data["images_requested"]
+        else "Measure on more images or drives"
+    )
+    return first, f"{data['warning'][0].upper()}{data['warning'][1:]}. {remedy}."
+
+
+def _share_measured(data: Document) -> str:
+    count, requested = data["images"], data["images_requested"]
+    if count == requested:
+        return f"{count} image{' was' if count == 1 else 's were'}"
+    return f"{count} of {requested} images {'was' if count == 1 else 'were'}"
 
 
 def _weakest(results: Document) -> str:
@@ -153,9 +178,9 @@ def _comparison(results: Document) -> str:
     if significant(delta):
         word = "better" if delta["point"] > 0 else "worse"
         return f". {results['run']['name']} is {word} than {name} by {percent(abs(delta['point']))} ({details})"
+    detectable = f": the smallest detectable difference is {percent(delta['mde'])}" if delta["mde"] is not None else ""
     return (
-        f". The difference to {name} is {signed(delta['point'])} ({details}), not statistically significant: "
-        f"the smallest detectable difference is {percent(delta['mde'])}"
+        f". The difference to {name} is {signed(delta['point'])} ({details}), not statistically significant{detectable}"
     )
 
 
@@ -192,11 +217,19 @@ def half_recall(half: Document) -> str:
 
 
 def smallest_p(results: Document) -> str:
-    """The smallest p that a permutation over a few drives (images, if drives are unknown) can give; "" for many."""
-    count = results["data"]["drives"]
-    count, unit = (results["data"]["images"], "images") if count is None else (count, "drives")
-    smallest = 2.0 ** (1 - int(count))
-    return "" if smallest < 0.005 else f"With {count} {unit}, p cannot be below about {smallest:.2g}, even unadjusted."
+    """The smallest p that a permutation test over a few units can give; "" for many, or where there is no test.
+
+    Units are what the test exchanges: drives, blocks of a lone drive, or images of unknown drive.
+    """
+    data = results["data"]
+    drives, count = data["drives"], int(data["images"] if data["drives"] is None else data["drives"])
+    n_units = int(data.get("units", count))
+    smallest = 2.0 ** (1 - n_units)
+    if smallest < 0.005 or not data.get("sufficient", True):
+        return ""
+    unit = "images" if drives is None else "drives" if drives == n_units else "drives and images of unknown drive"
+    unit = "blocks of one drive" if drives == 1 < n_units else unit
+    return f"With {n_units} {unit}, p cannot be below about {smallest:.2g}, even unadjusted."
 
 
 def data_line(results: Document) -> str:
@@ -242,7 +275,7 @@ def summary_md(results: Document) -> str:
             else ""
         ),
     ]
-    if head["conditions"]:
+    if head["conditions"] and results["data"].get("sufficient", True):
         label = f"{head['label']} ({' + '.join(head['levels'])}, {len(head['conditions'])} conditions)"
         lines += [
             f"| {label} | {with_span(head['mpc'])} |"
@@ -256,15 +289,17 @@ def summary_md(results: Document) -> str:
             + (f" {with_span(head['baseline']['rpc'])} | {signed(head['delta_rpc']['point'])} |" if baseline else ""),
         ]
     severities = results["protocol"]["severities"]
-    lines += ["", "| condition | level | " + " | ".join(f"s{severity}" for severity in severities) + " | mean |"]
-    lines.append("|---|---|" + "---|" * (len(severities) + 1))
+    header = " | ".join(f"s{severity}" for severity in severities)
+    lines += ["", f"| condition | level | images | {header} | mean |", "|---|---|---|" + "---|" * (len(severities) + 1)]
     cells = {(row["condition"], row["severity"]): row for row in results["cells"]}
     for row in results["conditions"]:
         values = " | ".join(percent(cells[row["name"], severity]["value"]["point"]) for severity in severities)
-        lines.append(f"| {plain_name(row['name'])} | {row['level']} | {values} | {with_span(row['mean'])} |")
+        name, images = plain_name(row["name"]), row.get("images", results["data"]["images"])
+        lines.append(f"| {name} | {row['level']} | {images} | {values} | {with_span(row['mean'])} |")
     lines += _real_lines(results)
     lines += _kitti_lines(results)
-    lines += ["", f"{markdown(data_line(results))}. 95 % intervals resample {resampled(results)}."]
+    intervals = f" 95 % intervals resample {resampled(results)}." if results["data"].get("sufficient", True) else ""
+    lines += ["", f"{markdown(data_line(results))}.{intervals}"]
     if results["data"]["warning"]:
         lines.append(_strong(results["data"]["warning"]))
     return "\n".join(lines) + "\n"
@@ -335,7 +370,7 @@ def cells_csv(results: Document) -> str:
             "recall": cell["recall"]["point"],
             "survival": cell.get("survival", {}).get("point"),
             "false_alarms_per_image": cell["false_alarms_per_image"],
-            "images": results["data"]["images"],
+            "images": cell.get("images", results["data"]["images"]),
             "baseline": cell.get("baseline", {}).get("point"),
             "delta": delta.get("point"),
             "delta_low": delta.get("low"),

@@ -12,7 +12,7 @@ import numpy as np
 from drivetl.conditions import CATALOG, CLEAN, SETS
 from drivetl.metrics.aggregates import mpc_draws, summarize
 from drivetl.metrics.measures import mean_of, permutation_p
-from drivetl.metrics.statistics import holm, minimum_detectable
+from drivetl.metrics.statistics import allows_intervals, holm, minimum_detectable
 from drivetl.metrics.truth import Floats
 from drivetl.robustness import road
 from drivetl.robustness.held_out import HEADLINE, SEEN, Level
@@ -59,18 +59,32 @@ _SET_MEANING = {
 
 
 def headline_row(scored: ScoredSweep, names: Sequence[str]) -> Document:
-    """The aggregate over the held-out conditions; with a baseline also its aggregate and the paired difference."""
+    """The aggregate over the held-out conditions; with a baseline also its aggregate and the paired difference.
+
+    All its numbers are NaN where images or drives are too few to conclude anything.
+    """
     row = _aggregate(scored, names) | {"levels": list(HEADLINE if scored.levels.verified else (Level.UNVERIFIED,))}
+    if not allows_intervals(scored.swept.truth.drives):
+        compared = {"baseline": None, "delta": None, "delta_rpc": None} if "baseline" in scored.measures else {}
+        return row | _without_numbers(row) | compared
     if "baseline" in scored.measures and names:
         other = _aggregate(scored, names, "baseline")
         ours, theirs = _mpc_draws(scored, "run", names), _mpc_draws(scored, "baseline", names)
         exchanged = [_exchanged_difference(scored, name) for name in names]
         row["baseline"] = other
-        row["delta"] = _delta(row["mpc"]["point"] - other["mpc"]["point"], ours - theirs, mean_of(exchanged))
+        point = row["mpc"]["point"] - other["mpc"]["point"]
+        row["delta"] = _delta(scored, point, ours - theirs, mean_of(exchanged))
         with np.errstate(invalid="ignore", divide="ignore"):
             relative = ours / scored.measures["run"][CLEAN].draws - theirs / scored.measures["baseline"][CLEAN].draws
         row["delta_rpc"] = interval(row["rpc"]["point"] - other["rpc"]["point"], relative[np.isfinite(relative)])
     return row
+
+
+def _without_numbers(row: Document) -> Document:
+    """The measured numbers of an aggregate, all NaN."""
+    nan = float("nan")
+    intervals = {key: dict.fromkeys(row[key], nan) for key in ("mpc", "rpc")}
+    return intervals | {"worst_condition": None, "worst": nan, "cvar20": nan}
 
 
 def _exchanged_difference(scored: ScoredSweep, name: str) -> Floats:
@@ -79,9 +93,9 @@ def _exchanged_difference(scored: ScoredSweep, name: str) -> Floats:
     return mean_of([ours - theirs for ours, theirs in pairs])
 
 
-def _delta(point: float, draws: Floats, differences: Floats) -> Document:
-    delta = interval(point, draws)
-    return delta | {"p": permutation_p(differences), "mde": minimum_detectable(delta["se"])}
+def _delta(scored: ScoredSweep, point: float, draws: Floats, differences: Floats) -> Document:
+    delta, n_units = interval(point, draws), len(set(scored.swept.truth.drives.units()))
+    return delta | {"p": permutation_p(differences), "mde": minimum_detectable(delta["se"], n_units)}
 
 
 def set_rows(scored: ScoredSweep) -> list[Document]:
@@ -117,6 +131,7 @@ def condition_rows(scored: ScoredSweep) -> list[Document]:
             "shift_note": condition.shift_note,
             "level": scored.levels.of_condition[name],
             "why": scored.levels.why[name],
+            "images": len(scored.swept.truth.image_ids),
             "mean": interval(summary.per_condition[name], _mpc_draws(scored, "run", [name])),
             "rce": summary.rce[name],
             "auc": summary.auc[name],
@@ -126,7 +141,7 @@ def condition_rows(scored: ScoredSweep) -> list[Document]:
             theirs = summarize(_points(scored, "baseline", [name]), scored.point("baseline", CLEAN)).mpc
             draws = _mpc_draws(scored, "run", [name]) - _mpc_draws(scored, "baseline", [name])
             row["baseline_mean"] = theirs
-            row["delta"] = _delta(row["mean"]["point"] - theirs, draws, _exchanged_difference(scored, name))
+            row["delta"] = _delta(scored, row["mean"]["point"] - theirs, draws, _exchanged_difference(scored, name))
         rows.append(row)
     if "baseline" in scored.measures:
         adjusted = holm({row["name"]: row["delta"]["p"] for row in rows})

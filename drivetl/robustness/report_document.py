@@ -14,7 +14,7 @@ from drivetl.conditions import CATALOG, CLEAN, PROTOCOL_VERSION, Cell, cell_name
 from drivetl.data.depth import depth_path
 from drivetl.metrics.extra_metrics import plain_values
 from drivetl.metrics.measures import ratio_interval
-from drivetl.metrics.statistics import Interval, few_drives
+from drivetl.metrics.statistics import Interval, few_drives, no_intervals
 from drivetl.robustness import road
 from drivetl.robustness.clean_slice import values_as_text
 from drivetl.robustness.diagnosis import diagnose, kitti_cells
@@ -132,9 +132,12 @@ def _data_row(swept: FinishedSweep) -> Document:
         "images_requested": swept.n_images_requested,
         "objects": int((~truth.crowd).sum()),
         "drives": truth.drives.n_drives,
+        "units": len(set(truth.drives.units())),
+        "budget_needed_s": swept.budget_needed_s,
         "depth_images": sum(depth_path(image, swept.dataset.images_root) is not None for image in swept.dataset.images),
         "clean_slice": values_as_text(swept.clean) or None,
-        "warning": few_drives(truth.drives),
+        "warning": no_intervals(truth.drives) or few_drives(truth.drives),
+        "sufficient": no_intervals(truth.drives) is None,
     }
 
 
@@ -151,6 +154,7 @@ def _cell_row(scored: ScoredSweep, cell: Cell) -> Document:
         "per_class": own.per_class,
         "recall": _interval_row(ratio_interval(own.hits, total, weights)),
         "false_alarms_per_image": float(own.false_alarms.mean()),
+        "images": len(truth.image_ids),
     }
     if cell != CLEAN:
         condition = CATALOG[name]

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from drivetl.coco.drives import Drives
 from drivetl.coco.records import Dataset
 from drivetl.conditions import CLEAN, Cell
 from drivetl.console import progress_bar
@@ -20,12 +21,14 @@ from drivetl.errors import CheckpointError, ConfigError, DataError
 from drivetl.metrics.aggregates import summarize
 from drivetl.metrics.match_store import MatchStore, match
 from drivetl.metrics.results import Results
+from drivetl.metrics.statistics import allows_intervals
 from drivetl.metrics.truth import GroundTruth, from_dataset
 from drivetl.models.checkpoint import checkpoint_folder
 from drivetl.models.detector import Detector
+from drivetl.robustness.budget import budget_text
 from drivetl.robustness.clean_slice import clean_images
 from drivetl.robustness.detection_cache import CELLS_FOLDER, DetectionCache, complete_images, dataset_hash, image_keys
-from drivetl.robustness.sweep import Timing, default_workers, sweep
+from drivetl.robustness.sweep import Timing, default_workers, stratified_order, sweep
 
 __all__ = ["FinishedSweep", "run_sweep", "summarize"]
 
@@ -54,6 +57,9 @@ class FinishedSweep:
     """The clean images above and those in real conditions, unmodified; None without a clean slice."""
     iou_type: str = "bbox"
     """What is matched: bbox or segm."""
+    budget_needed_s: float | None = None
+    """The `--budget` that would still add the images a verdict needs; None where they are there or unknown.
+    """
 
     @property
     def cells(self) -> list[Cell]:
@@ -148,9 +154,11 @@ def run_sweep(
             detection_cache.refresh()
     seen = [part.seen(caches) for part in parts]
     measured, keys = seen[-1]
+    budget_needed_s = _budget_needed_s(parts, len(measured.images), timing)
     if not measured.images:
+        about = "" if budget_needed_s is None else f": a verdict needs about {budget_text(budget_needed_s)}"
         raise ConfigError(
-            "the budget ended before one image was complete in every cell", remedy="use a larger --budget"
+            "the budget ended before one image was complete in every cell", remedy=f"use a larger --budget{about}"
         )
     return FinishedSweep(
         detectors,
@@ -166,6 +174,7 @@ def run_sweep(
         dict(clean or {}),
         _real_images(seen) if clean else None,
         iou_type,
+        budget_needed_s,
     )
 
 
@@ -201,6 +210,26 @@ def _parts(dataset: Dataset, clean: Mapping[str, str], cells: list[Cell]) -> lis
 def _share(part: _Part, parts: Sequence[_Part]) -> float:
     """The share of a part in the inferences, hence in the budget."""
     return len(part.keys) * len(part.cells) / max(1, sum(len(other.keys) * len(other.cells) for other in parts))
+
+
+def _budget_needed_s(parts: Sequence[_Part], n_complete: int, timing: Timing) -> float | None:
+    """Seconds for the images that are still missing for a verdict, at the speed of this sweep.
+
+    None where none is missing, where all images together are too few, and where nothing was rendered.
+    """
+    part = parts[-1]
+    needed = images_needed(Drives.of(part.dataset.images))
+    if needed is None or needed <= n_complete or not timing.pictures:
+        return None
+    return (needed - n_complete) * len(part.cells) * timing.wall_s / timing.pictures / _share(part, parts)
+
+
+def images_needed(drives: Drives) -> int | None:
+    """How many images, in the order of a sweep, allow intervals; None where all together do not."""
+    if not allows_intervals(drives):
+        return None
+    order = stratified_order(drives)
+    return next(count for count in range(1, len(order) + 1) if allows_intervals(drives.take(order[:count])))
 
 
 def _sweep_part(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -218,10 +218,11 @@ def sweep(
 ) -> Timing:
     """Fill the caches with every detector's detections in every cell; cached detections are not repeated.
 
-    keys: `detection_cache.image_keys(dataset)`. budget_s: stop after that time. Images are taken in an order whose
-    every prefix is spread evenly over the drives, and each is finished in all cells, so that the complete images are a
-    representative subset. shard: (rank, world) takes every world-th image. advance: called with (inferences done,
-    inferences in total). Raises DrivetlError when a worker process dies; what was inferred until then is cached.
+    keys: `detection_cache.image_keys(dataset)`. budget_s: stop before the batch that would exceed it. Images are taken
+    in an order whose every prefix is spread evenly over the drives, and each is finished in all cells, so that the
+    complete images are a representative subset. shard: (rank, world) takes every world-th image. advance: called with
+    (inferences done, inferences in total). Raises DrivetlError when a worker process dies; what was inferred
+    until then is cached.
     """
     backlog = _Backlog(detectors, caches, keys)
     tasks = _pending_tasks(backlog, dataset, cells, shard)
@@ -232,6 +233,7 @@ def sweep(
     if not tasks or budget_s == 0:
         timing.out_of_budget = bool(tasks)
         return timing
+    n_batches = 0
     loader = variant_loader(tasks, dataset.images_root, batch_size, workers)
     try:
         waiting_since = time.perf_counter()
@@ -246,10 +248,11 @@ def sweep(
             if time.perf_counter() - last_flush > FLUSH_EVERY_S:
                 _flush(caches)
                 last_flush = time.perf_counter()
-            if budget_s is not None and time.perf_counter() - began > budget_s and _some_complete(backlog, tasks):
+            waiting_since = time.perf_counter()
+            n_batches += 1
+            if budget_s is not None and (waiting_since - began) * (n_batches + 1) / n_batches > budget_s:
                 timing.out_of_budget = timing.inferences < total
                 break
-            waiting_since = time.perf_counter()
     finally:
         _flush(caches)
         timing.wall_s = time.perf_counter() - began
@@ -281,10 +284,6 @@ def _unchanged(batch: Any) -> Any:
 def _flush(caches: Mapping[str, DetectionCache]) -> None:
     for cache in caches.values():
         cache.flush()
-
-
-def _some_complete(backlog: _Backlog, tasks: Iterable[Task]) -> bool:
-    return any(backlog.remaining[task.index] == 0 for task in tasks)
 
 
 def _pending_tasks(backlog: _Backlog, dataset: Dataset, cells: Sequence[Cell], shard: tuple[int, int]) -> list[Task]:

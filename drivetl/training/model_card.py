@@ -69,7 +69,7 @@ def verdict(comparison: dict[str, Any], rows: list[dict[str, Any]], drives: Driv
     count, over, unit = drives.n_independent, drives.independent_in_words(), "images" if drives.n_unknown else "drives"
     unknown = drives.unknown_in_words()
     note = f"; {unknown}" if unknown else ""
-    if count < MIN_DRIVES:
+    if count < MIN_DRIVES or delta["p"] is None:
         return (
             f"adapting gained {delta['point']:+.3f} ({change}), but {over} {'is' if count == 1 else 'are'} too few for"
             f" a significance test - validate on at least {MIN_DRIVES}{note}"
