@@ -244,7 +244,7 @@ def _rings(label: dict[str, Any], place: str) -> list[list[tuple[float, float]]]
         polygon = mapping(part, f"poly2d of {place}")
         points = points_of(array(polygon.get("vertices"), f"vertices of {place}"), f"vertices of {place}")
         types = text(polygon.get("types") or "L" * len(points), f"types of {place}")
-        if polygon.get("closed") is False:
+        if polygon.get("closed") is not None and not is_nonzero(polygon["closed"]):
             continue
         if len(points) < 3:
             raise DataError(

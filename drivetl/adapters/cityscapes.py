@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from drivetl.adapters.reading import Footage, ImageIndex, Reading, first_folder, folder_drive, labels_of
+from drivetl.adapters.reading import Footage, ImageIndex, Reading, first_folder, folder_drive, is_nonzero, labels_of
 from drivetl.adapters.shapes import Points, encode_crop, points_of, visible
 from drivetl.coco.io import load_json
 from drivetl.coco.records import JsonPlace, SourceImage, SourceObject
@@ -108,7 +108,7 @@ def _polygons_image(reading: Reading, path: Path) -> SourceImage:
         at: JsonPlace = ("objects", position)
         with reading.object(label if isinstance(label, str) and label else "(no label)", path, at):
             polygon = _polygon(mapping(record, place), place)
-            if record.get("deleted"):
+            if is_nonzero(record.get("deleted")):
                 reading.drop(text(label, "label"), "deleted in the source")
                 continue
             polygons.append((text(label, f"label of {place}"), [polygon]))

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from drivetl.adapters.cvat_shapes import NO_REGIONS, REGIONS, Meta, Task, parse_shape, set_attribute
-from drivetl.adapters.reading import ImageIndex, Reading, folder_drive
+from drivetl.adapters.reading import ImageIndex, Reading, folder_drive, is_nonzero
 from drivetl.adapters.shapes import box_of, pairs, rotated_box
 from drivetl.adapters.xml import Node
 from drivetl.coco.records import Box, SourceImage, SourceObject
@@ -62,7 +62,7 @@ def visible_labels(tracks: list[Track]) -> list[str]:
         track.label or "(no label)"
         for track in tracks
         for _, shape in track.shapes
-        if shape.attributes.get("outside", "0") != "1"
+        if not is_nonzero(shape.attributes.get("outside"))
     ]
 
 
@@ -109,7 +109,7 @@ def _in_video_numbers(tracks: list[Track], task: Task) -> list[Track]:
     end = task.offset + task.start + task.step * task.size if task.size is not None else None
     for track in tracks:
         for frame, node in track.shapes:
-            is_visible = node.attributes.get("outside", "0") != "1"
+            is_visible = not is_nonzero(node.attributes.get("outside"))
             if is_visible and not (task.offset <= frame and (end is None or frame < end)):
                 raise DataError(
                     f"frame {frame} is not in task {task.name!r}, whose frames are numbered from "
@@ -242,7 +242,7 @@ def _track_objects(
     """(frame, object) of every frame in which a track is visible."""
     previous: tuple[int, SourceObject] | None = None
     for frame, node in track.shapes:
-        outside = node.attributes.get("outside", "0") == "1"
+        outside = is_nonzero(node.attributes.get("outside"))
         between = _numbers_between(numbers, previous[0], frame) if previous is not None else range(0)
         if outside:
             reading.note("track positions marked outside")

@@ -342,6 +342,12 @@ def test_ignore_flags_as_number_or_text_are_ignore_regions(flag: str, tmp_path: 
     assert [item.attributes["source_label"] for item in dataset.images[0].ignore_regions] == ["person"]
 
 
+def test_an_open_line_may_be_marked_by_a_number(tmp_path: Path) -> None:
+    content = trees.bdd100k()["labels/all.json"].replace(b'"closed": false', b'"closed": 0')
+    _, account = convert_tree("bdd100k", write_tree(tmp_path, trees.bdd100k() | {"labels/all.json": content}))
+    assert account.dropped["an open line encloses nothing"] == 1
+
+
 def test_labelme_labels_may_be_numbers(tmp_path: Path) -> None:
     content = trees.labelme()["drive_1/a.json"].replace(b'"label": "car"', b'"label": 0')
     source, _ = read_tree("labelme", write_tree(tmp_path, trees.labelme() | {"drive_1/a.json": content}))

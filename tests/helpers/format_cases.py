@@ -50,6 +50,8 @@ class FormatCase:
     """Other layouts of the format, for the law about damaged files."""
     siblings: Callable[[Files], Files] = lambda files: {}
     """Files to add so that an image is left when the broken one is gone."""
+    unset_flags: tuple[tuple[bytes, bytes], ...] = ()
+    """(text of the first image's labels, the same with a flag that is not set), as other tools write it."""
     exempt: Mapping[str, str] = field(default_factory=dict)
     """Name of a law that does not apply -> the reason."""
 
@@ -112,6 +114,9 @@ CASES = {
         objects=(("car", CAR), ("person", (20.0, 5.0, 8.0, 10.0))),  # two polygons of one group
         unclassed=("lane",),
         one_file_per_image=True,
+        unset_flags=tuple(
+            (b'"label": "car"', b'"difficult": %s, "label": "car"' % off) for off in (b"0", b'"0"', b'""')
+        ),
     ),
     "voc": FormatCase(
         tree=trees.voc,
@@ -145,6 +150,7 @@ CASES = {
         broken_size=(b'"width": 40', b'"width": "x"'),
         label_place=b'"category": "person"',
         unclassed=("lane",),
+        unset_flags=tuple((b'"crowd": false', b'"crowd": %s' % off) for off in (b"0", b'"0"', b'"false"', b"null")),
         exempt={"images_know_their_drive": "single images of BDD100K are of no video, only its frames are"},
     ),
     "cityscapes": FormatCase(
@@ -165,6 +171,9 @@ CASES = {
         labels=("car", "license plate", "road"),  # the second car hides the person
         unclassed=("cargroup", "person"),
         one_file_per_image=True,
+        unset_flags=tuple(
+            (b'"label": "car"', b'"deleted": %s, "label": "car"' % off) for off in (b"0", b'"0"', b'"false"')
+        ),
     ),
     "nuimages": FormatCase(
         tree=trees.nuimages,

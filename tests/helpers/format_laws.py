@@ -67,6 +67,19 @@ def own_labels_become_classes(name: str, case: FormatCase, folder: Path) -> None
 
 
 @law
+def flags_that_are_not_set_change_nothing(name: str, case: FormatCase, folder: Path) -> None:
+    """A flag may be 0, "0" or "false": a text is not true because it is not empty."""
+    for number, (text, flagged) in enumerate(case.unset_flags):
+        files = {file: content.replace(text, flagged) for file, content in case.tree().items()}
+        assert files != case.tree()
+        dataset, account = convert_tree(name, write_tree(folder / str(number), files))
+        assert boxes(dataset, case.first_image) == sorted(case.objects)
+        assert "deleted in the source" not in account.dropped
+        first = next(image for image in dataset.images if image.file_name == case.first_image)
+        assert len(first.ignore_regions) == len(case.ignored)
+
+
+@law
 def images_know_their_drive(name: str, case: FormatCase, folder: Path) -> None:
     source, _ = read_tree(name, write_tree(folder, case.tree()))
     assert all(image.drive for image in source.images)
