@@ -92,7 +92,7 @@ def _on_disk(reading: Reading, index: ImageIndex, name: str, subset: str, prefix
     inner = [f"{subset}/{name}", name] if subset else [name]
     existing = index.exact(*(outer + folder + tail for tail in inner for folder in ("images/", "")))
     if existing is None:
-        existing = index.elsewhere(name, below=outer)
+        existing = index.elsewhere(inner[0], below=outer)
         if existing is not None and PurePosixPath(existing).stem != PurePosixPath(name).name:
             reading.list_place(FOUND_ELSEWHERE, index.root / existing)
     if existing is None:

@@ -205,7 +205,7 @@ def _standard(images: Sequence[ImageRecord], standard: StandardSplit | None) -> 
 
 
 def folder_side(file_name: str) -> str:
-    """`train`, `val` or `test` by the first folder of a file name that is called so; "" when there is none."""
+    """`train`, `val` or `test` by the first folder of a file name that is called so, else ""."""
     folders = file_name.lower().split("/")[:-1]
     return next((FOLDER_SIDES[folder] for folder in folders if folder in FOLDER_SIDES), "")
 

@@ -182,6 +182,18 @@ def test_a_project_numbers_the_frames_of_a_subset_consecutively(
     assert [image.frame_index for image in dataset.images if image.drive == "b"] == [5, 7, 9]
 
 
+def test_image_exports_of_videos_name_frames_without_suffix_by_subset(tmp_path: Path) -> None:
+    images = "".join(
+        f"<image id='{n}' name='frame_00000{n}' subset='{subset}' width='40' height='30'/>"
+        for subset in ("day", "night")
+        for n in (0, 1)
+    )
+    text = f"<annotations><meta><project><subsets>day\nnight</subsets></project></meta>{images}</annotations>"
+    files = {f"images/{subset}/frame_00000{n}.PNG": trees.blank_png() for subset in ("day", "night") for n in (0, 1)}
+    source, account = read_tree("cvat", write_tree(tmp_path, {"annotations.xml": text.encode()} | files))
+    assert [f"images/{image.file_name}" for image in source.images] == sorted(files) and not account.notes
+
+
 def test_a_project_frame_outside_its_task_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="frame 7 is not in task 'b', whose frames are numbered from 15"):
         convert_tree("cvat", project(tmp_path, saved=False, frame=7))
