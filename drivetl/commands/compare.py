@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from drivetl.coco.io import load_json, read_dataset
 from drivetl.commands.evaluate import number, write_numbers
@@ -17,10 +20,18 @@ from drivetl.files.yaml_reader import load_yaml
 from drivetl.metrics.comparison import Comparison, compare
 from drivetl.metrics.gate import Gate, Verdict, check_gate, load_gate
 from drivetl.metrics.match_store import MatchStore, match
-from drivetl.metrics.results import read_coco_results
-from drivetl.metrics.truth import from_coco
+from drivetl.metrics.results import Results, load_results, read_coco_results
+from drivetl.metrics.statistics import allows_intervals
+from drivetl.metrics.truth import GroundTruth, from_coco
+
+if TYPE_CHECKING:
+    from drivetl.coco.records import Dataset
+    from drivetl.robustness.detection_cache import DetectionCache
 
 Matched = Callable[[str, Cell], MatchStore]
+MatchedClean = Callable[[str], MatchStore]
+BEST = Path("eval", "best.npz")
+"""Where a run keeps the detections of its best epoch in its validation images."""
 """("a" or "b", cell) -> the detections of that side, matched to the ground truth."""
 
 
@@ -48,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
     metric = _metric(args.metric, gate)
     if args.draws < 100:
         raise ConfigError(f"--draws {args.draws} is too few", remedy="use 1000")
-    matched, cells = _files(args) if args.a.is_file() else _runs(args)
-    comparison = compare(matched, cells, metric, args.draws, args.seed)
+    matched, cells, clean = _files(args) if args.a.is_file() else _runs(args)
+    comparison = compare(matched, cells, metric, args.draws, args.seed, clean=clean)
     _print(comparison)
     verdicts = check_gate(gate, comparison) if gate else []
     if gate:
@@ -72,53 +83,116 @@ def _metric(flag: str | None, gate: Gate | None) -> str:
     return gate.metric if gate is not None else flag or "AP"
 
 
-def _files(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
+def _files(args: argparse.Namespace) -> tuple[Matched, list[Cell], MatchedClean | None]:
     """Two COCO results files with one ground truth: clean images only."""
     if args.data is None:
         raise ConfigError("results files need a ground truth", remedy="name it with --data")
     truth = from_coco(load_json(args.data), args.data)
     stores = {side: match(truth, read_coco_results(path, truth)) for side, path in (("a", args.a), ("b", args.b))}
-    return lambda side, _: stores[side], []
+    return lambda side, _: stores[side], [], None
 
 
-def _runs(args: argparse.Namespace) -> tuple[Matched, list[Cell]]:
-    """Two run directories with stored cells: every cell and image that both have."""
+def _runs(args: argparse.Namespace) -> tuple[Matched, list[Cell], MatchedClean | None]:
+    """Two run directories: every cell and image that both have stored, and all clean images that both have."""
     from drivetl.metrics.truth import from_dataset
     from drivetl.robustness.detection_cache import complete_images, image_keys
-    from drivetl.robustness.find_cells import open_cache
 
     for path in (args.a, args.b):
         if not path.is_dir():
             raise DataError("no such run directory", remedy="name two run directories or two results files", file=path)
-    caches = {"a": open_cache(args.a), "b": open_cache(args.b)}
-    data = args.data or _validation_data(args.a)
+    caches = {side: _cache(run) for side, run in (("a", args.a), ("b", args.b))}
+    data = args.data or validation_data(args.a)
     dataset = read_dataset(data)
-    keys = image_keys(dataset)
-    shared = set(caches["a"].cells()) & set(caches["b"].cells())
-    of_this_data = [
-        cell
-        for cell in sorted(shared)
-        if any(caches["a"].has(key, cell) and caches["b"].has(key, cell) for key in keys)
-    ]
-    cells = [CLEAN, *(cell for cell in of_this_data if cell != CLEAN)]
-    indices = complete_images(caches.values(), keys, cells)
-    if not indices:
+    known = [cache for cache in caches.values() if cache is not None]
+    keys = image_keys(dataset) if known else []
+    clean = {
+        side: _clean_detections(run, caches[side], dataset, keys, data) for side, run in (("a", args.a), ("b", args.b))
+    }
+    both = set(clean["a"].indices) & set(clean["b"].indices)
+    if not both:
         raise DataError(
-            "no image of it has stored detections of both runs in every shared cell",
+            "no clean image of it has stored detections of both runs",
             remedy="run eval-robustness on both runs with this --data",
             file=data,
         )
-    if len(indices) < len(keys):
-        warn(
-            f"compared on {len(indices)} of {len(keys)} images: those with stored detections of both runs in every "
-            "shared cell"
+    cells = _shared_cells(known, keys) if len(known) == 2 else []
+    shared = sorted(both & set(complete_images(known, keys, cells))) if cells else sorted(both)
+    if not shared:
+        warn("no image was evaluated in every shared cell by both runs: compared on clean images alone")
+        cells, shared = [], sorted(both)
+    if len(both) < len(dataset.images) or len(shared) < len(both):
+        few = f", in the conditions on {len(shared)}" if cells else ""
+        warn(f"compared on {len(both)} of {len(dataset.images)} clean images{few}: those that both runs have stored")
+    truth = from_dataset(dataset.subset([dataset.images[index] for index in shared]))
+    all_clean = from_dataset(dataset.subset([dataset.images[index] for index in sorted(both)]))
+    ids = {keys[index]: dataset.images[index].id for index in shared} if cells else {}
+
+    def matched(side: str, cell: Cell) -> MatchStore:
+        cache = caches[side]
+        if cell == CLEAN or cache is None:
+            return match(truth, clean[side].of_images(truth))
+        return match(truth, cache.results(cell, ids))
+
+    wide = None if len(shared) == len(both) else lambda side: match(all_clean, clean[side].of_images(all_clean))
+    return matched, cells, wide
+
+
+@dataclass(frozen=True)
+class _CleanDetections:
+    """What a run detected in clean images of the dataset."""
+
+    indices: Sequence[int]
+    """Of the images that it has seen, in the dataset's order."""
+    results: Results
+
+    def of_images(self, truth: GroundTruth) -> Results:
+        """The detections in the images of the ground truth."""
+        return self.results.where(np.isin(self.results.image_id, truth.image_ids))
+
+
+def _cache(run: Path) -> DetectionCache | None:
+    """The cached cells of a run; None for a run that was never swept but kept the detections of its validation."""
+    from drivetl.robustness.detection_cache import CELLS_FOLDER
+    from drivetl.robustness.find_cells import open_cache
+
+    return open_cache(run) if (run / CELLS_FOLDER).is_dir() or not (run / BEST).is_file() else None
+
+
+def _clean_detections(
+    run: Path, cache: DetectionCache | None, dataset: Dataset, keys: Sequence[str], data: Path
+) -> _CleanDetections:
+    """A run's detections in clean images: of its sweep, or of its validation where that saw more images."""
+    from drivetl.robustness.detection_cache import complete_images
+
+    swept = [] if cache is None else complete_images([cache], keys, [CLEAN])
+    if len(swept) < len(dataset.images) and (run / BEST).is_file() and _validated_on(run, data):
+        return _CleanDetections(range(len(dataset.images)), load_results(run / BEST))
+    if cache is None:
+        raise DataError(
+            f"it has stored detections of its own validation data only, not of {data}",
+            remedy="run eval-robustness on it with this --data",
+            file=run,
         )
-    truth = from_dataset(dataset.subset([dataset.images[index] for index in indices]))
-    ids = {keys[index]: dataset.images[index].id for index in indices}
-    return lambda side, cell: match(truth, caches[side].results(cell, ids)), cells[1:]
+    ids = {keys[index]: dataset.images[index].id for index in swept}
+    return _CleanDetections(swept, cache.results(CLEAN, ids))
 
 
-def _validation_data(run_folder: Path) -> Path:
+def _validated_on(run: Path, data: Path) -> bool:
+    """Whether the run's data.val is this file."""
+    try:
+        return validation_data(run).resolve() == data.resolve()
+    except ConfigError:
+        return False
+
+
+def _shared_cells(caches: Sequence[DetectionCache], keys: Sequence[str]) -> list[Cell]:
+    """The conditions and severities in which both have an image of this data."""
+    first, second = caches
+    shared = sorted(set(first.cells()) & set(second.cells()) - {CLEAN})
+    return [cell for cell in shared if any(first.has(key, cell) and second.has(key, cell) for key in keys)]
+
+
+def validation_data(run_folder: Path) -> Path:
     """The validation set in a run's config. Raises ConfigError when it names none."""
     path = run_folder / "config.yaml"
     config = load_yaml(path) if path.is_file() else None
@@ -130,13 +204,15 @@ def _validation_data(run_folder: Path) -> Path:
 
 def _print(comparison: Comparison) -> None:
     images, resampled = len(comparison.drives.names), comparison.drives.units_in_words()
-    say(f"{comparison.metric} of A minus B: {images} images, 95 % intervals over {resampled}")
+    intervals = f"95 % intervals over {resampled}" if allows_intervals(comparison.drives) else "too few for intervals"
+    say(f"{comparison.metric} of A minus B: {images} images, {intervals}")
     table(
         "",
-        ["", "A", "B", "A - B", "interval", "p", "p (Holm)", "detectable"],
+        ["", "images", "A", "B", "A - B", "interval", "p", "p (Holm)", "detectable"],
         [
             (
                 row.name,
+                row.n_images,
                 number(row.a),
                 number(row.b),
                 _signed(row.delta.point),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
-from typing import Any
+
+from drivetl.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     parser.add_argument("--run", type=Path, required=True, dest="run_folder", metavar="RUN", help="run directory")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
-    parser.add_argument("--height", type=int, metavar="PX", help="input height (default: the run's model.min_size)")
-    parser.add_argument("--width", type=int, metavar="PX", help="input width (default: the run's model.max_size)")
+    parser.add_argument("--height", type=int, metavar="PX", help="input height (default: of the run's data)")
+    parser.add_argument("--width", type=int, metavar="PX", help="input width (default: of the run's data)")
     parser.add_argument(
         "--image",
         type=Path,
@@ -37,8 +39,10 @@ def run(args: argparse.Namespace) -> None:
     from drivetl.models.checkpoint import load_detector
 
     detector = load_detector(args.run_folder, args.checkpoint, "cpu", "fp32")
-    transform: Any = detector.model.transform
-    height, width = args.height or transform.min_size[-1], args.width or transform.max_size
+    height, width = args.height, args.width
+    if height is None or width is None:
+        data_height, data_width = data_size_hw(args.run_folder)
+        height, width = height or data_height, width or data_width
     scaled = (cv2.resize(read_rgb(path), (width, height), interpolation=cv2.INTER_AREA) for path in args.image)
     frames = [np.asarray(frame, np.uint8) for frame in scaled]
     check = export(detector, args.out, height, width, frames)
@@ -48,3 +52,29 @@ def run(args: argparse.Namespace) -> None:
         [(check.images, check.detections, f"{check.box_px:.2g}", f"{check.score:.2g}")],
     )
     console.wrote(args.out)
+
+
+def data_size_hw(run: Path) -> tuple[int, int]:
+    """The (height, width) in px that most images of a run's data.val have: a detector is used on such images.
+
+    Raises ConfigError that names the flags when the run or its data does not tell.
+    """
+    from drivetl import console
+    from drivetl.coco.io import read_dataset
+    from drivetl.commands.compare import validation_data
+    from drivetl.errors import DrivetlError
+    from drivetl.models.checkpoint import run_root
+
+    try:
+        data = validation_data(run_root(run))
+        sizes = Counter((image.height, image.width) for image in read_dataset(data).images)
+    except DrivetlError as error:
+        raise ConfigError(
+            f"the size of the run's images is unknown ({error.reason})", remedy="name it with --height and --width"
+        ) from None
+    if not sizes:
+        raise ConfigError(f"{data} has no images to take the size from", remedy="name it with --height and --width")
+    (height, width), count = sizes.most_common(1)[0]
+    of_all = "" if len(sizes) == 1 else f" of {count} of its {sizes.total()} images"
+    console.say(f"input size {width} x {height} px{of_all}, from {data}; --width and --height choose another")
+    return height, width

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -210,13 +211,13 @@ def annotated_jpeg(record: ImageRecord, root: Path, detections: Detections, name
 
 
 def _next(args: argparse.Namespace) -> None:
-    if args.format == "kitti":
-        command = f"drivetl evaluate --protocol kitti --gt LABEL_DIR --predictions {args.out / 'data'}"
-        console.wrote(args.out / "data", command)
-    elif args.data:
-        command = f"drivetl evaluate --gt {args.data} --predictions {args.out / 'results.json'}"
-        if args.score > 0:
-            console.say(f"detections below {args.score:g} are left out; AP needs all of them: --score 0")
-        console.wrote(args.out / "results.json", command)
+    results = args.out / ("data" if args.format == "kitti" else "results.json")
+    if args.data and args.score > 0:
+        console.say(f"detections below {args.score:g} are left out; AP needs all of them: --score 0")
+        words = ["drivetl", "predict", "--run", args.run_dir, "--data", args.data, "--format", args.format]
+        console.wrote(results, shlex.join(map(str, [*words, "--score", 0, "--out", f"{args.out}_all"])))
+    elif args.data and args.format == "coco":
+        words = ["drivetl", "evaluate", "--gt", args.data, "--predictions", results]
+        console.wrote(results, shlex.join(map(str, words)))
     else:
-        console.wrote(args.out / "results.json")
+        console.wrote(results)

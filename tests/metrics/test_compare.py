@@ -18,6 +18,8 @@ from drivetl.metrics import comparison
 from drivetl.metrics.comparison import compare
 from drivetl.metrics.gate import check_gate, load_gate, parse_gate
 from drivetl.metrics.match_store import match
+from drivetl.metrics.results import save_results
+from drivetl.metrics.truth import from_dataset
 from drivetl.robustness import detection_cache
 from drivetl.robustness.find_cells import open_cache
 
@@ -256,3 +258,19 @@ def test_cached_cells_must_belong_to_one_detector(tmp_path, street):
     (run / "robustness" / "val").mkdir()
     (run / "robustness" / "val" / "results.json").write_text(json.dumps({"run": {"weights": "2" * 16}}))
     assert open_cache(run).cells() == [CLEAN, *FOG]
+
+
+def test_law_runs_that_were_never_swept_are_compared_on_all_clean_images(tmp_path, street, capsys):
+    """Their validation kept the detections of every image."""
+    rng = np.random.default_rng(1)
+    for name in ("a", "b"):
+        save_results(tmp_path / name / "eval" / "best.npz", detect(from_dataset(street), rng))
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump({"data": {"val": str(tmp_path / "val.json")}}))
+    out = tmp_path / "c.json"
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--draws", "100", "--out", str(out)]) == 0
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["name"] == "clean" and row["images"] == len(street.images)
+    other = tmp_path / "other.json"
+    other.write_bytes((tmp_path / "val.json").read_bytes())
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--data", str(other)]) == 2
+    assert "stored detections of its own validation data only" in capsys.readouterr().err
