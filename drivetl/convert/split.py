@@ -173,8 +173,7 @@ def _auto(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
         ids = {_stem(image) for image in images}
         if ids <= standard.train | standard.val and ids & standard.train and ids & standard.val:
             return _standard(images, standard)
-    sides = {folder_side(image.file_name) for image in images}
-    if options.by == ("sequence",) and "" not in sides and "train" in sides and len(sides) > 1:
+    if options.by == ("sequence",) and _has_split_folders(images):
         return _by_folder(images)
     if options.by != ("sequence",) or Drives.of(images).known:
         return _by_group(images, options)
@@ -208,6 +207,21 @@ def folder_side(file_name: str) -> str:
     """`train`, `val` or `test` by the first folder of a file name that is called so, else ""."""
     folders = file_name.lower().split("/")[:-1]
     return next((FOLDER_SIDES[folder] for folder in folders if folder in FOLDER_SIDES), "")
+
+
+def _has_split_folders(images: Sequence[ImageRecord]) -> bool:
+    """Whether every image is in a train, val or test folder, and each train folder has a val or test folder next to it.
+
+    In merged datasets, train of one source and val of another are not a split.
+    """
+    sides: dict[str, set[str]] = {}
+    for image in images:
+        folders = image.file_name.lower().split("/")[:-1]
+        at = next((number for number, folder in enumerate(folders) if folder in FOLDER_SIDES), None)
+        if at is None:
+            return False
+        sides.setdefault("/".join(folders[:at]), set()).add(FOLDER_SIDES[folders[at]])
+    return bool(sides) and all({"train"} < names for names in sides.values())
 
 
 def _by_folder(images: Sequence[ImageRecord]) -> Split:

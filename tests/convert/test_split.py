@@ -267,6 +267,12 @@ def test_folders_that_are_no_split_are_refused_and_never_the_default():
             split_images(named(*names), SplitOptions(method="folders"))
 
 
+def test_train_of_one_source_and_val_of_another_are_not_a_split():
+    assert split_images(named("kitti/train/a.jpg", "bdd/val/b.jpg"), SplitOptions()).method == "random"
+    names = [f"{source}/{side}/a.jpg" for source in ("kitti", "bdd") for side in ("train", "val")]
+    assert split_images(named(*names), SplitOptions()).method == "folders"
+
+
 def test_copies_of_one_image_stay_on_one_side():
     names = [f"frame_{n:04d}_jpg.rf.{copy}{n:031d}.jpg" for n in range(10) for copy in "abc"]
     for method in ("random", "sequence"):
