@@ -112,9 +112,10 @@ def to_rle(segmentation: Segmentation, height: int, width: int) -> dict[str, Any
 
 def decode(segmentation: Segmentation, height: int, width: int) -> Mask:
     """(H, W) uint8 mask of 0 and 1. Raises DataError for a segmentation that does not fit the image."""
-    if not isinstance(segmentation, dict) and not any(len(polygon) >= 6 for polygon in segmentation):
+    reason = shape_problem(segmentation)
+    if reason is None and not isinstance(segmentation, dict) and not any(len(polygon) >= 6 for polygon in segmentation):
         return np.zeros((height, width), np.uint8)
-    reason = problem(segmentation, height, width)
+    reason = reason or problem(segmentation, height, width)
     if reason is not None:
         raise DataError(reason, remedy=REMEDY)
     return np.asarray(rle_tools.decode(to_rle(segmentation, height, width)), np.uint8)
@@ -128,9 +129,10 @@ def encode(mask: npt.NDArray[Any]) -> dict[str, Any]:
 
 def area(segmentation: Segmentation, height: int, width: int) -> float:
     """px^2 covered. Raises DataError for a segmentation that does not fit the image."""
-    if not isinstance(segmentation, dict) and not any(len(polygon) >= 6 for polygon in segmentation):
+    reason = shape_problem(segmentation)
+    if reason is None and not isinstance(segmentation, dict) and not any(len(polygon) >= 6 for polygon in segmentation):
         return 0.0
-    reason = problem(segmentation, height, width)
+    reason = reason or problem(segmentation, height, width)
     if reason is not None:
         raise DataError(reason, remedy=REMEDY)
     return float(rle_tools.area(to_rle(segmentation, height, width)))

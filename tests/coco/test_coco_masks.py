@@ -83,3 +83,10 @@ def test_polygons_cover_what_pycocotools_says_and_too_few_points_nothing():
     for nothing in ([], [[1.0, 1.0]], [[1.0, 1.0, 2.0, 2.0]]):
         assert masks.decode(nothing, 6, 8).sum() == 0 == masks.area(nothing, 6, 8)
         assert oracle.area(masks.to_rle(nothing, 6, 8)) == 0
+
+
+@pytest.mark.parametrize("segmentation", [1.5, [1.0, 2.0], "abc", {"counts": "1"}, {"size": 3, "counts": []}])
+def test_a_segmentation_of_another_structure_is_an_error(segmentation):
+    for read in (masks.decode, masks.area):
+        with pytest.raises(DataError, match="neither a list of polygons nor an RLE"):
+            read(segmentation, 8, 8)
