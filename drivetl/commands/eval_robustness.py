@@ -232,16 +232,16 @@ def _check_numbers(args: argparse.Namespace) -> None:
 
 
 def _announce(detector: Detector, n_images: int, of_condition: Mapping[str, str], severities: list[int]) -> None:
+    from drivetl.robustness.held_out import missing_manifest
+
     counts = Counter(of_condition.values())
     by_level = ", ".join(f"{count} {level}" for level, count in sorted(counts.items()))
     console.say(
         f"{len(of_condition)} conditions ({by_level}) x severities {','.join(map(str, severities))}, "
         f"{n_images} images, on {detector.device}"
     )
-    if detector.augmentation is None:
-        console.warn(
-            "the run has no augmentation.json: what it was trained on is unknown, so every condition is UNVERIFIED"
-        )
+    if reason := missing_manifest(detector.run, detector.augmentation):
+        console.warn(f"{reason}: what it was trained on is unknown, so every condition is UNVERIFIED")
 
 
 def _print(results: dict[str, Any]) -> None:

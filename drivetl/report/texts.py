@@ -93,13 +93,18 @@ def verdict(results: Document) -> tuple[str, str]:
     what = (
         f"Under {n} held-out condition{'s' if n > 1 else ''}"
         if results["protocol"]["verified"]
-        else f"Under {n} condition{'s' if n > 1 else ''} (UNVERIFIED: the run has no augmentation manifest)"
+        else f"Under {n} condition{'s' if n > 1 else ''} (UNVERIFIED: {unverified_because(results)})"
     )
     first = (
         f"{what}, {run} keeps {percent(head['rpc']['point'], 0)} % of its clean {metric}: "
         f"{with_span(head['mpc'])} instead of {percent(clean)}."
     )
     return first, f"{_weakest(results)}{_comparison(results)}."
+
+
+def unverified_because(results: Document) -> str:
+    """Which model lacks an augmentation manifest."""
+    return str(results["protocol"].get("unverified_because") or "the run has no augmentation manifest")
 
 
 def _insufficient(results: Document) -> tuple[str, str]:

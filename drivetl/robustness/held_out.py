@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from drivetl.conditions import CATALOG, SETS, Condition, Phenomenon, select
 from drivetl.conditions.vocabulary import ALIASES, COVERS
-from drivetl.errors import CheckpointError, ConfigError, nearest
+from drivetl.errors import CheckpointError, ConfigError, DrivetlError, nearest
+from drivetl.files.yaml_reader import load_yaml
 
 
 class Level(StrEnum):
@@ -198,6 +200,34 @@ def _inside(step: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]
     return all(
         ranges[name][0] - 1e-9 <= value <= ranges[name][1] + 1e-9 for name, value in step.items() if name in ranges
     )
+
+
+def missing_manifest(run: Path | None, manifest: Mapping[str, Any] | None) -> str:
+    """Which model lacks an augmentation manifest, the run or an ancestor, in words; "" if none does.
+
+    run: the run's directory, whose config.yaml names its start weights.
+    """
+    if trained_transforms(manifest) is not None:
+        return ""
+    if manifest is None:
+        return "the run has no augmentation manifest"
+    start = _start_weights(run)
+    ancestors = manifest.get("ancestors") or []
+    deeper = next((ancestor for ancestor in ancestors if isinstance(ancestor, Mapping)), None)
+    if None not in ancestors and deeper is not None:
+        return missing_manifest(Path(start), deeper) if start else "an ancestor of the run has no augmentation manifest"
+    return f"the run's start weights{f' {start}' if start else ''} have no augmentation manifest"
+
+
+def _start_weights(run: Path | None) -> str:
+    """`model.start` of a run's config; "" where it is unknown."""
+    path = None if run is None else run / "config.yaml"
+    try:
+        config = load_yaml(path) if path is not None and path.is_file() else None
+    except DrivetlError:
+        return ""
+    section = config.get("model") if isinstance(config, dict) else None
+    return str(section.get("start") or "") if isinstance(section, dict) else ""
 
 
 def choose_conditions(selection: str, manifest: Mapping[str, Any] | None, severities: Sequence[int]) -> list[str]:

@@ -19,7 +19,7 @@ from drivetl.robustness import road
 from drivetl.robustness.clean_slice import values_as_text
 from drivetl.robustness.diagnosis import diagnose, kitti_cells
 from drivetl.robustness.headline import condition_rows, headline_row, set_rows
-from drivetl.robustness.held_out import MEANING, levels
+from drivetl.robustness.held_out import MEANING, levels, missing_manifest
 from drivetl.robustness.real_vs_synthetic import Pairs, real_conditions
 from drivetl.robustness.run import FinishedSweep
 from drivetl.robustness.score_cells import OPERATING_RULE, Document, ScoredSweep, interval, score_sweep
@@ -60,6 +60,7 @@ def report_document(
             "seed": seed,
             "levels": MEANING,
             "verified": scored.levels.verified,
+            "unverified_because": missing_manifest(swept.detectors["run"].run, swept.detectors["run"].augmentation),
         },
         "clean": _cell_row(scored, CLEAN),
         "headline": headline_row(scored, held_out),
