@@ -20,6 +20,7 @@ from drivetl.metrics.extra_metrics import extra_metrics, plain_values
 from drivetl.metrics.match_store import MatchStore, match
 from drivetl.metrics.results import count_repeated, read_coco_results
 from drivetl.metrics.truth import from_coco
+from drivetl.metrics.zero_ap import explain_zero
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,6 +118,8 @@ def _coco(args: argparse.Namespace) -> dict[str, Any]:
         warn(f"{store.dropped_unlabelled} detections are of classes that their image is not labelled for: left out")
     metrics = coco_ap.summarize(store)
     _print_coco(store, metrics, args.iou_type)
+    if metrics.named()["AP"] == 0 and (cause := explain_zero(truth, results)):
+        warn(f"AP is exactly zero, probably because {cause}")
     numbers = metrics.as_dict() | {"iou_type": args.iou_type, "images": store.n_images}
     if args.details:
         say("")
