@@ -72,6 +72,10 @@ def test_a_dead_parent_takes_its_workers_along(tmp_path, number):
     wait_until(lambda: not any(map(is_alive, workers)))
 
 
+FORKED = re.escape(Path("/proc/self/cmdline").read_text())
+"""A loader worker is a fork, so its command line is this process's own, whatever started the tests."""
+
+
 def kill_a_child(stop, matching):
     """Kill the first child process of this one that appears and whose command line matches."""
     while not stop.is_set():
@@ -112,7 +116,7 @@ def test_sample_ends_when_a_worker_dies(tmp_path, capsys, killer):
 
 def test_finetune_ends_when_a_loader_worker_is_killed(tree, tmp_path, killer):
     config = with_values(tiny_training(*tree), {"data.workers": 1, "optim.epochs": 20})
-    killer("pytest")
+    killer(FORKED)
     with pytest.raises(DrivetlError, match=r"a worker process \(pid .*\) .*fewer workers \(--data.workers\)"):
         finetune(config, tmp_path / "run")
 
@@ -121,7 +125,7 @@ def test_finetune_ends_when_a_loader_worker_is_killed(tree, tmp_path, killer):
 def test_inference_ends_when_a_worker_is_killed(command, flags, source, tmp_path, capsys, killer):
     _, run = source
     data = write_tree(tmp_path / "many", n_images=120)
-    killer("pytest")
+    killer(FORKED)
     words = ["--run", run, "--data", data, "--out", tmp_path / "out", "--workers", 1, "--device", "cpu"]
     assert main([command, *map(str, words), *flags.split()]) == 2
     error = capsys.readouterr().err
