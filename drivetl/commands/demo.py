@@ -60,9 +60,9 @@ def plan(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
     few = [*_data(town_b), *f"--data.train_images {LABELS} --optim.epochs 16 --eval.every 4".split()]
     start = ["--model.start", str(source), "--model.norm", "train", "--data.augment", "photometric"]
     runs = ["--run", str(transfer), "--baseline", str(scratch), "--data", str(town_b / "val.json")]
-    scope = f"--conditions {CONDITIONS} --severities 1,3,5 --metric AP50 --budget 16s --draws 200".split()
+    scope = f"--conditions {CONDITIONS} --severities 1,3,5 --metric AP50 --budget 40s --draws 200".split()
     scope += ["--slices", "weather,timeofday"]
-    footage = ["--format", "cvat", *_labels(city, "town_b"), "--val-fraction", "0.4"]
+    footage = ["--format", "cvat", *_labels(city, "town_b"), "--val-fraction", "0.55"]
     steps = [
         ("draw two towns with exact labels", city, ["sample", *frames, "--seed", str(seed)]),
         ("town A: KITTI layout to COCO, split by drive", town_a, ["convert-kitti", *_labels(city, "town_a")]),
