@@ -25,7 +25,7 @@ from drivetl.convert.leaks import NEAR_BITS, fingerprint
 from drivetl.errors import DataError
 from drivetl.files.image_headers import HEAD_BYTES, size_of_head
 from drivetl.files.images import MAX_PIXELS, read_rgb
-from drivetl.files.paths import safe_relative
+from drivetl.files.paths import is_safe
 
 _TAIL = 4096
 _HASHED_ENDS = 16384
@@ -60,7 +60,7 @@ def check_files(tables: Tables) -> list[Finding]:
             "The images root does not exist",
             "pass the images folder with --images, or convert again",
         )
-    rows = [row for row, name in enumerate(tables.file_names) if _is_safe(name)]
+    rows = [row for row, name in enumerate(tables.file_names) if is_safe(name)]
     paths = {row: tables.images_root / tables.file_names[row] for row in rows}
     with ThreadPoolExecutor(_THREADS) as pool:
         inspected = console.track(pool.map(inspect_file, paths.values()), "opening images", len(rows))
@@ -264,10 +264,3 @@ def _near_repeated(tables: Tables, rows: Sequence[int]) -> list[Finding]:
         lambda row: f"{near[row][1]} of 256 bits differ from {tables.file_names[near[row][0]]}",
     )
     return [replace(finding, total=len(sample), unit="pairs") for finding in findings]
-
-
-def _is_safe(name: str) -> bool:
-    try:
-        return bool(safe_relative(name)) if name else False
-    except DataError:
-        return False

@@ -10,8 +10,7 @@ import numpy as np
 from drivetl.audit.findings import Finding, about_boxes, about_images, about_records
 from drivetl.audit.tables import Tables
 from drivetl.coco import rules
-from drivetl.errors import DataError
-from drivetl.files.paths import safe_relative
+from drivetl.files.paths import is_safe
 
 
 def check_lists(tables: Tables) -> list[Finding]:
@@ -101,7 +100,7 @@ def check_images(tables: Tables) -> list[Finding]:
     findings += _repeated_ids(tables)
     findings += about_images(
         tables,
-        [row for row in rows if tables.file_names[row] and not _is_safe(tables.file_names[row])],
+        [row for row in rows if tables.file_names[row] and not is_safe(tables.file_names[row])],
         "file-name-unsafe",
         "error",
         "File names that are absolute or leave the images root",
@@ -238,14 +237,6 @@ def _is_first(value: Any, seen: set[Any]) -> bool:
     new = value not in seen
     seen.add(value)
     return new
-
-
-def _is_safe(name: str) -> bool:
-    try:
-        safe_relative(name)
-    except DataError:
-        return False
-    return True
 
 
 def _unlisted(record: Any, key: str) -> str:

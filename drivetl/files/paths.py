@@ -27,6 +27,15 @@ def safe_relative(name: str) -> str:
     return str(posix)
 
 
+def is_safe(name: str) -> bool:
+    """Whether a file name stays under its root; False for an empty one."""
+    try:
+        safe_relative(name)
+    except DataError:
+        return False
+    return True
+
+
 def require_directory(path: Path, remedy: str) -> Path:
     """The path of an existing folder. Raises DataError with the remedy otherwise."""
     if not path.is_dir():
