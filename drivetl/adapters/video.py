@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from drivetl import console
-from drivetl.adapters.mp4 import video_tracks
 from drivetl.coco.io import write_dataset
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.images import image_size
 from drivetl.files.read import read_text
+from drivetl.files.video import VIDEO_SUFFIXES, opened, refuse_other_track, refuse_unknown_codec
 from drivetl.files.write import write_atomically
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts")
 JPEG_QUALITY = 95
 
 THUMBNAIL = 64, 36
@@ -138,9 +136,9 @@ def extract_drive(
     _replay(journal, settings, drive)
     if drive.done:
         return drive
-    _refuse_other_track(video)
-    _refuse_unknown_codec(video)
-    with _opened(video) as capture, console.progress_bar() as bar:
+    refuse_other_track(video)
+    refuse_unknown_codec(video)
+    with opened(video) as capture, console.progress_bar() as bar:
         _make_folder(journal.parent)
         drive.expected = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         task = bar.add_task(f"extracting {drive.name}", total=drive.expected or None, note="")
@@ -202,54 +200,6 @@ def _replay(journal: Path, settings: dict[str, Any], drive: ExtractedDrive) -> N
         drive.done = bool(entry.get("done"))
     if not drive.done:
         write_atomically(journal, complete_lines)
-
-
-def _refuse_other_track(video: Path) -> None:
-    """Raises DataError when the first video track, which OpenCV reads, is not the longest: it is a thumbnail.
-
-    Warns of other tracks, such as a second camera, that are not read.
-    """
-    tracks = video_tracks(video)
-    longest = max(tracks, key=lambda track: track.frames, default=None)
-    if longest is None or longest.frames <= tracks[0].frames:
-        others = sum(track.frames > 1 for track in tracks[1:])
-        if others:
-            console.warn(f"{video.name}: {others} more video streams are not read; extract each: ffmpeg -map 0:v:1 ...")
-        return
-    listed = ", ".join(f"{track.frames} frames of {track.width} x {track.height}" for track in tracks)
-    raise DataError(
-        f"has {len(tracks)} video streams ({listed}), and only the first can be read",
-        remedy=f"extract the longest one: ffmpeg -i {video.name} -map 0:v:{tracks.index(longest)} -c copy OUT.mp4",
-        file=video,
-    )
-
-
-def _refuse_unknown_codec(video: Path) -> None:
-    """Raises DataError that names the codec when no frame of the video can be decoded."""
-    with _opened(video) as capture:
-        if capture.grab():
-            return
-        expected, number = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), int(capture.get(cv2.CAP_PROP_FOURCC))
-    code = (number & 0xFFFFFFFF).to_bytes(4, "little").decode("latin-1")
-    codec = "".join(letter for letter in code if letter.isalnum()) or "unknown"
-    raise DataError(
-        f"no frame can be decoded (codec {codec}, {max(0, expected)} frames by its header)",
-        remedy=f"re-encode it as H.264: ffmpeg -i {video.name} -c:v libx264 -crf 16 OUT.mp4; or replace it",
-        file=video,
-    )
-
-
-@contextmanager
-def _opened(video: Path) -> Iterator[cv2.VideoCapture]:
-    capture = cv2.VideoCapture(str(video))
-    try:
-        if not capture.isOpened():
-            raise DataError(
-                "cannot be opened as a video", remedy="the file may be truncated or not a video", file=video
-            )
-        yield capture
-    finally:
-        capture.release()
 
 
 def _entries(

@@ -10,10 +10,10 @@ import pytest
 from footage_trees import SHARED
 
 from drivetl.adapters import video
-from drivetl.adapters.mp4 import video_tracks
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.mp4 import video_tracks
 
 RATE = 10
 SIZE = 320, 180

@@ -1,0 +1,280 @@
+"""Reading videos frame by frame with OpenCV, and writing videos that browsers play.
+
+OpenCV's own build has no H.264 encoder that may be shipped under a permissive licence, and PyAV's wheels link the GPL
+libraries libx264 and libx265. So H.264 is written by the user's `ffmpeg` program, in a process of its own; without it,
+OpenCV writes VP8.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from drivetl import console
+from drivetl.errors import ConfigError, DataError
+from drivetl.files.images import MAX_PIXELS, Rgb
+from drivetl.files.mp4 import video_tracks
+
+if TYPE_CHECKING:  # OpenCV and numpy are not imported by commands that only need the suffixes
+    import cv2
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts")
+UNKNOWN_RATE_FPS = 25.0
+"""Written where a container has no usable frame rate."""
+
+CODECS = ("auto", "h264", "vp8")
+_X264 = ("-preset", "veryfast", "-crf", "20")
+_H264_ENCODERS = {"libx264": _X264, "libopenh264": ("-b:v", "8M"), "h264_videotoolbox": ("-b:v", "8M")}
+"""ffmpeg's encoders in the order of preference, and the options of each."""
+_BT709 = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What is known of a video before it is read."""
+
+    width: int
+    height: int
+    """px of the first frame, with the rotation of the container applied."""
+    rate_fps: float
+    """Frames per second; UNKNOWN_RATE_FPS where the container has no usable rate."""
+    n_frames: int
+    """By the container's header, often off by one or two; 0 when it has none."""
+
+
+def check_video(video: Path) -> VideoInfo:
+    """Open a video and decode its first frame.
+
+    Raises DataError for a file that is missing or not a video, a video without a frame that can be decoded (it names
+    the codec), one whose longest stream is not the first, and frames of more than MAX_PIXELS.
+    """
+    import cv2
+
+    if not video.is_file():
+        raise DataError("no such file", remedy="check the path of the video", file=video)
+    refuse_other_track(video)
+    refuse_unknown_codec(video)
+    with opened(video) as capture:
+        decoded, image = capture.read()
+        if not decoded:
+            raise DataError("its first frame cannot be decoded", remedy="re-encode or replace the video", file=video)
+        height, width = image.shape[:2]
+        if width * height > MAX_PIXELS:
+            raise DataError(f"{width} x {height} is larger than 200 megapixels", remedy="resize the video", file=video)
+        rate = float(capture.get(cv2.CAP_PROP_FPS))
+        usable = 0 < rate <= 1000
+        n_frames = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    return VideoInfo(width, height, rate if usable else UNKNOWN_RATE_FPS, n_frames)
+
+
+def read_frames(video: Path) -> Iterator[Rgb]:
+    """The frames in order, each (H, W, 3) uint8 RGB; one frame is in memory at a time.
+
+    It ends where decoding ends, also when the video is damaged there. Raises DataError when it cannot be opened or its
+    frames change their size.
+    """
+    import cv2
+    import numpy as np
+
+    shape: tuple[int, ...] | None = None
+    with opened(video) as capture:
+        while True:
+            decoded, image = capture.read()
+            if not decoded:
+                return
+            shape = shape or image.shape
+            if image.shape != shape:
+                sizes = f"from {shape[1]} x {shape[0]} to {image.shape[1]} x {image.shape[0]}"
+                raise DataError(f"its frames change their size {sizes}", remedy="re-encode it", file=video)
+            yield np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+@contextmanager
+def opened(video: Path) -> Iterator[cv2.VideoCapture]:
+    """OpenCV's reader of a video. Raises DataError when it cannot be opened."""
+    import cv2
+
+    capture = cv2.VideoCapture(str(video))
+    try:
+        if not capture.isOpened():
+            raise DataError(
+                "cannot be opened as a video", remedy="the file may be truncated or not a video", file=video
+            )
+        yield capture
+    finally:
+        capture.release()
+
+
+def refuse_other_track(video: Path) -> None:
+    """Raises DataError when the first video track, which OpenCV reads, is not the longest: it is a thumbnail.
+
+    Warns of other tracks, such as a second camera, that are not read.
+    """
+    tracks = video_tracks(video)
+    longest = max(tracks, key=lambda track: track.frames, default=None)
+    if longest is None or longest.frames <= tracks[0].frames:
+        others = sum(track.frames > 1 for track in tracks[1:])
+        if others:
+            console.warn(f"{video.name}: {others} more video streams are not read; extract each: ffmpeg -map 0:v:1 ...")
+        return
+    listed = ", ".join(f"{track.frames} frames of {track.width} x {track.height}" for track in tracks)
+    raise DataError(
+        f"has {len(tracks)} video streams ({listed}), and only the first can be read",
+        remedy=f"extract the longest one: ffmpeg -i {video.name} -map 0:v:{tracks.index(longest)} -c copy OUT.mp4",
+        file=video,
+    )
+
+
+def refuse_unknown_codec(video: Path) -> None:
+    """Raises DataError that names the codec when no frame of the video can be decoded."""
+    import cv2
+
+    with opened(video) as capture:
+        if capture.grab():
+            return
+        expected, number = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), int(capture.get(cv2.CAP_PROP_FOURCC))
+    code = (number & 0xFFFFFFFF).to_bytes(4, "little").decode("latin-1")
+    codec = "".join(letter for letter in code if letter.isalnum()) or "unknown"
+    raise DataError(
+        f"no frame can be decoded (codec {codec}, {max(0, expected)} frames by its header)",
+        remedy=f"re-encode it as H.264: ffmpeg -i {video.name} -c:v libx264 -crf 16 OUT.mp4; or replace it",
+        file=video,
+    )
+
+
+def choose_codec(codec: str = "auto") -> str:
+    """`h264` or `vp8` for one of CODECS: auto is H.264 where an `ffmpeg` program with an encoder for it is installed.
+
+    Raises ConfigError when H.264 is requested and no program can write it.
+    """
+    if codec == "vp8" or (codec == "auto" and h264_encoder() is None):
+        return "vp8"
+    if h264_encoder() is None:
+        raise ConfigError(
+            "H.264 needs the program ffmpeg with one of the encoders " + ", ".join(_H264_ENCODERS),
+            remedy="install it (apt install ffmpeg, brew install ffmpeg, conda install ffmpeg), or choose vp8",
+        )
+    return "h264"
+
+
+@cache
+def h264_encoder() -> str | None:
+    """The H.264 encoder of the `ffmpeg` on the PATH, or None without one."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        return None
+    try:
+        listed = subprocess.run([program, "-hide_banner", "-encoders"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    words = set(listed.stdout.split())
+    return next((name for name in _H264_ENCODERS if name in words), None)
+
+
+def video_suffix(codec: str) -> str:
+    """The suffix of a file of a codec of `choose_codec`."""
+    return ".mp4" if codec == "h264" else ".webm"
+
+
+Write = Callable[[Rgb], object]
+"""Appends a frame, (H, W, 3) uint8 RGB of the size given; it may block until the encoder takes it."""
+
+
+@contextmanager
+def video_writer(path: Path, width: int, height: int, rate_fps: float, codec: str) -> Iterator[Write]:
+    """Write a video frame by frame, in 4:2:0 as browsers need it; the file is complete after the block.
+
+    H.264 has its index in front (faststart), so that it plays while it loads. A side of odd length gets one more line
+    of pixels, a copy of the last. After an error the file is removed. Raises DataError when the encoder fails.
+    """
+    wide, high = width + width % 2, height + height % 2
+    writer = _ffmpeg(path, wide, high, rate_fps) if codec == "h264" else _opencv(path, wide, high, rate_fps)
+    try:
+        with writer as write:
+            yield lambda image: write(_padded(image, width, height))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _padded(image: Rgb, width: int, height: int) -> Rgb:
+    import numpy as np
+
+    if image.shape != (height, width, 3):
+        raise ValueError(f"a frame of shape {image.shape} in a video of {width} x {height}")
+    return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), "edge") if height % 2 or width % 2 else image
+
+
+@contextmanager
+def _opencv(path: Path, width: int, height: int, rate_fps: float) -> Iterator[Write]:
+    import cv2
+
+    writer = cv2.VideoWriter(
+        str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"VP80"), rate_fps, (width, height), True
+    )
+    try:
+        if not writer.isOpened():
+            raise DataError("no encoder for VP8 in this build of OpenCV", remedy="install ffmpeg", file=path.name)
+        yield lambda image: writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    finally:
+        writer.release()
+    if not path.is_file() or not path.stat().st_size:  # OpenCV does not say when it cannot write
+        raise DataError("cannot be written", remedy="choose a writable folder with free space", file=path.name)
+
+
+@contextmanager
+def _ffmpeg(path: Path, width: int, height: int, rate_fps: float) -> Iterator[Write]:
+    encoder = h264_encoder()
+    program = shutil.which("ffmpeg")
+    if encoder is None or program is None:
+        raise DataError("no encoder for H.264", remedy="install ffmpeg, or choose vp8", file=path.name)
+    rate = Fraction(rate_fps).limit_denominator(1001)
+    source = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate), "-i", "pipe:0")
+    pixels = ("-vf", "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p", *_BT709)
+    target = ("-c:v", encoder, *_H264_ENCODERS[encoder], *pixels, "-movflags", "+faststart", "-f", "mp4", str(path))
+    with tempfile.TemporaryFile() as log:
+        # a session of its own: Ctrl-C reaches this process only, which then ends the encoder
+        process = subprocess.Popen(
+            [program, "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *source, *target],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        stdin = process.stdin
+        try:
+            with _failure_named(process, path, log):
+                yield lambda image: stdin.write(image.tobytes())
+                stdin.close()
+        finally:
+            with suppress(OSError):
+                stdin.close()
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+@contextmanager
+def _failure_named(process: subprocess.Popen[bytes], path: Path, log: BinaryIO) -> Iterator[None]:
+    """Raises DataError with the last line of the encoder's messages when it ended early or with an error."""
+    try:
+        yield
+        failed = process.wait() != 0
+    except BrokenPipeError:
+        failed = True
+    if failed:
+        process.wait()
+        log.seek(0)
+        lines = log.read().decode("utf-8", "replace").strip().splitlines()
+        last = lines[-1] if lines else f"exit code {process.returncode}"
+        raise DataError(f"ffmpeg stopped: {last}", remedy="free space on the disk, or use vp8", file=path.name)
