@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 Box = tuple[float, float, float, float]
 """(x1, y1, x2, y2) in px, or (x, y, w, h) when the name ends in xywh."""
@@ -81,9 +81,9 @@ class Dataset:
     info: dict[str, Any] = field(default_factory=dict)
     """The content of `info.drivetl`: source, taxonomy name and hash, split, ..."""
 
-    def subset(self, images: list[ImageRecord]) -> Dataset:
+    def subset(self, images: list[ImageRecord]) -> Self:
         """The dataset with these images only; ids are unchanged."""
-        return Dataset(self.categories, images, self.images_root, dict(self.info))
+        return replace(self, images=images, info=dict(self.info))
 
 
 @dataclass(slots=True)

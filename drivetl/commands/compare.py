@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from drivetl.api.evaluation import number
 from drivetl.coco.io import load_json, read_dataset
-from drivetl.commands.evaluate import number, write_numbers
+from drivetl.commands.evaluate import write_numbers
 from drivetl.commands.flags import seed
 from drivetl.conditions import CLEAN, Cell
 from drivetl.console import say, table, warn, wrote

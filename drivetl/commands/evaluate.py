@@ -8,19 +8,18 @@ from typing import Any
 
 import orjson
 
+from drivetl.api.evaluation import Evaluation, class_table, evaluate, number
 from drivetl.coco.drives import Drives
-from drivetl.coco.io import load_json, read_dataset
+from drivetl.coco.io import read_dataset
 from drivetl.commands.flags import seed
 from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.read import read_text
 from drivetl.files.write import write_atomically
-from drivetl.metrics import coco_ap, kitti_ap, kitti_objects
+from drivetl.metrics import kitti_ap, kitti_objects
 from drivetl.metrics.extra_metrics import extra_metrics, plain_values
-from drivetl.metrics.match_store import MatchStore, match
-from drivetl.metrics.results import count_repeated, read_coco_results
-from drivetl.metrics.truth import from_coco
-from drivetl.metrics.zero_ap import explain_zero
+from drivetl.metrics.match_store import MatchStore
+from drivetl.metrics.results import read_coco_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,24 +101,9 @@ def _coco(args: argparse.Namespace) -> dict[str, Any]:
     if args.slices and not args.details:
         raise ConfigError("--slices needs --details", remedy="add --details, or leave --slices out")
     threshold_value = _threshold_value(args.threshold_rule, args.threshold_value)
-    truth = from_coco(load_json(args.gt), args.gt)
-    results = read_coco_results(args.predictions, truth)
-    silent = len(set(truth.image_ids.tolist()) - set(results.image_id.tolist()))
-    if silent:
-        warn(f"{silent} of {len(truth.image_ids)} images have no detections: their objects count as missed")
-    repeated = count_repeated(results)
-    if repeated:
-        warn(f"{repeated} detections repeat another one exactly: they count as false positives")
-    try:
-        store = match(truth, results, args.iou_type)
-    except DataError as error:
-        raise error.at(" + ".join(map(str, args.predictions))) from None
-    if store.dropped_unlabelled:
-        warn(f"{store.dropped_unlabelled} detections are of classes that their image is not labelled for: left out")
-    metrics = coco_ap.summarize(store)
-    _print_coco(store, metrics, args.iou_type)
-    if metrics.named()["AP"] == 0 and (cause := explain_zero(truth, results)):
-        warn(f"AP is exactly zero, probably because {cause}")
+    evaluation = evaluate(args.gt, args.predictions, iou_type=args.iou_type)
+    store, metrics = evaluation.store, evaluation.metrics
+    _print_coco(evaluation)
     numbers = metrics.as_dict() | {"iou_type": args.iou_type, "images": store.n_images}
     if args.details:
         say("")
@@ -161,20 +145,10 @@ def _slices(text: str, store: MatchStore) -> list[str]:
     return names
 
 
-def _print_coco(store: MatchStore, metrics: coco_ap.CocoMetrics, iou_type: str) -> None:
-    say(f"COCO {iou_type}: {store.n_images} images, {int(store.truth.counts().sum())} objects")
-    table("", ["metric", "value"], [(name, number(value)) for name, value in metrics.named().items()])
-    columns = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
-    table(
-        "per class",
-        ["class", *columns, "objects"],
-        [(name, *(number(row[key]) for key in columns), int(row["n_gt"])) for name, row in metrics.per_class.items()],
-    )
-
-
-def number(value: float | None) -> str:
-    """Three decimals; a dash for a value that could not be measured."""
-    return "-" if value is None or value != value else f"{value:.3f}"
+def _print_coco(evaluation: Evaluation) -> None:
+    say(f"COCO {evaluation.store.iou_type}: {evaluation.n_images} images, {evaluation.n_objects} objects")
+    table("", ["metric", "value"], [(name, number(value)) for name, value in evaluation.named().items()])
+    table("per class", *class_table(evaluation.metrics))
 
 
 def _print_details(extra: dict[str, Any], drives: Drives) -> None:

@@ -6,7 +6,7 @@ import io
 import struct
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from drivetl.errors import DataError
 from drivetl.files.image_headers import HEAD_BYTES, size_of_head
@@ -27,6 +27,49 @@ ROTATED_ORIENTATIONS = (5, 6, 7, 8)
 
 Rgb: TypeAlias = "npt.NDArray[np.uint8]"
 """(H, W, 3) uint8 RGB."""
+
+
+def described(value: Any) -> str:
+    """What a wrong image is: its type, and of an array or tensor also shape and range of values."""
+    if not hasattr(value, "dtype") or not hasattr(value, "shape"):
+        return f"a {type(value).__name__}"
+    kind = f"{_dtype(value)} {'tensor' if type(value).__name__ == 'Tensor' else 'array'}"
+    shape = ", ".join(map(str, value.shape))
+    try:
+        values = f" with values {float(value.min()):g} to {float(value.max()):g}"
+    except (RuntimeError, ValueError, TypeError):  # empty, or without an order
+        values = ""
+    return f"({shape}) {kind}{values}"
+
+
+def layout_remedy(image: Any, channel_axis: int) -> str:
+    """How to turn an array (channel axis 2) or a tensor (channel axis 0) into one uint8 RGB image; "" if it is one."""
+    first, n_dims = channel_axis == 0, len(image.shape)
+    if n_dims == 4:
+        return "pass the images one by one: list(batch)"
+    if n_dims == 2:
+        return "repeat a grey image in 3 channels: " + (
+            "torch.stack([image] * 3)" if first else "np.stack([image] * 3, 2)"
+        )
+    if n_dims != 3 or 0 in image.shape:
+        return "pass one image with 3 channels and at least one pixel"
+    if image.shape[channel_axis] != 3:
+        if image.shape[2 - channel_axis] != 3:
+            return "pass 3 channels, RGB"
+        return f"move the channels {'first: image.permute(2, 0, 1)' if first else 'last: image.transpose(1, 2, 0)'}"
+    if _dtype(image) == "uint8":
+        return ""
+    to_bytes = "byte()" if first else "astype(np.uint8)"
+    unit_range = "float" in _dtype(image) and float(image.max()) <= 1
+    return (
+        f"scale it to 0..255: (255 * image).round().{to_bytes}"
+        if unit_range
+        else f"pass bytes 0..255: image.{to_bytes}"
+    )
+
+
+def _dtype(value: Any) -> str:
+    return str(value.dtype).removeprefix("torch.")
 
 
 def image_size(path: Path | str) -> tuple[int, int]:

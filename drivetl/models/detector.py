@@ -14,6 +14,7 @@ from torch import nn
 from drivetl.coco.detections import Detections
 from drivetl.coco.masks import encode
 from drivetl.errors import DataError
+from drivetl.files.images import described, layout_remedy
 from drivetl.models.build import forward_uint8
 
 
@@ -56,27 +57,7 @@ def _remedy(image: Any) -> str:
     """How to turn an image into a (3, H, W) uint8 tensor; "" if it is one."""
     if not isinstance(image, torch.Tensor):
         return "convert it with torch.from_numpy(array).permute(2, 0, 1) from an (H, W, 3) uint8 RGB array"
-    if image.ndim != 3 or 0 in image.shape:
-        return "pass images one by one, with 3 channels and at least one pixel"
-    if image.shape[0] != 3:
-        return "move the channels first: image.permute(2, 0, 1)" if image.shape[2] == 3 else "pass 3 channels, RGB"
-    if image.dtype == torch.uint8:
-        return ""
-    unit_range = image.is_floating_point() and bool(image.numel()) and float(image.max()) <= 1
-    return "scale it to 0..255: (255 * image).round().byte()" if unit_range else "pass bytes 0..255: image.byte()"
-
-
-def described(value: Any) -> str:
-    """What a wrong image is: its type, shape and range of values."""
-    if not isinstance(value, torch.Tensor | np.ndarray):
-        return f"a {type(value).__name__}"
-    kind = f"{str(value.dtype).removeprefix('torch.')} {'tensor' if isinstance(value, torch.Tensor) else 'array'}"
-    shape = ", ".join(map(str, value.shape))
-    try:
-        values = f" with values {float(value.min()):g} to {float(value.max()):g}"
-    except (RuntimeError, ValueError, TypeError):  # empty, or without an order
-        values = ""
-    return f"({shape}) {kind}{values}"
+    return layout_remedy(image, 0)
 
 
 @torch.inference_mode()
