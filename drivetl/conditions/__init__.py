@@ -3,7 +3,7 @@
     image = apply(image, "fog", severity=3, seed=pixel_seed("000042", "fog", 3))
 
 Severity 0 is the identity; 1..5 walk the condition's ladder in physical units. The result is a pure function of
-(image, name, severity, seed) and, where given, depth and camera. `CATALOG` says what each condition is.
+(image, name, severity, seed) and, where given, depth, camera and vehicles. `CATALOG` says what each condition is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drivetl.conditions.catalog import CATALOG, PROTOCOL_VERSION, SETS, Condition
-from drivetl.conditions.optics import Rgb
+from drivetl.conditions.optics import Boxes, Rgb
 from drivetl.conditions.scene import Camera, Scene
 from drivetl.conditions.vocabulary import (
     CLEAN,
@@ -59,13 +59,14 @@ def apply(
     depth: npt.NDArray[np.float32] | None = None,
     cache: MutableMapping[str, Any] | None = None,
     camera: Camera | None = None,
+    vehicles: Boxes | None = None,
 ) -> Rgb:
     """The (H, W, 3) uint8 RGB image under a condition; a new array of the same shape.
 
     severity: 0 (identity) to 5. depth: (H, W) metres where known; otherwise estimated from the image. camera: what
-    is known of it. cache: a dict kept for one image, so that its variants share linear light, sky and depth; it
-    never changes the result. Raises ConfigError for an unknown name, severity or an impossible camera, DataError
-    for an image of another form.
+    is known of it. vehicles: (N, 4) xyxy px boxes of the vehicles, for their lamps at night; None: unknown. cache: a
+    dict kept for one image, so that its variants share linear light, sky and depth; it never changes the result. Raises
+    ConfigError for an unknown name, severity or an impossible camera, DataError for an image or boxes of another form.
     """
     condition = get(name)
     step = check_severity(severity)
@@ -73,7 +74,7 @@ def apply(
     if step == 0:
         return checked.copy()
     parameters = condition.ladder[step - 1]
-    return render(condition, parameters, scene_of(checked, depth, cache, camera), np.random.default_rng(seed))
+    return render(condition, parameters, scene_of(checked, depth, cache, camera, vehicles), np.random.default_rng(seed))
 
 
 def render(condition: Condition, parameters: dict[str, float], scene: Scene, rng: np.random.Generator) -> Rgb:
@@ -86,17 +87,19 @@ def scene_of(
     depth: npt.NDArray[np.float32] | None = None,
     cache: MutableMapping[str, Any] | None = None,
     camera: Camera | None = None,
+    vehicles: Boxes | None = None,
 ) -> Scene:
-    """What is known about the image; from the cache when it holds this very image, depth and camera."""
+    """What is known about the image; from the cache when it holds this very image, depth, camera and vehicles."""
     known = None if cache is None else cache.get("scene")
     if (
         isinstance(known, Scene)
         and known.given_depth is depth
         and known.camera == (camera or Camera())
+        and known.given_vehicles is vehicles
         and (known.image is image or np.array_equal(known.image, image))
     ):
         return known
-    scene = Scene(image, depth, camera)
+    scene = Scene(image, depth, camera, vehicles)
     if cache is not None:
         cache["scene"] = scene
     return scene

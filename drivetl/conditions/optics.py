@@ -22,6 +22,9 @@ Planes = npt.NDArray[np.float32]
 Field = npt.NDArray[np.float32]
 """(H, W)."""
 
+Boxes = npt.NDArray[np.float32]
+"""(N, 4) xyxy px."""
+
 REC709 = np.array([0.2126, 0.7152, 0.0722], np.float32)
 """Luminance weights of linear sRGB (ITU-R BT.709)."""
 

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from drivetl.conditions.optics import REC709, Field, Planes, Rgb, luminance, to_linear
+from drivetl.conditions.optics import REC709, Boxes, Field, Planes, Rgb, luminance, to_linear
 from drivetl.conditions.prior import FAR_M, NEAR_M, SKY_M, View, depth_prior, sky_mask, vanishing_point
 from drivetl.errors import ConfigError, DataError
 
@@ -35,8 +35,16 @@ class Camera:
 class Scene:
     """One image and what is derived from it, computed when first asked for. Treat every array as read-only."""
 
-    def __init__(self, image: Rgb, depth: npt.NDArray[np.float32] | None = None, camera: Camera | None = None):
-        self.image, self.given_depth = image, depth
+    def __init__(
+        self,
+        image: Rgb,
+        depth: npt.NDArray[np.float32] | None = None,
+        camera: Camera | None = None,
+        vehicles: Boxes | None = None,
+    ):
+        self.image, self.given_depth, self.given_vehicles = image, depth, vehicles
+        self.vehicles = None if vehicles is None else checked_boxes(vehicles)
+        """(N, 4) xyxy px of the vehicles that are known; None: it is unknown where vehicles are."""
         self.height, self.width = image.shape[:2]
         self.camera = camera or Camera()
         _check(self.camera, depth, self.height, self.width)
@@ -155,6 +163,17 @@ class Scene:
         tint = self.sky_colour / max(float(self.sky_colour @ REC709), 1e-6)
         mixed = level * ((1 - sky_share) + sky_share * np.clip(tint, 0.5, 1.5))
         return np.asarray(mixed * min(1.0, brightest / float(mixed.mean())), np.float32)
+
+
+def checked_boxes(boxes: npt.ArrayLike) -> Boxes:
+    """(N, 4) float32. Raises DataError for another shape and for corners that are not finite."""
+    array = np.asarray(boxes, np.float32)
+    if array.size == 0:
+        return np.zeros((0, 4), np.float32)
+    if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
+        known = f"have the shape {array.shape}" if array.ndim != 2 or array.shape[1] != 4 else "are not all finite"
+        raise DataError(f"the boxes of the vehicles {known}", remedy="give (N, 4) xyxy px, (0, 4) for none")
+    return array
 
 
 def _check(camera: Camera, depth: npt.NDArray[np.float32] | None, height: int, width: int) -> None:

@@ -17,6 +17,7 @@ from drivetl.coco.boxes import xywh_to_xyxy
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.data.sample import Sample
 from drivetl.data.sharing import PREFETCHED_BATCHES, Batch, PipedBatch, share
+from drivetl.data.vehicles import vehicle_boxes
 from drivetl.errors import DataError
 from drivetl.files.images import Rgb, read_rgb
 
@@ -40,7 +41,7 @@ class DetectionDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
         seed: int = 0,
         cache_gb: float = 0.0,
     ):
-        self.images, self.root, self.n_classes = dataset.images, dataset.images_root, len(dataset.categories)
+        self.images, self.root, self.categories = dataset.images, dataset.images_root, dataset.categories
         self.with_masks, self.augment, self.seed = with_masks, augment, seed
         decoded_gb = sum(3 * image.width * image.height for image in self.images) / 1e9
         self._cache: dict[int, Rgb] | None = {} if decoded_gb <= cache_gb else None
@@ -52,8 +53,9 @@ class DetectionDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
         epoch, index = item
         sample = read_sample(self.images[index], self._image(index), self.with_masks)
         if self.augment is not None:
+            sample.vehicles = vehicle_boxes(self.images[index], self.categories)
             sample = self.augment(sample, np.random.default_rng([self.seed, epoch, index]))
-        return to_tensors(sample, self.n_classes)
+        return to_tensors(sample, len(self.categories))
 
     def _image(self, index: int) -> Rgb:
         if self._cache is None:

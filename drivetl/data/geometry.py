@@ -24,8 +24,9 @@ def move(sample: Sample, transform: Compose, min_visibility: float) -> Sample:
     which less than `min_visibility` is left becomes an ignore region without a mask row: a sliver is neither an object
     to train on nor background. Objects entirely outside the image are removed.
     """
-    n_objects = len(sample.boxes)
-    before = np.concatenate([sample.boxes, sample.ignore_boxes]).reshape(-1, 4)
+    n_objects, n_labels = len(sample.boxes), len(sample.boxes) + len(sample.ignore_boxes)
+    vehicles = np.zeros((0, 4), np.float32) if sample.vehicles is None else sample.vehicles
+    before = np.concatenate([sample.boxes, sample.ignore_boxes, vehicles]).reshape(-1, 4)
     targets: dict[str, Any] = {"image": sample.image, "bboxes": before, "ids": np.arange(len(before))}
     if sample.masks is not None and n_objects:
         targets["masks"] = sample.masks
@@ -35,6 +36,7 @@ def move(sample: Sample, transform: Compose, min_visibility: float) -> Sample:
     ids = np.asarray(moved["ids"], np.int64).reshape(-1)
     boxes = np.asarray(moved["bboxes"], np.float32).reshape(-1, 4)
     ids, boxes = ids[np.argsort(ids)], boxes[np.argsort(ids)]
+    vehicles, ids, boxes = boxes[ids >= n_labels], ids[ids < n_labels], boxes[ids < n_labels]
     left = _area(boxes) / np.maximum(_area(before[ids]), 1e-6)
     is_object = ids < n_objects
     kept = is_object & (left >= min_visibility) & np.all(boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE_PX, axis=1)
@@ -46,6 +48,7 @@ def move(sample: Sample, transform: Compose, min_visibility: float) -> Sample:
         sample.image_id,
         labelled=sample.labelled,
         depth=moved.get("depth"),
+        vehicles=None if sample.vehicles is None else vehicles,
     )
     if sample.masks is not None and sample.has_mask is not None:
         height, width = result.image.shape[:2]

@@ -29,3 +29,5 @@ class Sample:
     """Category ids this image's source labels; None: all."""
     depth: npt.NDArray[np.float32] | None = None
     """(H, W) metres where the dataset has depth maps, for conditions; None: estimated from the image."""
+    vehicles: npt.NDArray[np.float32] | None = None
+    """(V, 4) xyxy px: where vehicles are (`vehicle_boxes`), for conditions; None: unknown."""

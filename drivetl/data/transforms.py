@@ -93,7 +93,8 @@ def _condition(name: str, ranges: Mapping[str, Range], _: float) -> Apply:
 
     def apply(sample: Sample, rng: np.random.Generator) -> Sample:
         step = CATALOG[name].ladder[int(rng.integers(low, high + 1)) - 1]
-        sample.image = render(CATALOG[name], step, scene_of(sample.image, sample.depth), rng)
+        scene = scene_of(sample.image, sample.depth, vehicles=sample.vehicles)
+        sample.image = render(CATALOG[name], step, scene, rng)
         return sample
 
     return apply

@@ -13,6 +13,7 @@ from drivetl.conditions import CLEAN, Cell
 from drivetl.console import track
 from drivetl.data.dataset import read_image
 from drivetl.data.depth import read_depth
+from drivetl.data.vehicles import vehicle_boxes
 from drivetl.draw.objects import Colour, draw_objects, jpeg, resize_to_width
 from drivetl.files.images import Rgb
 from drivetl.metrics.match_store import MatchStore
@@ -82,7 +83,8 @@ class _Artist:
         record = self.records[example.image_id]
         root = self.swept.dataset.images_root
         image = read_image(record, root)
-        changed = corrupted(image, record, example.cell, read_depth(record, root))
+        vehicles = vehicle_boxes(record, self.swept.dataset.categories)
+        changed = corrupted(image, record, example.cell, read_depth(record, root), vehicles)
         clean, _ = self._evaluated(image, example.image_id, CLEAN)
         evaluated, counts = self._evaluated(changed, example.image_id, example.cell)
         name = f"{example.cell[0]}-{example.cell[1]}-{example.image_id}"

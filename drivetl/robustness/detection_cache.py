@@ -22,6 +22,7 @@ from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.conditions import PROTOCOL_VERSION, Cell, cell_name
 from drivetl.console import track, warn
 from drivetl.data.depth import depth_path
+from drivetl.data.vehicles import vehicle_boxes
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.arrays import read_npz
 from drivetl.files.write import remove_leftovers, write_atomically
@@ -32,8 +33,9 @@ CELLS_FOLDER = Path("robustness", ".cells")
 """Where a run directory keeps the cached detections of its detector."""
 
 
-def image_key(record: ImageRecord, root: Path) -> str:
-    """16 hex digits of an image's file name, its size, and the content of its file and of its depth map.
+def image_key(record: ImageRecord, root: Path, categories: tuple[str, ...]) -> str:
+    """16 hex digits of all that its pixels depend on in any cell: the image's file name, its size, the content of its
+    file and of its depth map, and the boxes of its vehicles. categories: the dataset's.
 
     Raises DataError for a file that cannot be read.
     """
@@ -41,6 +43,9 @@ def image_key(record: ImageRecord, root: Path) -> str:
     depth = depth_path(record, root)
     if depth is not None:
         parts += ["depth", _content_hash(depth)]
+    vehicles = vehicle_boxes(record, categories)
+    if len(vehicles):
+        parts += ["vehicles", hashlib.blake2b(vehicles.astype("<f4").tobytes()).hexdigest()]
     text = json.dumps(parts)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -60,7 +65,8 @@ def _content_hash(path: Path) -> str:
 
 def image_keys(dataset: Dataset) -> list[str]:
     """The key of each image, in the dataset's order."""
-    return [image_key(record, dataset.images_root) for record in track(dataset.images, "reading")]
+    root, categories = dataset.images_root, dataset.categories
+    return [image_key(record, root, categories) for record in track(dataset.images, "reading")]
 
 
 def dataset_hash(keys: Iterable[str]) -> str:

@@ -26,6 +26,7 @@ from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.conditions import CLEAN, Cell, apply, pixel_seed
 from drivetl.data.dataset import read_image, single_threaded
 from drivetl.data.depth import read_depth
+from drivetl.data.vehicles import vehicle_boxes
 from drivetl.errors import DataError
 from drivetl.robustness.detection_cache import DetectionCache
 from drivetl.workers import dead_workers_as_errors
@@ -50,6 +51,8 @@ class Task:
     """In the dataset's order."""
     record: ImageRecord
     cells: tuple[Cell, ...]
+    categories: tuple[str, ...] = ()
+    """The dataset's: they say which objects are vehicles."""
 
 
 @dataclass
@@ -147,9 +150,9 @@ def variants(task: Task, root: Path) -> Iterator[tuple[Cell, npt.NDArray[np.uint
     """(cell, (H, W, 3) uint8 RGB) of each of a task's cells; the image is decoded once."""
     image = read_image(task.record, root)
     depth = None if task.cells == (CLEAN,) else read_depth(task.record, root)
-    scene: dict[str, Any] = {}
+    vehicles, scene = vehicle_boxes(task.record, task.categories), dict[str, Any]()
     for cell in task.cells:
-        yield cell, corrupted(image, task.record, cell, depth, scene)
+        yield cell, corrupted(image, task.record, cell, depth, vehicles, scene)
 
 
 def corrupted(
@@ -157,16 +160,18 @@ def corrupted(
     record: ImageRecord,
     cell: Cell,
     depth: npt.NDArray[np.float32] | None,
+    vehicles: npt.NDArray[np.float32],
     scene: dict[str, Any] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """The image in a cell, (H, W, 3) uint8 RGB: the pixels that every report evaluates.
 
-    depth: see `depth.read_depth`; scene: a cache for one image, which saves time and does not change the result.
+    depth: see `depth.read_depth`; vehicles: see `vehicles.vehicle_boxes`; scene: a cache for one image, which saves
+    time and does not change the result.
     """
     name, severity = cell
     if cell == CLEAN:
         return image
-    return apply(image, name, severity, pixel_seed(record.file_name, name, severity), depth, scene)
+    return apply(image, name, severity, pixel_seed(record.file_name, name, severity), depth, scene, vehicles=vehicles)
 
 
 @dataclass
@@ -293,7 +298,7 @@ def _pending_tasks(backlog: _Backlog, dataset: Dataset, cells: Sequence[Cell], s
     for index in stratified_order(Drives.of(dataset.images))[rank::world]:
         missing = tuple(cell for cell in cells if backlog.missing(index, cell))
         if missing:
-            tasks.append(Task(index, dataset.images[index], missing))
+            tasks.append(Task(index, dataset.images[index], missing, dataset.categories))
             backlog.remaining[index] = len(missing)
     return tasks
 

@@ -35,7 +35,9 @@ def data(tmp_path_factory):
     for image in document["images"]:
         image |= {"sequence": "noon", "attributes": {"timeofday": "daytime", "weather": "clear"}}
     for record in clean.images:
-        night = corrupted(read_image(record, clean.images_root), record, ("night", 3), None)
+        night = corrupted(
+            read_image(record, clean.images_root), record, ("night", 3), None, np.zeros((0, 4), np.float32)
+        )
         name = f"images/night_{record.id:06d}.png"
         cv2.imwrite(str(folder / name), night[..., ::-1])
         document["images"].append(

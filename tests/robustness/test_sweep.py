@@ -7,6 +7,7 @@ from planted import PlantedDetector, planted_dataset, read_planted
 from drivetl.cli import message_of
 from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
+from drivetl.coco.records import Annotation
 from drivetl.conditions import CLEAN
 from drivetl.errors import DataError
 from drivetl.robustness import sweep as sweeping
@@ -148,6 +149,20 @@ def test_law_changed_pixels_change_the_key_at_equal_file_size(tmp_path, data):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(bytes(content))
+    after = image_keys(data)
+    assert before[0] != after[0] and before[1:] == after[1:]
+
+
+def test_law_moved_vehicles_change_the_key_and_other_labels_do_not(data):
+    """The lamps of the night stand where the labels say that vehicles are."""
+    before = image_keys(data)
+    vehicles, others = (
+        [i for i, name in enumerate(data.categories, 1) if (name == "car") is car] for car in (True, False)
+    )
+    first, second = data.images[0], data.images[1]
+    first.annotations = [Annotation(vehicles[0], (10, 20, 30, 20), 600.0)]
+    second.annotations = [item for item in second.annotations if item.category_id in vehicles]
+    second.annotations += [Annotation(others[0], (10, 20, 30, 20), 600.0)]
     after = image_keys(data)
     assert before[0] != after[0] and before[1:] == after[1:]
 

@@ -134,7 +134,7 @@ def _sweep_side(side: str, data: str) -> dict[str, Any]:
     model = build_model(spec).to(device)
     detector = Detector(model, dataset.categories, device, choose_precision("auto", device)[0], "bench")
     workers, size = default_workers(device.type), 8
-    tasks = [Task(place, image, tuple(cells)) for place, image in enumerate(dataset.images)]
+    tasks = [Task(place, image, tuple(cells), dataset.categories) for place, image in enumerate(dataset.images)]
 
     def variants() -> Any:
         return variant_loader(tasks, dataset.images_root, size, workers)

@@ -1,0 +1,77 @@
+"""Which boxes are vehicles', and that they move with the image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drivetl.coco.records import Annotation, IgnoreRegion, ImageRecord
+from drivetl.coco.taxonomy import load_taxonomy
+from drivetl.data.dataset import read_sample
+from drivetl.data.geometry import move
+from drivetl.data.vehicles import vehicle_boxes, vehicle_ids
+
+DATASETS = Path(__file__).parents[2] / "datasets"
+SIGNS = ("traffic light", "traffic sign", "traffic cone", "barrier", "construction")
+CATEGORIES = ("car", "pedestrian", "big truck")
+
+
+def record(*annotations: tuple[int, float], ignored: tuple[tuple[tuple[int, ...], float], ...] = ()) -> ImageRecord:
+    """Boxes of 20 x 10 px at x."""
+    return ImageRecord(
+        7,
+        "a.png",
+        100,
+        50,
+        annotations=[Annotation(number, (x, 5.0, 20.0, 10.0), 200.0) for number, x in annotations],
+        ignore_regions=[IgnoreRegion((x, 5.0, 20.0, 10.0), 200.0, ids) for ids, x in ignored],
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "vehicle"),
+    [
+        *((name, True) for name in ("car", "Van", "big bus", "truck-l-", "bus-s-", "motorcycle", "tram", "cargo van")),
+        *(
+            (name, False)
+            for name in ("pedestrian", "rider", "bicycle", "traffic light", "carpet", "", "Person_sitting")
+        ),
+    ],
+)
+def test_a_category_is_a_vehicles_when_a_word_of_its_name_is(name: str, vehicle: bool) -> None:
+    assert vehicle_ids((name,)) == (frozenset({1}) if vehicle else frozenset())
+
+
+def test_the_vehicles_of_the_shipped_taxonomies() -> None:
+    names = {name for path in DATASETS.glob("*/taxonomy.yaml") for name in load_taxonomy(path).categories}
+    others = {name for name in names if not vehicle_ids((name,))}
+    assert names - others >= {"car", "van", "truck", "bus", "tram", "train", "motorcycle"}
+    assert others <= {*("pedestrian", "person", "person_sitting", "rider", "cyclist", "bicycle"), *SIGNS}, others
+
+
+def test_an_ignored_vehicle_counts_and_a_region_of_anything_does_not() -> None:
+    ignored = (((1,), 30), ((1, 3), 40), ((1, 2), 50), ((), 60))
+    boxes = vehicle_boxes(record((1, 0), (2, 10), (3, 20), ignored=ignored), CATEGORIES)
+    assert boxes[:, 0].tolist() == [0, 20, 30, 40]
+    assert np.all(boxes[:, 2:] - boxes[:, :2] == (20, 10))
+    only_cars = vehicle_boxes(record((1, 0), ignored=(((), 60),)), ("car",))  # all that there is to hide is a car
+    assert only_cars[:, 0].tolist() == [0, 60]
+    assert vehicle_boxes(record(), CATEGORIES).shape == (0, 4)
+
+
+def test_vehicles_move_with_the_image_and_change_no_label() -> None:
+    import albumentations
+
+    sample = read_sample(record((1, 0), (2, 40), ignored=(((1,), 70),)), np.zeros((50, 100, 3), np.uint8), False)
+    with_vehicles = replace(sample, vehicles=np.array([[0, 5, 20, 15], [70, 5, 90, 15]], np.float32))
+    flip = albumentations.Compose(
+        [albumentations.HorizontalFlip(p=1)],
+        bbox_params=albumentations.BboxParams(format="pascal_voc", label_fields=["ids"]),
+    )
+    moved, plain = move(with_vehicles, flip, 0.25), move(sample, flip, 0.25)
+    assert moved.vehicles is not None and np.allclose(moved.vehicles, [[80, 5, 100, 15], [10, 5, 30, 15]])
+    assert np.array_equal(moved.boxes, plain.boxes) and np.array_equal(moved.labels, plain.labels)
+    assert np.array_equal(moved.ignore_boxes, plain.ignore_boxes) and plain.vehicles is None
