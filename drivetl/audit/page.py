@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,10 +14,14 @@ from drivetl import console
 from drivetl.audit.findings import Example, Finding
 from drivetl.audit.run import Audit
 from drivetl.audit.thumbnails import Drawer, example_images
-from drivetl.draw.objects import css_colour, jpeg
+from drivetl.draw.objects import jpeg
 from drivetl.draw.pages import render
+from drivetl.draw.palette import Colour, colours_of, css
 from drivetl.draw.svg_charts import Layer, heat_map, histogram
 from drivetl.files.images import Rgb
+
+Colours = Mapping[str, Colour]
+"""Of each class."""
 
 _EXAMPLE_PX, _GALLERY_PX = 420, 760
 _EXAMPLE_IMAGES = 4
@@ -29,7 +33,7 @@ _COLOURED = 9
 def html_page(result: Audit, seed: int = 0) -> str:
     """The HTML page of an audit. Images that cannot be read are left out; `seed` selects the gallery images."""
     numbers = result.statistics
-    drawer = Drawer(result.tables)
+    drawer, colours = Drawer(result.tables), colours_of(result.tables.class_names())
     return render(
         "audit/audit",
         name=result.tables.path.name,
@@ -39,9 +43,9 @@ def html_page(result: Audit, seed: int = 0) -> str:
         facts=_facts(numbers["overview"]),
         counts=result.counts(),
         findings=_findings(result, drawer),
-        legend=[(name, colour) for name, colour, _ in _layers(numbers["size_px_after_resize"]["counts"])],
-        charts=_charts(numbers),
-        classes=_classes(numbers["classes"]),
+        legend=[(name, colour) for name, colour, _ in _layers(numbers["size_px_after_resize"]["counts"], colours)],
+        charts=_charts(numbers, colours),
+        classes=_classes(numbers["classes"], colours),
         tables=_slices(numbers),
         gallery=_gallery(drawer, seed),
     )
@@ -108,19 +112,19 @@ def _gallery(drawer: Drawer, seed: int) -> list[dict[str, str]]:
     return figures
 
 
-def _charts(numbers: dict[str, Any]) -> list[tuple[str, str, Markup]]:
+def _charts(numbers: dict[str, Any], colours: Colours) -> list[tuple[str, str, Markup]]:
     """(title, explanation, SVG)."""
     per_image = numbers["objects_per_image"]
     return [
         (
             "Object size after the model's resize",
             "Square root of the box area in px. Objects below 8 px are hard to learn.",
-            _stacked(numbers["size_px_after_resize"], "px", _whole, [2, 8, 32, 96 * 1.33, 512]),
+            _stacked(numbers["size_px_after_resize"], colours, "px", _whole, [2, 8, 32, 96 * 1.33, 512]),
         ),
         (
             "Aspect ratio",
             "Width / height of the boxes. Below 1: taller than wide.",
-            _stacked(numbers["aspect_width_over_height"], "width / height", _ratio, [0.125, 0.5, 1, 2, 8]),
+            _stacked(numbers["aspect_width_over_height"], colours, "width / height", _ratio, [0.125, 0.5, 1, 2, 8]),
         ),
         (
             "Position",
@@ -135,23 +139,25 @@ def _charts(numbers: dict[str, Any]) -> list[tuple[str, str, Markup]]:
     ]
 
 
-def _layers(counts: dict[str, list[int]]) -> list[tuple[str, str, list[int]]]:
+def _layers(counts: dict[str, list[int]], colours: Colours) -> list[tuple[str, str, list[int]]]:
     """(class, colour, its counts); the rarer classes share the last one."""
     names = list(counts)
-    layers = [(name, css_colour(name), counts[name]) for name in names[:_COLOURED]]
+    layers = [(name, css(colours[name]), counts[name]) for name in names[:_COLOURED]]
     if len(names) > _COLOURED:
         rest = np.sum([counts[name] for name in names[_COLOURED:]], axis=0).tolist()
         layers.append((f"{len(names) - _COLOURED} others", "var(--quiet)", rest))
     return layers
 
 
-def _stacked(numbers: dict[str, Any], unit: str, label: Callable[[float], str], marks: Sequence[float]) -> Markup:
+def _stacked(
+    numbers: dict[str, Any], colours: Colours, unit: str, label: Callable[[float], str], marks: Sequence[float]
+) -> Markup:
     """A histogram with one layer per class; `marks` are the edges that get a label on the axis."""
     edges = numbers["edges"]
     spans = [f"{label(low)} to {label(high)} {unit}" for low, high in pairwise(edges)]
     layers = [
         Layer(colour, counts, [f"{name}, {span}: {count}" for span, count in zip(spans, counts, strict=True)])
-        for name, colour, counts in _layers(numbers["counts"])
+        for name, colour, counts in _layers(numbers["counts"], colours)
     ]
     ticks = [(int(np.argmin(np.abs(np.array(edges) - mark))), label(mark)) for mark in marks]
     return histogram(layers, label=f"objects by {unit}", x_label=unit, x_ticks=ticks)
@@ -165,12 +171,12 @@ def _objects_per_image(edges: Sequence[float], counts: Sequence[int]) -> Markup:
     return histogram(bars, label="images by their number of objects", x_label="objects", x_ticks=ticks)
 
 
-def _classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _classes(rows: list[dict[str, Any]], colours: Colours) -> list[dict[str, Any]]:
     most = max((row["objects"] for row in rows), default=0) or 1
     return [
         {
             "name": row["name"],
-            "colour": css_colour(row["name"]),
+            "colour": css(colours[row["name"]]),
             "objects": f"{row['objects']:,}",
             "share": round(100 * row["objects"] / most, 1),
             "images": f"{row['images']:,}",

@@ -91,6 +91,11 @@ class Tables:
         """(A,) True for valid boxes that are not ignore regions."""
         return self.valid() & ~self.crowd
 
+    def class_names(self) -> list[str]:
+        """The name of every category that is listed or used, by id."""
+        ids = sorted({*self.names, *self.category_ids.tolist()})
+        return list(dict.fromkeys(self.name(number) for number in ids))
+
     def name(self, category_id: int) -> str:
         """The name of a category, or 'category N' if it has none."""
         return self.names.get(int(category_id), f"category {int(category_id)}")

@@ -15,7 +15,8 @@ from drivetl.audit.findings import Example, spread
 from drivetl.audit.masks import decoded
 from drivetl.audit.tables import Ints, Tables
 from drivetl.coco.masks import Mask
-from drivetl.draw.objects import Colour, draw_objects
+from drivetl.draw.objects import draw_objects
+from drivetl.draw.palette import Colour
 from drivetl.errors import DataError
 from drivetl.files.images import Rgb, read_rgb
 from drivetl.files.paths import safe_relative
@@ -53,6 +54,7 @@ class Drawer:
             masks=[self._mask(row, image) for row in objects],
             ignore_boxes=tables.boxes_xyxy[regions],
             ignore_masks=[self._mask(row, image) for row in regions],
+            categories=tables.class_names(),
             width=width,
         )
 

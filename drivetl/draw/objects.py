@@ -1,13 +1,11 @@
 """Draw boxes, masks, ignore regions and labels on images, and contact sheets of several images.
 
-Functions take and return (H, W, 3) uint8 RGB and do not change their input. A class has the same colour in
-all drawings of the project, because the colour depends on its name alone.
+Functions take and return (H, W, 3) uint8 RGB and do not change their input. The colours of classes are
+those of `palette.colours_of`, in every drawing of a dataset or run.
 """
 
 from __future__ import annotations
 
-import colorsys
-import hashlib
 import importlib.util
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,49 +18,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from drivetl.coco.boxes import area, intersection
 from drivetl.coco.masks import Mask
+from drivetl.draw.palette import Colour, colour_of, colours_of, ink_on
 from drivetl.files.images import Rgb
 
-Colour = tuple[int, int, int]
-"""RGB, 0..255."""
-
-_CLASS_COLOURS: dict[str, Colour] = {
-    "car": (38, 165, 255),
-    "van": (116, 124, 255),
-    "truck": (255, 149, 0),
-    "bus": (255, 214, 10),
-    "tram": (191, 90, 242),
-    "train": (191, 90, 242),
-    "pedestrian": (255, 69, 92),
-    "person": (255, 69, 92),
-    "person_sitting": (255, 142, 174),
-    "rider": (255, 105, 240),
-    "cyclist": (50, 215, 75),
-    "bicycle": (128, 240, 190),
-    "motorcycle": (0, 210, 200),
-    "traffic light": (220, 255, 80),
-    "traffic sign": (200, 160, 120),
-    "misc": (170, 190, 215),
-}
 _BACKGROUND: Colour = (24, 26, 30)
 _TEXT: Colour = (236, 238, 242)
 _IGNORED: Colour = (225, 225, 225)
 _MAX_COORDINATE = 100_000.0
-
-
-def colour_of(name: str) -> Colour:
-    """The RGB colour of a class: fixed for common driving classes, from a hash of the name for others."""
-    key = name.strip().lower()
-    if key in _CLASS_COLOURS:
-        return _CLASS_COLOURS[key]
-    digest = hashlib.sha256(key.encode()).digest()
-    hue, light = digest[0] / 256, (0.55, 0.65, 0.75)[digest[1] % 3]
-    red, green, blue = colorsys.hls_to_rgb(hue, light, 0.85)
-    return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def css_colour(name: str) -> str:
-    """The colour of a class, as CSS writes it."""
-    return "#{:02x}{:02x}{:02x}".format(*colour_of(name))
+LEAST_TEXT_PX, MOST_TEXT_PX = 11, 64
+"""Of a label; between them 1/85 of the longer side."""
 
 
 def draw_objects(
@@ -84,14 +48,15 @@ def draw_objects(
 
     boxes_xyxy, ignore_boxes: (N, 4), (M, 4) px of `image`; boxes that are not finite are skipped.
     labels: category ids 1..K (named by `categories`) or texts. scores: 0..1, written after the label.
-    masks, ignore_masks: (H, W) of 0 and 1 each, or None. colours: RGB per object; default: by class name.
+    masks, ignore_masks: (H, W) of 0 and 1 each, or None. colours: RGB per object; default: by class.
     width: scale the image to this width in px first, so that lines and text stay sharp. dashed: dashed boxes, to
     distinguish two sets of boxes in one image.
     """
     scale = 1.0 if width is None else width / image.shape[1]
     canvas = image.copy() if width is None else resize_to_width(image, width)
     names = [_name(label, categories) for label in labels]
-    paints = list(colours) if colours is not None else [colour_of(name) for name in names]
+    of_class = colours_of(categories)
+    paints = list(colours) if colours is not None else [of_class.get(name) or colour_of(name) for name in names]
     boxes, ignored = _as_boxes(boxes_xyxy) * scale, _as_boxes(ignore_boxes) * scale
     thickness = max(1, round(max(canvas.shape[:2]) / 640))
     for number, box in enumerate(ignored):
@@ -148,7 +113,7 @@ def contact_sheet(tiles: Sequence[tuple[str, Rgb]], columns: int, tile_width: in
 def legend(names: Sequence[str], width: int) -> Rgb:
     """A strip of this width in px with the name and colour of each class, and the hatching of ignore regions."""
     font, line = _font(14), 26
-    entries = [(_one_line(name), colour_of(name)) for name in names] + [("ignored", _IGNORED)]
+    entries = [(_one_line(name), colour) for name, colour in colours_of(names).items()] + [("ignored", _IGNORED)]
     positions, left, top = [], 10, 6
     for name, _ in entries:
         needed = int(font.getlength(name)) + 40
@@ -269,7 +234,7 @@ def _write_labels(canvas: Rgb, entries: list[tuple[npt.NDArray[np.float64], str,
     if not entries:
         return
     height, width = canvas.shape[:2]
-    font = _font(min(22, max(11, round(max(canvas.shape[:2]) / 85))))
+    font = _font(min(MOST_TEXT_PX, max(LEAST_TEXT_PX, round(max(canvas.shape[:2]) / 85))))
     ascent, descent = font.getmetrics() if isinstance(font, ImageFont.FreeTypeFont) else (10, 2)
     chip_height = ascent + descent
     labelled = Image.fromarray(canvas)
@@ -293,8 +258,7 @@ def _write_labels(canvas: Rgb, entries: list[tuple[npt.NDArray[np.float64], str,
         placed = np.concatenate([placed, chips[best : best + 1]])
         x, y = float(chips[best][0]), float(chips[best][1])
         pen.rectangle((x, y, x + chip_width - 1, y + chip_height - 1), fill=paint)
-        is_light = paint[0] * 0.299 + paint[1] * 0.587 + paint[2] * 0.114 > 115
-        pen.text((x + 3, y), text, fill=(0, 0, 0) if is_light else (255, 255, 255), font=font)
+        pen.text((x + 3, y), text, fill=ink_on(paint), font=font)
     canvas[:] = np.asarray(labelled)
 
 

@@ -14,7 +14,8 @@ from drivetl.console import track
 from drivetl.data.dataset import read_image
 from drivetl.data.depth import read_depth
 from drivetl.data.vehicles import vehicle_boxes
-from drivetl.draw.objects import Colour, draw_objects, jpeg, resize_to_width
+from drivetl.draw.objects import draw_objects, jpeg, resize_to_width
+from drivetl.draw.palette import FOUND, INVENTED, MISSED, UNCOUNTED, Colour
 from drivetl.files.images import Rgb
 from drivetl.metrics.match_store import MatchStore
 from drivetl.metrics.truth import Bools, Floats, Ints
@@ -22,10 +23,6 @@ from drivetl.robustness.run import FinishedSweep
 from drivetl.robustness.sweep import corrupted
 
 WIDTH_PX = 720
-FOUND: Colour = (64, 200, 120)
-LOST: Colour = (255, 70, 90)
-MISSED: Colour = (190, 190, 190)
-FALSE: Colour = (255, 176, 32)
 ROWS = 8
 
 
@@ -112,10 +109,10 @@ class _Artist:
         here = (truth.image == index) & ~truth.crowd
         missed, lost = here & ~found & ~self.found_clean, here & ~found & self.found_clean
         groups: list[tuple[str, Floats, Ints, Colour, bool]] = [
-            ("missed", truth.boxes_xywh[missed], truth.category[missed], MISSED, True),
-            ("false", store.boxes_xywh[alarm], store.category[alarm], FALSE, False),
+            ("missed", truth.boxes_xywh[missed], truth.category[missed], UNCOUNTED, True),
+            ("false", store.boxes_xywh[alarm], store.category[alarm], INVENTED, False),
             ("found", truth.boxes_xywh[here & found], truth.category[here & found], FOUND, False),
-            ("lost", truth.boxes_xywh[lost], truth.category[lost], LOST, True),
+            ("lost", truth.boxes_xywh[lost], truth.category[lost], MISSED, True),
         ]
         drawn, counts = resize_to_width(image, WIDTH_PX), {}
         for kind, boxes, labels, colour, dashed in groups:

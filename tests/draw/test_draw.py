@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.draw.gallery import Detections, choose, draw_record, sheet_of
-from drivetl.draw.objects import colour_of, contact_sheet, draw_objects, jpeg, legend, png, resize_to_width
+from drivetl.draw.objects import contact_sheet, draw_objects, jpeg, legend, png, resize_to_width
+from drivetl.draw.palette import colour_of
 from drivetl.files.images import decode_rgb
 
 FORKLIFT = (90, 242, 117)
