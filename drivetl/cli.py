@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import signal
 import sys
@@ -17,6 +18,10 @@ from drivetl.files.write import NO_ROOM
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 """These end a command as Ctrl-C does: what it wrote so far is cleaned up."""
+
+
+UNUSABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM)
+"""Error numbers of a path that nobody, or not this user, can look at: `is_file` raises them."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -35,9 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.error(message_of(error))
         return 2
     except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        if error.errno in UNUSABLE and place:
+            console.error(f"{place}cannot be accessed ({error.strerror}) - check the path and its permissions")
+            return 2
         if error.errno not in NO_ROOM:
             raise
-        place = f"{error.filename}: " if error.filename else ""
         console.error(f"{place}cannot be written ({error.strerror}) - free space on the disk, or choose another --out")
         return 2
     except KeyboardInterrupt as stop:

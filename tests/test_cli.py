@@ -46,6 +46,16 @@ def test_an_unknown_flag_is_refused():
     assert stop.value.code == 2
 
 
+@pytest.mark.parametrize(
+    "argv", [["info", "x", "\x1b[31m"], ["\x1b[31m"], ["view", "a", "--out", "b", "--seed", "\x1b["]]
+)
+def test_law_the_command_line_is_repeated_without_control_characters(argv, capsys):
+    with pytest.raises(SystemExit):
+        main(argv)
+    error = capsys.readouterr().err
+    assert "\x1b" not in error and "\\x1b[" in error and error.count("\n") >= 2
+
+
 @pytest.mark.parametrize("name", ["audit", "compare", "evaluate", "eval-robustness", "sample", "view"])
 @pytest.mark.parametrize("text", ["-1", "1.5", str(2**63)])
 def test_a_seed_out_of_range_is_refused(name, text, capsys):

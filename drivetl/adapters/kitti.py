@@ -14,7 +14,7 @@ from drivetl.errors import DataError
 from drivetl.files.images import image_size
 from drivetl.files.kitti_text import LABELS, KittiLine, attributes_of, line_of, parse_line, parse_plain, write_line
 from drivetl.files.paths import require_directory
-from drivetl.files.read import read_text
+from drivetl.files.read import read_bytes, read_text
 from drivetl.files.write import new_directory
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -45,7 +45,11 @@ def read_kitti(
         label_file = f"{label_folder}/{labels[frame]}" if frame in labels else None
         if label_file is None:
             account.notes["images have no label file and became samples without objects"] += 1
-        objects = [] if label_file is None else read_labels(label_file, account, on_error)
+        try:
+            objects = [] if label_file is None else read_labels(label_file, account, on_error)
+        except DataError as error:
+            reject_label_file(error, Path(label_file or ""), account, on_error)
+            continue
         try:
             sequence, index = mapping.of(frame) if mapping is not None else ("", None)
             if frame in images:
@@ -70,15 +74,12 @@ def find_training(root: Path) -> Path:
 
 
 def read_labels(path: Path | str, account: Account, on_error: str = "stop") -> list[SourceObject]:
-    """The objects of one label file. Raises DataError with file and line, or with "skip" counts the line."""
+    """The objects of one label file. Raises DataError with file and line, or with "skip" counts the line.
+
+    A file that cannot be read is a DataError in both cases: its image is not known to be without objects.
+    """
     objects = []
-    try:
-        text = read_text(path)
-    except DataError as error:
-        if on_error != "skip":
-            raise
-        account.reject(error)
-        return []
+    text = read_text(path)
     plain = parse_plain(text)
     if plain is not None:
         return list(map(source_object, plain, range(1, len(plain) + 1)))
@@ -93,6 +94,18 @@ def read_labels(path: Path | str, account: Account, on_error: str = "stop") -> l
                 raise
             account.reject(error)
     return objects
+
+
+def reject_label_file(error: DataError, path: Path, account: Account, on_error: str) -> None:
+    """Count a label file that cannot be read: each of its lines is an object, and its images are left out.
+
+    A folder with the name of a label file has no lines. Raises the error unless on_error is "skip".
+    """
+    if on_error != "skip":
+        raise error
+    lines = read_bytes(path).split(b"\n") if path.is_file() and os.access(path, os.R_OK) else []
+    account.reject(error, ["unreadable record"] * sum(bool(line.strip()) for line in lines))
+    account.notes["label files that cannot be read, left out with their images"] += 1
 
 
 def source_object(line: KittiLine, number: int) -> SourceObject:

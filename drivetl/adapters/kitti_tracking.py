@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from drivetl.adapters.kitti import SUFFIXES, label_entries, source_object
+from drivetl.adapters.kitti import SUFFIXES, label_entries, reject_label_file, source_object
 from drivetl.coco.records import Dataset, SourceImage, SourceObject
 from drivetl.convert.build import Account
 from drivetl.errors import DataError
@@ -53,8 +53,12 @@ def read_kitti_tracking(
     for sequence in sorted(names):
         label_file = training / "label_02" / f"{sequence}.txt"
         frames: dict[int, list[SourceObject]] = {}
-        if label_file.is_file():
-            frames = read_track_labels(label_file, account, on_error)
+        if label_file.exists():
+            try:
+                frames = read_track_labels(label_file, account, on_error)
+            except DataError as error:
+                reject_label_file(error, label_file, account, on_error)
+                continue
         else:
             account.notes["sequences have no label file; their frames became samples without objects"] += 1
         images = _frame_names(images_folder / sequence)
@@ -74,16 +78,12 @@ def read_kitti_tracking(
 
 
 def read_track_labels(path: Path, account: Account, on_error: str = "stop") -> dict[int, list[SourceObject]]:
-    """Frame -> objects of a sequence. Raises DataError with file and line, or counts the line with "skip"."""
+    """Frame -> objects of a sequence. Raises DataError with file and line, or counts the line with "skip".
+
+    A file that cannot be read is a DataError in both cases.
+    """
     frames: dict[int, list[SourceObject]] = defaultdict(list)
-    try:
-        lines = read_text(path).split("\n")
-    except DataError as error:
-        if on_error != "skip":
-            raise
-        account.reject(error)
-        return frames
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line or line.isspace():
             continue
         try:

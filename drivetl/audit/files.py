@@ -1,4 +1,4 @@
-"""Checks that open the image files: missing or damaged files, wrong sizes, EXIF rotation, duplicates."""
+"""Checks that open the image files: missing or damaged files, wrong sizes, EXIF rotation, depth, duplicates."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ from drivetl.audit.tables import Tables
 from drivetl.convert.leaks import NEAR_BITS, fingerprint
 from drivetl.errors import DataError
 from drivetl.files.image_headers import HEAD_BYTES, size_of_head
-from drivetl.files.images import MAX_PIXELS, read_rgb
+from drivetl.files.images import MAX_PIXELS, depth_of, is_deep, read_rgb
 from drivetl.files.paths import is_safe
 
 _TAIL = 4096
 _HASHED_ENDS = 16384
 _THREADS = 16
+_DEPTHS = 200
+"""Images of more than 8 bits that are decoded."""
 _PAIRS = 200
 """Pairs of consecutive frames decoded and compared; 2 x 200 images take seconds."""
 
@@ -46,6 +48,8 @@ class FileFacts:
     orientation: int = 1
     """EXIF orientation; 1 is upright."""
     n_bytes: int = 0
+    is_deep: bool = False
+    """Whether it may have more than 8 bits per channel."""
 
 
 def check_files(tables: Tables) -> list[Finding]:
@@ -69,6 +73,7 @@ def check_files(tables: Tables) -> list[Finding]:
     return (
         _faults(tables, facts)
         + _wrong_sizes(tables, {row: facts[row] for row in intact})
+        + _depths(tables, [row for row in intact if facts[row].is_deep])
         + _repeated(tables, intact, facts)
         + _near_repeated(tables, intact)
     )
@@ -100,7 +105,7 @@ def inspect_file(path: Path) -> FileFacts:
         return FileFacts(kind, str(error).replace(str(path), path.name) or type(error).__name__)
     if size[0] * size[1] > MAX_PIXELS:
         return FileFacts("unreadable", f"{size[0]} x {size[1]} is larger than 200 megapixels")
-    return FileFacts("", "", size, orientation, status.st_size)
+    return FileFacts("", "", size, orientation, status.st_size, is_deep(head))
 
 
 def _size_and_orientation(path: Path) -> tuple[tuple[int, int], int]:
@@ -187,6 +192,35 @@ def _wrong_sizes(tables: Tables, facts: dict[int, FileFacts]) -> list[Finding]:
         "Images with a different size in the JSON and in the file",
         "if the images were rescaled, rescale the boxes too; then correct width and height in the JSON",
         detail,
+    )
+
+
+def _depths(tables: Tables, deep: Sequence[int]) -> list[Finding]:
+    """Images of more than 8 bits per channel and the range that they use, in a sample spread evenly over them."""
+    paths = {row: tables.images_root / tables.file_names[row] for row in spread(deep, _DEPTHS)}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = zip(paths, pool.map(lambda path: depth_of(path.read_bytes()), paths.values()), strict=True)
+        depths = {row: depth for row, depth in found if depth is not None}
+    sample = f" (a sample of {len(paths)} of {len(deep):,})" if len(paths) < len(deep) else ""
+    dark = [row for row, depth in depths.items() if depth.is_dark]
+    findings = about_images(
+        tables,
+        dark,
+        "image-depth",
+        "error",
+        f"Images of more than 8 bits that use a small part of their range{sample}",
+        "training, evaluation and predict refuse them, because they would be read as almost black: scale their values "
+        "to 8 bits, with one range for all images",
+        lambda row: str(depths[row]),
+    )
+    return findings + about_images(
+        tables,
+        [row for row in depths if row not in dark],
+        "image-16-bit",
+        "note",
+        f"Images of 16 bits, of which the upper eight are read{sample}",
+        "if they look dark, scale their values to 8 bits, with one range for all images",
+        lambda row: f"{depths[row]} of 65535",
     )
 
 

@@ -54,7 +54,7 @@ def _read(path: Path, images_root: Path | None) -> Dataset:
     # The root is relative to the real folder: `..` after a link leads elsewhere.
     root = images_root or (path.parent.resolve() / info.get("images_root", "."))
     info = {key: value for key, value in info.items() if key not in ("schema", "images_root", "version")}
-    return Dataset(categories, list(images.values()), Path(os.path.normpath(root)), info)
+    return Dataset(categories, list(images.values()), Path(os.path.normpath(root)), info, path)
 
 
 def _line(data: bytes, error: DataError) -> int | None:

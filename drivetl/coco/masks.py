@@ -7,13 +7,14 @@ every segmentation from a file, and `decode` refuses one that does not fit the i
 from __future__ import annotations
 
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as rle_tools
 
-from drivetl.coco.records import Box, Segmentation
+from drivetl.coco.records import Annotation, Box, IgnoreRegion, ImageRecord, Segmentation
 from drivetl.coco.rules import shape_problem
 from drivetl.errors import DataError
 
@@ -119,6 +120,24 @@ def decode(segmentation: Segmentation, height: int, width: int) -> Mask:
     if reason is not None:
         raise DataError(reason, remedy=REMEDY)
     return np.asarray(rle_tools.decode(to_rle(segmentation, height, width)), np.uint8)
+
+
+def of_object(item: Annotation | IgnoreRegion, image: ImageRecord, file: Path | None) -> Mask | None:
+    """(H, W) uint8 mask of an object or ignore region of an image; None without a segmentation.
+
+    Raises DataError with the image and the dataset's file for a segmentation that does not fit the image.
+    """
+    if item.segmentation is None:
+        return None
+    try:
+        return decode(item.segmentation, image.height, image.width)
+    except DataError as error:
+        raise of_image(error.reason, image, file) from None
+
+
+def of_image(reason: str, image: ImageRecord, file: Path | None) -> DataError:
+    """The error of a segmentation of an image."""
+    return DataError(f"image {image.file_name!r}: {reason}", remedy=REMEDY, file=file or image.file_name)
 
 
 def encode(mask: npt.NDArray[Any]) -> dict[str, Any]:

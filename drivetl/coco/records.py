@@ -80,6 +80,8 @@ class Dataset:
     images_root: Path
     info: dict[str, Any] = field(default_factory=dict)
     """The content of `info.drivetl`: source, taxonomy name and hash, split, ..."""
+    file: Path | None = field(default=None, compare=False)
+    """The json that it was read from, for errors."""
 
     def subset(self, images: list[ImageRecord]) -> Self:
         """The dataset with these images only; ids are unchanged."""

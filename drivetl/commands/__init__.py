@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import shlex
+from typing import Any
 
 from drivetl import __version__
+from drivetl.console import printable
 
 COMMANDS = {
     "sample": "write the sample city: two synthetic towns with exact boxes, masks and depth",
@@ -37,11 +39,16 @@ COMMANDS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """Prints its messages, which repeat the command line, without characters that a terminal obeys."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message("\n".join(map(printable, message.split("\n"))), file)
+
+
 def dispatch(arguments: list[str]) -> int:
     """Parse and run one command. Returns its exit code; DrivetlError is left to the caller."""
-    parser = argparse.ArgumentParser(
-        prog="drivetl", description="Fine-tune detectors for driving scenes.", allow_abbrev=False
-    )
+    parser = Parser(prog="drivetl", description="Fine-tune detectors for driving scenes.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"drivetl {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     command = next((word for word in arguments if not word.startswith("-")), "")

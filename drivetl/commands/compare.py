@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drivetl.api.evaluation import number
+from drivetl.coco.hashes import file_hash, images_hash
 from drivetl.coco.io import load_json, read_dataset
 from drivetl.commands.evaluate import write_numbers
 from drivetl.commands.flags import seed
@@ -166,24 +167,37 @@ def _clean_detections(
     from drivetl.robustness.detection_cache import complete_images
 
     swept = [] if cache is None else complete_images([cache], keys, [CLEAN])
-    if len(swept) < len(dataset.images) and (run / BEST).is_file() and _validated_on(run, data):
-        return _CleanDetections(range(len(dataset.images)), load_results(run / BEST))
-    if cache is None:
-        raise DataError(
-            f"it has stored detections of its own validation data only, not of {data}",
-            remedy="run eval-robustness on it with this --data",
-            file=run,
-        )
+    if len(swept) < len(dataset.images) and (run / BEST).is_file():
+        problem = _not_validated_on(run, dataset, data)
+        if not problem:
+            return _CleanDetections(range(len(dataset.images)), load_results(run / BEST))
+        if cache is None:
+            raise DataError(problem, remedy="run eval-robustness on it with this --data", file=run)
+        if "changed" in problem:
+            warn(f"{run}: {problem}: compared on the images of its sweep")
+    assert cache is not None
     ids = {keys[index]: dataset.images[index].id for index in swept}
     return _CleanDetections(swept, cache.results(CLEAN, ids))
 
 
-def _validated_on(run: Path, data: Path) -> bool:
-    """Whether the run's data.val is this file."""
+def _not_validated_on(run: Path, dataset: Dataset, data: Path) -> str:
+    """Why the run's stored validation is not of this dataset; empty when it is.
+
+    It is of another file, or the file or its images are not those whose hashes the run recorded.
+    """
     try:
-        return validation_data(run).resolve() == data.resolve()
+        same = validation_data(run).resolve() == data.resolve()
     except ConfigError:
-        return False
+        same = False
+    if not same:
+        return f"it has stored detections of its own validation data only, not of {data}"
+    provenance = load_json(run / "provenance.json") if (run / "provenance.json").is_file() else {}
+    recorded = provenance if isinstance(provenance, dict) else {}
+    if recorded.get("val_sha256", now := file_hash(data)) != now:
+        return f"{data} has changed since the run stored its detections"
+    if "val_images_sha256" in recorded and recorded["val_images_sha256"] != images_hash(dataset):
+        return f"the images of {data} have changed since the run stored its detections"
+    return ""
 
 
 def _shared_cells(caches: Sequence[DetectionCache], keys: Sequence[str]) -> list[Cell]:

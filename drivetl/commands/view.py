@@ -100,7 +100,7 @@ def _tile(
         )
     of_image = None if detections is None else detections.get(image.id, Detections())
     words = [image.file_name, *(str(value) for value in image.attributes.values() if isinstance(value, str))]
-    return "  ".join(words), draw_record(image, pixels, dataset.categories, width, of_image)
+    return "  ".join(words), draw_record(image, pixels, dataset.categories, width, of_image, dataset.file)
 
 
 def _detections(path: Path, dataset: Dataset, min_score: float) -> dict[int, Detections]:

@@ -249,7 +249,8 @@ def print_summary(summary: Summary, next_command: str = "") -> None:
         console.say(f"{count} {note}")
     if account.rejections:
         count = sum(account.rejected.values())
-        console.warn(f"{count} broken objects skipped; the first: {account.rejections[0]}")
+        what = f"{count} broken objects" if count else f"{len(account.rejections)} broken files"
+        console.warn(f"{what} skipped; the first: {account.rejections[0]}")
     console.say(f"split: {summary.split.method} ({summary.split.reason})")
     console.say(f"leaks: {summary.leaks.sentence()}")
     for warning in [*summary.split.warnings, *summary.leaks.warnings()]:

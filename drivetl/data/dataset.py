@@ -42,6 +42,7 @@ class DetectionDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
         cache_gb: float = 0.0,
     ):
         self.images, self.root, self.categories = dataset.images, dataset.images_root, dataset.categories
+        self.file = dataset.file
         self.with_masks, self.augment, self.seed = with_masks, augment, seed
         decoded_gb = sum(3 * image.width * image.height for image in self.images) / 1e9
         self._cache: dict[int, Rgb] | None = {} if decoded_gb <= cache_gb else None
@@ -51,7 +52,7 @@ class DetectionDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
 
     def __getitem__(self, item: Item) -> tuple[Tensor, dict[str, Tensor]]:
         epoch, index = item
-        sample = read_sample(self.images[index], self._image(index), self.with_masks)
+        sample = read_sample(self.images[index], self._image(index), self.with_masks, self.file)
         if self.augment is not None:
             sample.vehicles = vehicle_boxes(self.images[index], self.categories)
             sample = self.augment(sample, np.random.default_rng([self.seed, epoch, index]))
@@ -75,8 +76,11 @@ def read_image(record: ImageRecord, root: Path) -> Rgb:
     return image
 
 
-def read_sample(record: ImageRecord, image: Rgb, with_masks: bool) -> Sample:
-    """A record and its pixels as a sample. Boxes thinner than MIN_SIDE_PX become ignore regions."""
+def read_sample(record: ImageRecord, image: Rgb, with_masks: bool, file: Path | None = None) -> Sample:
+    """A record and its pixels as a sample. Boxes thinner than MIN_SIDE_PX become ignore regions.
+
+    Raises DataError with `file`, the json, for a mask that does not fit the image.
+    """
     boxes = np.array([xywh_to_xyxy(item.bbox_xywh) for item in record.annotations], np.float32).reshape(-1, 4)
     labels = np.array([item.category_id for item in record.annotations], np.int64)
     ignore = np.array([xywh_to_xyxy(item.bbox_xywh) for item in record.ignore_regions], np.float32).reshape(-1, 4)
@@ -85,9 +89,10 @@ def read_sample(record: ImageRecord, image: Rgb, with_masks: bool) -> Sample:
         image, boxes[kept], labels[kept], np.concatenate([ignore, boxes[~kept]]), record.id, labelled=record.labelled
     )
     if with_masks:
-        outlines = [item.segmentation for item, keep in zip(record.annotations, kept, strict=True) if keep]
+        objects = [item for item, keep in zip(record.annotations, kept, strict=True) if keep]
         empty = np.zeros((record.height, record.width), np.uint8)
-        rows = [empty if item is None else coco_masks.decode(item, record.height, record.width) for item in outlines]
+        masks = [coco_masks.of_object(item, record, file) for item in objects]
+        rows = [empty if mask is None else mask for mask in masks]
         sample.masks = np.stack(rows) if rows else np.zeros((0, record.height, record.width), np.uint8)
         sample.has_mask = np.asarray(sample.masks.any(axis=(1, 2)), np.bool_)
     return sample

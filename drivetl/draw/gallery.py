@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from drivetl.coco import masks
 from drivetl.coco.boxes import xywh_to_xyxy
-from drivetl.coco.masks import Mask
-from drivetl.coco.records import Annotation, Box, Dataset, IgnoreRegion, ImageRecord, Segmentation
+from drivetl.coco.records import Box, Dataset, ImageRecord, Segmentation
 from drivetl.draw.objects import contact_sheet, draw_objects, legend
 from drivetl.files.images import Rgb
 
@@ -32,19 +32,21 @@ def draw_record(
     categories: Sequence[str],
     width: int | None = None,
     detections: Detections | None = None,
+    file: Path | None = None,
 ) -> Rgb:
     """(H, W, 3) RGB: one image with its objects, masks and ignore regions, scaled to `width` px when given.
 
     With detections, labelled objects are dashed without names, and detections are solid with name and score.
+    Raises DataError with `file`, the dataset's json, for a mask that does not fit the image.
     """
     objects, regions = record.annotations, record.ignore_regions
     canvas = draw_objects(
         image,
         [xywh_to_xyxy(item.bbox_xywh) for item in objects],
         [item.category_id for item in objects],
-        masks=[_mask(item, image) for item in objects] if detections is None else None,
+        masks=[masks.of_object(item, record, file) for item in objects] if detections is None else None,
         ignore_boxes=[xywh_to_xyxy(item.bbox_xywh) for item in regions],
-        ignore_masks=[_mask(item, image) for item in regions],
+        ignore_masks=[masks.of_object(item, record, file) for item in regions],
         categories=categories,
         width=width,
         dashed=detections is not None,
@@ -64,10 +66,6 @@ def draw_record(
         ],
         categories=categories,
     )
-
-
-def _mask(item: Annotation | IgnoreRegion, image: Rgb) -> Mask | None:
-    return None if item.segmentation is None else masks.decode(item.segmentation, image.shape[0], image.shape[1])
 
 
 def choose(dataset: Dataset, count: int, seed: int) -> list[ImageRecord]:

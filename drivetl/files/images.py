@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -149,25 +150,46 @@ def is_deep(head: bytes) -> bool:
     return (head.startswith(b"\x89PNG") and head[24:25] == b"\x10") or head.startswith((b"II*\0", b"MM\0*"))
 
 
-def _refuse_dark_range(data: bytes, name: Path) -> None:
-    """Raises DataError when the upper eight bits of a deeper image do not hold its values."""
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """The values of an image of more than 8 bits per channel."""
+
+    kind: str
+    """16-bit, int16, float32, ..."""
+    highest: float
+
+    @property
+    def is_dark(self) -> bool:
+        """Whether the upper eight bits do not hold the values, so that the image would be read as almost black."""
+        return self.kind != "16-bit" or 0 < self.highest < DEEP_BELOW
+
+    def __str__(self) -> str:
+        return f"a {self.kind} image whose highest value is {self.highest:g}"
+
+
+def depth_of(data: bytes) -> Depth | None:
+    """The depth of an image file; None for 8 bits per channel, and for a file that cannot be decoded."""
     import cv2
     import numpy as np
 
     if not is_deep(data[:32]):
-        return
+        return None
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
-        return
+        return None
     if image is None or image.dtype == np.uint8:
-        return
+        return None
     colours = image if image.ndim == 2 else image[:, :, :3]  # without alpha
-    highest = float(colours.max())
-    if image.dtype != np.uint16 or 0 < highest < DEEP_BELOW:
-        kind = "16-bit" if image.dtype == np.uint16 else str(image.dtype)
+    return Depth("16-bit" if image.dtype == np.uint16 else str(image.dtype), float(colours.max()))
+
+
+def _refuse_dark_range(data: bytes, name: Path) -> None:
+    """Raises DataError when the upper eight bits of a deeper image do not hold its values."""
+    depth = depth_of(data)
+    if depth is not None and depth.is_dark:
         raise DataError(
-            f"a {kind} image whose highest value is {highest:g}: read as 8 bits it would be almost black",
+            f"{depth}: read as 8 bits it would be almost black",
             remedy="scale its values to 8 bits, with one range for all images",
             file=name,
         )

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from drivetl import console
+from drivetl.coco.hashes import file_hash
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.config import FinetuneConfig, is_auto, speed_keys, values_of
 from drivetl.convert.split import group_images
@@ -26,7 +27,6 @@ from drivetl.models.source import read_source, weights_file
 from drivetl.robustness.sweep import spread_order
 from drivetl.training.finetune import read_pair
 from drivetl.training.recipe import Start, resolve_auto, start_of
-from drivetl.training.rundir import file_hash
 
 ROWS = "rows.jsonl"
 """File of the finished runs; it is written empty before the first training and marks a folder of `drivetl budget`."""

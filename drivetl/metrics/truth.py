@@ -87,7 +87,7 @@ def from_dataset(dataset: Dataset) -> GroundTruth:
             rows.extend((number, category, True, region) for category in region.category_ids or all_ids)
         if image.labelled is not None:
             unlabelled[number] = [category not in image.labelled for category in all_ids]
-    return _columns(
+    truth = _columns(
         dataset.categories,
         np.asarray(all_ids, np.int64),
         images={
@@ -106,6 +106,8 @@ def from_dataset(dataset: Dataset) -> GroundTruth:
         segmentations=[row[3].segmentation for row in rows],
         unlabelled=unlabelled if unlabelled.any() else None,
     )
+    truth.file = dataset.file
+    return truth
 
 
 def from_coco(document: Mapping[str, Any], file: Path | str | None = None) -> GroundTruth:

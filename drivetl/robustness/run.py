@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from drivetl.coco import masks
 from drivetl.coco.drives import Drives
 from drivetl.coco.records import Dataset
 from drivetl.conditions import CLEAN, Cell
@@ -283,14 +284,19 @@ def _cache_folder(detector: Detector, cache: Path | None) -> Path:
 
 
 def _check_masks(dataset: Dataset) -> None:
+    """Raises DataError for an object without a mask, or with one that does not fit its image: before the sweep."""
     for image in dataset.images:
         for number, item in enumerate(image.annotations):
             if item.segmentation is None:
                 raise DataError(
-                    f"object {number + 1} has no mask",
-                    file=image.file_name,
+                    f"object {number + 1} of image {image.file_name!r} has no mask",
+                    file=dataset.file or image.file_name,
                     remedy="use --iou-type bbox, or data with a mask for every object",
                 )
+        for outline in (item.segmentation for group in (image.annotations, image.ignore_regions) for item in group):
+            problem = None if outline is None else masks.problem(outline, image.height, image.width)
+            if problem is not None:
+                raise masks.of_image(problem, image, dataset.file)
 
 
 def _check_classes(name: str, detector: Detector, dataset: Dataset) -> None:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from drivetl import console
 from drivetl.coco.drives import Drives, shared_drives
+from drivetl.coco.hashes import images_hash
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig, is_auto, load_config, recipe_keys, speed_keys, values_of, with_values
@@ -36,7 +37,6 @@ from drivetl.training.rundir import (
     changed_images,
     check_inputs,
     create_run,
-    images_hash,
     provenance,
     read_provenance,
     write_json,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from pathlib import Path
@@ -14,13 +13,12 @@ import torchvision
 import yaml
 
 from drivetl import __version__
-from drivetl.coco.records import Dataset
+from drivetl.coco.hashes import file_hash
 from drivetl.config import FinetuneConfig, dump_yaml
 from drivetl.errors import CheckpointError, ConfigError
 from drivetl.files.write import write_atomically
 from drivetl.models.source import weights_file
 
-SAMPLED_IMAGES = 256
 IMAGES = {"train_images_sha256": "data.train", "val_images_sha256": "data.val"}
 """Key in provenance.json -> key of the config whose images it is the hash of."""
 
@@ -89,23 +87,6 @@ def check_inputs(recorded: dict[str, Any], config: FinetuneConfig) -> None:
             )
 
 
-def images_hash(dataset: Dataset) -> str:
-    """sha256, in hex, of the name and size of every image file, and of the content of SAMPLED_IMAGES of them.
-
-    The sample is spread evenly over the dataset, so that the time is bounded. Copying or touching a file changes
-    nothing. A missing file has size -1; the loader reports it.
-    """
-    digest = hashlib.sha256()
-    step = max(1, -(-len(dataset.images) // SAMPLED_IMAGES))
-    for number, record in enumerate(dataset.images):
-        path = dataset.images_root / record.file_name
-        size = path.stat().st_size if path.is_file() else -1
-        digest.update(f"{record.file_name}\0{size}\0".encode())
-        if number % step == 0 and size >= 0:
-            digest.update(file_hash(path).encode())
-    return digest.hexdigest()
-
-
 def changed_images(recorded: dict[str, Any], images: dict[str, str], accept: bool) -> dict[str, Any] | None:
     """Compare the hashes of the images with those in provenance.json.
 
@@ -137,11 +118,6 @@ def read_provenance(run: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         reason = str(error)
     raise CheckpointError(f"cannot be read ({reason})", remedy="restore it, or start another --out", file=path)
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class MetricsLog:

@@ -209,6 +209,21 @@ def test_missing_files_are_errors_with_their_path(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_law_an_image_whose_label_file_cannot_be_read_is_left_out(tmp_path, capsys):
+    """It is not known to be without objects, and a folder named like a label file counts no object."""
+    root = write_tree(tmp_path / "k", {"000000": [CAR], "000001": None, "000002": [CAR, PEDESTRIAN]})
+    labels = root / "training" / "label_2"
+    (labels / "000001.txt").mkdir()
+    (labels / "000002.txt").write_bytes(f"{CAR}\n{PEDESTRIAN}\n".encode() + b"\xe9\n\n")
+    assert convert("--root", root, "--out", tmp_path / "out") == 2
+    assert "000001.txt: cannot be read (Is a directory)" in capsys.readouterr().err
+    assert convert("--root", root, "--out", tmp_path / "out", "--on-error", "skip") == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["images"]["all"] == 1 and summary["images_without_objects"]["all"] == 0
+    assert summary["account"]["read"] == {"Car": 1, "unreadable record": 3}
+    assert summary["account"]["notes"] == {"label files that cannot be read, left out with their images": 2}
+
+
 def test_latin1_labels_and_duplicated_frames_are_errors(tmp_path, capsys):
     root = write_tree(tmp_path / "k", {"000000": [CAR]})
     label = root / "training" / "label_2" / "000000.txt"
@@ -441,8 +456,8 @@ def test_damaged_label_files_are_errors_or_counted(tmp_path_factory, rng, change
         pytest.fail(f"skip must not stop: {error}")
     build_dataset(images, TAXONOMY, root, source="kitti", account=account, on_error="skip")
     assert account.balanced()
-    whole_file_rejected = any("UTF-8" in reason for reason in account.rejected)
-    assert sum(account.read.values()) == 1 + (1 if whole_file_rejected else records)
+    assert sum(account.read.values()) == 1 + records  # also of a file that is not UTF-8
+    assert len(images) == (1 if any("UTF-8" in reason for reason in account.rejected) else 2)
     strict = Account()
     try:
         build_dataset(read_kitti(root, strict), TAXONOMY, root, source="kitti", account=strict)

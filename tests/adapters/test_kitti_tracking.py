@@ -119,6 +119,18 @@ def test_broken_files_stop_or_are_counted(tmp_path, capsys):
     assert sum(account["read"].values()) == 5 + 3
 
 
+def test_law_the_images_of_an_unreadable_label_file_are_left_out(tmp_path):
+    root = write_sequences(tmp_path / "k", {"0000": {0: [], 1: []}, "0001": {0: [f"1 {CAR}"]}})
+    label = root / "training" / "label_02" / "0000.txt"
+    label.unlink(missing_ok=True)
+    label.mkdir()
+    words = ["convert-kitti", "--root", str(root), "--out", str(tmp_path / "out"), "--split", "random"]
+    assert main(words) == 2
+    assert main([*words, "--on-error", "skip"]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["images"]["all"] == 1 and sum(summary["account"]["read"].values()) == 1
+
+
 def test_a_sequence_name_cannot_leave_the_folder(tmp_path):
     root, out = tree(tmp_path / "k"), tmp_path / "out"
     assert main(["convert-kitti", "--root", str(root), "--out", str(out)]) == 0

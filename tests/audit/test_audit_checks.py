@@ -19,6 +19,7 @@ from drivetl.audit.masks import is_rle
 from drivetl.audit.run import audit
 from drivetl.coco.masks import encode
 from drivetl.errors import DataError
+from drivetl.files.images import read_rgb
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -137,6 +138,27 @@ def test_missing_damaged_truncated_rotated_and_duplicate_files(image_root: Path,
     assert "image-nearly-repeated" in findings  # 005 is a copy of 004, the frame before
     quick = audit_findings(tmp_path, document)
     assert not {code for code in quick if code.startswith("image-") and code not in ("image-empty", "image-records")}
+
+
+def test_law_images_of_more_than_8_bits_are_found_by_the_range_that_they_use(image_root: Path, tmp_path: Path) -> None:
+    folder = copy_of_images(image_root, tmp_path)
+    grey = np.array(Image.open(folder / "001.png").convert("L"), np.uint16)
+    Image.fromarray(grey * 16).save(folder / "001.png")  # 12 bits
+    Image.fromarray(grey * 257).save(folder / "002.png")
+    Image.fromarray(grey.astype(np.float32) / 255).save(folder / "003.tif")
+    Image.open(folder / "004.png").save(folder / "004.tif")
+    document = clean()
+    for number in (3, 4):
+        document["images"][number - 1]["file_name"] = f"drive/{number:03d}.tif"
+    findings = audit_findings(tmp_path, document, quick=False)
+    dark = {example.image: example.detail for example in findings["image-depth"].examples}
+    assert set(dark) == {"drive/001.png", "drive/003.tif"} and findings["image-depth"].severity == "error"
+    assert dark["drive/001.png"] == f"a 16-bit image whose highest value is {grey.max() * 16}"
+    assert dark["drive/003.tif"].startswith("a float32 image")
+    assert [example.image for example in findings["image-16-bit"].examples] == ["drive/002.png"]
+    for name in dark:  # what the finding says: training refuses them
+        with pytest.raises(DataError, match="almost black"):
+            read_rgb(tmp_path / "images" / name)
 
 
 def test_a_missing_root_is_one_finding_and_a_truncated_jpeg_is_detected(image_root: Path, tmp_path: Path) -> None:

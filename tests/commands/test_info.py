@@ -144,6 +144,25 @@ def test_view_names_the_image_that_cannot_be_shown(
     assert main(["view", str(data), "--out", str(tmp_path / "out"), "--images", "0"]) == 2
 
 
+def test_law_view_names_file_and_image_of_a_broken_mask(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(data.read_text())
+    document["annotations"][0]["segmentation"] = {"size": [90, 160], "counts": [5, 5]}
+    data.write_text(json.dumps(document))
+    assert main(["view", str(data), "--out", str(tmp_path / "out")]) == 2
+    assert f"error: {data}: image 'a/1.png': RLE counts do not fill 90 x 160 px - fix" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["info"], ["audit"], ["view", "--out", "x.png"], ["evaluate", "--gt"]])
+def test_law_a_path_that_no_system_accepts_is_an_error_line(command, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = ["--predictions", "r.json"] if command[0] == "evaluate" else ["--out", "o"] if command == ["audit"] else []
+    assert main([*command, "n" * 5000, *more]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: nnn") and "File name too long" in error and len(error) < 600
+
+
 DEEP = "[" * 900 + "]" * 900
 DEEP_OBJECT = '{"a":' * 900 + "1" + "}" * 900
 HOSTILE = {

@@ -9,6 +9,7 @@ from simulated import detect, drives
 from drivetl.cli import main
 from drivetl.coco.detections import Detections
 from drivetl.coco.drives import Drives
+from drivetl.coco.hashes import file_hash, images_hash
 from drivetl.coco.io import write_dataset
 from drivetl.coco.records import Annotation, Dataset, ImageRecord
 from drivetl.conditions import CLEAN
@@ -274,3 +275,25 @@ def test_law_runs_that_were_never_swept_are_compared_on_all_clean_images(tmp_pat
     other.write_bytes((tmp_path / "val.json").read_bytes())
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--data", str(other)]) == 2
     assert "stored detections of its own validation data only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["labels", "images"])
+def test_law_a_validation_of_data_that_has_changed_is_not_compared(tmp_path, street, capsys, change):
+    """Its stored detections are of other labels or other pixels under the same path."""
+    data = tmp_path / "val.json"
+    hashes = {"val_sha256": file_hash(data), "val_images_sha256": images_hash(street)}
+    for name in ("a", "b"):
+        save_results(tmp_path / name / "eval" / "best.npz", detect(from_dataset(street), np.random.default_rng(1)))
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump({"data": {"val": str(data)}}))
+        (tmp_path / name / "provenance.json").write_text(json.dumps(hashes))
+    command = ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--draws", "100"]
+    assert main(command) == 0
+    if change == "labels":
+        data.write_text(data.read_text() + " ")
+    else:
+        (tmp_path / street.images[3].file_name).write_bytes(b"other pixels")
+    assert main(command) == 2
+    assert "changed since the run stored its detections - run eval-robustness" in capsys.readouterr().err
+    run_folder(tmp_path, "a", street, [CLEAN], 0.5)
+    run_folder(tmp_path, "b", street, [CLEAN], 0.5)
+    assert main(command) == 0  # a sweep is of the images that it saw

@@ -130,9 +130,18 @@ def test_masks_are_cached_and_evaluated(data, tmp_path):
     assert detector.images_seen == 2 * N
 
 
+def test_law_a_broken_mask_is_found_before_the_sweep(data, tmp_path):
+    broken = read_dataset(data.file)
+    broken.images[1].annotations[0].segmentation = {"size": [broken.images[1].height, 7], "counts": "0"}
+    detector = Masked()
+    with pytest.raises(DataError, match=r"image .*000001\.png': RLE size .* - fix or remove") as caught:
+        run_sweep(detector, broken, ["contrast"], [3], cache=tmp_path, workers=0, iou_type="segm")
+    assert caught.value.file == data.file and detector.images_seen == 0
+
+
 def test_missing_masks_are_an_error(data, tmp_path):
     with pytest.raises(ConfigError, match="the run gives boxes only, no masks - use --iou-type bbox"):
         run_sweep(PlantedDetector(), data, ["contrast"], [3], cache=tmp_path, workers=0, iou_type="segm")
     bare = read_dataset(planted_dataset(tmp_path / "bare", n_images=2))
-    with pytest.raises(DataError, match=r"000001\.png: object 1 has no mask - use --iou-type bbox"):
+    with pytest.raises(DataError, match=r"object 1 of image .*000001\.png' has no mask - use --iou-type bbox"):
         run_sweep(Masked(), bare, ["contrast"], [3], cache=tmp_path, workers=0, iou_type="segm")

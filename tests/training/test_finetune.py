@@ -13,13 +13,14 @@ import torch
 import yaml
 from training_runs import kill_after, write_tree
 
+from drivetl.coco import hashes
 from drivetl.coco.io import read_dataset
 from drivetl.config import dump_yaml, load_config
 from drivetl.errors import CheckpointError, ConfigError, DrivetlError
 from drivetl.models.checkpoint import load_detector, read_manifest
 from drivetl.models.weights import read_weights
 from drivetl.robustness.held_out import levels
-from drivetl.training import loop, rundir, trainer
+from drivetl.training import loop, trainer
 from drivetl.training.finetune import begin_or_continue, finetune
 from drivetl.training.rundir import read_metrics
 
@@ -146,15 +147,15 @@ def test_resume_is_refused_when_an_image_has_changed(tree, small_config, tmp_pat
 
 
 def test_the_hash_of_many_images_knows_every_size(tree, monkeypatch):
-    monkeypatch.setattr(rundir, "SAMPLED_IMAGES", 2)
+    monkeypatch.setattr(hashes, "SAMPLED_IMAGES", 2)
     dataset = read_dataset(tree[0])
-    hashes = {rundir.images_hash(dataset)}
+    found = {hashes.images_hash(dataset)}
     for record in dataset.images:
         path = dataset.images_root / record.file_name
         path.write_bytes(path.read_bytes() + b" ")
-        hashes.add(rundir.images_hash(dataset))
+        found.add(hashes.images_hash(dataset))
     (dataset.images_root / dataset.images[1].file_name).unlink()
-    assert len(hashes | {rundir.images_hash(dataset)}) == len(dataset.images) + 2
+    assert len(found | {hashes.images_hash(dataset)}) == len(dataset.images) + 2
 
 
 def test_law_a_folder_with_a_reserved_start_name_is_ignored(small_config, tmp_path, monkeypatch):
