@@ -67,7 +67,7 @@ class DataConfig(_Checked):
     val: str = ""
     """COCO dataset json to evaluate on; drives must not overlap with train."""
     augment: str = "photometric"
-    """A preset of configs/weather (none, photometric, weather, severe) or a path to a YAML of that form."""
+    """A preset of configs/weather (none, photometric, weather, severe, mixed) or a path to a YAML of that form."""
     train_images: CountOrNone = 0
     """Train on this many images only, spread over the drives; 0: all."""
     workers: Annotated[int, Field(ge=-1), SPEED_ONLY] = -1

@@ -60,13 +60,15 @@ COVERS: Mapping[Phenomenon, frozenset[Phenomenon]] = MappingProxyType(
         P.RAIN: frozenset({P.FOG, P.LOW_CONTRAST, P.WET_ROAD, P.WATER_ON_LENS, P.DIRT}),
         P.SNOW: frozenset({P.FOG, P.LOW_CONTRAST}),
         P.SPRAY: frozenset({P.FOG, P.LOW_CONTRAST, P.WATER_ON_LENS, P.DIRT}),
-        # lamps that glare, a camera at high gain
-        P.DARKNESS: frozenset({P.EXPOSURE, P.LOW_CONTRAST, P.GLARE, P.NOISE}),
+        # lamps that glare, a camera at high gain; a tunnel is a dark place with a bright one
+        P.DARKNESS: frozenset({P.EXPOSURE, P.LOW_CONTRAST, P.GLARE, P.NOISE, P.TUNNEL}),
         # the camera exposes for the sun, and its veil lowers contrast
         P.GLARE: frozenset({P.EXPOSURE, P.LOW_CONTRAST}),
         # dark and noisy inside, burnt out and glaring outside
         P.TUNNEL: frozenset({P.EXPOSURE, P.DARKNESS, P.LOW_CONTRAST, P.GLARE, P.NOISE}),
         P.EXPOSURE: frozenset({P.DARKNESS, P.LOW_CONTRAST}),
+        # mild frosted glass is a blur
+        P.DEFOCUS: frozenset({P.FROSTED_GLASS}),
         P.FROSTED_GLASS: frozenset({P.DEFOCUS}),
         P.LOW_RESOLUTION: frozenset({P.DEFOCUS}),
         # the published splashes are water at low severities and mud at high ones

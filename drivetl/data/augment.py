@@ -11,10 +11,12 @@ are held out.
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Callable
 from dataclasses import field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -27,8 +29,10 @@ from drivetl.files.shipped import shipped
 from drivetl.files.typed import typed
 from drivetl.files.yaml_reader import Document, read_yaml
 
-PRESETS = ("none", "photometric", "weather", "severe")
+PRESETS = ("none", "photometric", "weather", "severe", "mixed")
 MANIFEST_VERSION = 1
+STRONG_SHARE = 0.5
+"""The share of strongly changed images from which on a preset is strong."""
 
 
 Pair = tuple[Annotated[float, Field(strict=True)], Annotated[float, Field(strict=True)]]
@@ -105,7 +109,7 @@ class AugmentConfig:
 
 
 def load_preset(name_or_path: str) -> AugmentConfig:
-    """A shipped preset (none, photometric, weather, severe) or a YAML file of that form. Raises ConfigError."""
+    """A shipped preset (none, photometric, weather, severe, mixed) or a YAML file of that form. Raises ConfigError."""
     if name_or_path in PRESETS:
         return parse_preset(shipped(f"configs/weather/{name_or_path}.yaml"))
     path = Path(name_or_path)
@@ -127,9 +131,69 @@ def parse_preset(path: Path) -> AugmentConfig:
             raise ConfigError(f"unknown key {key!r}", remedy=hint, file=path, line=document.line((key,)))
     values = {key: value for key, value in values.items() if (key, value) != ("steps", None)} | {"name": path.stem}
     try:
-        return typed(AugmentConfig, Document(values, document.lines), ConfigError, {"choices": "one_of"})
+        config = typed(AugmentConfig, Document(values, document.lines), ConfigError, {"choices": "one_of"})
     except ConfigError as error:
         raise error.at(path) from None
+    certain = next((number for number, step in enumerate(config.steps) if _share(step, _changes_look) == 1), None)
+    if certain is not None:
+        raise ConfigError(
+            f"step {certain + 1} changes every image, so the model never sees one as it is",
+            remedy="set its p below 1",
+            file=path,
+            line=document.line(("steps", certain)),
+        )
+    return config
+
+
+def untouched_share(config: AugmentConfig) -> float:
+    """The share of images, 0..1, whose look no step changes; they may be flipped, cropped or scaled."""
+    return math.prod(1 - _share(step, _changes_look) for step in config.steps)
+
+
+def strong_share(config: AugmentConfig) -> float:
+    """The share of images, 0..1, that weather, light, a mixture or a strong change of tone or sharpness changes.
+
+    Weather, light, dirt, `object_mix`, `frequency` and the catalogue's conditions are strong. Any other transform is as
+    far as its values are outside the transform's default ranges.
+    """
+    return 1 - math.prod(1 - _share(step, _strong) for step in config.steps)
+
+
+def strength(config: AugmentConfig) -> Literal["none", "mild", "strong"]:
+    """How far a preset takes the images from what they are: the training has to be longer with a strong one.
+
+    none: no step changes the look; strong: at least half of the images are changed strongly (`strong_share`).
+    """
+    if untouched_share(config) == 1:
+        return "none"
+    return "strong" if strong_share(config) >= STRONG_SHARE else "mild"
+
+
+def _share(step: Step, part: Callable[[Choice], float]) -> float:
+    """The share of images for which the step does what `part` counts, 0..1 of a choice."""
+    total = math.fsum(choice.weight for choice in step.choices)
+    return step.p * math.fsum(choice.weight * part(choice) for choice in step.choices) / total
+
+
+def _changes_look(choice: Choice) -> float:
+    return 0.0 if TRANSFORMS[choice.name].moves else 1.0
+
+
+def _strong(choice: Choice) -> float:
+    """The share of a choice's draws that are strong: some parameter is outside its default range."""
+    transform = TRANSFORMS[choice.name]
+    if transform.strong or transform.moves:
+        return float(transform.strong)
+    ranges = {**transform.defaults, **choice.range}
+    return 1 - math.prod(_inside(ranges[key], usual) for key, usual in transform.defaults.items())
+
+
+def _inside(drawn: Pair, usual: Pair) -> float:
+    """The share of values, uniform in `drawn`, that are in `usual`."""
+    (low, high), (least, most) = drawn, usual
+    if low == high:
+        return float(least <= low <= most)
+    return max(0.0, min(high, most) - max(low, least)) / (high - low)
 
 
 class Augmentation:
@@ -185,7 +249,7 @@ def manifest(config: AugmentConfig) -> dict[str, Any]:
 def code_hash() -> str:
     """sha256 of the code that makes training images: this module, the transforms, the conditions."""
     here = Path(__file__).parent
-    files = [here / name for name in ("augment.py", "transforms.py", "geometry.py")]
+    files = [here / name for name in ("augment.py", "transforms.py", "geometry.py", "mixing.py")]
     files += sorted((here.parent / "conditions").glob("*.py"))
     digest = hashlib.sha256()
     for file in files:

@@ -1,10 +1,12 @@
-"""What a flip, a crop or a border does to labels: boxes, ignore boxes, masks and depth move with the image."""
+"""What a flip, a crop, a border or another scale does to labels: all of them move with the image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -55,6 +57,44 @@ def move(sample: Sample, transform: Compose, min_visibility: float) -> Sample:
         masks = np.asarray(moved["masks"], np.uint8) if n_objects else np.zeros((0, height, width), np.uint8)
         result.masks, result.has_mask = masks[ids[kept]], sample.has_mask[ids[kept]]
         _follow_masks(result, np.flatnonzero(left[kept] < 1 - 1e-4))
+    return result
+
+
+def shrink(sample: Sample, factor: float, place: tuple[float, float], border: int) -> Sample:
+    """The sample at `factor` <= 1 of its size inside an image of the same size; the rest has the grey value `border`.
+
+    place: 0..1, how much of the free width is left of it and how much of the free height above it. An object that
+    becomes too small to train on becomes an ignore region. Depth stays in metres, as with a wider lens; the border's is
+    unknown (0).
+    """
+    height, width = sample.image.shape[:2]
+    size = (max(1, round(factor * width)), max(1, round(factor * height)))
+    corner = (round(place[0] * (width - size[0])), round(place[1] * (height - size[1])))
+    scale, offset = np.tile(np.divide(size, (width, height)), 2), np.tile(corner, 2)
+    boxes = (sample.boxes * scale + offset).astype(np.float32)
+    kept = np.all(boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE_PX, axis=1)
+    regions = (sample.ignore_boxes * scale + offset).astype(np.float32)
+    image = np.full_like(sample.image, border)
+    inside = (slice(corner[1], corner[1] + size[1]), slice(corner[0], corner[0] + size[0]))
+    image[inside] = cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA)
+    result = replace(sample, image=image, boxes=boxes[kept], labels=sample.labels[kept])
+    result.ignore_boxes = np.concatenate([regions, boxes[~kept]])
+    if sample.vehicles is not None:
+        result.vehicles = (sample.vehicles * scale + offset).astype(np.float32)
+    if sample.depth is not None:
+        result.depth = _placed(sample.depth, size, inside)
+    if sample.masks is not None and sample.has_mask is not None:
+        masks = [_placed(mask, size, inside) for mask, keep in zip(sample.masks, kept, strict=True) if keep]
+        result.masks = np.stack(masks) if masks else np.zeros((0, height, width), np.uint8)
+        # a thin mask may fall between the pixels: the object is then known by its box alone
+        result.has_mask = sample.has_mask[kept] & result.masks.any(axis=(1, 2))
+    return result
+
+
+def _placed(values: npt.NDArray[Any], size: tuple[int, int], inside: tuple[slice, slice]) -> npt.NDArray[Any]:
+    """(H, W) values or flags at another size in a place of an empty array: the nearest, never a mean."""
+    result = np.zeros_like(values)
+    result[inside] = cv2.resize(values, size, interpolation=cv2.INTER_NEAREST_EXACT)
     return result
 
 

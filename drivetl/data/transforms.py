@@ -1,7 +1,8 @@
 """Every transform a training preset may name: its parameters, their bounds, and its entry in the manifest.
 
-Geometric and photometric transforms are albumentations'; weather is ours (`drivetl.conditions.training`). Any condition
-of the evaluation catalogue can be trained on as well, and then counts as seen.
+Geometric and photometric transforms are albumentations'; weather (`drivetl.conditions.training`), mixtures and waves
+(`drivetl.data.mixing`) are ours. Any condition of the evaluation catalogue can be trained on as well, and then counts
+as seen.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 from drivetl.conditions import CATALOG, render, scene_of
 from drivetl.conditions.training import RECIPES
 from drivetl.conditions.vocabulary import Family, Phenomenon
-from drivetl.data.geometry import move
+from drivetl.data.geometry import move, shrink
+from drivetl.data.mixing import frequency, object_mix
 from drivetl.data.sample import Sample
 
 Range = tuple[float, float]
@@ -26,6 +28,9 @@ Build = Callable[[Any, Mapping[str, Range]], Any]
 """(the albumentations module, ranges) -> one of its transforms."""
 Maker = Callable[[Mapping[str, Range], float], Apply]
 """(ranges, min_visibility) -> the function that is applied to a sample."""
+
+BORDER = 114
+"""The grey value of what is outside the original image."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,13 @@ class Transform:
     defaults: Mapping[str, Range]
     traits: tuple[Trait, ...]
     make: Maker
+    strong: bool = False
+    """A strong change whatever its parameters; other transforms are strong outside their default ranges."""
+
+    @property
+    def moves(self) -> bool:
+        """It changes where things are and leaves their look."""
+        return all(trait.family == Family.GEOMETRIC for trait in self.traits)
 
 
 def _albumentations() -> Any:
@@ -100,6 +112,31 @@ def _condition(name: str, ranges: Mapping[str, Range], _: float) -> Apply:
     return apply
 
 
+def _shrink(ranges: Mapping[str, Range], _: float) -> Apply:
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        factor, x, y = rng.uniform(*ranges["factor"]), rng.random(), rng.random()
+        return shrink(sample, factor, (x, y), BORDER)
+
+    return apply
+
+
+def _object_mix(ranges: Mapping[str, Range], _: float) -> Apply:
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        sample.image = object_mix(sample, rng, ranges["share"])
+        return sample
+
+    return apply
+
+
+def _frequency(ranges: Mapping[str, Range], _: float) -> Apply:
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        values = {key: float(rng.uniform(*pair)) for key, pair in ranges.items()}
+        sample.image = frequency(sample.image, rng, **values)
+        return sample
+
+    return apply
+
+
 def _flip(library: Any, r: Mapping[str, Range]) -> Any:
     return library.HorizontalFlip(p=1)
 
@@ -110,7 +147,7 @@ def _crop(library: Any, r: Mapping[str, Range]) -> Any:
 
 
 def _zoom_out(library: Any, r: Mapping[str, Range]) -> Any:
-    return library.CropAndPad(percent=r["border"], keep_size=False, fill=114, p=1)
+    return library.CropAndPad(percent=r["border"], keep_size=False, fill=BORDER, p=1)
 
 
 def _whole(pair: Range) -> tuple[int, int]:
@@ -204,22 +241,45 @@ _TABLE = {
     ),
 }
 
+_MIX_TRAITS = tuple(
+    # a region with a tone of its own looks like a shadow
+    _look(phenomenon, "mixed_tone_tables", "share")
+    for phenomenon in (P.EXPOSURE, P.LOW_CONTRAST, P.COLOUR, P.SHADOWS)
+)
+_FREQUENCY_TRAITS = (
+    *(_sensor(phenomenon, "symmetric_3x3", "sigma") for phenomenon in (P.DEFOCUS, P.MOTION_BLUR)),
+    *(_look(phenomenon, "stretched_range", "sigma") for phenomenon in (P.EXPOSURE, P.LOW_CONTRAST)),
+    # what JPEG takes away is waves, too, and a wave from top to bottom is rows that are brighter and darker
+    *(_sensor(phenomenon, "planar_wave", "amplitude") for phenomenon in (P.NOISE, P.COLOUR, P.COMPRESSION, P.ROW_LOSS)),
+)
+_MIXES = {
+    "shrink": Transform({"factor": (0.1, 1)}, {"factor": (0.5, 1)}, (_shape(P.FRAMING, "shrink", "factor"),), _shrink),
+    "object_mix": Transform({"share": (0, 1)}, {"share": (0, 1)}, _MIX_TRAITS, _object_mix, strong=True),
+    "frequency": Transform(
+        {"sigma": (0, 4), "amplitude": (0, 0.5)},
+        {"sigma": (0, 0.4), "amplitude": (0.009, 0.04)},
+        _FREQUENCY_TRAITS,
+        _frequency,
+        strong=True,
+    ),
+}
+
 
 def _weather_table() -> dict[str, Transform]:
     table = {}
     for recipe in RECIPES.values():
         trait = Trait(recipe.phenomenon, recipe.model, recipe.family, tuple(recipe.range))
         bounds = {name: (0.0, 2 * high) for name, (_, high) in recipe.range.items()}
-        table[recipe.name] = Transform(bounds, recipe.range, (trait,), partial(_recipe, recipe.name))
+        table[recipe.name] = Transform(bounds, recipe.range, (trait,), partial(_recipe, recipe.name), strong=True)
     for name, condition in CATALOG.items():
         trait = Trait(condition.phenomenon, condition.model, condition.family, ("severity",))
         if condition.label_safe:
             severity: Mapping[str, Range] = {"severity": (1.0, 5.0)}
-            table[f"condition:{name}"] = Transform(severity, severity, (trait,), partial(_condition, name))
+            table[f"condition:{name}"] = Transform(severity, severity, (trait,), partial(_condition, name), strong=True)
     return table
 
 
-TRANSFORMS: Mapping[str, Transform] = {**_TABLE, **_weather_table()}
+TRANSFORMS: Mapping[str, Transform] = {**_TABLE, **_MIXES, **_weather_table()}
 """name -> Transform; `condition:NAME` is a condition of the evaluation catalogue, severities LOW..HIGH."""
 
 

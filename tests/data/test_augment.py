@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from drivetl.conditions import CATALOG
-from drivetl.data.augment import PRESETS, AugmentConfig, Choice, Step, build, load_preset
+from drivetl.data.augment import (
+    PRESETS,
+    AugmentConfig,
+    Choice,
+    Step,
+    build,
+    load_preset,
+    strength,
+    strong_share,
+    untouched_share,
+)
 from drivetl.data.sample import Sample
 from drivetl.data.transforms import TRANSFORMS
 from drivetl.errors import ConfigError
@@ -226,6 +236,8 @@ def test_training_on_an_evaluated_condition_is_declared_in_its_physical_units() 
         ("steps: [\n", "not valid YAML"),
         ("- 1\n", "key: value"),
         ("min_visibility: yes\n", "min_visibility is 'yes'"),
+        ("steps:\n  - {name: flip, p: 1}\n  - {name: haze, p: 1.0}\n", r":3: step 2 changes every image.*p below 1"),
+        ("steps:\n  - {p: 1, one_of: [{name: haze}, {name: gamma}]}\n", r":2: step 1 changes every image"),
     ],
 )
 def test_mistakes_in_a_preset_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -238,3 +250,149 @@ def test_mistakes_in_a_preset_are_named(tmp_path: Path, text: str, message: str)
 def test_an_unknown_preset_is_named() -> None:
     with pytest.raises(ConfigError, match="did you mean 'weather'"):
         load_preset("wether")
+
+
+def preset(*steps: tuple[float, str, dict[str, tuple[float, float]]]) -> AugmentConfig:
+    """A preset of steps (p, transform, ranges)."""
+    return AugmentConfig("mine", tuple(Step(p, (Choice(name, ranges),)) for p, name, ranges in steps))
+
+
+def test_the_strength_of_shipped_presets() -> None:
+    expected = {"none": "none", "photometric": "mild", "weather": "mild", "severe": "strong", "mixed": "strong"}
+    assert {name: strength(load_preset(name)) for name in PRESETS} == expected
+    assert untouched_share(load_preset("none")) == 1 and strong_share(load_preset("photometric")) == 0
+    assert all(untouched_share(load_preset(name)) > 0.04 for name in PRESETS)
+
+
+def test_strength_follows_the_steps_of_a_users_preset() -> None:
+    assert strength(preset((1.0, "flip", {}), (0.9, "crop", {}), (0.9, "shrink", {}))) == "none"
+    assert strength(preset((0.0, "haze", {}))) == "none"
+    assert strength(preset((0.9, "colour", {}))) == "mild"
+    assert strength(preset((0.49, "haze", {}))) == "mild" and strength(preset((0.5, "haze", {}))) == "strong"
+    assert strength(preset((0.6, "condition:fog", {}))) == "strong"
+    # half of each range is outside the default one of [0.7, 1.5]
+    assert strong_share(preset((0.5, "gamma", {"exponent": (0.5, 0.9)}))) == pytest.approx(0.25)
+    assert strength(preset((0.9, "gamma", {"exponent": (2.0, 3.0)}))) == "strong"
+    assert strong_share(preset((0.8, "gamma", {"exponent": (2.0, 2.0)}))) == pytest.approx(0.8)
+
+
+def test_shares_are_products_over_the_steps() -> None:
+    both = Step(0.6, (Choice("haze", weight=1.0), Choice("flip", weight=3.0)))
+    config = AugmentConfig("mine", (both, Step(0.5, (Choice("jpeg"),)), Step(1.0, (Choice("flip"),))))
+    assert untouched_share(config) == pytest.approx((1 - 0.15) * 0.5)
+    assert strong_share(config) == pytest.approx(0.15)
+
+
+def test_the_untouched_share_is_what_a_preset_does() -> None:
+    """Drawn: the share of images whose pixels are those of the original, or a part or a smaller version of it."""
+    steps = tuple(step for step in load_preset("mixed").steps if not TRANSFORMS[step.choices[0].name].moves)
+    augmentation = build(AugmentConfig("mine", steps))
+    before = empty(False)
+    before.image = np.ascontiguousarray(np.random.default_rng(0).integers(0, 256, (12, 20, 3)), np.uint8)
+    same = [np.array_equal(augmentation(before, rng(seed)).image, before.image) for seed in range(300)]
+    expected = untouched_share(load_preset("mixed"))
+    assert abs(np.mean(same) - expected) < 4 * np.sqrt(expected * (1 - expected) / len(same))
+
+
+def boxed(*boxes: tuple[float, float, float, float], height: int = 90, width: int = 160) -> Sample:
+    """A textured image with boxes, each of them a mask too."""
+    noise = np.random.default_rng(1).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    array = np.array(boxes, np.float32).reshape(-1, 4)
+    masks = np.zeros((len(array), height, width), np.uint8)
+    for mask, (x1, y1, x2, y2) in zip(masks, array.astype(int), strict=True):
+        mask[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = 1
+    return Sample(
+        noise, array, np.ones(len(array), np.int64), np.array([[0, 0, 9, 9]], np.float32), 1, masks, masks.any((1, 2))
+    )
+
+
+@pytest.mark.parametrize("name", ["object_mix", "frequency"])
+def test_mixtures_and_waves_leave_every_label_where_it_is(name: str) -> None:
+    before = boxed((10, 20, 50, 60), (70, 5, 71, 6), (159, 89, 160, 90), (100.4, 30.2, 101.9, 80.7))
+    for seed in range(8):
+        after = build(single(name))(before, rng(seed))
+        assert np.array_equal(after.boxes, before.boxes) and np.array_equal(after.masks, before.masks)
+        assert np.array_equal(after.ignore_boxes, before.ignore_boxes) and after.image.shape == before.image.shape
+        assert not np.array_equal(after.image, before.image)
+
+
+@pytest.mark.parametrize("sigma", [0.4, 4.0])
+def test_the_random_filter_does_not_move_edges(sigma: float) -> None:
+    """A point's response is point-symmetric around it."""
+    point = empty(False)
+    point.image = np.zeros((21, 21, 3), np.uint8)
+    point.image[10, 10] = 200
+    for seed in range(6):
+        after = build(single("frequency", sigma=(sigma, sigma), amplitude=(0, 0)))(point, rng(seed)).image
+        assert np.array_equal(after, after[::-1, ::-1])
+
+
+def test_an_object_has_a_mixture_of_its_own_with_soft_edges() -> None:
+    """On a grey ramp: tones of an object differ from the same tones elsewhere, without a step at its box."""
+    ramp = boxed((60, 20, 100, 70))
+    ramp.image[:] = np.linspace(40, 200, 90)[:, None, None]
+    differs, steps = 0, []
+    for seed in range(30):
+        after = build(single("object_mix"))(ramp, rng(seed)).image.astype(int)
+        differs += int(np.abs(after[45, 80] - np.median(after[45], axis=0)).max() > 8)
+        steps.append(np.abs(np.diff(after[45], axis=0)).max() / max(1, np.ptp(after[45], axis=0).max()))
+    assert differs > 5 and max(steps) < 0.7
+
+
+def test_objects_that_are_hard_to_see_change_at_most_half_as_much() -> None:
+    """Solarised white becomes black: a tiny object keeps at least half of its brightness."""
+    from drivetl.data import mixing
+
+    tiny = boxed((40, 40, 43, 43))
+    tiny.image[:] = 0
+    tiny.image[:, ::2] = 255
+    hard = [mixing._hard_to_see(tiny.image, [(40, 40, 43, 43)])[0]]
+    assert hard == [True]
+    whole, half = [], []
+    for seed in range(200):
+        table = mixing._mixture(mixing._counts(tiny.image), rng(seed), 1.0)
+        whole.append(int(table[255].min()))
+        half.append(int(mixing._mixture(mixing._counts(tiny.image), rng(seed), 0.5)[255].min()))
+    assert min(whole) < 60 and min(half) >= 127
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.73, 0.5, 0.1])
+def test_shrinking_moves_all_labels_with_the_image(factor: float) -> None:
+    """The painted objects are where their boxes say, to half a pixel; masks are the same pixels; the size stays."""
+    before = sample()
+    for seed in range(5):
+        after = build(single("shrink", factor=(factor, factor)))(before, rng(seed))
+        check(after)
+        assert after.image.shape == before.image.shape and after.depth.shape == before.depth.shape
+        assert len(after.boxes) + len(after.ignore_boxes) == 5, "nothing is lost"
+        for box, label, mask, has_mask in zip(after.boxes, after.labels, after.masks, after.has_mask, strict=True):
+            painted = np.array([40 + 50 * (label - 1), 200 - 40 * (label - 1), 90])
+            x1, y1, x2, y2 = np.rint(box).astype(int)
+            inner = after.image[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1]
+            if has_mask and inner.size and factor > 0.2:
+                assert np.abs(inner.astype(int) - painted).max() <= 1
+                rows, columns = np.nonzero(mask)
+                bounds = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+                assert np.abs(box - bounds).max() <= 0.51
+        if factor == 1.0:
+            assert np.array_equal(after.image, before.image) and np.array_equal(after.boxes, before.boxes)
+
+
+def test_shrinking_makes_tiny_objects_ignore_regions_and_keeps_empty_images() -> None:
+    before = boxed((10, 10, 13, 13), (40, 40, 80, 80), (0, 0, 1, 1))
+    before.vehicles = before.boxes[1:2]
+    after = build(single("shrink", factor=(0.5, 0.5)))(before, rng(0))
+    assert len(after.boxes) == 1 and len(after.ignore_boxes) == 3 and after.masks.shape == (1, 90, 160)
+    assert np.allclose(after.boxes[0, 2:] - after.boxes[0, :2], 20) and np.array_equal(after.vehicles, after.boxes)
+    none = build(single("shrink"))(empty(True), rng(0))
+    check(none)
+    assert len(none.boxes) == 0 and none.masks.shape[0] == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (7, 5)])
+def test_mixed_works_on_any_size(size: tuple[int, int]) -> None:
+    augmentation = build(load_preset("mixed"))
+    for seed in range(25):
+        little = boxed((0, 0, size[1], size[0]), height=size[0], width=size[1])
+        little.ignore_boxes = np.zeros((0, 4), np.float32)
+        check(augmentation(little, rng(seed)))

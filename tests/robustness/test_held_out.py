@@ -87,7 +87,7 @@ def test_a_broken_manifest_is_an_error(broken):
         trained_transforms(broken)
 
 
-@pytest.mark.parametrize("preset", ["none", "photometric", "weather", "severe"])
+@pytest.mark.parametrize("preset", ["none", "photometric", "weather", "severe", "mixed"])
 def test_shipped_presets_leave_the_physical_conditions_held_out(preset):
     known = levels(build(load_preset(preset)).manifest, list(SETS["drive"]), [1, 2, 3, 4, 5])
     assert set(known.of_condition.values()) <= {"L2", "L3"}
@@ -99,6 +99,16 @@ def test_weather_training_is_recognised_by_its_phenomena():
         assert known.of_condition[name] == "L2", name
     for name in ("jpeg_compression", "gaussian_noise", "contrast", "gaussian_blur"):
         assert known.of_condition[name] in ("L0", "L1"), name
+
+
+def test_strong_presets_claim_little_as_never_trained():
+    """Noise, blur, compression and darkness are seen; the waves of `mixed` are stripes, as lost rows are."""
+    left = {}
+    for preset in ("severe", "mixed"):
+        known = levels(build(load_preset(preset)).manifest, list(CATALOG), [1, 2, 3, 4, 5])
+        left[preset] = {CATALOG[name].phenomenon for name in CATALOG if known.of_condition[name] == "L3"}
+    never = {Phenomenon.SPRAY, Phenomenon.FROST, Phenomenon.ROLLING_SHUTTER, Phenomenon.DEFORMATION}
+    assert left == {"severe": never | {Phenomenon.ROW_LOSS}, "mixed": never}
 
 
 def test_a_catalogue_condition_trained_on_is_seen():
