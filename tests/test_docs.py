@@ -165,6 +165,27 @@ def test_the_map_is_the_import_contract() -> None:
     assert set().union(*layers) == {room for room in rooms if not room.startswith("__")}
 
 
+def test_generated_parts_are_as_the_code_says(tools: None) -> None:
+    import reference
+
+    pages = reference.pages()
+    assert len(pages) >= 3
+    for page in pages:
+        text = page.read_text("utf-8")
+        assert reference.with_generated(text) == text, "run python tools/reference.py"
+
+
+def test_the_index_links_every_page() -> None:
+    text = (ROOT / "docs" / "README.md").read_text("utf-8")
+    pages = [path for path in sorted(ROOT.glob("docs/**/*.md")) if path.name != "README.md"]
+    assert [relative(page) for page in pages if f"({page.relative_to(ROOT / 'docs')})" not in text] == []
+
+
+def test_every_source_has_a_line_in_the_footage_page() -> None:
+    text = (ROOT / "docs" / "footage.md").read_text("utf-8")
+    assert [path.name for path in sorted(ROOT.glob("datasets/*/")) if f"datasets/{path.name}/" not in text] == []
+
+
 def test_the_short_tables_are_extracts_of_the_csv_files(tools: None) -> None:
     import results
 
