@@ -22,7 +22,7 @@ from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.images import image_size
 from drivetl.files.read import read_text
-from drivetl.files.video import VIDEO_SUFFIXES, opened, refuse_other_track, refuse_unknown_codec
+from drivetl.files.video import VIDEO_SUFFIXES, grabs, n_expected, opened, refuse_other_track, refuse_unknown_codec
 from drivetl.files.write import write_atomically
 
 JPEG_QUALITY = 95
@@ -50,12 +50,20 @@ class ExtractedDrive:
     """Frames on the grid that were left out as duplicates."""
     expected: int = 0
     """Number of frames by the container's header; 0 when it has none."""
+    lost: int = 0
+    """Frames, or parts of one, that cannot be decoded although later ones can."""
+    ends_early: bool = True
+    """Whether the last frame is well before the end of the video by the container's header."""
     done: bool = False
 
     @property
     def cut_off(self) -> bool:
-        """Whether the video ended well before the number in its header (which is often off by one or two)."""
-        return self.expected > 0 and self.seen < self.expected - max(2, self.expected // 100)
+        """Whether the video ended well before the number in its header (which is often off by one or two).
+
+        The number alone does not tell: some containers have a duration only, and a variable frame rate.
+        """
+        short = self.expected > 0 and self.seen + self.lost < self.expected - max(2, self.expected // 100)
+        return short and self.ends_early
 
 
 def find_videos(path: Path) -> list[Path]:
@@ -140,7 +148,7 @@ def extract_drive(
     refuse_unknown_codec(video)
     with opened(video) as capture, console.progress_bar() as bar:
         _make_folder(journal.parent)
-        drive.expected = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        drive.expected = n_expected(video, capture)
         task = bar.add_task(f"extracting {drive.name}", total=drive.expected or None, note="")
         with journal.open("a", encoding="utf-8") as log:
             if log.tell() == 0:
@@ -150,7 +158,8 @@ def extract_drive(
                 log.write(json.dumps(entry) + "\n")
                 log.flush()
             drive.done = True
-            log.write(json.dumps({"seen": drive.seen, "expected": drive.expected, "done": True}) + "\n")
+            facts = {name: getattr(drive, name) for name in ("seen", "expected", "lost", "ends_early", "done")}
+            log.write(json.dumps(facts) + "\n")
     return drive
 
 
@@ -197,6 +206,7 @@ def _replay(journal: Path, settings: dict[str, Any], drive: ExtractedDrive) -> N
             drive.frames.append((entry["frame"], entry["time_s"]))
         drive.duplicates += entry.get("kept") is False
         drive.seen, drive.expected = entry.get("seen", drive.seen), entry.get("expected", drive.expected)
+        drive.lost, drive.ends_early = entry.get("lost", 0), entry.get("ends_early", True)
         drive.done = bool(entry.get("done"))
     if not drive.done:
         write_atomically(journal, complete_lines)
@@ -209,15 +219,17 @@ def _entries(
     rate = capture.get(cv2.CAP_PROP_FPS) or 0.0
     resume_at = drive.seen
     last_kept = drive.frames[-1][0] if drive.frames else -1
-    drive.seen, previous_s, slot = 0, -1.0, -1
+    drive.seen, drive.lost, previous_s, slot = 0, 0, -1.0, -1
     reference: npt.NDArray[np.float32] | None = None
-    while capture.grab():
+    for failed in grabs(capture):
         frame = drive.seen
         drive.seen += 1
+        drive.lost += failed
         time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         if frame and not time_s > previous_s:  # the container has no usable times
             time_s = frame / rate if rate > 0 else float(frame)
         previous_s = time_s
+        drive.ends_early = rate <= 0 or time_s + 2 / rate < 0.99 * drive.expected / rate
         if fps is not None:
             frame_slot = int(time_s * fps + 1e-6)
             if frame_slot == slot:

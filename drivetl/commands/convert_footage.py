@@ -98,6 +98,10 @@ def _extract(args: argparse.Namespace) -> None:
         [[drive.name, drive.seen, len(drive.frames), drive.duplicates] for drive in drives],
     )
     for drive in drives:
+        if drive.lost:
+            console.warn(
+                f"{drive.name}: {drive.lost} damaged frames cannot be decoded and are left out; later ones are kept"
+            )
         if drive.cut_off:
             console.warn(
                 f"{drive.name}: the video breaks off after {drive.seen} of {drive.expected} frames; the others are kept"

@@ -7,6 +7,7 @@ OpenCV writes VP8.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -36,6 +38,12 @@ _X264 = ("-preset", "veryfast", "-crf", "20")
 _H264_ENCODERS = {"libx264": _X264, "libopenh264": ("-b:v", "8M"), "h264_videotoolbox": ("-b:v", "8M")}
 """ffmpeg's encoders in the order of preference, and the options of each."""
 _BT709 = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
+
+
+MOST_FAILED = 1000
+"""A video ends when this many frames in a row cannot be grabbed; at the end of a file it takes a millisecond."""
+SEVERAL = 5
+"""A header with this many frames is not that of a single image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +72,22 @@ def check_video(video: Path) -> VideoInfo:
     refuse_other_track(video)
     refuse_unknown_codec(video)
     with opened(video) as capture:
-        decoded, image = capture.read()
-        if not decoded:
+        decoded, image = next((capture.retrieve() for _ in grabs(capture)), (False, None))
+        if not decoded or image is None:
             raise DataError("its first frame cannot be decoded", remedy="re-encode or replace the video", file=video)
         height, width = image.shape[:2]
         if width * height > MAX_PIXELS:
             raise DataError(f"{width} x {height} is larger than 200 megapixels", remedy="resize the video", file=video)
         rate = float(capture.get(cv2.CAP_PROP_FPS))
         usable = 0 < rate <= 1000
-        n_frames = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        n_frames = n_expected(video, capture)
     return VideoInfo(width, height, rate if usable else UNKNOWN_RATE_FPS, n_frames)
 
 
 def read_frames(video: Path) -> Iterator[Rgb]:
     """The frames in order, each (H, W, 3) uint8 RGB; one frame is in memory at a time.
 
-    It ends where decoding ends, also when the video is damaged there. Raises DataError when it cannot be opened or its
+    Frames that cannot be decoded are left out. Raises DataError when it cannot be opened or its
     frames change their size.
     """
     import cv2
@@ -87,10 +95,10 @@ def read_frames(video: Path) -> Iterator[Rgb]:
 
     shape: tuple[int, ...] | None = None
     with opened(video) as capture:
-        while True:
-            decoded, image = capture.read()
+        for _ in grabs(capture):
+            decoded, image = capture.retrieve()
             if not decoded:
-                return
+                continue
             shape = shape or image.shape
             if image.shape != shape:
                 sizes = f"from {shape[1]} x {shape[0]} to {image.shape[1]} x {image.shape[0]}"
@@ -101,6 +109,7 @@ def read_frames(video: Path) -> Iterator[Rgb]:
 @contextmanager
 def opened(video: Path) -> Iterator[cv2.VideoCapture]:
     """OpenCV's reader of a video. Raises DataError when it cannot be opened."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # a damaged video would fill stderr, past our own messages
     import cv2
 
     capture = cv2.VideoCapture(str(video))
@@ -112,6 +121,30 @@ def opened(video: Path) -> Iterator[cv2.VideoCapture]:
         yield capture
     finally:
         capture.release()
+
+
+def grabs(capture: cv2.VideoCapture) -> Iterator[int]:
+    """Grab frame after frame; yields the number of failures before each.
+
+    OpenCV ends at a damaged packet as it does at the end of the file, but gives the frames behind it when it is called
+    again: as many as the ffmpeg program decodes.
+    """
+    failed = 0
+    while failed < MOST_FAILED:
+        if capture.grab():
+            yield failed
+            failed = 0
+        else:
+            failed += 1
+
+
+def n_expected(video: Path, capture: cv2.VideoCapture) -> int:
+    """Number of frames by the container's header, without those that an edit list cuts off; 0 when it has none."""
+    import cv2
+
+    count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+    tracks = video_tracks(video)
+    return min(count, tracks[0].shown) if tracks and tracks[0].shown else count
 
 
 def refuse_other_track(video: Path) -> None:
@@ -135,13 +168,23 @@ def refuse_other_track(video: Path) -> None:
 
 
 def refuse_unknown_codec(video: Path) -> None:
-    """Raises DataError that names the codec when no frame of the video can be decoded."""
+    """Raises DataError that names the codec when no frame of the video can be decoded, or one of many.
+
+    In containers whose streams are not listed, such as Matroska, one frame of many is that of a thumbnail stream.
+    """
     import cv2
 
     with opened(video) as capture:
-        if capture.grab():
-            return
+        decodable = len(list(islice(grabs(capture), 2)))
         expected, number = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), int(capture.get(cv2.CAP_PROP_FOURCC))
+    if decodable == 1 and expected >= SEVERAL:
+        raise DataError(
+            f"only one of {expected} frames can be read: the first stream is a thumbnail, or the file is damaged",
+            remedy=f"extract another stream: ffmpeg -i {video.name} -map 0:v:1 -c copy OUT{video.suffix}",
+            file=video,
+        )
+    if decodable:
+        return
     code = (number & 0xFFFFFFFF).to_bytes(4, "little").decode("latin-1")
     codec = "".join(letter for letter in code if letter.isalnum()) or "unknown"
     raise DataError(

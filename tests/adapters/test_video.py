@@ -177,11 +177,67 @@ def mp4_with_two_tracks(path: Path, first: int, second: int) -> Path:
 def test_a_first_track_that_is_a_thumbnail_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = mp4_with_two_tracks(tmp_path / "drive.mp4", 1, 40)
     assert [(track.frames, track.width) for track in video_tracks(path)] == [(1, SIZE[0]), (40, SIZE[0])]
+    single = film(tmp_path / "single.avi", [street(10 * n) for n in range(20)])
+    content = single.read_bytes()
+    second = content.index(b"00dc", content.index(b"00dc", content.index(b"movi")) + 4)
+    single.write_bytes(content[:second])  # one frame, of 20 by the header, as in a Matroska file with a thumbnail
+    with pytest.raises(DataError, match=r"only one of 20 frames .* thumbnail, or the file is damaged"):
+        video.extract_drive(single, tmp_path / "out", fps=None)
     with pytest.raises(DataError, match=r"has 2 video streams .* only the first can be read"):
         video.extract_drive(path, tmp_path / "out", fps=None)
     longer = mp4_with_two_tracks(tmp_path / "camera.mp4", 5, 4)
     assert video.extract_drive(longer, tmp_path / "out", fps=None).seen == 5
     assert "1 more video streams are not read" in capsys.readouterr().err
+
+
+def mpeg4(path: Path, count: int = 40) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, SIZE)
+    for n in range(count):
+        writer.write(street(10 * n, seed=n))
+    writer.release()
+    return path
+
+
+def test_law_frames_behind_a_damaged_one_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """OpenCV stops at it as at the end of the file."""
+    path = mpeg4(tmp_path / "drive.mp4")
+    content = path.read_bytes()
+    starts = [at for at in range(len(content)) if content.startswith(b"\0\0\1\xb6", at)]  # of the frames
+    damaged = bytearray(content)
+    damaged[starts[17] : starts[18]] = bytes(starts[18] - starts[17])
+    path.write_bytes(damaged)
+    plain = cv2.VideoCapture(str(path))
+    assert sum(1 for _ in iter(plain.grab, False)) < 20
+    command = ["convert-footage", "--video", str(path), "--out", str(tmp_path / "out"), "--fps", "all"]
+    assert main(command) == 0
+    images = read_dataset(tmp_path / "out" / "frames.json").images
+    assert len(images) == 39 and images[-1].attributes["time_s"] == 3.9
+    warned = capsys.readouterr().err
+    assert "1 damaged frames cannot be decoded" in warned and "breaks off" not in warned
+    assert main(command) == 0 and "1 damaged frames" in capsys.readouterr().err  # from the journal
+
+
+def test_law_an_edit_list_is_not_a_damaged_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cut at the start without re-encoding: the container has 40 frames and shows 26."""
+    path = mpeg4(tmp_path / "drive.mp4")
+    content = bytearray(path.read_bytes())
+    at = content.index(b"elst") + 12
+    duration = int.from_bytes(content[at : at + 4], "big")
+    timescale = content.index(b"mdhd") + 16
+    ticks = 4 * int.from_bytes(content[timescale : timescale + 4], "big")
+    content[at : at + 8] = (duration * 26 // 40).to_bytes(4, "big") + (ticks * 14 // 40).to_bytes(4, "big")
+    path.write_bytes(content)
+    assert [(track.frames, track.shown) for track in video_tracks(path)] == [(40, 26)]
+    clip = video.extract_drive(path, tmp_path / "out", fps=None)
+    assert abs(clip.seen - 26) <= 1 and not clip.cut_off and clip.lost == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("seen", "ends_early"), [(40, False), (12, True)])
+def test_a_duration_in_place_of_a_number_of_frames_is_no_false_alarm(seen: int, ends_early: bool) -> None:
+    """Matroska has no number of frames: with a variable rate it is estimated much too high."""
+    drive = video.ExtractedDrive("a", seen=seen, expected=4000, ends_early=ends_early)
+    assert drive.cut_off == ends_early
 
 
 def test_a_damaged_or_other_file_has_no_tracks(tmp_path: Path) -> None:
