@@ -24,9 +24,11 @@ __all__ = [
     "DrivetlError",
     "Evaluation",
     "Prediction",
+    "Robustness",
     "apply",
     "conditions",
     "evaluate",
+    "evaluate_robustness",
     "load",
     "read_dataset",
 ]
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from drivetl.api.evaluation import Evaluation, evaluate
     from drivetl.api.images import apply
     from drivetl.api.prediction import Prediction
+    from drivetl.api.robustness import Robustness, evaluate_robustness
     from drivetl.errors import DrivetlError
 else:
     _MODULES = {
@@ -46,8 +49,10 @@ else:
         "DrivetlError": "drivetl.errors",
         "Evaluation": "drivetl.api.evaluation",
         "Prediction": "drivetl.api.prediction",
+        "Robustness": "drivetl.api.robustness",
         "apply": "drivetl.api.images",
         "evaluate": "drivetl.api.evaluation",
+        "evaluate_robustness": "drivetl.api.robustness",
         "load": "drivetl.api.detector",
         "read_dataset": "drivetl.api.dataset",
     }

@@ -36,8 +36,8 @@ class Detector(models.Detector):
     """A trained model on its device. Call it on images; `categories` names its classes."""
 
     def __repr__(self) -> str:
-        name = self.run.name if self.run is not None else self.weights_hash
-        return f"Detector({name!r}, {len(self.categories)} classes: {', '.join(self.categories)}; on {self.device})"
+        classes = f"{len(self.categories)} classes: {', '.join(self.categories)}"
+        return f"Detector({self.name or self.weights_hash!r}, {classes}; on {self.device})"
 
     @overload
     def __call__(self, images: ImageLike, *, score: float = 0.0, batch_size: int = 8) -> Prediction: ...

@@ -162,13 +162,11 @@ def write_report(
     swept: FinishedSweep, out: Path, args: argparse.Namespace, slices: Sequence[str], pairs: Pairs
 ) -> None:
     """Score the sweep and write the report; the folder appears complete or not at all."""
-    from drivetl.files.write import new_directory
-    from drivetl.report.document import write_document
+    from drivetl.api.robustness import Robustness
     from drivetl.robustness.report_document import report_document
 
     results = report_document(swept, metric=args.metric, n_draws=args.draws, seed=args.seed, slices=slices, pairs=pairs)
-    with new_directory(out, remedy="name another folder with --out") as folder:
-        write_document(swept, results, folder)
+    Robustness(results, swept).report(out)
     _print(results)
     console.wrote(out / "report.html", f"open {out / 'report.html'} in a browser")
 
@@ -247,23 +245,7 @@ def _announce(detector: Detector, n_images: int, of_condition: Mapping[str, str]
 def _print(results: dict[str, Any]) -> None:
     from drivetl.report import texts
 
-    cells = {(row["condition"], row["severity"]): row for row in results["cells"]}
-    severities = results["protocol"]["severities"]
-    compared = results["baseline"] is not None
-    rows = []
-    for row in results["conditions"]:
-        values = [texts.percent(cells[row["name"], severity]["value"]["point"]) for severity in severities]
-        delta = (
-            [f"{texts.signed(row['delta']['point'])} (p {texts.p_value(row['delta']['p_holm'])})"] if compared else []
-        )
-        rows.append((row["name"], row["level"], row["images"], *values, texts.with_span(row["mean"]), *delta))
-    against = [f"- {results['baseline']['name']}"] if compared else []
-    clean = texts.with_span(results["clean"]["value"])
-    console.table(
-        f"{results['metric']} x 100 of {results['run']['name']}, clean {clean}; {texts.data_line(results)}",
-        ["condition", "level", "images", *(f"s{severity}" for severity in severities), "mean (95 %)", *against],
-        rows,
-    )
+    console.table(*texts.condition_table(results))
     head = results["headline"]
     if head["conditions"] and results["data"]["sufficient"]:
         console.say(

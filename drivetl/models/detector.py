@@ -34,6 +34,11 @@ class Detector:
     run: Path | None = None
     relation: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """Of the run; "" for a detector without one."""
+        return self.run.name if self.run is not None else ""
+
     def infer(self, images: list[torch.Tensor]) -> list[Detections]:
         """Detect in a batch of (3, H, W) uint8 RGB tensors, sizes may differ. Deterministic, order kept.
 

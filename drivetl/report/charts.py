@@ -271,15 +271,19 @@ def _depth_fact(data: Document) -> str:
     return f"depth maps of the data for {known} of {data['images']} images{others}"
 
 
+def _detector_fact(row: Document) -> str:
+    return f"{row['name']}, weights {row['weights'] or 'unknown'}"
+
+
 def provenance(results: Document) -> list[tuple[str, str]]:
     """(name, text) of everything needed to reproduce the numbers."""
     run, base, data = results["run"], results["baseline"], results["data"]
     protocol, timing = results["protocol"], results["timing"]
     over = texts.resampled(results) if data["drives"] is None else drives_in_words(data["drives"])
     facts = [
-        ("run", f"{run['name']}, weights {run['weights']}, {run['precision']} on {run['device']}"),
+        ("run", _detector_fact(run) + (f", {run['precision']} on {run['device']}" if run["device"] else "")),
         ("augmentation", run["augmentation"] or "unknown: no manifest"),
-        ("baseline", f"{base['name']}, weights {base['weights']}" if base else "none"),
+        ("baseline", _detector_fact(base) if base else "none"),
         ("data", f"{texts.data_line(results)}; images {data['hash']}"),
         ("depth", _depth_fact(data)),
         (

@@ -237,6 +237,22 @@ def smallest_p(results: Document) -> str:
     return f"With {n_units} {unit}, p cannot be below about {smallest:.2g}, even unadjusted."
 
 
+def condition_table(results: Document) -> tuple[str, list[str], list[tuple[object, ...]]]:
+    """(title, columns, rows) of a table: a row per condition with its cells, mean and difference to the baseline."""
+    cells = {(row["condition"], row["severity"]): row for row in results["cells"]}
+    severities = results["protocol"]["severities"]
+    compared = results["baseline"] is not None
+    rows: list[tuple[object, ...]] = []
+    for row in results["conditions"]:
+        values = [percent(cells[row["name"], severity]["value"]["point"]) for severity in severities]
+        delta = [f"{signed(row['delta']['point'])} (p {p_value(row['delta']['p_holm'])})"] if compared else []
+        rows.append((row["name"], row["level"], row["images"], *values, with_span(row["mean"]), *delta))
+    against = [f"- {results['baseline']['name']}"] if compared else []
+    columns = ["condition", "level", "images", *(f"s{severity}" for severity in severities), "mean (95 %)", *against]
+    clean = with_span(results["clean"]["value"])
+    return f"{results['metric']} x 100 of {results['run']['name']}, clean {clean}; {data_line(results)}", columns, rows
+
+
 def data_line(results: Document) -> str:
     """The evaluated data in one line."""
     data = results["data"]

@@ -84,19 +84,22 @@ class _Chunk:
 
 
 class DetectionCache:
-    """One detector's detections per (image, cell), in memory and in a folder."""
+    """One detector's detections per (image, cell), in memory and, where it has one, in a folder."""
 
-    def __init__(self, folder: Path, identity: Mapping[str, str], masks: bool = False):
-        """identity: what the detections depend on besides the pixels: weights, settings, precision. masks: keep masks.
+    def __init__(self, folder: Path | None, identity: Mapping[str, str], masks: bool = False):
+        """folder: None keeps the detections in memory only. masks: keep masks. identity: what the detections depend on
+        besides the pixels: weights, settings, precision.
 
         Raises DataError when the folder holds detections of another detector or protocol version.
         """
         self.masks = masks
         about = {"format": FORMAT, "protocol_version": PROTOCOL_VERSION, **identity}
         digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=8).hexdigest()
-        self.folder = folder / digest
+        self.folder = None if folder is None else folder / digest
         self._pending = _Chunk()
         self._rows: dict[Cell, dict[str, Detections]] = {}
+        if self.folder is None:
+            return
         remove_leftovers(self.folder)
         _check_about(self.folder, about)
         for path in sorted(self.folder.glob("*.npz")):
@@ -117,12 +120,13 @@ class DetectionCache:
         if not self.masks:
             detections = Detections(detections.boxes, detections.scores, detections.labels)
         self._rows.setdefault(cell, {})[key] = detections
-        self._pending.items.append((key, cell))
-        self._pending.detections.append(detections)
+        if self.folder is not None:
+            self._pending.items.append((key, cell))
+            self._pending.detections.append(detections)
 
     def flush(self) -> None:
         """Write what was added since the last flush as one chunk, atomically."""
-        if not self._pending.items:
+        if self.folder is None or not self._pending.items:
             return
         data = _pack(self._pending, self.masks)
         name = hashlib.blake2b(data, digest_size=8).hexdigest()
@@ -131,6 +135,8 @@ class DetectionCache:
 
     def refresh(self) -> None:
         """Read the chunks that other processes have written."""
+        if self.folder is None:
+            return
         for path in sorted(self.folder.glob("*.npz")):
             self._read(path)
 

@@ -114,10 +114,10 @@ def _detector_row(scored: ScoredSweep, name: str) -> Document:
     detector = scored.swept.detectors[name]
     manifest = detector.augmentation
     return {
-        "name": detector.run.name if detector.run is not None else name,
-        "weights": detector.weights_hash,
-        "precision": str(detector.precision).removeprefix("torch."),
-        "device": str(detector.device),
+        "name": detector.name or name,
+        "weights": detector.weights_hash or None,
+        "precision": None if detector.precision is None else str(detector.precision).removeprefix("torch."),
+        "device": None if detector.device is None else str(detector.device),
         "verified": levels(manifest, [], []).verified,
         "augmentation": None if manifest is None else str(manifest.get("preset", "unnamed")),
     }

@@ -18,18 +18,17 @@ from drivetl.coco.drives import Drives
 from drivetl.coco.records import Dataset
 from drivetl.conditions import CLEAN, Cell
 from drivetl.console import progress_bar
-from drivetl.errors import CheckpointError, ConfigError, DataError
+from drivetl.errors import ConfigError, DataError
 from drivetl.metrics.aggregates import summarize
 from drivetl.metrics.match_store import MatchStore, match
 from drivetl.metrics.results import Results
 from drivetl.metrics.statistics import allows_intervals
 from drivetl.metrics.truth import GroundTruth, from_dataset
 from drivetl.models.checkpoint import checkpoint_folder
-from drivetl.models.detector import Detector
 from drivetl.robustness.budget import budget_text
 from drivetl.robustness.clean_slice import clean_images
 from drivetl.robustness.detection_cache import CELLS_FOLDER, DetectionCache, complete_images, dataset_hash, image_keys
-from drivetl.robustness.sweep import Timing, default_workers, stratified_order, sweep
+from drivetl.robustness.sweep import SweptDetector, Timing, default_workers, stratified_order, sweep
 
 __all__ = ["FinishedSweep", "run_sweep", "summarize"]
 
@@ -38,7 +37,7 @@ __all__ = ["FinishedSweep", "run_sweep", "summarize"]
 class FinishedSweep:
     """The result of a sweep: the images that every detector has seen in every cell, and their detections."""
 
-    detectors: dict[str, Detector]
+    detectors: dict[str, SweptDetector]
     """`run` and, where given, `baseline`."""
     dataset: Dataset
     """The complete images alone, sorted by id."""
@@ -98,12 +97,12 @@ class RealImages:
 
 
 def run_sweep(
-    detector: Detector,
+    detector: SweptDetector,
     dataset: Dataset,
     conditions: Sequence[str],
     severities: Sequence[int],
     *,
-    baseline: Detector | None = None,
+    baseline: SweptDetector | None = None,
     cache: Path | None = None,
     clean: Mapping[str, str] | None = None,
     budget_s: float | None = None,
@@ -115,9 +114,10 @@ def run_sweep(
 ) -> FinishedSweep:
     """Detect on clean images and in every cell, with a progress bar; cached detections are reused.
 
-    cache: where detections are kept; default: `robustness/.cells` of each run. clean: see `clean_slice.choose_clean`;
-    conditions are applied to those images alone, the others are used unmodified. iou_type: bbox, or segm to keep and
-    match masks. budget_s, shard: see `sweep`. wait: returns when all shards are done.
+    cache: where detections are kept; default: `robustness/.cells` of each run, or memory for a detector without one.
+    clean: see `clean_slice.choose_clean`; conditions are applied to those images alone, the others are used unmodified.
+    iou_type: bbox, or segm to keep and match masks. budget_s, shard: see `sweep`. wait: returns when all shards are
+    done.
     Raises ConfigError when detector and data have different classes or the budget is too small for one image,
     DataError for images that cannot be read.
     """
@@ -145,7 +145,7 @@ def run_sweep(
             caches,
             part,
             None if budget_s is None else share * budget_s,
-            default_workers(detector.device.type) if workers is None else workers,
+            default_workers(detector.device.type if detector.device else "") if workers is None else workers,
             batch_size,
             shard,
         )
@@ -234,7 +234,7 @@ def images_needed(drives: Drives) -> int | None:
 
 
 def _sweep_part(
-    detectors: Mapping[str, Detector],
+    detectors: Mapping[str, SweptDetector],
     caches: Mapping[str, DetectionCache],
     part: _Part,
     budget_s: float | None,
@@ -266,7 +266,7 @@ def _real_images(seen: Sequence[tuple[Dataset, list[str]]]) -> RealImages:
     return RealImages(ids, from_dataset(together))
 
 
-def identity(detector: Detector) -> dict[str, str]:
+def identity(detector: SweptDetector) -> dict[str, str]:
     """What detections depend on besides the pixels: the model's weights and settings, and the precision."""
     settings = ""
     if detector.run is not None:
@@ -275,12 +275,16 @@ def identity(detector: Detector) -> dict[str, str]:
     return {"weights": detector.weights_hash, "settings": settings, "precision": str(detector.precision)}
 
 
-def _cache_folder(detector: Detector, cache: Path | None) -> Path:
+def _cache_folder(detector: SweptDetector, cache: Path | None) -> Path | None:
+    """Where a detector's detections are kept; None: in memory. Raises ConfigError for weights without a name."""
     if cache is not None:
+        if not detector.weights_hash:
+            raise ConfigError(
+                f"detections of {detector.name} cannot be stored: nothing tells its weights from others",
+                remedy="give the detector a weights_hash (a text that changes with its weights), or leave cache out",
+            )
         return cache
-    if detector.run is None:
-        raise CheckpointError("the detector has no run directory to cache detections in", remedy="pass cache=")
-    return detector.run / CELLS_FOLDER
+    return None if detector.run is None else detector.run / CELLS_FOLDER
 
 
 def _check_masks(dataset: Dataset) -> None:
@@ -299,10 +303,12 @@ def _check_masks(dataset: Dataset) -> None:
                 raise masks.of_image(problem, image, dataset.file)
 
 
-def _check_classes(name: str, detector: Detector, dataset: Dataset) -> None:
+def _check_classes(name: str, detector: SweptDetector, dataset: Dataset) -> None:
     if tuple(detector.categories) != tuple(dataset.categories):
         raise ConfigError(
             f"the classes of the {name} are {', '.join(detector.categories)}; those of the data are"
             f" {', '.join(dataset.categories)}",
-            remedy="convert the data with the run's taxonomy.yaml",
+            remedy="convert the data with the run's taxonomy.yaml"
+            if detector.run is not None
+            else "give both the same classes in the same order",
         )

@@ -33,7 +33,7 @@ def test_every_name_exists_is_listed_and_documented():
 
 
 def test_the_stable_names_of_the_command_contract_are_there():
-    assert {"load", "evaluate", "read_dataset", "apply"} <= set(drivetl.__all__)
+    assert {"load", "evaluate", "evaluate_robustness", "read_dataset", "apply"} <= set(drivetl.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error():

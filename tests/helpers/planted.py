@@ -19,6 +19,7 @@ class PlantedDetector:
     """Reads planted boxes: red ones are cars, green ones pedestrians; a box needs `contrast` against its background."""
 
     contrast: float = 70.0
+    name: str = ""
     weights_hash: str = "planted"
     categories: tuple = CLASSES
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
