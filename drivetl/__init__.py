@@ -26,6 +26,7 @@ __all__ = [
     "Prediction",
     "Robustness",
     "apply",
+    "collate",
     "conditions",
     "evaluate",
     "evaluate_robustness",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from drivetl.api.images import apply
     from drivetl.api.prediction import Prediction
     from drivetl.api.robustness import Robustness, evaluate_robustness
+    from drivetl.data.dataset import collate
     from drivetl.errors import DrivetlError
 else:
     _MODULES = {
@@ -51,6 +53,7 @@ else:
         "Prediction": "drivetl.api.prediction",
         "Robustness": "drivetl.api.robustness",
         "apply": "drivetl.api.images",
+        "collate": "drivetl.data.dataset",
         "evaluate": "drivetl.api.evaluation",
         "evaluate_robustness": "drivetl.api.robustness",
         "load": "drivetl.api.detector",

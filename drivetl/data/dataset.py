@@ -66,6 +66,27 @@ class DetectionDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
         return self._cache[index].copy()
 
 
+class IndexedDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
+    """Samples of a COCO dataset by index 0..N-1, as a DataLoader with a sampler of torch asks for them.
+
+    Each access draws a new augmentation from torch's random generator: `torch.manual_seed` makes a run repeatable, for
+    a given number of workers. `DetectionDataset`, which our training uses, is the same for any number.
+    """
+
+    def __init__(self, dataset: Dataset, *, with_masks: bool = False, augment: Augment | None = None):
+        self.categories = dataset.categories
+        self._samples = DetectionDataset(dataset, with_masks=with_masks, augment=augment)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of {len(self)} images")
+        drawn = int(torch.randint(2**31, ())) if self._samples.augment is not None else 0
+        return self._samples[drawn, int(index) % len(self)]
+
+
 def read_image(record: ImageRecord, root: Path) -> Rgb:
     """The record's pixels, (H, W, 3) uint8 RGB. Raises DataError when the size is not the one in the json."""
     path = root / record.file_name
