@@ -70,6 +70,13 @@ class DataConfig(_Checked):
     """A preset of configs/weather (none, photometric, weather, severe, mixed) or a path to a YAML of that form."""
     train_images: CountOrNone = 0
     """Train on this many images only, spread over the drives; 0: all."""
+    source: str = ""
+    """COCO dataset json of the domain that model.start comes from: its labelled images are trained on as well (replay),
+    a share of every batch; see drivetl.training.replay."""
+    source_share: Annotated[Share, OR_AUTO] = 0.0
+    """Share of the images of every batch that come from data.source. Exact: in n images of a run they are n times the
+    share, rounded down; batches of 4 at 0.25 have one each, at 0.3 one or two. An epoch is still one pass over
+    data.train, so it has more steps."""
     workers: Annotated[int, Field(ge=-1), SPEED_ONLY] = -1
     """Loader processes; -1: as the machine allows."""
     cache_gb: Annotated[NotNegative, SPEED_ONLY] = 2.0
@@ -196,6 +203,21 @@ class FinetuneConfig(_Checked):
         for key, path in (("data.train", self.data.train), ("data.val", self.data.val)):
             if not path:
                 raise _wrong_key(key, "is not set", f"set --{key} DATASET.json")
+        self._check_source()
+
+    def _check_source(self) -> None:
+        """data.source and its share belong together. Raises ConfigError."""
+        d = self.data
+        share = d.source_share
+        if d.source and not is_auto(share) and not share:
+            raise _wrong_key("data.source_share", "is 0 with data.source set", "set --data.source_share 0.5 or auto")
+        if not d.source and not is_auto(share) and share:
+            remedy = "set --data.source DATASET.json, or leave data.source_share out"
+            raise _wrong_key("data.source", f"is not set, data.source_share is {share:g}", remedy)
+        for key, path in (("data.train", d.train), ("data.val", d.val)):
+            if d.source and Path(d.source).resolve() == Path(path).resolve():
+                remedy = "name a dataset of the source's domain, or leave data.source out"
+                raise _wrong_key("data.source", f"is the same file as {key} ({path})", remedy)
 
 
 def _wrong_key(key: str, reason: str, remedy: str) -> _KeyError:
@@ -327,7 +349,7 @@ def _values(written: Mapping[str, _Written]) -> Iterator[tuple[str, Any]]:
     for key, info in _fields().items():
         if key in written:
             item, is_text = written[key], info.annotation is str
-            if not item.text or (item.value is None and not is_text):
+            if (not item.text and item.value != "") or (item.value is None and not is_text):
                 raise ConfigError(f"{key} is empty", remedy="write one, or remove it", file=item.file, line=item.line)
             yield key, item.text if is_text else item.value
         elif by_recipe and may_be_auto(info):

@@ -79,6 +79,10 @@ def test_text_that_looks_like_yaml_stays_text(tmp_path):
             r"model\.min_size is 900, it must be at most model\.max_size \(800\)",
         ),
         ("data: {train: a.json}\n", [], r"data\.val"),
+        (MINIMAL, ["--data.source", "s.json"], r"data\.source_share is 0 with data\.source set - set .* 0\.5 or auto"),
+        (MINIMAL, ["--data.source_share=0.3"], r"data\.source is not set, data\.source_share is 0\.3"),
+        (MINIMAL, ["--data.source=./a.json", "--data.source_share=.3"], r"^--data\.source=.* same file as data\.train"),
+        (MINIMAL, ["--data.source=b.json", "--data.source_share=auto"], r"data\.source is the same file as data\.val"),
     ],
 )
 def test_a_mistake_is_named_with_its_place_and_the_way_out(tmp_path, text, overrides, message):

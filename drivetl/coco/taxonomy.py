@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from drivetl.coco.records import Dataset
 from drivetl.errors import DataError, nearest
 from drivetl.files.yaml_reader import Document, KeyPath, read_yaml
 
@@ -105,6 +106,17 @@ class Taxonomy:
 def own_labels(labels: Iterable[str]) -> Taxonomy:
     """The taxonomy of footage without one: its own labels as classes, sorted."""
     return Taxonomy("own labels", tuple(DrivingClass(label, (label,)) for label in sorted(set(labels))))
+
+
+def dataset_taxonomy(dataset: Dataset, path: Path | str) -> Taxonomy:
+    """The taxonomy in a dataset's info, or its own labels without one. Raises DataError naming `path`."""
+    document = dataset.info.get("taxonomy")
+    if not document:
+        return own_labels(dataset.categories)
+    try:
+        return parse_taxonomy(document)
+    except DataError as error:
+        raise error.at(path) from None
 
 
 def load_taxonomy(path: Path) -> Taxonomy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,19 @@ Augment = Callable[[Sample, np.random.Generator], Sample]
 Item = tuple[int, int]
 """(epoch, index): apart from the seed, all that a sample's randomness depends on."""
 
+TorchSample = tuple[Tensor, dict[str, Tensor]]
+"""((3, H, W) uint8, target)."""
+TorchSamples = TorchDataset[TorchSample]
+
 MIN_SIDE_PX = 1.0
 """Thinner boxes cannot be encoded as regression targets; they are treated as ignore regions."""
 
 
-class DetectionDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
-    """Samples of a COCO dataset by (epoch, index); identical for any number of workers."""
+class DetectionDataset(TorchSamples):
+    """Samples of a COCO dataset by (epoch, index); identical for any number of workers.
+
+    stream: number of the dataset among those of a training; from 1 on it is also in every target.
+    """
 
     def __init__(
         self,
@@ -40,23 +47,26 @@ class DetectionDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
         augment: Augment | None = None,
         seed: int = 0,
         cache_gb: float = 0.0,
+        stream: int = 0,
     ):
         self.images, self.root, self.categories = dataset.images, dataset.images_root, dataset.categories
         self.file = dataset.file
         self.with_masks, self.augment, self.seed = with_masks, augment, seed
-        decoded_gb = sum(3 * image.width * image.height for image in self.images) / 1e9
-        self._cache: dict[int, Rgb] | None = {} if decoded_gb <= cache_gb else None
+        self.stream = stream
+        self._cache: dict[int, Rgb] | None = {} if decoded_gb(self.images) <= cache_gb else None
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, item: Item) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, item: Item) -> TorchSample:
         epoch, index = item
         sample = read_sample(self.images[index], self._image(index), self.with_masks, self.file)
+        own = [self.stream] if self.stream else []
         if self.augment is not None:
             sample.vehicles = vehicle_boxes(self.images[index], self.categories)
-            sample = self.augment(sample, np.random.default_rng([self.seed, epoch, index]))
-        return to_tensors(sample, len(self.categories))
+            sample = self.augment(sample, np.random.default_rng([self.seed, epoch, index, *own]))
+        image, target = to_tensors(sample, len(self.categories))
+        return image, target | ({"stream": torch.tensor(self.stream)} if self.stream else {})
 
     def _image(self, index: int) -> Rgb:
         if self._cache is None:
@@ -66,7 +76,7 @@ class DetectionDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
         return self._cache[index].copy()
 
 
-class IndexedDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
+class IndexedDataset(TorchSamples):
     """Samples of a COCO dataset by index 0..N-1, as a DataLoader with a sampler of torch asks for them.
 
     Each access draws a new augmentation from torch's random generator: `torch.manual_seed` makes a run repeatable, for
@@ -80,11 +90,16 @@ class IndexedDataset(TorchDataset[tuple[Tensor, dict[str, Tensor]]]):
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def __getitem__(self, index: int) -> TorchSample:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} images")
         drawn = int(torch.randint(2**31, ())) if self._samples.augment is not None else 0
         return self._samples[drawn, int(index) % len(self)]
+
+
+def decoded_gb(images: Sequence[ImageRecord]) -> float:
+    """Memory that the decoded images take, GB."""
+    return sum(3 * image.width * image.height for image in images) / 1e9
 
 
 def read_image(record: ImageRecord, root: Path) -> Rgb:
@@ -119,7 +134,7 @@ def read_sample(record: ImageRecord, image: Rgb, with_masks: bool, file: Path | 
     return sample
 
 
-def to_tensors(sample: Sample, n_classes: int) -> tuple[Tensor, dict[str, Tensor]]:
+def to_tensors(sample: Sample, n_classes: int) -> TorchSample:
     """((3, H, W) uint8, target) with the keys that torchvision and the ignore-aware heads read."""
     labelled = torch.ones(n_classes + 1, dtype=torch.bool)
     if sample.labelled is not None:
@@ -138,12 +153,12 @@ def to_tensors(sample: Sample, n_classes: int) -> tuple[Tensor, dict[str, Tensor
     return torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1))), target
 
 
-def collate(items: list[tuple[Tensor, dict[str, Tensor]]]) -> Batch:
+def collate(items: list[TorchSample]) -> Batch:
     """A batch stays a list: images may differ in size until the network's resize."""
     return [image for image, _ in items], [target for _, target in items]
 
 
-def collate_in_worker(items: list[tuple[Tensor, dict[str, Tensor]]]) -> Batch | PipedBatch:
+def collate_in_worker(items: list[TorchSample]) -> Batch | PipedBatch:
     """`collate` in a loader process: the batch is ready to be sent."""
     return share(collate(items))
 

@@ -22,11 +22,13 @@ from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.config import FinetuneConfig, is_auto, speed_keys, values_of
 from drivetl.convert.split import group_images
 from drivetl.data.augment import load_preset
+from drivetl.data.sampling import epoch_steps
 from drivetl.errors import ConfigError
 from drivetl.models.source import read_source, weights_file
 from drivetl.robustness.sweep import spread_order
 from drivetl.training.finetune import read_pair
 from drivetl.training.recipe import Start, resolve_auto, start_of
+from drivetl.training.replay import read_replay, shares
 
 ROWS = "rows.jsonl"
 """File of the finished runs; it is written empty before the first training and marks a folder of `drivetl budget`."""
@@ -97,6 +99,8 @@ def make_plan(
     counts = (
         default_counts(len(train.images)) if label_counts is None else parse_counts(label_counts, len(train.images))
     )
+    for config in regimes.values():
+        read_replay(config, train, val)
     starts_and_inputs = {name: _start_and_inputs(config) for name, config in regimes.items()}
     starts = {name: start for name, (start, _) in starts_and_inputs.items()}
     target_steps = {name: _target_steps(name, config, counts, steps) for name, config in regimes.items()}
@@ -133,7 +137,10 @@ def _start_and_inputs(config: FinetuneConfig) -> tuple[Start, dict[str, str]]:
     weights = file_hash(file) if file is not None else ""
     classes = [source.categories, source.relation] if source else None
     preset = dataclasses.asdict(load_preset(config.data.augment))
-    return start_of(source), {"model.start": _digest([weights, classes]), "data.augment": _digest(preset)}
+    inputs = {"model.start": _digest([weights, classes]), "data.augment": _digest(preset)}
+    if config.data.source:
+        inputs["data.source"] = file_hash(Path(config.data.source))
+    return start_of(source), inputs
 
 
 def _check_runs(plan: Plan) -> None:
@@ -201,7 +208,7 @@ def parse_counts(text: str, available: int) -> tuple[int, ...]:
 def _target_steps(name: str, config: FinetuneConfig, counts: Sequence[int], steps: int | None) -> int | None:
     """The number of steps for every run of a regime: --steps, else the config's epochs over the largest count, at least
     LEAST_STEPS. None if the recipe sets the epochs. Raises ConfigError naming --steps."""
-    steps_per_epoch = math.ceil(counts[-1] / config.optim.batch_size)
+    steps_per_epoch = _epoch_steps(config, counts[-1])
     if steps is not None and steps < steps_per_epoch:
         raise ConfigError(
             f"--steps {steps} is less than one epoch of {name} with {counts[-1]} frames",
@@ -216,13 +223,17 @@ def _steps(config: FinetuneConfig, start: Start, counts: Sequence[int], target: 
     """Steps of a regime's runs at each label count: the whole epochs nearest to `target`, or the recipe's (None)."""
     steps = []
     for count in counts:
-        steps_per_epoch = math.ceil(count / config.optim.batch_size)
+        steps_per_epoch = _epoch_steps(config, count)
         if target is None:
             epochs = resolve_auto(config, count, start)[0].optim.epochs
         else:
             epochs = round(target / steps_per_epoch)
         steps.append(epochs * steps_per_epoch)
     return tuple(steps)
+
+
+def _epoch_steps(config: FinetuneConfig, count: int) -> int:
+    return epoch_steps(count, config.optim.batch_size, shares(config))
 
 
 def label_order(images: Sequence[ImageRecord], seed: int) -> list[ImageRecord]:
@@ -261,7 +272,7 @@ def _spread(drive: Sequence[ImageRecord]) -> list[ImageRecord]:
 def run_config(config: FinetuneConfig, steps: int, count: int, seed: int, train: Path) -> FinetuneConfig:
     """The config of one run: the epochs that make `steps`, with as many evaluations as the original config."""
     optim, every = config.optim, config.eval.every
-    epochs = steps // math.ceil(count / optim.batch_size)
+    epochs = steps // _epoch_steps(config, count)
     ratio = epochs / optim.epochs
 
     def scaled(value: int) -> int:

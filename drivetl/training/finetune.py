@@ -17,8 +17,8 @@ from drivetl.coco.hashes import images_hash
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig, is_auto, load_config, recipe_keys, speed_keys, values_of, with_values
-from drivetl.data.dataset import DetectionDataset, loader_options
-from drivetl.data.sampling import EpochBatches
+from drivetl.data.dataset import DetectionDataset, decoded_gb, loader_options
+from drivetl.data.sampling import EpochBatches, Streams
 from drivetl.data.sharing import shared_memory_warning
 from drivetl.errors import ConfigError
 from drivetl.files.write import remove_leftovers, write_atomically
@@ -31,6 +31,7 @@ from drivetl.training.forgetting import OldDomain, measure, old_domain, show
 from drivetl.training.model_card import model_card, outcome
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.prepare import Prepared, prepare
+from drivetl.training.replay import Replay, check_separate, read_replay
 from drivetl.training.rundir import (
     IMAGES,
     MetricsLog,
@@ -91,15 +92,18 @@ def finetune(
             keep_memory()
         precision, reason = choose_precision(config.runtime.precision, device)
         train, val = read_pair(config)
-        images = dict(zip(IMAGES, map(images_hash, (train, val)), strict=True)) if group.leads or resume else {}
+        replay = read_replay(config, train, val)
+        images = _images_hashes(train, val, replay) if group.leads or resume else {}
         if resume:
             updated = changed_images(recorded, images, accept_changed_images)
             if updated is not None and group.leads:
                 console.warn("image files have changed since this run began: the result is not that of either set")
                 write_json(out / "provenance.json", updated)
-        prepared = prepare(config, train, val, device, precision, group.world)
+        prepared = prepare(config, train, val, device, precision, group.world, replay)
         config = prepared.config
         old = old_domain(source_data, prepared) if source_data is not None else None
+        if replay is not None and old is not None:
+            check_separate(replay, old.dataset, "--source-data")
         if config.runtime.compile:
             prepared.notes.append(compile_backbone(prepared.model))
         prepared.notes.append(f"{str(precision).removeprefix('torch.')} on {device}: {reason}")
@@ -162,6 +166,12 @@ def _resumed_config(config: FinetuneConfig, out: Path) -> FinetuneConfig:
     return with_values(config, {key: stored[key] for key in sorted(auto_keys)})
 
 
+def _images_hashes(train: Dataset, val: Dataset, replay: Replay | None) -> dict[str, str]:
+    """Key in provenance.json -> hash of the images of every dataset of a training."""
+    datasets = [train, val] + ([replay.dataset] if replay is not None else [])
+    return dict(zip(IMAGES, map(images_hash, datasets), strict=False))  # the last key belongs to data.source
+
+
 def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:
     """Both datasets, checked against each other. Raises ConfigError for different classes, or without images or
     classes."""
@@ -192,19 +202,35 @@ def assemble(
     model = prepared.model.to(device).train()
     if prepared.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    images, optim = prepared.train, config.optim
+    replay, optim = prepared.replay, config.optim
+    datasets = [prepared.train] + ([replay.dataset] if replay is not None else [])
+    images = [image for dataset in datasets for image in dataset.images]
     workers = _workers(config.data.workers, device)
-    warning = shared_memory_warning(images.images, optim.batch_size, workers) if group.leads else ""
+    warning = shared_memory_warning(images, optim.batch_size, workers) if group.leads else ""
     if warning:
         console.warn(warning)
-    data = DetectionDataset(
-        images,
-        with_masks=architecture(config.model.arch).masks,
-        augment=prepared.augment,
-        seed=config.seed,
-        cache_gb=0.0 if workers else config.data.cache_gb,
+    fits = not workers and decoded_gb(images) <= config.data.cache_gb
+    data = Streams(
+        [
+            DetectionDataset(
+                dataset,
+                with_masks=architecture(config.model.arch).masks,
+                augment=prepared.augment,
+                seed=config.seed,
+                cache_gb=config.data.cache_gb if fits else 0.0,
+                stream=stream,
+            )
+            for stream, dataset in enumerate(datasets)
+        ]
     )
-    batches = EpochBatches(len(data), optim.batch_size, config.seed, rank=group.rank, world=group.world)
+    batches = EpochBatches(
+        len(prepared.train.images),
+        optim.batch_size,
+        config.seed,
+        extras=[replay.extra] if replay is not None else [],
+        rank=group.rank,
+        world=group.world,
+    )
     # a separate generator: making an iterator must not advance the global random state that resume restores
     generator = torch.Generator().manual_seed(config.seed)
     loader = DataLoader(data, batch_sampler=batches, generator=generator, **loader_options(workers, device))
@@ -255,6 +281,7 @@ def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict
         "categories": trainer.spec.categories,
         "train_images": len(prepared.train.images),
         "train_drives": Drives.of(prepared.train.images).in_words(),
+        "replay": prepared.replay,
         "augmentation": prepared.manifest.get("preset", "none"),
         "outcome": comparison,
         "forgetting": forgotten,

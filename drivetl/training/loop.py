@@ -17,6 +17,9 @@ from drivetl.models.build import forward_uint8
 from drivetl.training.ema import Average
 from drivetl.training.optimizer import learning_rate, pull_to_start, set_learning_rate
 
+STREAMS = ("", " of data.source")
+"""What is added to an image id of each stream of a training."""
+
 
 @dataclass
 class Means:
@@ -80,7 +83,7 @@ def train_epoch(
 
 
 def _not_finite(step: int, losses: dict[str, float], targets: list[dict[str, Tensor]]) -> DrivetlError:
-    ids = ", ".join(str(int(target["image_id"])) for target in targets)
+    ids = ", ".join(f"{int(target['image_id'])}{STREAMS[int(target.get('stream', 0))]}" for target in targets)
     parts = ", ".join(f"{key} {value:.4g}" for key, value in losses.items())
     return DrivetlError(
         f"step {step}: a loss is not finite ({parts}) on image ids {ids}",

@@ -17,6 +17,7 @@ from drivetl.metrics.match_store import match
 from drivetl.metrics.results import load_results
 from drivetl.metrics.statistics import FEW_DRIVES
 from drivetl.training import forgetting
+from drivetl.training.replay import Replay
 from drivetl.training.trainer import BEST_DETECTIONS, SOURCE_DETECTIONS
 
 MIN_DRIVES = 6
@@ -93,6 +94,14 @@ def _forgetting_section(ledger: dict[str, Any]) -> list[str]:
     return [title, "", *table, "", *remarks]
 
 
+def _replay_line(replay: Replay | None, config: FinetuneConfig) -> list[str]:
+    """The line about data.source, if there was one."""
+    if replay is None:
+        return []
+    used = f"replayed from {markdown_code(config.data.source)}: {replay.in_words()}"
+    return [f"- {used} ({markdown(replay.classes_in_words())})"]
+
+
 def _word(path: object) -> str:
     """A path as a word of a shell command."""
     return printable(shlex.quote(str(path)))
@@ -116,6 +125,7 @@ def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
             f"- trained on {facts['train_images']} images of {facts['train_drives']}, evaluated on"
             f" {comparison['images']} images of {drives_in_words(comparison['drives'])}"
         ),
+        *_replay_line(facts.get("replay"), config),
         f"- input: shorter side {config.model.min_size} px, longer side at most {config.model.max_size} px",
         f"- augmentation: {markdown(str(facts['augmentation']))}",
         "",

@@ -12,11 +12,11 @@ from torch import nn
 
 import drivetl.data.augment as augment
 from drivetl.coco.records import Dataset
-from drivetl.coco.taxonomy import own_labels, parse_taxonomy
+from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig
 from drivetl.data.dataset import Augment
-from drivetl.data.sampling import spread_over_drives
-from drivetl.errors import CheckpointError, ConfigError, DataError
+from drivetl.data.sampling import EpochBatches, spread_over_drives
+from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models import surgery
 from drivetl.models.anchor_fit import Decision, fit
 from drivetl.models.anchors import expand_rpn, scaled_boxes, spec_of, strides_of
@@ -25,6 +25,7 @@ from drivetl.models.norm import choose_norm
 from drivetl.models.source import Source, read_source
 from drivetl.models.weights import load_backbone
 from drivetl.training.recipe import resolve_auto, start_of
+from drivetl.training.replay import Replay, source_share
 
 Relation = dict[str, dict[str, float]]
 
@@ -38,6 +39,8 @@ class Prepared:
     model: nn.Module
     spec: ModelSpec
     train: Dataset
+    replay: Replay | None
+    """What is trained on next to `train`."""
     val: Dataset
     augment: Augment
     taxonomy: dict[str, Any]
@@ -58,9 +61,18 @@ class Prepared:
 
 
 def prepare(
-    config: FinetuneConfig, train: Dataset, val: Dataset, device: torch.device, precision: torch.dtype, world: int = 1
+    config: FinetuneConfig,
+    train: Dataset,
+    val: Dataset,
+    device: torch.device,
+    precision: torch.dtype,
+    world: int = 1,
+    replay: Replay | None = None,
 ) -> Prepared:
-    """Decide and build. Raises ConfigError, CheckpointError or DataError with the way out."""
+    """Decide and build. Raises ConfigError, CheckpointError or DataError with the way out.
+
+    replay: what is trained on next to `train`. Anchors and recipe follow from `train` alone.
+    """
     notes: list[str] = []
     arch = architecture(config.model.arch)
     if config.data.train_images > len(train.images):
@@ -68,16 +80,18 @@ def prepare(
             f"data.train_images is {config.data.train_images}, data.train has {len(train.images)}: all are used"
         )
     train = training_subset(config, train)
-    taxonomy = train.info.get("taxonomy")
-    try:
-        taxonomy = parse_taxonomy(taxonomy) if taxonomy else own_labels(train.categories)
-    except DataError as error:
-        raise error.at(config.data.train) from None
+    taxonomy = dataset_taxonomy(train, config.data.train)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, source_share=source_share(config)))
     source = read_source(config.model.start, config.model.arch)
     config, chosen_by_recipe = resolve_auto(config, len(train.images), start_of(source), world)
     notes += [chosen_by_recipe] if chosen_by_recipe else []
-    if arch.masks and not any(item.segmentation for image in train.images for item in image.annotations):
+    trained_on = [train, replay.dataset] if replay is not None else [train]
+    if arch.masks and not any(
+        item.segmentation for d in trained_on for image in d.images for item in image.annotations
+    ):
         notes.append(f"no object of data.train has a mask: the mask head of {config.model.arch} is not trained")
+    if replay is not None:
+        notes += _replay_notes(replay, len(train.images), config, world)
     frozen, reason = choose_norm(config.model.norm, config.model.start, config.optim.batch_size)
     notes.append(f"BatchNorm {'frozen' if frozen else 'trained'}: {reason}")
     spec = model_spec(config, train.categories, frozen, source)
@@ -109,6 +123,7 @@ def prepare(
         model=model,
         spec=spec,
         train=train,
+        replay=replay,
         val=val,
         augment=pipeline,
         taxonomy=taxonomy.as_dict(),
@@ -130,6 +145,18 @@ def prepare(
         start=source.description if source else "random weights",
         notes=notes,
     )
+
+
+def _replay_notes(replay: Replay, n_images: int, config: FinetuneConfig, world: int) -> list[str]:
+    """What of data.source is trained on, and how many images of each dataset an epoch has."""
+    steps = len(EpochBatches(n_images, config.optim.batch_size, config.seed, extras=[replay.extra], world=world))
+    shown = steps * config.optim.batch_size * world
+    of_source = shown * replay.share
+    return [
+        f"data.source: {replay.in_words()}; an epoch is {steps} steps with {shown - of_source:.4g} images of data.train"
+        f" and {of_source:.4g} of data.source",
+        f"classes of data.source: {replay.classes_in_words()}",
+    ]
 
 
 def training_subset(config: FinetuneConfig, train: Dataset) -> Dataset:

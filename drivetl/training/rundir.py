@@ -19,7 +19,7 @@ from drivetl.errors import CheckpointError, ConfigError
 from drivetl.files.write import write_atomically
 from drivetl.models.source import weights_file
 
-IMAGES = {"train_images_sha256": "data.train", "val_images_sha256": "data.val"}
+IMAGES = {"train_images_sha256": "data.train", "val_images_sha256": "data.val", "source_images_sha256": "data.source"}
 """Key in provenance.json -> key of the config whose images it is the hash of."""
 
 
@@ -70,6 +70,8 @@ def provenance(
 def input_hashes(config: FinetuneConfig) -> dict[str, tuple[str, str]]:
     """Key in provenance.json -> (key of the config, sha256) of every input file of a training."""
     files = {"train_sha256": ("data.train", config.data.train), "val_sha256": ("data.val", config.data.val)}
+    if config.data.source:
+        files["source_sha256"] = ("data.source", config.data.source)
     start = weights_file(config.model.start)
     if start is not None:
         files["start_sha256"] = ("model.start", str(start))

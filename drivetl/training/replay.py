@@ -1,0 +1,249 @@
+"""Replay: labelled images of the source's domain, trained on next to the target's.
+
+The classes of data.source are related to those of data.train by their names and taxonomies (`class_map`). What the
+source does not label is unknown in its images, not absent; what may or may not be an object of the target is an ignore
+region; what the target does not know is background.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivetl import console
+from drivetl.coco.drives import Drives, shared_drives
+from drivetl.coco.io import read_dataset
+from drivetl.coco.records import Dataset, IgnoreRegion, ImageRecord
+from drivetl.coco.taxonomy import Taxonomy, dataset_taxonomy
+from drivetl.config import FinetuneConfig, is_auto
+from drivetl.console.text import printable
+from drivetl.data.sampling import Extra
+from drivetl.errors import ConfigError
+from drivetl.models.surgery import fold
+
+DEFAULT_SHARE = 0.5
+"""The share of data.source where the config leaves it to the recipe (`data.source_share: auto`)."""
+
+
+def source_share(config: FinetuneConfig) -> float:
+    """Share of the images of every batch that come from data.source; 0 without one."""
+    if not config.data.source:
+        return 0.0
+    return DEFAULT_SHARE if is_auto(config.data.source_share) else config.data.source_share
+
+
+def shares(config: FinetuneConfig) -> tuple[float, ...]:
+    """The shares of the datasets that are trained on next to data.train."""
+    share = source_share(config)
+    return (share,) if share else ()
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """What becomes of the objects of each class of the source's data, by category ids."""
+
+    objects: dict[int, int]
+    """Class of the source's data -> class of the target: its objects are objects of it."""
+    ignored: dict[int, tuple[int, ...]]
+    """Class of the source's data -> the classes of the target that its objects may belong to: ignore regions."""
+    background: tuple[int, ...]
+    """Classes of the source's data without any relation to the target's."""
+    unknown: tuple[int, ...]
+    """Classes of the target that the source's data does not label."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Images of the source's domain under the target's classes."""
+
+    path: Path
+    dataset: Dataset
+    """Under the target's categories."""
+    classes: ClassMap
+    source_names: tuple[str, ...]
+    """The source's own categories in id order."""
+    share: float
+
+    @property
+    def extra(self) -> Extra:
+        """The stream of the images, for `EpochBatches`."""
+        return Extra(len(self.dataset.images), self.share)
+
+    def in_words(self) -> str:
+        """`120 images of 4 drives, 25 % of every batch`."""
+        images = f"{len(self.dataset.images)} images of {Drives.of(self.dataset.images).in_words()}"
+        return f"{images}, {100 * self.share:g} % of every batch"
+
+    def classes_in_words(self) -> str:
+        """What became of every class: `car, person as pedestrian; ignore regions: bicycle; ...`."""
+        ours, theirs = self.dataset.categories, self.source_names
+        renamed = {
+            number: "" if theirs[number - 1] == ours[to - 1] else f" as {ours[to - 1]}"
+            for number, to in self.classes.objects.items()
+        }
+        parts = {
+            "objects": [theirs[number - 1] + suffix for number, suffix in renamed.items()],
+            "ignore regions": [theirs[number - 1] for number in self.classes.ignored],
+            "background": [theirs[number - 1] for number in self.classes.background],
+            "not labelled there": [ours[number - 1] for number in self.classes.unknown],
+        }
+        return printable("; ".join(f"{name}: {', '.join(names)}" for name, names in parts.items() if names))
+
+
+def class_map(source: Dataset, target: Dataset, of_source: Taxonomy, of_target: Taxonomy) -> ClassMap:
+    """Relate the classes of two datasets. The first rule that applies decides about a class of the source:
+
+    1. It has the name of a class of the target, or of one of that class's labels: its objects are objects of it.
+    2. One of the two grows out of the other alone (`from: {person: 1}`), no class of the source has the target's name,
+       and no other class of the target is in the same relation to it: its objects are objects of it.
+    3. It is related to classes of the target in any other way - one is a part of the other, both grow out of a common
+       class, or several would be possible: its objects are ignore regions that hide those classes.
+    4. Otherwise its objects are background.
+
+    Names are compared as in head surgery.
+    """
+    theirs = [_Class.of(name, of_source) for name in source.categories]
+    ours = [_Class.of(name, of_target) for name in target.categories]
+    objects = {number: to for number, item in enumerate(theirs, 1) if (to := _named(item, ours)) is not None}
+    by_name = set(objects.values())
+    ignored: dict[int, tuple[int, ...]] = {}
+    for number, item in enumerate(theirs, 1):
+        if number in objects:
+            continue
+        related = tuple(to for to, other in enumerate(ours, 1) if other.is_related(item))
+        same = [to for to in related if to not in by_name and ours[to - 1].is_of_one_kind(item)]
+        if len(same) == 1:
+            objects[number] = same[0]
+        elif related:
+            ignored[number] = related
+    return ClassMap(
+        dict(sorted(objects.items())),
+        ignored,
+        tuple(number for number in range(1, len(theirs) + 1) if number not in objects and number not in ignored),
+        tuple(number for number in range(1, len(ours) + 1) if number not in objects.values()),
+    )
+
+
+@dataclass(frozen=True)
+class _Class:
+    """A class for comparison: its folded name, labels, and the classes that it grows out of."""
+
+    name: str
+    labels: frozenset[str]
+    parents: frozenset[str]
+
+    @classmethod
+    def of(cls, name: str, taxonomy: Taxonomy) -> _Class:
+        known = next((item for item in taxonomy.classes if item.name == name), None)
+        labels = known.labels if known is not None else ()
+        parents = dict(known.grows_from) if known is not None and known.grows_from else {name: 1.0}
+        return cls(fold(name), frozenset(map(fold, labels)), frozenset(map(fold, parents)))
+
+    def is_of_one_kind(self, other: _Class) -> bool:
+        """Whether one of the two grows out of the other alone."""
+        return self.parents == {other.name} or other.parents == {self.name}
+
+    def is_related(self, other: _Class) -> bool:
+        """Whether one grows out of the other, or both grow out of a common class."""
+        return bool((self.parents | {self.name}) & (other.parents | {other.name}))
+
+
+def _named(item: _Class, ours: Sequence[_Class]) -> int | None:
+    """The class of the target with that name, or with a label of that name."""
+    by_name = next((to for to, other in enumerate(ours, 1) if other.name == item.name), None)
+    return by_name or next((to for to, other in enumerate(ours, 1) if item.name in other.labels), None)
+
+
+def under_classes(source: Dataset, categories: tuple[str, ...], classes: ClassMap) -> Dataset:
+    """The source's dataset under the target's categories; images, ids and files are unchanged.
+
+    A class of the target is labelled in an image when every class of the source that maps to it is.
+    """
+    images = [_mapped(image, classes, len(categories)) for image in source.images]
+    return dataclasses.replace(source, categories=categories, images=images, info={})
+
+
+def _mapped(image: ImageRecord, classes: ClassMap, n_classes: int) -> ImageRecord:
+    not_labelled = set() if image.labelled is None else set(classes.objects) - set(image.labelled)
+    unknown = set(classes.unknown) | {classes.objects[number] for number in not_labelled}
+    annotations = [
+        dataclasses.replace(item, category_id=classes.objects[item.category_id])
+        for item in image.annotations
+        if item.category_id in classes.objects
+    ]
+    regions = [
+        IgnoreRegion(item.bbox_xywh, item.area, classes.ignored[item.category_id], item.segmentation, item.attributes)
+        for item in image.annotations
+        if item.category_id in classes.ignored
+    ]
+    hidden = [(region, _hidden(region, classes)) for region in image.ignore_regions]
+    return dataclasses.replace(
+        image,
+        labelled=tuple(number for number in range(1, n_classes + 1) if number not in unknown) if unknown else None,
+        annotations=annotations,
+        ignore_regions=regions
+        + [dataclasses.replace(region, category_ids=ids) for region, ids in hidden if ids or not region.category_ids],
+    )
+
+
+def _hidden(region: IgnoreRegion, classes: ClassMap) -> tuple[int, ...]:
+    """The classes of the target that an ignore region of the source hides; none if it hides all, or none of them."""
+    to = [
+        (classes.objects[number],) if number in classes.objects else classes.ignored.get(number, ())
+        for number in region.category_ids
+    ]
+    return tuple(sorted({number for numbers in to for number in numbers}))
+
+
+def read_replay(config: FinetuneConfig, train: Dataset, val: Dataset) -> Replay | None:
+    """data.source under the classes of data.train; None where the config has none.
+
+    Raises ConfigError without images, where no class of it is one of the target's, or where it has images of data.val;
+    DataError for a file that cannot be read. Warns of drives that it shares with data.val.
+    """
+    share = source_share(config)
+    if not share:
+        return None
+    path = Path(config.data.source)
+    source = read_dataset(path)
+    if not source.images:
+        raise ConfigError("data.source: no images in it", remedy="convert and split it again", file=path)
+    taxonomies = dataset_taxonomy(source, path), dataset_taxonomy(train, config.data.train)
+    classes = class_map(source, train, *taxonomies)
+    if not classes.objects:
+        raise ConfigError(
+            f"data.source has classes {', '.join(source.categories)}, none of which is a class of data.train"
+            f" ({config.data.train}): {', '.join(train.categories)}",
+            remedy="relate them by `labels` or `from` in a taxonomy and convert again, or leave data.source out",
+            file=path,
+        )
+    replay = Replay(path, under_classes(source, train.categories, classes), classes, source.categories, share)
+    check_separate(replay, val, "data.val")
+    return replay
+
+
+def check_separate(replay: Replay, other: Dataset, name: str) -> None:
+    """Images that are evaluated must not be trained on. Raises ConfigError naming the other dataset; warns of common
+    drives."""
+    files = _files(replay.dataset)
+    shared = next((file for file in _files(other) if file in files), None)
+    if shared is not None:
+        raise ConfigError(
+            f"data.source has {shared}, which {name} evaluates on",
+            remedy="leave out the images of either dataset, by drive",
+            file=replay.path,
+        )
+    drives = shared_drives(replay.dataset.images, other.images)
+    if drives:
+        console.warn(
+            f"{len(drives)} drives ({drives[0]}, ...) are in data.source and in {name}: unless only their names are"
+            " equal, the score will be too high - split by drive"
+        )
+
+
+def _files(dataset: Dataset) -> dict[Path, None]:
+    """The image files, in order."""
+    root = dataset.images_root.resolve()
+    return dict.fromkeys(root / image.file_name for image in dataset.images)
