@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import signal
 import sys
 import threading
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from drivetl import console
-from drivetl.commands import dispatch
+from drivetl.commands import command_of, dispatch
 from drivetl.errors import DrivetlError
 from drivetl.files.write import NO_ROOM
 
@@ -33,12 +34,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a letter that it lacks must not end the command
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with console.recording() as record:
+        code: object = 1  # an error of the program itself leaves with a traceback
+        try:
+            code = _run(arguments)
+            return code
+        except SystemExit as stop:
+            code = stop.code
+            raise
+        finally:
+            if "--json" in arguments and "--help" not in arguments and console.is_leader():
+                console.json_line(record, command_of(arguments), code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run one command and print its error, if there is one. Raises SystemExit for mistakes in the flags."""
     try:
         with _signals_as_exceptions():
-            return dispatch(arguments)
+            code = dispatch(arguments)
+            sys.stdout.flush()
+            return code
     except DrivetlError as error:
         console.error(message_of(error))
         return 2
+    except BrokenPipeError:  # `drivetl info DATA | head`: what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         if error.errno in UNUSABLE and place:
@@ -49,9 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.error(f"{place}cannot be written ({error.strerror}) - free space on the disk, or choose another --out")
         return 2
     except KeyboardInterrupt as stop:
-        console.err.print("terminated" if isinstance(stop, Terminated) else "interrupted")
+        console.note("terminated" if isinstance(stop, Terminated) else "interrupted")
         for note in getattr(stop, "__notes__", ()):
-            console.err.print(note, markup=False)
+            console.note(note)
         return 128 + (stop.args[0] if isinstance(stop, Terminated) else signal.SIGINT)
 
 

@@ -8,13 +8,12 @@ A module is imported when its command runs, so `drivetl convert-kitti` never loa
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import shlex
-from typing import Any
+from collections.abc import Sequence
 
-from drivetl import __version__
-from drivetl.console import printable
+from drivetl import __version__, console
+from drivetl.commands.flags import COMMAND, Parser, add_common, check_paths
 
 COMMANDS = {
     "sample": "write the sample city: two synthetic towns with exact boxes, masks and depth",
@@ -39,35 +38,43 @@ COMMANDS = {
 }
 
 
-class Parser(argparse.ArgumentParser):
-    """Prints its messages, which repeat the command line, without characters that a terminal obeys."""
+def build_parser(command: str | None = None) -> Parser:
+    """The parser of all commands, or, with the flags of this command only, of the one that is to run."""
+    parser = Parser(prog="drivetl", description="Fine-tune detectors for driving scenes.")
+    parser.add_argument("--version", action="version", version=f"drivetl {__version__}")
+    commands = parser.add_subparsers(dest=COMMAND, metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, description=summary)
+        if command is None or command == name:
+            module = importlib.import_module(f"drivetl.commands.{name.replace('-', '_')}")
+            module.add_arguments(sub)
+            add_common(sub)
+            sub.set_defaults(run=module.run, overrides=getattr(module, "TAKES_OVERRIDES", False), parser=sub)
+            sub.set_defaults(resume_flags=getattr(module, "resume_flags", lambda _: None))
+    return parser
 
-    def _print_message(self, message: str, file: Any = None) -> None:
-        super()._print_message("\n".join(map(printable, message.split("\n"))), file)
+
+def command_of(arguments: Sequence[str]) -> str:
+    """The command's name among the arguments, or ''."""
+    return next((word for word in arguments if not word.startswith("-")), "")
 
 
 def dispatch(arguments: list[str]) -> int:
     """Parse and run one command. Returns its exit code; DrivetlError is left to the caller."""
-    parser = Parser(prog="drivetl", description="Fine-tune detectors for driving scenes.", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"drivetl {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    command = next((word for word in arguments if not word.startswith("-")), "")
-    for name, summary in COMMANDS.items():
-        # with abbreviations, --seed (a key of the config) would be read as --seeds
-        sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        if name == command:
-            module = importlib.import_module(f"drivetl.commands.{name.replace('-', '_')}")
-            module.add_arguments(sub)
-            sub.set_defaults(run=module.run, overrides=getattr(module, "TAKES_OVERRIDES", False))
-            sub.set_defaults(resume_flags=getattr(module, "resume_flags", lambda _: None))
+    parser = build_parser(command_of(arguments))
+    if not arguments:
+        parser.print_help()
+        return 0
     args, rest = parser.parse_known_args(arguments)
-    if rest and not args.overrides:
-        commands.choices[args.command].error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest and (not args.overrides or args.parser.is_misspelt(rest)):
+        args.parser.refuse(rest)
     args.rest = rest
+    check_paths(args.parser, args)
+    console.be_quiet(args.quiet)
     try:
         return int(args.run(args) or 0)
     except KeyboardInterrupt as stop:
         flags = args.resume_flags(args)
-        if flags is not None:
-            stop.add_note(f"continue with: {shlex.join(['drivetl', *arguments, *flags])}")
+        again = f"continue with: {shlex.join(['drivetl', *arguments, *(flags or ())])}"
+        stop.__notes__ = ["nothing was kept: run the command again to start over" if flags is None else again]
         raise

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from drivetl.commands.flags import add_config, input_path, new_path
 
 if TYPE_CHECKING:
     from drivetl.coco.records import Dataset
@@ -17,16 +18,9 @@ TAKES_OVERRIDES = True
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command; every key of the config is a flag too: --model.min_size 600."""
-    parser.add_argument("data", type=Path, metavar="DATA.json", help="COCO dataset json to measure and fit on")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        required=True,
-        action="append",
-        metavar="FILE.yaml",
-        help="YAML, see configs/finetune; may be repeated: keys of a later file override earlier ones",
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="new folder for anchors.json and anchors.png")
+    parser.add_argument("data", type=input_path, metavar="DATA.json", help="COCO dataset json to measure and fit on")
+    add_config(parser)
+    parser.add_argument("--out", type=new_path, metavar="DIR", help="new folder for anchors.json and anchors.png")
     parser.epilog = (
         "Uses the config of finetune and makes the same decision. Every key of the config is a flag, after the "
         "dataset: --section.key VALUE, for example --model.min_size 600, or --seed 1 to hold out other drives."

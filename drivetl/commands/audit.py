@@ -6,30 +6,25 @@ import argparse
 from pathlib import Path
 
 import orjson
-from rich.table import Table
-from rich.text import Text
 
 from drivetl import console
-from drivetl.audit.findings import Severity
 from drivetl.audit.page import amount, html_page
 from drivetl.audit.run import Audit, audit
-from drivetl.commands.flags import seed
+from drivetl.commands.flags import input_path, new_path, seed
 from drivetl.errors import ConfigError
 from drivetl.files.write import new_directory
-
-_PAINTS: dict[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("data", type=Path, metavar="DATASET.json", help="any COCO json, even a broken one")
+    parser.add_argument("data", type=input_path, metavar="DATASET.json", help="any COCO json, even a broken one")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=new_path,
         metavar="DIR",
         help="new folder for audit.json and audit.html (default: DATASET_audit next to the json)",
     )
-    parser.add_argument("--images", type=Path, metavar="DIR", help="images root (default: the one in the json)")
+    parser.add_argument("--images", type=input_path, metavar="DIR", help="images root (default: the one in the json)")
     parser.add_argument(
         "--min-size",
         type=float,
@@ -73,25 +68,15 @@ def _free_folder(data: Path) -> Path:
 
 
 def _print(result: Audit) -> None:
-    """One table of findings, the most severe first, each with two examples and a remedy."""
+    """The findings, the most severe first, each with two examples and a remedy."""
     overview = result.statistics["overview"]
     facts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in overview.items())
     console.say(f"{result.tables.path.name}: {facts}")
-    grid = Table(show_lines=True)
-    grid.add_column("severity")
-    grid.add_column("finding", overflow="fold")
-    grid.add_column("count", justify="right")
     for finding in result.findings:
-        text = Text(console.printable(finding.title), style="bold")
+        console.say("", f"{finding.severity}: {finding.title}: {amount(finding)}")
         for example in finding.examples[:2]:
             number = "" if example.annotation_id is None else f" #{example.annotation_id}"
-            shown = console.printable(f"{example.image}{number}  {example.detail}".strip())
-            text.append(f"\n{shown}", style="not bold dim")
-        text.append(f"\n-> {console.printable(finding.remedy)}", style="not bold")
-        grid.add_row(
-            Text(finding.severity, style=_PAINTS[finding.severity]), text, amount(finding).replace(" (", "\n(")
-        )
-    if result.findings:
-        console.out.print(grid, soft_wrap=False)
+            console.say(f"  {example.image}{number}  {example.detail}".rstrip())
+        console.say(f"  -> {finding.remedy}")
     counts = result.counts()
-    console.say(", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items()))
+    console.say("", ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items()))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl import console
-from drivetl.commands.flags import SEED_LIMIT
+from drivetl.commands.flags import SEED_LIMIT, add_config
 from drivetl.errors import ConfigError
 
 if TYPE_CHECKING:  # a mistake in the flags is reported before torch is loaded
@@ -19,14 +19,7 @@ TAKES_OVERRIDES = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command; every key of the YAML is a flag too."""
     add = parser.add_argument
-    add(
-        "--config",
-        type=Path,
-        required=True,
-        action="append",
-        metavar="FILE.yaml",
-        help="YAML, see configs/finetune; may be repeated: keys of a later file override earlier ones",
-    )
+    add_config(parser)
     add(
         "--budgets",
         metavar="N,N,all",

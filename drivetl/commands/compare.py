@@ -14,7 +14,7 @@ from drivetl.api.evaluation import number
 from drivetl.coco.hashes import file_hash, images_hash
 from drivetl.coco.io import load_json, read_dataset
 from drivetl.commands.evaluate import write_numbers
-from drivetl.commands.flags import seed
+from drivetl.commands.flags import input_path, seed
 from drivetl.conditions import CLEAN, Cell
 from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
@@ -42,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("a", type=Path, metavar="A", help="the candidate: a run directory, or COCO results (then --data is required)")
     add("b", type=Path, metavar="B", help="the reference to compare with: also a run directory or COCO results")
-    add("--data", type=Path, metavar="GT.json", help="dataset both were evaluated on (default: data.val of run A)")
+    add("--data", type=input_path, metavar="GT.json", help="dataset of both (default: data.val of run A)")
     add(
         "--gate",
-        type=Path,
+        type=input_path,
         metavar="FILE.yaml",
         help="release gate with a tolerance per row: exit code 1 when A fails it",
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from drivetl import console
-from drivetl.commands.flags import seed
+from drivetl.commands.flags import add_old_name, input_path, new_path, seed
 from drivetl.draw.objects import contact_sheet, png, resize_to_width
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.images import Rgb, read_rgb
@@ -22,10 +22,11 @@ MOST_TILES = 400
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     add = parser.add_argument
-    add("source", type=Path, nargs="?", metavar="IMAGE|DATASET.json", help="the image, or the dataset to choose from")
-    add("--out", type=Path, metavar="FILE", help="new file: .png for a contact sheet, .html for a page")
-    add(
-        "--names",
+    add("source", type=input_path, nargs="?", metavar="IMAGE|DATASET.json", help="an image, or a dataset of images")
+    add("--out", type=new_path, metavar="FILE", help="new file: .png for a contact sheet, .html for a page")
+    conditions = add(
+        "--conditions",
+        dest="names",
         default="drive",
         metavar="SET|NAME,NAME",
         help=(
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "moving content; all; or names (default: drive)"
         ),
     )
+    add_old_name(parser, "--names", conditions)
     add("--severities", default="1,3,5", metavar="S,S", help="severities from 1 to 5 (default: 1,3,5)")
     add("--images", type=int, default=1, metavar="N", help="number of images to show from a dataset (default: 1)")
     add("--seed", type=seed, default=0, help="random seed of the noise and of the choice of images (default: 0)")
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     n_tiles = len(names) * (len(severities) + 1) * args.images
     if n_tiles > MOST_TILES:
         raise ConfigError(
-            f"{n_tiles} tiles do not fit on a sheet (at most {MOST_TILES})", remedy="fewer --names or --images"
+            f"{n_tiles} tiles do not fit on a sheet (at most {MOST_TILES})", remedy="fewer --conditions or --images"
         )
     sources = list(_sources(args.source, args.images, args.seed))
     rows = list(_rows(sources, names, severities, args.seed, args.tile_width))

@@ -12,6 +12,7 @@ from drivetl.adapters.labelme import INSIDE, gather_embedded
 from drivetl.adapters.reading import Reading
 from drivetl.adapters.video import extract_videos
 from drivetl.coco.taxonomy import load_taxonomy
+from drivetl.commands.flags import input_path
 from drivetl.convert.run import add_error_argument, convert_and_write, print_summary
 from drivetl.convert.split import add_split_arguments, split_options
 from drivetl.errors import ConfigError
@@ -24,16 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=tuple(FORMATS), help="format of the labels (required without --video)")
     add("--root", type=Path, metavar="PATH", help="folder of the labels, or the label file (required without --video)")
     add("--out", required=True, type=Path, metavar="DIR", help="new folder for all.json, train.json and val.json")
-    add("--images", type=Path, metavar="DIR", help="images root, if it is not found below --root")
+    add("--images", type=input_path, metavar="DIR", help="images root, if it is not found below --root")
     add(
         "--taxonomy",
-        type=Path,
+        type=input_path,
         metavar="FILE.yaml",
         help="maps labels to driving classes, see datasets/*/taxonomy.yaml (default: the labels are the classes)",
     )
     add(
         "--attributes",
-        type=Path,
+        type=input_path,
         metavar="CSV",
         help="table with file_name and columns like sequence (the drive), weather, timeofday, ...",
     )

@@ -13,6 +13,7 @@ from drivetl.adapters.kitti_mapping import find_mapping, standard_split
 from drivetl.adapters.kitti_tracking import is_tracking, read_kitti_tracking
 from drivetl.coco.records import SourceImage
 from drivetl.coco.taxonomy import load_taxonomy
+from drivetl.commands.flags import input_path
 from drivetl.convert.build import Account
 from drivetl.convert.run import add_error_argument, convert_and_write, print_summary
 from drivetl.convert.split import add_split_arguments, split_options
@@ -41,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "none: drives stay unknown (default: ROOT/mapping if it exists)"
         ),
     )
-    add("--taxonomy", type=Path, metavar="FILE.yaml", help="maps labels to classes (default: the one for KITTI)")
+    add("--taxonomy", type=input_path, metavar="FILE.yaml", help="maps labels to classes (default: the one for KITTI)")
     add("--image-size", type=parse_size, metavar="WxH", help="size in px of images that are missing on disk")
     add(
         "--attributes",
-        type=Path,
+        type=input_path,
         metavar="CSV",
         help="table with file_name and weather, timeofday, ... (default: ROOT/attributes.csv if it exists)",
     )

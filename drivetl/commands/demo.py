@@ -45,10 +45,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _call(argv: list[str]) -> None:
-    """Run one command in this process; its errors end the demo."""
+    """Run one command in this process; its errors end the demo. Its numbers are not the demo's."""
+    from drivetl import console
     from drivetl.commands import dispatch
 
-    dispatch(argv)
+    with console.recording():
+        dispatch(argv)
 
 
 def plan(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:

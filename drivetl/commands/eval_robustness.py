@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl import console
-from drivetl.commands.flags import seed
+from drivetl.commands.flags import input_path, run_directory, seed
 from drivetl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     add = parser.add_argument
-    add("--run", dest="run_dir", type=Path, required=True, metavar="RUN", help="run directory to evaluate")
-    add("--data", type=Path, required=True, metavar="VAL.json", help="COCO dataset json to evaluate it on")
+    add("--run", dest="run_dir", type=run_directory, required=True, metavar="RUN", help="run directory to evaluate")
+    add("--data", type=input_path, required=True, metavar="VAL.json", help="COCO dataset json to evaluate it on")
     add(
         "--conditions",
         default="held_out",
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ),
     )
     add("--severities", default="1,2,3,4,5", metavar="S,S", help="severities from 1 to 5 (default: 1,2,3,4,5)")
-    add("--baseline", type=Path, metavar="RUN", help="a second run to compare with, evaluated on the same images")
+    add("--baseline", type=run_directory, metavar="RUN", help="a second run, evaluated on the same images")
     add(
         "--budget",
         metavar="TIME",

@@ -11,7 +11,7 @@ import orjson
 from drivetl.api.evaluation import Evaluation, class_table, evaluate, number
 from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
-from drivetl.commands.flags import seed
+from drivetl.commands.flags import input_path, seed
 from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.read import read_text
@@ -25,10 +25,10 @@ from drivetl.metrics.results import read_coco_results
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     add = parser.add_argument
-    add("--gt", type=Path, required=True, metavar="PATH", help="ground truth: a COCO json, or a KITTI label folder")
+    add("--gt", type=input_path, required=True, metavar="PATH", help="ground truth: COCO json or KITTI label folder")
     add(
         "--predictions",
-        type=Path,
+        type=input_path,
         required=True,
         nargs="+",
         metavar="PATH",
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help="json file for the metrics: COCO as fractions, KITTI AP in percent, as each devkit prints it",
     )
-    add("--frames", type=Path, metavar="FILE", help="kitti: file with one frame name per line, like ImageSets/val.txt")
+    add("--frames", type=input_path, metavar="FILE", help="kitti: one frame name per line, like ImageSets/val.txt")
     add(
         "--details",
         action="store_true",

@@ -6,26 +6,26 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+from drivetl.commands.flags import input_path, run_directory
 from drivetl.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("--run", type=Path, required=True, dest="run_folder", metavar="RUN", help="run directory")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
-    parser.add_argument("--height", type=int, metavar="PX", help="input height (default: of the run's data)")
-    parser.add_argument("--width", type=int, metavar="PX", help="input width (default: of the run's data)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--run", type=run_directory, required=True, dest="run_folder", metavar="RUN", help="run directory")
+    add("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
+    add("--height", type=int, metavar="PX", help="input height (default: of the run's data)")
+    add("--width", type=int, metavar="PX", help="input width (default: of the run's data)")
+    add(
         "--image",
-        type=Path,
+        type=input_path,
         nargs="*",
         default=[],
         metavar="FILE",
         help="extra images for the comparison, resized to the input",
     )
-    parser.add_argument(
-        "--checkpoint", choices=("best", "last"), default="best", help="weights to export (default: best)"
-    )
+    add("--checkpoint", choices=("best", "last"), default="best", help="weights to export (default: best)")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -6,19 +6,14 @@ import argparse
 import textwrap
 from pathlib import Path
 
+from drivetl.commands.flags import add_config, input_path
+
 TAKES_OVERRIDES = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command; every key of the config is a flag too: --optim.epochs 12."""
-    parser.add_argument(
-        "--config",
-        type=Path,
-        required=True,
-        action="append",
-        metavar="FILE.yaml",
-        help="YAML, see configs/finetune; may be repeated: keys of a later file override earlier ones",
-    )
+    add_config(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -32,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--source-data",
-        type=Path,
+        type=input_path,
         metavar="JSON",
         help="validation data of the domain that --model.start was trained on: forgetting is measured there",
     )

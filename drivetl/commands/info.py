@@ -13,6 +13,7 @@ from drivetl import console
 from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
+from drivetl.commands.flags import input_path
 from drivetl.errors import DataError
 from drivetl.files.read import read_text
 from drivetl.files.yaml_reader import load_yaml
@@ -31,7 +32,7 @@ _MOST_ROWS = 300
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("path", type=Path, metavar="PATH", help="a dataset json or a run directory")
+    parser.add_argument("path", type=input_path, metavar="PATH", help="a dataset json or a run directory")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from drivetl.adapters.kitti_tracking import write_track_labels
 from drivetl.adapters.writers import write_voc, write_yolo
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
+from drivetl.commands.flags import input_path, new_path
 from drivetl.convert.run import count_classes
 from drivetl.errors import DataError
 from drivetl.files.write import new_directory
@@ -42,10 +43,10 @@ IMAGES = {"kitti": "image_2", "kitti-tracking": "image_02", "yolo": "images", "v
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("data", type=Path, metavar="DATA.json", help="dataset json in drivetl's format")
+    parser.add_argument("data", type=input_path, metavar="DATA.json", help="dataset json in drivetl's format")
     parser.add_argument("--format", choices=tuple(WRITERS), required=True, help="format to write")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the label files")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="images root (default: the one in the json)")
+    parser.add_argument("--out", type=new_path, required=True, metavar="DIR", help="new folder for the label files")
+    parser.add_argument("--images", type=input_path, metavar="DIR", help="images root (default: the one in the json)")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from drivetl import console
 from drivetl.coco.records import Dataset
+from drivetl.commands.flags import input_path
 from drivetl.commands.split import account_of
 from drivetl.convert.build import Account
 from drivetl.convert.merge import Source, alike, kept_split, merge_datasets, read_source
@@ -21,7 +22,7 @@ from drivetl.errors import ConfigError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     parser.add_argument(
-        "data", type=Path, nargs="+", metavar="DATA", help="dataset jsons, or folders written by a conversion"
+        "data", type=input_path, nargs="+", metavar="DATA", help="dataset jsons, or folders written by a conversion"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the json files")
     add_split_arguments(parser, standard=False)

@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 
 from drivetl import console
-from drivetl.commands.flags import seed
+from drivetl.commands.flags import new_path, seed
 from drivetl.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="new folder; it must not exist yet")
+    add("--out", type=new_path, required=True, metavar="DIR", help="new folder; it must not exist yet")
     add(
         "--town",
         choices=("a", "b", "both"),

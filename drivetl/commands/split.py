@@ -9,6 +9,7 @@ from pathlib import Path
 
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
+from drivetl.commands.flags import input_path
 from drivetl.convert.build import Account
 from drivetl.convert.run import print_summary, write_split
 from drivetl.convert.split import add_split_arguments, split_options
@@ -17,7 +18,7 @@ from drivetl.errors import DataError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("data", type=Path, metavar="DATA.json", help="dataset json in drivetl's format")
+    parser.add_argument("data", type=input_path, metavar="DATA.json", help="dataset json in drivetl's format")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the json files")
     add_split_arguments(parser, standard=False)
     parser.add_argument(

@@ -9,7 +9,7 @@ from pathlib import Path
 from drivetl import console
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, ImageRecord
-from drivetl.commands.flags import seed
+from drivetl.commands.flags import input_path, new_path, seed
 from drivetl.draw.gallery import Detections, choose, draw_record, sheet_of
 from drivetl.draw.objects import png
 from drivetl.errors import ConfigError, DataError
@@ -19,10 +19,10 @@ from drivetl.files.write import new_directory, write_atomically
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("data", type=Path, metavar="DATASET.json", help="dataset json in drivetl's format")
+    parser.add_argument("data", type=input_path, metavar="DATASET.json", help="dataset json in drivetl's format")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=new_path,
         required=True,
         metavar="FILE.png|DIR",
         help="FILE.png: a contact sheet; otherwise a new folder with sheet.png and the single images",
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="random seed of the choice of images (default: 0)")
     parser.add_argument(
         "--predictions",
-        type=Path,
+        type=input_path,
         metavar="RESULTS.json",
         help="COCO results to draw as solid boxes; labels are then dashed",
     )

@@ -27,10 +27,18 @@ PLAIN_EVERY_S = 10.0
 """Seconds between two progress lines where stderr is not a terminal."""
 
 
+BAR_WIDTH = 12
+"""Columns of the bar itself: with the longest note of a training the whole fits a terminal of 80 columns."""
+
+
 class _Progress(Progress):
-    """A live bar in a terminal; elsewhere (a log file, CI) a plain line every PLAIN_EVERY_S."""
+    """A live bar in a terminal; elsewhere (a log file, CI) a plain line every PLAIN_EVERY_S; nothing when quiet."""
 
     printed_at = 0.0
+
+    def __init__(self, *columns: ProgressColumn, quiet: bool, **options: Any) -> None:
+        super().__init__(*columns, **options)
+        self.quiet = quiet
 
     def update(self, task_id: TaskID, **fields: Any) -> None:
         super().update(task_id, **fields)
@@ -41,7 +49,7 @@ class _Progress(Progress):
         self._print_line(task_id)
 
     def _print_line(self, task_id: TaskID) -> None:
-        if not self.disable or time.monotonic() - self.printed_at < PLAIN_EVERY_S:
+        if self.quiet or not self.disable or time.monotonic() - self.printed_at < PLAIN_EVERY_S:
             return
         task = next(item for item in self.tasks if item.id == task_id)
         if self.printed_at or (task.elapsed or 0) >= PLAIN_EVERY_S:
@@ -63,11 +71,11 @@ class _Text(ProgressColumn):
         return Text(printable(self.text(task)))
 
 
-def bar(console: Console) -> Progress:
-    """A bar with count, time spent and time left; give every task `note=""`."""
+def bar(console: Console, *, quiet: bool = False) -> Progress:
+    """A bar with count, time spent and time left; give every task `note=""`. Lines said meanwhile stay above it."""
     return _Progress(
         _Text(lambda task: task.description),
-        BarColumn(),
+        BarColumn(bar_width=BAR_WIDTH),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
@@ -75,5 +83,7 @@ def bar(console: Console) -> Progress:
         _Text(lambda task: str(task.fields["note"])),
         console=console,
         transient=True,
-        disable=not sys.stderr.isatty(),
+        redirect_stdout=sys.stdout.isatty(),  # what goes to a file is never sent to the terminal
+        disable=quiet or not sys.stderr.isatty(),
+        quiet=quiet,
     )

@@ -104,6 +104,12 @@ def _umask() -> int:
     return mask
 
 
+def check_new(path: Path, remedy: str = "name another one with --out") -> None:
+    """Raises DataError when something other than an empty folder is there: nothing is ever overwritten."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError("exists already and is never overwritten", remedy=remedy, file=path)
+
+
 @contextmanager
 def new_directory(path: Path, remedy: str = "name another folder with --out") -> Iterator[Path]:
     """Create a folder that appears complete at the end of the block, or not at all after an error.
