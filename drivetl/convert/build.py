@@ -17,10 +17,12 @@ from drivetl.coco.json_lines import line_in_file
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord, JsonPlace, SourceImage, SourceObject
 from drivetl.coco.rules import check_size
 from drivetl.coco.taxonomy import Taxonomy
+from drivetl.convert.frame import Frame
 from drivetl.errors import DataError
 from drivetl.files.paths import safe_relative
 
 MAX_NAMED_REJECTIONS = 200
+OUTSIDE = "nothing left inside the image"
 
 
 @dataclass
@@ -39,6 +41,8 @@ class Account:
     """reason -> records skipped because they were broken (`--on-error skip`)."""
     clipped: int = 0
     """Boxes that extended beyond the image and were clipped to it."""
+    frame: Frame = field(default_factory=Frame)
+    """Whether the boxes were made for images of these sizes."""
     notes: Counter[str] = field(default_factory=Counter)
     """Remarks for the summary, each with its count: images without labels, rotated boxes enclosed, ..."""
 
@@ -95,10 +99,12 @@ def build_dataset(
     image are dropped (counted), ignored labels become ignore regions.
     Raises DataError for a label that is not in the taxonomy, a box that is not finite or has x2 < x1, a segmentation
     that does not fit the image, a file name that leaves its root; with on_error="skip" such records are counted in
-    `account.rejected` and left out. `finished` is called with each record when it is complete.
+    `account.rejected` and left out. With "stop" also for boxes that were made for larger images.
+    `finished` is called with each record when it is complete.
     """
     records: list[ImageRecord] = []
     seen: set[str] = set()
+    n_labelled = 0
     rules = _LabelRules(taxonomy)
     for image in images:
         try:
@@ -106,6 +112,7 @@ def build_dataset(
         except DataError as error:
             account.reject_image(error, image.objects, on_error)
             continue
+        n_labelled += bool(image.objects)
         for item in image.objects:
             try:
                 _add_object(item, record, rules[item.label], account)
@@ -119,6 +126,9 @@ def build_dataset(
         records.append(record)
         if finished is not None:
             finished(record)
+    if on_error != "skip":
+        n_boxes = sum(account.kept.values()) + sum(account.ignored.values()) + account.dropped[OUTSIDE]
+        account.frame.check(n_boxes, n_labelled, images_root)
     info = {"source": source, "taxonomy": taxonomy.as_dict(), "taxonomy_hash": taxonomy.digest}
     return Dataset(taxonomy.categories, records, images_root, info)
 
@@ -189,6 +199,7 @@ def _add_object(item: SourceObject, record: ImageRecord, rule: _LabelRule, accou
     was_clipped = not (0 <= x1 <= x2 <= record.width and 0 <= y1 <= y2 <= record.height)  # true for NaN too
     if was_clipped:
         check_corners(item.box_xyxy)
+        account.frame.note_outside(item.box_xyxy, record)
         x1, y1, x2, y2 = clip_xyxy(item.box_xyxy, record.width, record.height)
     area = (x2 - x1) * (y2 - y1) if item.segmentation is None else _mask_area(item, record)
     if item.area is not None:
@@ -196,9 +207,10 @@ def _add_object(item: SourceObject, record: ImageRecord, rule: _LabelRule, accou
         if not 0 <= area < math.inf:
             raise DataError(f"area is {area!r}", remedy="fix or remove the record")
     if x2 <= x1 or y2 <= y1:
-        account.dropped["nothing left inside the image" if was_clipped else "zero width or height"] += 1
+        account.dropped[OUTSIDE if was_clipped else "zero width or height"] += 1
         return
     account.clipped += was_clipped
+    account.frame.note_edges(x2 / record.width, y2 / record.height)
     w, h = x2 - x1, y2 - y1
     bbox_xywh = (x1, y1, w, h)
     attributes = {"source_label": item.label, **item.attributes}  # a copy: objects of a track may share theirs

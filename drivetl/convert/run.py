@@ -17,7 +17,7 @@ from drivetl import console
 from drivetl.coco.records import Dataset, ImageRecord, SourceImage
 from drivetl.coco.taxonomy import Taxonomy
 from drivetl.coco.writing import Lines, encode_datasets
-from drivetl.convert.build import Account, build_dataset
+from drivetl.convert.build import OUTSIDE, Account, build_dataset
 from drivetl.convert.leaks import LeakReport, leak_report
 from drivetl.convert.split import Split, SplitOptions, split_images
 from drivetl.errors import DataError
@@ -239,12 +239,14 @@ def print_summary(summary: Summary, next_command: str = "") -> None:
             console.say(f"{outcome}: {reasons}")
     if account.clipped:
         console.say(f"clipped to the image: {account.clipped} boxes")
-    outside, n_read = account.dropped["nothing left inside the image"], sum(account.read.values())
+    outside, n_read = account.dropped[OUTSIDE], sum(account.read.values())
     if outside > OUTSIDE_SHARE * n_read or account.clipped > CLIPPED_SHARE * n_read:
         console.warn(
             f"{outside} of {n_read} boxes are outside their image, {account.clipped} reach beyond it: check that the "
             "labels were made for these images, and that boxes are not x, y, x, y where x, y, width, height is expected"
         )
+    if small := account.frame.small_reach(sum(account.kept.values())):
+        console.warn(small)
     for note, count in sorted(account.notes.items()):
         console.say(f"{count} {note}")
     if account.rejections:

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kitti_trees import CAR, CYCLIST_PAST_EDGE, DONT_CARE, MISC, PEDESTRIAN, three_frames, write_mapping, write_tree
+from kitti_trees import (
+    CAR,
+    CYCLIST_PAST_EDGE,
+    DONT_CARE,
+    MISC,
+    PEDESTRIAN,
+    png,
+    three_frames,
+    write_mapping,
+    write_tree,
+)
 
 from drivetl.adapters.kitti import read_kitti, read_labels, source_object, write_labels
 from drivetl.cli import main
@@ -207,6 +217,24 @@ def test_missing_files_are_errors_with_their_path(tmp_path, capsys):
     assert convert("--root", root, "--out", tmp_path / "out") == 2
     assert "image_2: no such folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("size", "refused"), [((200, 100), True), ((320, 160), True), ((384, 192), False)])
+def test_law_labels_of_larger_images_are_refused(tmp_path, capsys, size, refused):
+    """KITTI's labels do not state a size. Cars over the whole width of 400 px; a few px are within the honest range."""
+    cars = [CAR.replace("100.00 120.00 200.00 180.50", f"{x}.00 90.00 {x + 30}.00 140.00") for x in range(0, 380, 20)]
+    root = write_tree(tmp_path / "k", {f"{number:06d}": cars for number in range(3)})
+    assert convert("--root", root, "--out", tmp_path / "right") == 0
+    assert "made for" not in capsys.readouterr().err
+    for path in (root / "training" / "image_2").iterdir():
+        path.write_bytes(png(*size))
+    assert convert("--root", root, "--out", tmp_path / "out") == (2 if refused else 0)
+    assert ("right of or below their image" in capsys.readouterr().err) == refused
+    assert (tmp_path / "out").exists() != refused
+    for path in (root / "training" / "image_2").iterdir():
+        path.write_bytes(png(800, 400))
+    assert convert("--root", root, "--out", tmp_path / "enlarged") == 0
+    assert "boxes lie in the upper left 49 % x 35 %" in capsys.readouterr().err
 
 
 def test_law_an_image_whose_label_file_cannot_be_read_is_left_out(tmp_path, capsys):

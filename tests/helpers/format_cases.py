@@ -52,6 +52,8 @@ class FormatCase:
     """Files to add so that an image is left when the broken one is gone."""
     unset_flags: tuple[tuple[bytes, bytes], ...] = ()
     """(text of the first image's labels, the same with a flag that is not set), as other tools write it."""
+    without_size: tuple[tuple[bytes, bytes], ...] = ()
+    """Replacements that take the sizes of the images out of the labels; () where the labels always have them."""
     exempt: Mapping[str, str] = field(default_factory=dict)
     """Name of a law that does not apply -> the reason."""
 
@@ -114,6 +116,7 @@ CASES = {
         objects=(("car", CAR), ("person", (20.0, 5.0, 8.0, 10.0))),  # two polygons of one group
         unclassed=("lane",),
         one_file_per_image=True,
+        without_size=((b'"imageWidth"', b'"width"'),),
         unset_flags=tuple(
             (b'"label": "car"', b'"difficult": %s, "label": "car"' % off) for off in (b"0", b'"0"', b'""')
         ),
@@ -128,6 +131,7 @@ CASES = {
         label_place=b"<name>person",
         objects=(("car", CAR),),
         ignored=(PERSON,),  # `difficult`
+        without_size=((b"<size>", b"<extent>"), (b"</size>", b"</extent>")),
         one_file_per_image=True,
         exempt={"images_know_their_drive": "VOC has no field for it, and the tree has no folders that name drives"},
     ),
@@ -150,6 +154,7 @@ CASES = {
         broken_size=(b'"width": 40', b'"width": "x"'),
         label_place=b'"category": "person"',
         unclassed=("lane",),
+        without_size=((b'"size"', b'"extent"'),),
         unset_flags=tuple((b'"crowd": false', b'"crowd": %s' % off) for off in (b"0", b'"0"', b'"false"', b"null")),
         exempt={"images_know_their_drive": "single images of BDD100K are of no video, only its frames are"},
     ),
@@ -197,6 +202,7 @@ CASES = {
         label_place=b"1,6,20,5",
         objects=(("car", CAR), ("pedestrian", PERSON)),
         labels=("car", "distractor", "pedestrian"),
+        without_size=((b"imWidth=", b"other="),),
         a_label="pedestrian",
         one_file_per_image=True,
         siblings=lambda files: {name.replace("M-01", "M-02"): content for name, content in files.items()},
@@ -209,6 +215,7 @@ CASES = {
         broken_shape=(b"[2.5, 3, 10, 6]", b'"x"'),
         broken_size=(b'"width": 40', b'"width": "x"'),
         label_place=b'"category_id": 70',
+        without_size=((b'"width": 40', b'"w": 40'), (b'"height": 30', b'"h": 30')),
     ),
 }
 """Registered name of the format -> its case."""

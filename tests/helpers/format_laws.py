@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from footage_files import Files
+from footage_files import Files, blank_png
 from footage_trees import boxes, convert_tree, read_tree, write_tree
 from format_cases import FormatCase
 from hypothesis import HealthCheck, given, settings
@@ -28,6 +28,9 @@ from drivetl.errors import DataError, DrivetlError
 Law = Callable[[str, FormatCase, Path], None]
 LAWS: dict[str, Law] = {}
 """Name -> law."""
+
+
+OTHER_SIZE = r"right of or below their image|labels were made for|RLE size .* is not the image's"
 
 
 def law(function: Law) -> Law:
@@ -83,6 +86,29 @@ def flags_that_are_not_set_change_nothing(name: str, case: FormatCase, folder: P
 def images_know_their_drive(name: str, case: FormatCase, folder: Path) -> None:
     source, _ = read_tree(name, write_tree(folder, case.tree()))
     assert all(image.drive for image in source.images)
+
+
+@law
+def labels_for_other_sizes_are_scaled_or_refused(name: str, case: FormatCase, folder: Path) -> None:
+    """The images were made smaller after labelling: no box stays where it was in the larger image."""
+    smaller = {file: blank_png((5, 4)) for file in case.tree() if file.endswith(".png")}
+    files = {file: content for file, content in case.tree().items() if file not in smaller}
+    sizeless = dict(files)
+    for text, other in case.without_size:
+        sizeless = {file: content.replace(text, other) for file, content in sizeless.items()}
+    if sizeless != files:
+        with pytest.raises(DataError, match=OTHER_SIZE):
+            convert_tree(name, write_tree(folder / "sizeless", sizeless | smaller))
+        kept, _ = convert_tree(name, write_tree(folder / "same", case.tree() | sizeless))
+        assert boxes(kept, case.first_image) == sorted(case.objects)
+    try:
+        dataset, _ = convert_tree(name, write_tree(folder / "smaller", files | smaller))
+    except DataError as error:
+        assert re.search(OTHER_SIZE, str(error))
+        return
+    scale = 5 / 40, 4 / 30
+    expected = [(label, tuple(round(v * scale[i % 2], 3) for i, v in enumerate(box))) for label, box in case.objects]
+    assert boxes(dataset, case.first_image) == sorted(expected)
 
 
 @law
