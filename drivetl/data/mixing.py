@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -63,8 +64,9 @@ def frequency(image: Rgb, rng: np.random.Generator, *, sigma: float, amplitude: 
 
 
 def _counts(image: Rgb) -> Counts:
-    pixels = image[::2, ::2].reshape(-1, 3)
-    return np.stack([np.bincount(pixels[:, channel], minlength=256) for channel in range(3)], axis=1).astype(float)
+    every_fourth = np.ascontiguousarray(image[::2, ::2])
+    columns = [cv2.calcHist([every_fourth], [channel], None, [256], [0, 256]) for channel in range(3)]
+    return np.stack([np.ravel(column) for column in columns], axis=1).astype(np.float64)
 
 
 def _mixture(counts: Counts, rng: np.random.Generator, share: float) -> Table:
@@ -169,10 +171,10 @@ def _hard_to_see(image: Rgb, boxes: list[Box]) -> npt.NDArray[np.bool_]:
 def _saliency(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """(N, 64, 64) -> (N,) mean saliency, 0..255: what the log spectrum has more than its surroundings have."""
     spectrum = np.fft.fft2(grey.astype(np.float32))
-    size = np.log(np.maximum(np.abs(spectrum), 1e-6)).astype(np.float32)
-    residual = np.exp(size - np.stack([cv2.blur(one, (3, 3), borderType=cv2.BORDER_REFLECT_101) for one in size]))
-    maps = np.abs(np.fft.ifft2(residual * np.exp(1j * np.angle(spectrum)))).astype(np.float32)
-    maps = np.stack([cv2.GaussianBlur(one, (5, 5), 8) ** 2 for one in maps])
+    size = np.maximum(np.abs(spectrum), np.float32(1e-6))
+    usual = np.stack([cv2.blur(one, (3, 3), borderType=cv2.BORDER_REFLECT_101) for one in np.log(size)])
+    maps = np.abs(np.fft.ifft2(spectrum * np.exp(-usual)))  # size * exp(-usual) is exp(log(size) - usual)
+    maps = np.stack([cv2.GaussianBlur(one, (5, 5), 8) ** 2 for one in maps.astype(np.float32)])
     return np.asarray(255 * maps.mean(axis=(1, 2)) / np.maximum(maps.max(axis=(1, 2)), 1e-12))
 
 
@@ -184,14 +186,14 @@ def _filtered(image: Rgb, rng: np.random.Generator, sigma: float) -> Rgb:
     noise = rng.standard_normal((3, 3))
     kernel = sigma * (noise + noise[::-1, ::-1]) / math.sqrt(2)
     kernel[1, 1] = 1 + sigma * noise[1, 1]
-    response = np.abs(cv2.filter2D(image, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101))
-    low = response.min(axis=(0, 1))
-    gain = 255 / np.maximum(response.max(axis=(0, 1)) - low, 1e-3)
-    planes = [
-        cv2.convertScaleAbs(plane, alpha=a, beta=-a * b)
-        for plane, a, b in zip(cv2.split(response), gain, low, strict=True)
-    ]
-    return np.asarray(cv2.merge(planes), np.uint8)
+    planes = [cv2.filter2D(p, cv2.CV_32F, kernel, borderType=cv2.BORDER_REFLECT_101) for p in cv2.split(image)]
+    return np.asarray(cv2.merge([_stretched(np.abs(plane)) for plane in planes]), np.uint8)
+
+
+def _stretched(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    low, high, *_ = cv2.minMaxLoc(plane)
+    gain = 255 / max(high - low, 1e-3)
+    return cv2.convertScaleAbs(plane, alpha=gain, beta=-gain * low)
 
 
 def _waves(image: Rgb, rng: np.random.Generator, amplitude: float) -> Rgb:
