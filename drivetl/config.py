@@ -68,6 +68,10 @@ class DataConfig(_Checked):
     """COCO dataset json to evaluate on; drives must not overlap with train."""
     augment: str = "photometric"
     """A preset of configs/weather (none, photometric, weather, severe, mixed) or a path to a YAML of that form."""
+    sampling: Literal["uniform", "repeat_factor"] = "uniform"
+    """uniform: every image once an epoch; repeat_factor: images of rare classes more often (Gupta et al. 2019)."""
+    rare_below: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """repeat_factor: a class in a share f of the images below this one is seen sqrt(rare_below / f) times as often."""
     train_images: CountOrNone = 0
     """Train on this many images only, spread over the drives; 0: all."""
     source: str = ""

@@ -22,8 +22,9 @@ from drivetl.errors import DataError
 from drivetl.files.images import Rgb, read_rgb
 
 Augment = Callable[[Sample, np.random.Generator], Sample]
-Item = tuple[int, int]
-"""(epoch, index): apart from the seed, all that a sample's randomness depends on."""
+Item = tuple[int, ...]
+"""(epoch, index), or (epoch, index, 1..) for another copy of the image in the same epoch: apart from the seed, all that
+a sample's randomness depends on."""
 
 TorchSample = tuple[Tensor, dict[str, Tensor]]
 """((3, H, W) uint8, target)."""
@@ -34,7 +35,7 @@ MIN_SIDE_PX = 1.0
 
 
 class DetectionDataset(TorchSamples):
-    """Samples of a COCO dataset by (epoch, index); identical for any number of workers.
+    """Samples of a COCO dataset by (epoch, index) or (epoch, index, copy); identical for any number of workers.
 
     stream: number of the dataset among those of a training; from 1 on it is also in every target.
     """
@@ -59,9 +60,9 @@ class DetectionDataset(TorchSamples):
         return len(self.images)
 
     def __getitem__(self, item: Item) -> TorchSample:
-        epoch, index = item
+        epoch, index, *copy = item
         sample = read_sample(self.images[index], self._image(index), self.with_masks, self.file)
-        own = [self.stream] if self.stream else []
+        own = [self.stream, *copy] if self.stream or copy else []
         if self.augment is not None:
             sample.vehicles = vehicle_boxes(self.images[index], self.categories)
             sample = self.augment(sample, np.random.default_rng([self.seed, epoch, index, *own]))

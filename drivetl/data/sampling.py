@@ -20,6 +20,7 @@ import numpy as np
 from drivetl.coco.drives import Drives
 from drivetl.coco.records import ImageRecord
 from drivetl.data.dataset import DetectionDataset, Item, TorchSample, TorchSamples
+from drivetl.data.repeats import Factors, copies_of, images_per_epoch
 
 
 @dataclass(frozen=True)
@@ -74,36 +75,62 @@ def epoch_steps(n_images: int, images_per_step: int, shares: Sequence[float] = (
 
 
 class EpochBatches:
-    """Batches of (epoch, index) for one process; every process of a group gets the same number of batches.
+    """Batches of items for one process; every process of a group gets the same number of batches.
 
     The order of an epoch is a permutation seeded by (seed, epoch). An incomplete last batch is filled from the
     beginning of the same permutation, so that no image is left out and every step has the same size. Extras follow in
     the index: the first one has the indices from `n_images` on. Their images are shown pass after pass, whatever the
     epoch, each pass in a new order; the number of the pass is the `epoch` of their items.
+
+    factors: how often an image is in an epoch on average (`repeat_factors`); None: every image once. An image of factor
+    1.4 is in every epoch once or twice, and a second copy is augmented differently.
     """
 
     def __init__(
-        self, n_images: int, batch_size: int, seed: int, *, extras: Sequence[Extra] = (), rank: int = 0, world: int = 1
+        self,
+        n_images: int,
+        batch_size: int,
+        seed: int,
+        *,
+        factors: Factors | None = None,
+        extras: Sequence[Extra] = (),
+        rank: int = 0,
+        world: int = 1,
     ):
+        self.factors = factors
         self.n_images, self.batch_size, self.seed, self.rank, self.world = (n_images, batch_size, seed, rank, world)
         self.extras = tuple(extras)
         shares = [extra.share for extra in extras]
-        self._rates, self._steps = rates_of(shares), epoch_steps(n_images, batch_size * world, shares)
+        self._rates, self._steps = rates_of(shares), epoch_steps(self.per_epoch, batch_size * world, shares)
         self._first_index = tuple(accumulate((extra.n_images for extra in self.extras), initial=n_images))
         self.epoch = 0
         self.first = 0
         """Batches of the epoch to skip: those a resumed run has already trained on."""
 
+    @property
+    def per_epoch(self) -> int:
+        """Images of an epoch, copies counted and extras not."""
+        return self.n_images if self.factors is None else images_per_epoch(self.factors)
+
     def __len__(self) -> int:
         return self._steps
 
     def __iter__(self) -> Iterator[list[Item]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_images)
+        order = self._items()
         start = self.epoch * len(self) * self.batch_size * self.world
         shown = self._shown(start)
         for step in range(self.first, len(self)):
             first = start + (step * self.world + self.rank) * self.batch_size
             yield [self._item(position, order, shown) for position in range(first, first + self.batch_size)]
+
+    def _items(self) -> list[Item]:
+        """The items of the epoch in order, without extras."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        if self.factors is None:
+            return [(self.epoch, int(index)) for index in rng.permutation(self.n_images)]
+        copies = copies_of(self.factors, rng)
+        items = [(self.epoch, index, copy) for index, count in enumerate(copies) for copy in range(count)]
+        return [items[place] if items[place][2] else items[place][:2] for place in rng.permutation(len(items))]
 
     def _shown(self, position: int) -> int:
         """Number of positions of stream 0 before this one."""
@@ -111,10 +138,10 @@ class EpochBatches:
             position -= math.floor(position * rate)
         return position
 
-    def _item(self, position: int, order: np.ndarray[tuple[int], np.dtype[np.int64]], shown: int) -> Item:
+    def _item(self, position: int, order: Sequence[Item], shown: int) -> Item:
         stream, number = stream_of(position, self._rates)
         if stream == 0:
-            return self.epoch, int(order[(number - shown) % self.n_images])
+            return order[(number - shown) % len(order)]
         n_images = self.extras[stream - 1].n_images
         turn, place = divmod(number, n_images)
         return turn, self._first_index[stream - 1] + int(_order_of_pass(self.seed, turn, stream, n_images)[place])
@@ -136,9 +163,9 @@ class Streams(TorchSamples):
         return self._first_index[-1]
 
     def __getitem__(self, item: Item) -> TorchSample:
-        epoch, index = item
+        epoch, index, *copy = item
         stream = bisect.bisect_right(self._first_index, index) - 1
-        return self.parts[stream][epoch, index - self._first_index[stream]]
+        return self.parts[stream][epoch, index - self._first_index[stream], *copy]
 
 
 def spread_over_drives(images: Sequence[ImageRecord], count: int, seed: int) -> list[ImageRecord]:

@@ -207,7 +207,12 @@ def parse_counts(text: str, available: int) -> tuple[int, ...]:
 
 def _target_steps(name: str, config: FinetuneConfig, counts: Sequence[int], steps: int | None) -> int | None:
     """The number of steps for every run of a regime: --steps, else the config's epochs over the largest count, at least
-    LEAST_STEPS. None if the recipe sets the epochs. Raises ConfigError naming --steps."""
+    LEAST_STEPS. None if the recipe sets the epochs. Raises ConfigError naming --steps or data.sampling."""
+    if config.data.sampling != "uniform":
+        raise ConfigError(
+            f"data.sampling is {config.data.sampling}: runs of as many steps would see other numbers of epochs",
+            remedy="set data.sampling: uniform for a label curve",
+        )
     steps_per_epoch = _epoch_steps(config, counts[-1])
     if steps is not None and steps < steps_per_epoch:
         raise ConfigError(

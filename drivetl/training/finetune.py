@@ -227,6 +227,7 @@ def assemble(
         len(prepared.train.images),
         optim.batch_size,
         config.seed,
+        factors=prepared.factors,
         extras=[replay.extra] if replay is not None else [],
         rank=group.rank,
         world=group.world,

@@ -15,6 +15,7 @@ from drivetl.coco.records import Dataset
 from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig
 from drivetl.data.dataset import Augment
+from drivetl.data.repeats import Factors, repeat_factors, sampling_in_words
 from drivetl.data.sampling import EpochBatches, spread_over_drives
 from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models import surgery
@@ -39,6 +40,8 @@ class Prepared:
     model: nn.Module
     spec: ModelSpec
     train: Dataset
+    factors: Factors | None
+    """How often each image of `train` is in an epoch; None: once."""
     replay: Replay | None
     """What is trained on next to `train`."""
     val: Dataset
@@ -85,13 +88,17 @@ def prepare(
     source = read_source(config.model.start, config.model.arch)
     config, chosen_by_recipe = resolve_auto(config, len(train.images), start_of(source), world)
     notes += [chosen_by_recipe] if chosen_by_recipe else []
+    factors = None
+    if config.data.sampling == "repeat_factor":
+        factors = repeat_factors(train.images, config.data.rare_below)
+        notes.append(sampling_in_words(train.images, train.categories, config.data.rare_below))
     trained_on = [train, replay.dataset] if replay is not None else [train]
     if arch.masks and not any(
         item.segmentation for d in trained_on for image in d.images for item in image.annotations
     ):
         notes.append(f"no object of data.train has a mask: the mask head of {config.model.arch} is not trained")
     if replay is not None:
-        notes += _replay_notes(replay, len(train.images), config, world)
+        notes += _replay_notes(replay, len(train.images), factors, config, world)
     frozen, reason = choose_norm(config.model.norm, config.model.start, config.optim.batch_size)
     notes.append(f"BatchNorm {'frozen' if frozen else 'trained'}: {reason}")
     spec = model_spec(config, train.categories, frozen, source)
@@ -123,6 +130,7 @@ def prepare(
         model=model,
         spec=spec,
         train=train,
+        factors=factors,
         replay=replay,
         val=val,
         augment=pipeline,
@@ -147,10 +155,13 @@ def prepare(
     )
 
 
-def _replay_notes(replay: Replay, n_images: int, config: FinetuneConfig, world: int) -> list[str]:
+def _replay_notes(
+    replay: Replay, n_images: int, factors: Factors | None, config: FinetuneConfig, world: int
+) -> list[str]:
     """What of data.source is trained on, and how many images of each dataset an epoch has."""
-    steps = len(EpochBatches(n_images, config.optim.batch_size, config.seed, extras=[replay.extra], world=world))
-    shown = steps * config.optim.batch_size * world
+    size, extras = config.optim.batch_size, [replay.extra]
+    steps = len(EpochBatches(n_images, size, config.seed, factors=factors, extras=extras, world=world))
+    shown = steps * size * world
     of_source = shown * replay.share
     return [
         f"data.source: {replay.in_words()}; an epoch is {steps} steps with {shown - of_source:.4g} images of data.train"

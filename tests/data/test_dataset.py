@@ -7,7 +7,8 @@ import torch
 
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.data.dataset import DetectionDataset, read_image, read_sample
-from drivetl.data.sampling import EpochBatches, spread_over_drives
+from drivetl.data.repeats import class_factors, images_per_epoch, repeat_factors, sampling_in_words
+from drivetl.data.sampling import EpochBatches, Extra, spread_over_drives
 from drivetl.errors import DataError
 
 
@@ -109,3 +110,96 @@ def test_few_images_come_from_all_drives_and_are_nested():
     assert {image.id for image in eight} < {image.id for image in sixteen}
     assert len(spread_over_drives(images, 1000, seed=5)) == 40
     assert spread_over_drives([], 5, seed=0) == []
+
+
+def street_images():
+    """Ten images: a car in eight, a pedestrian in two, a train in one of the four that label trains; one is empty."""
+    images = [record(number, labelled=None if number <= 3 else (1, 2)) for number in range(1, 10)] + [
+        record(10, labelled=(1, 2, 3))
+    ]
+    for image in images[:8]:
+        image.annotations.append(Annotation(1, (4, 4, 10, 10), 100))
+        image.annotations.append(Annotation(1, (20, 4, 10, 10), 100))
+    for image in (images[1], images[9]):
+        image.annotations.append(Annotation(2, (4, 4, 10, 10), 100))
+    images[2].annotations.append(Annotation(3, (4, 4, 10, 10), 100))
+    images[4].ignore_regions = [IgnoreRegion((0, 20, 10, 10), 100)]
+    return images
+
+
+def test_repeat_factors_follow_the_formula():
+    """f: car 8/10, pedestrian 2/10, train 1/4 (four images label trains); the threshold is 0.5."""
+    images = street_images()
+    by_class = class_factors(images, 0.5)
+    assert by_class == pytest.approx({1: 1.0, 2: np.sqrt(0.5 / 0.2), 3: np.sqrt(0.5 / 0.25)})
+    expected = [1, np.sqrt(2.5), np.sqrt(2), 1, 1, 1, 1, 1, 1, np.sqrt(2.5)]
+    factors = repeat_factors(images, 0.5)
+    assert factors == pytest.approx(expected) and factors[8] == 1, "image 9 is empty"
+    assert images_per_epoch(factors) == 12  # 7 + 2 * 1.581 + 1.414 = 11.58, rounded up
+    text = sampling_in_words(images, ("car", "pedestrian", "train"), 0.5)
+    assert text.endswith("10 images make 12 an epoch; images of rare classes repeat: pedestrian x1.6, train x1.4")
+    assert "no class is in fewer than 10%" in sampling_in_words(images, ("car", "pedestrian", "train"), 0.1)
+    assert np.array_equal(repeat_factors(images, 0.1), np.ones(10))
+    assert len(repeat_factors([], 0.1)) == 0 and repeat_factors([record(1)], 0.1).tolist() == [1.0]
+
+
+def test_images_are_seen_as_often_as_their_factors_say():
+    """Every epoch: the floor or the ceiling of each factor, no image is left out; over epochs: the factor."""
+    factors = repeat_factors(street_images(), 0.5)
+    batches, epochs = EpochBatches(10, 1, seed=3, factors=factors), 400
+    counts = np.zeros((epochs, 10))
+    for epoch in range(epochs):
+        batches.epoch = epoch
+        items = batches._items()
+        assert len(set(items)) == len(items) in (11, 12)
+        for _, index, *copy in items:
+            counts[epoch, index] += 1
+            assert copy in ([], [1])
+    assert np.all((counts == np.floor(factors)) | (counts == np.ceil(factors)))
+    error = np.abs(counts.mean(axis=0) - factors)
+    assert np.all(error <= 4 * np.sqrt(0.25 / epochs))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_repeated_sampling_is_resumed_and_shared_as_uniform_sampling_is(world):
+    factors, seen = repeat_factors(street_images(), 0.5), []
+    for rank in range(world):
+        batches = EpochBatches(10, 2, seed=1, factors=factors, rank=rank, world=world)
+        batches.epoch = 5
+        whole = list(batches)
+        assert len(whole) == len(batches) == -(-12 // (2 * world)) and all(len(step) == 2 for step in whole)
+        assert list(batches) == whole
+        batches.first = 1
+        assert list(batches) == whole[1:]
+        seen += [item for step in whole for item in step]
+    assert {item[1] for item in seen} == set(range(10)) and {item[0] for item in seen} == {5}
+    alone = EpochBatches(10, 2, seed=1, factors=factors)
+    alone.epoch = 5
+    assert set(seen) == {item for step in alone for item in step}, "any number of processes sees the same samples"
+
+
+def test_repeated_images_mix_with_those_of_another_dataset():
+    """A quarter of the positions is the extra's; the rest of an epoch shows every image, rare ones twice."""
+    factors = repeat_factors(street_images(), 0.5)
+    batches = EpochBatches(10, 4, seed=1, factors=factors, extras=[Extra(5, 0.25)])
+    assert len(batches) == 4  # 12 images of the first dataset in 4 * 3 positions
+    items = [item for step in batches for item in step]
+    assert sum(item[1] >= 10 for item in items) == 4
+    own = [item for item in items if item[1] < 10]
+    assert {item[1] for item in own} == set(range(10)) and len(own) == 12
+    assert {item for item in own if len(item) == 3} <= {(0, index, 1) for index in (1, 2, 9)}
+
+
+def test_factors_of_one_are_every_image_once():
+    batches = EpochBatches(7, 7, seed=0, factors=np.ones(7))
+    assert sorted(next(iter(batches))) == [(0, number) for number in range(7)] and len(batches) == 1
+
+
+def test_copies_of_an_image_are_augmented_differently(dataset):
+    def noise(sample, rng):
+        sample.image = rng.integers(0, 255, sample.image.shape, dtype=np.uint8)
+        return sample
+
+    data = DetectionDataset(dataset, augment=noise, seed=3)
+    first, second = data[5, 0][0], data[5, 0, 1][0]
+    assert not torch.equal(first, second) and torch.equal(second, data[5, 0, 1][0])

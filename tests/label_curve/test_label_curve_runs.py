@@ -155,6 +155,9 @@ def test_steps_and_frames_that_contradict_are_refused(small_config, tmp_path):
     some = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, train_images=4))
     with pytest.raises(ConfigError, match="train_images"):
         plan(some, tmp_path / "out")
+    repeated = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, sampling="repeat_factor"))
+    with pytest.raises(ConfigError, match=r"set data\.sampling: uniform"):
+        plan(repeated, tmp_path / "out")
     assert plan(small_config, tmp_path / "out", steps=None).steps == {"scratch": (200, 200)}
     left = {key.split(".")[1]: AUTO for key in recipe_keys() if key.startswith("optim.")}
     auto = dataclasses.replace(small_config, optim=dataclasses.replace(small_config.optim, recipe="auto", **left))
