@@ -1,9 +1,13 @@
-"""BatchNorm, frozen or trained by rule."""
+"""BatchNorm, frozen or trained by rule; a frozen one is folded into the convolution before it."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 SMALL_BATCH = 16
@@ -17,13 +21,60 @@ class FusedFrozenBatchNorm2d(FrozenBatchNorm2d):  # type: ignore[misc]
     passes through memory twice. `F.batch_norm` is the same arithmetic and keeps the activation's dtype.
     """
 
+    folded = False
+    """The convolution before it applies the scale and shift: the call returns its input."""
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.folded:
+            return x
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """(C,) and (C,): what an activation is multiplied with, and what is then added."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
+
+class FoldedConv2d(nn.Conv2d):
+    """A convolution without bias that applies the frozen BatchNorm after it with its own weights.
+
+    conv(x, w) * scale + shift = conv(x, w * scale) + shift, which saves a pass over the activations forward and one
+    backward. Parameters, buffers and their names are unchanged; values differ in rounding.
+    """
+
+    norm: tuple[FusedFrozenBatchNorm2d]
+    """In a tuple, so that it is not a submodule here as well."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, shift = self.norm[0].scale_and_shift()
+        return self._conv_forward(x, self.weight * scale[:, None, None, None], shift)  # type: ignore[no-any-return]
+
+
+_IN_ORDER = (nn.Sequential, IntermediateLayerGetter, BasicBlock, Bottleneck)
+"""Modules of which a norm that is registered right after a convolution is the only one to read its output."""
+
+
+def _fold(module: nn.Module) -> None:
+    """Let every convolution of `module` without a bias apply the frozen norm that follows it."""
+    for parent in module.modules():
+        if not isinstance(parent, _IN_ORDER):
+            continue
+        for conv, norm in pairwise(parent.children()):
+            if type(conv) is nn.Conv2d and conv.bias is None and isinstance(norm, FusedFrozenBatchNorm2d):
+                conv.__class__ = FoldedConv2d
+                vars(conv)["norm"] = (norm,)
+                norm.folded = True
 
 
 def freeze_norm(module: nn.Module) -> nn.Module:
-    """Replace every BatchNorm2d / FrozenBatchNorm2d in `module` by the fused frozen one, in place; returns the
-    root, which is a new module if it is a BatchNorm itself."""
+    """Replace every BatchNorm2d / FrozenBatchNorm2d in `module` by the fused frozen one, folded into the convolution
+    before it where there is one, in place; returns the root, which is a new module if it is a BatchNorm itself."""
+    module = _frozen(module)
+    _fold(module)
+    return module
+
+
+def _frozen(module: nn.Module) -> nn.Module:
     if isinstance(module, FusedFrozenBatchNorm2d):
         return module
     if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d):
@@ -33,7 +84,7 @@ def freeze_norm(module: nn.Module) -> nn.Module:
         frozen.to(module.weight.device)
         return frozen
     for name, child in module.named_children():
-        replacement = freeze_norm(child)
+        replacement = _frozen(child)
         if replacement is not child:
             setattr(module, name, replacement)
     return module

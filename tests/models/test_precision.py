@@ -1,11 +1,14 @@
 """Laws of exact precision: boxes stay fp32 under autocast, fused frozen norm is the same arithmetic."""
 
+import copy
+
 import pytest
 import torch
 from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from drivetl.errors import ConfigError
+from drivetl.models.build import ARCHITECTURES
 from drivetl.models.norm import FusedFrozenBatchNorm2d, choose_norm, freeze_norm
 from drivetl.models.precision import choose_precision, make_exact
 from drivetl.models.runtime import choose_device
@@ -94,6 +97,51 @@ def test_freezing_trained_norm_keeps_eval_output_and_has_no_parameters():
     frozen = freeze_norm(model).train()
     torch.testing.assert_close(frozen(x), before)
     assert not list(frozen[1].parameters())
+
+
+@pytest.mark.parametrize(
+    "arch", ["fasterrcnn_mobilenet_v2_lite_fpn", "fasterrcnn_resnet50_fpn_v2", "fasterrcnn_mobilenet_v3_large_320_fpn"]
+)
+def test_frozen_norms_are_folded_and_change_neither_features_nor_gradients(arch):
+    torch.manual_seed(0)
+    plain = ARCHITECTURES[arch].build(3).backbone.eval()
+    for name, buffer in plain.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.uniform_(0.5, 1.5)
+    folded = freeze_norm(copy.deepcopy(plain))
+    norms = [module for module in folded.modules() if isinstance(module, FusedFrozenBatchNorm2d)]
+    assert norms and all(norm.folded for norm in norms)
+    assert folded.state_dict().keys() == {key for key in plain.state_dict() if "num_batches" not in key}
+    again = copy.deepcopy(folded)
+    images = torch.rand(2, 3, 64, 96)
+    ours, theirs, copied = folded(images), plain(images), again(images)
+    for level in theirs:
+        largest = float(theirs[level].detach().abs().max())
+        torch.testing.assert_close(ours[level], theirs[level], rtol=1e-3, atol=1e-4 * largest)
+        assert torch.equal(copied[level], ours[level])
+    for features in (ours, theirs):
+        sum(value.square().mean() for value in features.values()).backward()
+    weights = dict(plain.named_parameters())
+    for name, parameter in folded.named_parameters():
+        scale = float(weights[name].grad.abs().max())
+        torch.testing.assert_close(parameter.grad, weights[name].grad, rtol=1e-3, atol=1e-3 * scale)
+
+
+def test_a_convolution_with_another_reader_is_not_folded():
+    class Skip(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 4, 3, bias=False)
+            self.norm = torch.nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            x = self.conv(x)
+            return x + self.norm(x)
+
+    skip, x = Skip().eval(), torch.rand(1, 3, 8, 8)
+    skip.norm.running_mean.uniform_()
+    before = skip(x)
+    torch.testing.assert_close(freeze_norm(skip)(x), before)
 
 
 def test_norm_is_frozen_by_start_and_batch_size():

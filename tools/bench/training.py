@@ -13,7 +13,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from drivetl.models import runtime, sparse
 from drivetl.models.build import ModelSpec, build_model, forward_uint8
-from drivetl.models.norm import FusedFrozenBatchNorm2d
+from drivetl.models.norm import FoldedConv2d, FusedFrozenBatchNorm2d
 from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device, keep_memory
 
@@ -73,6 +73,8 @@ def unfused(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, FusedFrozenBatchNorm2d):
             module.__class__ = FrozenBatchNorm2d
+        elif isinstance(module, FoldedConv2d):
+            module.__class__ = nn.Conv2d
     return model
 
 
