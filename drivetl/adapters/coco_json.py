@@ -7,7 +7,16 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
-from drivetl.adapters.reading import FOUND_ELSEWHERE, Footage, ImageIndex, Reading, Sizes, folder_drive, is_nonzero
+from drivetl.adapters.reading import (
+    FOUND_ELSEWHERE,
+    Footage,
+    ImageIndex,
+    Reading,
+    Sizes,
+    folder_drive,
+    is_nonzero,
+    marked_ignore,
+)
 from drivetl.adapters.shapes import box_of, checked_rle, enclose_rotated, pairs
 from drivetl.coco import masks, rules
 from drivetl.coco.boxes import xywh_to_xyxy
@@ -207,6 +216,8 @@ def _image(record: object, path: Path, ours: bool, reading: Reading, files: _Fil
     image.extra = {key: value for key, value in fields.items() if key not in rules.IMAGE_KEYS}
     if not ours:
         image.extra.setdefault("source_id", image_id)
+        if fields.get("not_exhaustive_category_ids"):
+            reading.note("images with 'not_exhaustive_category_ids' (LVIS), which are taken as labelled completely")
     return image, image_id
 
 
@@ -265,6 +276,7 @@ def _read_dialects(reading: Reading, item: SourceObject, annotation: dict[str, A
     for key in ("rotation", "angle", "theta"):
         if is_nonzero(annotation.get(key)):
             reading.note(f"annotations with {key!r}, which is not applied: the box is taken as upright")
+    item.ignore |= marked_ignore(item.attributes)
     if is_nonzero(annotation.get("ignore")) and not item.ignore:
         reading.note("annotations with 'ignore' and without iscrowd, kept as objects as in COCO's own evaluation")
     enclose_rotated(reading, item)

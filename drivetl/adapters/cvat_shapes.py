@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drivetl.adapters.reading import Reading, is_nonzero
+from drivetl.adapters.reading import Reading, marked_ignore
 from drivetl.adapters.shapes import Points, box_of, ellipse_outline, flat, points_of, rotated_box, row_major_rle
 from drivetl.adapters.xml import Node
 from drivetl.coco.records import Box, SourceObject
@@ -44,6 +44,8 @@ class Task:
     subset: str = ""
     offset: int = 0
     """Number by which a project export increases the task's frame numbers."""
+    mode: str = ""
+    """interpolation for a video, annotation for images; "" when it is not known."""
 
 
 @dataclass(slots=True)
@@ -97,6 +99,7 @@ def _set_offsets(tasks: dict[str, Task]) -> None:
 
 def _task(node: Node, outer_size: tuple[int, int] | None) -> Task:
     task = Task(node.value("name"), width_height=_size(node) or outer_size, subset=node.value("subset"))
+    task.mode = node.value("mode")
     with on_line_of(node):
         task.size = whole(node.value("size"), "size") if node.value("size") else None
         task.start = whole(node.value("start_frame", "0") or "0", "start_frame")
@@ -202,7 +205,7 @@ def _region(reading: Reading, node: Node, label: str, size: tuple[int, int], met
     if "source_label" in attributes:
         set_attribute(attributes, "source_label", label)
     item = SourceObject(label, (0, 0, 0, 0), line=node.line, attributes=attributes)
-    item.ignore = is_nonzero(attributes.get("difficult")) or is_nonzero(attributes.get("ignore"))
+    item.ignore = marked_ignore(attributes)
     if node.tag == "box":
         _fill_box(reading, item, node)
     elif node.tag == "polygon":

@@ -85,6 +85,8 @@ def video_images(
             folder = prefix or _folder_name(aliases[0]) or "clip"
             frames = _Frames(index.root, folder, names, task.offset if saved else 0)
             numbers, size = _frame_numbers(own, task), _video_size(own, task, frames)
+            if not saved:
+                _refuse_other_numbers(sorted(frames.by_number), numbers, task)
             files = {frame: frames.of(frame) for frame in {*numbers, *_frames_of_shapes(own)}}
             for image in _task_images(reading, own, numbers, size, meta, path, files):
                 image.drive = name
@@ -97,6 +99,24 @@ def video_images(
                 remedy="export the video from CVAT again",
                 line=unlisted[0].line,
             )
+
+
+def _refuse_other_numbers(on_disk: list[int], numbers: range, task: Task) -> None:
+    """Raises DataError when the numbers in the file names of the images count from elsewhere than the frames."""
+    if not on_disk or not numbers:
+        return
+    if task.mode == "annotation" and task.size is not None and on_disk != list(range(task.size)):
+        raise DataError(
+            f"task {task.name!r} is of images, and its tracks name them by their position 0..{task.size - 1}; the "
+            f"numbers in the file names are {on_disk[0]}..{on_disk[-1]}",
+            remedy='export it from CVAT as "CVAT for images", which writes file names',
+        )
+    if numbers.step == 1 and (on_disk[0], on_disk[-1]) == (numbers[0] + 1, numbers[-1] + 1):
+        raise DataError(
+            f"the frames are numbered {numbers[0]}..{numbers[-1]}, the images {on_disk[0]}..{on_disk[-1]}: CVAT counts "
+            "from 0, ffmpeg from 1",
+            remedy="rename the images so that they count from 0 (ffmpeg -start_number 0)",
+        )
 
 
 def _in_video_numbers(tracks: list[Track], task: Task) -> list[Track]:

@@ -76,7 +76,6 @@ def read_footage(
     images = list(tracked if footage.sized_by_files else true_sizes(reading, tracked, footage.images_root))
     if not images:
         raise DataError("no images found", remedy="check --root and --format", file=reading.root)
-    _refuse_fractions(reading, images)
     _refuse_dark_images(reading, images, footage.images_root)
     reading.close()
     if attributes is not None:
@@ -88,17 +87,6 @@ def read_footage(
     images.sort(key=lambda image: image.file_name)
     taxonomy = reading.taxonomy or derived_taxonomy(images, footage.declared, ordered=footage.ordered)
     return Source(images, footage.images_root, taxonomy, reading.taxonomy is None)
-
-
-def _refuse_fractions(reading: Reading, images: list[SourceImage]) -> None:
-    """Raises DataError when every coordinate is a fraction of its image, so that all boxes would lie in one pixel."""
-    items = [item for image in images if min(image.width, image.height) > 20 for item in image.objects]
-    if items and all(-0.5 <= value <= 1.5 for item in items for value in item.box_xyxy):
-        raise DataError(
-            "all boxes lie between 0 and 1.5 px: their coordinates are fractions of the image",
-            remedy="multiply them by width and height, or check --format",
-            file=next((image.label_file for image in images if image.objects), reading.root),
-        )
 
 
 def _refuse_dark_images(reading: Reading, images: list[SourceImage], root: Path) -> None:

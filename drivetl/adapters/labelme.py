@@ -23,11 +23,11 @@ from drivetl.adapters.reading import (
     Reading,
     Sizes,
     folder_drive,
-    is_nonzero,
     label_files,
     labels_of,
+    marked_ignore,
 )
-from drivetl.adapters.shapes import Points, box_of, encode_crop, flat, points_of
+from drivetl.adapters.shapes import Points, box_of, encode_crop, flat, is_turned_rectangle, points_of
 from drivetl.coco.io import load_json
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
@@ -132,6 +132,7 @@ def _objects(reading: Reading, shapes: list[Any], path: Path, size: tuple[int, i
             if kind in NO_REGIONS:
                 reading.drop(label, NO_REGIONS[kind])
                 continue
+            kind = "rotation" if kind == "rectangle" and _is_turned(record) else kind
             if kind == "rotation" and reading.rotated == "refuse":
                 raise DataError("a rotated box", remedy="use --rotated enclose, or redraw the box")
             item = _shape(record, kind, label, place, size)
@@ -150,7 +151,7 @@ def _objects(reading: Reading, shapes: list[Any], path: Path, size: tuple[int, i
 
 def _shape(record: dict[str, Any], kind: str, label: str, place: str, size: tuple[int, int]) -> SourceObject | None:
     item = SourceObject(label, (0, 0, 0, 0), attributes=_attributes(record))
-    item.ignore = is_nonzero(item.attributes.get("difficult")) or is_nonzero(item.attributes.get("ignore"))
+    item.ignore = marked_ignore(item.attributes)
     points = points_of(array(record.get("points"), f"points of {place}"), f"points of {place}")
     if (kind == "polygon" and len(points) >= 3) or (kind == "rotation" and len(points) == 4):  # X-AnyLabeling
         item.box_xyxy, item.segmentation = box_of(points), [flat(points)]
@@ -167,6 +168,12 @@ def _shape(record: dict[str, Any], kind: str, label: str, place: str, size: tupl
     else:
         raise DataError(f"{place} is a {kind} with {len(points)} points", remedy="fix or remove the shape")
     return item
+
+
+def _is_turned(record: dict[str, Any]) -> bool:
+    """Whether a rectangle has four corners that are not upright."""
+    points = array(record.get("points"), "points")
+    return len(points) == 4 and is_turned_rectangle(points_of(points, "points"))
 
 
 def _attributes(record: dict[str, Any]) -> dict[str, Any]:

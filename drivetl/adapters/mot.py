@@ -81,6 +81,8 @@ def _sequence_images(reading: Reading, path: Path, index: ImageIndex, sizes: Siz
             f"more than {MAX_FRAMES:,} frames", remedy="fix seqLength or the file names of the images", file=folder
         )
     content, names = read_text(path), _names(path)
+    if not path.with_name("labels.txt").is_file():
+        _refuse_ten_values(content, path)
     objects: dict[int, list[SourceObject]] = {}
     for frame, item in parse(reading, content, names, path):
         objects.setdefault(frame, []).append(item)
@@ -95,6 +97,21 @@ def _sequence_images(reading: Reading, path: Path, index: ImageIndex, sizes: Siz
             reading.note("frames that are not on disk; their size is taken from seqinfo.ini")
         name = numbered.get(frame, f"{prefix}/{frame:06d}{info.suffix}")
         yield SourceImage(name, *size, objects.get(frame, []), drive=info.name, frame_index=frame, label_file=path)
+
+
+def _refuse_ten_values(content: str, path: Path) -> None:
+    """Raises DataError for rows of ten values with a class: VisDrive numbers other classes, and MOT15 has a position
+    in metres there, or -1 for none.
+    """
+    for line, fields in enumerate(map(_fields, content.splitlines()), 1):
+        if len(fields) == 10 and all(field.isdecimal() for field in fields[7:]):
+            raise DataError(
+                f"a row of 10 values has {fields[7]} for its class: VisDrive's classes have other numbers than MOT's, "
+                "and MOT15 has a position there",
+                remedy="write the class names into gt/labels.txt, class 1 first, or remove the last values",
+                file=path,
+                line=line,
+            )
 
 
 def _numbered(names: list[str], folder: Path) -> dict[int, str]:

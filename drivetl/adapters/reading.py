@@ -7,7 +7,7 @@ objects read = kept + ignored + dropped + rejected always holds.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,9 +16,11 @@ from typing import Any
 from drivetl.coco.records import JsonPlace, SourceImage
 from drivetl.coco.taxonomy import Taxonomy
 from drivetl.convert.build import Account
+from drivetl.convert.split import FOLDER_SIDES
 from drivetl.errors import DataError
 from drivetl.files.images import image_size
 from drivetl.files.paths import IMAGE_SUFFIXES, files_below, list_images, safe_relative
+from drivetl.files.read import read_text
 
 MAX_LISTED_FILES = 10
 """At most this many files of one note are listed; all are counted."""
@@ -170,6 +172,41 @@ def is_nonzero(value: object) -> bool:
         return float(value) != 0  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return False
+
+
+def marked_ignore(attributes: Mapping[str, object]) -> bool:
+    """Whether an object is marked `difficult` or `ignore`, as CVAT, LabelMe and VOC write it in their attributes."""
+    return is_nonzero(attributes.get("difficult")) or is_nonzero(attributes.get("ignore"))
+
+
+class Subsets:
+    """The side of each image by the list files of an export: `train.txt`, `val.txt`, ..., one image per line."""
+
+    def __init__(self, files: Iterable[Path]):
+        """files: those with another name than a side are left out. Raises DataError for one that cannot be read."""
+        self._sides: dict[str, set[str]] = {}
+        for path in files:
+            side = FOLDER_SIDES.get(path.stem.lower())
+            for line in read_text(path).splitlines() if side else ():
+                for tail in _tails(line.strip()):
+                    self._sides.setdefault(tail, set()).add(side or "")
+
+    def attributes(self, reading: Reading, name: str) -> dict[str, Any]:
+        """{"subset": side} of an image; {}, with a note, when no list or more than one names it."""
+        sides = next((self._sides[tail] for tail in _tails(name) if tail in self._sides), set())
+        if len(sides) == 1:
+            return {"subset": next(iter(sides))}
+        if self._sides:
+            reading.note("images that the lists of the export (train.txt, val.txt, ...) do not put on one side")
+        return {}
+
+
+def _tails(name: str) -> list[str]:
+    """`a/b/c.png` -> a/b/c, b/c, c."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    if parts and parts[-1].lower().endswith(IMAGE_SUFFIXES):
+        parts[-1] = parts[-1].rpartition(".")[0]
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def folder_drive(file_name: str) -> str:

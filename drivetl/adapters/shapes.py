@@ -67,6 +67,20 @@ def rotated_box(box: Box, degrees: float) -> Box:
     return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
 
 
+def is_turned_rectangle(points: Points) -> bool:
+    """Whether four vertices (px) are the corners of a rectangle that is not upright: a rotated box."""
+    if len(points) != 4:
+        return False
+    (ax, ay), (bx, by), (cx, cy), (dx, dy) = points
+    first, second = (bx - ax, by - ay), (cx - bx, cy - by)
+    a, b = math.hypot(*first), math.hypot(*second)
+    if min(a, b) < 2:
+        return False
+    closes = math.hypot(ax - bx + cx - dx, ay - by + cy - dy) <= max(0.5, 0.01 * (a + b))
+    square = abs(first[0] * second[0] + first[1] * second[1]) <= 0.02 * a * b
+    return closes and square and min(abs(first[0]), abs(first[1])) > max(1.0, 0.02 * a)
+
+
 def enclose_rotated(reading: Reading, item: SourceObject) -> None:
     """Replace a box by the upright box around it when its attribute `rotation` (degrees, clockwise) is not 0.
 

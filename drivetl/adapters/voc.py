@@ -1,6 +1,7 @@
 """Pascal VOC: one XML per image. Boxes are read as written, in continuous pixels.
 
-`difficult` objects are ignore regions, as in VOC's own evaluation. When SegmentationObject/<stem>.png exists, its n-th
+`difficult` objects are ignore regions, as in VOC's own evaluation. Lists in ImageSets/Main become the attribute
+`subset`. When SegmentationObject/<stem>.png exists, its n-th
 colour index is the mask of the n-th object. The mask is in the same sub-folder as the XML file or, when no other XML
 file has that stem, directly in SegmentationObject.
 """
@@ -22,10 +23,12 @@ from drivetl.adapters.reading import (
     ImageIndex,
     Reading,
     Sizes,
+    Subsets,
     first_folder,
     folder_drive,
     is_nonzero,
     label_files,
+    marked_ignore,
 )
 from drivetl.adapters.shapes import enclose_rotated, encode_crop, flat, points_of
 from drivetl.adapters.xml import Node, stream
@@ -54,6 +57,7 @@ def _images(reading: Reading, files: list[Path], labels_root: Path, images_root:
     index, sizes = ImageIndex(images_root, names), Sizes(images_root)
     described: set[str] = set()
     stems = Counter(path.stem for path in files)
+    subsets = Subsets(sorted((reading.root / "ImageSets" / "Main").glob("*.txt")))
     for path in files:
         root = Node("annotation", {}, 1)
         with reading.file(path, partial(_labels, root)):
@@ -66,6 +70,7 @@ def _images(reading: Reading, files: list[Path], labels_root: Path, images_root:
             if name not in index:
                 reading.note("images that are not on disk; their sizes are taken from the labels")
             image = SourceImage(name, *size, drive=folder_drive(name), label_file=path)
+            image.attributes = subsets.attributes(reading, name)
             image.objects = list(_objects(reading, root, path, size, instances))
             yield image
     missing = len(set(index.names) - described)
@@ -118,7 +123,7 @@ def _objects(
                 reading.drop(label, "deleted in the source")
                 continue
             item = SourceObject(label, _box(node), line=node.line, attributes=_attributes(node))
-            item.ignore = item.attributes.get("difficult") == 1
+            item.ignore = marked_ignore(item.attributes)
             item.segmentation = _polygons(reading, node)
             _count_unread(reading, node)
             if instances is not None:
@@ -207,6 +212,8 @@ def _instances(
         with Image.open(path) as image:
             if image.mode in ("P", "L"):
                 return np.asarray(image, np.uint8)
+            if image.mode not in ("RGB", "RGBA"):
+                raise ValueError(f"an image of mode {image.mode}, not of VOC's colours")
             return colour_index(np.asarray(image.convert("RGB"), np.uint8))
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"cannot be decoded ({error})", remedy="replace or remove the mask", file=path) from None

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from drivetl.adapters.reading import Footage, Reading, Sizes, folder_drive
-from drivetl.adapters.shapes import Points, box_of, flat, visible
+from drivetl.adapters.reading import Footage, Reading, Sizes, Subsets, folder_drive
+from drivetl.adapters.shapes import Points, box_of, flat, is_turned_rectangle, visible
 from drivetl.adapters.yolo_names import NameFiles, Names
 from drivetl.coco.records import SourceImage, SourceObject
 from drivetl.errors import DataError
@@ -173,6 +173,7 @@ def images_of(
     label_of_image = {
         name: _label_of(name, str(images_root), str(reading.root), folders, labels) for name in image_names
     }
+    subsets = Subsets(sorted(reading.root.glob("*.txt")))
     owners: dict[str, list[str]] = {}
     for name, label_file in label_of_image.items():
         owners.setdefault(label_file or "", []).append(name)
@@ -195,6 +196,7 @@ def images_of(
             if path and _look_like_pose(rows):
                 reading.list_place("label files whose polygons look like pose rows; set kpt_shape if they are", path)
             image = SourceImage(name, *size, drive=folder_drive(name), label_file=path)
+            image.attributes = subsets.attributes(reading, name)
             image.objects = _objects(reading, rows, size, path)
             yield image
     for label_file in _unused(labels, owners) if orphans else ():
@@ -247,6 +249,12 @@ def _objects(reading: Reading, rows: list[Row], size: tuple[int, int], file: Pat
     usable: list[tuple[Row, Points | None]] = []
     for row, points in pixels:
         x1, y1, x2, y2 = box_of(points) if points else row.box or (0, 0, 0, 0)
+        if points and is_turned_rectangle(points):
+            if reading.rotated == "refuse":
+                with reading.object(row.label, file or reading.root, row.line):
+                    raise DataError("a rotated box", remedy="use --rotated enclose, or redraw the box")
+                continue
+            reading.note("polygons that are rotated boxes, each enclosed by its upright box")
         if x2 <= x1 or y2 <= y1:
             reading.drop(row.label, "row of zero size", file, row.line)
         else:

@@ -117,6 +117,13 @@ def read_names(path: Path) -> Names:
     written = [document.texts.get(("names", number)) for number in positions]  # `true` is a name, not a truth value
     if (names is not None and not isinstance(names, list | dict)) or None in written:
         raise DataError(f"names is {shown(names)}, not a list of names", remedy="write a list of names", file=path)
+    count = document.value.get("nc")
+    if names is not None and isinstance(count, int) and count != len(names):
+        raise DataError(
+            f"nc is {count}, names has {len(names)} entries",
+            remedy="write one name per class, in the order of their numbers",
+            file=path,
+        )
     keypoints = document.value.get("kpt_shape")
     try:
         shape = tuple(whole(value, "kpt_shape", texts=False) for value in array(keypoints, "kpt_shape"))

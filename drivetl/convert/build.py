@@ -210,7 +210,7 @@ def _add_object(item: SourceObject, record: ImageRecord, rule: _LabelRule, accou
         account.dropped[OUTSIDE if was_clipped else "zero width or height"] += 1
         return
     account.clipped += was_clipped
-    account.frame.note_edges(x2 / record.width, y2 / record.height)
+    account.frame.note_edges(x2, y2, record)
     w, h = x2 - x1, y2 - y1
     bbox_xywh = (x1, y1, w, h)
     attributes = {"source_label": item.label, **item.attributes}  # a copy: objects of a track may share theirs

@@ -19,6 +19,8 @@ ONE_SIDED = 4
 """At least this many times as many as left of or above: boxes that are wrong in another way lie on all sides."""
 FEWEST = 2
 """Boxes, and images with one (where there are as many): a single one is a mistake of its own."""
+FRACTION_PX, SMALL_PX = 1.5, 20
+"""Boxes that end before 1.5 px, in images with sides of more than 20 px, are in fractions of the image."""
 SMALL_REACH, ENOUGH_BOXES = 0.7, 50
 """Part of the images, in both directions, in which at least this many boxes all lie when the images were enlarged."""
 
@@ -40,6 +42,8 @@ class Frame:
     right: float = 0.0
     """The largest right edge of a box, as part of the width of its image; clipped to it."""
     bottom: float = 0.0
+    all_fractions: bool = True
+    """Whether no box reaches further than a fraction of an image can."""
 
     def note_outside(self, box_xyxy: Box, image: ImageRecord) -> None:
         """Count a box that is not wholly inside its image."""
@@ -53,18 +57,27 @@ class Frame:
             what = f"one in {image.file_name!r}, {image.width} x {image.height}, reaches x {x2:g}, y {y2:g}"
             self.furthest = max(self.furthest, (reach, what))
 
-    def note_edges(self, right: float, bottom: float) -> None:
-        """The right and lower edge of a clipped box, as parts of the size of its image."""
+    def note_edges(self, x2: float, y2: float, image: ImageRecord) -> None:
+        """The right and lower edge of a clipped box."""
+        if x2 > FRACTION_PX or y2 > FRACTION_PX or min(image.width, image.height) <= SMALL_PX:
+            self.all_fractions = False
+        right, bottom = x2 / image.width, y2 / image.height
         if right > self.right:
             self.right = right
         if bottom > self.bottom:
             self.bottom = bottom
 
     def check(self, n_boxes: int, n_labelled: int, images_root: Path) -> None:
-        """Raises DataError when the labels were made for larger images.
+        """Raises DataError when the labels were made for larger images, or their coordinates are fractions.
 
         n_boxes: all boxes; n_labelled: number of images that have a box.
         """
+        if self.all_fractions and max(self.right, self.bottom) > 0:
+            raise DataError(
+                f"all boxes lie between 0 and {FRACTION_PX} px: their coordinates are fractions of the image",
+                remedy="multiply them by width and height, or check the format",
+                file=images_root,
+            )
         is_systematic = self.n_beyond >= FEWEST and self.n_beyond > BEYOND_SHARE * n_boxes
         is_systematic &= self.n_images >= min(FEWEST, n_labelled)
         if is_systematic and self.n_beyond >= ONE_SIDED * self.n_before:

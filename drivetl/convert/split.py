@@ -1,6 +1,7 @@
 """Split into train and val without leaks: images of one group (a drive, a day) are never on both sides.
 
-Methods: `standard` (the published lists of a source), `folders` (the train, valid and test folders of an export),
+Methods: `standard` (the published lists of a source), `folders` (the train, valid and test folders of an export, or the
+subsets that it lists),
 `sequence` (whole drives, stratified over classes and image attributes), `random` (image by image, with a warning), a
 file of val ids, and `auto`: the first of standard, folders, sequence, random that applies. Augmented copies of one
 image (Roboflow's NAME.rf.HASH) stay on one side. In a split by drive, each image of unknown drive is its own group,
@@ -97,9 +98,9 @@ def add_split_arguments(parser: argparse.ArgumentParser, standard: bool = True) 
         default="auto",
         metavar="auto|" + ("standard|" if standard else "") + "folders|sequence|random|FILE",
         help=(
-            f"{lists}folders: the export's own train, valid and test folders; sequence: whole drives; random: image by "
-            "image; FILE: names of the val images or drives, one per line, or a json with lists `val` (and `train`); "
-            "auto: the first that applies (default: auto)"
+            f"{lists}folders: the export's own train, valid and test folders or lists; sequence: whole drives; "
+            "random: image by image; FILE: names of the val images or drives, one per line, or a json with lists `val` "
+            "(and `train`); auto: the first that applies (default: auto)"
         ),
     )
     parser.add_argument(
@@ -209,13 +210,26 @@ def folder_side(file_name: str) -> str:
     return next((FOLDER_SIDES[folder] for folder in folders if folder in FOLDER_SIDES), "")
 
 
+def _side(image: ImageRecord) -> str:
+    """`train`, `val` or `test` by the subset that its source names, else by its folder; "" for neither."""
+    return _subset(image) or folder_side(image.file_name)
+
+
+def _subset(image: ImageRecord) -> str:
+    return FOLDER_SIDES.get(str(image.attributes.get("subset", "")).lower(), "")
+
+
 def _has_split_folders(images: Sequence[ImageRecord]) -> bool:
     """Whether every image is in a train, val or test folder, and each train folder has a val or test folder next to it.
 
-    In merged datasets, train of one source and val of another are not a split.
+    In merged datasets, train of one source and val of another are not a split. A subset that the source names, such as
+    CVAT's, is like a folder.
     """
     sides: dict[str, set[str]] = {}
     for image in images:
+        if subset := _subset(image):
+            sides.setdefault("", set()).add(subset)
+            continue
         folders = image.file_name.lower().split("/")[:-1]
         at = next((number for number, folder in enumerate(folders) if folder in FOLDER_SIDES), None)
         if at is None:
@@ -225,8 +239,8 @@ def _has_split_folders(images: Sequence[ImageRecord]) -> bool:
 
 
 def _by_folder(images: Sequence[ImageRecord]) -> Split:
-    """The split of an export by its folders; `test` is val when there is no val folder, else on neither side."""
-    side = {image.id: folder_side(image.file_name) for image in images}
+    """The split of an export by its folders or subsets; `test` is val where there is no val, else on neither side."""
+    side = {image.id: _side(image) for image in images}
     names = set(side.values())
     if "" in names or not {"train"} < names:
         outside = next((image.file_name for image in images if not side[image.id]), "")
@@ -237,10 +251,11 @@ def _by_folder(images: Sequence[ImageRecord]) -> Split:
             remedy="use --split sequence",
         )
     val = "val" if "val" in names else "test"
+    kind = "subsets" if all(map(_subset, images)) else "folders"
     train, val_images, left_out = (
         [image for image in images if side[image.id] in sides] for sides in (("train",), (val,), {"test"} - {val})
     )
-    result = Split(train, val_images, left_out, "folders", "the export's own folders")
+    result = Split(train, val_images, left_out, "folders", f"the export's own {kind}")
     if left_out:
         result.reason += f"; {len(left_out)} images of test are on neither side"
     copies = {origin(image) for image in train} & {origin(image) for image in val_images} - {""}
@@ -249,7 +264,7 @@ def _by_folder(images: Sequence[ImageRecord]) -> Split:
         reasons = [f"{len(shared)} drives, the first is {shared[0]!r}"] if shared else []
         reasons += [f"copies of {len(copies)} images, the first is {min(copies)!r}"] if copies else []
         result.warnings.append(
-            f"the export's own folders have {' and '.join(reasons)} on both sides: the val score will be too "
+            f"the export's own {kind} have {' and '.join(reasons)} on both sides: the val score will be too "
             "optimistic; --split sequence keeps each on one side"
         )
     return result

@@ -137,7 +137,7 @@ def test_boxes_in_fractions_of_the_image_are_an_error(tmp_path: Path) -> None:
     document = json.loads(trees.coco()["instances.json"])
     document["annotations"] = [{"id": 1, "image_id": 11, "category_id": 3, "bbox": [0.1, 0.2, 0.5, 0.3]}]
     with pytest.raises(DataError, match="fractions of the image"):
-        read_tree("coco", write_tree(tmp_path, trees.coco() | {"instances.json": json.dumps(document).encode()}))
+        convert_tree("coco", write_tree(tmp_path, trees.coco() | {"instances.json": json.dumps(document).encode()}))
 
 
 def test_12_bit_images_are_refused_at_conversion(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_no_object_is_lost_and_kept_boxes_are_inside_the_image(rows):
 @given(st.tuples(*[st.floats(0, 100)] * 2), st.tuples(*[st.floats(0, 80)] * 2))
 def test_the_box_of_the_source_is_restored_exactly(xs, ys):
     (x1, x2), (y1, y2) = sorted(xs), sorted(ys)
-    data, account = build([image(SourceObject("Car", (x1, y1, x2, y2)))])
+    data, account = build([image(SourceObject("Car", (x1, y1, x2, y2)))], on_error="skip")  # as of a large dataset
     if account.dropped:
         assert x1 == x2 or y1 == y2
         return
