@@ -231,7 +231,7 @@ def _print(comparison: Comparison) -> None:
                 number(row.a),
                 number(row.b),
                 _signed(row.delta.point),
-                f"{_signed(row.delta.low)} .. {_signed(row.delta.high)}",
+                "-" if row.delta.low != row.delta.low else f"{_signed(row.delta.low)} .. {_signed(row.delta.high)}",
                 number(row.p),
                 number(row.p_holm),
                 number(row.minimum_detectable),

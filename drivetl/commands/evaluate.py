@@ -20,6 +20,7 @@ from drivetl.metrics import kitti_ap, kitti_objects
 from drivetl.metrics.extra_metrics import extra_metrics, plain_values
 from drivetl.metrics.match_store import MatchStore
 from drivetl.metrics.results import read_coco_results
+from drivetl.metrics.statistics import allows_intervals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -151,14 +152,17 @@ def _print_coco(evaluation: Evaluation) -> None:
     table("per class", *class_table(evaluation.metrics))
 
 
+def low_high(interval: dict[str, Any]) -> str:
+    """`0.289 .. 0.337`, or a dash where there is no interval."""
+    return "-" if interval["low"] is None else f"{number(interval['low'])} .. {number(interval['high'])}"
+
+
 def _print_details(extra: dict[str, Any], drives: Drives) -> None:
     intervals = extra["intervals"]
     rows = [
-        (name, number(value["point"]), f"{number(value['low'])} .. {number(value['high'])}")
-        for name, value in intervals.items()
-        if isinstance(value, dict)
+        (name, number(value["point"]), low_high(value)) for name, value in intervals.items() if isinstance(value, dict)
     ]
-    say(f"95 % intervals over {drives.units_in_words()}")
+    say(f"95 % intervals over {drives.units_in_words()}" if allows_intervals(drives) else "no intervals")
     table("", ["metric", "value", "interval"], rows)
     if intervals["warning"]:
         warn(intervals["warning"])
@@ -197,7 +201,7 @@ def _print_details(extra: dict[str, Any], drives: Drives) -> None:
                 row["n_gt"],
                 "unknown" if row["n_drives"] is None else row["n_drives"],
                 number(row["recall"]["point"]),
-                f"{number(row['recall']['low'])} .. {number(row['recall']['high'])}",
+                low_high(row["recall"]),
                 number(row["ap"]),
             )
             for row in extra["slices"]

@@ -128,6 +128,9 @@ def next_frames(largest: int) -> int:
     return max(int(step * power) for step in (1, 2, 5) if step * power <= half)
 
 
+TOO_FEW = "too few validation images or drives for a curve with intervals"
+
+
 def no_curve(labels: Sequence[int], points: Floats) -> str | None:
     """Why no curve can be fitted to (N,) mean values; None if one can."""
     if len(labels) < LEAST_COUNTS:
@@ -163,7 +166,7 @@ def regime_document(
         "curve": None,
         "next": None,
         "target": None,
-        "why_not": no_curve(labels, points[:, 0]),
+        "why_not": no_curve(labels, points[:, 0]) or (None if len(draws) else TOO_FEW),
     }
     if regime["why_not"] is None:
         fitted = [fit_draws(labels, points[:, k], draws[..., k], values[:, :, 0, k]) for k in range(len(names) + 1)]

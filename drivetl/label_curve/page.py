@@ -49,13 +49,15 @@ def _gains(gains: Sequence[Document], metric: str) -> list[str]:
         parts = []
         for index in dict.fromkeys((0, len(rows) - 1)):
             frames, gain = rows[index]["frames"], rows[index]["gain"]
-            significant = gain["low"] is None or not gain["low"] <= 0 <= gain["high"]
-            parts.append(
-                f"{signed(gain['point'])} {metric} at {frames:,} frames (95 %: {signed_span(gain) or 'unknown'}"
-                f"{'' if significant else ', not significant'})"
-            )
+            parts.append(f"{signed(gain['point'])} {metric} at {frames:,} frames ({_how_certain(gain)})")
         lines.append(f"{name} compared with {over}: {' and '.join(parts)}.")
     return lines
+
+
+def _how_certain(gain: Document) -> str:
+    if gain["low"] is None:
+        return "no interval"
+    return f"95 %: {signed_span(gain)}" + (", not significant" if gain["low"] <= 0 <= gain["high"] else "")
 
 
 def _target(target: Document) -> str:

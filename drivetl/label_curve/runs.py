@@ -28,7 +28,7 @@ from drivetl.metrics import coco_ap
 from drivetl.metrics.match_store import match
 from drivetl.metrics.measures import METRICS
 from drivetl.metrics.results import load_results
-from drivetl.metrics.statistics import draw_weights, few_drives
+from drivetl.metrics.statistics import allows_intervals, draw_weights, few_drives, no_intervals
 from drivetl.metrics.truth import Floats, GroundTruth, from_dataset
 from drivetl.training.finetune import begin_or_continue
 from drivetl.training.trainer import BEST_DETECTIONS
@@ -171,9 +171,10 @@ def analyse(plan: Plan, rows: Sequence[Row], metric: str, target: float | None, 
     """
     truth = from_dataset(plan.val)
     values = _measured(plan, truth, draw_weights(truth.drives.units(), n_draws))
+    n_draws = n_draws if allows_intervals(truth.drives) else 0
     multipliers = seed_multipliers(n_draws, len(plan.seeds))
     over = "scratch" if "scratch" in plan.regimes else list(plan.regimes)[-1]
-    few = few_drives(truth.drives)
+    few = no_intervals(truth.drives) or few_drives(truth.drives)
     one_seed = "one seed: the intervals do not cover other labels or another training - name more with --seeds"
     covers = _validation_in_words(truth.drives) + (
         f" and {len(plan.seeds)} seeds (labelled frames, training)"
@@ -196,7 +197,7 @@ def analyse(plan: Plan, rows: Sequence[Row], metric: str, target: float | None, 
             "budgets": list(plan.counts),
             "seeds": list(plan.seeds),
             "draws": n_draws,
-            "intervals": f"95 %, {n_draws} draws over {covers}",
+            "intervals": f"95 %, {n_draws} draws over {covers}" if n_draws else f"none: {few}",
             "regimes": {
                 name: {
                     "arch": config.model.arch,

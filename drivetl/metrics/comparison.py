@@ -24,7 +24,6 @@ from drivetl.metrics.operating import choose_thresholds
 from drivetl.metrics.paired import exchanged_ap
 from drivetl.metrics.statistics import (
     Interval,
-    allows_intervals,
     draw_weights,
     few_drives,
     holm,
@@ -181,7 +180,7 @@ class _Draws:
     @staticmethod
     def of(drives: Drives, n_draws: int, seed: int) -> _Draws:
         """None but the identity where images or drives are too few."""
-        units, n_draws = drives.units(), n_draws if allows_intervals(drives) else 0
+        units = drives.units()
         exchanges = sign_flips(units, n_draws, seed)
         flips = np.vstack([np.zeros((1, len(units)), bool), exchanges])
         return _Draws(drives, len(set(units)), draw_weights(units, n_draws, seed), flips)

@@ -17,7 +17,7 @@ from drivetl.metrics.match_store import MatchStore
 from drivetl.metrics.measures import METRICS
 from drivetl.metrics.object_slices import slice_rows
 from drivetl.metrics.operating import choose_thresholds, confusion_matrix, operating_points
-from drivetl.metrics.statistics import drive_bootstrap, few_drives
+from drivetl.metrics.statistics import drive_bootstrap, few_drives, no_intervals
 from drivetl.metrics.tide import tide
 
 
@@ -68,7 +68,7 @@ def _intervals(store: MatchStore, n_draws: int, seed: int) -> dict[str, Any]:
         "draws": n_draws,
         "units": len(set(units)),
         "drives": store.truth.drives.n_drives,
-        "warning": few_drives(store.truth.drives),
+        "warning": no_intervals(store.truth.drives) or few_drives(store.truth.drives),
     } | rows
 
 

@@ -25,10 +25,9 @@ from drivetl.errors import ConfigError, DataError
 from drivetl.files.typed import typed
 from drivetl.files.yaml_reader import Document, read_yaml
 from drivetl.metrics.comparison import CLEAN_ROW, Comparison, Row
-from drivetl.metrics.statistics import FEWEST_IMAGES, allows_intervals, holm
+from drivetl.metrics.statistics import FEWEST_DRIVES, FEWEST_IMAGES, allows_intervals, holm
 
 EVERY_CONDITION = "conditions"
-FEWEST_DRIVES = 5
 
 
 @typed_dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True))
@@ -83,12 +82,12 @@ def check_gate(gate: Gate, comparison: Comparison) -> list[Verdict]:
 
     not_regress fails a row whose drop is significantly larger (one-sided, Holm over all gated rows); prove fails a row
     where the bootstrap does not rule out a larger drop. Raises ConfigError for a tolerance whose row was not measured,
-    and for fewer than five drives (or images, where drives are unknown): too few for a decision.
+    and for too few images or drives (`statistics.FEWEST_DRIVES`).
     """
     gated = _gated_rows(gate, comparison)
     for row, _ in gated:
         drives = comparison.clean_drives if row.name == CLEAN_ROW and comparison.clean_drives else comparison.drives
-        if len(set(drives.units())) < FEWEST_DRIVES or not allows_intervals(drives):
+        if not allows_intervals(drives):
             raise ConfigError(
                 f"a gate cannot decide on {drives.units_in_words()}",
                 remedy=f"measure {row.name} on {FEWEST_DRIVES} or more, and on {FEWEST_IMAGES} images or more",

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from drivetl.metrics.coco_ap import curves
 from drivetl.metrics.match_store import MatchStore, View, rematch
 from drivetl.metrics.measures import ratio_interval
-from drivetl.metrics.statistics import Interval, draw_weights
+from drivetl.metrics.statistics import Interval, draw_weights, draws_within
 from drivetl.metrics.truth import Bools, Floats, GroundTruth
 
 HEIGHT_EDGES_PX = (0.0, 25.0, 50.0, 100.0, np.inf)
@@ -37,7 +37,7 @@ class SliceRow:
     n_drives: int | None
     """Number of known drives with such objects; None where there are such objects and their drives are unknown."""
     recall: Interval
-    """At the operating thresholds, with an interval over drives."""
+    """At the operating thresholds, with an interval over drives where enough of them have such objects."""
     ap: float
     """COCO AP, mean over classes; NaN for slices that false positives cannot be assigned to."""
 
@@ -129,7 +129,8 @@ def _recall_row(
     total = np.bincount(image[objects], minlength=n).astype(np.float64)
     hits = np.bincount(image[objects & detected], minlength=n).astype(np.float64)
     n_drives = store.truth.drives.take(np.flatnonzero(total)).n_drives
-    return SliceRow(name, label, int(total.sum()), n_drives, ratio_interval(hits, total, weights), ap)
+    recall = ratio_interval(hits, total, draws_within(weights, store.units(), total > 0))
+    return SliceRow(name, label, int(total.sum()), n_drives, recall, ap)
 
 
 def _height_rows(store: MatchStore, detected: Bools, weights: Floats) -> list[SliceRow]:

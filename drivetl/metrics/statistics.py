@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from drivetl.coco.drives import Drives
-from drivetl.metrics.truth import Floats
+from drivetl.metrics.truth import Bools, Floats
 
 Units = Sequence[int] | Sequence[str]
 """(I,) resampling unit of each image (`Drives.units`): its drive, a block of a single drive, or the image itself."""
 FEW_DRIVES = 20
 """With fewer drives a percentile interval is too narrow."""
-FEWEST_IMAGES, FEWEST_UNITS = 8, 4
-"""With fewer images, or fewer resampled units, there is no interval and no p: 3 units cannot give a p below 0.25."""
+FEWEST_IMAGES, FEWEST_DRIVES = 8, 5
+"""With fewer images, or fewer resampled units (drives, blocks of a single drive, or images of unknown drive), there are
+no draws, hence no interval, no p and no gate: not even a one-sided test of 4 units can reach p < 0.05 (2^-4)."""
 SIGNIFICANT = 0.05
 
 
@@ -42,19 +42,31 @@ def draw_weights(units: Units, n_draws: int, seed: int = 0) -> Floats:
     """(n_draws, n_images) weight of each image in each bootstrap draw; all images of a unit have the same.
 
     units: in the store's image order (`store.units()`). A draw takes U of the U units, with replacement.
-    Deterministic in (units, n_draws, seed), so that cells and models share the draws.
+    Deterministic in (units, n_draws, seed), so that cells and models share the draws. With too few images or units
+    there are none, (0, n_images), and every interval from them is NaN.
     """
+    n_draws = n_draws if enough(units) else 0
     _, unit_of_image = np.unique(np.asarray(units), return_inverse=True)
     n_units = int(unit_of_image.max()) + 1 if len(unit_of_image) else 0
-    if not n_units:
-        return np.zeros((n_draws, 0))
+    if not n_draws:
+        return np.zeros((0, len(unit_of_image)))
     drawn = np.random.default_rng(seed).multinomial(n_draws * [n_units], np.full(n_units, 1 / n_units))
     return drawn[:, unit_of_image].astype(np.float64)
 
 
+def enough(units: Units) -> bool:
+    """Whether there are enough images and resampled units for intervals and tests."""
+    return len(units) >= FEWEST_IMAGES and len(set(units)) >= FEWEST_DRIVES
+
+
+def draws_within(weights: Floats, units: Units, images: Bools) -> Floats:
+    """The (B, I) draws for a measure on some of the images, (I,): none, (0, I), where these are too few."""
+    return weights if enough(np.asarray(units)[images].tolist()) else weights[:0]
+
+
 def allows_intervals(drives: Drives) -> bool:
-    """Whether there are enough images and resampled units (drives, blocks, or images) for intervals and tests."""
-    return len(drives.names) >= FEWEST_IMAGES and len(set(drives.units())) >= FEWEST_UNITS
+    """Whether there are enough images and drives (or blocks of a single one) for intervals and tests."""
+    return enough(drives.units())
 
 
 def no_intervals(drives: Drives) -> str | None:
@@ -65,10 +77,10 @@ def no_intervals(drives: Drives) -> str | None:
     images = f"{count} image{'' if count == 1 else 's'}"
     if len(drives.known) == 1 and not drives.n_unknown:
         what = f"one drive only, {images} in {n_units} block{'' if n_units == 1 else 's'} of consecutive frames"
-        return f"{what}: too few for intervals and tests, which need {FEWEST_UNITS} drives or blocks"
+        return f"{what}: too few for intervals and tests, which need {FEWEST_DRIVES} drives or blocks"
     return (
         f"too few images or drives: {images} of {drives.in_words()}; intervals and tests need {FEWEST_IMAGES} images "
-        f"and {FEWEST_UNITS} drives"
+        f"and {FEWEST_DRIVES} drives"
     )
 
 
@@ -125,15 +137,17 @@ def minimum_detectable(standard_error: float, n_units: int) -> float:
     return 2.8 * standard_error if smallest_p(n_units) < SIGNIFICANT else float("nan")
 
 
-def sign_flips(units: Units, n_draws: int, seed: int = 0) -> npt.NDArray[np.bool_]:
+def sign_flips(units: Units, n_draws: int, seed: int = 0) -> Bools:
     """(B, n_images) True where A and B are exchanged; all images of a unit (a drive) together.
 
     With few units these are all 2^n - 1 exchanges other than the identity: the test is then exact, and p has the lower
-    bound that n units allow. With many units they are `n_draws` random ones.
+    bound that n units allow. With many units they are `n_draws` random ones. With too few images or units there are
+    none, (0, n_images), and p is NaN.
     """
+    n_draws = n_draws if enough(units) else 0
     _, unit_of_image = np.unique(np.asarray(units), return_inverse=True)
     n_units = int(unit_of_image.max()) + 1 if len(unit_of_image) else 0
-    if 2**n_units - 1 <= n_draws:
+    if n_draws and 2**n_units - 1 <= n_draws:
         flips = (np.arange(1, 2**n_units)[:, None] >> np.arange(n_units)) % 2 == 1
     else:
         flips = np.random.default_rng(seed).random((n_draws, n_units)) < 0.5

@@ -52,6 +52,11 @@ def signed_span(interval: Document, digits: int = 1) -> str:
     return f"{signed(interval['low'], digits)} to {signed(interval['high'], digits)}"
 
 
+def _signed_with_span(interval: Document) -> str:
+    low_high = signed_span(interval)
+    return signed(interval["point"]) + (f" ({low_high})" if low_high else "")
+
+
 def p_value(value: float | None) -> str:
     """`0.004`, `< 0.001`, a dash."""
     if value is None:
@@ -150,7 +155,9 @@ def agreement_lines(results: Document) -> list[str]:
         if pair["difference"]["point"] is None:
             continue
         difference = pair["difference"]
-        if difference["low"] is None or difference["low"] <= 0 <= difference["high"]:
+        if difference["low"] is None:
+            meaning = "no interval, the slices have too few images or drives"
+        elif difference["low"] <= 0 <= difference["high"]:
             meaning = "not statistically significant"
         else:
             meaning = "the real one costs more" if difference["point"] > 0 else "the real one costs less"
@@ -158,8 +165,8 @@ def agreement_lines(results: Document) -> list[str]:
         lines.append(
             f"Real {plain_name(pair['value'])} ({pair['images']} images) costs {cost(pair['real_drop'])} {metric}; "
             f"synthetic {plain_name(pair['condition'])} (mean of severities {severities}) costs "
-            f"{cost(pair['synthetic_drop'])}. The difference real - synthetic is {signed(difference['point'])} "
-            f"({signed_span(difference)}): {meaning}. {_matching_severity(pair['matches_at'])}."
+            f"{cost(pair['synthetic_drop'])}. The difference real - synthetic is {_signed_with_span(difference)}: "
+            f"{meaning}. {_matching_severity(pair['matches_at'])}."
         )
     return lines
 

@@ -15,7 +15,7 @@ from drivetl.conditions import Cell
 from drivetl.errors import ConfigError
 from drivetl.metrics.match_store import MatchStore
 from drivetl.metrics.measures import METRICS
-from drivetl.metrics.statistics import draw_weights
+from drivetl.metrics.statistics import draw_weights, draws_within
 from drivetl.metrics.truth import Bools, Floats
 from drivetl.robustness import road
 from drivetl.robustness.clean_slice import UNKNOWN, synthetic_counterparts, values_as_text
@@ -49,28 +49,30 @@ def real_conditions(
     check_pairs(pairs or {}, parts, swept.conditions)
     compared = [part for part in parts if part.against_clean]
     units = store.truth.drives.units([part.images.tolist() for part in compared])
-    weights = draw_weights(units, n_draws, seed)
+    everywhere = draw_weights(units, n_draws, seed)
+    # none where the slice or its reference has too few drives
+    draws = [draws_within(draws_within(everywhere, units, part.images), units, part.reference) for part in parts]
     iou = METRICS[scored.metric]
-    standardised = [slice_and_reference_ap(store, part, weights, iou) for part in parts]
+    standardised = [slice_and_reference_ap(store, *of_part, iou) for of_part in zip(parts, draws, strict=True)]
     rows = [
         slice_row(store, part, scored.thresholds["run"], weights, iou, of_part)
-        for part, of_part in zip(parts, standardised, strict=True)
+        for part, weights, of_part in zip(parts, draws, standardised, strict=True)
     ]
     if "baseline" in swept.detectors:
         other = swept.matched_unmodified("baseline")
-        for row, part, (ours, _) in zip(rows, parts, standardised, strict=True):
+        for row, part, weights, (ours, _) in zip(rows, parts, draws, standardised, strict=True):
             theirs = standardised_draws(other, part.images, part, weights, iou)
             row["baseline"], row["delta"] = _interval(theirs), _interval(ours - theirs)
     if swept.real is None:
         return rows, None
-    agreement = _Agreement(scored, store, weights)
+    agreement = _Agreement(scored, store)
     compared_pairs = [
-        (part, name, of_part)
-        for part, of_part in zip(parts, standardised, strict=True)
+        (part, name, weights, of_part)
+        for part, weights, of_part in zip(parts, draws, standardised, strict=True)
         if part.against_clean and not part.is_reference
         for name in _conditions_for(part, pairs or {}, swept.conditions)
     ]
-    paired = {(part.attribute, part.value) for part, _, _ in compared_pairs}
+    paired = {(part.attribute, part.value) for part, *_ in compared_pairs}
     return rows, {
         "clean": dict(swept.clean),
         "clean_images": len(swept.dataset.images),
@@ -94,21 +96,21 @@ def _conditions_for(part: Slice, pairs: Pairs, conditions: Sequence[str]) -> Seq
 class _Agreement:
     """Rows of pairs of a real slice and a synthetic condition; every cell is matched once."""
 
-    def __init__(self, scored: ScoredSweep, store: MatchStore, weights: Floats):
-        self.scored, self.store, self.weights = scored, store, weights
+    def __init__(self, scored: ScoredSweep, store: MatchStore):
+        self.scored, self.store = scored, store
         clean_ids = scored.swept.truth.image_ids
         self.clean_images: Bools = np.isin(store.truth.image_ids, clean_ids)
         self.matched_cells: dict[Cell, MatchStore] = {}
 
-    def pair_row(self, part: Slice, condition: str, standardised: tuple[Floats, Floats]) -> Document:
+    def pair_row(self, part: Slice, condition: str, draws: Floats, standardised: tuple[Floats, Floats]) -> Document:
         """Both drops of one pair by severity and in the mean, their difference, and where they are equal on the axis.
 
-        standardised: `slice_and_reference_ap` of the part under the shared draws.
+        draws: (B, I); standardised: `slice_and_reference_ap` of the part under them.
         """
         iou = METRICS[self.scored.metric]
         mix = class_and_size_mix(self.store, part)
         real, clean = standardised
-        weights = np.vstack([np.ones((1, int(self.clean_images.sum()))), self.weights[:, self.clean_images]])
+        weights = np.vstack([np.ones((1, int(self.clean_images.sum()))), draws[:, self.clean_images]])
         by_severity = {
             severity: standardised_ap(self._cell((condition, severity)), iou, weights, mix)
             for severity in self.scored.swept.severities

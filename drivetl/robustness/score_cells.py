@@ -14,7 +14,7 @@ from drivetl.console import track
 from drivetl.metrics.measures import METRICS, Measure, measure
 from drivetl.metrics.operating import choose_thresholds
 from drivetl.metrics.paired import exchanged_ap
-from drivetl.metrics.statistics import allows_intervals, draw_weights, percentile_interval, sign_flips
+from drivetl.metrics.statistics import draw_weights, percentile_interval, sign_flips
 from drivetl.metrics.truth import Floats
 from drivetl.robustness.held_out import HEADLINE, Level, Levels, levels
 from drivetl.robustness.run import FinishedSweep
@@ -61,7 +61,6 @@ def score_sweep(swept: FinishedSweep, metric: str = "AP", n_draws: int = 400, se
     With too few images or drives there are no draws: every interval and p is then NaN.
     """
     units = swept.truth.drives.units()
-    n_draws = n_draws if allows_intervals(swept.truth.drives) else 0
     weights = draw_weights(units, n_draws, seed)
     known = levels(swept.detectors["run"].augmentation, swept.conditions, swept.severities)
     scored = ScoredSweep(swept, metric, weights, known, {}, {name: {} for name in swept.detectors})

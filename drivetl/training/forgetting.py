@@ -26,7 +26,7 @@ from drivetl.metrics import coco_ap
 from drivetl.metrics.extra_metrics import plain_values
 from drivetl.metrics.match_store import match
 from drivetl.metrics.results import Results
-from drivetl.metrics.statistics import draw_weights, few_drives, percentile_interval
+from drivetl.metrics.statistics import draw_weights, few_drives, no_intervals, percentile_interval
 from drivetl.metrics.truth import Floats
 from drivetl.models.checkpoint import load_detector
 from drivetl.models.detector import Detector
@@ -117,7 +117,7 @@ def relabelled(results: Results, to: Mapping[int, int]) -> Results:
 
 
 def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[str]) -> dict[str, Any]:
-    """AP on the old domain before and after, per class of the source, with paired intervals over drives.
+    """AP on the old domain before and after, per class of the source, with paired intervals where drives suffice.
 
     classes: of the adapted detector, in label order. Ready for JSON (forgetting.json): null is "not measured".
     """
@@ -142,7 +142,7 @@ def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[st
         "images": len(old.dataset.images),
         "drives": drives.n_drives,
         "draws": DRAWS,
-        "warning": few_drives(drives),
+        "warning": no_intervals(drives) or few_drives(drives),
         "classes": rows,
         "mean": mean,
         "left_out": list(old.left_out),
@@ -205,9 +205,10 @@ def lines(document: dict[str, Any]) -> list[list[str]]:
 def _values(row: dict[str, Any]) -> list[str]:
     before, after, delta = row["before"], row["after"], row["delta"]
     text = [_number(before["point"]), _number(after["point"]) if row.get("counterpart", True) else "gone"]
-    if delta["point"] is None or delta["low"] is None:
+    if delta["point"] is None:
         return [*text, "-"]
-    return [*text, f"{delta['point']:+.3f} ({delta['low']:+.3f} to {delta['high']:+.3f})"]
+    interval = "" if delta["low"] is None else f" ({delta['low']:+.3f} to {delta['high']:+.3f})"
+    return [*text, f"{delta['point']:+.3f}{interval}"]
 
 
 def _number(value: float | None) -> str:

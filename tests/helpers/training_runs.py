@@ -22,8 +22,8 @@ def _image(rng, width, height, n_objects):
     return image, annotations
 
 
-def write_tree(folder, n_images=8, categories=("car", "pedestrian"), first_drive=0, relation=None, seed=0):
-    """A dataset json whose images alternate between drives; image 2 is empty, image 3 of odd size."""
+def write_tree(folder, n_images=8, categories=("car", "pedestrian"), first_drive=0, relation=None, seed=0, n_drives=3):
+    """A dataset json whose images alternate between `n_drives` drives; image 2 is empty, image 3 of odd size."""
     rng = np.random.default_rng(seed)
     records = []
     for number in range(1, n_images + 1):
@@ -32,7 +32,7 @@ def write_tree(folder, n_images=8, categories=("car", "pedestrian"), first_drive
         name = f"{number:06d}.png"
         folder.mkdir(parents=True, exist_ok=True)
         assert cv2.imwrite(str(folder / name), image[..., ::-1])
-        record = ImageRecord(number, name, width, height, f"drive {first_drive + number % 3}", number)
+        record = ImageRecord(number, name, width, height, f"drive {first_drive + number % n_drives}", number)
         record.annotations = annotations
         if number == 1:
             record.ignore_regions = [IgnoreRegion((0.0, 0.0, 20.0, 20.0), 400.0)]

@@ -322,6 +322,9 @@ def test_the_command_from_flags_to_page(small_config, written, tmp_path, capsys)
     gains = [(row["regime"], row["over"], row["frames"]) for row in results["metrics"]["AP"]["gains"]]
     assert gains == [("transfer", "scratch", 4), ("transfer", "scratch", 8)]
     assert scratch["curve"] is None and "at least 3" in scratch["why_not"]
+    assert all(point["value"]["low"] is None for point in scratch["points"]), "4 frames: no interval"
+    assert results["metrics"]["AP"]["gains"][0]["gain"]["low"] is None
+    assert any("intervals and tests need 8 images and 5 drives" in text for text in results["warnings"])
     page = (out / "report.html").read_text()
     assert "How many labelled frames?" in page and "at least 3" in page and "http" not in page
     small, large = (read_dataset(out / "frames" / f"s0-{count}.json") for count in (4, 8))

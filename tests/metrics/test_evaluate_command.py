@@ -21,7 +21,7 @@ def write(path, document):
 def files(tmp_path):
     truth, results = random_case(4)
     for number, image in enumerate(truth["images"]):
-        image["sequence"] = f"drive {number // 3}"
+        image["sequence"] = f"drive {number // 2}"
     return truth, results, write(tmp_path / "gt.json", truth), write(tmp_path / "results.json", results)
 
 
@@ -46,7 +46,22 @@ def test_details_are_json_without_nan(files, tmp_path, capsys):
     found = json.loads(out.read_text())["details"]
     assert {"intervals", "operating", "lrp", "calibration", "confusion", "slices", "tide"} == set(found)
     assert found["intervals"]["AP"]["low"] <= found["intervals"]["AP"]["point"] <= found["intervals"]["AP"]["high"]
-    assert "too few drives: 4" in " ".join(capsys.readouterr().err.split())
+    assert "too few drives: 6" in " ".join(capsys.readouterr().err.split())
+
+
+def test_law_details_of_few_drives_have_no_interval(files, tmp_path, capsys):
+    truth, _, _, predictions = files
+    for number, image in enumerate(truth["images"]):
+        image["sequence"] = f"drive {number // 3}"
+    out = tmp_path / "M.json"
+    command = ["evaluate", "--gt", write(tmp_path / "few.json", truth), "--predictions", predictions, "--details"]
+    assert main([*command, "--out", str(out), "--draws", "50"]) == 0
+    found = json.loads(out.read_text())["details"]
+    for row in (found["intervals"]["AP"], *(row["recall"] for row in found["slices"])):
+        assert row["point"] is not None and row["low"] is None and row["high"] is None
+    captured = capsys.readouterr()
+    assert "12 images of 4 drives; intervals and tests need 8 images and 5 drives" in " ".join(captured.err.split())
+    assert "95 %" not in captured.out and "no intervals" in captured.out
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,16 @@ from coco_cases import random_case
 from drivetl.metrics import coco_ap, object_slices
 from drivetl.metrics.match_store import AREA_RANGES_PX2, View, match, rematch
 from drivetl.metrics.operating import choose_thresholds
+from drivetl.metrics.statistics import FEWEST_DRIVES
 
 EVERYTHING = np.zeros(3)
 
 
 def with_attributes(seed=0):
-    truth, results = random_case(seed, coarse=False)
+    truth, results = random_case(seed, n_images=30, coarse=False)
     rng = np.random.default_rng(seed)
     for number, image in enumerate(truth["images"]):
-        image |= {"sequence": f"drive {number % 4}", "attributes": {"weather": ["dry", "wet"][number % 2]}}
+        image |= {"sequence": f"drive {number % 7}", "attributes": {"weather": ["dry", "wet"][number < 3]}}
     for item in truth["annotations"]:
         item["attributes"] = {
             "location_xyz_m": [0.0, 1.0, float(rng.uniform(1, 80))],
@@ -47,9 +48,18 @@ def test_slices_add_up_to_the_whole():
         assert len(part) >= 2
         assert sum(row.n_gt for row in part) == n
         assert sum(row.n_gt * row.recall.point for row in part) == pytest.approx(n_detected)
-        assert all(1 <= row.n_drives <= 4 for row in part)
-        assert all(row.recall.low <= row.recall.point <= row.recall.high for row in part)
+        assert all(1 <= row.n_drives <= 7 for row in part)
         assert all(np.isnan(row.ap) == (name != "height") for row in part)
+
+
+def test_law_a_slice_of_few_drives_has_no_interval():
+    truth, results = with_attributes()
+    rows = object_slices.slice_rows(match(truth, results), EVERYTHING, ["weather"], n_draws=50)
+    wide = [row for row in rows if row.recall.low <= row.recall.point <= row.recall.high]
+    assert all(row.n_drives >= FEWEST_DRIVES for row in wide) and len(wide) >= 3
+    narrow = [row for row in rows if np.isnan(row.recall.low)]
+    assert ("weather", "wet") in {(row.slice, row.bin) for row in narrow} and len(wide) + len(narrow) == len(rows)
+    assert all(row.recall.point >= 0 for row in narrow)
 
 
 def test_height_slices_ignore_other_heights():

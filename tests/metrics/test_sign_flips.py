@@ -6,8 +6,8 @@ from drivetl.metrics.statistics import sign_flips
 
 
 def test_few_drives_enumerate_all_exchanges_of_whole_drives():
-    flips = sign_flips(["a", "b", "b", "c"], 1000)
-    assert flips.shape == (7, 4) and len(np.unique(flips, axis=0)) == 7
+    flips = sign_flips(["a", "b", "b", "c", "d", "d", "e", "e"], 1000)
+    assert flips.shape == (31, 8) and len(np.unique(flips, axis=0)) == 31
     assert flips.any(axis=1).all() and (flips[:, 1] == flips[:, 2]).all()
 
 

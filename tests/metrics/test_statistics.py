@@ -48,17 +48,17 @@ def test_many_draws_at_once_equal_one_by_one():
 
 
 def test_draws_take_whole_drives_and_are_reproducible():
-    units = ["a", "b", "a", "c", "b"]
+    units = ["a", "b", "a", "c", "b", "d", "e", "e"]
     weights = statistics.draw_weights(units, 200, seed=4)
     assert np.array_equal(weights[:, 0], weights[:, 2])
     assert np.array_equal(weights[:, 1], weights[:, 4])
-    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    assert (weights[:, [0, 1, 3, 5, 6]].sum(axis=1) == 5).all()
     assert np.array_equal(weights, statistics.draw_weights(units, 200, seed=4))
     assert not np.array_equal(weights, statistics.draw_weights(units, 200, seed=5))
 
 
 def test_zero_images_give_no_weights_and_nan():
-    assert statistics.draw_weights([], 3).shape == (3, 0)
+    assert statistics.draw_weights([], 3).shape == (0, 0)
     store = match({"images": [], "annotations": [], "categories": [{"id": 1, "name": "car"}]}, [])
     assert np.isnan(coco_ap.ap(store, 0.5, np.ones((2, 0)))).all()
 
@@ -120,6 +120,18 @@ def test_holm_steps_down_and_keeps_nan():
     assert adjusted["snow"] == pytest.approx(0.06)
     assert adjusted["rain"] == pytest.approx(0.06)  # never below a smaller p's
     assert np.isnan(adjusted["night"])
+
+
+@pytest.mark.parametrize(("n_images", "n_units"), [(40, 4), (7, 7), (8, 5), (40, 6), (1, 1)])
+def test_law_too_few_images_or_drives_have_no_interval_and_no_p(n_images, n_units):
+    units = [number % n_units for number in range(n_images)]
+    is_enough = n_images >= statistics.FEWEST_IMAGES and n_units >= statistics.FEWEST_DRIVES
+    assert (len(statistics.draw_weights(units, 50)) > 0) == (len(statistics.sign_flips(units, 50)) > 0) == is_enough
+    interval = statistics.drive_bootstrap(lambda weights: weights @ np.arange(n_images), units, 50)
+    assert interval.point == sum(range(n_images)) and np.isnan(interval.low) != is_enough
+    of_all = np.zeros((50, 2 * n_images))
+    within = statistics.draws_within(of_all, units * 2, np.arange(2 * n_images) < n_images)
+    assert within.shape == (50 if is_enough else 0, 2 * n_images)
 
 
 def test_few_drives_are_warned_about():

@@ -15,7 +15,7 @@ MANIFEST = {"version": 1, "preset": "test", "transforms": [FOG], "ancestors": []
 def report_folder(tmp_path_factory):
     """results.json, cells.csv, summary.md, report.html, pictures/ of a verified run compared with a baseline."""
     root = tmp_path_factory.mktemp("report")
-    data = read_planted(root / "data", n_images=8, n_drives=4)
+    data = read_planted(root / "data", n_images=10, n_drives=5)
     data.info["source"] = "<script>alert(1)</script>"
     swept = run_sweep(
         PlantedDetector(augmentation=MANIFEST),

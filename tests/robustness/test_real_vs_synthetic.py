@@ -22,7 +22,7 @@ from drivetl.robustness.road import crossing
 from drivetl.robustness.run import run_sweep
 from drivetl.robustness.sweep import corrupted
 
-N = 20
+N = 25
 
 
 @pytest.fixture(scope="module")
