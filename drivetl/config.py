@@ -368,9 +368,9 @@ def _build(values: Mapping[str, Any]) -> FinetuneConfig:
     return FinetuneConfig(**sections, **{key: value for key, value in values.items() if "." not in key})
 
 
-def written_keys(path: Path) -> set[str]:
-    """The dotted keys that a config file sets. Raises ConfigError with file and line."""
-    return set(_read(path))
+def written_keys(path: Path) -> dict[str, str]:
+    """The dotted keys that a config file sets, with the text of each value. Raises ConfigError with file and line."""
+    return {key: item.text for key, item in _read(path).items()}
 
 
 def _read(path: Path) -> dict[str, _Written]:

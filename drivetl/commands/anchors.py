@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drivetl.commands.flags import add_config, input_path, new_path
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
                 for name, spec in specs.items()
             }
             plot(boxes.boxes[:, 2:] - boxes.boxes[:, :2], sets, folder / "anchors.png")
-        console.wrote(args.out, _next_command(args))
+        _print_next(args)
     elif m.anchors == "fit":
         console.say("finetune decides the same (model.anchors: fit); --out DIR writes the table and a plot")
 
@@ -100,12 +100,20 @@ def _as_finetune_would(config: FinetuneConfig, train: Dataset) -> tuple[Dataset,
     return train, spec, source.description if inherited and source else m.arch
 
 
-def _next_command(args: argparse.Namespace) -> str:
-    """`drivetl finetune` with the configs and flags of this call."""
-    from drivetl.config import parse_overrides
+def _print_next(args: argparse.Namespace) -> None:
+    """What was written, and `drivetl finetune` with the configs and flags of this call and the run's validation data:
+    what they name, else val.json next to the dataset. A hint where there is no such file."""
+    from drivetl import console
+    from drivetl.config import parse_overrides, written_keys
 
-    words = [word for path in args.config for word in ("--config", str(path))]
     overridden = parse_overrides(args.rest)
-    for key, value in (("data.train", str(args.data)), ("data.val", "VAL.json")):
+    named = {key: text for path in args.config for key, text in written_keys(path).items()} | overridden
+    val = Path(named["data.val"]) if named.get("data.val") else args.data.with_name("val.json")
+    is_usable = val.is_file() and not (args.data.is_file() and val.samefile(args.data))
+    words = [word for path in args.config for word in ("--config", path)]
+    for key, value in (("data.train", args.data), ("data.val", val if is_usable else "VAL.json")):
         words += [] if key in overridden else [f"--{key}", value]
-    return "drivetl finetune " + shlex.join([*words, *args.rest])
+    line = console.command("finetune", *words, *args.rest)
+    console.wrote(args.out, line if is_usable else "")
+    if not is_usable:
+        console.say(f"to train with validation data VAL.json: {line}")

@@ -10,8 +10,9 @@ import orjson
 from drivetl import console
 from drivetl.audit.page import amount, html_page
 from drivetl.audit.run import Audit, audit
+from drivetl.coco.io import read_dataset
 from drivetl.commands.flags import input_path, new_path, seed
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, DataError
 from drivetl.files.write import new_directory
 
 
@@ -54,14 +55,27 @@ def run(args: argparse.Namespace) -> None:
         )
         (folder / "audit.html").write_text(html_page(result, args.seed), "utf-8")
     _print(result)
-    console.wrote(out / "audit.html", f"drivetl view {args.data} --out {args.data.parent / 'pictures'}")
+    console.wrote(out / "audit.html", _next(args, result))
 
 
-def _free_folder(data: Path) -> Path:
+def _next(args: argparse.Namespace, result: Audit) -> str:
+    """`drivetl view` where the dataset can be drawn: in drivetl's form, with its images, and without errors."""
+    if args.images is not None or result.counts()["error"]:
+        return ""
+    try:
+        dataset = read_dataset(args.data)
+    except DataError:
+        return ""
+    if not dataset.images or not all((dataset.images_root / image.file_name).is_file() for image in dataset.images):
+        return ""
+    return console.command("view", args.data, "--out", _free_folder(args.data, "view"))
+
+
+def _free_folder(data: Path, what: str = "audit") -> Path:
     """DATASET_audit, or the first of DATASET_audit_2, _3, ... that is free: an audit is repeated after fixes."""
     number = 1
     while True:
-        folder = data.parent / (f"{data.stem}_audit" if number == 1 else f"{data.stem}_audit_{number}")
+        folder = data.parent / (f"{data.stem}_{what}" if number == 1 else f"{data.stem}_{what}_{number}")
         if not folder.exists():
             return folder
         number += 1

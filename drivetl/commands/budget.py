@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> None:
     write_json(args.out / "budget.json", results)
     write_atomically(args.out / "report.html", build_label_curve_page(results))
     _print(results)
-    console.wrote(args.out / "report.html", f"open {args.out / 'report.html'} in a browser")
+    console.wrote(args.out / "report.html")
+    console.say("open it in a browser")
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         tiles = [tile for _, row in rows for tile in row]
         write_atomically(args.out, png(contact_sheet(tiles, len(severities) + 1, args.tile_width)))
-    console.wrote(args.out, "drivetl conditions --list")
+    console.wrote(args.out, console.command("conditions", "--list"))
 
 
 def _sources(path: Path, count: int, seed: int) -> Iterator[tuple[str, Rgb]]:

@@ -107,10 +107,19 @@ def _extract(args: argparse.Namespace) -> None:
             console.warn(
                 f"{drive.name}: the video breaks off after {drive.seen} of {drive.expected} frames; the others are kept"
             )
-    console.wrote(
-        args.out / "frames.json",
-        f"drivetl convert-footage --format cvat --root LABELS --images {args.out / 'images'} --out DATA",
+    console.wrote(args.out / "frames.json")
+    words = (
+        "convert-footage",
+        "--format",
+        "cvat",
+        "--root",
+        "LABELS",
+        "--images",
+        args.out / "images",
+        "--out",
+        "DATA",
     )
+    console.say(f"label the frames, then convert the labels, for example: {console.command(*words)}")
 
 
 def _convert(args: argparse.Namespace) -> None:
@@ -152,4 +161,4 @@ def _convert(args: argparse.Namespace) -> None:
         console.wrote(images_root)
     elif not any((images_root / image.file_name).is_file() for image in summary.outline.images):
         console.warn("none of the images is on disk; convert again with --images before training")
-    print_summary(summary, f"drivetl audit {args.out / 'all.json'}")
+    print_summary(summary, console.command("audit", args.out / "all.json"))

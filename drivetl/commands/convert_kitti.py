@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from drivetl import console
 from drivetl.adapters.footage import merge_attributes
 from drivetl.adapters.kitti import read_kitti
 from drivetl.adapters.kitti_mapping import find_mapping, standard_split
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
         summary = convert_and_write(
             images, taxonomy, args.root, args.out, source=source, split=options, on_error=args.on_error, account=account
         )
-        print_summary(summary, f"drivetl audit {args.out}/all.json")
+        print_summary(summary, console.command("audit", args.out / "all.json"))
         del summary, images
 
 

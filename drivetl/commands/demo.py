@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import time
 from pathlib import Path
 
@@ -37,11 +36,12 @@ def run(args: argparse.Namespace) -> None:
         if done.exists():
             console.say(f"already done: {done}")
             continue
-        console.say(f"$ drivetl {shlex.join(argv)}")
+        console.say(f"$ {console.command(*argv)}")
         _call(argv)
     report = write_demo_report(args.out)
     console.say(f"the whole demo took {time.monotonic() - began:.0f} s")
-    console.wrote(report, f"open {report} in a browser")
+    console.wrote(report)
+    console.say("open it in a browser")
 
 
 def _call(argv: list[str]) -> None:

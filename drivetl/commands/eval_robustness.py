@@ -168,7 +168,8 @@ def write_report(
     results = report_document(swept, metric=args.metric, n_draws=args.draws, seed=args.seed, slices=slices, pairs=pairs)
     Robustness(results, swept).report(out)
     _print(results)
-    console.wrote(out / "report.html", f"open {out / 'report.html'} in a browser")
+    console.wrote(out / "report.html")
+    console.say("open it in a browser")
 
 
 def parse_budget(text: str | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -65,8 +66,8 @@ def run(args: argparse.Namespace) -> None:
     for what, count in sorted(lost.items()):
         console.warn(f"{count} {what}: {args.format} cannot hold them")
     folder = image_folder(dataset, args.format)
-    link = f"ln -s {folder.resolve()} {args.out / IMAGES[args.format]}" if folder is not None else ""
-    console.wrote(args.out, link)
+    link = ["ln", "-s", str(folder.resolve()), str(args.out / IMAGES[args.format])] if folder is not None else []
+    console.wrote(args.out, shlex.join(link))
 
 
 def image_folder(dataset: Dataset, format_name: str) -> Path | None:

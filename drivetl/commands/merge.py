@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     split = kept_split(args.data, sources, merged) if args.keep_split else None
     summary = write_split(merged, options, args.out, account_of_merge(sources, merged), split)
     print_sources(sources, merged)
-    print_summary(summary, f"drivetl audit {args.out}/all.json")
+    print_summary(summary, console.command("audit", args.out / "all.json"))
 
 
 def account_of_merge(sources: Sequence[Source], merged: Dataset) -> Account:

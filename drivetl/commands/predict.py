@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -214,10 +213,9 @@ def _next(args: argparse.Namespace) -> None:
     results = args.out / ("data" if args.format == "kitti" else "results.json")
     if args.data and args.score > 0:
         console.say(f"detections below {args.score:g} are left out; AP needs all of them: --score 0")
-        words = ["drivetl", "predict", "--run", args.run_dir, "--data", args.data, "--format", args.format]
-        console.wrote(results, shlex.join(map(str, [*words, "--score", 0, "--out", f"{args.out}_all"])))
+        words = ("--run", args.run_dir, "--data", args.data, "--format", args.format, "--score", 0)
+        console.wrote(results, console.command("predict", *words, "--out", f"{args.out}_all"))
     elif args.data and args.format == "coco":
-        words = ["drivetl", "evaluate", "--gt", args.data, "--predictions", results]
-        console.wrote(results, shlex.join(map(str, words)))
+        console.wrote(results, console.command("evaluate", "--gt", args.data, "--predictions", results))
     else:
         console.wrote(results)

@@ -9,6 +9,7 @@ from pathlib import Path
 from drivetl import console
 from drivetl.commands.flags import new_path, seed
 from drivetl.errors import ConfigError
+from drivetl.files.shipped import shipped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,14 +78,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _next_commands(out: Path, towns: list[str]) -> list[str]:
-    commands = {
-        "a": (
-            f"drivetl convert-kitti --root {out / 'town_a'} --taxonomy datasets/sample_town_a/taxonomy.yaml"
-            f" --out {out / 'coco_a'}"
-        ),
-        "b": (
-            f"drivetl convert-footage --format cvat --root {out / 'town_b'}"
-            f" --taxonomy datasets/sample_town_b/taxonomy.yaml --out {out / 'coco_b'}"
-        ),
-    }
-    return [commands[town] for town in towns]
+    commands = {"a": ("convert-kitti",), "b": ("convert-footage", "--format", "cvat")}
+    return [
+        console.command(
+            *commands[town],
+            *("--root", out / f"town_{town}", "--out", out / f"coco_{town}"),
+            *("--taxonomy", shipped(f"datasets/sample_town_{town}/taxonomy.yaml")),
+        )
+        for town in towns
+    ]

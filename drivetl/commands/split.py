@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from drivetl import console
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.commands.flags import input_path
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
         summary = write_split(dataset, options, args.out, account_of(dataset))
     except DataError as error:
         raise error.at(args.data) from None
-    print_summary(summary, f"drivetl audit {args.out}/all.json")
+    print_summary(summary, console.command("audit", args.out / "all.json"))
 
 
 def account_of(dataset: Dataset) -> Account:

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     objects = sum(len(image.annotations) for image in chosen)
     regions = sum(len(image.ignore_regions) for image in chosen)
     console.say(f"{len(chosen)} of {len(dataset.images)} images, {objects} objects, {regions} ignore regions drawn")
-    console.wrote(args.out if single else args.out / "sheet.png", f"drivetl audit {args.data}")
+    console.wrote(args.out if single else args.out / "sheet.png", console.command("audit", args.data))
 
 
 def _fill(

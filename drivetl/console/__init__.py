@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 import textwrap
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Record",
     "be_quiet",
+    "command",
     "error",
     "is_leader",
     "json_line",
@@ -266,10 +268,15 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def command(*words: object) -> str:
+    """A drivetl command as a line for a shell, for example `command("view", path)`."""
+    return shlex.join(["drivetl", *map(str, words)])
+
+
 def wrote(path: Path, *next_commands: str) -> None:
-    """Print the path that was written and, if there are any, the commands to run next."""
+    """Print the path that was written and, if there are any, the commands to run next: complete, as they run."""
     _record.wrote.append(str(path))
     _print("out", "wrote ", (printable(str(path)), "bold"))
-    for command in filter(None, next_commands):
-        _record.next.append(command)
-        _print("out", "next:  ", (printable(command), "cyan"))
+    for line in filter(None, next_commands):
+        _record.next.append(line)
+        _print("out", "next:  ", (printable(line), "cyan"))

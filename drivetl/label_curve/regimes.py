@@ -52,5 +52,5 @@ def parse_regimes(text: str, paths: Sequence[Path], overrides: list[str]) -> dic
 
 def _without_keys_of(path: Path, overrides: list[str]) -> list[str]:
     """The flags whose keys a regime's file does not set: its keys win over flags (scratch ignores --model.start)."""
-    set_by_file = written_keys(path) - {"seed"}
+    set_by_file = written_keys(path).keys() - {"seed"}
     return [f"--{key}={text}" for key, text in parse_overrides(overrides).items() if key not in set_by_file]

@@ -297,7 +297,7 @@ def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict
         show(forgotten)
     if comparison["verdict"]:
         console.say(comparison["verdict"])
-    console.wrote(run, f"drivetl eval-robustness --run {run} --data {config.data.val}")
+    console.wrote(run, console.command("eval-robustness", "--run", run, "--data", config.data.val))
     return comparison
 
 

@@ -100,18 +100,20 @@ def test_law_with_the_seed_and_the_images_of_several_configs(town, tmp_path):
 
 
 def test_the_next_command_has_the_same_configs_and_flags(town, tmp_path, capsys):
-    train, _, config = town
+    train, val, config = town
     second = tmp_path / "two words.yaml"
     second.write_text("seed: 1\n")
     flags = ["--model.max_size", "90", "--seed=2"]
     words = ["anchors", str(train), "--config", str(config), "--config", str(second), *flags]
     assert main([*words, "--out", str(tmp_path / "a")]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next:")]
-    expected = ["drivetl", "finetune", *words[2:6], "--data.train", str(train), "--data.val", "VAL.json"]
-    assert shlex.split(line.removeprefix("next:")) == [*expected, *flags]
-    assert main([*words, "--data.val", "other.json", "--out", str(tmp_path / "b")]) == 0
     printed = capsys.readouterr().out
-    assert "VAL.json" not in printed and "--data.val other.json" in printed
+    expected = ["finetune", *words[2:6], "--data.train", str(train), "--data.val", "VAL.json", *flags]
+    assert f"to train with validation data VAL.json: {shlex.join(['drivetl', *expected])}" in printed
+    assert "next:" not in printed
+    assert main([*words, "--data.val", str(val), "--out", str(tmp_path / "b")]) == 0
+    printed = capsys.readouterr().out
+    expected = ["finetune", *words[2:6], "--data.train", str(train), *flags, "--data.val", str(val)]
+    assert f"next:  {shlex.join(['drivetl', *expected])}" in printed and "VAL.json" not in printed
 
 
 def test_anchors_are_measured_with_model_anchors_keep(town, capsys):
