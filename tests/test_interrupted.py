@@ -1,6 +1,7 @@
 """Laws of commands that are ended from outside: signals, kills and full disks leave nothing behind."""
 
 import errno
+import fcntl
 import os
 import re
 import resource
@@ -10,13 +11,15 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from drivetl.cli import main
+from drivetl.config import OptimConfig, dump_yaml
 from drivetl.errors import DataError
-from drivetl.files.write import LARGE_BYTES, new_directory, remove_leftovers, write_atomically
+from drivetl.files.write import new_directory, remove_leftovers, write_atomically
 
 ROOT = Path(__file__).parents[1]
 LIMIT_BYTES = 1
@@ -121,12 +124,51 @@ def test_what_a_live_process_writes_stays(tmp_path):
     assert (tmp_path / "out" / "a").exists()
 
 
-def test_a_large_write_removes_what_a_killed_one_left(tmp_path):
-    path = leftover(tmp_path, "state.safetensors")
-    write_atomically(tmp_path / "state.safetensors", b"small")
-    assert path.exists()
-    write_atomically(tmp_path / "state.safetensors", bytes(LARGE_BYTES))
-    assert not path.exists()
+def test_law_the_first_write_to_a_path_removes_what_a_killed_one_left(tmp_path):
+    path, other = leftover(tmp_path, "metrics.json"), leftover(tmp_path, "other.json")
+    own = tmp_path / ".settings.original"
+    own.touch()
+    write_atomically(tmp_path / "metrics.json", b"{}")
+    assert not path.exists() and other.exists() and own.exists()
+    assert (tmp_path / "metrics.json").read_bytes() == b"{}"
+    live = leftover(tmp_path, "live.json")
+    with live.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_atomically(tmp_path / "live.json", b"{}")
+        assert live.exists()
+
+
+def test_law_a_stopped_demo_says_how_to_continue_and_resumes_its_training(source, tmp_path, monkeypatch, capsys):
+    from training_runs import kill_after
+
+    (tmp_path / "c.yaml").write_text(dump_yaml(replace(source[0], optim=OptimConfig(epochs=2, lr=1e-3, batch_size=4))))
+    run = tmp_path / "demo" / "transfer"
+    step = ("train", run / "README.md", ["finetune", "--config", str(tmp_path / "c.yaml"), "--out", str(run)])
+    monkeypatch.setattr("drivetl.commands.demo.plan", lambda out, seed: [step])
+    monkeypatch.setattr("drivetl.commands.demo_report.write_demo_report", lambda out: out / "report.html")
+    words = ["demo", "--out", str(tmp_path / "demo")]
+    with monkeypatch.context() as patch:
+        kill_after(patch, 2)
+        assert main(words) == 130
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("continue with:")]
+    assert notes == [f"continue with: drivetl {' '.join(words)}"]
+    assert main(words) == 0
+    assert "--resume" in capsys.readouterr().out and (run / "README.md").is_file()
+
+
+def test_law_a_stopped_extraction_says_how_to_continue(tmp_path, monkeypatch, capsys):
+    words = ["convert-footage", "--video", str(tmp_path / "v.mp4"), "--out", str(tmp_path / "out")]
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("drivetl.commands.convert_footage.extract_videos", stop)
+    assert main(words) == 130
+    assert "continue with:" not in capsys.readouterr().err
+    (tmp_path / "out" / "images" / "v").mkdir(parents=True)
+    (tmp_path / "out" / "images" / "v" / "extraction.jsonl").touch()
+    assert main(words) == 130
+    assert f"continue with: drivetl {' '.join(words)}" in capsys.readouterr().err
 
 
 def test_a_full_disk_in_a_new_folder_is_a_data_error(tmp_path):

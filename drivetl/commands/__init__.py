@@ -75,6 +75,7 @@ def dispatch(arguments: list[str]) -> int:
         return int(args.run(args) or 0)
     except KeyboardInterrupt as stop:
         flags = args.resume_flags(args)
+        # of the outermost command, which continues those that it called
         again = f"continue with: {shlex.join(['drivetl', *arguments, *(flags or ())])}"
         stop.__notes__ = ["nothing was kept: run the command again to start over" if flags is None else again]
         raise

@@ -91,6 +91,12 @@ def run(args: argparse.Namespace) -> None:
     _convert(args)
 
 
+def resume_flags(args: argparse.Namespace) -> list[str] | None:
+    """Nothing to add: extracted frames, and a conversion whose embedded images were being written, are kept."""
+    journals = [] if args.video is None else (args.out / "images").glob("*/extraction.jsonl")
+    return [] if any(journals) or (args.out / "summary.json").is_file() else None
+
+
 def _extract(args: argparse.Namespace) -> None:
     drives = extract_videos(args.video, args.out, fps=args.fps, keep_duplicates=args.keep_duplicates)
     console.table(

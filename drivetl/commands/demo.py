@@ -36,12 +36,27 @@ def run(args: argparse.Namespace) -> None:
         if done.exists():
             console.say(f"already done: {done}")
             continue
+        argv = [*argv, *_resume(argv)]
         console.say(f"$ {console.command(*argv)}")
         _call(argv)
     report = write_demo_report(args.out)
     console.say(f"the whole demo took {time.monotonic() - began:.0f} s")
     console.wrote(report)
     console.say("open it in a browser")
+
+
+def resume_flags(args: argparse.Namespace) -> list[str] | None:
+    """Nothing to add: steps that are done, and the state of a training, are kept."""
+    return [] if args.out.is_dir() else None
+
+
+def _resume(argv: list[str]) -> list[str]:
+    """--resume for a training that was stopped."""
+    if argv[0] != "finetune":
+        return []
+    from drivetl.training.finetune import resumes
+
+    return ["--resume"] if resumes(Path(argv[argv.index("--out") + 1])) else []
 
 
 def _call(argv: list[str]) -> None:

@@ -10,27 +10,29 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from drivetl.errors import DataError
 
 NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
 """Error numbers of a disk that is full, or takes no more for another reason: the path does not matter."""
-LARGE_BYTES = 4_000_000
-"""Writing this much takes long enough to be killed meanwhile: leftovers of earlier writes are looked for."""
+_HIDDEN = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
+"""The name of a file or folder while it is written; the group is its final name."""
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a complete file or nothing, also when the process is killed.
 
-    A hidden file that a killed process left is removed by `remove_leftovers`, or by the next write of a large file to
-    the same path. Raises DataError when the file cannot be written.
+    A hidden file that a killed process left is removed by the first write to the same path in a later process, or by
+    `remove_leftovers`. Raises DataError when the file cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if len(data) >= LARGE_BYTES:
-            remove_leftovers(path.parent, path.name)
+        for leftover in _leftovers_at_start(path.parent.absolute()).pop(path.name, ()):
+            with suppress(OSError):  # it is in use, or gone
+                _remove_unlocked(leftover)
         handle, name = _hidden_file(path)
     except OSError as error:
         raise unwritable(path, error) from None
@@ -73,11 +75,26 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
 
     What a live process is writing is locked and stays.
     """
-    pattern = re.compile(rf"\.{re.escape(name) or '.+'}\.[a-z0-9_]{{8}}")
+    found = _hidden(folder)
+    for path in (path for of_name in ([name] if name else found) for path in found.get(of_name, ())):
+        with suppress(OSError):  # another process may remove it at the same time
+            _remove_unlocked(path)
+
+
+@cache
+def _leftovers_at_start(folder: Path) -> dict[str, list[Path]]:
+    """`_hidden`, listed once per process: a folder of many files is not listed again for each of them."""
+    return _hidden(folder)
+
+
+def _hidden(folder: Path) -> dict[str, list[Path]]:
+    """Final name -> the hidden files and folders under which it is, or was, being written."""
+    found: dict[str, list[Path]] = {}
     with suppress(OSError):
-        for path in sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name)):
-            with suppress(OSError):  # another process may remove it at the same time
-                _remove_unlocked(path)
+        for path in sorted(folder.iterdir()):
+            if match := _HIDDEN.fullmatch(path.name):
+                found.setdefault(match[1], []).append(path)
+    return found
 
 
 def _remove_unlocked(path: Path) -> None:

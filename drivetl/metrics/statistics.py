@@ -103,7 +103,11 @@ def few_drives(drives: Drives) -> str | None:
 
 
 def percentile_interval(draws: Floats, point: float, level: float = 0.95) -> Interval:
-    """The percentile bootstrap interval of (B,) draws around a point estimate; NaN draws are left out."""
+    """The percentile bootstrap interval of (B,) draws around a point estimate; NaN draws are left out.
+
+    It is narrower than its level says: in simulations the 95 % interval of AP50 covers the truth in 85 % of the cases
+    with 5 drives, 88 % with 10, and 93 % with 20 to 50 (`tests/metrics/test_statistics.py`).
+    """
     known = draws[~np.isnan(draws)]
     if not len(known) or np.isnan(point):
         return Interval(point, float("nan"), float("nan"), float("nan"))

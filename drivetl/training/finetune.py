@@ -128,10 +128,15 @@ def finetune(
 
 def begin_or_continue(config: FinetuneConfig, run: Path) -> Outcome:
     """`finetune` for callers that make many runs: a killed run is resumed, or restarted if it has no saved state."""
+    return finetune(config, run, resume=resumes(run))
+
+
+def resumes(run: Path) -> bool:
+    """Whether a run has a saved state to resume. One without is removed, to begin again."""
     resume = (run / STATE).is_file()
     if (run / "config.yaml").is_file() and not resume:
         shutil.rmtree(run)
-    return finetune(config, run, resume=resume)
+    return resume
 
 
 def _check_run(out: Path, resume: bool) -> None:

@@ -70,20 +70,34 @@ def test_a_draw_without_the_class_is_nan():
     assert np.isnan(coco_ap.ap(store, weights=only_empty)).all()
 
 
-def test_intervals_cover_the_truth():
+@pytest.mark.parametrize(("n_drives", "low", "high"), [(5, 0.78, 0.92), (10, 0.82, 0.94), (30, 0.89, 0.97)])
+def test_law_the_stated_coverage_of_intervals_over_few_drives(n_drives, low, high, true_ap):
+    assert low <= coverage(n_drives, 200, true_ap) <= high
+
+
+def test_intervals_cover_the_truth(true_ap):
+    assert 0.92 <= coverage(50, 300, true_ap) <= 0.98
+
+
+@pytest.fixture(scope="module")
+def true_ap():
     rng = np.random.default_rng(10**6)
     everything = drives(10_000)
-    true_ap = coco_ap.ap(match(everything, detect(everything, rng)), 0.5)[0]
-    covered, n = 0, 300
+    return coco_ap.ap(match(everything, detect(everything, rng)), 0.5)[0]
+
+
+def coverage(n_drives, n, true_ap):
+    """The share of n simulated datasets whose 95 % interval contains the true AP50."""
+    covered = 0
     for seed in range(n):
         rng = np.random.default_rng(seed)
-        truth = drives(50)
+        truth = drives(n_drives)
         store = match(truth, detect(truth, rng))
         interval = statistics.drive_bootstrap(
             lambda weights, store=store: coco_ap.ap(store, 0.5, weights), truth.drives.units(), 300, seed
         )
         covered += interval.low <= true_ap <= interval.high
-    assert 0.92 <= covered / n <= 0.98
+    return covered / n
 
 
 @pytest.mark.parametrize("seed", range(6))
