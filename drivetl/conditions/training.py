@@ -51,7 +51,8 @@ def _rows(scene: Scene, horizon: float) -> Floats:
 def _over(image: Rgb, share: npt.NDArray[Any], layer: npt.NDArray[Any]) -> Rgb:
     """(1 - share) image + share layer; share (H, W), layer a colour (3,), one per row (H, 1, 3) or an image."""
     height, width = image.shape[:2]
-    paint = np.clip(np.rint(layer), 0, 255).astype(np.uint8).reshape(-1, 1 if layer.ndim == 1 else layer.shape[1], 3)
+    rounded = layer if layer.dtype == np.uint8 else np.clip(np.rint(layer), 0, 255).astype(np.uint8)
+    paint = rounded.reshape(-1, 1 if layer.ndim == 1 else layer.shape[1], 3)
     if paint.shape != image.shape:
         paint = np.asarray(cv2.resize(paint, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
     part = np.asarray(share, np.float32)
@@ -155,13 +156,14 @@ def snow_discs(scene: Scene, rng: np.random.Generator, *, amount: float) -> Rgb:
     pale = 0.35 * amount * _draws(rng, 1)[0]
     base = cv2.convertScaleAbs(scene.image, alpha=1 - pale, beta=215 * pale)
     clear = np.ones((scene.height, scene.width), np.float32)
+    passed = 1 - np.float32(0.85 / 255) * np.arange(256, dtype=np.uint8)
     for size, count in ((0.0012, 500), (0.0025, 160), (0.006, 25)):
         layer = np.zeros((scene.height, scene.width), np.uint8)
         radius = max(1.0, size * scene.width)
         spots = uniform(rng, max(1, round(count * amount)), 2) * (scene.width, scene.height)
         for x, y in spots:
             cv2.circle(layer, (int(x), int(y)), round(radius), 255, -1, cv2.LINE_AA)
-        clear *= 1 - np.float32(0.85 / 255) * cv2.GaussianBlur(layer, (0, 0), 0.5 * radius)
+        clear *= cv2.LUT(cv2.GaussianBlur(layer, (0, 0), 0.5 * radius), passed)
     return _over(np.asarray(base, np.uint8), 1 - clear, np.array([238, 240, 244]))
 
 

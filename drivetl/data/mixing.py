@@ -32,7 +32,7 @@ SMALL_PX = 4
 """Objects of a shorter side count as hard to see, as in OA-Mix."""
 LOW_SALIENCY = 10.0
 """Objects of a mean saliency (0..255) up to this are hard to see, as in OA-Mix."""
-_LEVELS = np.arange(256)
+_LEVELS, _CHANNELS = np.arange(256), np.arange(3)
 
 
 def object_mix(sample: Sample, rng: np.random.Generator, share: tuple[float, float]) -> Rgb:
@@ -78,12 +78,13 @@ def _mixture(counts: Counts, rng: np.random.Generator, share: float) -> Table:
 
 def _chain(counts: Counts, rng: np.random.Generator) -> Table:
     """One to three operations, one after the other. Each is a table, so the chain is one too."""
-    table = np.repeat(_LEVELS[:, None], 3, axis=1).astype(np.intp)
+    table = np.broadcast_to(_LEVELS[:, None], (256, 3))
     for _ in range(int(rng.integers(1, 4))):
         operation = OPERATIONS[int(rng.integers(len(OPERATIONS)))]
-        columns = [np.bincount(table[:, c], counts[:, c], minlength=256) for c in range(3)]
-        step = np.clip(np.rint(operation(np.stack(columns, axis=1).astype(np.float64), rng)), 0, 255).astype(np.intp)
-        table = np.take_along_axis(step, table, axis=0)
+        cells = 3 * table + _CHANNELS
+        seen = np.bincount(cells.ravel(), counts.ravel(), minlength=768).reshape(256, 3).astype(np.float64)
+        step = np.clip(np.rint(operation(seen, rng)), 0, 255).astype(np.intp)
+        table = np.broadcast_to(step, (256, 3)).ravel()[cells]
     return table.astype(np.uint8)
 
 
@@ -103,13 +104,13 @@ def _equalize(counts: Counts, rng: np.random.Generator) -> npt.NDArray[np.float6
 def _posterize(counts: Counts, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """One to four bits a channel."""
     step = 256 >> int(rng.integers(1, 5))
-    return np.repeat((_LEVELS // step * step)[:, None], 3, axis=1).astype(float)
+    return (_LEVELS // step * step)[:, None].astype(float)
 
 
 def _solarize(counts: Counts, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Values from a random threshold on are turned over."""
     turned = np.where(rng.integers(257) > _LEVELS, _LEVELS, 255 - _LEVELS)
-    return np.repeat(turned[:, None], 3, axis=1).astype(float)
+    return turned[:, None].astype(float)
 
 
 def _tone(counts: Counts, rng: np.random.Generator) -> npt.NDArray[np.float64]:
