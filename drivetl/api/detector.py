@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from drivetl.coco import records
 from drivetl.coco.detections import Detections
 from drivetl.console import track
 from drivetl.errors import ConfigError, DataError
+from drivetl.export.model import OnnxModel
 from drivetl.files.images import Rgb, described
 from drivetl.models import detector as models
 from drivetl.models.checkpoint import load_detector
@@ -23,21 +25,37 @@ from drivetl.robustness.predict import predict
 
 
 def load(run: str | Path, *, checkpoint: str = "best", device: str = "auto", precision: str = "auto") -> Detector:
-    """The trained detector of a run directory (or of one checkpoint folder).
+    """The trained detector of a run directory (or of one checkpoint folder), or of an exported .onnx file.
 
-    checkpoint: best or last. device: auto, cpu, cuda or cuda:N. precision: auto, fp32 or bf16. Raises CheckpointError
-    that says what is missing or damaged, ConfigError for an unknown device or precision.
+    checkpoint: best or last. device: auto, cpu, cuda or cuda:N. precision: auto, fp32 or bf16. An ONNX file runs in
+    ONNX Runtime on the CPU and takes none of them. Raises CheckpointError or DataError that says what is missing or
+    damaged, ConfigError for an unknown device or precision.
     """
-    loaded = load_detector(Path(run), checkpoint, device, precision)
-    return Detector(**{field.name: getattr(loaded, field.name) for field in fields(loaded)})
+    path = Path(run)
+    if path.suffix == ".onnx":
+        if (checkpoint, device, precision) != ("best", "auto", "auto"):
+            raise ConfigError("an ONNX file has no checkpoint, device or precision", remedy="leave them out", file=path)
+        return OnnxDetector(path)
+    loaded = load_detector(path, checkpoint, device, precision)
+    return TorchDetector(**{field.name: getattr(loaded, field.name) for field in fields(loaded)})
 
 
-class Detector(models.Detector):
-    """A trained model on its device. Call it on images; `categories` names its classes."""
+class Detector(ABC):
+    """A trained detector. Call it on images; `categories` names its classes."""
+
+    categories: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Of the run, or of the file."""
+
+    @abstractmethod
+    def infer(self, images: list[torch.Tensor]) -> list[Detections]:
+        """Detect in a batch of (3, H, W) uint8 RGB tensors."""
 
     def __repr__(self) -> str:
-        classes = f"{len(self.categories)} classes: {', '.join(self.categories)}"
-        return f"Detector({self.name or self.weights_hash!r}, {classes}; on {self.device})"
+        return f"Detector({self.name!r}, {len(self.categories)} classes: {', '.join(self.categories)})"
 
     @overload
     def __call__(self, images: ImageLike, *, score: float = 0.0, batch_size: int = 8) -> Prediction: ...
@@ -109,3 +127,14 @@ def _prediction(
 ) -> Prediction:
     height, width = size_hw
     return Prediction(found, detector.categories, source, (height, width), image_id)
+
+
+class TorchDetector(models.Detector, Detector):
+    """The model of a run on its device."""
+
+    def __repr__(self) -> str:
+        return f"{Detector.__repr__(self)[:-1]}; on {self.device})"
+
+
+class OnnxDetector(OnnxModel, Detector):
+    """The model of an exported file."""

@@ -155,7 +155,7 @@ def evaluate_robustness(
 
 
 def _detector(detector: Any) -> SweptDetector:
-    return load(detector) if isinstance(detector, str | Path) else as_detector(detector)
+    return as_detector(load(detector) if isinstance(detector, str | Path) else detector)
 
 
 def _interval(row: Mapping[str, Any]) -> Interval:

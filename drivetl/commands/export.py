@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from drivetl.commands.flags import input_path, run_directory
 from drivetl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from drivetl.models.detector import Detector
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,48 +22,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--height", type=int, metavar="PX", help="input height (default: of the run's data)")
     add("--width", type=int, metavar="PX", help="input width (default: of the run's data)")
     add(
+        "--any-size",
+        action="store_true",
+        help="take images of any size (the default when the images of the run's data differ in size)",
+    )
+    add(
         "--image",
         type=input_path,
         nargs="*",
         default=[],
         metavar="FILE",
-        help="extra images for the comparison, resized to the input",
+        help="extra images for the comparison; letterboxed to a fixed input size",
     )
     add("--checkpoint", choices=("best", "last"), default="best", help="weights to export (default: best)")
 
 
 def run(args: argparse.Namespace) -> None:
     """Export, then compare ONNX Runtime with the model and print the largest differences."""
-    import cv2
-    import numpy as np
+    if args.any_size and (args.height is not None or args.width is not None):
+        raise ConfigError("--any-size with a height or width", remedy="leave one of them out")
 
     from drivetl import console
-    from drivetl.export.onnx import export
+    from drivetl.export.onnx import export, other_sizes
     from drivetl.files.images import read_rgb
     from drivetl.models.checkpoint import load_detector
 
     detector = load_detector(args.run_folder, args.checkpoint, "cpu", "fp32")
-    height, width = args.height, args.width
-    if height is None or width is None:
-        data_height, data_width = data_size_hw(args.run_folder)
-        height, width = height or data_height, width or data_width
-    scaled = (cv2.resize(read_rgb(path), (width, height), interpolation=cv2.INTER_AREA) for path in args.image)
-    frames = [np.asarray(frame, np.uint8) for frame in scaled]
-    check = export(detector, args.out, height, width, frames)
+    height, width, any_size = choose_size(args, detector)
+    images = [read_rgb(path) for path in args.image]
+    check = export(detector, args.out, height, width, images, any_size=any_size)
+    console.say(f"images of another size: {other_sizes(detector, None if any_size else (height, width))}")
     console.table(
-        f"ONNX Runtime compared with the model, {width} x {height} px",
+        f"ONNX Runtime compared with the model, {'several sizes' if any_size else f'{width} x {height} px'}",
         ("images compared", "detections", "largest box difference, px", "largest score difference"),
         [(check.images, check.detections, f"{check.box_px:.2g}", f"{check.score:.2g}")],
     )
     console.wrote(args.out)
 
 
-def data_size_hw(run: Path) -> tuple[int, int]:
-    """The (height, width) in px that most images of a run's data.val have: a detector is used on such images.
+def choose_size(args: argparse.Namespace, detector: Detector) -> tuple[int, int, bool]:
+    """(height, width, whether the graph takes any size): of the flags, else of the run's data; prints the choice."""
+    from drivetl import console
+
+    if args.height is not None and args.width is not None:
+        return args.height, args.width, False
+    if args.any_size:
+        transform: Any = detector.model.transform
+        return int(transform.min_size[-1]), int(transform.max_size), True
+    data, sizes = data_sizes(args.run_folder)
+    (height, width), count = sizes.most_common(1)[0]
+    if len(sizes) > 1 and args.height is None and args.width is None:
+        console.say(f"input of any size: the images of {data} have {len(sizes)} sizes; --width and --height fix one")
+        return height, width, True
+    height, width = args.height or height, args.width or width
+    of_all = "" if len(sizes) == 1 else f" of {count} of its {sizes.total()} images"
+    console.say(f"input size {width} x {height} px{of_all}, from {data}; --width and --height choose another")
+    return height, width, False
+
+
+def data_sizes(run: Path) -> tuple[Path, Counter[tuple[int, int]]]:
+    """The run's data.val, and how many of its images have each (height, width) in px: a detector is used on such.
 
     Raises ConfigError that names the flags when the run or its data does not tell.
     """
-    from drivetl import console
     from drivetl.coco.io import read_dataset
     from drivetl.commands.compare import validation_data
     from drivetl.errors import DrivetlError
@@ -70,11 +95,11 @@ def data_size_hw(run: Path) -> tuple[int, int]:
         sizes = Counter((image.height, image.width) for image in read_dataset(data).images)
     except DrivetlError as error:
         raise ConfigError(
-            f"the size of the run's images is unknown ({error.reason})", remedy="name it with --height and --width"
+            f"the size of the run's images is unknown ({error.reason})",
+            remedy="name it with --height and --width, or use --any-size",
         ) from None
     if not sizes:
-        raise ConfigError(f"{data} has no images to take the size from", remedy="name it with --height and --width")
-    (height, width), count = sizes.most_common(1)[0]
-    of_all = "" if len(sizes) == 1 else f" of {count} of its {sizes.total()} images"
-    console.say(f"input size {width} x {height} px{of_all}, from {data}; --width and --height choose another")
-    return height, width
+        raise ConfigError(
+            f"{data} has no images to take the size from", remedy="name it with --height and --width, or use --any-size"
+        )
+    return data, sizes

@@ -1,8 +1,9 @@
 """Export of a detector to one ONNX file, verified against the PyTorch model.
 
-Input `image`: (3, H, W) uint8 RGB of one fixed size; scaling to 0..1, normalisation and the network's resize are in
-the graph. Outputs: `boxes` (N, 4) float32 xyxy px of the input image, `labels` (N,) int64 1..K, `scores` (N,)
-float32 in descending order, and for a Mask R-CNN `masks` (N, 1, H, W) float32 0..1. N varies per image.
+Input `image`: (3, H, W) uint8 RGB, of one fixed size or of any; scaling to 0..1, normalisation and the network's resize
+are in the graph. Outputs: `boxes` (N, 4) float32 xyxy px of the input image, `labels` (N,) int64 1..K, `scores` (N,)
+float32 in descending order, and for a Mask R-CNN `masks` (N, 1, H, W) float32 0..1. N varies per image. A graph of one
+size takes other images after `letterbox`. The metadata says all of this; docs/onnx.md shows how to use a file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -59,12 +61,15 @@ class Check:
     """Largest difference of a score or mask probability."""
 
 
-def export(detector: Detector, path: Path, height: int, width: int, images: Sequence[Rgb] = ()) -> Check:
-    """Export the detector to `path` for inputs of height x width px.
+def export(
+    detector: Detector, path: Path, height: int, width: int, images: Sequence[Rgb] = (), *, any_size: bool = False
+) -> Check:
+    """Export the detector to `path` for inputs of height x width px, or for inputs of any size.
 
     Before writing, ONNX Runtime is compared with the model on noise, on smooth shapes and on `images`, each (H, W, 3)
-    uint8 RGB. Raises ConfigError if the onnx extra is missing, the size is out of range or the file exists, and
-    DrivetlError if the outputs differ; nothing is written in these cases.
+    uint8 RGB; a graph of one size sees them letterboxed, one of any size is compared at several sizes. Raises
+    ConfigError if the onnx extra is missing, the size is out of range or the file exists, and DrivetlError if the
+    outputs differ; nothing is written in these cases.
     """
     if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"export needs {' and '.join(missing)}", remedy="pip install 'drivetl[onnx]'")
@@ -75,8 +80,14 @@ def export(detector: Detector, path: Path, height: int, width: int, images: Sequ
             f"invalid input size {width} x {height} px", remedy=f"--height and --width range from 32 to {MAX_SIDE}"
         )
     model = BytesToDetections(detector.model.cpu().float()).eval()
-    samples = [_noise(height, width), _smooth_shapes(height, width), *(_to_chw(image) for image in images)]
-    graph = _with_metadata(_trace(model, samples[0], names := _outputs(model, samples[0])), detector, names)
+    names = _outputs(model, _noise(height, width))
+    graph = _trace(model, _noise(height, width), names, any_size)
+    graph = _with_metadata(graph, detector, names, None if any_size else (height, width))
+    samples = [_noise(height, width), _smooth_shapes(height, width)]
+    if any_size:  # a constant of the traced size that stayed in the graph shows at another one
+        samples += [_smooth_shapes(max(32, 2 * height // 3), max(32, width // 2)), _smooth_shapes(width, height)]
+    fill = fill_colour(detector)
+    samples += [_to_chw(image if any_size else letterbox(image, height, width, fill)[0]) for image in images]
     check = _compare(model, graph, samples)
     if check.box_px > BOX_TOLERANCE_PX or check.score > SCORE_TOLERANCE:
         raise DrivetlError(
@@ -92,11 +103,37 @@ def _outputs(model: nn.Module, sample: Tensor) -> list[str]:
     return ["boxes", "labels", "scores", "masks"][: len(model(sample))]
 
 
-def _trace(model: nn.Module, sample: Tensor, names: list[str]) -> bytes:
+def fill_colour(detector: Detector) -> tuple[int, int, int]:
+    """The RGB colour that the network's normalisation maps to about 0, which is what it pads with itself."""
+    transform: Any = detector.model.transform
+    red, green, blue = (round(255 * mean) for mean in transform.image_mean)
+    return red, green, blue
+
+
+def letterbox(image: Rgb, height: int, width: int, fill: tuple[int, int, int]) -> tuple[Rgb, float]:
+    """The (h, w, 3) image scaled with its aspect ratio into the top left of height x width px of the colour `fill`.
+
+    Also returns the scale: boxes of the result divided by it are boxes of the image.
+    """
+    scale = min(height / image.shape[0], width / image.shape[1])
+    size_wh = (min(width, round(scale * image.shape[1])), min(height, round(scale * image.shape[0])))
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = fill
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas[: size_wh[1], : size_wh[0]] = cv2.resize(image, size_wh, interpolation=interpolation)
+    return canvas, scale
+
+
+def _trace(model: nn.Module, sample: Tensor, names: list[str], any_size: bool) -> bytes:
     """The serialised ONNX graph, by the TorchScript exporter: the torch.export one fails on the data-dependent loop of
     torchvision's NMS (torch 2.15, torchvision 0.29)."""
+    axes = {name: {0: "detections"} for name in names}
+    if any_size:
+        axes["image"] = {1: "height", 2: "width"}
+        if "masks" in names:
+            axes["masks"] |= {2: "height", 3: "width"}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns that it fixes the image size, which is intended
+        warnings.simplefilter("ignore")  # tracing warns of all that it makes constant; the comparison would show it
         torch.onnx.export(
             model,
             (sample,),
@@ -105,12 +142,12 @@ def _trace(model: nn.Module, sample: Tensor, names: list[str]) -> bytes:
             opset_version=OPSET,
             input_names=["image"],
             output_names=names,
-            dynamic_axes={name: {0: "detections"} for name in names},
+            dynamic_axes=axes,
         )
         return file.read_bytes()
 
 
-def _with_metadata(graph: bytes, detector: Detector, names: list[str]) -> bytes:
+def _with_metadata(graph: bytes, detector: Detector, names: list[str], size_hw: tuple[int, int] | None) -> bytes:
     """The graph with metadata (classes, inputs, outputs), read by `session.get_modelmeta().custom_metadata_map`."""
     import onnx
 
@@ -120,15 +157,30 @@ def _with_metadata(graph: bytes, detector: Detector, names: list[str]) -> bytes:
         "classes": json.dumps(["__background__", *detector.categories]),
         "input": "image: (3, H, W) uint8 RGB; scaling, normalisation and resize are in the graph",
         "outputs": f"{', '.join(names)}; boxes are xyxy px of the input image, labels index classes",
+        "input_size": "any" if size_hw is None else json.dumps({"height": size_hw[0], "width": size_hw[1]}),
+        "other_sizes": other_sizes(detector, size_hw),
         "resize": json.dumps({"min_size": int(transform.min_size[-1]), "max_size": int(transform.max_size)}),
         "normalisation": json.dumps({"mean": list(transform.image_mean), "std": list(transform.image_std)}),
         "weights_hash": detector.weights_hash,
         "drivetl": __version__,
     }
+    if detector.augmentation is not None:
+        metadata["augmentation"] = json.dumps(detector.augmentation)
     onnx.helper.set_model_props(model, metadata)
     model.producer_name, model.producer_version = "drivetl", __version__
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+def other_sizes(detector: Detector, size_hw: tuple[int, int] | None) -> str:
+    """What to do with an image of another size, in words."""
+    if size_hw is None:
+        return "any height and width are taken as they are"
+    height, width = size_hw
+    return (
+        f"scale a w x h image by s = min({width} / w, {height} / h), place it at the top left of {width} x {height} px "
+        f"of RGB {fill_colour(detector)}, divide the boxes by s"
+    )
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """Every command that is printed after `next:` runs as printed; export takes its size from the run's data."""
 
+import argparse
 import json
 import shlex
 import shutil
@@ -15,9 +16,10 @@ from training_runs import tiny_training, write_tree
 
 from drivetl.cli import main
 from drivetl.commands import COMMANDS
-from drivetl.commands.export import data_size_hw
+from drivetl.commands.export import add_arguments, choose_size
 from drivetl.config import dump_yaml
 from drivetl.errors import ConfigError
+from drivetl.models.checkpoint import load_detector
 
 CASES = {
     "sample": "--frames-a 2 --frames-b 1 --scale 0.2 --processes 1 --out {out}",
@@ -130,13 +132,27 @@ def test_law_predict_leads_to_the_evaluation_of_every_detection(tmp_path, capsys
     assert evaluate[1] == "evaluate" and evaluate[-1] == str(tmp_path / "out_all" / "results.json")
 
 
-def test_export_takes_the_size_of_most_images_of_the_run_data(tmp_path, capsys):
+def test_law_export_takes_the_size_of_the_run_data_and_any_where_it_differs(tmp_path, capsys):
     data = planted_dataset(tmp_path / "planted", n_images=3, n_drives=3)
-    image = json.loads(data.read_text())["images"][0]
+    document = json.loads(data.read_text())
+    size_hw = document["images"][0]["height"], document["images"][0]["width"]
     run = write_run(tmp_path / "run")
+    detector = load_detector(run, device="cpu")
+
+    def chosen(*flags):
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        return choose_size(parser.parse_args(["--run", str(run), "--out", "m.onnx", *flags]), detector)
+
     with pytest.raises(ConfigError, match="size of the run's images is unknown") as caught:
-        data_size_hw(run)
-    assert "--height and --width" in caught.value.remedy
+        chosen()
+    assert "--height and --width, or use --any-size" in caught.value.remedy
+    assert chosen("--any-size")[2] and chosen("--height", "50", "--width", "70") == (50, 70, False)
     (run / "config.yaml").write_text(yaml.safe_dump({"data": {"val": str(data)}}))
-    assert data_size_hw(run) == (image["height"], image["width"])
-    assert f"{image['width']} x {image['height']} px" in capsys.readouterr().out
+    assert chosen() == (*size_hw, True) and "have 2 sizes" in capsys.readouterr().out
+    assert chosen("--height", "64") == (64, size_hw[1], False)
+    document["images"].pop()
+    document["annotations"] = [item for item in document["annotations"] if item["image_id"] != 3]
+    data.write_text(json.dumps(document))
+    capsys.readouterr()
+    assert chosen() == (*size_hw, False) and f"{size_hw[1]} x {size_hw[0]} px" in capsys.readouterr().out

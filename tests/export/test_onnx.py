@@ -1,17 +1,25 @@
 """The exported file gives the model's boxes, classes and scores, and has metadata."""
 
 import json
+import re
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from drivetl.cli import main
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, DataError
 from drivetl.export import onnx as export_onnx
+from drivetl.export.model import OnnxModel
+from drivetl.files.images import read_rgb
 from drivetl.models.build import ModelSpec, build_model
 from drivetl.models.checkpoint import load_detector, save_model
 from drivetl.models.weights import portable_state
+
+ROOT = Path(__file__).parents[2]
+KITTI = ROOT.parent / "shared" / "data" / "kitti" / "training" / "image_2"
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -96,3 +104,121 @@ def test_existing_file_and_invalid_size_are_refused(tmp_path):
 def test_missing_run_is_a_user_error(tmp_path, capsys):
     assert main(["export", "--run", str(tmp_path / "no"), "--out", str(tmp_path / "m.onnx")]) == 2
     assert "no such folder" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def of_any_size(tmp_path_factory):
+    """(run, file) of a graph that takes any size; the run has a manifest."""
+    folder = tmp_path_factory.mktemp("any")
+    run, out = tiny_run(folder / "run"), folder / "city.onnx"
+    (run / "augmentation.json").write_text(json.dumps({"version": 1, "preset": "none", "transforms": []}))
+    assert main(["export", "--run", str(run), "--out", str(out), "--any-size"]) == 0
+    return run, out
+
+
+def same_boxes(first, second, tolerance_px=0.01):
+    """All detections agree; those of equal scores may be in another order."""
+    expected = [first.boxes, first.labels, first.scores]
+    actual = [second.boxes, second.labels, second.scores]
+    order = export_onnx._matching_order(expected, actual)
+    assert order is not None
+    np.testing.assert_allclose(second.boxes[order], first.boxes, atol=tolerance_px)
+    np.testing.assert_allclose(second.scores[order], first.scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("size_hw", [(90, 160), (160, 90), (33, 200), (375, 1242)])
+def test_law_a_graph_of_any_size_gives_the_models_boxes_at_every_size(of_any_size, size_hw):
+    run, out = of_any_size
+    image = torch.from_numpy(np.random.default_rng(3).integers(0, 255, (3, *size_hw), dtype=np.uint8))
+    expected = load_detector(run, device="cpu", precision="fp32").infer([image])[0]
+    (found,) = OnnxModel(out).infer([image])
+    assert len(expected.boxes) > 0
+    same_boxes(expected, found)
+
+
+def test_law_parity_on_real_frames(tmp_path):
+    names = ("000000.png", "000001.png", "000011.png")  # 1224 x 370 and 1242 x 375
+    if missing := [name for name in names if not (KITTI / name).is_file()]:
+        pytest.skip(f"needs KITTI frames: {KITTI / missing[0]}")
+    run, frames = tiny_run(tmp_path / "run"), [read_rgb(KITTI / name) for name in names]
+    detector = load_detector(run, device="cpu", precision="fp32")
+    check = export_onnx.export(detector, tmp_path / "any.onnx", 370, 1224, frames, any_size=True)
+    assert check.images == 4 + len(frames) and check.detections >= 10 * len(frames)
+    assert check.box_px < 0.01 and check.score < 1e-4
+    for frame in frames:
+        image = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1)))
+        same_boxes(detector.infer([image])[0], OnnxModel(tmp_path / "any.onnx").infer([image])[0])
+
+
+def test_the_metadata_says_what_to_do_with_another_size(exported, of_any_size):
+    fixed, free = (
+        onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map for _, file in (exported, of_any_size)
+    )
+    assert json.loads(fixed["input_size"]) == {"height": 90, "width": 160} and free["input_size"] == "any"
+    assert "min(160 / w, 90 / h)" in fixed["other_sizes"] and "RGB (124, 116, 104)" in fixed["other_sizes"]
+    assert "any height and width" in free["other_sizes"]
+    assert json.loads(free["augmentation"])["preset"] == "none" and "augmentation" not in fixed
+
+
+def test_letterbox_keeps_the_aspect_ratio_and_places_at_the_top_left():
+    image = np.full((50, 200, 3), 9, np.uint8)
+    canvas, scale = export_onnx.letterbox(image, 90, 160, (124, 116, 104))
+    assert canvas.shape == (90, 160, 3) and scale == 0.8
+    assert (canvas[:40] == 9).all() and (canvas[40:] == (124, 116, 104)).all()
+    same, scale = export_onnx.letterbox(image, 50, 200, (0, 0, 0))
+    assert scale == 1 and np.array_equal(same, image)
+
+
+def test_an_image_of_another_size_is_refused_by_a_fixed_file(exported):
+    model = OnnxModel(exported[1])
+    assert model.categories == ("car", "person") and model.size_hw == (90, 160) and model.augmentation is None
+    with pytest.raises(DataError, match=r"takes images of 160 x 90 px, this one is 96 x 64 px - export it with --any"):
+        model.infer([torch.zeros((3, 64, 96), dtype=torch.uint8)])
+    with pytest.raises(DataError, match=r"not a .* uint8 tensor"):
+        model.infer([torch.zeros((3, 90, 160))])
+
+
+def test_another_file_is_no_detector(tmp_path):
+    (tmp_path / "text.onnx").write_text("not a graph")
+    with pytest.raises(DataError, match="not an ONNX file"):
+        OnnxModel(tmp_path / "text.onnx")
+    with pytest.raises(DataError, match="cannot be read"):
+        OnnxModel(tmp_path / "no.onnx")
+    import onnx
+
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [value],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(DataError, match=r"not an ONNX file of this version of drivetl .*inputs: x \[1\]"):
+        OnnxModel(tmp_path / "foreign.onnx")
+
+
+def test_any_size_excludes_a_size(tmp_path, capsys):
+    run = tiny_run(tmp_path / "run")
+    words = ["export", "--run", str(run), "--out", str(tmp_path / "m.onnx"), "--any-size", "--height", "64"]
+    assert main(words) == 2 and "--any-size with a height or width" in capsys.readouterr().err
+
+
+def test_the_page_runs_and_its_example_is_short(of_any_size, tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "onnx.md").read_text("utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert sum(bool(line.strip()) for line in blocks[0].splitlines()) <= 15
+    pixels = np.random.default_rng(5).integers(0, 255, (90, 160, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "frame.png"), pixels[..., ::-1])
+    (tmp_path / "city.onnx").write_bytes(of_any_size[1].read_bytes())
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "page"}
+    exec(compile(blocks[0].replace("score >= 0.3", "score >= 0"), "onnx.md", "exec"), names)
+    lines = capsys.readouterr().out.splitlines()
+    (found,) = OnnxModel(tmp_path / "city.onnx").infer([torch.from_numpy(pixels.transpose(2, 0, 1).copy())])
+    assert len(lines) == len(found.boxes) > 0 and lines[0].startswith(("car", "person"))
+    exec(compile(blocks[1], "onnx.md", "exec"), names)
+    assert names["boxes"].max() <= 160.01 and len(names["boxes"]) > 0
+    exec(compile(blocks[2], "onnx.md", "exec"), names)
+    assert capsys.readouterr().out.startswith("[")
