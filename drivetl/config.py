@@ -163,6 +163,8 @@ class EvalConfig(_Checked):
     """Epochs between evaluations; the last epoch is always evaluated."""
     batch_size: Annotated[Count, SPEED_ONLY] = 4
     """Images per forward pass."""
+    keep_detections: bool = False
+    """Keep the detections of every evaluation as eval/step_N.npz, for curves of other metrics or parts of data.val."""
 
 
 @typed_dataclass(frozen=True, config=_STRICT)

@@ -40,6 +40,8 @@ STATE = "checkpoints/last/state.safetensors"
 """The file a killed training resumes from."""
 SOURCE_DETECTIONS, BEST_DETECTIONS = "eval/source.npz", "eval/best.npz"
 """Detections on the validation images before the first step, and by the weights in checkpoints/best."""
+KEPT_DETECTIONS = "eval/step_{step:07d}.npz"
+"""Detections of the evaluation after so many steps, where `eval.keep_detections` is set."""
 
 Batches = DataLoader[tuple[Tensor, dict[str, Tensor]]]
 Advance = Callable[[str], None]
@@ -177,6 +179,8 @@ class Trainer:
                 return
             if epoch == 0:
                 save_results(self.run / SOURCE_DETECTIONS, results)
+            if self.config.eval.keep_detections:
+                save_results(self.run / KEPT_DETECTIONS.format(step=self.step), results)
             if self.best is None or better(row["AP"], self.best["AP"]):
                 self.best = {key: row[key] for key in ("epoch", "step", "AP", "AP50")}
                 self._save_checkpoint("best")

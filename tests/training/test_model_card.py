@@ -19,7 +19,7 @@ from drivetl.metrics.results import Results, load_results, of_image, save_result
 from drivetl.models.weights import read_weights
 from drivetl.training.finetune import finetune
 from drivetl.training.model_card import model_card, outcome, verdict
-from drivetl.training.trainer import BEST_DETECTIONS, SOURCE_DETECTIONS
+from drivetl.training.trainer import BEST_DETECTIONS, KEPT_DETECTIONS, SOURCE_DETECTIONS
 
 
 def changed(config, section, **values):
@@ -146,10 +146,14 @@ def test_the_best_detections_on_disk_are_those_of_the_best_row(small_config, tmp
     from drivetl.metrics.match_store import match
     from drivetl.training.validate import headline
 
-    done = finetune(changed(small_config, "optim", epochs=4, lr=3e-3), tmp_path / "run")
+    config = changed(small_config, "optim", epochs=4, lr=3e-3)
+    done = finetune(changed(config, "eval", keep_detections=True), tmp_path / "run")
     val = read_dataset(tmp_path / "val" / "data.json")
     results = load_results(tmp_path / "run" / BEST_DETECTIONS)
     assert headline(match(val, results))["AP"] == done.best["AP"]
+    for row in done.rows:
+        kept = load_results(tmp_path / "run" / KEPT_DETECTIONS.format(step=row["step"]))
+        assert headline(match(val, kept))["AP"] == row["AP"]
 
 
 def test_stored_detections_are_read_exactly_and_a_damaged_file_is_named(tmp_path):

@@ -71,6 +71,12 @@ def part(source: Path, target: Path, keep: Callable[[list[ImageRecord]], list[Im
     return target
 
 
+def union(whole: Path, target: Path, parts: list[Path]) -> Path:
+    """Write the images of several parts of one dataset as a dataset; images keep their ids."""
+    ids = {image.id for path in parts for image in read_dataset(path).images}
+    return part(whole, target, lambda all_: [image for image in all_ if image.id in ids])
+
+
 def thinned(source: Path, every: int) -> Path:
     """One of `every` images in the order of their names, written next to the dataset."""
     return part(source, source.with_name(f"{source.stem}_every_{every}.json"), lambda all_: all_[::every])

@@ -47,6 +47,8 @@ class Job:
     score_threshold: float = 0.05
     """Least score of a kept detection. AP is about ranking: at torchvision's 0.05 a rare class that a short training
     has made less sure of disappears, whatever its ranking."""
+    watch: bool = False
+    """Also keep what it detects on its way as `SET@STEP`: `data.val` must have the images of all measured sets."""
 
 
 def work(jobs: list[Job], out: Path) -> None:
@@ -94,6 +96,9 @@ def _train_and_measure(job: Job, out: Path) -> None:
     if not (run / "README.md").is_file():  # the model card is written last
         overrides = [word for key, value in job.flags.items() for word in (f"--{key}", str(value))]
         begin_or_continue(load_config(LITE, overrides), run)
+    if job.watch:
+        _split_kept(job, run, out)
+        return
     detector = load_detector(run, "last")  # what was trained, free of a choice on the validation set
     detector.model.roi_heads.score_thresh = job.score_threshold
     for name, path in job.measured.items():
@@ -104,6 +109,27 @@ def _train_and_measure(job: Job, out: Path) -> None:
         )
         (out / "found" / job.name).mkdir(parents=True, exist_ok=True)
         save_results(out / "found" / job.name / f"{name}.npz", results)
+
+
+def _split_kept(job: Job, run: Path, out: Path) -> None:
+    """The detections that the training kept, per step and measured set; those of the last step are the set's own."""
+    kept = sorted(run.glob("eval/step_*.npz"))
+    (out / "found" / job.name).mkdir(parents=True, exist_ok=True)
+    for file in kept:  # the last one last: a set without a step in its name says that the job is finished
+        results = load_results(file)
+        for name, path in job.measured.items():
+            ids = [image.id for image in read_dataset(path).images]
+            part = results.where(np.isin(results.image_id, ids))
+            save_results(out / "found" / job.name / f"{name}@{int(file.stem.rpartition('_')[2])}.npz", part)
+            if file == kept[-1]:
+                save_results(out / "found" / job.name / f"{name}.npz", part)
+
+
+def steps_of(job: Job, out: Path) -> list[int]:
+    """The steps at which a watched job was evaluated."""
+    name = next(iter(job.measured))
+    found = (out / "found" / job.name).glob(f"{name}@*.npz")
+    return sorted(int(path.stem.rpartition("@")[2]) for path in found)
 
 
 def by_name(results: Results, detector: tuple[str, ...], dataset: tuple[str, ...]) -> Results:
