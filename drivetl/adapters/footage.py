@@ -17,7 +17,7 @@ from drivetl.coco.records import ImageRecord, SourceImage, SourceObject
 from drivetl.coco.taxonomy import Taxonomy, own_labels
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.fields import scalar
-from drivetl.files.images import image_size, is_deep, read_rgb
+from drivetl.files.images import depth_of, image_size, is_deep, read_rgb
 from drivetl.files.read import read_bytes, read_text
 
 FORMATS = {
@@ -104,11 +104,11 @@ def _refuse_dark_images(reading: Reading, images: list[SourceImage], root: Path)
                 if reading.on_error != "skip":
                     raise
                 reading.list_place(error.reason, path)
-            else:  # a TIFF may have 8 bits
-                reading.list_place(
-                    "PNG images of 16 bits, or TIFF images: of more than 8 bits the upper eight are read (a sample)",
-                    path,
-                )
+                continue
+            depth = depth_of(path.read_bytes())
+            if depth is not None:  # a TIFF may have 8 bits
+                what = "almost black when read by the upper eight bits" if depth.is_dim else "read by the upper eight"
+                reading.list_place(f"images of 16 bits (a sample), {what}", path)
 
 
 def true_sizes(reading: Reading, images: Iterable[SourceImage], root: Path) -> Iterator[SourceImage]:

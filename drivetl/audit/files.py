@@ -213,14 +213,16 @@ def _depths(tables: Tables, deep: Sequence[int]) -> list[Finding]:
         "to 8 bits, with one range for all images",
         lambda row: str(depths[row]),
     )
+    read = [row for row in depths if row not in dark]
+    all_dim = bool(read) and all(depths[row].is_dim for row in read)
     return findings + about_images(
         tables,
-        [row for row in depths if row not in dark],
+        read,
         "image-16-bit",
-        "note",
+        "warning" if all_dim else "note",
         f"Images of 16 bits, of which the upper eight are read{sample}",
         "if they look dark, scale their values to 8 bits, with one range for all images",
-        lambda row: f"{depths[row]} of 65535",
+        lambda row: f"{depths[row]} of 65535, and {depths[row].usual:g} for 99.9 % of the pixels",
     )
 
 

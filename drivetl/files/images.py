@@ -157,6 +157,13 @@ class Depth:
     kind: str
     """16-bit, int16, float32, ..."""
     highest: float
+    usual: float
+    """The value that 99.9 % of the pixels do not exceed: one hot pixel may be as high as the format allows."""
+
+    @property
+    def is_dim(self) -> bool:
+        """Whether nearly all pixels are almost black: a night, or 12 bits with a hot pixel."""
+        return self.usual < DEEP_BELOW
 
     @property
     def is_dark(self) -> bool:
@@ -181,7 +188,8 @@ def depth_of(data: bytes) -> Depth | None:
     if image is None or image.dtype == np.uint8:
         return None
     colours = image if image.ndim == 2 else image[:, :, :3]  # without alpha
-    return Depth("16-bit" if image.dtype == np.uint16 else str(image.dtype), float(colours.max()))
+    usual = float(np.quantile(colours, 0.999))
+    return Depth("16-bit" if image.dtype == np.uint16 else str(image.dtype), float(colours.max()), usual)
 
 
 def _refuse_dark_range(data: bytes, name: Path) -> None:

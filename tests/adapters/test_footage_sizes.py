@@ -148,3 +148,9 @@ def test_12_bit_images_are_refused_at_conversion(tmp_path: Path) -> None:
         read_tree("yolo", root)
     _, account = read_tree("yolo", root, on_error="skip")
     assert any("16-bit" in note for note in account.notes)
+    for value, note in ((3000, "almost black"), (60000, "read by the upper eight")):
+        pixels = np.full((30, 40), value, np.uint16)
+        pixels[0, 0] = 65535
+        Image.fromarray(pixels).save(root / "images" / "drive_1" / "a.png")
+        _, account = read_tree("yolo", root)
+        assert sum(note in text for text in account.notes) == 1

@@ -156,6 +156,12 @@ def test_law_images_of_more_than_8_bits_are_found_by_the_range_that_they_use(ima
     assert dark["drive/001.png"] == f"a 16-bit image whose highest value is {grey.max() * 16}"
     assert dark["drive/003.tif"].startswith("a float32 image")
     assert [example.image for example in findings["image-16-bit"].examples] == ["drive/002.png"]
+    assert findings["image-16-bit"].severity == "note"
+    hot = grey * 16
+    hot[0, 0] = 65535  # 12 bits and a hot pixel
+    Image.fromarray(hot).save(folder / "002.png")
+    found = audit_findings(tmp_path, document, quick=False)["image-16-bit"]
+    assert found.severity == "warning" and "highest value is 65535 of 65535, and" in found.examples[0].detail
     for name in dark:  # what the finding says: training refuses them
         with pytest.raises(DataError, match="almost black"):
             read_rgb(tmp_path / "images" / name)
