@@ -1,8 +1,9 @@
 """Any detector in a sweep: an object with `categories` and `infer(images)`, whose answers are checked.
 
-`infer` gets a list of (3, H, W) uint8 RGB tensors and returns for each image what was found: `Detections`, a tuple
-(boxes, scores, labels), or a dict or object with these names, and optionally masks. boxes: (N, 4) xyxy px of the image,
-scores: (N,) 0..1, labels: (N,) 1..K (label 1 is categories[0]), masks: (N, H, W) of 0 and 1. N may be 0.
+`infer` gets a list of (3, H, W) uint8 RGB tensors, or of (H, W, 3) arrays if the object says `layout = "HWC"`. It
+returns for each image what was found: `Detections`, a tuple (boxes, scores, labels), or a dict or object with these
+names, and optionally masks. boxes: (N, 4) xyxy px of the image, scores: (N,) 0..1, labels: (N,) 1..K (label 1 is
+categories[0]), masks: (N, H, W) of 0 and 1. N may be 0.
 """
 
 from __future__ import annotations
@@ -35,20 +36,28 @@ class AnyDetector:
     def __init__(self, detector: Any) -> None:
         """Raises ConfigError for an object that is not a detector.
 
-        Read where it has them: `name`, `weights_hash` (a text that changes with its weights, for stored detections) and
-        `augmentation` (the manifest of what it was trained on, for held-out levels).
+        Read where it has them: `name`, `layout` (CHW tensors, or HWC arrays), `weights_hash` (a text that changes with
+        its weights, for stored detections) and `augmentation` (the manifest of what it was trained on, for held-out
+        levels).
         """
         self.detector = detector
         self.categories = _categories(detector)
         if not callable(getattr(detector, "infer", None)):
             raise ConfigError(f"the detector is {described(detector)} without infer(images)", remedy=f"pass {PROTOCOL}")
+        self.layout = getattr(detector, "layout", "CHW")
+        if self.layout not in ("CHW", "HWC"):
+            raise ConfigError(
+                f"the detector's layout is {self.layout!r}",
+                remedy="use 'CHW' (tensors) or 'HWC' (arrays), or leave it out",
+            )
         self.name = str(getattr(detector, "name", "") or type(detector).__name__)
         self.weights_hash = str(getattr(detector, "weights_hash", "") or "")
         self.augmentation: dict[str, Any] | None = getattr(detector, "augmentation", None)
 
     def infer(self, images: list[torch.Tensor]) -> list[Detections]:
         """Detect in (3, H, W) uint8 RGB tensors. Raises DataError that says what came and what was expected."""
-        outputs = self.detector.infer(images)
+        given = images if self.layout == "CHW" else [image.permute(1, 2, 0).contiguous().numpy() for image in images]
+        outputs = self.detector.infer(given)
         if isinstance(outputs, Mapping | str) or not isinstance(outputs, Sequence):
             raise DataError(
                 f"{self.name}.infer returned {described(outputs)}",

@@ -75,6 +75,18 @@ def test_law_every_form_of_answer_gives_the_same_numbers(data, found, form):
     assert other.cells["fog"][5].point == pytest.approx(found.cells["fog"][5].point, abs=1e-6)
 
 
+def test_law_arrays_on_request_give_the_same_numbers(data, found):
+    class OfArrays(Own):
+        layout = "HWC"
+
+        def infer(self, images):
+            assert all(isinstance(image, np.ndarray) and image.shape[2] == 3 for image in images)
+            return super().infer([torch.from_numpy(image).permute(2, 0, 1) for image in images])
+
+    other = drivetl.evaluate_robustness(OfArrays(FORMS["tuple"]), data, conditions="fog", severities=[5], **QUICK)
+    assert other.cells["fog"][5].point == found.cells["fog"][5].point
+
+
 def test_the_report_is_written_and_shown(found, tmp_path):
     page = found.report(str(tmp_path / "report"))
     names = {path.name for path in page.parent.iterdir()}
@@ -147,6 +159,7 @@ class Nameless:
     ("detector", "options", "message"),
     [
         (object(), {}, "is a object without categories"),
+        (type("Odd", (), {"categories": CLASSES, "infer": print, "layout": "BHW"})(), {}, "layout is 'BHW'"),
         (Nameless(), {}, "is a Nameless without infer"),
         (type("Bad", (), {"categories": "car", "infer": print})(), {}, "categories are a str"),
         (type("Few", (), {"categories": ["car"], "infer": print})(), {}, "classes of the run are car"),
