@@ -10,6 +10,7 @@ type, bounds, default, help, and OR_AUTO where `optim.recipe: auto` may choose t
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass as typed_dataclass
 
 from drivetl.errors import ConfigError, nearest
+from drivetl.files.paths import meant, require
+from drivetl.files.shipped import shipped
 from drivetl.files.typed import AUTO, OrAuto, bounds, first_problem, may_be_auto, type_name
 from drivetl.files.yaml_reader import Document, KeyPath, read_scalar, read_yaml
 
@@ -27,6 +30,8 @@ OR_AUTO = OrAuto()
 """In a field's type: `optim.recipe: auto` may choose the value, so that `auto` may be written."""
 SPEED_ONLY = "speed only"
 """In a field's type: the value changes the speed, not the weights; a resumed run may set it anew."""
+STARTS = ("none", "coco", "imagenet")
+"""Values of `model.start` that are never read as a path, even if a file or folder has that name."""
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -87,12 +92,30 @@ class DataConfig(_Checked):
     """Keep decoded images in memory when the whole training set fits into this many GB."""
 
 
+Architecture = Literal[
+    "fasterrcnn_resnet50_fpn_v2",
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "fasterrcnn_mobilenet_v2_fpn",
+    "maskrcnn_resnet50_fpn",
+    "maskrcnn_resnet50_fpn_v2",
+    "maskrcnn_mobilenet_v2_fpn",
+    "fasterrcnn_mobilenet_v2_lite_fpn",
+    "maskrcnn_mobilenet_v2_lite_fpn",
+    "fasterrcnn_resnet18_fpn",
+    "fasterrcnn_resnet101_fpn",
+    "fasterrcnn_tiny_fpn",
+]
+"""The names in drivetl.models.build.ARCHITECTURES, for which torch would have to be loaded; a test compares them."""
+
+
 @typed_dataclass(frozen=True, config=_STRICT)
 class ModelConfig(_Checked):
     """Which detector, from where, at which image scale."""
 
-    arch: str = "fasterrcnn_resnet50_fpn_v2"
-    """One of drivetl.models.build.ARCHITECTURES."""
+    arch: Architecture = "fasterrcnn_resnet50_fpn_v2"
+    """The detector and its backbone."""
     start: str = "coco"
     """coco | imagenet | none | a weights file (.safetensors, .pth) | a run directory."""
     min_size: ImageSide = 800
@@ -224,6 +247,23 @@ class FinetuneConfig(_Checked):
             if d.source and Path(d.source).resolve() == Path(path).resolve():
                 remedy = "name a dataset of the source's domain, or leave data.source out"
                 raise _wrong_key("data.source", f"is the same file as {key} ({path})", remedy)
+
+
+def check_files(config: FinetuneConfig) -> None:
+    """Look whether everything that the config names exists, before anything slow is imported.
+
+    Raises ConfigError for an unknown preset or start, DataError for a missing dataset.
+    """
+    for path in (config.data.train, config.data.val, config.data.source):
+        if path:
+            require(Path(path))
+    if config.model.start not in STARTS and not os.path.exists(start := Path(config.model.start).expanduser()):  # noqa: PTH110
+        remedy = nearest(config.model.start, STARTS, meant(start) or "coco, imagenet, none, a weights file or a run")
+        raise ConfigError(f"model.start {config.model.start!r}: no such file or run", remedy=remedy)
+    presets = sorted(path.stem for path in shipped("configs/weather").glob("*.yaml"))
+    if config.data.augment not in presets and not os.path.isfile(config.data.augment):  # noqa: PTH113
+        hint = nearest(config.data.augment, presets, f"use {', '.join(presets)} or the path of a YAML file")
+        raise ConfigError(f"no augmentation preset or file {config.data.augment!r}", remedy=hint)
 
 
 def _wrong_key(key: str, reason: str, remedy: str) -> _KeyError:

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure the coverage, fit anchors, decide, print; write when --out is given."""
     from drivetl import console
     from drivetl.coco.io import read_dataset
-    from drivetl.config import load_config
+    from drivetl.config import check_files, load_config
     from drivetl.errors import ConfigError, DataError
     from drivetl.files.write import new_directory
 
@@ -40,11 +40,12 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(
             f"--data.train is {config.data.train}, the dataset to measure is {args.data}", remedy="leave the flag out"
         )
+    check_files(config)
     dataset = read_dataset(args.data)
-
-    from drivetl.draw.anchor_plot import AnchorSet, plot
-    from drivetl.models import anchor_fit, anchors
-    from drivetl.models.build import build_model
+    with console.loading("torch"):
+        from drivetl.draw.anchor_plot import AnchorSet, plot
+        from drivetl.models import anchor_fit, anchors
+        from drivetl.models.build import build_model
 
     m = config.model
     dataset, spec, source_name = _as_finetune_would(config, dataset)
@@ -90,11 +91,12 @@ def _as_finetune_would(config: FinetuneConfig, train: Dataset) -> tuple[Dataset,
 
     Published weights are not downloaded: they have the default anchors of their architecture.
     """
-    from drivetl.models.source import NAMES, read_source
+    from drivetl.config import STARTS
+    from drivetl.models.source import read_source
     from drivetl.training.prepare import model_spec, training_subset
 
     m, train = config.model, training_subset(config, train)
-    source = None if m.start in NAMES else read_source(m.start, m.arch)
+    source = None if m.start in STARTS else read_source(m.start, m.arch)
     spec = model_spec(config, train.categories, frozen=False, source=source)
     inherited = source is not None and source.spec is not None
     return train, spec, source.description if inherited and source else m.arch

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-
-import orjson
+from typing import TYPE_CHECKING
 
 from drivetl import console
-from drivetl.audit.page import amount, html_page
-from drivetl.audit.run import Audit, audit
-from drivetl.coco.io import read_dataset
 from drivetl.commands.flags import input_path, new_path, seed
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.write import new_directory
+
+if TYPE_CHECKING:  # a mistake in the flags is reported before numpy is loaded
+    from drivetl.audit.run import Audit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +46,12 @@ def run(args: argparse.Namespace) -> None:
             f"--min-size {args.min_size:g} and --max-size {args.max_size:g} are not a valid resize",
             remedy="name sides in px from 1 to 100000, --min-size at most --max-size",
         )
+
+    import orjson
+
+    from drivetl.audit.page import html_page
+    from drivetl.audit.run import audit
+
     out = args.out or _free_folder(args.data)
     with new_directory(out) as folder:
         result = audit(args.data, args.images, min_size=args.min_size, max_size=args.max_size, quick=args.quick)
@@ -62,6 +67,9 @@ def _next(args: argparse.Namespace, result: Audit) -> str:
     """`drivetl view` where the dataset can be drawn: in drivetl's form, with its images, and without errors."""
     if args.images is not None or result.counts()["error"]:
         return ""
+
+    from drivetl.coco.io import read_dataset
+
     try:
         dataset = read_dataset(args.data)
     except DataError:
@@ -83,6 +91,8 @@ def _free_folder(data: Path, what: str = "audit") -> Path:
 
 def _print(result: Audit) -> None:
     """The findings, the most severe first, each with two examples and a remedy."""
+    from drivetl.audit.page import amount
+
     overview = result.statistics["overview"]
     facts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in overview.items())
     console.say(f"{result.tables.path.name}: {facts}")
@@ -93,4 +103,5 @@ def _print(result: Audit) -> None:
             console.say(f"  {example.image}{number}  {example.detail}".rstrip())
         console.say(f"  -> {finding.remedy}")
     counts = result.counts()
+    console.numbers(**overview, findings=counts)
     console.say("", ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items()))

@@ -72,20 +72,24 @@ def resume_flags(args: argparse.Namespace) -> list[str] | None:
 def run(args: argparse.Namespace) -> None:
     """Plan, train the missing runs, fit, write budget.json and report.html."""
     seeds = parse_seeds(args.seeds)
-    from drivetl.config import parse_overrides
+    from drivetl.config import check_files, parse_overrides
 
     if "seed" in parse_overrides(args.rest):
         raise ConfigError("--seed: a study has several seeds", remedy="write --seeds, for example --seeds 5")
     if args.target is not None and not 0 < args.target < 1:
         raise ConfigError(f"--target {args.target:g} is not between 0 and 1", remedy="for example 0.35")
-    from drivetl.files.write import write_atomically
-    from drivetl.label_curve.page import build_label_curve_page, sentences
-    from drivetl.label_curve.plan import make_plan
     from drivetl.label_curve.regimes import parse_regimes
-    from drivetl.label_curve.runs import analyse, run_all
-    from drivetl.training.rundir import write_json
 
     regimes = parse_regimes(args.regimes, args.config, args.rest)
+    for config in regimes.values():
+        check_files(config)
+    with console.loading("torch"):
+        from drivetl.files.write import write_atomically
+        from drivetl.label_curve.page import build_label_curve_page, sentences
+        from drivetl.label_curve.plan import make_plan
+        from drivetl.label_curve.runs import analyse, run_all
+        from drivetl.training.rundir import write_json
+
     plan = make_plan(args.out, regimes, args.budgets, seeds, args.steps)
     _announce(plan)
     rows = run_all(plan)

@@ -8,33 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from drivetl.api.evaluation import number
-from drivetl.coco.hashes import file_hash, images_hash
-from drivetl.coco.io import load_json, read_dataset
+from drivetl import console
 from drivetl.commands.evaluate import write_numbers
 from drivetl.commands.flags import input_path, seed
-from drivetl.conditions import CLEAN, Cell
 from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.yaml_reader import load_yaml
-from drivetl.metrics.comparison import Comparison, compare
-from drivetl.metrics.gate import Gate, Verdict, check_gate, load_gate
-from drivetl.metrics.match_store import MatchStore, match
-from drivetl.metrics.results import Results, load_results, read_coco_results
-from drivetl.metrics.statistics import allows_intervals
-from drivetl.metrics.truth import GroundTruth, from_coco
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a mistake in the flags is reported before numpy is loaded
     from drivetl.coco.records import Dataset
+    from drivetl.conditions import Cell
+    from drivetl.metrics.comparison import Comparison
+    from drivetl.metrics.gate import Gate, Verdict
+    from drivetl.metrics.match_store import MatchStore
+    from drivetl.metrics.results import Results
+    from drivetl.metrics.truth import GroundTruth
     from drivetl.robustness.detection_cache import DetectionCache
 
-Matched = Callable[[str, Cell], MatchStore]
-MatchedClean = Callable[[str], MatchStore]
+    Matched = Callable[[str, Cell], MatchStore]
+    """("a" or "b", cell) -> the detections of that side, matched to the ground truth."""
+    MatchedClean = Callable[[str], MatchStore]
+
 BEST = Path("eval", "best.npz")
 """Where a run keeps the detections of its best epoch in its validation images."""
-"""("a" or "b", cell) -> the detections of that side, matched to the ground truth."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,14 +53,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print, evaluate the gate. Returns 0 (no gate, or passed) or 1 (the gate failed)."""
-    gate = load_gate(args.gate) if args.gate else None
-    metric = _metric(args.metric, gate)
     if args.draws < 100:
         raise ConfigError(f"--draws {args.draws} is too few", remedy="use 1000")
+    _check_sides(args)
+
+    from drivetl.metrics.comparison import compare
+    from drivetl.metrics.gate import check_gate, load_gate
+
+    gate = load_gate(args.gate) if args.gate else None
+    metric = _metric(args.metric, gate)
     matched, cells, clean = _files(args) if args.a.is_file() else _runs(args)
     comparison = compare(matched, cells, metric, args.draws, args.seed, clean=clean)
     _print(comparison)
     verdicts = check_gate(gate, comparison) if gate else []
+    _record(comparison, verdicts)
     if gate:
         _print_verdicts(gate, verdicts)
     if args.out:
@@ -85,10 +87,40 @@ def _metric(flag: str | None, gate: Gate | None) -> str:
     return gate.metric if gate is not None else flag or "AP"
 
 
+def _check_sides(args: argparse.Namespace) -> None:
+    """Raises DataError or ConfigError unless A and B are two runs, or two results files with a ground truth."""
+    files = args.a.is_file()
+    for path in (args.a, args.b):
+        if not path.exists() or files != path.is_file():
+            reason = "no such results file" if files else "no such run directory"
+            raise DataError(reason, remedy="name two run directories or two results files", file=path)
+    if files and args.data is None:
+        raise ConfigError("results files need a ground truth", remedy="name it with --data")
+
+
+def _record(comparison: Comparison, verdicts: list[Verdict]) -> None:
+    """The numbers of the --json line: those of the clean images, and whether the gate passed."""
+    clean = comparison.rows[0]
+    console.numbers(
+        metric=comparison.metric,
+        images=clean.n_images,
+        a=clean.a,
+        b=clean.b,
+        delta=clean.delta.point,
+        low=clean.delta.low,
+        high=clean.delta.high,
+        p=clean.p,
+        gate=all(row.passed for row in verdicts) if verdicts else None,
+    )
+
+
 def _files(args: argparse.Namespace) -> tuple[Matched, list[Cell], MatchedClean | None]:
     """Two COCO results files with one ground truth: clean images only."""
-    if args.data is None:
-        raise ConfigError("results files need a ground truth", remedy="name it with --data")
+    from drivetl.coco.io import load_json
+    from drivetl.metrics.match_store import match
+    from drivetl.metrics.results import read_coco_results
+    from drivetl.metrics.truth import from_coco
+
     truth = from_coco(load_json(args.data), args.data)
     stores = {side: match(truth, read_coco_results(path, truth)) for side, path in (("a", args.a), ("b", args.b))}
     return lambda side, _: stores[side], [], None
@@ -96,12 +128,12 @@ def _files(args: argparse.Namespace) -> tuple[Matched, list[Cell], MatchedClean 
 
 def _runs(args: argparse.Namespace) -> tuple[Matched, list[Cell], MatchedClean | None]:
     """Two run directories: every cell and image that both have stored, and all clean images that both have."""
+    from drivetl.coco.io import read_dataset
+    from drivetl.conditions import CLEAN
+    from drivetl.metrics.match_store import match
     from drivetl.metrics.truth import from_dataset
     from drivetl.robustness.detection_cache import complete_images, image_keys
 
-    for path in (args.a, args.b):
-        if not path.is_dir():
-            raise DataError("no such run directory", remedy="name two run directories or two results files", file=path)
     caches = {side: _cache(run) for side, run in (("a", args.a), ("b", args.b))}
     data = args.data or validation_data(args.a)
     dataset = read_dataset(data)
@@ -149,6 +181,8 @@ class _CleanDetections:
 
     def of_images(self, truth: GroundTruth) -> Results:
         """The detections in the images of the ground truth."""
+        import numpy as np
+
         return self.results.where(np.isin(self.results.image_id, truth.image_ids))
 
 
@@ -164,6 +198,8 @@ def _clean_detections(
     run: Path, cache: DetectionCache | None, dataset: Dataset, keys: Sequence[str], data: Path
 ) -> _CleanDetections:
     """A run's detections in clean images: of its sweep, or of its validation where that saw more images."""
+    from drivetl.conditions import CLEAN
+    from drivetl.metrics.results import load_results
     from drivetl.robustness.detection_cache import complete_images
 
     swept = [] if cache is None else complete_images([cache], keys, [CLEAN])
@@ -185,6 +221,9 @@ def _not_validated_on(run: Path, dataset: Dataset, data: Path) -> str:
 
     It is of another file, or the file or its images are not those whose hashes the run recorded.
     """
+    from drivetl.coco.hashes import file_hash, images_hash
+    from drivetl.coco.io import load_json
+
     try:
         same = validation_data(run).resolve() == data.resolve()
     except ConfigError:
@@ -202,6 +241,8 @@ def _not_validated_on(run: Path, dataset: Dataset, data: Path) -> str:
 
 def _shared_cells(caches: Sequence[DetectionCache], keys: Sequence[str]) -> list[Cell]:
     """The conditions and severities in which both have an image of this data."""
+    from drivetl.conditions import CLEAN
+
     first, second = caches
     shared = sorted(set(first.cells()) & set(second.cells()) - {CLEAN})
     return [cell for cell in shared if any(first.has(key, cell) and second.has(key, cell) for key in keys)]
@@ -218,6 +259,9 @@ def validation_data(run_folder: Path) -> Path:
 
 
 def _print(comparison: Comparison) -> None:
+    from drivetl.api.evaluation import number
+    from drivetl.metrics.statistics import allows_intervals
+
     images, resampled = len(comparison.drives.names), comparison.drives.units_in_words()
     intervals = f"95 % intervals over {resampled}" if allows_intervals(comparison.drives) else "too few for intervals"
     say(f"{comparison.metric} of A minus B: {images} images, {intervals}")
@@ -254,6 +298,8 @@ def _signed(value: float) -> str:
 
 
 def _print_verdicts(gate: Gate, verdicts: list[Verdict]) -> None:
+    from drivetl.api.evaluation import number
+
     failed = [row.name for row in verdicts if not row.passed]
     say(f"gate: {gate.must} at confidence {gate.confidence:g}")
     table(

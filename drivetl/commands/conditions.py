@@ -11,7 +11,6 @@ from typing import Any
 
 from drivetl import console
 from drivetl.commands.flags import add_old_name, input_path, new_path, seed
-from drivetl.draw.objects import contact_sheet, png, resize_to_width
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.images import Rgb, read_rgb
 from drivetl.files.write import write_atomically
@@ -44,20 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the list, or write the contact sheet."""
+    if not args.list:
+        _check_output(args)
+
     from drivetl.conditions import CATALOG, parse_severities, select
+    from drivetl.draw.objects import contact_sheet, png
 
     names, severities = select(args.names), parse_severities(args.severities)
     if args.list:
         _print_list(names if args.names != "drive" else list(CATALOG))
         return
-    if args.source is None or args.out is None:
-        raise ConfigError("needs an image or a dataset, and --out FILE.png", remedy="or --list to see all conditions")
-    if args.out.suffix.lower() not in (".png", ".html"):
-        raise ConfigError(f"--out {args.out} is neither .png nor .html", remedy="name a file that ends in one of them")
-    if args.out.exists():
-        raise DataError("exists already and is never overwritten", remedy="name another file with --out", file=args.out)
-    if args.images < 1 or not 32 <= args.tile_width <= 4096:
-        raise ConfigError("--images must be at least 1 and --tile-width between 32 and 4096")
     n_tiles = len(names) * (len(severities) + 1) * args.images
     if n_tiles > MOST_TILES:
         raise ConfigError(
@@ -71,6 +66,16 @@ def run(args: argparse.Namespace) -> None:
         tiles = [tile for _, row in rows for tile in row]
         write_atomically(args.out, png(contact_sheet(tiles, len(severities) + 1, args.tile_width)))
     console.wrote(args.out, console.command("conditions", "--list"))
+
+
+def _check_output(args: argparse.Namespace) -> None:
+    """Raises ConfigError."""
+    if args.source is None or args.out is None:
+        raise ConfigError("needs an image or a dataset, and --out FILE.png", remedy="or --list to see all conditions")
+    if args.out.suffix.lower() not in (".png", ".html"):
+        raise ConfigError(f"--out {args.out} is neither .png nor .html", remedy="name a file that ends in one of them")
+    if args.images < 1 or not 32 <= args.tile_width <= 4096:
+        raise ConfigError("--images must be at least 1 and --tile-width between 32 and 4096")
 
 
 def _sources(path: Path, count: int, seed: int) -> Iterator[tuple[str, Rgb]]:
@@ -97,6 +102,7 @@ def _rows(
 ) -> Iterator[Row]:
     """A row of tiles per condition and image, the unchanged image first."""
     from drivetl.conditions import CATALOG, apply, pixel_seed
+    from drivetl.draw.objects import resize_to_width
 
     caches: list[dict[str, Any]] = [{} for _ in sources]
     for name in console.track(names, "drawing"):

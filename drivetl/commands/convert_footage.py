@@ -8,9 +8,7 @@ from pathlib import Path
 
 from drivetl import console
 from drivetl.adapters.footage import FORMATS, read_footage
-from drivetl.adapters.labelme import INSIDE, gather_embedded
 from drivetl.adapters.reading import Reading
-from drivetl.adapters.video import extract_videos
 from drivetl.coco.taxonomy import load_taxonomy
 from drivetl.commands.flags import input_path
 from drivetl.convert.run import add_error_argument, convert_and_write, print_summary
@@ -25,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", choices=tuple(FORMATS), help="format of the labels (required without --video)")
     add("--root", type=Path, metavar="PATH", help="folder of the labels, or the label file (required without --video)")
     add("--out", required=True, type=Path, metavar="DIR", help="new folder for all.json, train.json and val.json")
-    add("--images", type=input_path, metavar="DIR", help="images root, if it is not found below --root")
+    add("--images", type=Path, metavar="DIR", help="images root, if it is not found below --root")
     add(
         "--taxonomy",
         type=input_path,
@@ -98,6 +96,8 @@ def resume_flags(args: argparse.Namespace) -> list[str] | None:
 
 
 def _extract(args: argparse.Namespace) -> None:
+    from drivetl.adapters.video import extract_videos
+
     drives = extract_videos(args.video, args.out, fps=args.fps, keep_duplicates=args.keep_duplicates)
     console.table(
         "frames",
@@ -129,6 +129,8 @@ def _extract(args: argparse.Namespace) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
+    from drivetl.adapters.labelme import INSIDE, gather_embedded
+
     if args.images is not None:
         require_directory(args.images, "--images is the folder that file names are relative to")
     taxonomy = load_taxonomy(args.taxonomy) if args.taxonomy else None

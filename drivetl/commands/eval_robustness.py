@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from drivetl import console
 from drivetl.commands.flags import input_path, run_directory, seed
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.write import check_new
 
 if TYPE_CHECKING:
     from drivetl.coco.records import Dataset
@@ -92,32 +93,30 @@ def _add_real_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the sweep and write the report. Raises DataError when the output folder is not empty."""
-    from drivetl.conditions import parse_severities
-
-    severities, budget_s = parse_severities(args.severities), parse_budget(args.budget)
+    budget_s = parse_budget(args.budget)
     _check_numbers(args)
     out = args.out or args.run_dir / "robustness" / args.data.stem
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(
-            "exists already and is never overwritten",
-            remedy="name another folder with --out (stored detections are reused)",
-            file=out,
-        )
+    check_new(out, remedy="name another folder with --out (stored detections are reused)")
 
     from drivetl.coco.io import read_dataset
-    from drivetl.metrics.truth import from_dataset
-    from drivetl.models.checkpoint import load_detector
-    from drivetl.processes import join_sweep
+    from drivetl.conditions import parse_severities
     from drivetl.robustness.clean_slice import choose_clean, clean_images, values_as_text
-    from drivetl.robustness.condition_slices import slices_of
-    from drivetl.robustness.held_out import choose_conditions, levels
-    from drivetl.robustness.real_vs_synthetic import check_pairs
-    from drivetl.robustness.run import run_sweep
+    from drivetl.robustness.held_out import check_names, choose_conditions, levels
 
+    severities = parse_severities(args.severities)
+    check_names(args.conditions)
     dataset = read_dataset(args.data)
     slices = _slices(args.slices, dataset)
     clean = choose_clean(dataset.images, slices, parse_assignments(args.clean, "--clean"))
     pairs = parse_pairs(args.pairs)
+    with console.loading("torch"):
+        from drivetl.metrics.truth import from_dataset
+        from drivetl.models.checkpoint import load_detector
+        from drivetl.processes import join_sweep
+        from drivetl.robustness.condition_slices import slices_of
+        from drivetl.robustness.real_vs_synthetic import check_pairs
+        from drivetl.robustness.run import run_sweep
+
     group, wait = join_sweep()
     device = group.device(args.device)
     detector = load_detector(args.run_dir, device=device)
@@ -168,6 +167,15 @@ def write_report(
     results = report_document(swept, metric=args.metric, n_draws=args.draws, seed=args.seed, slices=slices, pairs=pairs)
     Robustness(results, swept).report(out)
     _print(results)
+    head = results["headline"]
+    console.numbers(
+        metric=results["metric"],
+        clean=results["clean"]["value"]["point"],
+        mPC=head["mpc"]["point"],
+        rPC=head["rpc"]["point"],
+        conditions=len(head["conditions"]),
+        images=results["data"]["images"],
+    )
     console.wrote(out / "report.html")
     console.say("open it in a browser")
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from drivetl.api.evaluation import Evaluation, class_table, evaluate, number
-from drivetl.coco.drives import Drives
-from drivetl.coco.io import read_dataset
+from drivetl import console
 from drivetl.commands.flags import input_path, seed
 from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.read import read_text
 from drivetl.files.write import write_atomically
-from drivetl.metrics import kitti_ap, kitti_objects
-from drivetl.metrics.extra_metrics import extra_metrics, plain_values
-from drivetl.metrics.match_store import MatchStore
-from drivetl.metrics.results import read_coco_results
-from drivetl.metrics.statistics import allows_intervals
+
+if TYPE_CHECKING:  # a mistake in the flags is reported before numpy is loaded
+    from drivetl.api.evaluation import Evaluation
+    from drivetl.coco.drives import Drives
+    from drivetl.metrics.kitti_objects import KittiObjects
+    from drivetl.metrics.match_store import MatchStore
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +81,10 @@ def write_numbers(numbers: dict[str, Any], path: Path) -> None:
 
     Raises DataError when it cannot be written, or exists as a folder or with other numbers: nothing is overwritten.
     """
+    import orjson
+
+    from drivetl.metrics.extra_metrics import plain_values
+
     content = orjson.dumps(plain_values(numbers), option=orjson.OPT_INDENT_2) + b"\n"
     try:
         existing = path.read_bytes() if path.exists() else content
@@ -102,9 +103,14 @@ def _coco(args: argparse.Namespace) -> dict[str, Any]:
     if args.slices and not args.details:
         raise ConfigError("--slices needs --details", remedy="add --details, or leave --slices out")
     threshold_value = _threshold_value(args.threshold_rule, args.threshold_value)
+
+    from drivetl.api.evaluation import evaluate
+    from drivetl.metrics.extra_metrics import extra_metrics
+
     evaluation = evaluate(args.gt, args.predictions, iou_type=args.iou_type)
     store, metrics = evaluation.store, evaluation.metrics
     _print_coco(evaluation)
+    console.numbers(**evaluation.named(), images=evaluation.n_images, objects=evaluation.n_objects)
     numbers = metrics.as_dict() | {"iou_type": args.iou_type, "images": store.n_images}
     if args.details:
         say("")
@@ -147,6 +153,8 @@ def _slices(text: str, store: MatchStore) -> list[str]:
 
 
 def _print_coco(evaluation: Evaluation) -> None:
+    from drivetl.api.evaluation import class_table, number
+
     say(f"COCO {evaluation.store.iou_type}: {evaluation.n_images} images, {evaluation.n_objects} objects")
     table("", ["metric", "value"], [(name, number(value)) for name, value in evaluation.named().items()])
     table("per class", *class_table(evaluation.metrics))
@@ -154,10 +162,15 @@ def _print_coco(evaluation: Evaluation) -> None:
 
 def low_high(interval: dict[str, Any]) -> str:
     """`0.289 .. 0.337`, or a dash where there is no interval."""
+    from drivetl.api.evaluation import number
+
     return "-" if interval["low"] is None else f"{number(interval['low'])} .. {number(interval['high'])}"
 
 
 def _print_details(extra: dict[str, Any], drives: Drives) -> None:
+    from drivetl.api.evaluation import number
+    from drivetl.metrics.statistics import allows_intervals
+
     intervals = extra["intervals"]
     rows = [
         (name, number(value["point"]), low_high(value)) for name, value in intervals.items() if isinstance(value, dict)
@@ -212,6 +225,9 @@ def _print_details(extra: dict[str, Any], drives: Drives) -> None:
 def _kitti(args: argparse.Namespace) -> dict[str, Any]:
     if args.details or args.iou_type == "segm":
         raise ConfigError("--details and --iou-type segm need --protocol coco", remedy="leave them out")
+
+    from drivetl.metrics import kitti_ap
+
     truth, detections = _kitti_files(args) if args.gt.is_file() else _kitti_folders(args)
     results = kitti_ap.evaluate(truth, detections)
     rows = [
@@ -219,6 +235,8 @@ def _kitti(args: argparse.Namespace) -> dict[str, Any]:
         for name, levels in results.items()
         for level, row in levels.items()
     ]
+    ap40 = {name: {level: 100 * row.ap40 for level, row in levels.items()} for name, levels in results.items()}
+    console.numbers(frames=len(truth.frames), AP40=ap40)
     say(f"KITTI 2-D: {len(truth.frames)} frames, average precision in %")
     table("", ["class", "difficulty", "objects", "AP40", "AP11"], rows)
     silent = [name for name in results if name not in detections.names]
@@ -233,7 +251,9 @@ def _kitti(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _kitti_folders(args: argparse.Namespace) -> tuple[kitti_objects.KittiObjects, kitti_objects.KittiObjects]:
+def _kitti_folders(args: argparse.Namespace) -> tuple[KittiObjects, KittiObjects]:
+    from drivetl.metrics import kitti_objects
+
     if len(args.predictions) > 1:
         raise ConfigError("--protocol kitti takes one folder of results", remedy="join the folders first")
     frames = None
@@ -243,10 +263,15 @@ def _kitti_folders(args: argparse.Namespace) -> tuple[kitti_objects.KittiObjects
     return truth, kitti_objects.read_results(args.predictions[0], truth.frames)
 
 
-def _kitti_files(args: argparse.Namespace) -> tuple[kitti_objects.KittiObjects, kitti_objects.KittiObjects]:
+def _kitti_files(args: argparse.Namespace) -> tuple[KittiObjects, KittiObjects]:
     """(truth, detections) from a dataset that convert-kitti wrote, which keeps KITTI's labels, and COCO results."""
     if args.frames:
         raise ConfigError("--frames needs a label folder as --gt", remedy="split the dataset instead")
+
+    from drivetl.coco.io import read_dataset
+    from drivetl.metrics import kitti_objects
+    from drivetl.metrics.results import read_coco_results
+
     dataset = read_dataset(args.gt)
     results = read_coco_results(args.predictions, dataset)
     return kitti_objects.labels_of(dataset), kitti_objects.detections_of(results, dataset)

@@ -43,9 +43,11 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("--any-size with a height or width", remedy="leave one of them out")
 
     from drivetl import console
-    from drivetl.export.onnx import export, other_sizes
-    from drivetl.files.images import read_rgb
-    from drivetl.models.checkpoint import load_detector
+
+    with console.loading("torch"):
+        from drivetl.export.onnx import export, other_sizes
+        from drivetl.files.images import read_rgb
+        from drivetl.models.checkpoint import load_detector
 
     detector = load_detector(args.run_folder, args.checkpoint, "cpu", "fp32")
     height, width, any_size = choose_size(args, detector)

@@ -6,7 +6,9 @@ import argparse
 import textwrap
 from pathlib import Path
 
+from drivetl import console
 from drivetl.commands.flags import add_config, input_path
+from drivetl.files.write import check_new
 
 TAKES_OVERRIDES = True
 
@@ -32,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="validation data of the domain that --model.start was trained on: forgetting is measured there",
     )
     parser.add_argument(
+        "--print-config", action="store_true", help="print the effective config as YAML and stop; nothing is trained"
+    )
+    parser.add_argument(
         "--accept-changed-images",
         action="store_true",
         help="with --resume: continue although image files have changed; provenance.json records it",
@@ -42,13 +47,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fine-tune."""
-    from drivetl.config import load_config
+    from drivetl.config import check_files, dump_yaml, load_config
 
     config = load_config(args.config, args.rest)  # a mistake is reported before torch is loaded
-    from drivetl.training.finetune import finetune
+    if args.print_config:
+        print(dump_yaml(config), end="")
+        return
+    check_files(config)
+    if not args.resume and not (_out(args) / "config.yaml").is_file():  # what is to be done with a run, finetune knows
+        check_new(_out(args))
+    with console.loading("torch"):
+        from drivetl.training.finetune import finetune
 
     accept = args.accept_changed_images
-    finetune(config, _out(args), resume=args.resume, source_data=args.source_data, accept_changed_images=accept)
+    outcome = finetune(
+        config, _out(args), resume=args.resume, source_data=args.source_data, accept_changed_images=accept
+    )
+    best = {key: outcome.best.get(key) for key in ("AP", "AP50", "epoch", "step")}
+    console.numbers(**best, verdict=outcome.comparison.get("verdict"))
 
 
 def _out(args: argparse.Namespace) -> Path:

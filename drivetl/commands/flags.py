@@ -10,21 +10,19 @@ import argparse
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 from drivetl import console
 from drivetl.errors import DataError, nearest
+from drivetl.files.paths import meant, require
 from drivetl.files.shipped import shipped
 from drivetl.files.write import check_new
 
 SEED_LIMIT = 2**63
 """Every random generator takes seeds from 0 to below this."""
-MOST_SIBLINGS = 1000
-"""Files of a folder among which the name that was meant is looked for."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -164,45 +162,21 @@ def check_paths(parser: Parser, args: argparse.Namespace) -> None:
                 check(path)
 
 
-def _check_input(path: Path) -> None:
-    if not os.path.lexists(path):
-        raise missing(path)
-
-
 def _check_config(path: Path) -> None:
     """drivetl's own configs may have been meant too."""
-    if not path.exists():
-        raise missing(path, sorted(shipped("configs/finetune").glob("**/*.yaml")))
+    require(path, sorted(shipped("configs/finetune").glob("**/*.yaml")))
 
 
 def _check_run(path: Path) -> None:
-    if not path.is_dir():
-        reason = "not a folder" if path.exists() else "no such folder"
-        raise DataError(reason, remedy=_meant(path) or "name a run directory that finetune wrote", file=path)
+    if not os.path.isdir(path):  # noqa: PTH112 - False for a path that the system does not accept
+        reason = "not a folder" if os.path.exists(path) else "no such folder"  # noqa: PTH110
+        raise DataError(reason, remedy=meant(path) or "name a run directory that finetune wrote", file=path)
 
 
 CHECKS: dict[object, Callable[[Path], None]] = {
-    input_path: _check_input,
+    input_path: require,
     config_file: _check_config,
     run_directory: _check_run,
     new_path: check_new,
 }
 """Type of a flag -> the check of its value, which raises DataError."""
-
-
-def missing(path: Path, others: Sequence[Path] = ()) -> DataError:
-    """The error for a path that does not exist, with what was probably meant: a neighbour, or one of `others`."""
-    by_name = {other.stem: other for other in others}
-    other = by_name.get(path.stem)
-    remedy = _meant(path) or (f"did you mean '{other}'?" if other else "check the path")
-    return DataError("cannot be read (No such file or directory)", remedy=remedy, file=path)
-
-
-def _meant(path: Path) -> str:
-    """`did you mean 'runs/city'?` for a neighbour of that path with a similar name, or ''."""
-    try:
-        names = [entry.name for entry in islice(os.scandir(path.parent), MOST_SIBLINGS)]
-    except OSError:
-        return ""
-    near = difflib.get_close_matches(path.name, sorted(names), n=1, cutoff=0.6)
-    return f"did you mean {str(path.parent / near[0])!r}?" if near else ""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drivetl import console
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.commands.flags import input_path, new_path, seed
-from drivetl.draw.gallery import Detections, choose, draw_record, sheet_of
-from drivetl.draw.objects import png
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.images import Rgb, read_rgb
 from drivetl.files.write import new_directory, write_atomically
+
+if TYPE_CHECKING:  # a mistake in the flags or the json is reported before OpenCV is loaded
+    from drivetl.draw.gallery import Detections
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,14 +56,14 @@ def run(args: argparse.Namespace) -> None:
     dataset = read_dataset(args.data)
     if not dataset.images:
         raise DataError("holds no images", remedy="check the conversion and the split", file=args.data)
+
+    from drivetl.draw.gallery import choose, sheet_of
+    from drivetl.draw.objects import png
+
     detections = _detections(args.predictions, dataset, args.min_score) if args.predictions else None
     chosen = choose(dataset, args.images, args.seed)
     single = args.out.suffix.lower() == ".png"
     if single:
-        if args.out.exists():
-            raise DataError(
-                "exists already and is never overwritten", remedy="name another file with --out", file=args.out
-            )
         tiles = [_tile(dataset, image, detections, args.tile_width) for image in console.track(chosen, "drawing")]
         write_atomically(args.out, png(sheet_of(tiles, dataset.categories, args.tile_width)))
     else:
@@ -69,6 +71,7 @@ def run(args: argparse.Namespace) -> None:
             _fill(folder, dataset, chosen, detections, args.tile_width)
     objects = sum(len(image.annotations) for image in chosen)
     regions = sum(len(image.ignore_regions) for image in chosen)
+    console.numbers(images=len(chosen), objects=objects, ignore_regions=regions)
     console.say(f"{len(chosen)} of {len(dataset.images)} images, {objects} objects, {regions} ignore regions drawn")
     console.wrote(args.out if single else args.out / "sheet.png", console.command("audit", args.data))
 
@@ -77,6 +80,9 @@ def _fill(
     folder: Path, dataset: Dataset, chosen: list[ImageRecord], detections: dict[int, Detections] | None, tile_width: int
 ) -> None:
     """sheet.png, and images/*.png at the images' own size, at least 960 px wide so that labels can be read."""
+    from drivetl.draw.gallery import sheet_of
+    from drivetl.draw.objects import png
+
     (folder / "images").mkdir()
     tiles = []
     for image in console.track(chosen, "drawing"):
@@ -91,6 +97,8 @@ def _tile(
     dataset: Dataset, image: ImageRecord, detections: dict[int, Detections] | None, width: int
 ) -> tuple[str, Rgb]:
     """(title, the image with its objects drawn). Raises DataError when its size is not that of the json."""
+    from drivetl.draw.gallery import Detections, draw_record
+
     pixels = read_rgb(dataset.images_root / image.file_name)
     if pixels.shape[:2] != (image.height, image.width):
         raise DataError(
@@ -105,6 +113,7 @@ def _tile(
 
 def _detections(path: Path, dataset: Dataset, min_score: float) -> dict[int, Detections]:
     """Image id -> its detections with at least this score."""
+    from drivetl.draw.gallery import Detections
     from drivetl.metrics.results import read_coco_results
 
     results = read_coco_results(path, dataset)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from drivetl.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+MOST_SIBLINGS = 1000
+"""Files of a folder among which the name that was meant is looked for."""
 
 _PLAIN_NAME = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 """Names that need no further checks; most names match."""
@@ -41,6 +47,29 @@ def require_directory(path: Path, remedy: str) -> Path:
     if not path.is_dir():
         raise DataError("no such folder" if not path.exists() else "not a folder", remedy=remedy, file=path)
     return path
+
+
+def require(path: Path, others: Iterable[Path] = ()) -> None:
+    """Raises DataError for a path that does not exist, with what was probably meant: a neighbour, or one of `others`.
+
+    So it does for a path that the system does not accept.
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        same_stem = (f"did you mean {str(other)!r}?" for other in others if other.stem == path.stem)
+        remedy = meant(path) or next(same_stem, "check the path")
+        raise DataError(f"cannot be read ({error.strerror or error})", remedy=remedy, file=path) from None
+
+
+def meant(path: Path) -> str:
+    """`did you mean 'runs/city'?` for a neighbour of that path with a similar name, or ''."""
+    try:
+        names = sorted(entry.name for entry in islice(os.scandir(path.parent), MOST_SIBLINGS))
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+    return f"did you mean {str(path.parent / near[0])!r}?" if near else ""
 
 
 def list_images(folder: Path) -> list[str]:

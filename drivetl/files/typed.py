@@ -75,7 +75,8 @@ def first_problem(model: type, error: ValidationError, prefix: str = "") -> Prob
         return Problem(path, str(reason), str(remedy[0]) if remedy else "fix the value")
     if not path:
         return Problem(path, "expected `key: value` lines", f"known keys: {', '.join(field_names(model))}")
-    return Problem(path, f"{name} is {shown(value)}, it must be {expected(kind)}", "fix the value")
+    remedy = nearest(str(value), _choices(kind), "fix the value")
+    return Problem(path, f"{name} is {shown(value)}, it must be {expected(kind)}", remedy)
 
 
 def field_names(model: Any) -> list[str]:
@@ -161,6 +162,12 @@ def type_name(kind: Any) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     names |= {list: "a list", tuple: "a list", dict: "a mapping"}
     return names.get(get_origin(plain) or plain, "`key: value` lines")
+
+
+def _choices(kind: Any) -> list[str]:
+    """The values of a type that lists them; empty for others."""
+    plain = _plain(kind)
+    return [str(item) for item in get_args(plain)] if get_origin(plain) is Literal else []
 
 
 def bounds(kind: Any) -> str:

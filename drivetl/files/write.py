@@ -123,7 +123,11 @@ def _umask() -> int:
 
 def check_new(path: Path, remedy: str = "name another one with --out") -> None:
     """Raises DataError when something other than an empty folder is there: nothing is ever overwritten."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    try:
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    except OSError as error:  # such as a name that is too long
+        raise unwritable(path, error) from None
+    if taken:
         raise DataError("exists already and is never overwritten", remedy=remedy, file=path)
 
 

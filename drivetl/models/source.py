@@ -13,6 +13,7 @@ import torch
 
 from drivetl import console
 from drivetl.conditions import Family, Phenomenon
+from drivetl.config import STARTS
 from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models.build import ModelSpec, architecture, box_architecture, build_model
 from drivetl.models.checkpoint import checkpoint_folder, load_detector, read_manifest, read_spec, run_root
@@ -22,9 +23,6 @@ from drivetl.models.runtime import choose_device
 from drivetl.models.state_keys import State, modern_keys
 from drivetl.models.surgery import BACKGROUND, NO_CLASS
 from drivetl.models.weights import load_strict, read_bytes, read_weights
-
-NAMES = ("none", "coco", "imagenet")
-"""Values of `model.start` that are never read as a path, even if a file or folder has that name."""
 
 
 @dataclass
@@ -54,7 +52,7 @@ def read_source(start: str, arch: str) -> Source | None:
     """
     if start == "none":
         return None
-    if start in NAMES:
+    if start in STARTS:
         return _published(start, arch)
     folder = _own_checkpoint(start)
     if folder is not None:
@@ -75,7 +73,7 @@ def _own_checkpoint(start: str) -> Path | None:
 
     Raises CheckpointError for a folder without a checkpoint.
     """
-    if start in NAMES:
+    if start in STARTS:
         return None
     path = Path(start).expanduser()
     if path.name == "model.safetensors" and (path.parent / "model.json").is_file():
@@ -91,7 +89,7 @@ def weights_file(start: str) -> Path | None:
     folder = _own_checkpoint(start)
     if folder is not None:
         return folder / "model.safetensors"
-    return None if start in NAMES else _file_of(start)
+    return None if start in STARTS else _file_of(start)
 
 
 def _file_of(start: str) -> Path:

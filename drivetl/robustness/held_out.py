@@ -230,6 +230,13 @@ def _start_weights(run: Path | None) -> str:
     return str(section.get("start") or "") if isinstance(section, dict) else ""
 
 
+def check_names(selection: str) -> None:
+    """Check the names of `--conditions` without a run. Raises ConfigError for an unknown one."""
+    names = [part for part in selection.split(",") if part.strip() not in ("", "held_out")]
+    if names:
+        select(",".join(names))
+
+
 def choose_conditions(selection: str, manifest: Mapping[str, Any] | None, severities: Sequence[int]) -> list[str]:
     """The conditions that `--conditions` selects.
 

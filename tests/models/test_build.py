@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from typing import get_args
 
 import pytest
 import torch
 
+from drivetl.config import Architecture
 from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models.build import ARCHITECTURES, ModelSpec, build_model, set_anchors, stage_parameters
 from drivetl.models.checkpoint import load_detector, save_model
@@ -23,6 +25,10 @@ def tiny_run(folder, spec=TINY):
         folder / "checkpoints" / "best", portable_state(model), spec, {"car": {"car": 1.0}, "tram": {"train": 1.0}}
     )
     return model
+
+
+def test_the_config_names_the_architectures():
+    assert set(get_args(Architecture)) == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

@@ -1,0 +1,115 @@
+"""Laws of the start: help and mistakes import nothing slow; commands that need no network never import torch.
+
+Each test is one subprocess, because what pytest has imported would hide an import.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from planted import planted_dataset
+
+TORCH = ("torch", "torchvision", "albumentations", "matplotlib", "scipy", "pandas")
+SLOW = (*TORCH, "cv2", "numpy", "pycocotools", "PIL", "jinja2", "rich")
+
+CONFIG = "data: {train: train.json, val: train.json}\n"
+MISTAKES = (
+    "evalute",
+    "info nowhere",
+    "audit nowhere.json",
+    "audit train.json --out taken",
+    "view train.json --out taken",
+    "view train.json --out v.png --tile-width 1",
+    "evaluate --gt nowhere.json --predictions train.json",
+    "evaluate --gt train.json --predictions train.json --threshold-value 2",
+    "compare nowhere nowhere",
+    "compare train.json train.json",
+    "conditions nowhere.png --out c.png",
+    "conditions train.json --out taken",
+    "convert-kitti --root nowhere --out o",
+    "convert-footage --format cvat --root nowhere --out o",
+    "labels train.json --format yolo --out taken",
+    "labels train.json --format yolov --out o",
+    "split nowhere.json --out o",
+    "merge nowhere.json --out o",
+    "sample --out taken",
+    "finetune --config nowhere.yaml",
+    "finetune --config c.yaml --optim.lrr 1",
+    "finetune --config c.yaml --optim.lr abc",
+    "finetune --config c.yaml --model.arch fasterrcnn_resnet50",
+    "finetune --config c.yaml --model.start nowhere.pth",
+    "finetune --config c.yaml --data.val nowhere.json",
+    "finetune --config c.yaml --data.augment wether",
+    "finetune --config c.yaml --out taken",
+    "anchors train.json --config nowhere.yaml",
+    "anchors nowhere.json --config c.yaml",
+    "budget --config c.yaml --data.val nowhere.json",
+    "budget --config c.yaml --regimes tranfer",
+    "eval-robustness --run nowhere --data train.json",
+    "eval-robustness --run taken --data nowhere.json",
+    "eval-robustness --run taken --data train.json --budget soon",
+    "eval-robustness --run taken --data train.json --out taken",
+    "export --run nowhere --out o.onnx",
+)
+
+MAIN = """
+import json, sys
+from drivetl.cli import main
+slow, calls = map(json.loads, sys.argv[1:])
+def code_of(words):
+    try:
+        return main(words)
+    except SystemExit as stop:
+        return stop.code
+for words in calls:
+    code = code_of(words)
+    print(json.dumps([words, code, [name for name in slow if name in sys.modules]]), flush=True)
+"""
+
+
+def run(calls, slow, folder):
+    """[(words, exit code, slow modules that are imported)] after each call, all in one process."""
+    command = [sys.executable, "-c", MAIN, json.dumps(slow), json.dumps(calls)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[[")], done.stderr
+
+
+def test_the_parsers_of_all_commands_import_nothing_slow():
+    code = "import sys\nfrom drivetl.commands import build_parser\nbuild_parser()\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not set(SLOW) & set(done.stdout.split())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    planted_dataset(tmp_path / "data", n_images=2, n_drives=2)
+    (tmp_path / "train.json").write_text((tmp_path / "data" / "val.json").read_text())
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("")
+    return tmp_path
+
+
+def test_a_mistake_is_told_before_anything_slow_is_imported(folder):
+    before = sorted(path.name for path in folder.iterdir())
+    results, stderr = run([mistake.split() for mistake in MISTAKES], TORCH, folder)
+    assert [(words, code, modules) for words, code, modules in results if code != 2 or modules] == []
+    assert len(results) == len(MISTAKES)
+    assert len(stderr.splitlines()) == len(MISTAKES) and "Traceback" not in stderr
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_evaluate_compare_info_audit_and_view_never_import_torch(folder):
+    (folder / "results.json").write_text("[]")
+    data = str(Path("data", "val.json"))
+    calls = [
+        ["info", data],
+        ["audit", data, "--out", "audit"],
+        ["view", data, "--out", "v.png"],
+        ["evaluate", "--gt", data, "--predictions", "results.json", "--details"],
+        ["compare", "results.json", "results.json", "--data", data, "--draws", "100"],
+    ]
+    results, stderr = run(calls, ("torch", "torchvision"), folder)
+    assert [(code, modules) for _, code, modules in results] == [(0, [])] * len(calls), stderr
