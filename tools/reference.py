@@ -1,8 +1,9 @@
-"""Write the generated pages of docs/: config.md, commands.md and the table of conditions.md.
+"""Write the generated pages of docs/: config.md, commands.md and the tables of conditions.md and presets.md.
 
     python tools/reference.py
 
-Run it after a config key, a flag or a condition was changed; tests/test_docs.py compares the pages with the code.
+Run it after a config key, a flag, a condition or a transform was changed; tests/test_docs.py compares the pages with
+the code.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 from drivetl.commands import COMMANDS
 from drivetl.conditions import CATALOG, SETS
 from drivetl.config import Key, describe
+from drivetl.data.augment import PRESETS, load_preset, strength, strong_share, untouched_share
+from drivetl.data.transforms import TRANSFORMS
 from drivetl.files.write import write_atomically
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -94,6 +97,27 @@ def condition_table() -> str:
     return _table(("condition", "phenomenon", "model", "severity 1 to 5", "sets"), rows)
 
 
+def preset_table() -> str:
+    """Every shipped preset: how many images it changes."""
+    configs = [load_preset(name) for name in PRESETS]
+    rows = [
+        (f"`{config.name}`", f"{untouched_share(config):.0%}", f"{strong_share(config):.0%}", strength(config))
+        for config in configs
+    ]
+    return _table(("preset", "look unchanged", "changed strongly", "strength"), rows)
+
+
+def transform_table() -> str:
+    """Every transform of a preset with its default ranges."""
+    rows = []
+    for name, transform in TRANSFORMS.items():
+        if not name.startswith("condition:"):
+            ranges = ", ".join(f"{key}: [{low:g}, {high:g}]" for key, (low, high) in transform.defaults.items())
+            phenomena = ", ".join(dict.fromkeys(str(trait.phenomenon) for trait in transform.traits))
+            rows.append((f"`{name}`", f"`{ranges}`" if ranges else "", phenomena))
+    return _table(("name", "default range", "counts as"), rows)
+
+
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value) if value != "" else "(empty)"
 
@@ -103,7 +127,13 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-GENERATED = {"config": config_tables, "commands": command_sections, "conditions": condition_table}
+GENERATED = {
+    "config": config_tables,
+    "commands": command_sections,
+    "conditions": condition_table,
+    "presets": preset_table,
+    "transforms": transform_table,
+}
 
 if __name__ == "__main__":
     for page in pages():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
+import golden_presets
 import numpy as np
 import pytest
 
@@ -396,3 +399,23 @@ def test_mixed_works_on_any_size(size: tuple[int, int]) -> None:
         little = boxed((0, 0, size[1], size[0]), height=size[0], width=size[1])
         little.ignore_boxes = np.zeros((0, 4), np.float32)
         check(augmentation(little, rng(seed)))
+
+
+def test_golden_presets() -> None:
+    """Presets keep making the images that they made: runs can be resumed, and results of a preset compare."""
+    now, stored = golden_presets.golden(), json.loads(golden_presets.PATH.read_text())
+    assert list(now) == list(stored), "run python tools/golden.py"
+    for name, rows in now.items():
+        for row, old in zip(rows, stored[name], strict=True):
+            assert row["size"] == old["size"], name
+            assert np.allclose(row["tiles"], old["tiles"], atol=0.35, rtol=0.01), name
+            assert np.allclose(row["boxes"], old["boxes"], atol=0.02), name
+    assert golden_presets.PATH.read_text() == golden_presets.as_text(stored)
+
+
+def test_the_preset_of_the_documents_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "presets.md").read_text("utf-8")
+    (tmp_path / "mine.yaml").write_text(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    config = load_preset(str(tmp_path / "mine.yaml"))
+    assert strength(config) == "strong"
+    check(build(config)(sample(), rng(0)))
