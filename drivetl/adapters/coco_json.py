@@ -276,6 +276,13 @@ def _read_dialects(reading: Reading, item: SourceObject, annotation: dict[str, A
     for key in ("rotation", "angle", "theta"):
         if is_nonzero(annotation.get(key)):
             reading.note(f"annotations with {key!r}, which is not applied: the box is taken as upright")
+    for key in ("isCrowd", "is_crowd", "crowd"):
+        if is_nonzero(annotation.get(key)) and not item.ignore:
+            raise DataError(
+                f"{key} is {shown(annotation[key])}, which COCO calls iscrowd", remedy="rename it to iscrowd"
+            )
+    if annotation.get("score") is not None:
+        reading.note("annotations with a score, read as labels: they may be predictions")
     item.ignore |= marked_ignore(item.attributes)
     if is_nonzero(annotation.get("ignore")) and not item.ignore:
         reading.note("annotations with 'ignore' and without iscrowd, kept as objects as in COCO's own evaluation")

@@ -50,6 +50,8 @@ def read_kitti(
         except DataError as error:
             reject_label_file(error, Path(label_file or ""), account, on_error)
             continue
+        if n_scores := sum("score" in item.attributes for item in objects):
+            account.notes["label lines with a score, read as labels: they may be predictions"] += n_scores
         try:
             sequence, index = mapping.of(frame) if mapping is not None else ("", None)
             if frame in images:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from drivetl.adapters.reading import Footage, ImageIndex, Reading
+from drivetl.adapters.reading import FOUND_ELSEWHERE, Footage, ImageIndex, Reading
 from drivetl.adapters.shapes import checked_rle
 from drivetl.coco import masks
 from drivetl.coco.io import load_json
@@ -87,7 +87,7 @@ def _split_images(reading: Reading, folder: Path, index: ImageIndex) -> Iterator
             with reading.file(folder / "sample_data.json", line=(shot_position,)):
                 image = _image(shot_record, samples, logs)
                 if image.file_name not in index:
-                    reading.note("images that are not on disk; their sizes are taken from the labels")
+                    _find_elsewhere(reading, image, index)
                 image.label_file = path
                 for position, label, annotation in annotated.pop(token, []):
                     with reading.object(label, path, (position,)):
@@ -98,6 +98,16 @@ def _split_images(reading: Reading, folder: Path, index: ImageIndex) -> Iterator
     for remaining in annotated.values():  # annotations of images that could not be read
         for _, label, _ in remaining:
             reading.account.reject(DataError("the image of the annotation cannot be read", file=path), [label])
+
+
+def _find_elsewhere(reading: Reading, image: SourceImage, index: ImageIndex) -> None:
+    """Take the only image of that base name, when the images are not in nuImages' folders."""
+    existing = index.elsewhere(image.file_name)
+    if existing is None:
+        reading.note("images that are not on disk; their sizes are taken from the labels")
+        return
+    reading.list_place(FOUND_ELSEWHERE, index.root / existing)
+    image.file_name = existing
 
 
 def _name_of(table: Table, token: object) -> str | None:

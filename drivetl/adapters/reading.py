@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from drivetl.coco.records import JsonPlace, SourceImage
 from drivetl.coco.taxonomy import Taxonomy
@@ -240,6 +241,7 @@ class ImageIndex:
         self._names = set(self.names)
         self._folders = {_drive(name) for name in self.names}
         self._by_stem: dict[str, list[str]] = {}
+        self._base_names = {PurePosixPath(name).name for name in self.names}
         for name in self.names:
             self._by_stem.setdefault(PurePosixPath(name).stem, []).append(name)
 
@@ -280,6 +282,8 @@ class ImageIndex:
         parts = [part for part in re.split(r"[/\\]+|\?d=", written) if part not in ("", ".", "..")]
         if not parts:
             return None
+        if parts[-1] not in self._base_names:  # a URL: a query after the name, or %20 for a blank
+            parts[-1] = unquote(parts[-1].partition("?")[0])
         has_suffix = parts[-1].lower().endswith(IMAGE_SUFFIXES)
         if not has_suffix:  # CVAT writes frames of a video without a suffix
             same = self._by_stem.get(parts[-1], [])

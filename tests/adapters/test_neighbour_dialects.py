@@ -7,10 +7,13 @@ import math
 from pathlib import Path
 
 import footage_trees as trees
+import kitti_trees
 import pytest
 from footage_trees import boxes, convert_tree, read_tree, write_tree
 
+from drivetl.adapters.kitti import read_kitti
 from drivetl.coco.records import ImageRecord
+from drivetl.convert.build import Account
 from drivetl.convert.split import SplitOptions, split_images
 from drivetl.errors import DataError
 
@@ -156,6 +159,50 @@ def test_lvis_images_that_are_not_labelled_completely_are_counted(tmp_path: Path
     document["images"][0]["not_exhaustive_category_ids"] = [70]
     root = write_tree(tmp_path, trees.coco() | {"instances.json": json.dumps(document).encode()})
     assert sum("not_exhaustive" in note for note in read_tree("coco", root)[1].notes) == 1
+
+
+@pytest.mark.parametrize("key", ["isCrowd", "is_crowd", "crowd"])
+def test_a_crowd_under_another_name_is_an_error(key: str, tmp_path: Path) -> None:
+    document = json.loads(trees.coco()["instances.json"])
+    document["annotations"][0] |= {"iscrowd": 0, key: 1}
+    root = write_tree(tmp_path, trees.coco() | {"instances.json": json.dumps(document).encode()})
+    with pytest.raises(DataError, match=f"{key} is 1, which COCO calls iscrowd"):
+        convert_tree("coco", root)
+
+
+def test_labels_with_scores_are_counted(tmp_path: Path) -> None:
+    _, account = read_tree("coco", write_tree(tmp_path / "coco", trees.coco()))
+    assert account.notes["annotations with a score, read as labels: they may be predictions"] == 1
+    root = kitti_trees.write_tree(tmp_path / "kitti", {"000000": [kitti_trees.CAR, f"{kitti_trees.CAR} 0.9"]})
+    account = Account()
+    list(read_kitti(root, account))
+    assert account.notes["label lines with a score, read as labels: they may be predictions"] == 1
+
+
+# ---- images under another root
+
+
+@pytest.mark.parametrize(
+    "written", ["https://host/a%20b.png?X-Sign=1&k=2", "C:\\\\data\\\\a b.png", "/mnt/1/a b.png", "x/a%20b.png"]
+)
+def test_law_an_image_is_found_by_its_base_name(written: str, tmp_path: Path) -> None:
+    document = json.loads(trees.coco()["instances.json"])
+    document["images"][0]["file_name"] = written.replace("\\\\", "\\")
+    files = {name: content for name, content in trees.coco().items() if name != "images/drive_1/a.png"}
+    files |= {"instances.json": json.dumps(document).encode(), "images/a b.png": trees.blank_png()}
+    source, account = read_tree("coco", write_tree(tmp_path, files))
+    assert "a b.png" in [image.file_name for image in source.images]
+    assert any(note.startswith("images found by their base name") for note in account.notes)
+
+
+def test_nuimages_are_found_in_another_folder(tmp_path: Path) -> None:
+    files = {
+        name.replace("samples/CAM_FRONT/", "front/n003__"): content.replace(b"CAM_FRONT/", b"CAM_FRONT/n003__")
+        for name, content in trees.nuimages().items()
+    }
+    source, account = read_tree("nuimages", write_tree(tmp_path, files))
+    assert sorted(image.file_name for image in source.images)[0] == "front/n003__1.png"
+    assert any(note.startswith("images found by their base name") for note in account.notes)
 
 
 # ---- names and splits of the export

@@ -160,7 +160,7 @@ def test_law_a_path_that_no_system_accepts_is_an_error_line(command, tmp_path, m
     more = ["--predictions", "r.json"] if command[0] == "evaluate" else ["--out", "o"] if command == ["audit"] else []
     assert main([*command, "n" * 5000, *more]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: nnn") and "File name too long" in error and len(error) < 600
+    assert error.startswith("error: nnn") and error.count("\n") == 1 and len(error) < 600
 
 
 DEEP = "[" * 900 + "]" * 900

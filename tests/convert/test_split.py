@@ -238,8 +238,9 @@ def test_long_names_and_huge_seeds_are_handled(tmp_path, capsys):
     images[0].file_name = "x" * 300 + ".png"
     write_dataset(dataset(images, tmp_path), tmp_path / "data.json")
     words = ["split", str(tmp_path / "data.json"), "--out"]
-    assert main([*words, str(tmp_path / "a"), "--seed", str(2**64)]) == 2
-    assert "has more than 64 bits" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main([*words, str(tmp_path / "a"), "--seed", str(2**64)])
+    assert stop.value.code == 2 and str(2**64) in capsys.readouterr().err
     assert main([*words, str(tmp_path / "a"), "--split", "y" * 300]) == 2
     assert "nor a file that exists" in capsys.readouterr().err
     assert main([*words, str(tmp_path / "a"), "--seed", str(2**63 - 1)]) == 0
