@@ -5,6 +5,7 @@
 
 A benchmark is a module of tools/bench with `TITLE` and `run() -> list[dict]`, one dict per row. What its columns mean
 is written in docs/results.md. A study (a module `study_NAME`) trains for many minutes: `all` leaves it out.
+`training --syncs` counts where the host waits for the device in a training step; it needs no GPU.
 """
 
 from __future__ import annotations
@@ -31,18 +32,23 @@ def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench", choices=["all", *BENCHES])
     parser.add_argument("--write", action="store_true", help="write docs/results/NAME.csv and renew docs/results.md")
+    parser.add_argument("--syncs", action="store_true", help="training: count the waits for a GPU; needs none")
     return parser
 
 
 def main() -> int:
     """Run one benchmark, or all of them."""
-    args = argument_parser().parse_args()
+    parser = argument_parser()
+    args = parser.parse_args()
+    if args.syncs and (args.bench != "training" or args.write):
+        parser.error("--syncs is for training, without --write")
     short = [name for name, module in BENCHES.items() if name == module]
     for name in short if args.bench == "all" else [args.bench]:
         module = importlib.import_module(f"bench.{BENCHES[name]}")
-        rows = module.run()
+        rows = module.syncs() if args.syncs else module.run()
         columns = list(rows[0])
-        console.table(module.TITLE, columns, [[results.cell(row.get(key)) for key in columns] for row in rows])
+        title = module.SYNCS if args.syncs else module.TITLE
+        console.table(title, columns, [[results.cell(row.get(key)) for key in columns] for row in rows])
         if args.write:
             results.save(name, rows)
     return 0

@@ -136,18 +136,19 @@ def read_sample(record: ImageRecord, image: Rgb, with_masks: bool, file: Path | 
 
 
 def to_tensors(sample: Sample, n_classes: int) -> TorchSample:
-    """((3, H, W) uint8, target) with the keys that torchvision and the ignore-aware heads read."""
-    labelled = torch.ones(n_classes + 1, dtype=torch.bool)
-    if sample.labelled is not None:
-        labelled[1:] = False
-        labelled[list(sample.labelled)] = True
+    """((3, H, W) uint8, target) with the keys that torchvision and the ignore-aware heads read.
+
+    `labelled` is there only where some class is not labelled, so that the losses need not ask the device.
+    """
     target = {
         "boxes": torch.from_numpy(np.ascontiguousarray(sample.boxes, np.float32)),
         "labels": torch.from_numpy(np.ascontiguousarray(sample.labels, np.int64)),
         "ignore_boxes": torch.from_numpy(np.ascontiguousarray(sample.ignore_boxes, np.float32)),
-        "labelled": labelled,
         "image_id": torch.tensor(sample.image_id),
     }
+    if sample.labelled is not None and len(set(sample.labelled)) < n_classes:
+        target["labelled"] = torch.zeros(n_classes + 1, dtype=torch.bool)
+        target["labelled"][[0, *sample.labelled]] = True
     if sample.masks is not None and sample.has_mask is not None:
         target["masks"] = torch.from_numpy(np.ascontiguousarray(sample.masks))
         target["has_mask"] = torch.from_numpy(np.ascontiguousarray(sample.has_mask))

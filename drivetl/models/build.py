@@ -270,6 +270,10 @@ def stage_parameters(model: nn.Module, arch: str) -> list[list[tuple[str, nn.Par
     return grouped
 
 
+ON_THE_HOST = ("image_id", "stream")
+"""Keys of a target that the network does not read."""
+
+
 def forward_uint8(
     model: nn.Module, images: list[Tensor], device: torch.device, targets: list[dict[str, Tensor]] | None = None
 ) -> Any:
@@ -278,5 +282,8 @@ def forward_uint8(
     floats = [image.to(device, non_blocking=True).float().div_(255.0) for image in images]
     if targets is None:
         return model(floats)
-    moved = [{key: value.to(device, non_blocking=True) for key, value in target.items()} for target in targets]
+    moved = [
+        {key: value.to(device, non_blocking=True) for key, value in target.items() if key not in ON_THE_HOST}
+        for target in targets
+    ]
     return model(floats, moved)

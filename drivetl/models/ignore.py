@@ -2,7 +2,8 @@
 
 Subclasses of torchvision's modules with the same state dict keys. In addition to torchvision's keys, a target may have
 - `ignore_boxes` (M, 4) xyxy px, M may be 0: regions that are neither object nor background,
-- `labelled` (K + 1,) bool: the classes this image's source labels (index 0, background, counts as labelled),
+- `labelled` (K + 1,) bool: the classes this image's source labels (index 0, background, counts as labelled); left out
+  where all are, as to look into it would wait for the device,
 - `has_mask` (N,) bool: which objects have a mask; a target without `masks` has none.
 Without these keys, or where they change nothing (no region, every class labelled, every object with a mask), losses
 are torchvision's bit for bit.
@@ -15,11 +16,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, maskrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 Target = dict[str, Tensor]
 
@@ -27,19 +29,27 @@ BACKGROUND, NOT_SAMPLED = 0, -1
 """Labels of torchvision's samplers: negative, and never sampled."""
 
 
+CPU_NUMBERS, GPU_NUMBERS = 1 << 18, 1 << 23
+"""Numbers in one temporary of `covered_share`."""
+
+
 def covered_share(boxes: Tensor, regions: Tensor) -> Tensor:
     """(N, 4) and (M, 4) xyxy px -> (N,) the largest share of a box's own area inside a single region, in 0..1.
 
     0 for a box without area, and 0 without regions.
     """
-    if not len(boxes) or not len(regions):
-        return boxes.new_zeros(len(boxes))
     best = boxes.new_zeros(len(boxes))
-    for region in regions:  # one region at a time: (N, M) temporaries of 200,000 anchors cost more than the loop
-        width = torch.minimum(boxes[:, 2], region[2]) - torch.maximum(boxes[:, 0], region[0])
-        height = torch.minimum(boxes[:, 3], region[3]) - torch.maximum(boxes[:, 1], region[1])
-        torch.maximum(best, width.clamp(min=0) * height.clamp(min=0), out=best)
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    if not len(boxes) or not len(regions):
+        return best
+    # temporaries of 200,000 anchors and all regions leave a CPU's cache; a loop over regions starves a GPU
+    at_once = max(1, (CPU_NUMBERS if boxes.device.type == "cpu" else GPU_NUMBERS) // len(boxes))
+    left, top, right, bottom = boxes.T.contiguous()  # (N,) each
+    for some in torch.split(regions.T, at_once, dim=1):
+        x1, y1, x2, y2 = some[:, :, None]  # (M, 1) each
+        width = torch.minimum(right, x2).sub_(torch.maximum(left, x1)).clamp_(min=0)  # (M, N)
+        height = torch.minimum(bottom, y2).sub_(torch.maximum(top, y1)).clamp_(min=0)
+        torch.maximum(best, width.mul_(height).amax(0), out=best)
+    area = (right - left) * (bottom - top)
     return torch.where(area > 0, best / area, 0)
 
 
@@ -48,7 +58,7 @@ def drop_ignored_background(labels: Tensor, boxes: Tensor, regions: Tensor | Non
     if regions is None or not len(regions) or not len(boxes):
         return labels
     ignored = (labels == BACKGROUND) & (covered_share(boxes, regions) > threshold)
-    return torch.where(ignored, torch.full_like(labels, NOT_SAMPLED), labels)
+    return labels.masked_fill(ignored, NOT_SAMPLED)
 
 
 class IgnoreAwareTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
@@ -58,8 +68,15 @@ class IgnoreAwareTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
         before = image.shape[-2:]
         image, target = super().resize(image, target)
         if target is not None and "ignore_boxes" in target and image.shape[-2:] != before:
-            target["ignore_boxes"] = resize_boxes(target["ignore_boxes"], before, image.shape[-2:])
+            target["ignore_boxes"] = _scaled(target["ignore_boxes"], before, image.shape[-2:])
         return image, target
+
+
+def _scaled(boxes: Tensor, before_hw: torch.Size, after_hw: torch.Size) -> Tensor:
+    """torchvision's `resize_boxes` to the bit, without copying the ratios to the device."""
+    y, x = (np.float32(after) / np.float32(before) for before, after in zip(before_hw, after_hw, strict=True))
+    left, top, right, bottom = boxes.unbind(1)
+    return torch.stack([left * float(x), top * float(y), right * float(x), bottom * float(y)], 1)
 
 
 class IgnoreAwareRPN(RegionProposalNetwork):  # type: ignore[misc]
@@ -81,11 +98,12 @@ class IgnoreAwareRPN(RegionProposalNetwork):  # type: ignore[misc]
     def compute_loss(
         self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """torchvision's losses; 0 where ignore regions cover every anchor of the batch (an empty mean would be NaN)."""
-        if not any(bool((label >= BACKGROUND).any()) for label in labels):
-            return zero_losses(objectness, pred_bbox_deltas)
-        losses: tuple[Tensor, Tensor] = super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
-        return losses
+        """torchvision's losses; 0 where ignore regions cover every anchor of the batch: torchvision's are then NaN, the
+        mean over no anchor, with gradients of 0."""
+        losses = super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
+        sampled = (torch.cat(labels) >= BACKGROUND).any()
+        score_loss, box_loss = (torch.where(sampled, loss, 0) for loss in losses)
+        return score_loss, box_loss
 
 
 class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
@@ -153,9 +171,16 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
         matched: list[Tensor],
     ) -> Tensor:
         """torchvision's mask loss over the positive proposals whose object has a mask; 0 without such proposals."""
-        chosen = [
-            torch.where((label > 0) & _has_mask(target)[index])[0] if len(target["boxes"]) else index.new_empty(0)
+        used = [
+            (label > 0) & _has_mask(target)[index]
+            if len(target["boxes"])
+            else torch.zeros_like(label, dtype=torch.bool)
             for label, target, index in zip(labels, targets, matched, strict=True)
+        ]
+        counts = torch.stack([item.sum() for item in used]).tolist()  # one wait for the whole batch
+        chosen = [
+            torch.argsort(~item, stable=True)[:count]  # the indices of the proposals that are used, in order
+            for item, count in zip(used, counts, strict=True)
         ]
         boxes = [item[index] for item, index in zip(proposals, chosen, strict=True)]
         objects = [item[index] for item, index in zip(matched, chosen, strict=True)]
@@ -176,19 +201,19 @@ def _has_mask(target: Target) -> Tensor:
 
 
 def known_classes(targets: list[Target], labels: list[Tensor], n_classes: int) -> Tensor | None:
-    """(R, K + 1) bool: the classes labelled in the image of RoI r; None when every image labels every class.
+    """(R, K + 1) bool: the classes labelled in the image of RoI r; None when no target has `labelled`.
 
     `labels`: per image the (R_i,) classes of its sampled RoIs. Background and the classes of an image's own objects
     always count as known, whatever `labelled` says.
     """
     masks = [item.get("labelled") for item in targets]
-    if all(mask is None or bool(mask[1:].all()) for mask in masks):
+    if all(mask is None for mask in masks):
         return None
     rows = []
     for mask, label, target in zip(masks, labels, targets, strict=True):
         known = torch.ones(n_classes, dtype=torch.bool, device=label.device) if mask is None else mask.clone()
         known[0] = True
-        known[target["labels"]] = True
+        known.index_fill_(0, target["labels"], True)
         rows.append(known.expand(len(label), n_classes))
     return torch.cat(rows)
 

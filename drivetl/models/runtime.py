@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from drivetl.errors import ConfigError
 
@@ -31,6 +32,26 @@ def choose_device(name: str) -> torch.device:
             f"device {name!r} is not available ({torch.cuda.device_count()} GPUs found)", remedy="use auto or cpu"
         )
     return device
+
+
+def read_later(values: Tensor) -> Callable[[], list[float]]:
+    """Begin copying (N,) values to the host; returns a function that returns them.
+
+    On a GPU the function waits for the work that was queued before this call, not for what is queued between the two,
+    so that the device stays busy.
+    """
+    if values.device.type != "cuda":
+        return values.tolist
+    copied = values.to("cpu", non_blocking=True)  # into pinned memory
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done.record()
+
+    def read() -> list[float]:
+        done.synchronize()
+        numbers: list[float] = copied.tolist()
+        return numbers
+
+    return read
 
 
 def keep_memory() -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -14,6 +15,7 @@ from drivetl.config import OptimConfig
 from drivetl.data.sharing import Batch
 from drivetl.errors import DrivetlError
 from drivetl.models.build import forward_uint8
+from drivetl.models.runtime import read_later
 from drivetl.training.ema import Average
 from drivetl.training.optimizer import learning_rate, pull_to_start, set_learning_rate
 
@@ -57,7 +59,8 @@ def train_epoch(
     """Train on the batches, step numbers `first_step`, `first_step` + 1, ... of `total_steps`.
 
     `after_step(step, losses)` is called when a step is complete. Raises DrivetlError at the first loss that is not
-    finite, with the losses and the images of that batch; the weights are then still those before the step.
+    finite, with the losses and the images of that batch; the weights are then still those before the step. On a GPU the
+    losses are read while it works on the backward pass.
     """
     inner: nn.Module = model.module if isinstance(model, DistributedDataParallel) else model
     for step, (images, targets) in enumerate(batches, first_step):
@@ -66,12 +69,15 @@ def train_epoch(
             losses: dict[str, Tensor] = forward_uint8(model, images, device, targets)
         if l2sp_start:
             losses["loss_l2sp"] = pull_to_start(inner, l2sp_start, config.l2sp)
-        total = torch.stack([value.float() for value in losses.values()]).sum()
-        values = {key: value.item() for key, value in losses.items()}
-        if not torch.isfinite(total):
-            raise _not_finite(step, values, targets)
+        parts = torch.stack([value.float() for value in losses.values()])
+        total = parts.sum()
+        read_numbers = read_later(torch.cat([parts.detach(), _finite(total, model)]))
         optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
+        *numbers, is_finite, all_finite = read_numbers()
+        values = dict(zip(losses, numbers, strict=True))
+        if not all_finite:
+            raise _not_finite(step, values, targets if is_finite == 0 else [])
         if config.clip_norm:
             nn.utils.clip_grad_norm_(inner.parameters(), config.clip_norm)
         optimizer.step()
@@ -82,7 +88,20 @@ def train_epoch(
         after_step(step, values)
 
 
+def _finite(total: Tensor, model: nn.Module) -> Tensor:
+    """(2,) 1 or 0: whether the loss is finite here, and in every process. As gradients are averaged over the processes,
+    none may make the step otherwise."""
+    here = torch.isfinite(total.detach()).float()[None]
+    everywhere = here.clone()
+    if isinstance(model, DistributedDataParallel):
+        dist.all_reduce(everywhere, dist.ReduceOp.MIN)
+    return torch.cat([here, everywhere])
+
+
 def _not_finite(step: int, losses: dict[str, float], targets: list[dict[str, Tensor]]) -> DrivetlError:
+    """The error; no targets: the loss of another process is not finite."""
+    if not targets:
+        return DrivetlError(f"step {step}: a loss of another process is not finite", remedy="see its error")
     ids = ", ".join(f"{int(target['image_id'])}{STREAMS[int(target.get('stream', 0))]}" for target in targets)
     parts = ", ".join(f"{key} {value:.4g}" for key, value in losses.items())
     return DrivetlError(

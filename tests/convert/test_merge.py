@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from coco_makers import CLASSES, record, three_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,10 +106,11 @@ def test_the_training_target_marks_exactly_the_labelled_classes(tmp_path):
     for image in merged.images:
         pixels = np.zeros((image.height, image.width, 3), np.uint8)
         _, target = to_tensors(read_sample(image, pixels, with_masks=False), len(merged.categories))
-        marked = {merged.categories[number - 1] for number in target["labelled"].nonzero()[:, 0].tolist() if number}
+        labelled = target.get("labelled", torch.ones(1 + len(merged.categories), dtype=torch.bool))
+        marked = {merged.categories[number - 1] for number in labelled.nonzero()[:, 0].tolist() if number}
         expected = {"car", "bus"} if image.file_name.startswith("city") else set(CLASSES)
         assert marked == expected - ({"tram"} if "odd" in image.file_name else set())
-        assert target["labelled"][0], "background is always known"
+        assert labelled[0], "background is always known"
 
 
 def test_drives_of_two_roots_are_distinct_and_those_of_one_root_are_shared(tmp_path):

@@ -46,7 +46,7 @@ def test_an_empty_image_is_a_normal_sample(dataset):
     assert image.dtype == torch.uint8 and image.shape == (3, 30, 40) and int(image[0, 0, 0]) == 20
     assert target["boxes"].shape == (0, 4) and target["labels"].shape == (0,)
     assert target["masks"].shape == (0, 30, 40) and target["ignore_boxes"].shape == (0, 4)
-    assert target["labelled"].tolist() == [True, True, True]
+    assert "labelled" not in target
 
 
 def test_unlabelled_classes_are_marked(dataset):

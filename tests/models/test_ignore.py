@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 
 from drivetl.models import ignore
 from drivetl.models.build import ModelSpec, architecture, build_model
@@ -149,6 +149,24 @@ def test_covered_share_is_intersection_over_own_area(boxes, regions):
             height = min(box[3], region[3]) - max(box[1], region[1])
             best = max(best, max(width, 0) * max(height, 0) / ((box[2] - box[0]) * (box[3] - box[1])))
         assert box_share == pytest.approx(best, abs=1e-3)
+
+
+@settings(max_examples=30)
+@given(boxes_strategy, boxes_strategy, st.integers(1, 40))
+def test_law_the_covered_share_does_not_depend_on_how_many_regions_are_compared_at_once(boxes, regions, numbers):
+    expected = ignore.covered_share(boxes, regions)
+    before = ignore.CPU_NUMBERS
+    try:
+        ignore.CPU_NUMBERS = numbers
+        assert torch.equal(ignore.covered_share(boxes, regions), expected)
+    finally:
+        ignore.CPU_NUMBERS = before
+
+
+@given(boxes_strategy, st.tuples(*[st.integers(1, 3000)] * 4))
+def test_law_regions_are_scaled_as_torchvision_scales_boxes_to_the_bit(boxes, sides):
+    before, after = torch.Size(sides[:2]), torch.Size(sides[2:])
+    assert torch.equal(ignore._scaled(boxes, before, after), resize_boxes(boxes, list(before), list(after)))
 
 
 def test_regions_are_resized_with_the_image():

@@ -1,5 +1,7 @@
 """Laws of fine-tuning: the run directory, exact resume, refusals, what is inherited from a source."""
 
+import contextlib
+import copy
 import dataclasses
 import json
 import os
@@ -15,7 +17,7 @@ from training_runs import kill_after, write_tree
 
 from drivetl.coco import hashes
 from drivetl.coco.io import read_dataset
-from drivetl.config import dump_yaml, load_config
+from drivetl.config import OptimConfig, dump_yaml, load_config
 from drivetl.errors import CheckpointError, ConfigError, DrivetlError
 from drivetl.models.checkpoint import load_detector, read_manifest
 from drivetl.models.weights import read_weights
@@ -191,6 +193,59 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(small_config, tmp_
     monkeypatch.setattr(loop, "forward_uint8", broken)
     with pytest.raises(DrivetlError, match=r"step 0.*not finite.*loss_classifier.*image ids \d+, \d+, \d+, \d+"):
         finetune(small_config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_law_a_loss_that_is_not_finite_leaves_weights_and_optimizer_as_before_the_step(monkeypatch, elsewhere):
+    """In a process group the step is made by all processes or by none: gradients are averaged over them."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW([{"params": list(model.parameters()), "scale": 1.0}], lr=0.1)
+    factor = {0: 1.0, 1: 1.0 if elsewhere else float("inf")}
+    steps, seen = [], []
+
+    def forward(network, images, device, targets=None):
+        return {"a": network(images[0]).sum(), "b": network(images[0]).square().sum() * factor[len(steps)]}
+
+    def after_step(step, losses):
+        steps.append(step)
+        seen.append(copy.deepcopy((model.state_dict(), optimizer.state_dict()["state"])))
+        if elsewhere:
+            monkeypatch.setattr(loop.dist, "all_reduce", lambda value, operation: value.zero_())
+
+    monkeypatch.setattr(loop, "forward_uint8", forward)
+    batch = ([torch.ones(3, 2)], [{"image_id": torch.tensor(7)}])
+    optim = OptimConfig(lr=0.1)
+    with one_process_group() if elsewhere else contextlib.nullcontext():
+        network = torch.nn.parallel.DistributedDataParallel(model) if elsewhere else model
+        message = "step 1: a loss of another process is not finite" if elsewhere else r"not finite \(a .*, b inf\) .* 7"
+        with pytest.raises(DrivetlError, match=message):
+            loop.train_epoch(
+                network,
+                [batch] * 3,
+                optimizer,
+                optim,
+                first_step=0,
+                total_steps=3,
+                device=torch.device("cpu"),
+                precision=torch.float32,
+                means=loop.Means(),
+                after_step=after_step,
+            )
+    assert steps == [0]
+    ((weights_before, moments_before),) = seen
+    assert same(weights_before, model.state_dict())
+    moments = optimizer.state_dict()["state"]
+    assert all(same(moments_before[index], moments[index]) for index in moments_before)
+
+
+@contextlib.contextmanager
+def one_process_group():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_starting_from_a_run_evaluates_the_source_first_and_inherits_its_manifest(small_config, tmp_path):

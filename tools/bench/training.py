@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import numpy as np
 import torch
+from syncs import counted
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from drivetl.config import OptimConfig
+from drivetl.data.dataset import collate, to_tensors
+from drivetl.data.sample import Sample
+from drivetl.data.sharing import Batch
 from drivetl.models import runtime, sparse
-from drivetl.models.build import ModelSpec, build_model, forward_uint8
+from drivetl.models.build import ModelSpec, architecture, build_model, forward_uint8
 from drivetl.models.norm import FoldedConv2d, FusedFrozenBatchNorm2d
 from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device, keep_memory
+from drivetl.training.loop import Means, train_epoch
+from drivetl.training.optimizer import build_optimizer
 
 TITLE = "Training step: torchvision's modules against drivetl's"
+SYNCS = "Training step: where the host waits for the device"
 BATCH = 4
+STEPS = 2
+"""Steps over which waits are counted."""
 SPARSE_BELOW = sparse.DENSE_FROM
 
 
@@ -52,6 +64,68 @@ def run() -> list[dict[str, object]]:
             | {"without CPU tricks / drivetl": best["without CPU tricks"] / best["drivetl"]}
         )
     return rows
+
+
+def syncs() -> list[dict[str, object]]:
+    """One row per place of a training step that waits for the device on a GPU, and the sums; counted on a CPU."""
+    rows: list[dict[str, object]] = []
+    for arch in ("fasterrcnn_mobilenet_v2_lite_fpn", "maskrcnn_mobilenet_v2_lite_fpn"):
+        waits = waits_of_a_step(arch)
+        owners = sorted({owner for owner, _, _ in waits} | {"drivetl", "torchvision"})
+        for owner in owners:
+            own = {key: count for key, count in waits.items() if key[0] == owner}
+            rows += [
+                {"model": arch, "code": owner, "where": where, "operation": operation, "per step": count / STEPS}
+                for (_, where, operation), count in sorted(own.items())
+            ]
+            total = sum(own.values()) / STEPS
+            rows.append({"model": arch, "code": owner, "where": "all", "operation": "-", "per step": total})
+    return rows
+
+
+def waits_of_a_step(arch: str) -> Counter[tuple[str, str, str]]:
+    """The waits of STEPS steps of `train_epoch` on a batch with ignore regions, an image without objects and one that
+    labels some classes only."""
+    torch.manual_seed(0)
+    short, long = 128, 256
+    model = build_model(ModelSpec(arch, ("a", "b", "c"), short, long, 200, 100, 32, 100, 0.05, frozen_norm=True))
+    config = OptimConfig(epochs=1, lr=1e-4)
+    train = partial(
+        train_epoch,
+        model.train(),
+        optimizer=build_optimizer(model, arch, config),
+        config=config,
+        first_step=0,
+        total_steps=9,
+        device=torch.device("cpu"),
+        precision=torch.float32,
+    )
+    images = [labelled_batch(short, long, masks=architecture(arch).masks)] * STEPS
+    train(batches=images, means=Means())  # what is made once, such as anchors
+    with counted() as waits:
+        train(batches=images, means=Means())
+    return waits
+
+
+def labelled_batch(height: int, width: int, *, masks: bool) -> Batch:
+    """A batch as the loader makes it."""
+    images, targets = batch(height, width)
+    samples = []
+    for number, (image, target) in enumerate(zip(images, targets, strict=True)):
+        n_objects = 0 if number == 0 else len(target["boxes"])
+        sample = Sample(
+            image.permute(1, 2, 0).numpy(),
+            target["boxes"][:n_objects].numpy(),
+            target["labels"][:n_objects].numpy(),
+            np.array([[10, 10, 90, 60], [100, 20, 200, 120]][:number], np.float32).reshape(-1, 4),
+            number,
+            labelled=(1, 2) if number == 1 else None,
+        )
+        if masks:
+            sample.masks = np.ones((n_objects, height, width), np.uint8)
+            sample.has_mask = np.ones(n_objects, np.bool_)
+        samples.append(to_tensors(sample, 3))
+    return collate(samples)
 
 
 def batch(height: int, width: int) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
