@@ -112,8 +112,8 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def whole_number(text: str) -> int:
-    """An int, of digits with or without a sign. Raises ArgumentTypeError, which argparse turns into exit code 2."""
-    if not re.fullmatch(r"[-+]?\d{1,18}", text):
+    """An int of 64 bits, with or without a sign. Raises ArgumentTypeError, which argparse turns into exit code 2."""
+    if not re.fullmatch(r"[-+]?\d{1,19}", text) or abs(int(text)) >= SEED_LIMIT:
         raise argparse.ArgumentTypeError(f"is {text!r}, it must be a whole number")
     return int(text)
 
