@@ -21,7 +21,7 @@ from drivetl.export.model import OnnxModel
 from drivetl.files.images import Rgb, described
 from drivetl.models import detector as models
 from drivetl.models.checkpoint import load_detector
-from drivetl.robustness.predict import predict
+from drivetl.prediction.images import predict
 
 
 def load(run: str | Path, *, checkpoint: str = "best", device: str = "auto", precision: str = "auto") -> Detector:

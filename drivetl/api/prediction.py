@@ -77,7 +77,7 @@ class Prediction:
 
     def above(self, score: float) -> Prediction:
         """The objects that score at least `score`."""
-        from drivetl.robustness.predict import with_min_score
+        from drivetl.prediction.images import with_min_score
 
         return replace(self, detections=with_min_score(self.detections, score))
 
@@ -103,7 +103,7 @@ class Prediction:
 
         image_id: default: of the dataset the image is from. Raises ConfigError where neither is known.
         """
-        from drivetl.robustness.predict import coco_results
+        from drivetl.prediction.results import coco_results
 
         number = self.image_id if image_id is None else image_id
         if number is None:

@@ -27,7 +27,7 @@ COMMANDS = {
     "anchors": "measure how well anchors cover a dataset's boxes, and fit better ones",
     "finetune": "fine-tune a detector from a YAML config",
     "budget": "how many labelled frames do I need: AP against label count, extrapolated",
-    "predict": "run a trained detector on images; write COCO results and annotated images",
+    "predict": "run a trained detector on images or a video; write its detections and draw them",
     "evaluate": "compute COCO or KITTI metrics for any detector's results",
     "eval-robustness": "evaluate a run under conditions x severities: mPC, rPC and a report",
     "compare": "compare two runs on the same images, with intervals and a release gate",

@@ -13,7 +13,7 @@ from drivetl.commands.evaluate import write_numbers
 from drivetl.commands.flags import input_path, seed
 from drivetl.console import say, table, warn, wrote
 from drivetl.errors import ConfigError, DataError
-from drivetl.files.yaml_reader import load_yaml
+from drivetl.files.runs import BEST_DETECTIONS, validation_data
 
 if TYPE_CHECKING:  # a mistake in the flags is reported before numpy is loaded
     from drivetl.coco.records import Dataset
@@ -28,9 +28,6 @@ if TYPE_CHECKING:  # a mistake in the flags is reported before numpy is loaded
     Matched = Callable[[str, Cell], MatchStore]
     """("a" or "b", cell) -> the detections of that side, matched to the ground truth."""
     MatchedClean = Callable[[str], MatchStore]
-
-BEST = Path("eval", "best.npz")
-"""Where a run keeps the detections of its best epoch in its validation images."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -191,7 +188,7 @@ def _cache(run: Path) -> DetectionCache | None:
     from drivetl.robustness.detection_cache import CELLS_FOLDER
     from drivetl.robustness.find_cells import open_cache
 
-    return open_cache(run) if (run / CELLS_FOLDER).is_dir() or not (run / BEST).is_file() else None
+    return open_cache(run) if (run / CELLS_FOLDER).is_dir() or not (run / BEST_DETECTIONS).is_file() else None
 
 
 def _clean_detections(
@@ -203,10 +200,10 @@ def _clean_detections(
     from drivetl.robustness.detection_cache import complete_images
 
     swept = [] if cache is None else complete_images([cache], keys, [CLEAN])
-    if len(swept) < len(dataset.images) and (run / BEST).is_file():
+    if len(swept) < len(dataset.images) and (run / BEST_DETECTIONS).is_file():
         problem = _not_validated_on(run, dataset, data)
         if not problem:
-            return _CleanDetections(range(len(dataset.images)), load_results(run / BEST))
+            return _CleanDetections(range(len(dataset.images)), load_results(run / BEST_DETECTIONS))
         if cache is None:
             raise DataError(problem, remedy="run eval-robustness on it with this --data", file=run)
         if "changed" in problem:
@@ -246,16 +243,6 @@ def _shared_cells(caches: Sequence[DetectionCache], keys: Sequence[str]) -> list
     first, second = caches
     shared = sorted(set(first.cells()) & set(second.cells()) - {CLEAN})
     return [cell for cell in shared if any(first.has(key, cell) and second.has(key, cell) for key in keys)]
-
-
-def validation_data(run_folder: Path) -> Path:
-    """The validation set in a run's config. Raises ConfigError when it names none."""
-    path = run_folder / "config.yaml"
-    config = load_yaml(path) if path.is_file() else None
-    section = config.get("data") if isinstance(config, dict) else None
-    if not isinstance(section, dict) or not section.get("val"):
-        raise ConfigError(f"{run_folder} names no validation data", remedy="name the dataset with --data")
-    return Path(str(section["val"]))
 
 
 def _print(comparison: Comparison) -> None:

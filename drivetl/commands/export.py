@@ -88,9 +88,8 @@ def data_sizes(run: Path) -> tuple[Path, Counter[tuple[int, int]]]:
     Raises ConfigError that names the flags when the run or its data does not tell.
     """
     from drivetl.coco.io import read_dataset
-    from drivetl.commands.compare import validation_data
     from drivetl.errors import DrivetlError
-    from drivetl.models.checkpoint import run_root
+    from drivetl.files.runs import run_root, validation_data
 
     try:
         data = validation_data(run_root(run))

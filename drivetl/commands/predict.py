@@ -1,45 +1,83 @@
-"""`drivetl predict`: run a detector on images; write its detections and annotated images."""
+"""`drivetl predict`: run a detector on images or a video; write its detections and draw them."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections import Counter
-from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drivetl import console
+from drivetl.commands.flags import add_old_name, input_path, new_path, run_directory
 from drivetl.errors import ConfigError, DataError
-from drivetl.workers import dead_workers_as_errors
 
 if TYPE_CHECKING:
-    from drivetl.coco.detections import Detections
-    from drivetl.coco.records import Dataset, ImageRecord
-    from drivetl.models.detector import Detector
+    import numpy as np
+    import numpy.typing as npt
 
-SKIPPED = "skipped.json"
+    from drivetl.coco.records import Dataset
+    from drivetl.metrics.truth import Floats
+    from drivetl.prediction.inputs import VideoInput
+    from drivetl.prediction.model import Model
+    from drivetl.prediction.thresholds import Chosen
+
 SHOWN_SKIPPED = 10
 """Skipped images that are named on the console."""
+COMPARED = "compare"
+"""Folder of the second run's results."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     add = parser.add_argument
-    add("--run", dest="run_dir", type=Path, required=True, metavar="RUN", help="run directory")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", type=Path, metavar="DATA.json", help="the images of a COCO dataset json")
-    source.add_argument("--images", type=Path, metavar="DIR", help="a folder of images, with or without labels")
-    add("--out", type=Path, required=True, metavar="DIR", help="new folder for the results and the annotated images")
-    add("--score", type=float, default=0.3, help="lowest score of a detection; 0 for AP (default: 0.3)")
     add(
-        "--format",
-        choices=("coco", "kitti"),
-        default="coco",
-        help="coco: results.json; kitti: KITTI result files in data/ (default: coco)",
+        "source",
+        nargs="*",
+        metavar="SOURCE",
+        help="images, folders or globs; or one video (mp4, avi, mkv, mov, webm, ...); or one dataset json",
+    )
+    add("--run", dest="run_dir", type=run_directory, required=True, metavar="RUN", help="run directory")
+    add("--compare", type=run_directory, metavar="RUN", help="a second run, drawn next to the first")
+    add("--data", type=input_path, metavar="DATA.json", help="the images of a COCO dataset json: the same as SOURCE")
+    add("--images", metavar="DIR", help="a folder of images, with or without labels: the same as SOURCE")
+    add("--out", type=new_path, required=True, metavar="DIR", help="new folder for the results and what is drawn")
+    score = add(
+        "--score",
+        default="0.3",
+        metavar="SCORE",
+        help="lowest score of a detection: one number, or per class: car=0.5,person=0.3; 0 for AP (default: 0.3)",
+    )
+    add_old_name(parser, "--threshold", score)
+    add(
+        "--at",
+        metavar="POINT",
+        help=(
+            "score per class from the run's own validation: recall=0.9 finds 90 %% of the objects there, fp=0.5 has at "
+            "most half a false positive of the class per image"
+        ),
     )
     add(
-        "--pictures", type=int, default=100, metavar="N", help="annotated images to write, evenly spaced (default: 100)"
+        "--format",
+        default="coco,csv",
+        metavar="NAMES",
+        help=(
+            "coco: results.json; csv: detections.csv; kitti: KITTI result files in data/; separated by commas "
+            "(default: coco,csv)"
+        ),
+    )
+    add("--track", action="store_true", help="give objects an id that lasts from frame to frame, by overlap (IoU)")
+    add(
+        "--colours",
+        choices=("outcome", "class"),
+        help="of the boxes: found, missed and invented, or the class (default: outcome where there are labels)",
+    )
+    add("--codec", default="auto", help="of a drawn video: h264 (mp4, by ffmpeg), vp8 (webm), auto (default: auto)")
+    add(
+        "--pictures",
+        type=int,
+        metavar="N",
+        help="annotated images to write, evenly spaced (default: 100; of a video none)",
     )
     add(
         "--on-error",
@@ -47,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="skip",
         help=(
             "for an image that cannot be read: skip it and list it in skipped.json (exit code 0), or stop and keep the "
-            "results so far (exit code 2) (default: skip)"
+            "results so far (exit code 2); a video that breaks off is such an image (default: skip)"
         ),
     )
     add("--batch-size", type=int, default=8, metavar="N", help="images per forward pass (default: 8)")
@@ -55,8 +93,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A run of the command line, before its detector is loaded."""
+
+    path: Path
+    categories: tuple[str, ...]
+    scores: Floats
+    """(K,) lowest score of each class."""
+    folder: Path
+    """Where its results go."""
+
+
 def run(args: argparse.Namespace) -> None:
-    """Detect, write the results, draw."""
+    """Check everything that needs no model, detect, write the results, draw."""
+    _check_flags(args)
+    from drivetl.files.runs import class_names
+    from drivetl.files.video import choose_codec, video_suffix
+    from drivetl.files.write import new_directory
+    from drivetl.prediction.inputs import VideoInput, find_input
+    from drivetl.prediction.results import parse_formats
+
+    args.formats = parse_formats(args.format)
+    args.codec = choose_codec(args.codec)
+    with new_directory(args.out) as folder:
+        names = {path: class_names(path) for path in (args.run_dir, args.compare) if path is not None}
+        runs = _runs(args, names, folder)
+        unreadable: dict[str, str] = {}
+        on_error = unreadable.__setitem__ if args.on_error == "skip" else None
+        source = find_input(_sources(args), runs[0].categories, on_error)
+        _check_input(source, runs, args)
+        for other in runs[1:]:
+            other.folder.mkdir()
+        with console.loading("torch"):
+            import torch  # noqa: F401
+        if isinstance(source, VideoInput):
+            stopped = _video(source, runs, folder, args)
+        else:
+            stopped = _images(source, runs, folder, args, unreadable)
+    if stopped:
+        raise stopped
+    if isinstance(source, VideoInput):
+        console.wrote(args.out / f"{source.path.stem}{video_suffix(args.codec)}")
+    _next(args, runs)
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raises ConfigError for values that no input makes valid."""
     for flag, value, least in (
         ("--pictures", args.pictures, 0),
         ("--batch-size", args.batch_size, 1),
@@ -64,158 +147,184 @@ def run(args: argparse.Namespace) -> None:
     ):
         if value is not None and value < least:
             raise ConfigError(f"{flag} is {value}", remedy=f"it must be at least {least}")
-    if not 0 <= args.score <= 1:
-        raise ConfigError(f"--score is {args.score}", remedy="name a score from 0 to 1")
+    if sum(map(bool, (args.source, args.data, args.images))) != 1:
+        raise ConfigError(
+            "name one input", remedy="images, folders, a video or a dataset json; or use --data or --images instead"
+        )
 
-    from drivetl.coco.io import read_dataset
-    from drivetl.files.write import new_directory
-    from drivetl.models.checkpoint import load_detector
-    from drivetl.robustness.predict import folder_dataset
 
-    unreadable: dict[str, str] = {}
-    with new_directory(args.out) as folder:
-        detector = load_detector(args.run_dir, device=args.device)
-        on_error = unreadable.__setitem__ if args.on_error == "skip" else None
-        dataset = read_dataset(args.data) if args.data else folder_dataset(args.images, detector.categories, on_error)
-        if args.data and dataset.categories != detector.categories:
-            raise ConfigError(
-                f"{args.data} has the classes {', '.join(dataset.categories)}, the run"
-                f" {', '.join(detector.categories)}",
-                remedy=f"convert it with the run's taxonomy.yaml, or use its images: --images {dataset.images_root}",
-            )
-        n_images = len(dataset.images) + len(unreadable)
-        detections = _detect(detector, dataset, args, unreadable)
-        _write_skipped(folder, dataset, detections, unreadable)
-        dataset = dataset.subset([image for image in dataset.images if image.id in detections])
-        _write(detections, dataset, detector.categories, folder, args)
-        _draw(detections, dataset, detector.categories, folder / "pictures", args.pictures)
-    counts = Counter(detector.categories[int(label) - 1] for found in detections.values() for label in found.labels)
+def _sources(args: argparse.Namespace) -> list[str]:
+    if args.source:
+        return list(args.source)
+    return [str(args.data or args.images)]
+
+
+def _runs(args: argparse.Namespace, names: Mapping[Path, tuple[str, ...]], folder: Path) -> list[_Run]:
+    """The run, and the one that it is compared with, each with its thresholds."""
+    from drivetl.prediction.thresholds import check_names, parse_rule, parse_scores, scores_of
+
+    if args.compare is not None and args.compare.resolve() == args.run_dir.resolve():
+        raise ConfigError("--compare names the same run", remedy="name another one")
+    scores = parse_scores(args.score)
+    rule = parse_rule(args.at) if args.at else None
+    if rule is not None and args.score != "0.3":
+        raise ConfigError("--at chooses the scores that --score names", remedy="use one of the two")
+    check_names(scores, list(dict.fromkeys(name for of_run in names.values() for name in of_run)))
+    folders = (folder, folder / COMPARED)
+    return [
+        _Run(path, of_run, scores_of(scores, of_run) if rule is None else _at(path, of_run, *rule), place)
+        for (path, of_run), place in zip(names.items(), folders, strict=False)
+    ]
+
+
+def _at(run_dir: Path, categories: Sequence[str], rule: str, value: float) -> Floats:
+    """(K,) scores of an operating point of the run's own validation, printed with what they give there."""
+    import numpy as np
+
+    from drivetl.files.runs import run_root
+    from drivetl.prediction.thresholds import operating_points_of
+
+    chosen = operating_points_of(run_root(run_dir), categories, rule, value)
     console.table(
-        f"{sum(counts.values())} detections with a score of at least {args.score:g} in {len(detections)} images",
-        ["class", "detections"],
-        [(name, counts[name]) for name in detector.categories],
+        f"{run_dir.name} at {rule}={value:g}, measured on its own validation images",
+        ["class", "score", "recall", "precision", "false positives per image"],
+        [(row.name, *_shown(row)) for row in chosen],
     )
-    if unreadable and args.on_error == "stop":
-        raise DataError(
-            f"stopped after {len(detections)} of {n_images} images, results so far in {args.out}:"
+    for row in chosen:
+        if row.note:
+            console.warn(f"{row.name}: {row.note}")
+    return np.array([row.point.threshold for row in chosen])
+
+
+def _shown(row: Chosen) -> list[str]:
+    point = row.point
+    values = (point.threshold, point.recall, point.precision, point.fp_per_image)
+    return ["-" if value != value or value == float("inf") else f"{value:.3f}" for value in values]
+
+
+def _check_input(source: Dataset | VideoInput, runs: Sequence[_Run], args: argparse.Namespace) -> None:
+    """Raises ConfigError and DataError for flags and runs that do not fit the input."""
+    from drivetl.prediction.inputs import VideoInput, has_labels
+    from drivetl.prediction.results import check_kitti_names
+
+    labelled = not isinstance(source, VideoInput) and has_labels(source)
+    if args.colours == "outcome" and not labelled:
+        raise ConfigError("--colours outcome needs labels", remedy="run a dataset json that has some")
+    if isinstance(source, VideoInput):
+        return
+    if "kitti" in args.formats:
+        check_kitti_names(source)
+    for other in runs[1:]:
+        if labelled and other.categories != source.categories:
+            raise ConfigError(
+                f"{other.path} has other classes than the dataset: {', '.join(other.categories)}",
+                remedy="compare the two runs on the images alone",
+            )
+
+
+def _video(source: VideoInput, runs: Sequence[_Run], folder: Path, args: argparse.Namespace) -> DataError | None:
+    """Run a video; the error that ends the command where it broke off and --on-error is stop."""
+    from drivetl.prediction.video import VideoOptions, run_video
+
+    models = _load(runs, args.device)
+    options = VideoOptions(args.codec, args.formats, args.batch_size, args.track, args.pictures or 0)
+    summary = run_video(source, models, folder, options)
+    _tables(models, f"{summary.n_frames} frames")
+    pace = summary.n_frames / max(summary.seconds, 1e-9)
+    console.numbers(images=summary.n_frames, images_per_second=pace, detections=models[0].counts)
+    console.say(f"{summary.n_frames} frames in {summary.seconds:.1f} s: {pace:.1f} frames/s")
+    if args.codec == "vp8":
+        console.say("written as VP8 in WebM; with the program ffmpeg installed it is H.264 in MP4, and faster")
+    if summary.cut_off(source.info.n_frames):
+        reason = f"{source.path}: breaks off after {summary.n_frames} of {source.info.n_frames} frames"
+        if args.on_error == "stop":
+            return DataError(f"{reason}, results so far in {args.out}", remedy="or use --on-error skip")
+        console.warn(reason)
+    return None
+
+
+def _images(
+    dataset: Dataset, runs: Sequence[_Run], folder: Path, args: argparse.Namespace, unreadable: dict[str, str]
+) -> DataError | None:
+    """Run a dataset; the error that ends the command where an image cannot be read and --on-error is stop."""
+    from drivetl.models.runtime import choose_device
+    from drivetl.prediction.inputs import has_labels
+    from drivetl.prediction.run_images import PICTURES, ImageOptions, run_images
+    from drivetl.robustness.sweep import default_workers
+
+    labelled, n_images = has_labels(dataset), len(dataset.images) + len(unreadable)
+    models = _load(runs, args.device)
+    options = ImageOptions(
+        args.formats,
+        outcomes=labelled,
+        list_images=not _is_dataset(args),
+        batch_size=args.batch_size,
+        workers=default_workers(choose_device(args.device).type) if args.workers is None else args.workers,
+        track=args.track,
+        colour_outcomes=labelled and args.colours != "class",
+        pictures=PICTURES if args.pictures is None else args.pictures,
+        stop=args.on_error == "stop",
+    )
+    done, outcomes = run_images(dataset, models, folder, options, unreadable)
+    _tables(models, f"{len(done.images)} images", outcomes)
+    console.numbers(images=len(done.images), skipped=len(unreadable), detections=models[0].counts)
+    if unreadable and options.stop:
+        return DataError(
+            f"stopped after {len(done.images)} of {n_images} images, results so far in {args.out}:"
             f" {next(iter(unreadable.values()))}",
             remedy="or use --on-error skip",
         )
     for reason in list(unreadable.values())[:SHOWN_SKIPPED]:
         console.warn(f"skipped {reason}")
     if unreadable:
-        console.warn(f"{len(unreadable)} of {n_images} images have no detections: see {args.out / SKIPPED}")
-    _next(args)
+        console.warn(f"{len(unreadable)} of {n_images} images have no detections: see {args.out / 'skipped.json'}")
+    return None
 
 
-@dead_workers_as_errors("--workers")
-def _detect(
-    detector: Detector, dataset: Dataset, args: argparse.Namespace, unreadable: dict[str, str]
-) -> dict[int, Detections]:
-    """Image id -> its detections; adds the images that cannot be read to `unreadable` (file name -> reason).
+def _load(runs: Sequence[_Run], device: str) -> list[Model]:
+    """The detectors of the runs. Raises CheckpointError, and ConfigError for a device that is not there."""
+    from drivetl.models.checkpoint import load_detector
+    from drivetl.prediction.model import Model
 
-    With `--on-error stop` the first of them ends it. Raises DataError when no image can be read.
-    """
-    from drivetl.robustness.predict import predict
-    from drivetl.robustness.sweep import default_workers
-
-    workers = default_workers(detector.device.type) if args.workers is None else args.workers
-
-    def on_error(name: str, reason: str) -> None:
-        unreadable[name] = reason
-        if args.on_error == "stop":
-            raise _Stopped
-
-    stream = predict(
-        detector, dataset, score=args.score, batch_size=args.batch_size, workers=workers, on_error=on_error
-    )
-    detections: dict[int, Detections] = {}
-    with suppress(_Stopped):
-        for record, of_image in console.track(stream, "detecting", total=len(dataset.images)):
-            detections[record.id] = of_image
-    if unreadable and not detections:
-        raise DataError(next(iter(unreadable.values())))
-    return detections
+    return [
+        Model(item.path.name, load_detector(item.path, device=device), item.categories, item.scores, item.folder)
+        for item in runs
+    ]
 
 
-class _Stopped(Exception):  # noqa: N818 - not an error
-    """Detection ends here."""
+def _tables(models: Sequence[Model], amount: str, outcomes: Sequence[npt.NDArray[np.int64]] = ()) -> None:
+    """Print the detections of each model per class, with what was found, missed and invented where that is known."""
+    for number, model in enumerate(models):
+        of_model = f"{model.name}: " if len(models) > 1 else ""
+        title = f"{of_model}{model.counts.total()} detections in {amount}"
+        columns = ["class", "detections"]
+        rows: list[list[object]] = [[name, model.counts[name]] for name in model.categories]
+        if outcomes:
+            columns += ["found", "missed", "invented"]
+            rows = [row + counts for row, counts in zip(rows, outcomes[number].tolist(), strict=True)]
+        console.table(title, columns, rows)
+    if outcomes:
+        console.say("found: overlaps an object of its class with an IoU of 0.5; invented: overlaps none")
 
 
-def _write_skipped(
-    folder: Path, dataset: Dataset, detections: dict[int, Detections], unreadable: dict[str, str]
-) -> None:
-    """skipped.json: file name and reason of every image without detections; written only when there are some."""
-    missing = dict.fromkeys(image.file_name for image in dataset.images if image.id not in detections)
-    reasons = dict.fromkeys(missing, "not reached") | unreadable
-    rows = [{"file_name": name, "reason": reasons[name]} for name in sorted(reasons)]
-    if rows:
-        (folder / SKIPPED).write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+def _is_dataset(args: argparse.Namespace) -> bool:
+    return Path(_sources(args)[0]).suffix.lower() == ".json"
 
 
-def _write(
-    detections: dict[int, Detections], dataset: Dataset, names: tuple[str, ...], folder: Path, args: argparse.Namespace
-) -> None:
-    import orjson
+def _next(args: argparse.Namespace, runs: Sequence[_Run]) -> None:
+    """Print what was written and the next command: with labels, every detection, then its evaluation."""
+    from drivetl.prediction.results import KITTI_FOLDER, RESULTS, TABLE
 
-    from drivetl.robustness.predict import coco_results, images_document, kitti_lines, kitti_names
-
-    if args.format == "kitti":
-        files = kitti_names(dataset)
-        (folder / "data").mkdir()
-        for image_id, of_image in detections.items():
-            (folder / "data" / files[image_id]).write_text(kitti_lines(of_image, names), "utf-8")
-        return
-    rows = [row for image in dataset.images for row in coco_results(image.id, detections[image.id])]
-    (folder / "results.json").write_bytes(orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY))
-    if args.images:
-        document = images_document(dataset)
-        (folder / "images.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-
-
-def _draw(
-    detections: dict[int, Detections], dataset: Dataset, names: tuple[str, ...], folder: Path, limit: int
-) -> None:
-    """Write at most `limit` annotated images, evenly spaced; names that differ in the suffix alone keep it."""
-    step = max(1, -(-len(dataset.images) // limit)) if limit else len(dataset.images) + 1
-    chosen = dataset.images[::step] if limit else []
-    taken: set[PurePosixPath] = set()
-    for record in console.track(chosen, "drawing"):
-        name = PurePosixPath(record.file_name)
-        duplicate = name.with_suffix("") in taken
-        taken.add(name.with_suffix(""))
-        path = folder / (f"{name}.jpg" if duplicate else name.with_suffix(".jpg"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(annotated_jpeg(record, dataset.images_root, detections[record.id], names))
-
-
-def annotated_jpeg(record: ImageRecord, root: Path, detections: Detections, names: tuple[str, ...]) -> bytes:
-    """The image with its detections, as a JPEG file."""
-    from drivetl.coco.masks import decode
-    from drivetl.data.dataset import read_image
-    from drivetl.draw.objects import draw_objects, jpeg
-
-    masks = None
-    if detections.masks is not None:
-        masks = [decode(rle, record.height, record.width) for rle in detections.masks]
-    drawn = draw_objects(
-        read_image(record, root),
-        detections.boxes,
-        detections.labels.tolist(),
-        scores=detections.scores.tolist(),
-        categories=names,
-        masks=masks,
-    )
-    return jpeg(drawn, quality=90)
-
-
-def _next(args: argparse.Namespace) -> None:
-    results = args.out / ("data" if args.format == "kitti" else "results.json")
-    if args.data and args.score > 0:
-        console.say(f"detections below {args.score:g} are left out; AP needs all of them: --score 0")
-        words = ("--run", args.run_dir, "--data", args.data, "--format", args.format, "--score", 0)
+    data, first = _sources(args)[0], args.formats[0]
+    results = args.out / {"coco": RESULTS, "csv": TABLE, "kitti": KITTI_FOLDER}[first]
+    if not _is_dataset(args):
+        console.wrote(results)
+    elif any((item.scores > 0).any() for item in runs):
+        console.say("detections below the threshold are left out; AP needs all of them: --score 0")
+        form = "kitti" if first == "kitti" else "coco"
+        words = ("--run", args.run_dir, "--data", data, "--format", form, "--score", 0)
         console.wrote(results, console.command("predict", *words, "--out", f"{args.out}_all"))
-    elif args.data and args.format == "coco":
-        console.wrote(results, console.command("evaluate", "--gt", args.data, "--predictions", results))
+    elif first == "coco":
+        console.wrote(results, console.command("evaluate", "--gt", data, "--predictions", results))
     else:
         console.wrote(results)

@@ -214,18 +214,19 @@ def progress_bar() -> Progress:
     return bar(_console("err"), quiet=_record.quiet)
 
 
-def track(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
-    """Iterate with a progress bar."""
+def track(items: Iterable[T], description: str, total: int | None = None, unit: str = "") -> Iterable[T]:
+    """Iterate with a progress bar; with a unit (images, frames) it shows how many are done per second."""
     with progress_bar() as bar:
         count = total if total is not None else len(items) if isinstance(items, Sized) else None
         task = bar.add_task(description, total=count, note="")
-        done, shown_at = 0, 0.0
+        done, shown_at, began = 0, 0.0, time.monotonic()
         for item in items:
             yield item
             done += 1
             now = time.monotonic()
             if now - shown_at >= SHOWN_EVERY_S:  # an update of the bar costs more than reading a label file
-                bar.update(task, completed=done)
+                pace = f"{done / max(now - began, 1e-9):.1f} {unit}/s" if unit else ""
+                bar.update(task, completed=done, note=pace)
                 shown_at = now
         bar.update(task, completed=done)
 

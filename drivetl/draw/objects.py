@@ -84,6 +84,18 @@ def resize_to_width(image: Rgb, width: int) -> Rgb:
     return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
 
 
+def titled(image: Rgb, title: str) -> Rgb:
+    """The image below a strip with its title; the strip has an even height, and its text is as large as labels are."""
+    size = _text_px(image)
+    font = _font(size)
+    strip = Image.new("RGB", (image.shape[1], 2 * (size * 9 // 10)), _BACKGROUND)
+    pen = ImageDraw.Draw(strip)
+    pen.text(
+        (size // 2, strip.height // 2), _shorten(title, font, strip.width - size), fill=_TEXT, font=font, anchor="lm"
+    )
+    return np.concatenate([np.asarray(strip, np.uint8), image])
+
+
 def contact_sheet(tiles: Sequence[tuple[str, Rgb]], columns: int, tile_width: int) -> Rgb:
     """Tiles in a grid: each scaled to `tile_width` px below its title, `columns` per row.
 
@@ -160,6 +172,11 @@ def _one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
+def _text_px(image: Rgb) -> int:
+    longer = int(max(image.shape[:2]))
+    return min(MOST_TEXT_PX, max(LEAST_TEXT_PX, round(longer / 85)))
+
+
 def _as_boxes(boxes: npt.ArrayLike | None) -> npt.NDArray[np.float64]:
     """(N, 4) clipped to the range of OpenCV's integer coordinates."""
     array = np.asarray(() if boxes is None else boxes, np.float64).reshape(-1, 4)
@@ -234,7 +251,7 @@ def _write_labels(canvas: Rgb, entries: list[tuple[npt.NDArray[np.float64], str,
     if not entries:
         return
     height, width = canvas.shape[:2]
-    font = _font(min(MOST_TEXT_PX, max(LEAST_TEXT_PX, round(max(canvas.shape[:2]) / 85))))
+    font = _font(_text_px(canvas))
     ascent, descent = font.getmetrics() if isinstance(font, ImageFont.FreeTypeFont) else (10, 2)
     chip_height = ascent + descent
     labelled = Image.fromarray(canvas)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from drivetl import console
-from drivetl.errors import ConfigError, DataError
+from drivetl.errors import ConfigError, DataError, nearest
 from drivetl.files.images import MAX_PIXELS, Rgb
 from drivetl.files.mp4 import video_tracks
 
@@ -197,13 +197,15 @@ def refuse_unknown_codec(video: Path) -> None:
 def choose_codec(codec: str = "auto") -> str:
     """`h264` or `vp8` for one of CODECS: auto is H.264 where an `ffmpeg` program with an encoder for it is installed.
 
-    Raises ConfigError when H.264 is requested and no program can write it.
+    Raises ConfigError for another name, and when H.264 is requested and no program can write it.
     """
+    if codec not in CODECS:
+        raise ConfigError(f"--codec: {codec!r} is unknown", remedy=nearest(codec, CODECS))
     if codec == "vp8" or (codec == "auto" and h264_encoder() is None):
         return "vp8"
     if h264_encoder() is None:
         raise ConfigError(
-            "H.264 needs the program ffmpeg with one of the encoders " + ", ".join(_H264_ENCODERS),
+            "--codec h264 needs the program ffmpeg with one of the encoders " + ", ".join(_H264_ENCODERS),
             remedy="install it (apt install ffmpeg, brew install ffmpeg, conda install ffmpeg), or choose vp8",
         )
     return "h264"
@@ -261,9 +263,10 @@ def _padded(image: Rgb, width: int, height: int) -> Rgb:
 def _opencv(path: Path, width: int, height: int, rate_fps: float) -> Iterator[Write]:
     import cv2
 
-    writer = cv2.VideoWriter(
-        str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"VP80"), rate_fps, (width, height), True
-    )
+    with _no_messages():
+        writer = cv2.VideoWriter(
+            str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"VP80"), rate_fps, (width, height), True
+        )
     try:
         if not writer.isOpened():
             raise DataError("no encoder for VP8 in this build of OpenCV", remedy="install ffmpeg", file=path.name)
@@ -272,6 +275,19 @@ def _opencv(path: Path, width: int, height: int, rate_fps: float) -> Iterator[Wr
         writer.release()
     if not path.is_file() or not path.stat().st_size:  # OpenCV does not say when it cannot write
         raise DataError("cannot be written", remedy="choose a writable folder with free space", file=path.name)
+
+
+@contextmanager
+def _no_messages() -> Iterator[None]:
+    """Nothing that C code prints reaches stderr: opening a WebM, OpenCV says that it chooses the codec's tag itself."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

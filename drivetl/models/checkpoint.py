@@ -12,6 +12,7 @@ from typing import Any
 from safetensors.torch import save as save_safetensors
 
 from drivetl.errors import CheckpointError, ConfigError
+from drivetl.files.runs import checkpoint_folder, run_root
 from drivetl.files.write import write_atomically
 from drivetl.models.build import ModelSpec, architecture, build_model
 from drivetl.models.detector import Detector
@@ -51,20 +52,6 @@ def load_detector(run: Path, which: str = "best", device: str = "auto", precisio
     digest = hashlib.sha256(data).hexdigest()[:16]
     root = run_root(folder)
     return Detector(model, spec.categories, torch_device, dtype, digest, read_manifest(root), root, relation)
-
-
-def checkpoint_folder(run: Path, which: str) -> Path:
-    """The folder with model.safetensors and model.json. Raises CheckpointError that says what is missing."""
-    for folder in (run / "checkpoints" / which, run):
-        if (folder / "model.json").is_file() and (folder / "model.safetensors").is_file():
-            return folder
-    reason = "no such folder" if not run.is_dir() else f"no checkpoints/{which}/model.safetensors and model.json in it"
-    raise CheckpointError(reason, remedy="name a run directory that finetune wrote", file=run)
-
-
-def run_root(folder: Path) -> Path:
-    """The run that a checkpoint folder is part of; for a folder outside a run, the folder itself."""
-    return folder.parent.parent if folder.parent.name == "checkpoints" else folder
 
 
 def read_spec(folder: Path) -> tuple[ModelSpec, dict[str, dict[str, float]]]:

@@ -15,8 +15,9 @@ from drivetl import console
 from drivetl.conditions import Family, Phenomenon
 from drivetl.config import STARTS
 from drivetl.errors import CheckpointError, ConfigError
+from drivetl.files.runs import checkpoint_folder, run_root
 from drivetl.models.build import ModelSpec, architecture, box_architecture, build_model
-from drivetl.models.checkpoint import checkpoint_folder, load_detector, read_manifest, read_spec, run_root
+from drivetl.models.checkpoint import load_detector, read_manifest, read_spec
 from drivetl.models.detector import Detector
 from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device

@@ -19,12 +19,12 @@ from drivetl.coco.records import Dataset
 from drivetl.conditions import CLEAN, Cell
 from drivetl.console import progress_bar
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.runs import checkpoint_folder
 from drivetl.metrics.aggregates import summarize
 from drivetl.metrics.match_store import MatchStore, match
 from drivetl.metrics.results import Results
 from drivetl.metrics.statistics import allows_intervals
 from drivetl.metrics.truth import GroundTruth, from_dataset
-from drivetl.models.checkpoint import checkpoint_folder
 from drivetl.robustness.budget import budget_text
 from drivetl.robustness.clean_slice import clean_images
 from drivetl.robustness.detection_cache import CELLS_FOLDER, DetectionCache, complete_images, dataset_hash, image_keys

@@ -9,7 +9,8 @@ from planted import PlantedDetector, planted_dataset
 import drivetl
 from drivetl.metrics import coco_ap
 from drivetl.metrics.match_store import match
-from drivetl.robustness.predict import coco_results, predict
+from drivetl.prediction.images import predict
+from drivetl.prediction.results import coco_results
 
 
 @pytest.fixture

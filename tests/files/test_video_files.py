@@ -54,9 +54,10 @@ def test_law_frames_size_and_rate_survive(tmp_path, codec, rate_fps):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_an_odd_side_gets_one_line_more(tmp_path, codec):
+def test_an_odd_side_gets_one_line_more(tmp_path, codec, capfd):
     path = film(tmp_path / f"odd{video_suffix(codec)}", [scene(n, 75, 51) for n in range(3)], codec=codec)
     (first, *_) = read_frames(path)
+    assert capfd.readouterr().err == ""  # neither OpenCV nor ffmpeg prints anything
     assert first.shape == (52, 76, 3) and np.abs(first[:51, :75].astype(int) - scene(0, 75, 51)).mean() < 8
 
 

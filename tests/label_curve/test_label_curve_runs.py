@@ -13,13 +13,13 @@ from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Annotation, ImageRecord
 from drivetl.config import dump_yaml, recipe_keys
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.runs import checkpoint_folder
 from drivetl.files.shipped import shipped
 from drivetl.files.typed import AUTO
 from drivetl.label_curve.page import steps_in_words
 from drivetl.label_curve.plan import _steps, default_counts, label_order, make_plan, parse_counts, run_config
 from drivetl.label_curve.regimes import parse_regimes
 from drivetl.label_curve.runs import Rows, run_all
-from drivetl.models.checkpoint import checkpoint_folder
 from drivetl.training import trainer
 from drivetl.training.finetune import finetune
 from drivetl.training.recipe import recipe

@@ -23,7 +23,7 @@ from drivetl.metrics.results import Results, concatenate, load_results, of_image
 from drivetl.metrics.statistics import draw_weights
 from drivetl.metrics.truth import Floats
 from drivetl.models.checkpoint import load_detector
-from drivetl.robustness.predict import predict
+from drivetl.prediction.images import predict
 from drivetl.robustness.score_cells import interval
 from drivetl.training.finetune import begin_or_continue
 

@@ -9,15 +9,9 @@ from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.errors import DataError
 from drivetl.metrics import coco_ap, kitti_objects
 from drivetl.metrics.match_store import match
-from drivetl.robustness.predict import (
-    coco_results,
-    folder_dataset,
-    images_document,
-    kitti_lines,
-    kitti_names,
-    predict,
-    with_min_score,
-)
+from drivetl.prediction.images import predict, track_images, with_min_score
+from drivetl.prediction.inputs import folder_dataset
+from drivetl.prediction.results import check_kitti_names, coco_results, images_document, kitti_lines
 
 
 def test_written_results_have_the_ap_of_the_detections(tmp_path):
@@ -34,7 +28,7 @@ def test_a_folder_without_labels(tmp_path):
     labelled = {record.file_name: one for record, one in predict(PlantedDetector(), data)}
     for name, one in by_name.items():
         assert np.array_equal(one.boxes, labelled[f"images/{name}"].boxes)
-    document = images_document(found)
+    document = images_document(found.images, found.categories)
     assert [one["id"] for one in document["images"]] == [1, 2, 3, 4] and len(document["categories"]) == 2
 
 
@@ -58,6 +52,24 @@ def test_the_minimum_score_is_inclusive():
     )
 
 
+def test_each_class_can_have_its_own_minimum():
+    assert with_min_score(three_detections(), np.array([0.95, 0.5])).labels.tolist() == [2]
+    assert with_min_score(three_detections(), np.array([0.1, np.inf])).labels.tolist() == [1, 1]
+
+
+def test_tracks_follow_the_frames_of_a_drive_not_the_order_of_the_dataset(tmp_path):
+    images = [
+        ImageRecord(n, f"{n}.png", 99, 99, drive, frame) for n, drive, frame in ((1, "a", 1), (2, "b", 0), (3, "a", 0))
+    ]
+    boxes = {1: [[10, 0, 30, 20]], 2: [[10, 0, 30, 20]], 3: [[8, 0, 28, 20], [50, 50, 60, 60]]}
+    detections = {
+        n: Detections(np.array(rows, np.float32), np.full(len(rows), 0.9, np.float32), np.ones(len(rows), np.int64))
+        for n, rows in boxes.items()
+    }
+    ids = track_images(Dataset(CLASSES, images, tmp_path), detections)
+    assert {n: rows.tolist() for n, rows in ids.items()} == {3: [1, 2], 1: [1], 2: [1]}
+
+
 def test_masks_stay_with_their_boxes():
     found = three_detections()
     found.masks = [{"size": [9, 9], "counts": str(n)} for n in range(3)]
@@ -77,4 +89,4 @@ def test_kitti_files_are_what_the_kitti_reader_reads(tmp_path):
 def test_two_images_for_one_kitti_file_are_refused(tmp_path):
     images = [ImageRecord(1, "a/000001.png", 9, 9), ImageRecord(2, "b/000001.png", 9, 9)]
     with pytest.raises(DataError, match=r"a/000001.png and b/000001.png would both be 000001.txt"):
-        kitti_names(Dataset(CLASSES, images, tmp_path))
+        check_kitti_names(Dataset(CLASSES, images, tmp_path))

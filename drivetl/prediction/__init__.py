@@ -1,0 +1,1 @@
+"""Detections of new images and videos: inputs, thresholds, tracks, drawing, output files."""
