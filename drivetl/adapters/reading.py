@@ -166,9 +166,9 @@ def is_below(file_name: str) -> bool:
 
 
 def is_nonzero(value: object) -> bool:
-    """Whether a foreign field is set: a number other than 0, true, or one of both as text."""
+    """Whether a foreign field is set: a number other than 0, true, or one of both as text; yes and on are set too."""
     if isinstance(value, str):
-        value = {"true": 1, "false": 0, "": 0}.get(value.strip().lower(), value)
+        value = {"true": 1, "yes": 1, "on": 1, "": 0}.get(value.strip().lower(), value)
     try:
         return float(value) != 0  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -28,6 +28,9 @@ NO_LABELS = {"classes", "labels", "train", "val", "valid", "test", "readme", "ob
 ROUNDING = 2e-6
 """Largest rounding error of an edge: centre and half size, each written with six decimals."""
 
+ENOUGH_ROWS = 20
+"""Box rows from which on it is no chance that all of them look like corners."""
+
 FURTHEST = 1.5
 """A larger coordinate is not a fraction of the image; up to it, a box beyond the edge is clipped."""
 
@@ -173,7 +176,6 @@ def images_of(
     label_of_image = {
         name: _label_of(name, str(images_root), str(reading.root), folders, labels) for name in image_names
     }
-    subsets = Subsets(sorted(reading.root.glob("*.txt")))
     owners: dict[str, list[str]] = {}
     for name, label_file in label_of_image.items():
         owners.setdefault(label_file or "", []).append(name)
@@ -181,6 +183,9 @@ def images_of(
         raise DataError(
             "contains no label file (.txt) for any of its images", remedy="check --root and --format", file=reading.root
         )
+    own_labels = {Path(label_file) for label_file in owners if label_file}
+    subsets = Subsets(sorted(set(reading.root.glob("*.txt")) - own_labels))
+    n_boxes = n_corners = 0
     for name, label_file in label_of_image.items():
         if label_file is None:
             reading.note("images without a label file, taken as images without objects")
@@ -195,12 +200,26 @@ def images_of(
             rows = list(parse(read_text(path), names.of(path), reading, path)) if path else []
             if path and _look_like_pose(rows):
                 reading.list_place("label files whose polygons look like pose rows; set kpt_shape if they are", path)
+            n_boxes += sum(row.box is not None for row in rows)
+            n_corners += sum(row.box is not None and _may_be_corners(row.box) for row in rows)
             image = SourceImage(name, *size, drive=folder_drive(name), label_file=path)
             image.attributes = subsets.attributes(reading, name)
             image.objects = _objects(reading, rows, size, path)
             yield image
+    if n_corners == n_boxes >= ENOUGH_ROWS and reading.on_error != "skip":
+        raise DataError(
+            f"all {n_boxes} box rows look like x1 y1 x2 y2: their third and fourth number exceed the first and second",
+            remedy="write class, centre x, centre y, width, height",
+            file=reading.root,
+        )
     for label_file in _unused(labels, owners) if orphans else ():
         _orphan(reading, names, Path(label_file))
+
+
+def _may_be_corners(box: tuple[float, float, float, float]) -> bool:
+    """Whether width and height exceed the centre's x and y: rare for a box, always so for corners read as a box."""
+    x1, y1, x2, y2 = box
+    return 2 * (x2 - x1) > x1 + x2 and 2 * (y2 - y1) > y1 + y2
 
 
 def _unused(labels: dict[str, str], owners: dict[str, list[str]]) -> list[str]:

@@ -65,6 +65,35 @@ def test_other_polygons_of_four_points_are_no_rotated_boxes(points: list[tuple[f
     assert not any("rotated" in note for note in account.notes)
 
 
+# ---- four numbers in another order
+
+
+@pytest.mark.parametrize(("corners_written", "count"), [(True, 24), (True, 8), (False, 24)])
+def test_law_yolo_rows_of_corners_are_an_error(corners_written: bool, count: int, tmp_path: Path) -> None:
+    """Enough rows, and every one of them: then it is no chance. Boxes over the whole image are honest."""
+    rows = ["0 0.5 0.5 0.9 0.9"]
+    for n in range(count):
+        x, y = 0.02 + 0.03 * n, 0.4 + 0.005 * n
+        box = (x, y, x + 0.05, y + 0.04) if corners_written else (x + 0.025, y + 0.02, 0.05, 0.04)
+        rows.append("0 " + " ".join(f"{value:.6f}" for value in box))
+    root = write_tree(tmp_path, trees.yolo() | {"labels/drive_1/a.txt": "\n".join(rows).encode()})
+    for label in root.rglob("*.txt"):
+        if label.parent.name.startswith("drive") and label.name != "a.txt":
+            label.write_text("")
+    if corners_written and count > 20:
+        with pytest.raises(DataError, match="box rows look like x1 y1 x2 y2") as caught:
+            read_tree("yolo", root)
+        assert caught.value.file == root
+    else:
+        read_tree("yolo", root)
+
+
+def test_a_label_file_called_train_is_not_a_list(tmp_path: Path) -> None:
+    files = {"train.png": trees.blank_png(), "train.txt": b"0 0.5 0.5 0.2 0.2\n", "b.png": trees.blank_png()}
+    source, account = read_tree("yolo", write_tree(tmp_path, files))
+    assert len(source.images) == 2 and not any("lists of the export" in note for note in account.notes)
+
+
 # ---- numbers whose frame of reference differs
 
 
@@ -132,7 +161,9 @@ def coco_with(**attributes: object) -> trees.Files:
 
 
 @pytest.mark.parametrize("flag", ["ignore", "difficult"])
-@pytest.mark.parametrize(("value", "ignored"), [(1, True), ("true", True), (True, True), (0, False), ("false", False)])
+@pytest.mark.parametrize(
+    ("value", "ignored"), [(1, True), ("true", True), ("yes", True), (0, False), ("false", False), ("no", False)]
+)
 def test_law_a_flag_means_the_same_in_every_export_of_one_tool(
     flag: str, value: object, ignored: bool, tmp_path: Path
 ) -> None:
