@@ -19,7 +19,7 @@ COMMANDS = {
     "sample": "write the sample city: two synthetic towns with exact boxes, masks and depth",
     "convert-kitti": "convert KITTI object or tracking data to one COCO dataset, split by drive",
     "convert-footage": "convert custom footage (CVAT, LabelMe, VOC, YOLO, BDD100K, ...) to one COCO dataset",
-    "labels": "write the labels of a COCO dataset as KITTI, YOLO or VOC files",
+    "labels": "write a dataset's labels, or detections, as KITTI, YOLO, VOC or CVAT files",
     "split": "split a COCO dataset into train and val; no drive is on both sides",
     "merge": "merge COCO datasets; each image records which classes its source labels",
     "audit": "find errors and oddities in a COCO dataset",
