@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 from xml.sax.saxutils import XMLGenerator
+from xml.sax.xmlreader import AttributesImpl
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +72,7 @@ def write_cvat(dataset: Dataset, folder: Path) -> Counter[str]:
     lost: Counter[str] = Counter()
     shapes = {image.id: list(_shapes(dataset, image, lost)) for image in dataset.images}
     with new_directory(folder) as work:
-        with (work / "annotations.xml").open("w", encoding="utf-8") as file:
+        with (work / "annotations.xml").open("wb") as file:
             page = _Page(file)
             with page.element("annotations"):
                 page.line("version", text="1.1")
@@ -103,7 +104,7 @@ def write_cvat_video(dataset: Dataset, folder: Path) -> Counter[str]:
                 what = "an image has no drive" if not drive else f"two drives have the name {name!r} as a file"
                 raise DataError(what, remedy="use --format cvat, which lists images by name")
             names.add(name)
-            with (work / f"{name}.xml").open("w", encoding="utf-8") as file:
+            with (work / f"{name}.xml").open("wb") as file:
                 _video(_Page(file), dataset, drive, list(frames), lost)
         _write_taxonomy(dataset, work / "taxonomy.yaml")
     return lost
@@ -203,7 +204,7 @@ def _shape_of(item: Annotation | IgnoreRegion, label: str, attributes: dict[str,
 def _mask_place(mask: npt.NDArray[np.uint8]) -> dict[str, str] | None:
     """`left`, `top`, `width`, `height` of the crop around a (H, W) mask, and its row-major runs, background first; None
     for an empty mask."""
-    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return None
     top, left = int(rows[0]), int(columns[0])
@@ -277,7 +278,7 @@ def _text(value: object) -> str:
 class _Page:
     """Elements of an XML file, one per line. Raises DataError for a text that XML cannot hold."""
 
-    def __init__(self, file: TextIO):
+    def __init__(self, file: BinaryIO):
         self._xml, self._depth = XMLGenerator(file, "utf-8", short_empty_elements=True), 0
         self._xml.startDocument()
 
@@ -300,7 +301,8 @@ class _Page:
     def _start(self, tag: str, attributes: dict[str, str] | None) -> None:
         if self._depth:
             self._indent()
-        self._xml.startElement(tag, {name: _checked(value) for name, value in (attributes or {}).items()})
+        checked = {name: _checked(value) for name, value in (attributes or {}).items()}
+        self._xml.startElement(tag, AttributesImpl(checked))
 
     def _indent(self) -> None:
         self._xml.ignorableWhitespace("\n" + "  " * self._depth)

@@ -139,7 +139,7 @@ def test_what_a_video_cannot_hold_is_refused_or_counted(tmp_path: Path) -> None:
     data.images[0].width = 65
     with pytest.raises(DataError, match="2 sizes"):
         write_cvat_video(data, tmp_path / "sizes")
-    data.images[0].drive = ""
+    data.images[0].width, data.images[0].drive = SIZE[0], ""
     with pytest.raises(DataError, match="no drive"):
         write_cvat_video(data, tmp_path / "drives")
     data.images[0].file_name = "bell\x07.png"
