@@ -14,6 +14,7 @@ from types import FrameType
 
 from drivetl import console
 from drivetl.commands import command_of, dispatch
+from drivetl.commands.completion import complete
 from drivetl.errors import DrivetlError
 from drivetl.files.write import NO_ROOM
 
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 a gate failed, 2 the user's mistake, 128 + N signal N."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a letter that it lacks must not end the command
+    complete()
     arguments = list(sys.argv[1:] if argv is None else argv)
     with console.recording() as record:
         code: object = 1  # an error of the program itself leaves with a traceback

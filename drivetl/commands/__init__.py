@@ -34,6 +34,7 @@ COMMANDS = {
     "conditions": "draw weather, lighting and camera conditions on an image, or list them",
     "export": "export a run to ONNX and compare it with ONNX Runtime",
     "info": "show what is in a dataset json or a run directory",
+    "completion": "print the script that makes bash, zsh or fish complete drivetl's commands and flags",
     "demo": "sample data, training and a robustness report in minutes, on a CPU",
 }
 

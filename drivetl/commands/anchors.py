@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
     console.say(f"now: {before.describe()}; levels at strides {', '.join(map(str, strides))} px")
     decision = anchor_fit.fit(boxes, before, strides, config.seed)
     decision.show()
+    console.numbers(boxes=len(boxes), changed=decision.changed)
     specs, covers = {"now": before}, {"now": cover}
     if decision.changed:
         specs["chosen"] = decision.chosen

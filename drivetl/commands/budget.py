@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl import console
-from drivetl.commands.flags import SEED_LIMIT, add_config
+from drivetl.commands.flags import SEED_LIMIT, add_config, add_old_name
 from drivetl.errors import ConfigError
 
 if TYPE_CHECKING:  # a mistake in the flags is reported before torch is loaded
@@ -20,11 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command; every key of the YAML is a flag too."""
     add = parser.add_argument
     add_config(parser)
-    add(
-        "--budgets",
+    counts = add(
+        "--label-counts",
         metavar="N,N,all",
         help="label counts to train with, rising (default: 25,50,100,all, without those above the size of data.train)",
     )
+    add_old_name(parser, "--budgets", counts)
     add(
         "--seeds",
         default="0,1,2",
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
         from drivetl.label_curve.runs import analyse, run_all
         from drivetl.training.rundir import write_json
 
-    plan = make_plan(args.out, regimes, args.budgets, seeds, args.steps)
+    plan = make_plan(args.out, regimes, args.label_counts, seeds, args.steps)
     _announce(plan)
     rows = run_all(plan)
     results = analyse(plan, rows, args.metric, args.target)
@@ -98,6 +99,7 @@ def run(args: argparse.Namespace) -> None:
     write_json(args.out / "budget.json", results)
     write_atomically(args.out / "report.html", build_label_curve_page(results))
     _print(results)
+    console.numbers(metric=args.metric, runs=len(rows), sentences=results["sentences"])
     console.wrote(args.out / "report.html")
     console.say("open it in a browser")
 

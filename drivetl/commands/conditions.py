@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_old_name(parser, "--names", conditions)
     add("--severities", default="1,3,5", metavar="S,S", help="severities from 1 to 5 (default: 1,3,5)")
-    add("--images", type=int, default=1, metavar="N", help="number of images to show from a dataset (default: 1)")
+    count = add("--count", type=int, default=1, metavar="N", help="number of images of a dataset to show (default: 1)")
+    add_old_name(parser, "--images", count)
     add("--seed", type=seed, default=0, help="random seed of the noise and of the choice of images (default: 0)")
     add("--tile-width", type=int, default=420, metavar="PX", help="width of each image (default: 420)")
     add("--list", action="store_true", help="instead, print every condition with its value at each severity")
@@ -53,12 +54,13 @@ def run(args: argparse.Namespace) -> None:
     if args.list:
         _print_list(names if args.names != "drive" else list(CATALOG))
         return
-    n_tiles = len(names) * (len(severities) + 1) * args.images
+    n_tiles = len(names) * (len(severities) + 1) * args.count
     if n_tiles > MOST_TILES:
         raise ConfigError(
-            f"{n_tiles} tiles do not fit on a sheet (at most {MOST_TILES})", remedy="fewer --conditions or --images"
+            f"{n_tiles} tiles do not fit on a sheet (at most {MOST_TILES})", remedy="fewer --conditions or --count"
         )
-    sources = list(_sources(args.source, args.images, args.seed))
+    console.numbers(tiles=n_tiles, conditions=len(names))
+    sources = list(_sources(args.source, args.count, args.seed))
     rows = list(_rows(sources, names, severities, args.seed, args.tile_width))
     if args.out.suffix.lower() == ".html":
         write_atomically(args.out, _page(rows))
@@ -74,8 +76,8 @@ def _check_output(args: argparse.Namespace) -> None:
         raise ConfigError("needs an image or a dataset, and --out FILE.png", remedy="or --list to see all conditions")
     if args.out.suffix.lower() not in (".png", ".html"):
         raise ConfigError(f"--out {args.out} is neither .png nor .html", remedy="name a file that ends in one of them")
-    if args.images < 1 or not 32 <= args.tile_width <= 4096:
-        raise ConfigError("--images must be at least 1 and --tile-width between 32 and 4096")
+    if args.count < 1 or not 32 <= args.tile_width <= 4096:
+        raise ConfigError("--count must be at least 1 and --tile-width between 32 and 4096")
 
 
 def _sources(path: Path, count: int, seed: int) -> Iterator[tuple[str, Rgb]]:

@@ -54,7 +54,10 @@ def _resume(argv: list[str]) -> list[str]:
     """--resume for a training that was stopped."""
     if argv[0] != "finetune":
         return []
-    from drivetl.training.finetune import resumes
+    from drivetl import console
+
+    with console.loading("torch"):
+        from drivetl.training.finetune import resumes
 
     return ["--resume"] if resumes(Path(argv[argv.index("--out") + 1])) else []
 

@@ -46,5 +46,6 @@ def _print_table(rows: dict[str, list[dict[str, Any]]]) -> None:
         best = max(metrics, key=lambda row: float(row["AP"]))
         start = metrics[0]["AP50"] if metrics[0]["epoch"] == 0 else None
         before = "-" if start is None else f"{start:.3f}"
+        console.numbers(**{name: {"AP50_before": start, "AP50": best["AP50"], "AP": best["AP"]}})
         lines.append([RUNS[name], before, f"{best['AP50']:.3f}", f"{best['AP']:.3f}"])
     console.table("town B's validation drives, clean", ["", "AP50 before", "AP50", "AP"], lines)

@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> None:
     images = [read_rgb(path) for path in args.image]
     check = export(detector, args.out, height, width, images, any_size=any_size)
     console.say(f"images of another size: {other_sizes(detector, None if any_size else (height, width))}")
+    console.numbers(images=check.images, detections=check.detections, box_px=check.box_px, score=check.score)
     console.table(
         f"ONNX Runtime compared with the model, {'several sizes' if any_size else f'{width} x {height} px'}",
         ("images compared", "detections", "largest box difference, px", "largest score difference"),

@@ -66,6 +66,8 @@ def _show_dataset(path: Path, dataset: Dataset) -> None:
         ("images with labels of some classes only", sum(image.labelled is not None for image in images)),
     ]
     console.table(path.name, ("", ""), facts)
+    numbers = dict(facts)
+    console.numbers(images=numbers["images"], objects=numbers["objects"], drives=len(lengths))
     objects = Counter(item.category_id for image in images for item in image.annotations)
     with_class = Counter(number for image in images for number in {item.category_id for item in image.annotations})
     console.table(
@@ -169,6 +171,9 @@ def _show_metrics(path: Path) -> None:
         for key in dict.fromkeys(key for row in rows for key in row)
         if any(isinstance(row.get(key), int | float) for row in rows)
     ][:9]
+    if best:
+        headline = {key: best.get(key) for key in ("epoch", "step", "AP", "AP50")}
+        console.numbers(**{key: value for key, value in headline.items() if isinstance(value, int | float)})
     picked = [("first", rows[0]), *([("best", best)] if best else []), ("last", rows[-1])]
     console.table(
         f"metrics.jsonl: {len(rows)} rows",

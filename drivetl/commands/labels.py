@@ -93,6 +93,7 @@ def run(args: argparse.Namespace) -> None:
         lost["lists of the classes that an image is labelled for"] = partly
     counts: dict[str, int] = {"images": len(dataset.images), **count_classes(dataset.categories, dataset.images)}
     counts["ignore regions"] = sum(len(image.ignore_regions) for image in dataset.images)
+    console.numbers(**counts, lost=dict(lost))
     console.table(f"{args.format} labels", ["", "in the dataset"], counts.items())
     for what, count in sorted(lost.items()):
         console.warn(f"{count} {what}: {args.format} cannot hold them")

@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         rows.append(("groups too far to label", summary.groups))
         console.table(f"town {name.upper()}", ("what", "count"), rows)
     total = sum(summary.frames for summary in written.values())
+    console.numbers(frames={name: summary.frames for name, summary in written.items()}, seconds=seconds)
     console.say(f"{total} frames in {seconds:.0f} s ({60 * total / max(seconds, 1e-9):.0f} a minute)")
     console.wrote(args.out, *_next_commands(args.out, list(written)))
     return 0

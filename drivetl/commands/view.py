@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from drivetl import console
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, ImageRecord
-from drivetl.commands.flags import input_path, new_path, seed
+from drivetl.commands.flags import add_old_name, input_path, new_path, seed
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.images import Rgb, read_rgb
 from drivetl.files.write import new_directory, write_atomically
@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.png|DIR",
         help="FILE.png: a contact sheet; otherwise a new folder with sheet.png and the single images",
     )
-    parser.add_argument("--images", type=int, default=24, metavar="N", help="number of images (default: 24)")
+    count = parser.add_argument("--count", type=int, default=24, metavar="N", help="number of images (default: 24)")
+    add_old_name(parser, "--images", count)
     parser.add_argument("--seed", type=seed, default=0, help="random seed of the choice of images (default: 0)")
     parser.add_argument(
         "--predictions",
@@ -37,13 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RESULTS.json",
         help="COCO results to draw as solid boxes; labels are then dashed",
     )
-    parser.add_argument(
-        "--min-score",
+    score = parser.add_argument(
+        "--score",
         type=float,
         default=0.3,
         metavar="SCORE",
         help="lowest score of a prediction that is drawn (default: 0.3)",
     )
+    add_old_name(parser, "--min-score", score)
     parser.add_argument(
         "--tile-width", type=int, default=640, metavar="PX", help="image width on the contact sheet (default: 640)"
     )
@@ -51,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Draw and write. Raises DataError for an image that cannot be read; `drivetl audit` lists all of them."""
-    if args.images < 1 or not 32 <= args.tile_width <= 4096:
-        raise ConfigError("--images must be at least 1 and --tile-width between 32 and 4096")
+    if args.count < 1 or not 32 <= args.tile_width <= 4096:
+        raise ConfigError("--count must be at least 1 and --tile-width between 32 and 4096")
     dataset = read_dataset(args.data)
     if not dataset.images:
         raise DataError("holds no images", remedy="check the conversion and the split", file=args.data)
@@ -60,8 +62,8 @@ def run(args: argparse.Namespace) -> None:
     from drivetl.draw.gallery import choose, sheet_of
     from drivetl.draw.objects import png
 
-    detections = _detections(args.predictions, dataset, args.min_score) if args.predictions else None
-    chosen = choose(dataset, args.images, args.seed)
+    detections = _detections(args.predictions, dataset, args.score) if args.predictions else None
+    chosen = choose(dataset, args.count, args.seed)
     single = args.out.suffix.lower() == ".png"
     if single:
         tiles = [_tile(dataset, image, detections, args.tile_width) for image in console.track(chosen, "drawing")]

@@ -232,6 +232,9 @@ def print_summary(summary: Summary, next_command: str = "") -> None:
     rows.append(["  without objects", *(document["images_without_objects"][side] for side in sides)])
     rows += [[name, *(document["objects"][side][name] for side in sides)] for name in document["categories"]]
     rows.append(["ignore regions", *(document["ignore_regions"][side] for side in sides)])
+    console.numbers(
+        images=document["images"], objects=document["objects"], ignored=account.ignored, dropped=account.dropped
+    )
     console.table(f"{document['source']}: {sum(account.read.values())} objects read", ["", *sides], rows)
     for outcome, counter in (("ignored", account.ignored), ("dropped", account.dropped)):
         if counter:

@@ -94,7 +94,7 @@ def make_plan(
     _check_out(out)
     first = next(iter(regimes.values()))
     if any(config.data.train_images for config in regimes.values()):
-        raise ConfigError("data.train_images is set, but --budgets says how many frames", remedy="leave it at 0")
+        raise ConfigError("data.train_images is set, but --label-counts says how many frames", remedy="leave it at 0")
     train, val = read_pair(first)
     counts = (
         default_counts(len(train.images)) if label_counts is None else parse_counts(label_counts, len(train.images))
@@ -184,23 +184,24 @@ def default_counts(available: int) -> tuple[int, ...]:
 
 
 def parse_counts(text: str, available: int) -> tuple[int, ...]:
-    """`25,50,100,all` -> rising label counts. Raises ConfigError naming --budgets."""
+    """`25,50,100,all` -> rising label counts. Raises ConfigError naming --label-counts."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     wrong = next((word for word in words if word != "all" and not re.fullmatch("0*[1-9][0-9]{0,8}", word)), None)
     if not words or wrong is not None:
         raise ConfigError(
-            f"--budgets {text!r}: {wrong or 'nothing'!r} is not a number of frames", remedy="for example 25,50,100,all"
+            f"--label-counts {text!r}: {wrong or 'nothing'!r} is not a number of frames",
+            remedy="for example 25,50,100,all",
         )
     counts = tuple(available if word == "all" else int(word) for word in words)
     if counts[-1] > available or max(counts) > available:
         raise ConfigError(
-            f"--budgets {text!r}: {max(counts)} frames, but data.train has {available}",
+            f"--label-counts {text!r}: {max(counts)} frames, but data.train has {available}",
             remedy=f"name at most {available}, or all",
         )
     if any(a >= b for a, b in pairwise(counts)):
         shown = ",".join(map(str, counts))
         raise ConfigError(
-            f"--budgets {text!r} must rise, it is {shown} (all: {available})", remedy="sort the counts, each once"
+            f"--label-counts {text!r} must rise, it is {shown} (all: {available})", remedy="sort the counts, each once"
         )
     return counts
 

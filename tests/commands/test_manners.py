@@ -10,6 +10,7 @@ from planted import planted_dataset
 
 from drivetl.cli import main
 from drivetl.commands import COMMANDS, build_parser
+from drivetl.config import load_config
 
 
 def exit_code(words):
@@ -106,7 +107,7 @@ def test_numbers_that_json_lacks_are_null(capsys):
             ["view", "{data}", "--out", "v.png", "--tile-width", "abc"],
             "--tile-width is 'abc', it must be a whole number",
         ),
-        (["view", "{data}", "--out", "v.png", "--min-score", "abc"], "--min-score is 'abc', it must be a number"),
+        (["view", "{data}", "--out", "v.png", "--score", "abc"], "--score is 'abc', it must be a number"),
         (["info", "{data}n"], "did you mean '{data}'?"),
         (["view", "{data}", "--out", "{data}"], "exists already and is never overwritten - name another"),
         (["evaluate", "--gt", "{data}"], "evaluate: missing: --predictions"),
@@ -139,6 +140,35 @@ def test_foreign_text_in_a_mistake_is_made_safe(words, capsys):
     shown = capsys.readouterr().err
     assert "\\x1b]0;title\\x07" in shown
     assert not {letter for letter in shown if letter < " " or letter == "\u202e"} - {"\n"}
+
+
+def test_print_config_is_the_effective_config_and_trains_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text("data: {train: a.json, val: b.json}\noptim: {epochs: 3}\n")
+    assert main(["finetune", "--config", "c.yaml", "--optim.lr", "0.001", "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    Path("effective.yaml").write_text(printed)
+    config = load_config(Path("effective.yaml"))
+    assert (config.optim.epochs, config.optim.lr, config.data.val) == (3, 0.001, "b.json")
+    assert main(["finetune", "--config", "effective.yaml", "--print-config", "--quiet"]) == 0
+    assert capsys.readouterr().out == printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.yaml", "effective.yaml"]
+
+
+OLD_NAMES = {
+    "view": {"--images": "--count", "--min-score": "--score"},
+    "conditions": {"--images": "--count", "--names": "--conditions"},
+    "budget": {"--budgets": "--label-counts"},
+}
+
+
+@pytest.mark.parametrize("command", OLD_NAMES)
+def test_old_names_mean_the_same_and_are_hidden(command):
+    parser = commands()[command]
+    by_name = {name: action for action in parser._actions for name in action.option_strings}
+    for old, new in OLD_NAMES[command].items():
+        assert by_name[old].dest == by_name[new].dest and by_name[old].type in (by_name[new].type, str), old
+        assert old not in parser.format_help() and new in parser.format_help()
 
 
 def test_the_old_name_of_a_flag_keeps_working(tmp_path, capsys):
