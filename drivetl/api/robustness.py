@@ -25,7 +25,7 @@ from drivetl.robustness.any_detector import as_detector
 from drivetl.robustness.clean_slice import choose_clean
 from drivetl.robustness.held_out import choose_conditions
 from drivetl.robustness.report_document import report_document
-from drivetl.robustness.run import FinishedSweep, run_sweep
+from drivetl.robustness.run import FinishedSweep, at_most, run_sweep
 from drivetl.robustness.sweep import SupportsInfer, SweptDetector
 
 NAN = float("nan")
@@ -113,6 +113,7 @@ def evaluate_robustness(
     iou_type: str = "bbox",
     slices: Sequence[str] = (),
     clean: Mapping[str, str] | None = None,
+    images: int | None = None,
     budget_s: float | None = None,
     cache: str | Path | None = None,
     workers: int | None = None,
@@ -125,18 +126,26 @@ def evaluate_robustness(
     detector, baseline: a loaded detector, a run directory, or any object with `categories` and `infer(images)`, see
     `drivetl.robustness.any_detector`. conditions: names, or a set (`held_out`, `all`, `drive`, `common`). metric: AP or
     AP50. slices, clean: image attributes to slice by, and the values of the clean slice that the conditions are applied
-    to. budget_s: stop after that many seconds, with the same images in all cells. cache: folder for the detections
+    to. images: at most that many clean images, spread over the drives. budget_s: stop after that many seconds, with
+    the same images in all cells. cache: folder for the detections
     (default: in the run, or memory for another detector). workers: processes that render (default: one per core).
     Raises ConfigError for a wrong argument or other classes than the data's, DataError for what is not a dataset, an
     unreadable image, or detections of another form.
     """
     if metric not in METRICS:
         raise ConfigError(f"metric is {metric!r}", remedy=f"use {' or '.join(METRICS)}")
-    for name, value, least in (("batch_size", batch_size, 1), ("draws", draws, 50), ("workers", workers, 0)):
+    for name, value, least in (
+        ("images", images, 1),
+        ("batch_size", batch_size, 1),
+        ("draws", draws, 50),
+        ("workers", workers, 0),
+    ):
         if value is not None and value < least:
             raise ConfigError(f"{name} is {value}", remedy=f"it must be at least {least}")
     steps = parse_severities(",".join(map(str, severities)))
     data = read_dataset(dataset) if isinstance(dataset, str | Path) else dataset
+    clean_values = choose_clean(data.images, slices, clean or {})
+    data = at_most(data, clean_values, images)
     own, other = _detector(detector), None if baseline is None else _detector(baseline)
     swept = run_sweep(
         own,
@@ -145,7 +154,7 @@ def evaluate_robustness(
         steps,
         baseline=other,
         cache=None if cache is None else Path(cache),
-        clean=choose_clean(data.images, slices, clean or {}),
+        clean=clean_values,
         budget_s=budget_s,
         workers=workers,
         batch_size=batch_size,

@@ -17,6 +17,8 @@ from pycocotools import mask as rle_tools
 from drivetl.coco.records import Annotation, Box, IgnoreRegion, ImageRecord, Segmentation
 from drivetl.coco.rules import shape_problem
 from drivetl.errors import DataError
+from drivetl.files.arrays import numbers
+from drivetl.files.images import described
 
 Mask = npt.NDArray[np.uint8]
 """(H, W) uint8, 0 or 1."""
@@ -141,8 +143,11 @@ def of_image(reason: str, image: ImageRecord, file: Path | None) -> DataError:
 
 
 def encode(mask: npt.NDArray[Any]) -> dict[str, Any]:
-    """(H, W) mask -> compressed RLE with text counts, ready for JSON."""
-    rle = rle_tools.encode(np.asfortranarray(mask.astype(np.uint8)))
+    """(H, W) mask of 0 and 1 -> compressed RLE with text counts, ready for JSON. Raises DataError for another array."""
+    array = numbers(mask, "the mask", ("H", "W"), whole=True)
+    if array.size and not 0 <= array.min() <= array.max() <= 1:
+        raise DataError(f"the mask is {described(array)}", remedy="pass 0 and 1, for example mask > 0.5")
+    rle = rle_tools.encode(np.asfortranarray(array.astype(np.uint8)))
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()}
 
 

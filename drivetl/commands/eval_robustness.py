@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--severities", default="1,2,3,4,5", metavar="S,S", help="severities from 1 to 5 (default: 1,2,3,4,5)")
     add("--baseline", type=run_directory, metavar="RUN", help="a second run, evaluated on the same images")
     add(
+        "--images",
+        type=int,
+        metavar="N",
+        help="at most N clean images, spread over the drives, the same ones on every machine (default: all)",
+    )
+    add(
         "--budget",
         metavar="TIME",
         help=(
@@ -115,8 +121,9 @@ def run(args: argparse.Namespace) -> None:
         from drivetl.processes import join_sweep
         from drivetl.robustness.condition_slices import slices_of
         from drivetl.robustness.real_vs_synthetic import check_pairs
-        from drivetl.robustness.run import run_sweep
+        from drivetl.robustness.run import at_most, run_sweep
 
+    dataset = at_most(dataset, clean, args.images)
     group, wait = join_sweep()
     device = group.device(args.device)
     detector = load_detector(args.run_dir, device=device)
@@ -232,6 +239,7 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for flag, value, least in (
         ("--batch-size", args.batch_size, 1),
         ("--workers", args.workers, 0),
+        ("--images", args.images, 1),
         ("--draws", args.draws, 50),
     ):
         if value is not None and value < least:

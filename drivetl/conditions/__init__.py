@@ -28,7 +28,8 @@ from drivetl.conditions.vocabulary import (
     check_severity,
     parse_severities,
 )
-from drivetl.errors import ConfigError, DataError, nearest
+from drivetl.errors import ConfigError, nearest
+from drivetl.files.images import check_rgb
 
 __all__ = [
     "CATALOG",
@@ -149,17 +150,5 @@ def _hint(word: str, known: list[str]) -> str:
 
 def checked_image(image: Any) -> Rgb:
     """(H, W, 3) uint8, contiguous. Raises DataError saying what it is instead and how to fix it."""
-    if not isinstance(image, np.ndarray):
-        raise DataError(f"the image is a {type(image).__name__}", remedy="give an (H, W, 3) uint8 RGB array")
-    if image.size == 0:
-        raise DataError(f"the image is empty, its shape is {image.shape}", remedy="give at least one pixel")
-    if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
-        raise DataError(
-            f"the image is grey, its shape is {image.shape}", remedy="repeat it: np.stack([image] * 3, axis=2)"
-        )
-    if image.ndim != 3 or image.shape[2] != 3:
-        known = "RGBA: drop the fourth channel" if image.shape[-1] == 4 else "give an (H, W, 3) RGB array"
-        raise DataError(f"the image has the shape {image.shape}, not (H, W, 3)", remedy=known)
-    if image.dtype != np.uint8:
-        raise DataError(f"the image is {image.dtype}", remedy="convert it to uint8, 0 to 255")
+    check_rgb(image)
     return np.ascontiguousarray(image)

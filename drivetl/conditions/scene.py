@@ -15,6 +15,7 @@ import numpy.typing as npt
 from drivetl.conditions.optics import REC709, Boxes, Field, Planes, Rgb, luminance, to_linear
 from drivetl.conditions.prior import FAR_M, NEAR_M, SKY_M, View, depth_prior, sky_mask, vanishing_point
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.arrays import numbers
 
 
 @dataclass(frozen=True)
@@ -167,12 +168,9 @@ class Scene:
 
 def checked_boxes(boxes: npt.ArrayLike) -> Boxes:
     """(N, 4) float32. Raises DataError for another shape and for corners that are not finite."""
-    array = np.asarray(boxes, np.float32)
-    if array.size == 0:
-        return np.zeros((0, 4), np.float32)
-    if array.ndim != 2 or array.shape[1] != 4 or not np.isfinite(array).all():
-        known = f"have the shape {array.shape}" if array.ndim != 2 or array.shape[1] != 4 else "are not all finite"
-        raise DataError(f"the boxes of the vehicles {known}", remedy="give (N, 4) xyxy px, (0, 4) for none")
+    array = numbers(boxes, "vehicles", ("N", 4)).astype(np.float32)
+    if not np.isfinite(array).all():
+        raise DataError("vehicles has corners that are not finite", remedy="pass (N, 4) xyxy px, (0, 4) for none")
     return array
 
 
@@ -192,8 +190,5 @@ def _check(camera: Camera, depth: npt.NDArray[np.float32] | None, height: int, w
         value = getattr(camera, name)
         if value is not None and not 0 < value < 1e6:
             raise ConfigError(f"the camera's {name} is {value!r}", remedy="it must be above 0")
-    if depth is not None and depth.shape != (height, width):
-        raise DataError(
-            f"depth has the shape {depth.shape}, the image {(height, width)}",
-            remedy="give one depth in metres per pixel",
-        )
+    if depth is not None:
+        numbers(depth, "depth in metres", (height, width))

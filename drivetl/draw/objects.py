@@ -7,7 +7,7 @@ those of `palette.colours_of`, in every drawing of a dataset or run.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 from drivetl.coco.boxes import area, intersection
 from drivetl.coco.masks import Mask
 from drivetl.draw.palette import Colour, colour_of, colours_of, ink_on
-from drivetl.files.images import Rgb
+from drivetl.errors import DataError
+from drivetl.files.arrays import numbers
+from drivetl.files.images import Rgb, check_rgb
 
 _BACKGROUND: Colour = (24, 26, 30)
 _TEXT: Colour = (236, 238, 242)
@@ -50,8 +52,11 @@ def draw_objects(
     labels: category ids 1..K (named by `categories`) or texts. scores: 0..1, written after the label.
     masks, ignore_masks: (H, W) of 0 and 1 each, or None. colours: RGB per object; default: by class.
     width: scale the image to this width in px first, so that lines and text stay sharp. dashed: dashed boxes, to
-    distinguish two sets of boxes in one image.
+    distinguish two sets of boxes in one image. Raises DataError for an argument of another shape or type.
     """
+    check_rgb(image)
+    _check_objects(image, boxes_xyxy, {"labels": labels, "scores": scores, "colours": colours, "masks": masks}, masks)
+    _check_objects(image, () if ignore_boxes is None else ignore_boxes, {"ignore_masks": ignore_masks}, ignore_masks)
     scale = 1.0 if width is None else width / image.shape[1]
     canvas = image.copy() if width is None else resize_to_width(image, width)
     names = [_name(label, categories) for label in labels]
@@ -77,8 +82,25 @@ def draw_objects(
     return canvas
 
 
+def _check_objects(
+    image: Rgb,
+    boxes: npt.ArrayLike,
+    columns: Mapping[str, Sequence[object] | None],
+    masks: Sequence[Mask | None] | None,
+) -> None:
+    """Raises DataError unless boxes are (N, 4), every column has N values and the masks the size of the image."""
+    count = len(numbers(boxes, "boxes", ("N", 4)))
+    for name, column in columns.items():
+        if column is not None and len(column) != count:
+            raise DataError(f"{count} boxes but {len(column)} {name}", remedy="pass one for each box")
+    for number, mask in enumerate(masks if masks is not None else ()):
+        if mask is not None:
+            numbers(mask, f"masks[{number}]", image.shape[:2])
+
+
 def resize_to_width(image: Rgb, width: int) -> Rgb:
     """The image scaled to a width in px with its aspect ratio."""
+    check_rgb(image)
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     interpolation = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
@@ -106,6 +128,8 @@ def contact_sheet(tiles: Sequence[tuple[str, Rgb]], columns: int, tile_width: in
     columns = max(1, min(columns, len(tiles)))
     gap, font = 8, _font(13)
     bar = 20
+    for number, (_, image) in enumerate(tiles):
+        check_rgb(image, f"tiles[{number}]")
     scaled = [image if image.shape[1] == tile_width else resize_to_width(image, tile_width) for _, image in tiles]
     rows = [range(start, min(start + columns, len(tiles))) for start in range(0, len(tiles), columns)]
     heights = [max(scaled[i].shape[0] for i in row) + bar for row in rows]
@@ -148,6 +172,7 @@ def legend(names: Sequence[str], width: int) -> Rgb:
 
 def jpeg(image: Rgb, quality: int = 85) -> bytes:
     """The image as a JPEG file, for pages with many images."""
+    check_rgb(image)
     flag = [cv2.IMWRITE_JPEG_QUALITY, quality]
     encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), flag)
     assert encoded
@@ -156,6 +181,7 @@ def jpeg(image: Rgb, quality: int = 85) -> bytes:
 
 def png(image: Rgb) -> bytes:
     """The image as a PNG file."""
+    check_rgb(image)
     encoded, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 6])
     assert encoded
     return bytes(data)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from drivetl import __version__
 from drivetl.errors import ConfigError, DrivetlError
-from drivetl.files.images import Rgb
+from drivetl.files.images import Rgb, check_rgb
 from drivetl.files.write import write_atomically
 from drivetl.models.detector import Detector
 
@@ -68,8 +68,8 @@ def export(
 
     Before writing, ONNX Runtime is compared with the model on noise, on smooth shapes and on `images`, each (H, W, 3)
     uint8 RGB; a graph of one size sees them letterboxed, one of any size is compared at several sizes. Raises
-    ConfigError if the onnx extra is missing, the size is out of range or the file exists, and DrivetlError if the
-    outputs differ; nothing is written in these cases.
+    ConfigError if the onnx extra is missing, the size is out of range or the file exists, DataError for
+    images of another form, and DrivetlError if the outputs differ; nothing is written in these cases.
     """
     if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
         raise ConfigError(f"export needs {' and '.join(missing)}", remedy="pip install 'drivetl[onnx]'")
@@ -79,6 +79,8 @@ def export(
         raise ConfigError(
             f"invalid input size {width} x {height} px", remedy=f"--height and --width range from 32 to {MAX_SIDE}"
         )
+    for number, image in enumerate(images):
+        check_rgb(image, f"images[{number}]")
     model = BytesToDetections(detector.model.cpu().float()).eval()
     names = _outputs(model, _noise(height, width))
     graph = _trace(model, _noise(height, width), names, any_size)

@@ -1,4 +1,4 @@
-"""Read compressed arrays (npz) without trusting the sizes that they claim."""
+"""Arrays from outside: compressed files (npz) whose claimed sizes are not trusted, and arguments of functions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,34 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from drivetl.errors import DataError
+from drivetl.files.images import described
+
 MAX_BYTES = 1 << 31
 """A file is refused when its arrays would be larger unpacked."""
+
+
+def numbers(value: Any, name: str, shape: tuple[int | str, ...], *, whole: bool = False) -> npt.NDArray[Any]:
+    """An argument as an array of numbers or booleans, not copied if it is one.
+
+    shape: of each axis its length, or a letter for any length; an empty value gets the length 0 there. whole: only
+    whole numbers, of any type. Raises DataError that says what the value is and what is expected.
+    """
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError):  # rows of different lengths, a tensor on another device
+        array = np.empty((), object)
+    if array.size == 0 and array.dtype != object:
+        return array.reshape([side if isinstance(side, int) else 0 for side in shape])
+    fits = array.ndim == len(shape) and all(
+        isinstance(side, str) or side == length for side, length in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype.kind not in "biuf" or not fits:
+        given = described(value if array.dtype == object else array)
+        raise DataError(f"{name} is {given}", remedy=f"pass numbers of shape ({', '.join(map(str, shape))})")
+    if whole and array.dtype.kind == "f" and not (array == np.round(array)).all():
+        raise DataError(f"{name} is {described(array)}, which are not whole numbers", remedy="pass whole numbers")
+    return array
 
 
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -55,6 +55,10 @@ def layout_remedy(image: Any, channel_axis: int) -> str:
     if n_dims != 3 or 0 in image.shape:
         return "pass one image with 3 channels and at least one pixel"
     if image.shape[channel_axis] != 3:
+        if image.shape[channel_axis] == 1:
+            return f"repeat a grey image in 3 channels: {'image.repeat(3, 1, 1)' if first else 'image.repeat(3, 2)'}"
+        if image.shape[channel_axis] == 4:
+            return f"drop the fourth channel of an RGBA image: {'image[:3]' if first else 'image[..., :3]'}"
         if image.shape[2 - channel_axis] != 3:
             return "pass 3 channels, RGB"
         return f"move the channels {'first: image.permute(2, 0, 1)' if first else 'last: image.transpose(1, 2, 0)'}"
@@ -67,6 +71,16 @@ def layout_remedy(image: Any, channel_axis: int) -> str:
         if unit_range
         else f"pass bytes 0..255: image.{to_bytes}"
     )
+
+
+def check_rgb(image: Any, name: str = "the image") -> None:
+    """Raises DataError unless it is an (H, W, 3) uint8 array of at least one pixel; says what it is and the way out."""
+    import numpy as np
+
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"{name} is {described(image)}", remedy="pass an (H, W, 3) uint8 RGB array")
+    if remedy := layout_remedy(image, 2):
+        raise DataError(f"{name} is {described(image)}; expected an (H, W, 3) uint8 RGB array", remedy=remedy)
 
 
 def _dtype(value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from drivetl.files.arrays import numbers
 from drivetl.metrics.match_store import IOU_THRESHOLDS, MAX_DETECTIONS, RECALL_THRESHOLDS, MatchStore, View
 from drivetl.metrics.truth import Floats, Ints
 
@@ -142,7 +143,9 @@ def mean_over_classes(by_class: Floats) -> Floats:
 def class_ap(store: MatchStore, iou: float | None = None, weights: Floats | None = None, view: int = 0) -> Floats:
     """(B, K) AP of each class under each draw of image weights (see `ap`); NaN where the class does not occur."""
     thresholds = range(len(IOU_THRESHOLDS)) if iou is None else [threshold_index(iou)]
-    draws = np.ones((1, store.n_images)) if weights is None else np.atleast_2d(weights)
+    draws = np.ones((1, store.n_images))
+    if weights is not None:
+        draws = numbers(np.atleast_2d(weights), "weights", ("B", store.n_images))
     by_class = np.full((len(draws), len(store.truth.categories)), np.nan)
     for first in range(0, len(draws), _DRAWS_AT_ONCE):
         chunk = draws[first : first + _DRAWS_AT_ONCE].astype(np.float64)

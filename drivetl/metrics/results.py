@@ -18,7 +18,7 @@ from drivetl.coco.detections import Detections
 from drivetl.coco.io import load_json_with_nan
 from drivetl.coco.records import Box, Dataset, Segmentation
 from drivetl.errors import DataError
-from drivetl.files.arrays import read_npz
+from drivetl.files.arrays import numbers, read_npz
 from drivetl.files.fields import whole
 from drivetl.files.images import MAX_PIXELS
 from drivetl.files.write import write_atomically
@@ -49,14 +49,24 @@ class Results:
         scores: npt.ArrayLike,
         segmentations: list[Segmentation | None] | None = None,
     ) -> Results:
-        """Columns of any numeric type, converted to int64 and float64."""
-        return cls(
-            np.asarray(image_id, np.int64).reshape(-1),
-            np.asarray(category_id, np.int64).reshape(-1),
-            np.asarray(boxes_xywh, np.float64).reshape(-1, 4),
-            np.asarray(scores, np.float64).reshape(-1),
-            segmentations,
-        )
+        """Columns of any numeric type, converted to int64 and float64.
+
+        Raises DataError for columns of another shape or of different lengths, and for ids that are not whole.
+        """
+        columns = {
+            "image_id": numbers(image_id, "image_id", ("N",), whole=True),
+            "category_id": numbers(category_id, "category_id", ("N",), whole=True),
+            "boxes_xywh": numbers(boxes_xywh, "boxes_xywh", ("N", 4)),
+            "scores": numbers(scores, "scores", ("N",)),
+        }
+        lengths = {name: len(column) for name, column in columns.items()}
+        lengths |= {} if segmentations is None else {"segmentations": len(segmentations)}
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{count} {name}" for name, count in lengths.items())
+            raise DataError(f"{listed}", remedy="pass one value of each for every detection")
+        image, category = (columns[name].astype(np.int64, copy=False) for name in ("image_id", "category_id"))
+        boxes, score = (columns[name].astype(np.float64, copy=False) for name in ("boxes_xywh", "scores"))
+        return cls(image, category, boxes, score, segmentations)
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -208,6 +208,19 @@ def _parts(dataset: Dataset, clean: Mapping[str, str], cells: list[Cell]) -> lis
     ]
 
 
+def at_most(dataset: Dataset, clean: Mapping[str, str], n_images: int | None) -> Dataset:
+    """The dataset with at most that many clean images, spread over their drives as a sweep takes them; None: all.
+
+    Images in real conditions are all kept.
+    """
+    chosen = clean_images(dataset.images, clean)
+    if n_images is None or n_images >= len(chosen):
+        return dataset
+    first = stratified_order(Drives.of(chosen))[:n_images]
+    left_out = {image.id for image in chosen} - {chosen[index].id for index in first}
+    return dataset.subset([image for image in dataset.images if image.id not in left_out])
+
+
 def _share(part: _Part, parts: Sequence[_Part]) -> float:
     """The share of a part in the inferences, hence in the budget."""
     return len(part.keys) * len(part.cells) / max(1, sum(len(other.keys) * len(other.cells) for other in parts))

@@ -197,7 +197,7 @@ def test_the_seed_of_a_pixel_depends_on_each_of_its_parts() -> None:
         (np.zeros((4, 4, 4), np.uint8), "RGBA"),
         (np.zeros((4, 4, 3), np.float32), "float32"),
         (np.zeros((4, 4, 3), np.uint16), "uint16"),
-        (np.zeros((0, 4, 3), np.uint8), "empty"),
+        (np.zeros((0, 4, 3), np.uint8), "at least one pixel"),
         ([[1, 2], [3, 4]], "list"),
     ],
 )

@@ -8,12 +8,13 @@ from planted import PlantedDetector, read_planted
 
 from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
+from drivetl.commands.demo import plan
 from drivetl.metrics.statistics import FEWEST_IMAGES, allows_intervals, minimum_detectable, smallest_p
 from drivetl.report import texts
 from drivetl.robustness import sweep as sweeping
 from drivetl.robustness.budget import budget_text
 from drivetl.robustness.report_document import report_document
-from drivetl.robustness.run import images_needed, run_sweep
+from drivetl.robustness.run import at_most, images_needed, run_sweep
 
 
 def interrupted(tmp_path, monkeypatch, seconds):
@@ -73,6 +74,22 @@ def test_images_needed():
     assert images_needed(Drives(("",) * 30)) == FEWEST_IMAGES
     assert images_needed(Drives(("a", "b", "c") * 30)) is None
     assert images_needed(Drives(("a",) * 30)) == 25
+
+
+def test_law_at_most_n_images_are_of_every_drive_and_leave_real_conditions(tmp_path):
+    data = read_planted(tmp_path / "data", n_images=24, n_drives=6)
+    clean = {"weather": "clear"}
+    few = at_most(data, clean, 8)
+    of_weather = [[image for image in some.images if image.attributes["weather"] == "clear"] for some in (data, few)]
+    assert [len(images) for images in of_weather] == [16, 8]
+    assert len(few.images) == 8 + 8 and {image.drive for image in few.images} == {image.drive for image in data.images}
+    assert at_most(data, clean, None) is data and at_most(data, clean, 16) is data
+    assert at_most(data, {}, 5).images == at_most(data, {}, 5).images and len(at_most(data, {}, 5).images) == 5
+
+
+def test_law_the_demo_is_sized_by_work_not_by_time(tmp_path):
+    words = [word for _, _, argv in plan(tmp_path, 0) for word in argv]
+    assert "--budget" not in words and int(words[words.index("--images") + 1]) >= FEWEST_IMAGES
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(1, "10s"), (61, "70s"), (121, "3m"), (8000, "3h")])
