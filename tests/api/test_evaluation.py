@@ -16,7 +16,7 @@ from drivetl.prediction.results import coco_results
 @pytest.fixture
 def case(tmp_path):
     """(ground truth json, rows of results, their json): a detector that misses the faint objects."""
-    path = planted_dataset(tmp_path / "data", n_images=10)
+    path = planted_dataset(tmp_path / "data", n_images=10, n_drives=5)
     data = drivetl.read_dataset(path)
     rows = [row for image, found in predict(PlantedDetector(150), data) for row in coco_results(image.id, found)]
     (tmp_path / "results.json").write_text(json.dumps(rows))
