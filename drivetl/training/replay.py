@@ -85,7 +85,10 @@ class Replay:
         }
         parts = {
             "objects": [theirs[number - 1] + suffix for number, suffix in renamed.items()],
-            "ignore regions": [theirs[number - 1] for number in self.classes.ignored],
+            "ignore regions": [
+                f"{theirs[number - 1]} (may be {' or '.join(ours[to - 1] for to in hidden)})"
+                for number, hidden in self.classes.ignored.items()
+            ],
             "background": [theirs[number - 1] for number in self.classes.background],
             "not labelled there": [ours[number - 1] for number in self.classes.unknown],
         }

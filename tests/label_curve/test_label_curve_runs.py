@@ -4,11 +4,14 @@ import dataclasses
 import itertools
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from training_runs import write_tree
 
 from drivetl.cli import main
+from drivetl.coco.hashes import file_hash
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Annotation, ImageRecord
 from drivetl.config import dump_yaml, recipe_keys
@@ -184,6 +187,21 @@ def test_steps_are_whole_epochs_and_never_half_an_epoch_off(small_config, count,
     an_epoch = -(-count // small_config.optim.batch_size)
     (made,) = _steps(small_config, "none", [count], wanted)
     assert made % an_epoch == 0 and abs(made - wanted) <= an_epoch / 2
+
+
+def test_a_replayed_source_takes_its_share_of_the_steps_of_every_run(small_config, tmp_path):
+    old = write_tree(tmp_path / "old", n_images=4, first_drive=20)
+    data = dataclasses.replace(small_config.data, source=str(old), source_share=0.5)
+    replaying = dataclasses.replace(small_config, data=data)
+    made = plan(replaying, tmp_path / "out", steps=8)
+    assert made.steps == {"scratch": (8, 8)}  # an epoch of 4 and of 8 frames has 2 and 4 steps
+    assert [made.config(cell).optim.epochs for cell in made.cells()] == [4, 2]
+    assert made.inputs["scratch"]["data.source"] == file_hash(old)
+    val = Path(small_config.data.val)
+    leaky = val.with_name("copy.json")
+    leaky.write_bytes(val.read_bytes())
+    with pytest.raises(ConfigError, match=r"which data\.val evaluates on"):
+        plan(dataclasses.replace(small_config, data=dataclasses.replace(data, source=str(leaky))), tmp_path / "out")
 
 
 def test_every_run_is_checked_before_the_first_training(small_config, tmp_path):

@@ -18,7 +18,7 @@ from drivetl.errors import ConfigError
 from drivetl.models.weights import read_weights
 from drivetl.training import loop, trainer
 from drivetl.training.finetune import finetune
-from drivetl.training.replay import DEFAULT_SHARE, class_map, source_share, under_classes
+from drivetl.training.replay import DEFAULT_SHARE, Replay, class_map, source_share, under_classes
 
 
 def taxonomy(classes):
@@ -87,6 +87,16 @@ def grows(**parents):
 )
 def test_the_rules_in_their_order(source, target, fates):
     assert related(source, target)[0] == fates
+
+
+def test_the_fate_of_every_class_is_said_in_words():
+    source, target = with_classes(SOURCE), with_classes(TARGET)
+    classes = class_map(source, target, taxonomy(SOURCE), taxonomy(TARGET))
+    replay = Replay(Path(), under_classes(source, tuple(TARGET), classes), classes, tuple(SOURCE), 0.5)
+    assert replay.classes_in_words() == (
+        "objects: person as pedestrian, Automobile as car; ignore regions: bicycle (may be cyclist), bus (may be tram);"
+        " background: traffic light; not labelled there: cyclist, tram"
+    )
 
 
 def test_law_every_object_is_an_object_an_ignore_region_or_of_an_unrelated_class():
