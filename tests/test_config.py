@@ -223,9 +223,14 @@ def test_the_schema_for_editors_is_that_of_the_model():
     assert set(json_schema()["properties"]) == set(FinetuneConfig().as_dict())
 
 
-def test_mistakes_are_reported_without_torch_and_without_a_traceback(tmp_path):
-    path = tmp_path / "c.yaml"
-    path.write_text(MINIMAL + "optim: {lr: fast}\n")
+@pytest.mark.parametrize("mistake", ["config", "preset"])
+def test_mistakes_are_reported_without_torch_and_without_a_traceback(tmp_path, mistake):
+    path, preset = tmp_path / "c.yaml", tmp_path / "p.yaml"
+    preset.write_text("steps:\n  - {name: haze, p: 1}\n")
+    if mistake == "config":
+        path.write_text(MINIMAL + "optim: {lr: fast}\n")
+    else:  # the files that it names exist
+        path.write_text(f"data: {{train: {path}, val: {path}, augment: {preset}}}\nmodel: {{start: none}}\n")
     code = (
         "import sys; from drivetl.cli import main; code = main(['finetune', '--config', sys.argv[1]]);"
         " assert 'torch' not in sys.modules; sys.exit(code)"
@@ -234,5 +239,8 @@ def test_mistakes_are_reported_without_torch_and_without_a_traceback(tmp_path):
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert done.returncode == 2
-    reason = "optim.lr is 'fast', it must be a number above 0 and at most 10, or auto"
-    assert " ".join(done.stderr.split()) == f"error: {path}:2: {reason} - fix the value"
+    expected = {
+        "config": f"{path}:2: optim.lr is 'fast', it must be a number above 0 and at most 10, or auto - fix the value",
+        "preset": f"{preset}:2: step 1 changes every image, so the model never sees one as it is - set its p below 1",
+    }
+    assert " ".join(done.stderr.split()) == f"error: {expected[mistake]}"

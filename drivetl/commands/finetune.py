@@ -48,12 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Fine-tune."""
     from drivetl.config import check_files, dump_yaml, load_config
+    from drivetl.data.augment import load_preset
 
     config = load_config(args.config, args.rest)  # a mistake is reported before torch is loaded
     if args.print_config:
         print(dump_yaml(config), end="")
         return
     check_files(config)
+    load_preset(config.data.augment)
     if not args.resume and not (_out(args) / "config.yaml").is_file():  # what is to be done with a run, finetune knows
         check_new(_out(args))
     with console.loading("torch"):
