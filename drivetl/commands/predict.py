@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,9 +231,7 @@ def _video(source: VideoInput, runs: Sequence[_Run], folder: Path, args: argpars
     options = VideoOptions(args.codec, args.formats, args.batch_size, args.track, args.pictures or 0)
     summary = run_video(source, models, folder, options)
     _tables(models, f"{summary.n_frames} frames")
-    pace = summary.n_frames / max(summary.seconds, 1e-9)
-    console.numbers(images=summary.n_frames, images_per_second=pace, detections=models[0].counts)
-    console.say(f"{summary.n_frames} frames in {summary.seconds:.1f} s: {pace:.1f} frames/s")
+    _pace(summary.n_frames, "frames", summary.seconds, models)
     if args.codec == "vp8":
         console.say("written as VP8 in WebM; with the program ffmpeg installed it is H.264 in MP4, and faster")
     if summary.cut_off(source.info.n_frames):
@@ -265,9 +264,11 @@ def _images(
         pictures=PICTURES if args.pictures is None else args.pictures,
         stop=args.on_error == "stop",
     )
+    began = time.monotonic()
     done, outcomes = run_images(dataset, models, folder, options, unreadable)
     _tables(models, f"{len(done.images)} images", outcomes)
-    console.numbers(images=len(done.images), skipped=len(unreadable), detections=models[0].counts)
+    _pace(len(done.images), "images", time.monotonic() - began, models)
+    console.numbers(skipped=len(unreadable))
     if unreadable and options.stop:
         return DataError(
             f"stopped after {len(done.images)} of {n_images} images, results so far in {args.out}:"
@@ -305,6 +306,13 @@ def _tables(models: Sequence[Model], amount: str, outcomes: Sequence[npt.NDArray
         console.table(title, columns, rows)
     if outcomes:
         console.say("found: overlaps an object of its class with an IoU of 0.5; invented: overlaps none")
+
+
+def _pace(count: int, unit: str, seconds: float, models: Sequence[Model]) -> None:
+    """Print how many images were done in which time, from the first read to the last drawn."""
+    per_second = count / max(seconds, 1e-9)
+    console.say(f"{count} {unit} in {seconds:.1f} s: {per_second:.1f} {unit}/s")
+    console.numbers(images=count, images_per_second=per_second, detections=models[0].counts)
 
 
 def _is_dataset(args: argparse.Namespace) -> bool:
