@@ -23,7 +23,7 @@ from drivetl.robustness.run import FinishedSweep
 from drivetl.robustness.sweep import corrupted
 
 WIDTH_PX = 720
-ROWS = 8
+ROWS, WORST_ROWS = 8, 6
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ def make_gallery(swept: FinishedSweep, document: Mapping[str, Any], folder: Path
     Returns `{"conditions": rows, "worst": rows}`; a row names its files: clean, condition, judged.
     """
     artist = _Artist(swept, document, folder)
-    worst = [
-        _Example(row["image_id"], (row["condition"], row["severity"])) for row in document["road"]["worst_frames"][:6]
-    ]
     examples = _choose_examples(swept, document, artist)
-    rows = {example: artist.draw(example) for example in track(list(dict.fromkeys([*examples, *worst])), "images")}
+    frames = document["road"]["worst_frames"]
+    worst = [_Example(row["image_id"], (row["condition"], row["severity"])) for row in frames]
+    worst = [example for example in worst if example not in examples][:WORST_ROWS]
+    rows = {example: artist.draw(example) for example in track([*examples, *worst], "images")}
     return {"conditions": [rows[example] for example in examples], "worst": [rows[example] for example in worst]}
 
 

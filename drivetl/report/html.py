@@ -90,6 +90,9 @@ def _condition_sections(results: Mapping[str, Any]) -> Iterator[Section]:
         f"Each cell shows {metric}, its 95 % interval, and the physical value of the condition. Colour: the share "
         f"of the clean {metric} that is kept.",
         groups=charts.heat_groups(results),
+        meaning={
+            level: MEANING[level] for level in MEANING if level in {row["level"] for row in results["conditions"]}
+        },
     )
     yield section(
         "curves",
@@ -154,7 +157,7 @@ def _image_sections(results: Mapping[str, Any], gallery: Mapping[str, Any]) -> I
         lead = "The conditions that cost most, each on the image that loses most objects."
         yield _section(results, "gallery", "Example images", lead, rows=gallery["conditions"])
     if gallery["worst"]:
-        lead = "The images that lose most of the objects found when clean."
+        lead = "Other images that lose most of the objects found when clean."
         yield _section(results, "worst", "Worst images", lead, rows=gallery["worst"])
 
 

@@ -12,6 +12,7 @@ from drivetl.errors import DataError
 from drivetl.report import charts, texts
 from drivetl.report.document import read_results
 from drivetl.report.html import build_report, learning_curves_section
+from drivetl.robustness.held_out import MEANING
 
 VOID = {"meta", "link", "img", "br", "hr", "input", "line", "circle", "polygon", "polyline"}
 
@@ -170,6 +171,19 @@ def test_another_schema_is_refused(tmp_path):
 def test_a_missing_image_is_named(report_folder, tmp_path):
     with pytest.raises(DataError, match=r"\.jpg: image of the report is missing"):
         build_report(read_results(report_folder), image_folder=tmp_path)
+
+
+def test_the_worst_images_are_not_those_of_the_gallery(report_folder):
+    gallery = read_results(report_folder)["gallery"]
+    shown = [[(row["image_id"], row["condition"], row["severity"]) for row in gallery[kind]] for kind in gallery]
+    assert all(shown) and len({row for rows in shown for row in rows}) == sum(map(len, shown))
+
+
+def test_levels_are_explained_above_the_first_pill(report_folder):
+    page = (report_folder / "report.html").read_text("utf-8")
+    table = page[page.index('id="heatmap"') : page.index('<table class="heat">')]
+    present = {row["level"] for row in read_results(report_folder)["conditions"]}
+    assert present == {level for level, text in MEANING.items() if text in table}
 
 
 def test_the_gallery_counts_what_it_shows(report_folder):
