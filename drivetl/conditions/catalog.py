@@ -17,7 +17,7 @@ from drivetl.conditions import lighting, night, road, sensor, snow, weather
 from drivetl.conditions.optics import Rgb
 from drivetl.conditions.vocabulary import SEVERITIES, Family, Phenomenon
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 """Of ladders, seeds and effects together: results of different versions are not comparable.
 
 2: night denoised as cameras do and veiled by its lamps, wet roads mirror about the contact row and leave far traffic
@@ -25,6 +25,8 @@ sharp, spray and tunnel exit without a stage, lying snow and rolling shutter add
 3: the light of a covered sky is even, nights and wet roads are as strong as real ones, a tunnel exit has its portal.
 4: wet ground is distinguished from grass and trees by the road's own colour; it mirrors more sharply and without
 markings, in clear air.
+5: night goes from a lit street to an unlit road, with street lamps, lit windows and the lamps of vehicles whose boxes
+are known; dusk lights these too; rain mirrors as its film of water closes.
 """
 
 Effect = Callable[..., Rgb]
@@ -111,7 +113,9 @@ _PHYSICAL = [
     _weather(snow.snow_cover, P.SNOW, "albedo_on_ground_plan", "share", coverage=(0.2, 0.4, 0.6, 0.8, 1.0)),
     _weather(weather.spray, P.SPRAY, "turbulent_plume", "optical depth", optical_depth=(0.4, 0.8, 1.4, 2.2, 3.2)),
     _lighting(
-        night.night, P.DARKNESS, "headlights_linear_noise", "of daylight", ambient=(0.16, 0.10, 0.06, 0.04, 0.026)
+        *(night.night, P.DARKNESS, "headlights_linear_noise", "lx"),
+        lux=(30, 12, 5, 1.5, 0.15),
+        lamps_per_km=(40, 25, 15, 6, 0),
     ),
     _lighting(night.dusk, P.DARKNESS, "twilight_decades", "deg", sun_deg=(4, 1, -2, -4, -6)),
     _lighting(lighting.low_sun, P.GLARE, "cie_veiling_glare", "k", glare=(0.6, 1.2, 2.4, 4, 7)),

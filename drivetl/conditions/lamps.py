@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from drivetl.conditions.optics import Field, Planes, normal
+from drivetl.conditions.optics import Field, Planes
 from drivetl.conditions.scene import Scene
 
 DISCHARGE = np.array([0.72, 1.08, 0.95], np.float32)
@@ -37,54 +37,97 @@ def headlights(scene: Scene) -> Field:
     return scene.memo["beam"]
 
 
-def lamps(scene: Scene, rng: np.random.Generator) -> Planes:
-    """(3, H / 2, W / 2) light of lamps, a new array: small bright or red spots of the image shine on, with halos.
+def shine(scene: Scene, spots: npt.NDArray[np.float32]) -> Planes:
+    """(3, H / 2, W / 2) light of (H / 2, W / 2, 3) lamps, a new array: they shine on, with halos.
 
     The halo 1 / (1 + r^2) of scattering in lens and air is a sum of Gaussians, each at the resolution it needs; the
     widest is the stray light of dirty glass and damp air that veils the whole image.
     """
-    if "lamps" not in scene.memo:
-        spots = _spots(scene)
-        rows, columns = spots.shape[:2]
-        total = np.zeros(spots.shape, np.float32)
-        for sigma, weight in ((1.2, 0.9), (4.0, 1.6), (14.0, 3.0), (110.0, 12.0)) if spots.any() else ():
-            width_px = sigma * scene.width / 1242
-            step = max(1, min(int(width_px), rows // 4, columns // 4))
-            small = cv2.resize(spots, (max(1, columns // step), max(1, rows // step)), interpolation=cv2.INTER_AREA)
-            halo = cv2.GaussianBlur(small, (0, 0), max(width_px / (2 * step), 0.3))
-            if sigma > 100:
-                halo = halo.mean(axis=2, keepdims=True) * DISCHARGE
-            total += np.float32(weight) * cv2.resize(halo, (columns, rows))
-        scene.memo["lamps"] = np.ascontiguousarray(total.transpose(2, 0, 1))
-    return scene.memo["lamps"] * np.float32(1 + 0.1 * float(normal(rng, 1)[0]))
+    rows, columns = spots.shape[:2]
+    if not spots.any():
+        return np.zeros((3, rows, columns), np.float32)
+    total = np.zeros((1, 1, 3), np.float32)
+    for sigma, weight in ((110.0, 2.5), (14.0, 2.2), (4.0, 1.6), (1.2, 0.9)):  # each adds what the wider ones lack
+        width_px = sigma * scene.width / 1242
+        step = max(1, min(int(width_px / 2), rows // 4, columns // 4))
+        size = (max(1, columns // step), max(1, rows // step))
+        small = cv2.resize(spots, size, interpolation=cv2.INTER_AREA) if step > 1 else spots
+        halo = cv2.GaussianBlur(small, (0, 0), max(width_px / (2 * step), 0.7))
+        if sigma > 100:
+            halo = np.asarray(halo.mean(axis=2, keepdims=True) * DISCHARGE, np.float32)
+        total = np.asarray(cv2.scaleAdd(halo, weight, cv2.resize(total, size)), np.float32)
+    return np.stack(cv2.split(cv2.resize(total, (columns, rows))))
 
 
-def _spots(scene: Scene) -> npt.NDArray[np.float32]:
+def image_lamps(scene: Scene) -> npt.NDArray[np.float32]:
     """(H / 2, W / 2, 3) light of what may be a lamp: compact, well above its surroundings, not at the sky's rim.
 
-    White ones stand no higher than 3 degrees above the horizon: what is bright there by day is sky between leaves.
+    White ones stand no higher than 3 degrees above the horizon: what is bright there by day is sky between leaves. Red
+    ones no higher than 9, where traffic lights are.
     """
-    size = (max(1, scene.width // 2), max(1, scene.height // 2))
+    if "lamps" not in scene.memo:
+        white, tail = _white_spots(scene), red_spots(scene)
+        tail *= compact(tail, _reach(scene))
+        colours = [white * HEADLIGHT[0] + tail, white * HEADLIGHT[1] + 0.06 * tail, white * HEADLIGHT[2] + 0.05 * tail]
+        scene.memo["lamps"] = np.asarray(np.stack(colours, axis=2), np.float32)
+    return scene.memo["lamps"]
+
+
+def _half(scene: Scene) -> tuple[int, int]:
+    """(columns, rows) of half the resolution."""
+    return max(1, scene.width // 2), max(1, scene.height // 2)
+
+
+def _reach(scene: Scene) -> int:
+    """How large a lamp of the image may look at half the resolution, px."""
+    return max(3, round(_half(scene)[0] / 70) | 1)
+
+
+def _hat(plane: Field, reach: int) -> Field:
+    """What stands out of its surroundings and is smaller than `reach`."""
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    return np.asarray(cv2.morphologyEx(plane, cv2.MORPH_TOPHAT, disc), np.float32)
+
+
+def _below(scene: Scene, degrees: float) -> int:
+    """The first row, at half the resolution, that looks no higher above the horizon than that."""
+    return int(np.clip(scene.view.horizon_px - np.tan(np.radians(degrees)) * scene.view.focal_px, 0, scene.height) / 2)
+
+
+def _white_spots(scene: Scene) -> Field:
+    """(H / 2, W / 2) 0..1."""
     level, sky, depth, ground = (
-        cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+        cv2.resize(part, _half(scene), interpolation=cv2.INTER_AREA)
         for part in (scene.luminance, scene.sky, scene.depth, scene.ground)
     )
-    red, green, blue = (cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in scene.linear)
-    reach = max(3, round(size[0] / 70) | 1)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    reach = _reach(scene)
     far_from_sky = 1 - cv2.dilate(sky, np.ones((reach, reach), np.uint8))
-    hat = cv2.morphologyEx(level, cv2.MORPH_TOPHAT, disc)
-    white = np.clip((hat - 0.30) / 0.3, 0, 1) * (level > 0.5) * far_from_sky
+    white = np.clip((_hat(np.asarray(level, np.float32), reach) - 0.30) / 0.3, 0, 1) * (level > 0.5) * far_from_sky
     white *= 1 - ground * (depth < 24 * scene.view.height_m)  # lane markings are not lamps
-    top = int(np.clip(scene.view.horizon_px - 0.05 * scene.view.focal_px, 0, scene.height) / 2)
-    white[:top] = 0
-    reddish = np.asarray(np.clip(red - 2.2 * np.maximum(green, blue), 0, 1), np.float32)
-    tail = np.clip((cv2.morphologyEx(reddish, cv2.MORPH_TOPHAT, disc) - 0.10) / 0.2, 0, 0.5)
-    white *= compact(np.asarray(white, np.float32), reach)
-    tail *= compact(np.asarray(tail, np.float32), 2 * reach)
-    tail *= compact(reddish, 2 * reach)  # no part of a red ring or of a red van
-    colours = [white * HEADLIGHT[0] + tail, white * HEADLIGHT[1] + 0.06 * tail, white * HEADLIGHT[2] + 0.05 * tail]
-    return np.asarray(np.stack(colours, axis=2), np.float32)
+    white[: _below(scene, 3)] = 0
+    return np.asarray(white * compact(np.asarray(white, np.float32), reach), np.float32)
+
+
+def red_places(scene: Scene) -> Field:
+    """(H / 2, W / 2) 1 where the image is red, however faintly lit: 1.7 times as much red as anything else; else 0."""
+    if "red places" not in scene.memo:
+        red, green, blue = (cv2.resize(plane, _half(scene), interpolation=cv2.INTER_AREA) for plane in scene.linear)
+        scene.memo["red places"] = np.asarray(red - 1.7 * np.maximum(green, blue) > 0.02, np.float32)
+    return scene.memo["red places"]
+
+
+def red_spots(scene: Scene) -> Field:
+    """(H / 2, W / 2) 0..0.5: small and redder than what surrounds them, as lamps are by day; no part of a red ring or
+    of a red van."""
+    if "red" not in scene.memo:
+        planes = (cv2.resize(plane, _half(scene), interpolation=cv2.INTER_AREA) for plane in scene.linear)
+        red, green, blue = planes
+        reddish = np.asarray(np.clip(red - 2.2 * np.maximum(green, blue), 0, 1), np.float32)
+        tail = np.clip((_hat(reddish, _reach(scene)) - 0.10) / 0.2, 0, 0.5)
+        tail[: _below(scene, 9)] = 0
+        tail *= compact(reddish, 2 * _reach(scene))
+        scene.memo["red"] = np.asarray(tail, np.float32)
+    return scene.memo["red"].copy()
 
 
 def compact(spots: Field, reach: int) -> Field:

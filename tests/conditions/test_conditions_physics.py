@@ -9,7 +9,7 @@ from street_cases import CAMERA_M, CAR, FOCAL, HEIGHT, HORIZON, WIDTH, depth, ed
 
 from drivetl.conditions import CATALOG, SETS, Camera, apply, scene_of
 from drivetl.conditions.air import KOSCHMIEDER, transmission
-from drivetl.conditions.lamps import headlights, lamps
+from drivetl.conditions.lamps import headlights, image_lamps
 from drivetl.conditions.lighting import sensor_noise
 from drivetl.conditions.optics import normal, smooth_noise, soften, to_display, to_linear, uniform
 from drivetl.conditions.prior import sky_mask, vanishing_point
@@ -107,14 +107,14 @@ def test_headlights_light_the_lane_and_not_its_sides() -> None:
 
 
 def test_a_tail_lamp_shines_and_a_prohibition_sign_does_not() -> None:
-    picture, rng = np.full((192, 480, 3), 105, np.uint8), np.random.default_rng(0)
+    picture = np.full((192, 480, 3), 105, np.uint8)
     picture[120:123, 100:104] = picture[120:123, 118:122] = (220, 20, 20)
-    assert lamps(scene_of(picture, camera=CAMERA), rng)[0, 55:65, 45:65].max() > 0.05
+    assert image_lamps(scene_of(picture, camera=CAMERA))[55:65, 45:65, 0].max() > 0.05
     sign = np.full((192, 480, 3), 105, np.uint8)
     cv2.circle(sign, (110, 120), 22, (235, 235, 235), -1)
     cv2.circle(sign, (110, 120), 20, (200, 20, 20), 5)
     cv2.line(sign, (96, 106), (124, 134), (60, 60, 60), 4)  # what lies over it breaks the ring's light, not the ring
-    assert lamps(scene_of(sign, camera=CAMERA), rng).max() < 0.2
+    assert image_lamps(scene_of(sign, camera=CAMERA)).max() < 0.2
 
 
 def test_a_mast_has_no_headlights() -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from coco_makers import three_images
 
 from drivetl.coco.records import Annotation, IgnoreRegion, ImageRecord
 from drivetl.coco.taxonomy import load_taxonomy
-from drivetl.data.dataset import read_sample
+from drivetl.data.dataset import DetectionDataset, read_sample
 from drivetl.data.geometry import move
+from drivetl.data.sample import Sample
+from drivetl.data.transforms import TRANSFORMS
 from drivetl.data.vehicles import vehicle_boxes, vehicle_ids
 
 DATASETS = Path(__file__).parents[2] / "datasets"
@@ -75,3 +79,37 @@ def test_vehicles_move_with_the_image_and_change_no_label() -> None:
     assert moved.vehicles is not None and np.allclose(moved.vehicles, [[80, 5, 100, 15], [10, 5, 30, 15]])
     assert np.array_equal(moved.boxes, plain.boxes) and np.array_equal(moved.labels, plain.labels)
     assert np.array_equal(moved.ignore_boxes, plain.ignore_boxes) and plain.vehicles is None
+
+
+def test_a_night_that_is_trained_on_has_the_lamps_of_the_labels() -> None:
+    image = np.full((96, 256, 3), 110, np.uint8)
+    labels = replace(record((1, 0)), annotations=[Annotation(1, (150.0, 50.0, 60.0, 40.0), 2400.0)])
+    night = TRANSFORMS["condition:night"].make({"severity": (5.0, 5.0)}, 0.25)
+
+    def shown(seed: int, vehicles: np.ndarray | None) -> np.ndarray:
+        sample = read_sample(labels, image.copy(), False)
+        sample.vehicles = vehicles
+        return night(sample, np.random.default_rng(seed)).image
+
+    boxes = vehicle_boxes(labels, CATEGORIES)
+    pairs = [(shown(seed, boxes), shown(seed, boxes[:0])) for seed in range(8)]
+    assert any(lit[70:90, 150:210, 0].max() > dark[70:90, 150:210, 0].max() + 60 for lit, dark in pairs)
+
+
+def test_the_dataset_gives_vehicles_to_what_augments(tmp_path: Path) -> None:
+    seen = []
+
+    def augment(sample: Sample, _: np.random.Generator) -> Sample:
+        seen.append(sample.vehicles)
+        return sample
+
+    data = three_images(tmp_path)
+    for image in data.images:
+        (data.images_root / image.file_name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(data.images_root / image.file_name), np.zeros((image.height, image.width, 3), np.uint8))
+    samples = DetectionDataset(data, augment=augment)
+    _ = [samples[0, index] for index in range(len(samples))]
+    assert all(
+        np.array_equal(v, vehicle_boxes(image, data.categories)) for v, image in zip(seen, data.images, strict=True)
+    )
+    assert sum(len(boxes) for boxes in seen) > 0

@@ -8,12 +8,14 @@ from drivetl.cli import message_of
 from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Annotation
-from drivetl.conditions import CLEAN
+from drivetl.conditions import CLEAN, apply, pixel_seed
+from drivetl.data.dataset import read_image
+from drivetl.data.vehicles import vehicle_boxes
 from drivetl.errors import DataError
 from drivetl.robustness import sweep as sweeping
 from drivetl.robustness.detection_cache import DetectionCache, image_keys
 from drivetl.robustness.run import run_sweep
-from drivetl.robustness.sweep import Timing, stratified_order, sweep
+from drivetl.robustness.sweep import Task, Timing, stratified_order, sweep, variants
 
 CELLS = [CLEAN, ("night", 3), ("contrast", 1), ("gaussian_noise", 2)]
 IDENTITY = {"weights": "planted"}
@@ -151,6 +153,17 @@ def test_law_changed_pixels_change_the_key_at_equal_file_size(tmp_path, data):
     path.write_bytes(bytes(content))
     after = image_keys(data)
     assert before[0] != after[0] and before[1:] == after[1:]
+
+
+def test_the_night_that_is_evaluated_has_the_lamps_of_the_labels(data):
+    for index, record in enumerate(data.images[1:3], start=1):  # the first is empty
+        image, cell = read_image(record, data.images_root), ("night", 4)
+        ((_, shown),) = variants(Task(index, record, (cell,), data.categories), data.images_root)
+        boxes = vehicle_boxes(record, data.categories)
+        assert len(boxes), "the law is about vehicles"
+        seed = pixel_seed(record.file_name, *cell)
+        assert np.array_equal(shown, apply(image, *cell, seed, vehicles=boxes))
+        assert not np.array_equal(shown, apply(image, *cell, seed, vehicles=boxes[:0]))
 
 
 def test_law_moved_vehicles_change_the_key_and_other_labels_do_not(data):

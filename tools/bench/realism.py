@@ -65,26 +65,49 @@ def compare_highway(root: Path, frames: int) -> list[dict[str, Any]]:
     with (root / "attributes.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     kinds = {"day": ("dry", "daytime"), "night": ("dry", "night"), "wet_road": ("wet_road", "daytime")}
-    pictures, empty = {}, {}
+    pictures, empty, vehicles = {}, {}, []
     for kind, where in kinds.items():
         names = [row["file_name"] for row in rows if (row["weather"], row["timeofday"]) == where]
-        pictures[kind] = [read_rgb(root / "images" / name) for name in spread(names, frames)]
+        chosen = spread(names, frames)
+        pictures[kind] = [read_rgb(root / "images" / name) for name in chosen]
         empty[kind] = emptied([root / "images" / name for name in names])
+        if kind == "day":
+            vehicles = [
+                boxes(root / "labels" / f"{Path(n).stem}.txt", i) for n, i in zip(chosen, pictures[kind], strict=True)
+            ]
+    none = [np.zeros((0, 4), np.float32)] * len(empty["day"])
     result = []
     for kind in ("night", "wet_road"):
-        result += beside_real(kind, pictures, [*REGIONS])
-        result += beside_real(kind, empty, ["far road", "road"], " without traffic")
+        result += beside_real(kind, pictures, vehicles, [*REGIONS])
+        result += beside_real(kind, empty, none, ["far road", "road"], " without traffic")
     return result
 
 
+def boxes(path: Path, image: Image) -> npt.NDArray[np.float32]:
+    """(N, 4) xyxy px of the camera's labels, which are vehicles all: rows `class x y w h` as shares of the image."""
+    rows = (
+        np.loadtxt(path, ndmin=2).reshape(-1, 5)[:, 1:] if path.is_file() and path.stat().st_size else np.zeros((0, 4))
+    )
+    centre, half = rows[:, :2], rows[:, 2:] / 2
+    size = (image.shape[1], image.shape[0]) * 2
+    return np.asarray(np.concatenate([centre - half, centre + half], axis=1) * size, np.float32)
+
+
 def beside_real(
-    kind: str, pictures: dict[str, list[Image]], regions: list[str], ending: str = ""
+    kind: str,
+    pictures: dict[str, list[Image]],
+    vehicles: list[npt.NDArray[np.float32]],
+    regions: list[str],
+    ending: str = "",
 ) -> list[dict[str, Any]]:
-    """Rows of one condition: real day, the real condition, and ours made of the day at three severities."""
+    """Rows of one condition: real day, the real condition, and ours made of the day at five severities.
+
+    vehicles: (N, 4) xyxy px in each image of the day.
+    """
     groups = {"real day": pictures["day"], f"real {kind}": pictures[kind]}
-    for severity in (1, 3, 5):
+    for severity in range(1, 6):
         groups[f"{kind} {severity} from day"] = [
-            apply(image, kind, severity, pixel_seed(number, kind, severity), camera=MAST)
+            apply(image, kind, severity, pixel_seed(number, kind, severity), camera=MAST, vehicles=vehicles[number])
             for number, image in track(list(enumerate(pictures["day"])), f"{kind} {severity}")
         ]
     return [row for name in regions for row in summary(f"{kind}: {name}{ending}", groups, partial(region, name=name))]
