@@ -50,8 +50,11 @@ def read(reading: Reading) -> Footage:
 
 def _all_images(reading: Reading, files: list[Path], images_root: Path) -> Iterator[SourceImage]:
     index, sizes = ImageIndex(images_root), Sizes(images_root)
+    named = next((labels for path in files if (labels := path.with_name("labels.txt")).is_file()), None)
     for path in files:
         with reading.file(path, partial(_row_labels, path)):
+            if named is not None:
+                _refuse_missing_names(path, named)
             yield from _sequence_images(reading, path, index, sizes)
 
 
@@ -97,6 +100,21 @@ def _sequence_images(reading: Reading, path: Path, index: ImageIndex, sizes: Siz
             reading.note("frames that are not on disk; their size is taken from seqinfo.ini")
         name = numbered.get(frame, f"{prefix}/{frame:06d}{info.suffix}")
         yield SourceImage(name, *size, objects.get(frame, []), drive=info.name, frame_index=frame, label_file=path)
+
+
+def _refuse_missing_names(path: Path, named: Path) -> None:
+    """Raises DataError for rows with a class and no labels.txt, next to a sequence with one (`named`)."""
+    if path.with_name("labels.txt").is_file():
+        return
+    rows = enumerate(map(_fields, read_text(path).splitlines()), 1)
+    line = next((number for number, row in rows if len(row) > 7 and row[7] != "-1"), None)
+    if line is not None:
+        raise DataError(
+            f"has classes and no labels.txt next to it, as {named} is for its sequence: they may be MOT16's or those",
+            remedy="copy the labels.txt that belongs to it, or convert the sequences alone and merge them",
+            file=path,
+            line=line,
+        )
 
 
 def _refuse_ten_values(content: str, path: Path) -> None:

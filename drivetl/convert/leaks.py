@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 NEAR_BITS = 24
 """Images whose 256-bit fingerprints differ in at most this many bits count as near-duplicates. Measured: re-encoded or
-brightened copies differ in 0-6 bits, frames 0.1 s apart on a moving car in 6-25, different streets in 78 and more."""
+brightened copies differ in 0-6 bits, mirrored ones in 3-20 from the mirrored fingerprint, frames 0.1 s apart on a
+moving car in 6-25, different streets in 78 and more, and from a mirrored one in 72 and more."""
 MAX_NAMED = 200
 
 
@@ -36,7 +37,8 @@ class LeakReport:
     """Frames between the closest train and val frame of a shared drive; None when none is shared."""
     nearest_pair: tuple[str, str] | None = None
     near_duplicates: list[tuple[str, str, int]] = field(default_factory=list)
-    """(train file, val file, differing bits of 256) of each val image whose nearest train image is a near-duplicate."""
+    """(train file, val file, differing bits of 256) of each val image whose nearest train image is a near-duplicate, as
+    it is or mirrored."""
     images_compared: int | None = None
     """None: pixels were not compared."""
     unreadable: list[str] = field(default_factory=list)
@@ -156,9 +158,11 @@ def _compare_images(train: Sequence[ImageRecord], val: Sequence[ImageRecord], ro
     if not left or not right:
         return
     bits = np.array(bits_of_images, np.float32)
+    mirrored = -bits[left].reshape(-1, 16, 16)[:, :, ::-1].reshape(-1, 256)  # brightness falls where it rose
     for start in range(0, len(right), 1024):
         part = right[start : start + 1024]
-        differing = (256 - bits[part] @ bits[left].T) / 2  # (n, N): bits are -1 and 1
+        like = np.maximum(bits[part] @ bits[left].T, bits[part] @ mirrored.T)
+        differing = (256 - like) / 2  # (n, N): bits are -1 and 1
         nearest = differing.argmin(axis=1)
         for row, column in enumerate(nearest):
             distance = int(differing[row, column])

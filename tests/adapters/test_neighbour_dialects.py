@@ -149,6 +149,19 @@ def test_mot_classes_of_another_list(rows: bytes, message: str, tmp_path: Path) 
     assert boxes(convert_tree("mot", root)[0], "M-01/img1/000001.png") == [("car", (2, 3, 10, 6))]
 
 
+def test_law_sequences_with_and_without_a_list_of_names_are_not_mixed(tmp_path: Path) -> None:
+    files = trees.mot() | {name.replace("M-01", "M-02"): content for name, content in trees.mot().items()}
+    root = write_tree(tmp_path, files | {"M-01/gt/labels.txt": b"bus\nvan\ncar\ntram\na\nb\nc\nd\n"})
+    with pytest.raises(
+        DataError, match=r"no labels.txt next to it, as .*M-01/gt/labels.txt is for its sequence"
+    ) as caught:
+        convert_tree("mot", root)
+    assert caught.value.file == root / "M-02/gt/gt.txt" and caught.value.line == 1
+    (root / "M-02/gt/labels.txt").write_text("person\nvan\ncar\ntram\na\nb\nc\nd\n")
+    dataset, _ = convert_tree("mot", root)
+    assert {"bus", "person"} <= set(dataset.categories)
+
+
 # ---- flags
 
 

@@ -44,7 +44,14 @@ def test_shared_drives_and_the_nearest_frames():
 
 def test_planted_duplicates_are_found_and_nothing_else(tmp_path):
     images = [street(seed) for seed in range(40)]
-    planted = {31: (0, "same"), 33: (4, "jpeg"), 35: (9, "smaller"), 37: (12, "brighter"), 39: (20, "shifted")}
+    planted = {
+        31: (0, "same"),
+        33: (4, "jpeg"),
+        35: (9, "smaller"),
+        37: (12, "brighter"),
+        38: (15, "mirrored"),
+        39: (20, "shifted"),
+    }
     for number in range(len(images)):
         source, change = planted.get(number, (number, "none"))
         copy = images[source]
@@ -52,6 +59,8 @@ def test_planted_duplicates_are_found_and_nothing_else(tmp_path):
             copy = cv2.resize(copy, (200, 75), interpolation=cv2.INTER_AREA)
         if change == "brighter":
             copy = np.clip(copy * 1.15 + 8, 0, 255).astype(np.uint8)
+        if change == "mirrored":
+            copy = np.ascontiguousarray(copy[:, ::-1])
         if change == "shifted":
             copy = np.roll(copy, 2, axis=1)
         path = tmp_path / f"{number:05d}.png"
@@ -65,7 +74,7 @@ def test_planted_duplicates_are_found_and_nothing_else(tmp_path):
     pairs = {(val, train) for train, val, _ in report.near_duplicates}
     assert pairs == {(f"{val:05d}.png", f"{train:05d}.png") for val, (train, _) in planted.items()}
     assert report.near_duplicates[0][2] == 0 and report.images_compared == 40
-    assert "5 val images have a near-duplicate in train" in report.warnings()[0]
+    assert "6 val images have a near-duplicate in train" in report.warnings()[0]
 
 
 def test_the_same_file_on_both_sides_is_a_duplicate(tmp_path):
