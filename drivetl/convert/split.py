@@ -171,7 +171,7 @@ def _check_unique_files(images: Iterable[ImageRecord]) -> None:
 def _auto(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
     standard = options.standard
     if standard is not None and standard.applies and options.by == ("sequence",):
-        ids = {_stem(image) for image in images}
+        ids = {stem(image.file_name) for image in images}
         if ids <= standard.train | standard.val and ids & standard.train and ids & standard.val:
             return _standard(images, standard)
     if options.by == ("sequence",) and _has_split_folders(images):
@@ -191,7 +191,7 @@ def _standard(images: Sequence[ImageRecord], standard: StandardSplit | None) -> 
     if standard is None:
         raise ConfigError("--split standard: this dataset has no published split", remedy="use --split sequence")
     known = standard.train | standard.val
-    unlisted = next((image for image in images if _stem(image) not in known), None)
+    unlisted = next((image for image in images if stem(image.file_name) not in known), None)
     if unlisted is not None:
         raise ConfigError(
             f"--split standard: image {unlisted.file_name!r} is in neither list of {standard.name}",
@@ -199,8 +199,8 @@ def _standard(images: Sequence[ImageRecord], standard: StandardSplit | None) -> 
         )
     if not standard.applies:
         raise ConfigError(f"--split standard: {standard.reason}", remedy="use --split sequence")
-    train = [image for image in images if _stem(image) in standard.train]
-    val = [image for image in images if _stem(image) in standard.val]
+    train = [image for image in images if stem(image.file_name) in standard.train]
+    val = [image for image in images if stem(image.file_name) in standard.val]
     return Split(train, val, method="standard", reason=standard.reason or standard.name)
 
 
@@ -418,10 +418,6 @@ def _from_file(images: Sequence[ImageRecord], path: Path) -> Split:
             "frames leak, the val score will be too optimistic"
         )
     return result
-
-
-def _stem(image: ImageRecord) -> str:
-    return stem(image.file_name)
 
 
 def stem(file_name: str) -> str:

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from drivetl.errors import DrivetlError, nearest
+from drivetl.files.fields import shown
 from drivetl.files.yaml_reader import Document, KeyPath
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ def first_problem(model: type, error: ValidationError, prefix: str = "") -> Prob
     if not path:
         return Problem(path, "expected `key: value` lines", f"known keys: {', '.join(field_names(model))}")
     remedy = nearest(str(value), _choices(kind), "fix the value")
-    return Problem(path, f"{name} is {shown(value)}, it must be {expected(kind)}", remedy)
+    return Problem(path, f"{name} is {_as_yaml(value)}, it must be {expected(kind)}", remedy)
 
 
 def field_names(model: Any) -> list[str]:
@@ -196,10 +197,8 @@ def _either(names: Sequence[str]) -> str:
     return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
-def shown(value: object) -> str:
-    """A value for an error line, as YAML writes it, shortened to 80 characters."""
-    constants = {True: "true", False: "false", None: "empty"}
-    if value is None or isinstance(value, bool):
-        return constants[value]
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _as_yaml(value: object) -> str:
+    """A value for an error line, as YAML writes it."""
+    if value is None:
+        return "empty"
+    return str(value).lower() if isinstance(value, bool) else shown(value)

@@ -8,6 +8,8 @@ import subprocess
 import cv2
 import pytest
 
+from drivetl.draw.pages import style_sheet
+
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine (apt-get install chromium)")
 
@@ -79,6 +81,29 @@ def test_no_scroll_no_request_no_error(frames, width):
     assert measured["fetched"] == [] and measured["broken"] == 0, measured
     errors = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert errors == []
+
+
+BROKEN_WORDS = """<script>
+addEventListener("load", () => {
+  const broken = [...document.querySelectorAll("thead th")].filter((head) => {
+    const range = document.createRange();
+    range.selectNodeContents(head);
+    return range.getClientRects().length > 1;
+  });
+  document.title = "broken: " + broken.length;
+});
+</script>"""
+
+
+def test_no_word_of_a_table_head_is_broken(tmp_path):
+    """Next to a column of long texts the other columns are as narrow as their words allow."""
+    page = tmp_path / "table.html"
+    heads = "".join(f"<th>{word}</th>" for word in ["condition", *["images", "difference"] * 5])
+    cells = f"<th>{'a long name of a condition ' * 40}</th>" + "<td>7</td>" * 10
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody><tr>{cells}</tr></tbody></table>"
+    page.write_text(f"<style>{style_sheet()}</style><main>{table}</main>{BROKEN_WORDS}")
+    done = chromium(page, tmp_path / "profile", "--dump-dom", "--window-size=1280,800", "--virtual-time-budget=2000")
+    assert "<title>broken: 0</title>" in done.stdout
 
 
 def test_it_draws_in_light_and_dark(report_folder, tmp_path):
