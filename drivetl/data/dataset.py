@@ -81,7 +81,8 @@ class IndexedDataset(TorchSamples):
     """Samples of a COCO dataset by index 0..N-1, as a DataLoader with a sampler of torch asks for them.
 
     Each access draws a new augmentation from torch's random generator: `torch.manual_seed` makes a run repeatable, for
-    a given number of workers. `DetectionDataset`, which our training uses, is the same for any number.
+    a given number of workers. `DetectionDataset`, which our training uses, is the same for any number. Every target has
+    `labelled`.
     """
 
     def __init__(self, dataset: Dataset, *, with_masks: bool = False, augment: Augment | None = None):
@@ -95,7 +96,9 @@ class IndexedDataset(TorchSamples):
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} images")
         drawn = int(torch.randint(2**31, ())) if self._samples.augment is not None else 0
-        return self._samples[drawn, int(index) % len(self)]
+        image, target = self._samples[drawn, int(index) % len(self)]
+        every = torch.ones(len(self.categories) + 1, dtype=torch.bool)
+        return image, target | {"labelled": target.get("labelled", every)}
 
 
 def decoded_gb(images: Sequence[ImageRecord]) -> float:

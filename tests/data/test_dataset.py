@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
-from drivetl.data.dataset import DetectionDataset, read_image, read_sample
+from drivetl.data.dataset import DetectionDataset, IndexedDataset, read_image, read_sample
 from drivetl.data.repeats import class_factors, images_per_epoch, repeat_factors, sampling_in_words
 from drivetl.data.sampling import EpochBatches, Extra, spread_over_drives
 from drivetl.errors import DataError
@@ -52,6 +52,11 @@ def test_an_empty_image_is_a_normal_sample(dataset):
 def test_unlabelled_classes_are_marked(dataset):
     _, target = DetectionDataset(dataset)[0, 0]
     assert target["labelled"].tolist() == [True, False, True]
+
+
+def test_by_index_every_target_says_which_classes_are_labelled(dataset):
+    labelled = [target["labelled"].tolist() for _, target in IndexedDataset(dataset)]
+    assert labelled == [[True, False, True], [True, True, True]]
 
 
 def test_an_image_whose_size_differs_from_the_json_is_refused(dataset, tmp_path):

@@ -149,6 +149,7 @@ def recorded_batches(monkeypatch):
 
 def test_a_run_replays_the_source_and_says_so(small_config, old_city, tmp_path, monkeypatch, capsys):
     steps = recorded_batches(monkeypatch)
+    small_config = dataclasses.replace(small_config, model=dataclasses.replace(small_config.model, anchors="fit"))
     config = replaying(small_config, old_city)
     outcome = finetune(config, tmp_path / "run")
     assert [sum(stream for _, stream in step) for step in steps] == [1] * 6
@@ -165,6 +166,7 @@ def test_a_run_replays_the_source_and_says_so(small_config, old_city, tmp_path, 
     named = "objects: automobile as car; background: boat; not labelled there: pedestrian"
     assert named in words and named in (tmp_path / "run" / "README.md").read_text().replace("\\", "")
     finetune(small_config, tmp_path / "plain")
+    assert "boxes" in json.loads((tmp_path / "plain" / "anchors.json").read_text())["reason"]
     for name in ("augmentation.json", "anchors.json", "taxonomy.yaml"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes(), name
     assert load_config(tmp_path / "run" / "config.yaml") == config
