@@ -11,7 +11,8 @@ Single-Domain Generalized Object Detection"): a random 3x3 filter, and one plana
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import cv2
@@ -32,7 +33,10 @@ SMALL_PX = 4
 """Objects of a shorter side count as hard to see, as in OA-Mix."""
 LOW_SALIENCY = 10.0
 """Objects of a mean saliency (0..255) up to this are hard to see, as in OA-Mix."""
+Seen = Callable[[], Counts]
+"""The counts of the image as the chain has changed it so far; only some operations ask for them."""
 _LEVELS, _CHANNELS = np.arange(256), np.arange(3)
+_IDENTITY = np.repeat(_LEVELS[:, None], 3, axis=1)
 
 
 def object_mix(sample: Sample, rng: np.random.Generator, share: tuple[float, float]) -> Rgb:
@@ -78,42 +82,49 @@ def _mixture(counts: Counts, rng: np.random.Generator, share: float) -> Table:
 
 def _chain(counts: Counts, rng: np.random.Generator) -> Table:
     """One to three operations, one after the other. Each is a table, so the chain is one too."""
-    table = np.broadcast_to(_LEVELS[:, None], (256, 3))
+    table = _IDENTITY
     for _ in range(int(rng.integers(1, 4))):
         operation = OPERATIONS[int(rng.integers(len(OPERATIONS)))]
         cells = 3 * table + _CHANNELS
-        seen = np.bincount(cells.ravel(), counts.ravel(), minlength=768).reshape(256, 3).astype(np.float64)
-        step = np.clip(np.rint(operation(seen, rng)), 0, 255).astype(np.intp)
-        table = np.broadcast_to(step, (256, 3)).ravel()[cells]
+        seen = partial(_recount, cells, counts)
+        step = np.minimum(np.maximum(np.rint(operation(seen, rng)), 0), 255).astype(np.intp)
+        table = step.ravel()[cells if step.shape[1] == 3 else table]
     return table.astype(np.uint8)
 
 
-def _autocontrast(counts: Counts, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _recount(cells: npt.NDArray[np.intp], counts: Counts) -> Counts:
+    """The counts behind a table."""
+    return np.bincount(cells.ravel(), counts.ravel(), minlength=768).reshape(256, 3).astype(np.float64)
+
+
+def _autocontrast(seen: Seen, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """All but the darkest and the brightest percent stretched over the display range."""
+    counts = seen()
     shares = np.cumsum(counts, axis=0) / np.maximum(counts.sum(axis=0), 1)
     low, high = (shares < 0.01).sum(axis=0), (shares < 0.99).sum(axis=0)
     return np.asarray(255 * (_LEVELS[:, None] - low) / np.maximum(high - low, 1))
 
 
-def _equalize(counts: Counts, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _equalize(seen: Seen, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Every display value equally frequent."""
+    counts = seen()
     below = np.cumsum(counts, axis=0) - counts / 2
     return np.asarray(255 * below / np.maximum(counts.sum(axis=0), 1))
 
 
-def _posterize(counts: Counts, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _posterize(seen: Seen, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """One to four bits a channel."""
     step = 256 >> int(rng.integers(1, 5))
     return (_LEVELS // step * step)[:, None].astype(float)
 
 
-def _solarize(counts: Counts, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _solarize(seen: Seen, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Values from a random threshold on are turned over."""
     turned = np.where(rng.integers(257) > _LEVELS, _LEVELS, 255 - _LEVELS)
     return turned[:, None].astype(float)
 
 
-def _tone(counts: Counts, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _tone(seen: Seen, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """A gamma curve with an exponent from 0.4 to 2.5, up to a quarter different in each channel."""
     exponents = np.exp(rng.uniform(-0.9, 0.9) + rng.uniform(-0.25, 0.25, 3))
     return np.asarray(255 * (_LEVELS[:, None] / 255) ** exponents)
