@@ -20,6 +20,7 @@ from drivetl.coco import masks
 from drivetl.coco.io import load_json
 from drivetl.coco.json_lines import line_in_file
 from drivetl.coco.records import SourceImage, SourceObject
+from drivetl.convert.split import FOLDER_SIDES
 from drivetl.errors import DataError
 from drivetl.files.fields import array, as_name, mapping, number, shown, text, whole
 
@@ -89,6 +90,8 @@ def _split_images(reading: Reading, folder: Path, index: ImageIndex) -> Iterator
                 if image.file_name not in index:
                     _find_elsewhere(reading, image, index)
                 image.label_file = path
+                if folder.name.rpartition("-")[2] in FOLDER_SIDES:  # v1.0-train, v1.0-val
+                    image.attributes["subset"] = folder.name.rpartition("-")[2]
                 for position, label, annotation in annotated.pop(token, []):
                     with reading.object(label, path, (position,)):
                         item = _object(label, annotation, attributes, (image.width, image.height))

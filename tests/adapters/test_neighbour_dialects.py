@@ -281,6 +281,14 @@ def test_law_the_lists_of_an_export_are_its_split(tmp_path: Path) -> None:
     (yolo / "train.txt").write_text("".join(f"./images/{name}\n" for name in names[1:]))
     (yolo / "val.txt").write_text(f"data\\images\\{names[0]}\n".replace("/", "\\"))
     assert sides("yolo", yolo) == (set(names[1:]), {names[0]}, "the export's own subsets")
+    tables = {name: content for name, content in trees.nuimages().items() if name.endswith(".json")}
+    moved = {name.replace("v1.0-mini", "v1.0-val"): content for name, content in tables.items()}
+    moved = {name: content.replace(b"CAM_FRONT/", b"CAM_BACK/") for name, content in moved.items()}
+    pictures = {name: content for name, content in trees.nuimages().items() if name.endswith(".png")}
+    pictures |= {name.replace("CAM_FRONT", "CAM_BACK"): content for name, content in pictures.items()}
+    train = {name.replace("v1.0-mini", "v1.0-train"): content for name, content in tables.items()}
+    nuimages = write_tree(tmp_path / "nuimages", train | moved | pictures)
+    assert {name.split("/")[1] for name in sides("nuimages", nuimages)[1]} == {"CAM_BACK"}
     xml = trees.cvat_images()["annotations.xml"]
     for number, subset in enumerate((b"Train", b"Validation", b"Train")):
         xml = xml.replace(b'<image id="%d"' % number, b'<image id="%d" subset="%s"' % (number, subset))
