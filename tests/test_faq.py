@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from kitti_trees import three_frames
+from robust_run import write_run
 from training_runs import write_tree
 
 from drivetl.cli import main
@@ -19,6 +20,7 @@ def mistakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that the page's commands name."""
     folder = tmp_path_factory.mktemp("mistakes")
     three_frames(folder / "kitti")
+    write_run(folder / "a_run")
     (folder / "out").mkdir()
     write_tree(folder / "images").rename(folder / "images" / "city.json")
     dataset = json.loads((folder / "images" / "city.json").read_text())
@@ -33,6 +35,7 @@ def mistakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "of_another_split.json": json.dumps([box | {"image_id": 99, "category_id": 1}]),
         "from_zero.json": json.dumps([box | {"image_id": 1, "category_id": 0}]),
         "a_dataset.json": json.dumps({"images": []}),
+        "broken.mp4": "",
     }
     for name, text in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -52,3 +55,4 @@ def test_a_mistake_prints_the_shown_message(
     assert main(words.split()) == 2
     assert capsys.readouterr().err.strip() == message
     assert not (mistakes / "out" / "kitti").exists() and not (mistakes / "halves").exists()
+    assert not (mistakes / "seen").exists()

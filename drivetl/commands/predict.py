@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from drivetl.coco.records import Dataset
     from drivetl.metrics.truth import Floats
-    from drivetl.prediction.inputs import VideoInput
+    from drivetl.prediction.inputs import OnError, VideoInput
     from drivetl.prediction.model import Model
     from drivetl.prediction.thresholds import Chosen
 
@@ -110,20 +110,22 @@ def run(args: argparse.Namespace) -> None:
     """Check everything that needs no model, detect, write the results, draw."""
     _check_flags(args)
     from drivetl.files.runs import class_names
-    from drivetl.files.video import choose_codec, video_suffix
+    from drivetl.files.video import check_codec, choose_codec, video_suffix
     from drivetl.files.write import new_directory
-    from drivetl.prediction.inputs import VideoInput, find_input
+    from drivetl.prediction.inputs import VideoInput
     from drivetl.prediction.results import parse_formats
 
     args.formats = parse_formats(args.format)
-    args.codec = choose_codec(args.codec)
+    check_codec(args.codec)
     with new_directory(args.out) as folder:
         names = {path: class_names(path) for path in (args.run_dir, args.compare) if path is not None}
         runs = _runs(args, names, folder)
         unreadable: dict[str, str] = {}
         on_error = unreadable.__setitem__ if args.on_error == "skip" else None
-        source = find_input(_sources(args), runs[0].categories, on_error)
+        source = _find(args, runs[0].categories, on_error)
         _check_input(source, runs, args)
+        if isinstance(source, VideoInput):
+            args.codec = choose_codec(args.codec)
         for other in runs[1:]:
             other.folder.mkdir()
         with console.loading("torch"):
@@ -152,6 +154,14 @@ def _check_flags(args: argparse.Namespace) -> None:
         raise ConfigError(
             "name one input", remedy="images, folders, a video or a dataset json; or use --data or --images instead"
         )
+
+
+def _find(args: argparse.Namespace, categories: Sequence[str], on_error: OnError | None) -> Dataset | VideoInput:
+    from drivetl.prediction.inputs import find_input, labelled_dataset
+
+    if args.data:  # whatever its suffix
+        return labelled_dataset(args.data, categories)
+    return find_input(_sources(args), categories, on_error)
 
 
 def _sources(args: argparse.Namespace) -> list[str]:
@@ -316,7 +326,7 @@ def _pace(count: int, unit: str, seconds: float, models: Sequence[Model]) -> Non
 
 
 def _is_dataset(args: argparse.Namespace) -> bool:
-    return Path(_sources(args)[0]).suffix.lower() == ".json"
+    return args.data is not None or Path(_sources(args)[0]).suffix.lower() == ".json"
 
 
 def _next(args: argparse.Namespace, runs: Sequence[_Run]) -> None:

@@ -264,10 +264,11 @@ def _outline(canvas: Rgb, box: npt.NDArray[np.float64], paint: Colour, thickness
         ay, by = (min(max(y, -9), height + 9) for y in (ay, by))
         cv2.line(canvas, (ax, ay), (bx, by), (0, 0, 0), thickness)
         length = max(abs(bx - ax), abs(by - ay), 1)
-        for start in range(0, length, 10):
+        dash = 3 + 3 * thickness
+        for start in range(0, length, dash + 4 * thickness):
             a, b = (
                 (round(ax + (bx - ax) * t / length), round(ay + (by - ay) * t / length))
-                for t in (start, min(start + 6, length))
+                for t in (start, min(start + dash, length))
             )
             cv2.line(canvas, a, b, paint, thickness)
 

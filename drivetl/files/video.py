@@ -194,13 +194,17 @@ def refuse_unknown_codec(video: Path) -> None:
     )
 
 
+def check_codec(codec: str) -> None:
+    """Raises ConfigError for a name that is not one of CODECS."""
+    if codec not in CODECS:
+        raise ConfigError(f"--codec: {codec!r} is unknown", remedy=nearest(codec, CODECS))
+
+
 def choose_codec(codec: str = "auto") -> str:
     """`h264` or `vp8` for one of CODECS: auto is H.264 where an `ffmpeg` program with an encoder for it is installed.
 
-    Raises ConfigError for another name, and when H.264 is requested and no program can write it.
+    Raises ConfigError when H.264 is requested and no program can write it.
     """
-    if codec not in CODECS:
-        raise ConfigError(f"--codec: {codec!r} is unknown", remedy=nearest(codec, CODECS))
     if codec == "vp8" or (codec == "auto" and h264_encoder() is None):
         return "vp8"
     if h264_encoder() is None:

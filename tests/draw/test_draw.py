@@ -45,6 +45,10 @@ def test_dashes_leave_gaps_and_solid_lines_do_not() -> None:
     painted = [(drawn[20, 20:180] == colour_of("x")).all(axis=1) for drawn in (solid, dashed)]
     assert painted[0].all()
     assert 0.4 < painted[1].mean() < 0.8
+    large = np.full((2160, 3840, 3), 128, np.uint8)  # lines are six times as thick, and dashes longer
+    wide = draw_objects(large, [[200, 200, 3400, 2000]], ["x"], show_labels=False, dashed=True)
+    line = (wide[200, 220:3380] == colour_of("x")).all(axis=1)
+    assert 0.4 < line.mean() < 0.8 and np.diff(line.astype(int)).clip(0).sum() < 3160 / 20
 
 
 def test_labels_have_scores_and_do_not_cover_other_objects() -> None:

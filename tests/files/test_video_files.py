@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from footage_trees import SHARED
 
 from drivetl.errors import ConfigError, DataError
 from drivetl.files import video
@@ -51,6 +52,14 @@ def test_law_frames_size_and_rate_survive(tmp_path, codec, rate_fps):
     assert len(read) == 12
     for before, after in zip(frames, read, strict=True):
         assert np.abs(before.astype(int) - after).mean() < 6  # lossy, but the same colours in the same places
+
+
+@pytest.mark.skipif(not (SHARED / "clip").is_dir(), reason="the shared clip is not available")
+def test_a_real_drive():
+    (path,) = (SHARED / "clip").glob("*.mp4")
+    info = check_video(path)
+    assert (info.width, info.height, info.rate_fps, info.n_frames) == (1242, 374, 10, 40)
+    assert sum(frame.shape == (374, 1242, 3) for frame in read_frames(path)) == 40
 
 
 @pytest.mark.parametrize("codec", CODECS)
