@@ -69,25 +69,26 @@ def night(scene: Scene, rng: np.random.Generator, *, lux: float, lamps_per_km: f
     first_m = float(uniform(rng, 1)[0]) * 1000 / max(lamps_per_km, 1)
     spots, road = vehicle_lamps(scene, rng)
     lamps, windows = street_lamps(scene, lamps_per_km, first_m), lit_windows(scene, rng, 0.03 + 0.45 * (1 - dark))
-    street = street_light(scene, lamps_per_km, first_m)
-    beam = headlights(scene)
     sky = _half_sky(scene)
+    ground = 1 - sky
+    street, beam = street_light(scene, lamps_per_km, first_m) * ground, headlights(scene) * ground
     up = np.clip(-scene.half_grid[0] / np.float32(scene.view.focal_px), 0, 1)
     above = sky * (np.float32(0.04) + np.float32(0.07) * np.exp(-up / np.float32(0.15)))
-    ground = 1 - sky
     if scene.vehicles is None:
         spots = spots + image_lamps(scene)
-    glow = shine(scene, spots + lamps[..., None] * np.float32(0.6) * tint)
+    shining = np.nonzero(lamps)
+    spots[shining] += lamps[shining][:, None] * np.float32(0.6) * tint
+    glow = shine(scene, spots)
     glow *= np.float32(0.5 * gain**0.5)
-    light = np.empty_like(glow)
+    light, lit = np.empty_like(glow), bool(road.any())
     for number, plane in enumerate(light):
         np.multiply(street, np.float32(0.75 * level * tint[number]), out=plane)
-        plane += beam * np.float32(0.09 * gain * HEADLIGHT[number])
-        plane += road[number] * np.float32(0.16 * gain)
-        plane += np.float32(0.25 * level * town[number])
-        plane *= ground
-        plane += above * np.float32(level**0.75 * town[number])
-        glow[number] += windows * np.float32(WINDOW[number])
+        cv2.scaleAdd(beam, 0.09 * gain * float(HEADLIGHT[number]), plane, dst=plane)
+        cv2.scaleAdd(ground, 0.25 * level * float(town[number]), plane, dst=plane)
+        cv2.scaleAdd(above, level**0.75 * float(town[number]), plane, dst=plane)
+        if lit:
+            plane += road[number] * ground * np.float32(0.16 * gain)
+        cv2.scaleAdd(windows, float(WINDOW[number]), glow[number], dst=glow[number])
         glow[number] += np.float32((0.006 - 0.003 * dark) * town[number])  # stray light of dirty glass and damp air
     exposure = Exposure(light, glow, 9000 * level**0.75, 0.0005 * level**-0.5, 1 + 7 * dark)
     return relit(scene, rng, exposure, sun_left=0.3, colour=0.85, sky=1.0, knee=0.75)
