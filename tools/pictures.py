@@ -18,12 +18,15 @@ from drivetl.files.write import write_atomically
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "runs" / "demo"
+NIGHT = tuple(("night", severity) for severity in range(6))
 WEATHER = (("fog", 3), ("rain", 4), ("snowfall", 3), ("night", 3), ("low_sun", 3), ("lens_dirt", 5))
 
 
 def main() -> int:
-    """Write docs/city.jpg (both towns, their boxes) and docs/conditions.jpg (one frame in held-out weather)."""
+    """Write docs/city.jpg (both towns, their boxes), docs/conditions.jpg (one frame in held-out weather) and
+    docs/results/night.jpg (another at every severity of the night)."""
     from drivetl.data.dataset import read_image
+    from drivetl.data.vehicles import vehicle_boxes
 
     towns: list[tuple[str, Rgb]] = []
     for town, wanted in (("a", 3), ("b", 3)):
@@ -41,9 +44,12 @@ def main() -> int:
     order = [towns[index] for index in (0, 3, 1, 4, 2, 5)]
     save("city.jpg", contact_sheet(order, columns=2, tile_width=520))
     data = read_dataset(DEMO / "town_b" / "val.json")
-    frame = read_image(max(data.images, key=lambda image: len(image.annotations)), data.images_root)
-    tiles = [(f"{name}, severity {severity}", conditions.apply(frame, name, severity, 0)) for name, severity in WEATHER]
-    save("conditions.jpg", contact_sheet(tiles, columns=2, tile_width=520))
+    busiest = sorted(data.images, key=lambda image: -len(image.annotations))
+    for name, record, cells in (("conditions.jpg", busiest[0], WEATHER), ("results/night.jpg", busiest[0], NIGHT)):
+        frame, vehicles = read_image(record, data.images_root), vehicle_boxes(record, data.categories)
+        shown = [conditions.apply(frame, *cell, 0, vehicles=vehicles) for cell in cells]
+        titles = ["by day" if cell[1] == 0 else f"{cell[0]}, severity {cell[1]}" for cell in cells]
+        save(name, contact_sheet(list(zip(titles, shown, strict=True)), columns=2, tile_width=520))
     return 0
 
 
