@@ -26,7 +26,7 @@ from drivetl.models.norm import choose_norm
 from drivetl.models.source import Source, read_source
 from drivetl.models.weights import load_backbone
 from drivetl.training.recipe import resolve_auto, start_of
-from drivetl.training.replay import Replay, source_share
+from drivetl.training.replay import Replay
 
 Relation = dict[str, dict[str, float]]
 
@@ -84,7 +84,6 @@ def prepare(
         )
     train = training_subset(config, train)
     taxonomy = dataset_taxonomy(train, config.data.train)
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, source_share=source_share(config)))
     source = read_source(config.model.start, config.model.arch)
     config, chosen_by_recipe = resolve_auto(config, len(train.images), start_of(source), world)
     notes += [chosen_by_recipe] if chosen_by_recipe else []

@@ -16,6 +16,7 @@ from typing import Literal
 
 from drivetl.config import FinetuneConfig, is_auto
 from drivetl.models.source import Source
+from drivetl.training.replay import with_source_share
 
 Start = Literal["detector", "features", "none"]
 
@@ -76,6 +77,7 @@ def resolve_auto(config: FinetuneConfig, n_images: int, start: Start, world: int
 
     Values set in the config are kept. Raises ConfigError where such a value is inconsistent with the recipe's.
     """
+    config = with_source_share(config)
     chosen = recipe(n_images, start, config.optim.batch_size * world)
     names = [item.name for item in dataclasses.fields(Recipe) if is_auto(getattr(config.optim, item.name))]
     optim = dataclasses.replace(config.optim, **{name: getattr(chosen, name) for name in names})

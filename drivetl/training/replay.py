@@ -34,6 +34,11 @@ def source_share(config: FinetuneConfig) -> float:
     return DEFAULT_SHARE if is_auto(config.data.source_share) else config.data.source_share
 
 
+def with_source_share(config: FinetuneConfig) -> FinetuneConfig:
+    """The config with a number for `data.source_share`."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, source_share=source_share(config)))
+
+
 def shares(config: FinetuneConfig) -> tuple[float, ...]:
     """The shares of the datasets that are trained on next to data.train."""
     share = source_share(config)
