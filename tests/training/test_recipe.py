@@ -13,7 +13,7 @@ from drivetl.config import dump_yaml, load_config, recipe_keys, values_of
 from drivetl.errors import ConfigError
 from drivetl.files.typed import AUTO
 from drivetl.models.weights import read_weights
-from drivetl.training.finetune import finetune
+from drivetl.training.finetune import Outcome, finetune
 from drivetl.training.recipe import FEW, MAX_PASSES, recipe, resolve_auto
 from drivetl.training.rundir import read_metrics
 
@@ -142,7 +142,15 @@ def test_the_effective_values_are_saved_and_used_by_resume(source, tmp_path):
 
 def test_the_command_accepts_several_configs_and_the_old_data(tmp_path, monkeypatch):
     called = []
-    monkeypatch.setattr("drivetl.training.finetune.finetune", lambda *args, **options: called.append((args, options)))
+
+    def record(config, out, **options):
+        called.append(((config, out), options))
+        return Outcome(out, [], {}, {})
+
+    monkeypatch.setattr("drivetl.training.finetune.finetune", record)
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.json", "b.json", "old.json"):  # the command looks whether they exist
+        Path(name).touch()
     base = written(tmp_path, DATA + "optim: {lr: 0.5}\n", "city.yaml")
     over = CONFIGS / "regimes" / "heads_only.yaml"
     arguments = ["--config", str(base), "--config", str(over), "--source-data", "old.json", "--seed", "5"]
