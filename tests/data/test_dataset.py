@@ -65,6 +65,16 @@ def test_an_image_whose_size_differs_from_the_json_is_refused(dataset, tmp_path)
         DetectionDataset(dataset)[0, 0]
 
 
+def test_law_a_broken_mask_names_the_json_and_the_image(dataset, tmp_path):
+    dataset.file = tmp_path / "train.json"
+    image = next(image for image in dataset.images if image.annotations)
+    image.annotations[0].segmentation = {"size": [image.height, image.width], "counts": [1, 2]}
+    index = dataset.images.index(image)
+    DetectionDataset(dataset)[0, index]  # boxes alone do not need it
+    with pytest.raises(DataError, match=rf"train\.json: image '{image.file_name}': RLE counts do not fill"):
+        DetectionDataset(dataset, with_masks=True)[0, index]
+
+
 def test_the_cache_returns_copies(dataset):
     data = DetectionDataset(dataset, cache_gb=1.0)
     first = data[0, 0][0]
