@@ -122,6 +122,16 @@ SHORT = {
             "torchvision / drivetl": "ratio",
         }
     ),
+    "export": Short(
+        {
+            "model": "model",
+            "network input": "network input",
+            "torch ms": "PyTorch, ms",
+            "fixed size ms": "fixed size, ms",
+            "any size ms": "any size, ms",
+            "torch / any size": "PyTorch / any size",
+        }
+    ),
     "evaluate": Short(
         {"what": "what", "side": "side", "cpu_s": "CPU s", "peak_mb": "peak MB", "ratio": "ratio"},
         lambda row: row["what"].startswith("COCO") or row["side"] == "ratio to the slower half",

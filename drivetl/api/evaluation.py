@@ -89,7 +89,8 @@ class Evaluation:
         """What a notebook shows: the twelve numbers and a row per class."""
         named = {name: number(value) for name, value in self.named().items()}
         title = f"COCO {self.store.iou_type}: {self._extent()}"
-        return html_table(title, tuple(named), [tuple(named.values())]) + html_table("per class", *self._class_table())
+        numbers = html_table(title, tuple(named), [tuple(named.values())])
+        return str(numbers + html_table("per class", *self._class_table()))
 
     def _extent(self) -> str:
         return f"{self.n_images} images, {self.n_objects} objects"

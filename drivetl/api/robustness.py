@@ -14,6 +14,7 @@ from drivetl.api.detector import load
 from drivetl.api.tables import html_table, text_table
 from drivetl.coco import records
 from drivetl.conditions import parse_severities
+from drivetl.draw.palette import BLUE, GREEN, ORANGE, PINK, VERMILLION, VIOLET
 from drivetl.draw.svg_charts import Series, legend, line_chart
 from drivetl.errors import ConfigError
 from drivetl.files.write import new_directory
@@ -31,7 +32,7 @@ from drivetl.robustness.sweep import SupportsInfer, SweptDetector
 NAN = float("nan")
 CURVES = 6
 """Conditions in the figure of a notebook: the weakest."""
-COLOURS = ("#2a6fdb", "#d9480f", "#2b8a3e", "#862e9c", "#c2255c", "#5c5f66")
+COLOURS = (BLUE, VERMILLION, GREEN, VIOLET, ORANGE, PINK)
 
 
 @dataclass(eq=False, repr=False)
@@ -97,9 +98,10 @@ class Robustness:
         """What a notebook shows: a table, a figure and the verdict."""
         title, columns, rows = texts.condition_table(self.document)
         verdict = Markup("").join(Markup("<p>{}</p>").format(sentence) for sentence in texts.verdict(self.document))
-        return Markup('<div class="drivetl">{}{}{}{}</div>').format(
+        page = Markup('<div class="drivetl">{}{}{}{}</div>').format(
             _style(), html_table(title, columns, rows), _figure(self.document), verdict
         )
+        return str(page)
 
 
 def evaluate_robustness(
@@ -215,7 +217,8 @@ def _style() -> Markup:
         ".drivetl .plot .line { fill: none; stroke-width: 2; }",
         ".drivetl .key { display: inline-block; width: .7em; height: .7em; margin: 0 .3em 0 .8em; }",
     ]
-    for number, colour in enumerate(COLOURS):
+    for number, rgb in enumerate(COLOURS):
+        colour = f"rgb{rgb}"
         rules.append(f".drivetl .plot .line.s{number} {{ stroke: {colour}; }}")
         rules.append(f".drivetl .plot .dot.s{number} {{ fill: {colour}; }}")
         rules.append(f".drivetl .key.s{number} {{ background: {colour}; }}")

@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> None:
     console.numbers(images=check.images, detections=check.detections, box_px=check.box_px, score=check.score)
     console.table(
         f"ONNX Runtime compared with the model, {'several sizes' if any_size else f'{width} x {height} px'}",
-        ("images compared", "detections", "largest box difference, px", "largest score difference"),
-        [(check.images, check.detections, f"{check.box_px:.2g}", f"{check.score:.2g}")],
+        ("images compared", "detections", "differing", "largest box difference, px", "largest score difference"),
+        [(check.images, check.detections, check.differing, f"{check.box_px:.2g}", f"{check.score:.2g}")],
     )
     console.wrote(args.out)
 

@@ -23,12 +23,15 @@ class OnnxModel:
     precision = None
     device = None
 
-    def __init__(self, path: Path) -> None:
-        """Raises ConfigError when onnxruntime is missing, DataError for another file."""
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        """threads: of the CPU; 0: one per core.
+
+        Raises ConfigError when onnxruntime is missing, DataError for another file.
+        """
         if importlib.util.find_spec("onnxruntime") is None:
             raise ConfigError("an ONNX file needs onnxruntime", remedy="pip install 'drivetl[onnx]'", file=path)
         self.path = path
-        self.session = _session(path)
+        self.session = _session(path, threads)
         about: Mapping[str, str] = self.session.get_modelmeta().custom_metadata_map
         try:
             names = json.loads(about["classes"])[1:]  # without the background
@@ -80,10 +83,11 @@ class OnnxModel:
         return [item.name for item in self.session.get_outputs()]
 
 
-def _session(path: Path) -> Any:
+def _session(path: Path, threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors only: it warns of every shape that differs from the traced one
     try:
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])

@@ -36,7 +36,7 @@ FORMS = {
     "lists": lambda found: (found.boxes.tolist(), found.scores.tolist(), found.labels.tolist()),
     "dict of tensors": lambda found: {
         "boxes": torch.from_numpy(found.boxes),
-        "scores": torch.from_numpy(found.scores).bfloat16().float(),
+        "scores": torch.from_numpy(found.scores).double(),
         "labels": torch.from_numpy(found.labels),
         "other": None,
     },
