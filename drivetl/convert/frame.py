@@ -29,6 +29,8 @@ SMALL_REACH, ENOUGH_BOXES = 0.7, 50
 class Frame:
     """Where boxes lie relative to their images."""
 
+    n_boxes: int = 0
+    """Boxes at least partly inside their image."""
     n_beyond: int = 0
     """Boxes whose centre is right of or below their image."""
     n_before: int = 0
@@ -58,7 +60,8 @@ class Frame:
             self.furthest = max(self.furthest, (reach, what))
 
     def note_edges(self, x2: float, y2: float, image: ImageRecord) -> None:
-        """The right and lower edge of a clipped box."""
+        """Count a box that is at least partly inside its image; x2, y2: its right and lower edge there."""
+        self.n_boxes += 1
         if x2 > FRACTION_PX or y2 > FRACTION_PX or min(image.width, image.height) <= SMALL_PX:
             self.all_fractions = False
         right, bottom = x2 / image.width, y2 / image.height
@@ -72,11 +75,9 @@ class Frame:
 
         n_boxes: all boxes; n_labelled: number of images that have a box.
         """
-        if self.all_fractions and max(self.right, self.bottom) > 0:
+        if fractions := self._fractions():
             raise DataError(
-                f"all boxes lie between 0 and {FRACTION_PX} px: their coordinates are fractions of the image",
-                remedy="multiply them by width and height, or check the format",
-                file=images_root,
+                fractions, remedy="multiply them by width and height, or check the format", file=images_root
             )
         is_systematic = self.n_beyond >= FEWEST and self.n_beyond > BEYOND_SHARE * n_boxes
         is_systematic &= self.n_images >= min(FEWEST, n_labelled)
@@ -88,11 +89,16 @@ class Frame:
                 file=images_root,
             )
 
-    def small_reach(self, n_boxes: int) -> str:
-        """A sentence when all boxes lie in the upper left part of their images; empty otherwise."""
-        if n_boxes < ENOUGH_BOXES or max(self.right, self.bottom) >= SMALL_REACH:
+    def _fractions(self) -> str:
+        if not self.n_boxes or not self.all_fractions:
             return ""
-        return (
-            f"all {n_boxes} boxes lie in the upper left {100 * self.right:.0f} % x {100 * self.bottom:.0f} % of their "
-            "images: check that the labels were made for images of this size"
+        return f"all boxes lie between 0 and {FRACTION_PX} px: their coordinates are fractions of the image"
+
+    def doubt(self) -> str:
+        """A sentence when all boxes lie in the upper left part of their images; empty otherwise."""
+        if self.n_boxes < ENOUGH_BOXES or max(self.right, self.bottom) >= SMALL_REACH:
+            return self._fractions()
+        return self._fractions() or (
+            f"all {self.n_boxes} boxes lie in the upper left {100 * self.right:.0f} % x {100 * self.bottom:.0f} % of "
+            "their images: check that the labels were made for images of this size"
         )

@@ -248,8 +248,8 @@ def print_summary(summary: Summary, next_command: str = "") -> None:
             f"{outside} of {n_read} boxes are outside their image, {account.clipped} reach beyond it: check that the "
             "labels were made for these images, and that boxes are not x, y, x, y where x, y, width, height is expected"
         )
-    if small := account.frame.small_reach(sum(account.kept.values())):
-        console.warn(small)
+    if doubt := account.frame.doubt():
+        console.warn(doubt)
     for note, count in sorted(account.notes.items()):
         console.say(f"{count} {note}")
     if account.rejections:

@@ -235,6 +235,8 @@ def test_law_labels_of_larger_images_are_refused(tmp_path, capsys, size, refused
         path.write_bytes(png(800, 400))
     assert convert("--root", root, "--out", tmp_path / "enlarged") == 0
     assert "boxes lie in the upper left 49 % x 35 %" in capsys.readouterr().err
+    assert main(["split", str(tmp_path / "right" / "all.json"), "--out", str(tmp_path / "split")]) == 0
+    assert "upper left" not in capsys.readouterr().err
 
 
 def test_law_an_image_whose_label_file_cannot_be_read_is_left_out(tmp_path, capsys):
