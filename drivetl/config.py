@@ -258,8 +258,8 @@ def check_files(config: FinetuneConfig) -> None:
         if path:
             require(Path(path))
     if config.model.start not in STARTS and not os.path.exists(start := Path(config.model.start).expanduser()):  # noqa: PTH110
-        remedy = nearest(config.model.start, STARTS, meant(start) or "coco, imagenet, none, a weights file or a run")
-        raise ConfigError(f"model.start {config.model.start!r}: no such file or run", remedy=remedy)
+        remedy = meant(start) or "model.start is coco, imagenet, none, a weights file or a run"
+        raise ConfigError("no such file or run", remedy=nearest(config.model.start, STARTS, remedy), file=start)
     presets = sorted(path.stem for path in shipped("configs/weather").glob("*.yaml"))
     if config.data.augment not in presets and not os.path.isfile(config.data.augment):  # noqa: PTH113
         hint = nearest(config.data.augment, presets, f"use {', '.join(presets)} or the path of a YAML file")

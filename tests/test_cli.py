@@ -13,11 +13,13 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help(name, capsys):
+def test_every_command_has_help(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
     assert f"drivetl {name}" in shown and COMMANDS[name] in " ".join(shown.split())
 
 

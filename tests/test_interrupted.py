@@ -91,7 +91,7 @@ def test_the_command_that_continues_is_said(source, tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr("drivetl.training.finetune.finetune", interrupt)
     config, run = tmp_path / "c.yaml", tmp_path / "a run"
-    config.write_text("data: {train: a.json, val: b.json}\n")
+    config.write_text(f"data: {{train: {config}, val: {config}}}\n")  # they exist, and are not read
     words = ["finetune", "--config", str(config), "--out", str(run)]
     assert main(words) == 130
     assert "continue" not in capsys.readouterr().err
@@ -165,7 +165,7 @@ def test_law_a_stopped_extraction_says_how_to_continue(tmp_path, monkeypatch, ca
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("drivetl.commands.convert_footage.extract_videos", stop)
+    monkeypatch.setattr("drivetl.adapters.video.extract_videos", stop)
     assert main(words) == 130
     assert "continue with:" not in capsys.readouterr().err
     (tmp_path / "out" / "images" / "v").mkdir(parents=True)

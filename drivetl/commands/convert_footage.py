@@ -20,7 +20,13 @@ from drivetl.files.paths import require_directory
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     add = parser.add_argument
-    add("--format", choices=tuple(FORMATS), help="format of the labels (required without --video)")
+    formats = ", ".join(FORMATS)
+    add(
+        "--format",
+        choices=tuple(FORMATS),
+        metavar="NAME",
+        help=f"format of the labels: {formats} (required without --video)",
+    )
     add("--root", type=Path, metavar="PATH", help="folder of the labels, or the label file (required without --video)")
     add("--out", required=True, type=Path, metavar="DIR", help="new folder for all.json, train.json and val.json")
     add("--images", type=Path, metavar="DIR", help="images root, if it is not found below --root")

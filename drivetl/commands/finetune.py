@@ -11,6 +11,8 @@ from drivetl.commands.flags import add_config, input_path
 from drivetl.files.write import check_new
 
 TAKES_OVERRIDES = True
+HELP_WIDTH = 78
+"""Columns of the list of keys, as argparse's own lines have them in a terminal of 80 columns."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,11 +86,12 @@ def _every_key() -> str:
     """The epilog: each key of the config with its type, default and meaning."""
     from drivetl.config import describe
 
-    lines = ["Every key of the config is a flag: --section.key VALUE, for example --optim.epochs 12."]
+    lines = ["Every key of the config is a flag: --section.key VALUE, like --optim.epochs 12."]
     lines += ["Keys with their type and, in brackets, their default:", ""]
     for key in describe():
         default = "true" if key.default is True else "false" if key.default is False else key.default
         shown = "none" if default == "" else default
-        lines.append(f"  --{key.name}: {key.takes} [{shown}]")
-        lines += textwrap.wrap(key.help, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        takes = f"--{key.name}: {key.takes} [{shown}]"
+        lines += textwrap.wrap(takes, HELP_WIDTH, initial_indent="  ", subsequent_indent=" " * 8)
+        lines += textwrap.wrap(key.help, HELP_WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines)

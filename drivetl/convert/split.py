@@ -96,7 +96,7 @@ def add_split_arguments(parser: argparse.ArgumentParser, standard: bool = True) 
     parser.add_argument(
         "--split",
         default="auto",
-        metavar="auto|" + ("standard|" if standard else "") + "folders|sequence|random|FILE",
+        metavar="HOW",
         help=(
             f"{lists}folders: the export's own train, valid and test folders or lists; sequence: whole drives; "
             "random: image by image; FILE: names of the val images or drives, one per line, or a json with lists `val` "

@@ -68,7 +68,7 @@ def meant(path: Path) -> str:
         names = sorted(entry.name for entry in islice(os.scandir(path.parent), MOST_SIBLINGS))
     except OSError:
         return ""
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
     return f"did you mean {str(path.parent / near[0])!r}?" if near else ""
 
 

@@ -121,13 +121,14 @@ def _umask() -> int:
     return mask
 
 
-def check_new(path: Path, remedy: str = "name another one with --out") -> None:
+def check_new(path: Path, remedy: str = "") -> None:
     """Raises DataError when something other than an empty folder is there: nothing is ever overwritten."""
     try:
         taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
     except OSError as error:  # such as a name that is too long
         raise unwritable(path, error) from None
     if taken:
+        remedy = remedy or f"name another {'folder' if path.is_dir() else 'file'} with --out"
         raise DataError("exists already and is never overwritten", remedy=remedy, file=path)
 
 

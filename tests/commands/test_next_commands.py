@@ -40,9 +40,10 @@ CASES = {
     "conditions": "--names fog --severities 1 {image} --out {out}.png",
     "export": "--run {run} --height 64 --width 96 --out {out}.onnx",
     "info": "{data}",
+    "completion": "bash",
     "demo": "--out {out}",
 }
-END_HERE = {"evaluate", "eval-robustness", "compare", "export", "info", "demo"}
+END_HERE = {"evaluate", "eval-robustness", "compare", "export", "info", "completion", "demo"}
 """They print no next command: what they wrote is the end of the work."""
 
 
@@ -98,6 +99,8 @@ def test_law_every_command_has_a_case():
 def test_law_every_next_command_runs_as_printed(command, names, seen, tmp_path, capsys, monkeypatch):
     if command == "export":
         pytest.importorskip("onnxruntime")
+    if command == "completion":
+        pytest.importorskip("argcomplete")
     if command == "demo":  # its steps are other commands
         monkeypatch.setattr("drivetl.commands.demo.plan", lambda out, seed: [])
         monkeypatch.setattr("drivetl.commands.demo_report.write_demo_report", lambda out: out / "report.html")
