@@ -58,7 +58,8 @@ def run(args: argparse.Namespace) -> None:
         return
     check_files(config)
     load_preset(config.data.augment)
-    if not args.resume and not (_out(args) / "config.yaml").is_file():  # what is to be done with a run, finetune knows
+    begun = any((_out(args) / name).exists() for name in ("config.yaml", "checkpoints"))
+    if not args.resume and not begun:  # what is to be done with a run that exists, finetune says
         check_new(_out(args))
     with console.loading("torch"):
         from drivetl.training.finetune import finetune
