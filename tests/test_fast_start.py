@@ -52,6 +52,9 @@ MISTAKES = (
     "eval-robustness --run taken --data train.json --budget soon",
     "eval-robustness --run taken --data train.json --out taken",
     "export --run nowhere --out o.onnx",
+    "predict nowhere.jpg --run nowhere --out o",
+    "predict c.yaml --run . --out taken",
+    "predict nowhere.jpg --run . --out o --score abc",
 )
 
 MAIN = """

@@ -50,17 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Fine-tune."""
     from drivetl.config import check_files, dump_yaml, load_config
-    from drivetl.data.augment import load_preset
 
     config = load_config(args.config, args.rest)  # a mistake is reported before torch is loaded
     if args.print_config:
         print(dump_yaml(config), end="")
         return
     check_files(config)
-    load_preset(config.data.augment)
     begun = any((_out(args) / name).exists() for name in ("config.yaml", "checkpoints"))
     if not args.resume and not begun:  # what is to be done with a run that exists, finetune says
         check_new(_out(args))
+
+    from drivetl.data.augment import load_preset
+
+    load_preset(config.data.augment)
     with console.loading("torch"):
         from drivetl.training.finetune import finetune
 
