@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from drivetl import console
-from drivetl.adapters.cvat_writer import write_cvat, write_cvat_video
 from drivetl.adapters.kitti import write_labels
 from drivetl.adapters.kitti_tracking import write_track_labels
 from drivetl.adapters.writers import write_voc, write_yolo
@@ -33,6 +32,18 @@ def _write_tracks(dataset: Dataset, out: Path) -> Counter[str]:
     return _masks(dataset)
 
 
+def _write_cvat(dataset: Dataset, out: Path) -> Counter[str]:
+    from drivetl.adapters.cvat_writer import write_cvat
+
+    return write_cvat(dataset, out)
+
+
+def _write_cvat_video(dataset: Dataset, out: Path) -> Counter[str]:
+    from drivetl.adapters.cvat_writer import write_cvat_video
+
+    return write_cvat_video(dataset, out)
+
+
 def _masks(dataset: Dataset) -> Counter[str]:
     return Counter("masks" for image in dataset.images for item in image.annotations if item.segmentation is not None)
 
@@ -42,8 +53,8 @@ WRITERS = {
     "kitti-tracking": _write_tracks,
     "yolo": write_yolo,
     "voc": write_voc,
-    "cvat": write_cvat,
-    "cvat-video": write_cvat_video,
+    "cvat": _write_cvat,
+    "cvat-video": _write_cvat_video,
 }
 """--format -> function that writes a new folder and returns counts of what the format cannot store."""
 
