@@ -15,7 +15,7 @@ from drivetl.commands.split import account_of
 from drivetl.convert.build import Account
 from drivetl.convert.merge import Source, alike, kept_split, merge_datasets, read_source
 from drivetl.convert.run import count_classes, print_summary, write_split
-from drivetl.convert.split import add_split_arguments, split_options
+from drivetl.convert.split import add_split_arguments, has_split, split_options
 from drivetl.errors import ConfigError
 
 
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
             )
     sources = [read_source(path) for path in args.data]
     merged = merge_datasets(sources)
+    options = replace(options, own_split=all(has_split(source.dataset.images) for source in sources))
     split = kept_split(args.data, sources, merged) if args.keep_split else None
     summary = write_split(merged, options, args.out, account_of_merge(sources, merged), split)
     print_sources(sources, merged)

@@ -69,6 +69,8 @@ class SplitOptions:
     """Also decode all images and search for near-duplicates across the split."""
     sample_images: int = 0
     """Without check_images: the number of images to compare, evenly spaced; 0 compares none."""
+    own_split: bool = True
+    """Whether auto may take the folders or subsets of the export: not when a part of the images has no such split."""
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
@@ -174,7 +176,7 @@ def _auto(images: Sequence[ImageRecord], options: SplitOptions) -> Split:
         ids = {stem(image.file_name) for image in images}
         if ids <= standard.train | standard.val and ids & standard.train and ids & standard.val:
             return _standard(images, standard)
-    if options.by == ("sequence",) and _has_split_folders(images):
+    if options.by == ("sequence",) and options.own_split and has_split(images):
         return _by_folder(images)
     if options.by != ("sequence",) or Drives.of(images).known:
         return _by_group(images, options)
@@ -219,7 +221,7 @@ def _subset(image: ImageRecord) -> str:
     return FOLDER_SIDES.get(str(image.attributes.get("subset", "")).lower(), "")
 
 
-def _has_split_folders(images: Sequence[ImageRecord]) -> bool:
+def has_split(images: Sequence[ImageRecord]) -> bool:
     """Whether every image is in a train, val or test folder, and each train folder has a val or test folder next to it.
 
     In merged datasets, train of one source and val of another are not a split. A subset that the source names, such as

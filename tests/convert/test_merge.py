@@ -308,3 +308,21 @@ def test_a_broken_split_is_an_error_with_its_file(folders, tmp_path, capsys):
 
 def test_a_folder_means_its_all_json(folders):
     assert read_source(folders[0]).path == folders[0] / "all.json"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_law_train_of_one_source_and_val_of_another_are_not_a_split(whole, tmp_path):
+    """Subsets that a source names are its split only where the source has both."""
+    folders = []
+    for name, only in (("a", "train"), ("b", "val")):
+        root = tmp_path / name
+        root.mkdir()
+        images = [record(number, f"{name}{number}", number) for number in range(1, 7)]
+        for number, image in enumerate(images):
+            image.file_name = f"{name}_{number}.png"
+            image.attributes["subset"] = ("train", "val")[number % 2] if whole else only
+        write_dataset(Dataset(CLASSES, images, root, {"source": name}), root / "all.json")
+        folders.append(str(root / "all.json"))
+    assert main(["merge", *folders, "--out", str(tmp_path / "out")]) == 0
+    split = json.loads((tmp_path / "out" / "summary.json").read_text())["split"]
+    assert split["method"] == ("folders" if whole else "sequence")
