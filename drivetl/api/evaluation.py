@@ -122,12 +122,13 @@ def evaluate(
 
     gt: a dataset, a COCO document, or the path of a COCO json (any category ids). results: a COCO results json (or
     several, which are joined), its rows, or predictions of `detector(dataset)`. iou_type: bbox, or segm for masks.
-    Raises DataError naming the first invalid record, ConfigError for another iou_type.
+    Raises DataError naming the first invalid record, or predictions of other classes than the ground truth's, and
+    ConfigError for another iou_type.
     """
     if iou_type not in ("bbox", "segm"):
         raise ConfigError(f"iou_type is {iou_type!r}", remedy="use 'bbox' or 'segm'")
     truth, paths = read_truth(gt), _paths(results)
-    columns = read_coco_results(paths, truth) if paths else in_columns(results)
+    columns = read_coco_results(paths, truth) if paths else in_columns(results, truth)
     try:
         store = match(truth, columns, iou_type)
     except DataError as error:
@@ -161,10 +162,10 @@ def _paths(results: Any) -> list[Path]:
     return []
 
 
-def in_columns(results: Any) -> Results:
+def in_columns(results: Any, truth: GroundTruth) -> Results:
     """Rows of a COCO results list, or predictions, as columns.
 
-    Raises DataError for an invalid row, and for a prediction whose image has no id.
+    Raises DataError for an invalid row, and for a prediction of other classes or of an image without an id.
     """
     if not isinstance(results, list | tuple):
         raise DataError(
@@ -182,6 +183,15 @@ def in_columns(results: Any) -> Results:
             raise DataError(
                 f"results[{position}] is of an image without an id",
                 remedy="predict the dataset: detector(dataset), or pass rows: prediction.to_coco(image_id)",
+            )
+        if (item.categories, list(range(1, len(item.categories) + 1))) != (
+            truth.categories,
+            truth.category_ids.tolist(),
+        ):
+            raise DataError(
+                f"results[{position}] has the classes {', '.join(item.categories)}; those of the ground truth are "
+                f"{', '.join(f'{n} {name}' for n, name in zip(truth.category_ids, truth.categories, strict=True))}",
+                remedy="convert the data with the run's taxonomy.yaml, or pass rows whose category_id is the data's",
             )
         parts.append(of_image(item.image_id, detections))
     return concatenate(parts)

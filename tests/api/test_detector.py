@@ -61,6 +61,19 @@ def test_a_dataset_gives_predictions_with_ids_that_can_be_evaluated(made):
     assert drivetl.evaluate(data, found).ap == pytest.approx(drivetl.evaluate(path, rows).ap, abs=1e-6)
 
 
+def test_predictions_of_other_classes_are_not_evaluated(made):
+    detector, path = made
+    data = drivetl.read_dataset(path)
+    found = detector(data)
+    data.categories = ("pedestrian", "car")
+    with pytest.raises(drivetl.DrivetlError, match=r"classes car, pedestrian; .* are 1 pedestrian, 2 car"):
+        drivetl.evaluate(data, found)
+    document = {"images": [{"id": image.id, "width": 96, "height": 64} for image in data.images], "annotations": []}
+    document["categories"] = [{"id": 3, "name": "car"}, {"id": 5, "name": "pedestrian"}]
+    with pytest.raises(drivetl.DrivetlError, match="are 3 car, 5 pedestrian"):
+        drivetl.evaluate(document, found)
+
+
 def test_the_score_is_the_lowest_kept(made):
     detector, data = made
     path = data.parent / "000001.png"
