@@ -201,7 +201,7 @@ def _slices(numbers: dict[str, Any]) -> list[tuple[str, list[str], list[list[str
         (f"Objects by {name}", [name, "objects"], [[value, f"{count:,}"] for value, count in values.items()])
         for name, values in numbers["object_attributes"].items()
     ]
-    for title, key in (("Image sizes", "image_sizes"), ("Longest drives", "sequences")):
+    for title, key in (("Image sizes", "image_sizes"), ("Longest drives", "drives")):
         values = numbers[key]
         rows = [[value, f"{count:,}"] for value, count in values["most_frequent"].items()]
         if values["different"] > len(rows):

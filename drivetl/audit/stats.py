@@ -42,7 +42,7 @@ def statistics(tables: Tables, min_size: float, max_size: float) -> dict[str, An
         "image_attributes": _image_attributes(tables),
         "object_attributes": _object_attributes(tables),
         "image_sizes": _top(f"{w:.0f} x {h:.0f}" for w, h in tables.sizes_wh if np.isfinite(w + h)),
-        "sequences": _top(name for name in tables.drives if name),
+        "drives": _top(name for name in tables.drives if name),
     }
 
 
@@ -60,7 +60,7 @@ def _overview(tables: Tables) -> dict[str, int]:
         "objects": int(tables.objects().sum()),
         "ignore_regions": len(regions),
         "classes": len(tables.names),
-        "sequences": len({name for name in tables.drives if name}),
+        "drives": len({name for name in tables.drives if name}),
     }
 
 
