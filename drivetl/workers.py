@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +15,9 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from drivetl.errors import DrivetlError
+
+WATCH_EVERY_S = 1.0
+"""Seconds between two looks of a worker at its parent."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -49,14 +53,24 @@ def run_jobs(function: Callable[[Job], Result], jobs: Iterable[Job], processes: 
 def _begin_worker() -> None:
     """The parent handles Ctrl-C and ends its workers; a worker whose parent is gone ends itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """End this worker process, spawned or forked, when its parent is gone; nothing in any other process.
+
+    It would wait for ever for a job that nobody sends, or for its results to be read: forked siblings hold the pipes
+    of the dead parent open.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
-        parent.join()
-        os._exit(1)  # the main thread waits for a job that nobody will send
+        threading.Thread(target=_watch, args=(parent.pid,), daemon=True).start()
+
+
+def _watch(parent: int | None) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH_EVERY_S)
+    os._exit(1)
 
 
 @contextmanager

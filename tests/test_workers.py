@@ -59,10 +59,29 @@ def test_an_error_of_a_job_is_the_error_of_the_call():
         list(run_jobs(int, ["1", "x"], 2, flag="--processes"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_dead_parent_takes_its_workers_along(tmp_path, number):
+LOADER = """
+import time
+import torch
+from torch.utils.data import DataLoader
+from drivetl.data.dataset import single_threaded
+class Large(torch.utils.data.Dataset):
+    def __len__(self):
+        return 100
+    def __getitem__(self, index):
+        return bytes(1_000_000)  # more than a pipe holds: a worker waits to be read
+if __name__ == "__main__":
+    for _ in DataLoader(Large(), None, num_workers=2, prefetch_factor=4, worker_init_fn=single_threaded):
+        print("first", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [(SLEEPER, signal.SIGKILL), (SLEEPER, signal.SIGTERM), (LOADER, signal.SIGKILL)]
+)
+def test_a_dead_parent_takes_its_workers_along(tmp_path, text, number):
     script = tmp_path / "sleeper.py"
-    script.write_text(SLEEPER)
+    script.write_text(text)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment) as parent:
         assert parent.stdout is not None and parent.stdout.readline() == b"first\n"

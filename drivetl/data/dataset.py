@@ -20,6 +20,7 @@ from drivetl.data.sharing import PREFETCHED_BATCHES, Batch, PipedBatch, share
 from drivetl.data.vehicles import vehicle_boxes
 from drivetl.errors import DataError
 from drivetl.files.images import Rgb, read_rgb
+from drivetl.workers import end_with_parent
 
 Augment = Callable[[Sample, np.random.Generator], Sample]
 Item = tuple[int, ...]
@@ -169,7 +170,9 @@ def collate_in_worker(items: list[TorchSample]) -> Batch | PipedBatch:
 
 
 def single_threaded(_: int) -> None:
-    """Worker initialisation: there is one process per core, so libraries must not start threads of their own."""
+    """Worker initialisation: there is one process per core, so libraries must not start threads of their own; and the
+    worker ends with its parent."""
+    end_with_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
