@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import re
@@ -89,6 +90,10 @@ def dead_workers_as_errors(flag: str) -> Iterator[None]:
         if dead := _DEAD_LOADER.search(text):
             raise _dead_worker(f" (pid {dead[1]})", dead[2] or "", flag) from None
         if "shared memory" in text:
+            raise _no_shared_memory(flag) from None
+        raise
+    except OSError as error:  # not of a file: a semaphore, which is in /dev/shm too
+        if error.errno == errno.ENOSPC and error.filename is None:
             raise _no_shared_memory(flag) from None
         raise
 

@@ -1,5 +1,6 @@
 """Laws of shared work: a dead worker is one line with the remedy, and no worker outlives its parent."""
 
+import errno
 import os
 import re
 import signal
@@ -20,11 +21,11 @@ from drivetl.data import sharing
 from drivetl.data.sharing import PipedBatch, share, shared_memory_warning
 from drivetl.errors import DrivetlError
 from drivetl.training.finetune import finetune
-from drivetl.workers import run_jobs
+from drivetl.workers import dead_workers_as_errors, run_jobs
 
 SLEEPER = """
 import time
-from drivetl.workers import run_jobs
+from drivetl.workers import dead_workers_as_errors, run_jobs
 if __name__ == "__main__":
     for _ in run_jobs(time.sleep, [0.0, 60.0, 60.0], 2, flag="--processes"):
         print("first", flush=True)
@@ -52,6 +53,14 @@ def wait_until(condition, seconds=20.0):
 def test_a_dead_worker_is_an_error_with_the_remedy():
     with pytest.raises(DrivetlError, match=r"worker process ended unexpectedly.* - .*fewer workers \(--processes\)"):
         list(run_jobs(os._exit, [3, 3, 3], 2, flag="--processes"))
+
+
+def test_a_full_dev_shm_is_an_error_that_names_it():
+    remedy = r"shared memory .* - .*--shm-size, or use no workers \(--data.workers 0\)"
+    with pytest.raises(DrivetlError, match=remedy), dead_workers_as_errors("--data.workers"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match=r"a\.json"), dead_workers_as_errors("--data.workers"):
+        raise OSError(errno.ENOSPC, "No space left on device", "a.json")
 
 
 def test_an_error_of_a_job_is_the_error_of_the_call():

@@ -81,7 +81,8 @@ def plan(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
     frames = ["--scale", "0.5", "--frames-a", "340", "--frames-b", "400", "--jpeg"]
     train = ["finetune", "--config", str(shipped("configs/finetune/tiny.yaml")), "--seed", str(seed)]
     few = [*_data(town_b), *f"--data.train_images {LABELS} --optim.epochs 16 --eval.every 8".split()]
-    start = ["--model.start", str(source), "--model.norm", "train", "--data.augment", "photometric"]
+    augment = ["--data.augment", "photometric"]  # it finds twice as much in town B as a source trained without
+    start = ["--model.start", str(source), "--model.norm", "train", *augment]
     runs = ["--run", str(transfer), "--baseline", str(scratch), "--data", str(town_b / "val.json")]
     scope = f"--conditions {CONDITIONS} --severities 1,3,5 --metric AP50 --images {IMAGES} --draws 200".split()
     scope += ["--slices", "weather,timeofday"]
@@ -90,7 +91,7 @@ def plan(out: Path, seed: int) -> list[tuple[str, Path, list[str]]]:
         ("draw two towns with exact labels", city, ["sample", *frames, "--seed", str(seed)]),
         ("town A: KITTI layout to COCO, split by drive", town_a, ["convert-kitti", *_labels(city, "town_a")]),
         ("town B: CVAT footage to COCO, split by drive", town_b, ["convert-footage", *footage]),
-        ("train on town A from scratch", source, [*train, *_data(town_a)]),
+        ("train on town A from scratch", source, [*train, *_data(town_a), *augment]),
         (f"adapt it to town B with {LABELS} labelled frames", transfer, [*train, *few, *start]),
         ("train on the same frames from scratch, to compare", scratch, [*train, *few]),
         ("evaluate both in weather that neither was trained on", robustness, ["eval-robustness", *runs, *scope]),
