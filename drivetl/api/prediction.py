@@ -12,9 +12,13 @@ import numpy.typing as npt
 
 from drivetl.coco.detections import Detections
 from drivetl.coco.masks import decode
-from drivetl.draw.objects import draw_objects, jpeg
+from drivetl.coco.records import ImageRecord
+from drivetl.draw.objects import jpeg
 from drivetl.errors import ConfigError
 from drivetl.files.images import Rgb, read_rgb
+from drivetl.prediction.drawing import annotated
+from drivetl.prediction.images import with_min_score
+from drivetl.prediction.results import Found, coco_results
 
 DRAWN_SCORE = 0.3
 """Lowest score that `draw` shows by default: a detector also gives many boxes that are hardly ever right."""
@@ -77,34 +81,19 @@ class Prediction:
 
     def above(self, score: float) -> Prediction:
         """The objects that score at least `score`."""
-        from drivetl.prediction.images import with_min_score
-
         return replace(self, detections=with_min_score(self.detections, score))
 
-    def draw(self, score: float = DRAWN_SCORE, *, width: int | None = None) -> Rgb:
-        """A copy of the image with the objects that score at least `score`, (H, W, 3) uint8 RGB.
-
-        width: of the result in px; default: the image's.
-        """
-        shown = self.above(score)
-        masks = shown.masks
-        return draw_objects(
-            self.image,
-            shown.boxes,
-            shown.labels.tolist(),
-            scores=shown.scores.tolist(),
-            categories=self.categories,
-            masks=None if masks is None else list(masks.astype(np.uint8)),
-            width=width,
-        )
+    def draw(self, score: float = DRAWN_SCORE) -> Rgb:
+        """A copy of the image with the objects that score at least `score`, (H, W, 3) uint8 RGB."""
+        height, width = self.size_hw
+        found = Found(ImageRecord(self.image_id or 0, "", width, height), self.above(score).detections)
+        return annotated(self.image, found, self.categories)
 
     def to_coco(self, image_id: int | None = None) -> list[dict[str, Any]]:
         """Rows of a COCO results list: image_id, category_id, bbox (xywh px), score, and segmentation (RLE) of a mask.
 
         image_id: default: of the dataset the image is from. Raises ConfigError where neither is known.
         """
-        from drivetl.prediction.results import coco_results
-
         number = self.image_id if image_id is None else image_id
         if number is None:
             raise ConfigError(

@@ -125,7 +125,7 @@ def test_draw_marks_what_scores_enough_and_leaves_the_image_alone(tmp_path):
     assert (all_drawn[right] != before[right]).any()
     cv2.imwrite(str(tmp_path / "a.png"), before)
     assert np.array_equal(prediction(source=tmp_path / "a.png").draw(), drawn)
-    assert found._repr_jpeg_()[:2] == b"\xff\xd8" and found.draw(width=192).shape == (128, 192, 3)
+    assert found._repr_jpeg_()[:2] == b"\xff\xd8"
     assert repr(found) == "Prediction(2 objects: 1 car, 1 pedestrian)"
 
 

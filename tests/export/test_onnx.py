@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from planted import read_planted
 
+import drivetl
 from drivetl.cli import main
 from drivetl.errors import ConfigError, DataError
 from drivetl.export import onnx as export_onnx
@@ -219,6 +221,20 @@ def test_another_file_is_no_detector(tmp_path):
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(DataError, match=r"not an ONNX file of this version of drivetl .*inputs: x \[1\]"):
         OnnxModel(tmp_path / "foreign.onnx")
+
+
+def test_law_a_file_has_the_robustness_of_its_run(of_any_size, tmp_path):
+    run, out = of_any_size
+    data = read_planted(tmp_path / "data", n_images=8)
+    data.categories = ("car", "person")
+    options = {"conditions": "fog,night", "severities": [3], "workers": 0, "draws": 50}
+    detectors = drivetl.load(run, device="cpu", precision="fp32"), str(out)
+    theirs, ours = (drivetl.evaluate_robustness(detector, data, **options).document for detector in detectors)
+    assert ours["run"]["name"] == "city" and ours["run"]["weights"] == theirs["run"]["weights"]
+    assert [row["level"] for row in ours["cells"]] == [row["level"] for row in theirs["cells"]] == ["L3", "L3"]
+    for first, second in zip([ours["clean"], *ours["cells"]], [theirs["clean"], *theirs["cells"]], strict=True):
+        assert first["value"]["point"] == pytest.approx(second["value"]["point"], abs=1e-3)
+        assert first["false_alarms_per_image"] == pytest.approx(second["false_alarms_per_image"], abs=0.2)
 
 
 def test_any_size_excludes_a_size(tmp_path, capsys):
