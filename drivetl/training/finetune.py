@@ -27,6 +27,7 @@ from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device, compile_backbone, keep_memory
 from drivetl.processes import Group, process_group
 from drivetl.training.ema import Average, SourceBlend
+from drivetl.training.first_batch import first_batch
 from drivetl.training.forgetting import OldDomain, measure, old_domain, show
 from drivetl.training.model_card import model_card, outcome
 from drivetl.training.optimizer import build_optimizer
@@ -120,6 +121,8 @@ def finetune(
         trainer = assemble(config, prepared, device, precision, group, out)
         if resume:
             trainer.resume()
+        elif group.leads:
+            _draw_first_batch(trainer)
         trainer.train(evaluate_start=prepared.source_maps)
         assert trainer.best is not None or not group.leads
         comparison = _finish(trainer, prepared, old) if group.leads else {}
@@ -262,6 +265,14 @@ def assemble(
         val_loader=val_loader,
         val=prepared.val,
     )
+
+
+def _draw_first_batch(trainer: Trainer) -> None:
+    """Write batch.jpg and say so."""
+    data, path = trainer.loader.dataset, trainer.run / "batch.jpg"
+    assert isinstance(data, Streams)
+    write_atomically(path, first_batch(data, trainer.batches, trainer.spec.categories))
+    console.say(f"{path}: the first batch, augmented, with its labels")
 
 
 def _workers(setting: int, device: torch.device) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -19,6 +20,7 @@ from drivetl import console
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig
 from drivetl.data.sampling import EpochBatches
+from drivetl.draw import training_curves
 from drivetl.errors import ConfigError
 from drivetl.metrics.match_store import match
 from drivetl.metrics.results import save_results
@@ -28,13 +30,16 @@ from drivetl.models.weights import portable_state
 from drivetl.processes import Group, wrap
 from drivetl.training.ema import Average, SourceBlend, evaluated_weights
 from drivetl.training.loop import Means, train_epoch
-from drivetl.training.optimizer import set_trainable, trainable_stages
+from drivetl.training.optimizer import learning_rate, set_trainable, trainable_stages
 from drivetl.training.rundir import MetricsLog
 from drivetl.training.state import load_state, save_state
 from drivetl.training.validate import headline, validate
 
 SAVE_EVERY_S = 300.0
 """A killed training loses at most this much work."""
+CURVES_EVERY_S = 60.0
+"""curves.png is drawn anew after an evaluation when it is older than this, and at the end."""
+CURVES = "curves.png"
 
 STATE = "checkpoints/last/state.safetensors"
 """The file a killed training resumes from."""
@@ -75,6 +80,7 @@ class Trainer:
     best: dict[str, Any] | None = None
     means: Means = field(default_factory=Means)
     saved_at: float = field(default_factory=time.monotonic)
+    drawn_at: float = field(default_factory=time.monotonic)
 
     @property
     def state_path(self) -> Path:
@@ -132,9 +138,17 @@ class Trainer:
         if self.group.leads:
             with evaluated_weights(self.model, self.average, self.blend):
                 self._save_checkpoint("last")
+            self.draw_curves()
 
     def _save_checkpoint(self, name: str) -> None:
         save_model(self.run / "checkpoints" / name, portable_state(self.model), self.spec, self.relation)
+
+    def draw_curves(self) -> None:
+        """Write curves.png: losses, learning rate of the heads and AP against steps."""
+        self.drawn_at, total = time.monotonic(), self.total_steps
+        steps = sorted({round(step) for step in np.linspace(0, total - 1, 400)})
+        rate = [learning_rate(step, total, self.config.optim) for step in steps]
+        training_curves.plot(self.log.rows, (steps, rate), self.run / CURVES)
 
     def one_epoch(self, epoch: int, advance: Advance) -> None:
         """The rest of one epoch from the current step."""
@@ -186,6 +200,8 @@ class Trainer:
                 self._save_checkpoint("best")
                 save_results(self.run / BEST_DETECTIONS, results)
         self.log.append(row)
+        if time.monotonic() - self.drawn_at > CURVES_EVERY_S:
+            self.draw_curves()
         name = "source" if epoch == 0 else f"epoch {epoch}/{self.config.optim.epochs}"
         loss = f"  loss {row['train_loss']:.3f}" if "train_loss" in row else ""
         console.say(f"{name}: AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}{loss}  {seconds:.0f} s")

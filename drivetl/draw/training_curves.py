@@ -1,0 +1,59 @@
+"""Losses, learning rate and AP of a training against its steps, as one PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from drivetl.files.write import write_atomically
+
+Series = tuple[list[int], list[float]]
+"""(steps, values)."""
+
+
+def plot(rows: Sequence[Mapping[str, Any]], rate: Series, path: Path) -> None:
+    """Write a PNG with three panels: losses, learning rate, and AP with AP50.
+
+    rows: those of metrics.jsonl in order, may be empty. A loss is the mean over the epoch before its evaluation; row 0,
+    the start before the first step, is a dashed line. A missing or null value is a gap. rate: learning rate at steps.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12.8, 3.8))
+    FigureCanvasAgg(figure)
+    margins = {"left": 0.05, "right": 0.985, "bottom": 0.14, "top": 0.9, "wspace": 0.2}  # a layout engine draws twice
+    losses, rates, scores = figure.subplots(1, 3, gridspec_kw=margins)
+    for name, (steps, values) in losses_of(rows).items():
+        style = {"color": "black", "linewidth": 2.0} if name == "loss" else {"linewidth": 1.0}
+        losses.plot(steps, values, marker="o", markersize=3, label=name.removeprefix("loss_"), **style)
+    rates.plot(*rate, color="black")
+    for name, color in (("AP", "C0"), ("AP50", "C1")):
+        scores.plot(*series(rows, name), marker="o", markersize=3, color=color, label=name)
+        start = next((row[name] for row in rows if row["epoch"] == 0 and row.get(name) is not None), None)
+        if start is not None:
+            scores.axhline(start, color=color, linestyle="--", linewidth=1, label=f"{name} of the start")
+    for axis, title in ((losses, "training loss, mean of an epoch"), (rates, "learning rate"), (scores, "validation")):
+        axis.set(title=title, xlabel="step", xlim=(0, max(1, *rate[0])))
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.25)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    write_atomically(path, buffer.getvalue())
+
+
+def losses_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
+    """Name of a loss, the sum (`loss`) first -> its series."""
+    names = dict.fromkeys(key for row in rows for key in sorted(row) if key.startswith("train_loss"))
+    return {name.removeprefix("train_"): series(rows, name) for name in names}
+
+
+def series(rows: Sequence[Mapping[str, Any]], key: str) -> Series:
+    """Steps and values of a key in the rows that have it; NaN where it is null."""
+    having = [row for row in rows if key in row]
+    return [row["step"] for row in having], [math.nan if row[key] is None else float(row[key]) for row in having]
