@@ -31,6 +31,7 @@ def plot(rows: Sequence[Mapping[str, Any]], rate: Series, path: Path) -> None:
         style = {"color": "black", "linewidth": 2.0} if name == "loss" else {"linewidth": 1.0}
         losses.plot(steps, values, marker="o", markersize=3, label=name.removeprefix("loss_"), **style)
     rates.plot(*rate, color="black")
+    rates.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     for name, color in (("AP", "C0"), ("AP50", "C1")):
         scores.plot(*series(rows, name), marker="o", markersize=3, color=color, label=name)
         start = next((row[name] for row in rows if row["epoch"] == 0 and row.get(name) is not None), None)
