@@ -13,6 +13,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,7 +30,7 @@ from drivetl.files.yaml_reader import Document, KeyPath, read_scalar, read_yaml
 OR_AUTO = OrAuto()
 """In a field's type: `optim.recipe: auto` may choose the value, so that `auto` may be written."""
 SPEED_ONLY = "speed only"
-"""In a field's type: the value changes the speed, not the weights; a resumed run may set it anew."""
+"""In a field's type: the value changes the speed or what is logged, not the weights; a resumed run may set it anew."""
 STARTS = ("none", "coco", "imagenet")
 """Values of `model.start` that are never read as a path, even if a file or folder has that name."""
 Count = Annotated[int, Field(ge=1)]
@@ -202,6 +203,9 @@ class RuntimeConfig(_Checked):
     """Memory layout of convolutions; auto: with bf16, and for depthwise backbones on a CPU."""
     compile: bool = False
     """torch.compile the backbone; without a compiler, training continues uncompiled and says so."""
+    tensorboard: Annotated[bool, SPEED_ONLY] = False
+    """Write losses, learning rate, AP and the first batch for TensorBoard as well, into the run's folder tensorboard/;
+    needs pip install 'drivetl[tensorboard]'."""
 
 
 @typed_dataclass(frozen=True, config=_STRICT)
@@ -249,11 +253,20 @@ class FinetuneConfig(_Checked):
                 raise _wrong_key("data.source", f"is the same file as {key} ({path})", remedy)
 
 
+def check_packages(config: FinetuneConfig) -> None:
+    """Raises ConfigError for a package that the config needs and that is not installed."""
+    if config.runtime.tensorboard and find_spec("tensorboard") is None:
+        remedy = "pip install 'drivetl[tensorboard]', or leave it out"
+        raise _wrong_key("runtime.tensorboard", "needs the package tensorboard, which is not installed", remedy)
+
+
 def check_files(config: FinetuneConfig) -> None:
     """Look whether everything that the config names exists, before anything slow is imported.
 
-    Raises ConfigError for an unknown preset or start, DataError for a missing dataset.
+    Raises ConfigError for an unknown preset or start, or for a package that is not installed; DataError for a missing
+    dataset.
     """
+    check_packages(config)
     for path in (config.data.train, config.data.val, config.data.source):
         if path:
             require(Path(path))
@@ -289,7 +302,7 @@ def recipe_keys() -> frozenset[str]:
 
 
 def speed_keys() -> frozenset[str]:
-    """The keys that change the speed, not the weights: a resumed run may set them anew."""
+    """The keys that change the speed or what is logged, not the weights: a resumed run may set them anew."""
     return frozenset(key for key, info in _fields().items() if SPEED_ONLY in info.metadata)
 
 

@@ -16,7 +16,16 @@ from drivetl.coco.drives import Drives, shared_drives
 from drivetl.coco.hashes import images_hash
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
-from drivetl.config import FinetuneConfig, is_auto, load_config, recipe_keys, speed_keys, values_of, with_values
+from drivetl.config import (
+    FinetuneConfig,
+    check_packages,
+    is_auto,
+    load_config,
+    recipe_keys,
+    speed_keys,
+    values_of,
+    with_values,
+)
 from drivetl.data.dataset import DetectionDataset, decoded_gb, loader_options
 from drivetl.data.sampling import EpochBatches, Streams
 from drivetl.data.sharing import shared_memory_warning
@@ -26,6 +35,7 @@ from drivetl.models.build import architecture
 from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device, compile_backbone, keep_memory
 from drivetl.processes import Group, process_group
+from drivetl.training.board import open_board
 from drivetl.training.ema import Average, SourceBlend
 from drivetl.training.first_batch import first_batch
 from drivetl.training.forgetting import OldDomain, measure, old_domain, show
@@ -77,6 +87,7 @@ def finetune(
     DrivetlError when a loss is not finite.
     """
     config.check()
+    check_packages(config)
     _check_run(out, resume)
     if resume:
         for folder in ("", "checkpoints/last", "checkpoints/best", "eval"):
@@ -121,9 +132,10 @@ def finetune(
         trainer = assemble(config, prepared, device, precision, group, out)
         if resume:
             trainer.resume()
-        elif group.leads:
-            _draw_first_batch(trainer)
-        trainer.train(evaluate_start=prepared.source_maps)
+        with open_board(config.runtime.tensorboard and group.leads, out, trainer.step) as trainer.board:
+            if group.leads and not resume:
+                _draw_first_batch(trainer)
+            trainer.train(evaluate_start=prepared.source_maps)
         assert trainer.best is not None or not group.leads
         comparison = _finish(trainer, prepared, old) if group.leads else {}
         return Outcome(out, trainer.log.rows, trainer.best or {}, comparison)
@@ -271,7 +283,10 @@ def _draw_first_batch(trainer: Trainer) -> None:
     """Write batch.jpg and say so."""
     data, path = trainer.loader.dataset, trainer.run / "batch.jpg"
     assert isinstance(data, Streams)
-    write_atomically(path, first_batch(data, trainer.batches, trainer.spec.categories))
+    image = first_batch(data, trainer.batches, trainer.spec.categories)
+    write_atomically(path, image)
+    if trainer.board is not None:
+        trainer.board.image("first batch", image)
     console.say(f"{path}: the first batch, augmented, with its labels")
 
 

@@ -28,6 +28,7 @@ from drivetl.models.build import ModelSpec, architecture
 from drivetl.models.checkpoint import save_model
 from drivetl.models.weights import portable_state
 from drivetl.processes import Group, wrap
+from drivetl.training.board import Board
 from drivetl.training.ema import Average, SourceBlend, evaluated_weights
 from drivetl.training.loop import Means, train_epoch
 from drivetl.training.optimizer import learning_rate, set_trainable, trainable_stages
@@ -80,6 +81,7 @@ class Trainer:
     best: dict[str, Any] | None = None
     means: Means = field(default_factory=Means)
     saved_at: float = field(default_factory=time.monotonic)
+    board: Board | None = None
     drawn_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -158,6 +160,8 @@ class Trainer:
 
         def after_step(step: int, losses: dict[str, float]) -> None:
             self.step = step + 1
+            if self.board is not None:
+                self.board.step(self.step, losses, learning_rate(step, self.total_steps, self.config.optim))
             advance(f"epoch {epoch + 1}/{self.config.optim.epochs}  loss {losses['loss']:.3f}")
             if time.monotonic() - self.saved_at > SAVE_EVERY_S and self.step % len(self.batches):
                 self.save()
@@ -200,6 +204,8 @@ class Trainer:
                 self._save_checkpoint("best")
                 save_results(self.run / BEST_DETECTIONS, results)
         self.log.append(row)
+        if self.board is not None:
+            self.board.evaluation(row)
         if time.monotonic() - self.drawn_at > CURVES_EVERY_S:
             self.draw_curves()
         name = "source" if epoch == 0 else f"epoch {epoch}/{self.config.optim.epochs}"

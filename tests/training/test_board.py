@@ -1,0 +1,112 @@
+"""Laws of TensorBoard's event files: they show metrics.jsonl and every step once, also of a resumed run."""
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+from training_runs import kill_after
+
+from drivetl.config import check_files, load_config
+from drivetl.errors import ConfigError
+from drivetl.models.weights import read_weights
+from drivetl.training.board import Board
+from drivetl.training.finetune import finetune
+from drivetl.training.rundir import read_metrics
+
+LAST = "checkpoints/last/model.safetensors"
+
+
+def with_board(config):
+    return dataclasses.replace(config, runtime=dataclasses.replace(config.runtime, tensorboard=True))
+
+
+def read(folder):
+    pytest.importorskip("tensorboard", reason="needs the package tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    scalars = {tag: [(item.step, item.value) for item in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return scalars, {tag: events.Images(tag) for tag in events.Tags()["images"]}
+
+
+def test_a_missing_package_is_told_before_anything_is_read_or_written(small_config, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    config = with_board(small_config)
+    with pytest.raises(ConfigError, match=r"runtime\.tensorboard") as caught:
+        finetune(config, tmp_path / "run")
+    assert "drivetl[tensorboard]" in caught.value.remedy
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="not installed"):
+        check_files(config)
+    check_files(small_config)  # off by default
+
+
+def test_the_key_is_off_by_default_and_writes_nothing(small_config, tmp_path):
+    assert small_config.runtime.tensorboard is False
+    finetune(small_config, tmp_path / "run")
+    assert not (tmp_path / "run" / "tensorboard").exists()
+
+
+def test_law_the_events_are_the_metrics_and_the_weights_are_those_without(small_config, tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the package tensorboard")
+    finetune(small_config, tmp_path / "plain")
+    finetune(with_board(small_config), tmp_path / "run")
+    scalars, images = read(tmp_path / "run" / "tensorboard")
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    for name in ("AP", "AP50", "AP75"):
+        assert np.allclose(scalars[f"validation/{name}"], [(row["step"], row[name]) for row in rows])
+    for name in ("car", "pedestrian"):
+        expected = [(row["step"], row["AP50_per_class"][name]) for row in rows]
+        assert np.allclose(scalars[f"AP50 of a class/{name}"], expected)
+    assert [step for step, _ in scalars["loss/total"]] == [1, 2, 3, 4]
+    total = np.array(scalars["loss/total"])[:, 1]
+    parts = [np.array(scalars[tag])[:, 1] for tag in scalars if tag.startswith("loss/") and tag != "loss/total"]
+    assert len(parts) == 4 and np.allclose(np.sum(parts, axis=0), total)
+    assert total[:2].mean() == pytest.approx(rows[0]["train_loss"])
+    rates = [value for _, value in scalars["learning rate"]]
+    assert max(rates) == pytest.approx(small_config.optim.lr) and rates[-1] < rates[0]
+    assert [image.step for image in images["first batch"]] == [0]
+    plain, logged = (read_weights(tmp_path / name / LAST) for name in ("plain", "run"))
+    assert all(plain[key].equal(logged[key]) for key in plain)
+
+
+def test_law_a_killed_and_resumed_run_shows_every_step_once(small_config, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard", reason="needs the package tensorboard")
+    config, run = with_board(small_config), tmp_path / "run"
+    step = Board.step
+
+    def die_in_step_four(self, number, losses, rate):
+        step(self, number, losses, rate)
+        if number == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Board, "step", die_in_step_four)
+        finetune(config, run)
+    assert len(read(run / "tensorboard")[0]["loss/total"]) == 4  # two of them after the saved state
+    finetune(config, run, resume=True)
+    scalars, images = read(run / "tensorboard")
+    assert [number for number, _ in scalars["loss/total"]] == [1, 2, 3, 4]
+    assert [number for number, _ in scalars["validation/AP"]] == [2, 4]
+    assert len(images["first batch"]) == 1
+
+
+def test_a_resumed_run_may_begin_or_stop_to_write_events(small_config, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard", reason="needs the package tensorboard")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_after(patch, 2)
+        finetune(small_config, tmp_path / "run")
+    finetune(with_board(small_config), tmp_path / "run", resume=True)
+    assert [number for number, _ in read(tmp_path / "run" / "tensorboard")[0]["loss/total"]] == [3, 4]
+    assert load_config(tmp_path / "run" / "config.yaml").runtime.tensorboard is False  # what it began with
+
+
+def test_scores_that_are_missing_or_not_finite_are_left_out(tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the package tensorboard")
+    board = Board(tmp_path, 0)
+    missing = {"step": 3, "AP": float("nan"), "AP50": 0.5, "AP75": None, "AP50_per_class": {"car": None, "bus": 0.25}}
+    board.evaluation(missing)
+    board.close()
+    assert read(tmp_path)[0] == {"validation/AP50": [(3, 0.5)], "AP50 of a class/bus": [(3, 0.25)]}
