@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     images = [read_rgb(path) for path in args.image]
     check = export(detector, args.out, height, width, images, any_size=any_size)
     console.say(f"images of another size: {other_sizes(detector, None if any_size else (height, width))}")
-    console.numbers(images=check.images, detections=check.detections, box_px=check.box_px, score=check.score)
+    console.numbers(**asdict(check), input_size="any" if any_size else {"height": height, "width": width})
     console.table(
         f"ONNX Runtime compared with the model, {'several sizes' if any_size else f'{width} x {height} px'}",
         ("images compared", "detections", "differing", "largest box difference, px", "largest score difference"),
@@ -77,7 +78,8 @@ def choose_size(args: argparse.Namespace, detector: Detector) -> tuple[int, int,
     if len(sizes) > 1 and args.height is None and args.width is None:
         console.say(f"input of any size: the images of {data} have {len(sizes)} sizes; --width and --height fix one")
         return height, width, True
-    height, width = args.height or height, args.width or width
+    height = height if args.height is None else args.height
+    width = width if args.width is None else args.width
     of_all = "" if len(sizes) == 1 else f" of {count} of its {sizes.total()} images"
     console.say(f"input size {width} x {height} px{of_all}, from {data}; --width and --height choose another")
     return height, width, False

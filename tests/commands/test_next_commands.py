@@ -153,7 +153,7 @@ def test_law_export_takes_the_size_of_the_run_data_and_any_where_it_differs(tmp_
     assert chosen("--any-size")[2] and chosen("--height", "50", "--width", "70") == (50, 70, False)
     (run / "config.yaml").write_text(yaml.safe_dump({"data": {"val": str(data)}}))
     assert chosen() == (*size_hw, True) and "have 2 sizes" in capsys.readouterr().out
-    assert chosen("--height", "64") == (64, size_hw[1], False)
+    assert chosen("--height", "64") == (64, size_hw[1], False) and chosen("--width", "0") == (size_hw[0], 0, False)
     document["images"].pop()
     document["annotations"] = [item for item in document["annotations"] if item["image_id"] != 3]
     data.write_text(json.dumps(document))
