@@ -44,8 +44,9 @@ def main() -> int:
     order = [towns[index] for index in (0, 3, 1, 4, 2, 5)]
     save("city.jpg", contact_sheet(order, columns=2, tile_width=520))
     data = read_dataset(DEMO / "town_b" / "val.json")
-    busiest = sorted(data.images, key=lambda image: -len(image.annotations))
-    for name, record, cells in (("conditions.jpg", busiest[0], WEATHER), ("results/night.jpg", busiest[0], NIGHT)):
+    clear = [image for image in data.images if image.attributes == {"timeofday": "day", "weather": "clear"}]
+    busiest = max(clear, key=lambda image: len(image.annotations))
+    for name, record, cells in (("conditions.jpg", busiest, WEATHER), ("results/night.jpg", busiest, NIGHT)):
         frame, vehicles = read_image(record, data.images_root), vehicle_boxes(record, data.categories)
         shown = [conditions.apply(frame, *cell, 0, vehicles=vehicles) for cell in cells]
         titles = ["by day" if cell[1] == 0 else f"{cell[0]}, severity {cell[1]}" for cell in cells]

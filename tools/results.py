@@ -47,6 +47,12 @@ def _one_of(column: str, *values: str) -> Callable[[Row], bool]:
     return lambda row: row[column] in values
 
 
+EMPTY_ROADS = [
+    *(("night: road without traffic", name) for name in ("real night", *(f"night {n} from day" for n in (1, 2, 5)))),
+    *(("wet_road: road without traffic", name) for name in ("real wet_road", "wet_road 5 from day")),
+]
+"""Rows of realism that the page shows."""
+
 SHORT = {
     "city": Short(
         {
@@ -107,7 +113,7 @@ SHORT = {
     ),
     "realism": Short(
         {"images": "images", "luma": "luma", "5 %": "5 %", "95 %": "95 %", "saturation": "saturation"},
-        lambda row: row["what"] == "wet_road: road without traffic",
+        lambda row: (row["what"], row["images"]) in EMPTY_ROADS,
     ),
     "severity": Short(
         {"condition": "condition", "ladder": "severity ladder", "kept at 1": "kept at 1", "kept at 5": "kept at 5"},

@@ -24,15 +24,18 @@ WIDE_MODES = ("F", "I")
 """PIL's modes of more than 8 bits per channel, and those that begin with `I;`: a conversion to RGB would clip them."""
 
 
-def apply(image: ImageLike, condition: str, severity: int, seed: int = 0) -> Rgb:
+def apply(image: ImageLike, condition: str, severity: int, seed: int = 0, vehicles: npt.ArrayLike | None = None) -> Rgb:
     """The image under a condition of `drivetl.conditions.CATALOG`, a new (H, W, 3) uint8 RGB array.
 
-    severity: 0 (unchanged) to 5; the result is a pure function of the arguments. Raises ConfigError for an unknown
-    condition or severity, DataError for anything that is not an image.
+    severity: 0 (unchanged) to 5; vehicles: (N, 4) xyxy px, whose lamps shine at night and dusk, None: unknown. The
+    result is a pure function of the arguments. Raises ConfigError for an unknown condition or severity, DataError for
+    anything that is not an image or such boxes.
     """
     from drivetl import conditions
+    from drivetl.conditions.scene import checked_boxes
 
-    return conditions.apply(as_rgb(image), condition, severity, seed)
+    boxes = None if vehicles is None else checked_boxes(vehicles)
+    return conditions.apply(as_rgb(image), condition, severity, seed, vehicles=boxes)
 
 
 def as_rgb(image: Any, name: str = "the image") -> Rgb:

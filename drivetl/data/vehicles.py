@@ -14,7 +14,7 @@ from drivetl.coco.records import ImageRecord
 VEHICLE_WORDS = frozenset(
     {
         *("vehicle", "vehicles", "car", "cars", "taxi", "suv", "van", "vans", "minivan", "pickup", "caravan"),
-        *("truck", "trucks", "lorry", "trailer", "bus", "buses", "minibus", "tram", "train"),
+        *("truck", "trucks", "lorry", "heavy", "trailer", "bus", "buses", "minibus", "tram", "train"),
         *("motorcycle", "motorcycles", "motorbike", "motor", "moped", "scooter"),
     }
 )

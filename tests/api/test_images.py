@@ -67,5 +67,11 @@ def test_apply_takes_a_path_and_gives_the_catalogues_pixels(tmp_path):
     foggy = drivetl.apply(str(tmp_path / "a.png"), "fog", severity=3, seed=5)
     assert np.array_equal(foggy, drivetl.conditions.apply(image, "fog", 3, 5)) and not np.array_equal(foggy, image)
     assert np.array_equal(drivetl.apply(image, "fog", 0), image)
+    boxes = [[2, 1, 11, 7]]
+    night = drivetl.apply(image, "night", severity=3, seed=5, vehicles=boxes)
+    assert np.array_equal(night, drivetl.conditions.apply(image, "night", 3, 5, vehicles=np.array(boxes, np.float32)))
+    for wrong in ([[1, 2, 3]], [[1, 2], [3]], ["car"], [[0, 0, float("nan"), 4]]):
+        with pytest.raises(drivetl.DrivetlError, match="vehicles"):
+            drivetl.apply(image, "night", 3, vehicles=wrong)
     with pytest.raises(drivetl.DrivetlError, match="did you mean 'fog'"):
         drivetl.apply(image, "fogg", 1)

@@ -90,7 +90,7 @@ def test_a_box_over_the_edge_lights_what_is_seen_of_it() -> None:
 
 @pytest.mark.parametrize("boxes", [[[0, 0, np.nan, 5]], [[0, 0, np.inf, 5]], [[1, 2, 3]], [1, 2, 3, 4]])
 def test_boxes_of_another_form_are_refused(boxes: list) -> None:
-    with pytest.raises(DataError, match="boxes of the vehicles"):
+    with pytest.raises(DataError, match="vehicles"):
         apply(street(), "night", 3, 1, vehicles=np.asarray(boxes, np.float32))
 
 
