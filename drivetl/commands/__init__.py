@@ -31,7 +31,7 @@ COMMANDS = {
     "evaluate": "compute COCO or KITTI metrics for any detector's results",
     "eval-robustness": "evaluate a run under conditions x severities: mPC, rPC and a report",
     "compare": "compare two runs on the same images, with intervals and a release gate",
-    "conditions": "draw weather, lighting and camera conditions on an image, or list them",
+    "conditions": "draw conditions on an image, write a dataset under them, or list them",
     "export": "export a run to ONNX and compare it with ONNX Runtime",
     "info": "show what is in a dataset json or a run directory",
     "completion": "print the script that makes bash, zsh or fish complete drivetl's commands and flags",

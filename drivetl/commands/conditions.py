@@ -1,10 +1,13 @@
-"""`drivetl conditions`: a contact sheet of an image under any conditions, and the list of all conditions."""
+"""`drivetl conditions`: a contact sheet of an image under any conditions, the images of a sweep as files, and the list
+of all conditions.
+"""
 
 from __future__ import annotations
 
 import argparse
 import base64
 import html
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,10 +43,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=seed, default=0, help="random seed of the noise and of the choice of images (default: 0)")
     add("--tile-width", type=int, default=420, metavar="PX", help="width of each image (default: 420)")
     add("--list", action="store_true", help="instead, print every condition with its value at each severity")
+    _add_write_arguments(parser)
+
+
+def _add_write_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "images as files, for a detector that runs elsewhere (eval-robustness --detector reads its results)"
+    )
+    add = group.add_argument
+    add("--data", type=input_path, metavar="VAL.json", help="COCO dataset json with the images")
+    add(
+        "--write",
+        type=Path,
+        metavar="DIR",
+        help=(
+            "folder for CONDITION/SEVERITY/NAME.png, the pixels that eval-robustness evaluates, and manifest.json; the "
+            "same command continues a folder it has begun. `clean` is one of the --conditions too"
+        ),
+    )
+    add("--jpeg", type=int, metavar="QUALITY", help="write JPEG, which changes the pixels, at a quality from 1 to 100")
+    add("--shard", default="1/1", metavar="I/N", help="the I-th of N equal parts of the images (default: 1/1)")
+    add("--workers", type=int, metavar="N", help="processes that apply the conditions (default: one per core)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the list, or write the contact sheet."""
+    """Print the list, write the images, or write the contact sheet."""
+    if args.write is not None or args.data is not None:
+        _write(args)
+        return
     if not args.list:
         _check_output(args)
 
@@ -68,6 +95,60 @@ def run(args: argparse.Namespace) -> None:
         tiles = [tile for _, row in rows for tile in row]
         write_atomically(args.out, png(contact_sheet(tiles, len(severities) + 1, args.tile_width)))
     console.wrote(args.out, console.command("conditions", "--list"))
+
+
+def resume_flags(args: argparse.Namespace) -> list[str] | None:
+    """Nothing to add: the images that --write has finished are kept."""
+    return [] if args.write is not None and (args.write / "manifest.json").is_file() else None
+
+
+def _write(args: argparse.Namespace) -> None:
+    """Write the images of a sweep. Raises ConfigError for flags that do not go together."""
+    shard = _check_write(args)
+
+    from drivetl.coco.io import read_dataset
+    from drivetl.conditions import CLEAN, parse_severities, select
+
+    words = [word.strip() for word in args.names.split(",") if word.strip()]
+    others = [word for word in words if word != CLEAN[0]]
+    names, severities = select(",".join(others)) if others or not words else [], parse_severities(args.severities)
+    cells = [CLEAN] if CLEAN[0] in words else []
+    cells += [(name, severity) for name in names for severity in severities]
+    dataset = read_dataset(args.data)
+    with console.loading("torch"):
+        from drivetl.robustness.sweep import default_workers
+        from drivetl.robustness.write_conditions import write_conditions
+
+    workers = default_workers("") if args.workers is None else args.workers
+    done = write_conditions(dataset, cells, args.write, jpeg=args.jpeg, workers=workers, shard=shard)
+    console.say(f"{len(cells)} cells: {done.n_rendered} files written, {done.n_finished} were there already")
+    if done.n_missing:
+        console.say(f"{done.n_missing} files are still missing: those of the other shards")
+    console.numbers(cells=len(cells), written=done.n_rendered, finished=done.n_finished, missing=done.n_missing)
+    console.wrote(done.manifest)
+
+
+def _check_write(args: argparse.Namespace) -> tuple[int, int]:
+    """The shard as (rank, world). Raises ConfigError."""
+    if args.write is None or args.data is None:
+        raise ConfigError("--write and --data need each other", remedy="name both: --data VAL.json --write DIR")
+    if args.source is not None or args.out is not None or args.list:
+        raise ConfigError("--write goes with --data alone", remedy="leave out the image, --out and --list")
+    for flag, value, default in (
+        ("--seed", args.seed, 0),
+        ("--count", args.count, 1),
+        ("--tile-width", args.tile_width, 420),
+    ):
+        if value != default:
+            raise ConfigError(f"{flag} changes nothing with --write", remedy="leave it out: all pixels are the sweep's")
+    if args.jpeg is not None and not 1 <= args.jpeg <= 100:
+        raise ConfigError(f"--jpeg is {args.jpeg}", remedy="it must be from 1 to 100")
+    if args.workers is not None and args.workers < 0:
+        raise ConfigError(f"--workers is {args.workers}", remedy="it must be at least 0")
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", args.shard)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError(f"--shard {args.shard!r} is not I/N with I from 1 to N", remedy="for example 1/4")
+    return int(match[1]) - 1, int(match[2])
 
 
 def _check_output(args: argparse.Namespace) -> None:
