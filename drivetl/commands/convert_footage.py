@@ -119,6 +119,7 @@ def _extract(args: argparse.Namespace) -> None:
             console.warn(
                 f"{drive.name}: the video breaks off after {drive.seen} of {drive.expected} frames; the others are kept"
             )
+    console.numbers(frames=sum(len(drive.frames) for drive in drives), drives=len(drives))
     console.wrote(args.out / "frames.json")
     words = (
         "convert-footage",

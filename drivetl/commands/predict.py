@@ -129,7 +129,7 @@ def run(args: argparse.Namespace) -> None:
         for other in runs[1:]:
             other.folder.mkdir()
         with console.loading("torch"):
-            import torch  # noqa: F401
+            import drivetl.models.checkpoint  # noqa: F401 - torch and torchvision
         if isinstance(source, VideoInput):
             stopped = _video(source, runs, folder, args)
         else:

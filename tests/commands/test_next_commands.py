@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
@@ -43,6 +44,7 @@ CASES = {
     "completion": "bash",
     "demo": "--out {out}",
 }
+WITHOUT_NUMBERS = {"completion", "demo"}
 END_HERE = {"evaluate", "eval-robustness", "compare", "export", "info", "completion", "demo"}
 """They print no next command: what they wrote is the end of the work."""
 
@@ -85,9 +87,15 @@ def is_repeated(words, seen):
 
 
 def run(words, capsys):
-    """The commands after `next:` of one command, as words."""
-    assert main(words) == 0, capsys.readouterr().err
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next:")]
+    """The commands after `next:` of one command, as words; its --json line says the same."""
+    assert main([*words, "--json"]) == 0, capsys.readouterr().err
+    *printed, line = capsys.readouterr().out.splitlines()
+    lines = [line for line in printed if line.startswith("next:")]
+    document = json.loads(line)
+    assert document["next"] == [line.removeprefix("next:  ") for line in lines]
+    assert (document["command"], document["exit_code"], document["error"]) == (words[0], 0, None)
+    assert document["numbers"] or words[0] in WITHOUT_NUMBERS
+    assert words[0] == "demo" or all(Path(path).exists() for path in document["wrote"])
     return [shlex.split(line.removeprefix("next:")) for line in lines]
 
 
