@@ -202,6 +202,7 @@ def _rows(
 def _print_list(names: list[str]) -> None:
     from drivetl.conditions import CATALOG, PROTOCOL_VERSION
 
+    console.numbers(conditions=len(names), protocol_version=PROTOCOL_VERSION)
     console.say(f"{len(names)} conditions, protocol version {PROTOCOL_VERSION}; severities 1 to 5")
     for name in names:
         item = CATALOG[name]
