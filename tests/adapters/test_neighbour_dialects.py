@@ -12,6 +12,7 @@ import pytest
 from footage_trees import boxes, convert_tree, read_tree, write_tree
 
 from drivetl.adapters.kitti import read_kitti
+from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.coco.records import ImageRecord
 from drivetl.convert.build import Account
 from drivetl.convert.split import SplitOptions, split_images
@@ -160,6 +161,44 @@ def test_law_sequences_with_and_without_a_list_of_names_are_not_mixed(tmp_path: 
     (root / "M-02/gt/labels.txt").write_text("person\nvan\ncar\ntram\na\nb\nc\nd\n")
     dataset, _ = convert_tree("mot", root)
     assert {"bus", "person"} <= set(dataset.categories)
+
+
+@pytest.mark.parametrize("drive", [0, "0", 7])
+def test_law_a_drive_may_be_the_number_0(drive: object, tmp_path: Path) -> None:
+    """It was read as no drive, and drive 0 was split over train and val."""
+    document = json.loads(trees.coco()["instances.json"])
+    for record in document["images"]:
+        record["sequence"] = drive
+    scalabel = json.loads(trees.bdd100k()["labels/all.json"])
+    frames = scalabel if isinstance(scalabel, list) else scalabel["frames"]
+    frames[0] |= {"videoName": drive, "frameIndex": 0}
+    log = trees.nuimages()["v1.0-mini/log.json"].replace(b'"n003-1"', json.dumps(drive).encode())
+    cases = {
+        "coco": trees.coco() | {"instances.json": json.dumps(document).encode()},
+        "bdd100k": trees.bdd100k() | {"labels/all.json": json.dumps(scalabel).encode()},
+        "nuimages": trees.nuimages() | {"v1.0-mini/log.json": log},
+    }
+    for name, files in cases.items():
+        source, _ = read_tree(name, write_tree(tmp_path / name, files))
+        assert str(drive) in {image.drive for image in source.images}, name
+        assert name == "bdd100k" or {image.drive for image in source.images} == {str(drive)}
+    dataset, _ = convert_tree("coco", tmp_path / "coco")
+    write_dataset(dataset, tmp_path / "all.json")
+    ours = json.loads((tmp_path / "all.json").read_text())
+    for record in ours["images"]:
+        record["sequence"] = drive
+    (tmp_path / "all.json").write_text(json.dumps(ours))
+    assert {image.drive for image in read_dataset(tmp_path / "all.json").images} == {str(drive)}
+
+
+def test_law_group_0_of_labelme_is_a_group(tmp_path: Path) -> None:
+    document = json.loads(trees.labelme()["drive_1/a.json"])
+    for shape in document["shapes"]:
+        if shape.get("group_id") is not None:
+            shape["group_id"] = 0
+    root = write_tree(tmp_path, trees.labelme() | {"drive_1/a.json": json.dumps(document).encode()})
+    before, _ = convert_tree("labelme", write_tree(tmp_path / "before", trees.labelme()))
+    assert boxes(convert_tree("labelme", root / "drive_1")[0], "a.png") == boxes(before, "drive_1/a.png")
 
 
 # ---- flags
