@@ -8,6 +8,7 @@ from drivetl.coco.io import read_dataset
 from drivetl.conditions import CATALOG
 from drivetl.errors import ConfigError, DataError
 from drivetl.metrics.measures import permutation_p
+from drivetl.metrics.statistics import FEWEST_DRIVES
 from drivetl.robustness import road
 from drivetl.robustness.report_document import report_document
 from drivetl.robustness.run import run_sweep, summarize
@@ -110,6 +111,15 @@ def test_slices_account_for_every_image(document):
     assert {row["value"]: row["images"] for row in document["slices"]} == {"clear": 8, "rain": 4}
     assert all(row["small"] for row in document["slices"])
     assert sum(row["objects"] for row in document["slices"]) == 44
+
+
+def test_law_a_slice_of_few_drives_has_no_interval(document):
+    """Enough images and drives in total: clear weather is in four of the six drives, rain in two."""
+    assert document["data"]["sufficient"] and document["clean"]["value"]["low"] is not None
+    for row in document["slices"]:
+        assert row["drives"] < FEWEST_DRIVES
+        for key in ("performance", "performance_standardised", "recall", "delta"):
+            assert row[key]["point"] is not None and row[key]["low"] is None, (row["value"], key)
 
 
 def test_fragile_objects_are_lost_in_some_cells(document):
