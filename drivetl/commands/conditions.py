@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_write_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "images as files, for a detector that runs elsewhere (eval-robustness --detector reads its results)"
+        "images as files", "for a detector that runs elsewhere: eval-robustness --detector reads its results"
     )
     add = group.add_argument
     add("--data", type=input_path, metavar="VAL.json", help="COCO dataset json with the images")

@@ -246,10 +246,18 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def _boxed_table(title: str, heads: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=Text(title, "bold") if title else None, title_justify="left")
+    grid = Table(
+        title=Text(title, "bold") if title else None,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        show_header=any(heads),
+    )
     for number, name in enumerate(heads):
         grid.add_column(Text(name), justify="left" if number == 0 else "right", overflow="fold")
     for row in cells:

@@ -43,7 +43,7 @@ def in_terminal(code, *, columns=80, stdout="terminal", **environment):
 
 def test_a_terminal_gets_a_box_and_a_file_gets_columns():
     shown, _ = in_terminal(TABLE)
-    assert "┃" in shown and "\x1b[" in shown
+    assert "──" in shown and "\x1b[" in shown
     shown, piped = in_terminal(TABLE, stdout="pipe")
     assert shown == "" and piped == "A title\n       AP50\ncar   0.512\ntram    0.1\nwrote x\n"
 
