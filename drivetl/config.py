@@ -151,7 +151,10 @@ class OptimConfig(_Checked):
     lr: Annotated[float, Field(gt=0, le=10), OR_AUTO] = 0.0002
     """Peak learning rate of the heads."""
     batch_size: Count = 4
-    """Images per step and device."""
+    """Images per forward pass and device."""
+    accumulate: Count = 1
+    """Forward passes whose gradients are averaged into one optimizer step: accumulate 4 at batch_size 2 updates as
+    batch_size 8 does, in the memory of 2. Learning rate and warm-up count optimizer steps."""
     name: Literal["adamw", "sgd"] = "adamw"
     """The optimizer."""
     weight_decay: NotNegative = 0.0001
@@ -159,7 +162,10 @@ class OptimConfig(_Checked):
     momentum: Share = 0.9
     """SGD only."""
     warmup_fraction: Share = 0.05
-    """Share of all steps in which the rate rises linearly to its peak; cosine to 1 % of it after that."""
+    """Share of all steps in which the rate rises linearly to its peak; `schedule` after that."""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """Learning rate after the warm-up; cosine: down to 1 % of the peak; step: a tenth from 2/3 of all steps on, a
+    hundredth from 8/9 on; constant: the peak."""
     clip_norm: NotNegative = 10.0
     """Gradient norm above which gradients are scaled down; 0: never."""
     layer_decay: Annotated[float, Field(gt=0, le=1), OR_AUTO] = 1.0

@@ -147,6 +147,21 @@ class EpochBatches:
         return turn, self._first_index[stream - 1] + int(_order_of_pass(self.seed, turn, stream, n_images)[place])
 
 
+class Parts:
+    """Every batch as `count` batches of equal size, one after the other: what is accumulated into one step."""
+
+    def __init__(self, batches: EpochBatches, count: int):
+        self.batches, self.count = batches, count
+
+    def __len__(self) -> int:
+        return len(self.batches) * self.count
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        for batch in self.batches:
+            size = len(batch) // self.count
+            yield from (batch[first : first + size] for first in range(0, len(batch), size))
+
+
 @lru_cache(8)
 def _order_of_pass(seed: int, turn: int, stream: int, n_images: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return np.random.default_rng([seed, turn, stream]).permutation(n_images)

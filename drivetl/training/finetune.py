@@ -27,7 +27,7 @@ from drivetl.config import (
     with_values,
 )
 from drivetl.data.dataset import DetectionDataset, decoded_gb, loader_options
-from drivetl.data.sampling import EpochBatches, Streams
+from drivetl.data.sampling import EpochBatches, Parts, Streams
 from drivetl.data.sharing import shared_memory_warning
 from drivetl.errors import ConfigError
 from drivetl.files.write import remove_leftovers, write_atomically
@@ -245,7 +245,7 @@ def assemble(
     )
     batches = EpochBatches(
         len(prepared.train.images),
-        optim.batch_size,
+        optim.batch_size * optim.accumulate,
         config.seed,
         factors=prepared.factors,
         extras=[replay.extra] if replay is not None else [],
@@ -254,7 +254,8 @@ def assemble(
     )
     # a separate generator: making an iterator must not advance the global random state that resume restores
     generator = torch.Generator().manual_seed(config.seed)
-    loader = DataLoader(data, batch_sampler=batches, generator=generator, **loader_options(workers, device))
+    parts = Parts(batches, optim.accumulate)
+    loader = DataLoader(data, batch_sampler=parts, generator=generator, **loader_options(workers, device))
     cache_gb = 0.0 if workers else config.data.cache_gb
     val_loader = validation_loader(prepared.val, config.eval.batch_size, workers, device, group, cache_gb)
     start = {name: value.detach().clone() for name, value in model.named_parameters() if name in prepared.inherited}

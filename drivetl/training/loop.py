@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -56,28 +58,36 @@ def train_epoch(
     means: Means,
     after_step: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
 ) -> None:
-    """Train on the batches, step numbers `first_step`, `first_step` + 1, ... of `total_steps`.
+    """Train on the batches, `config.accumulate` to an optimizer step, which have the numbers `first_step`,
+    `first_step` + 1, ... of `total_steps`.
 
-    `after_step(step, losses)` is called when a step is complete. Raises DrivetlError at the first loss that is not
-    finite, with the losses and the images of that batch; the weights are then still those before the step. On a GPU the
-    losses are read while it works on the backward pass.
+    `after_step(step, losses)` is called when a step is complete, with the means over its batches. Raises DrivetlError
+    at the first loss that is not finite, with the losses and the images of that batch; the weights are then still those
+    before the step. On a GPU the losses are read while it works on the backward pass.
     """
     inner: nn.Module = model.module if isinstance(model, DistributedDataParallel) else model
-    for step, (images, targets) in enumerate(batches, first_step):
-        set_learning_rate(optimizer, learning_rate(step, total_steps, config))
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
-            losses: dict[str, Tensor] = forward_uint8(model, images, device, targets)
-        if l2sp_start:
-            losses["loss_l2sp"] = pull_to_start(inner, l2sp_start, config.l2sp)
-        parts = torch.stack([value.float() for value in losses.values()])
-        total = parts.sum()
-        read_numbers = read_later(torch.cat([parts.detach(), _finite(total, model)]))
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+    step, values = first_step, dict[str, float]()
+    for number, (images, targets) in enumerate(batches, 1):
+        if not values:
+            set_learning_rate(optimizer, learning_rate(step, total_steps, config))
+            optimizer.zero_grad(set_to_none=True)
+        completes = number % config.accumulate == 0
+        with _own_gradients(model, completes):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+                losses: dict[str, Tensor] = forward_uint8(model, images, device, targets)
+            if l2sp_start:
+                losses["loss_l2sp"] = pull_to_start(inner, l2sp_start, config.l2sp)
+            parts = torch.stack([value.float() for value in losses.values()])
+            total = parts.sum()
+            read_numbers = read_later(torch.cat([parts.detach(), _finite(total, model)]))
+            (total / config.accumulate).backward()  # type: ignore[no-untyped-call]
         *numbers, is_finite, all_finite = read_numbers()
-        values = dict(zip(losses, numbers, strict=True))
         if not all_finite:
-            raise _not_finite(step, values, targets if is_finite == 0 else [])
+            raise _not_finite(step, dict(zip(losses, numbers, strict=True)), targets if is_finite == 0 else [])
+        for key, value in zip(losses, numbers, strict=True):
+            values[key] = values.get(key, 0.0) + value / config.accumulate
+        if not completes:
+            continue
         if config.clip_norm:
             nn.utils.clip_grad_norm_(inner.parameters(), config.clip_norm)
         optimizer.step()
@@ -86,6 +96,15 @@ def train_epoch(
         values["loss"] = sum(values.values())
         means.add(values)
         after_step(step, values)
+        step, values = step + 1, {}
+
+
+def _own_gradients(model: nn.Module, completes: bool) -> AbstractContextManager[None]:
+    """A batch that does not complete its step is backpropagated without averaging over processes: that is done once a
+    step."""
+    if completes or not isinstance(model, DistributedDataParallel):
+        return nullcontext()
+    return cast(AbstractContextManager[None], model.no_sync())
 
 
 def _finite(total: Tensor, model: nn.Module) -> Tensor:

@@ -13,6 +13,8 @@ from drivetl.models.build import stage_parameters
 
 FLOOR = 0.01
 """The cosine ends at this share of the peak."""
+DROPS = ((2, 3), (8, 9))
+"""`step`: fractions of all steps after which the rate is a tenth of what it was, as detectron2's 1x schedule has."""
 
 
 def build_optimizer(model: nn.Module, arch: str, config: OptimConfig) -> Optimizer:
@@ -38,10 +40,14 @@ def build_optimizer(model: nn.Module, arch: str, config: OptimConfig) -> Optimiz
 
 
 def learning_rate(step: int, total: int, config: OptimConfig) -> float:
-    """The heads' rate at step 0..total-1: a linear rise, then half a cosine down to FLOOR."""
+    """The heads' rate at optimizer step 0..total-1: a linear rise, then `config.schedule`; the cosine ends at FLOOR."""
     warm = max(1, math.ceil(config.warmup_fraction * total))
     if step < warm:
         return config.lr * (step + 1) / warm
+    if config.schedule == "constant":
+        return config.lr
+    if config.schedule == "step":
+        return config.lr * 0.1 ** sum(step * whole >= total * part for part, whole in DROPS)
     progress = (step - warm) / max(1, total - warm)
     return config.lr * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress)))
 

@@ -85,8 +85,11 @@ def prepare(
     train = training_subset(config, train)
     taxonomy = dataset_taxonomy(train, config.data.train)
     source = read_source(config.model.start, config.model.arch)
-    config, chosen_by_recipe = resolve_auto(config, len(train.images), start_of(source), world)
+    config, chosen_by_recipe = resolve_auto(
+        config, len(train.images), start_of(source), world * config.optim.accumulate
+    )
     notes += [chosen_by_recipe] if chosen_by_recipe else []
+    notes += effective_batch(config, world)
     factors = None
     if config.data.sampling == "repeat_factor":
         factors = repeat_factors(train.images, config.data.rare_below)
@@ -154,11 +157,21 @@ def prepare(
     )
 
 
+def effective_batch(config: FinetuneConfig, world: int) -> list[str]:
+    """A note on how many images an optimizer step has, where that is more than optim.batch_size."""
+    size, accumulate = config.optim.batch_size, config.optim.accumulate
+    if accumulate * world == 1:
+        return []
+    factors = [f"batch_size {size}"] + [f"accumulate {accumulate}"] * (accumulate > 1)
+    factors += [f"{world} processes"] * (world > 1)
+    return [f"effective batch: {size * accumulate * world} images per optimizer step ({' x '.join(factors)})"]
+
+
 def _replay_notes(
     replay: Replay, n_images: int, factors: Factors | None, config: FinetuneConfig, world: int
 ) -> list[str]:
     """What of data.source is trained on, and how many images of each dataset an epoch has."""
-    size, extras = config.optim.batch_size, [replay.extra]
+    size, extras = config.optim.batch_size * config.optim.accumulate, [replay.extra]
     steps = len(EpochBatches(n_images, size, config.seed, factors=factors, extras=extras, world=world))
     shown = steps * size * world
     of_source = shown * replay.share
