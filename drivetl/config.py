@@ -195,6 +195,11 @@ class EvalConfig(_Checked):
     """Images per forward pass."""
     keep_detections: bool = False
     """Keep the detections of every evaluation as eval/step_N.npz, for curves of other metrics or parts of data.val."""
+    metric: Literal["AP", "AP50"] = "AP"
+    """Which number makes an evaluation the best one."""
+    stop_after: CountOrNone = 0
+    """Early stopping: end when the metric has not improved in this many evaluations; 0: never. The schedule of the
+    learning rate is that of all epochs."""
 
 
 @typed_dataclass(frozen=True, config=_STRICT)

@@ -108,9 +108,9 @@ def _show_run(path: Path) -> None:
             file=path,
         )
     missing = [name for name in _RUN_FILES if name not in present]
-    _show_config(path / "config.yaml")
+    metric = _show_config(path / "config.yaml")
     _show_model(path)
-    _show_metrics(path / "metrics.jsonl")
+    _show_metrics(path / "metrics.jsonl", metric)
     for name, show in (("surgery.json", _surgery), ("anchors.json", _anchors), ("augmentation.json", _flat)):
         document = _json(path / name)
         if document is not None and (rows := show(document)):
@@ -127,15 +127,18 @@ def _show_run(path: Path) -> None:
         console.say(f"missing: {', '.join(missing)}")
 
 
-def _show_config(path: Path) -> None:
+def _show_config(path: Path) -> str:
+    """Print the config. Returns the metric that its best evaluation is best in."""
     if not path.is_file():
-        return
+        return "AP"
     try:
         document = load_yaml(path)
     except DataError as error:
         console.warn(str(error))
-        return
+        return "AP"
     _table("config.yaml", _flat(document), ("setting", "value"))
+    evaluation = document.get("eval") if isinstance(document, dict) else None
+    return "AP50" if isinstance(evaluation, dict) and evaluation.get("metric") == "AP50" else "AP"
 
 
 def _table(title: str, rows: list[tuple[str, str]], columns: tuple[str, str] = ("", "")) -> None:
@@ -151,7 +154,7 @@ def _show_model(path: Path) -> None:
             return
 
 
-def _show_metrics(path: Path) -> None:
+def _show_metrics(path: Path, metric: str) -> None:
     """Print the first, the best and the last row."""
     rows = []
     for number, line in enumerate((_text(path) or "").splitlines(), 1):
@@ -164,8 +167,8 @@ def _show_metrics(path: Path) -> None:
             rows.append(row)
     if not rows:
         return
-    scored = [row for row in rows if isinstance(row.get("AP"), int | float)]
-    best = max(scored, key=lambda row: row["AP"], default=None)
+    scored = [row for row in rows if isinstance(row.get(metric), int | float)]
+    best = max(scored, key=lambda row: row[metric], default=None)
     columns = [
         key
         for key in dict.fromkeys(key for row in rows for key in row)

@@ -303,7 +303,7 @@ def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict
     """Write outcome.json, forgetting.json and the model card; print the closing tables and the next command."""
     rows, best, config, run, val = trainer.log.rows, trainer.best, trainer.config, trainer.run, trainer.val
     assert best is not None
-    comparison = outcome(run, rows, best, val)
+    comparison = outcome(run, rows, best, val, config.eval.metric)
     write_json(run / "outcome.json", comparison)
     forgotten = None
     if old is not None:

@@ -24,23 +24,25 @@ MIN_DRIVES = 6
 """With n drives a paired test cannot give a p below 2^(1 - n): fewer than 6 never reach 5 %."""
 
 
-def outcome(run: Path, rows: list[dict[str, Any]], best: dict[str, Any], val: Dataset) -> dict[str, Any]:
+def outcome(
+    run: Path, rows: list[dict[str, Any]], best: dict[str, Any], val: Dataset, metric: str = "AP"
+) -> dict[str, Any]:
     """outcome.json: the best checkpoint against the source before the first step, on the same validation images.
     Drives are resampled, or images where their drive is unknown.
 
-    rows: of metrics.jsonl. `delta` is best minus source with its 95 % interval, p and the smallest detectable
-    difference; None where the source was not evaluated, or is itself the best.
+    rows: of metrics.jsonl. metric: the one that `best` is the best in. `delta` is best minus source with its 95 %
+    interval, p and the smallest detectable difference; None where the source was not evaluated, or is itself the best.
     """
     before = rows[0] if rows and rows[0]["epoch"] == 0 else None
     drives = Drives.of(val.images)
-    document: dict[str, Any] = {"metric": "AP", "before": before, "best": best, "delta": None}
+    document: dict[str, Any] = {"metric": metric, "before": before, "best": best, "delta": None}
     document |= {"drives": drives.n_drives, "images": len(val.images)}
     if before is not None and best["epoch"] > 0:
         stores = {
             "a": match(val, load_results(run / BEST_DETECTIONS)),
             "b": match(val, load_results(run / SOURCE_DETECTIONS)),
         }
-        compared = compare(lambda detector, _: stores[detector], []).as_dict()
+        compared = compare(lambda detector, _: stores[detector], [], metric).as_dict()
         keys = ("delta", "low", "high", "p", "minimum_detectable")
         document["delta"] = {"point" if key == "delta" else key: compared["rows"][0][key] for key in keys}
         document |= {"draws": compared["draws"], "warning": compared["warning"]}
@@ -56,17 +58,18 @@ def verdict(comparison: dict[str, Any], rows: list[dict[str, Any]], drives: Driv
     before, best, delta = comparison["before"], comparison["best"], comparison["delta"]
     if before is None:
         return ""
-    if before["AP"] is None:
+    metric = comparison.get("metric", "AP")
+    if before[metric] is None:
         return "adapting cannot be evaluated: the validation images contain no objects"
     if delta is None:
-        trained = [row for row in rows if row["epoch"] > 0 and row["AP"] is not None]
-        after = max(trained, key=lambda row: float(row["AP"]), default=None)
-        reached = f" (best {after['AP']:.3f}, epoch {after['epoch']})" if after else ""
+        trained = [row for row in rows if row["epoch"] > 0 and row[metric] is not None]
+        after = max(trained, key=lambda row: float(row[metric]), default=None)
+        reached = f" (best {after[metric]:.3f}, epoch {after['epoch']})" if after else ""
         return (
-            f"adapting did not help: no epoch{reached} beats the source, AP {_number(before['AP'])}; "
+            f"adapting did not help: no epoch{reached} beats the source, {metric} {_number(before[metric])}; "
             "checkpoints/best is the source before training"
         )
-    change = f"AP {_number(before['AP'])} -> {_number(best['AP'])}"
+    change = f"{metric} {_number(before[metric])} -> {_number(best[metric])}"
     count, over, unit = drives.n_independent, drives.independent_in_words(), "images" if drives.n_unknown else "drives"
     unknown = drives.unknown_in_words()
     note = f"; {unknown}" if unknown else ""

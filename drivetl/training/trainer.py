@@ -107,6 +107,8 @@ class Trainer:
         self.step, self.best = int(progress["step"]), progress["best"]
         self.means = Means(dict(progress["sums"]), int(progress["steps"]))
         self.log = MetricsLog(self.log.path, resumed_step=self.step)
+        if self.group.leads:
+            console.say(f"resumed at step {self.step} of {self.total_steps}")
 
     def save(self) -> None:
         """Write everything needed to resume from here, as one atomic file."""
@@ -130,6 +132,8 @@ class Trainer:
             self.save()  # from here on a kill loses only the time since the last saved state
         with progress_line(self, "training", self.total_steps, self.step) as advance:
             for epoch in range(self.step // per_epoch, epochs):
+                if self._stops_early(epoch):
+                    break
                 epoch_start = time.monotonic()
                 self.one_epoch(epoch, advance)
                 seconds = time.monotonic() - epoch_start
@@ -141,6 +145,21 @@ class Trainer:
             with evaluated_weights(self.model, self.average, self.blend):
                 self._save_checkpoint("last")
             self.draw_curves()
+
+    def _stops_early(self, epochs_done: int) -> bool:
+        """Whether the metric has not improved in the last `eval.stop_after` evaluations; says so. It follows from the
+        rows of the metrics, so a resumed run knows it too."""
+        patience, metric, best = self.config.eval.stop_after, self.config.eval.metric, self.best
+        without = 0
+        if best is not None:
+            without = sum(row["step"] > best["step"] and row[metric] is not None for row in self.log.rows)
+        stops = 0 < patience <= without
+        if stops and best is not None:
+            console.say(
+                f"stopped early, after epoch {epochs_done} of {self.config.optim.epochs}: {metric} has not improved in"
+                f" {without} evaluations, best {best[metric]:.3f} at epoch {best['epoch']}"
+            )
+        return any(self.group.gather([stops]))
 
     def _save_checkpoint(self, name: str) -> None:
         save_model(self.run / "checkpoints" / name, portable_state(self.model), self.spec, self.relation)
@@ -199,7 +218,8 @@ class Trainer:
                 save_results(self.run / SOURCE_DETECTIONS, results)
             if self.config.eval.keep_detections:
                 save_results(self.run / KEPT_DETECTIONS.format(step=self.step), results)
-            if self.best is None or better(row["AP"], self.best["AP"]):
+            metric = self.config.eval.metric
+            if self.best is None or better(row[metric], self.best[metric]):
                 self.best = {key: row[key] for key in ("epoch", "step", "AP", "AP50")}
                 self._save_checkpoint("best")
                 save_results(self.run / BEST_DETECTIONS, results)
