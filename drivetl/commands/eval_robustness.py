@@ -1,4 +1,4 @@
-"""`drivetl eval-robustness`: evaluate a run on a dataset under conditions and write the robustness report."""
+"""`drivetl eval-robustness`: evaluate a run, or results of any detector, under conditions; write the report."""
 
 from __future__ import annotations
 
@@ -12,19 +12,35 @@ from typing import TYPE_CHECKING, Any
 from drivetl import console
 from drivetl.commands.flags import input_path, run_directory, seed
 from drivetl.errors import ConfigError, DataError
+from drivetl.files.paths import require_directory
 from drivetl.files.write import check_new
 
 if TYPE_CHECKING:
     from drivetl.coco.records import Dataset
-    from drivetl.models.detector import Detector
     from drivetl.robustness.real_vs_synthetic import Pairs
+    from drivetl.robustness.results_folder import ResultsFolder
     from drivetl.robustness.run import FinishedSweep
+    from drivetl.robustness.sweep import SweptDetector
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     add = parser.add_argument
-    add("--run", dest="run_dir", type=run_directory, required=True, metavar="RUN", help="run directory to evaluate")
+    add("--run", dest="run_dir", type=run_directory, metavar="RUN", help="run directory to evaluate")
+    add(
+        "--detector",
+        metavar="results:DIR",
+        help=(
+            "instead of --run: a folder of COCO results, clean/0.json, fog/3.json, ..., of any detector on the images "
+            "that `drivetl conditions --write` wrote"
+        ),
+    )
+    add(
+        "--augmentation",
+        type=input_path,
+        metavar="MANIFEST.json",
+        help="with --detector: what it was trained on, like a run's augmentation.json (default: unknown, UNVERIFIED)",
+    )
     add("--data", type=input_path, required=True, metavar="VAL.json", help="COCO dataset json to evaluate it on")
     add(
         "--conditions",
@@ -52,7 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ),
     )
     add(
-        "--out", type=Path, metavar="DIR", help="new folder for the report (default: RUN/robustness/<name of the json>)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="new folder for the report (default: RUN/robustness/<name of the json>; with --detector it is required)",
     )
     add("--metric", choices=("AP", "AP50"), default="AP", help="metric of the report (default: AP)")
     add(
@@ -101,6 +120,7 @@ def run(args: argparse.Namespace) -> None:
     """Run the sweep and write the report. Raises DataError when the output folder is not empty."""
     budget_s = parse_budget(args.budget)
     _check_numbers(args)
+    folder = results_folder(args)
     out = args.out or args.run_dir / "robustness" / args.data.stem
     check_new(out, remedy="name another folder with --out (stored detections are reused)")
 
@@ -115,6 +135,11 @@ def run(args: argparse.Namespace) -> None:
     slices = _slices(args.slices, dataset)
     clean = choose_clean(dataset.images, slices, parse_assignments(args.clean, "--clean"))
     pairs = parse_pairs(args.pairs)
+    manifest = None
+    if folder is not None:
+        from drivetl.robustness.results_folder import conditions_in, read_augmentation, read_results_folder
+
+        manifest = read_augmentation(args.augmentation) if args.augmentation else None
     with console.loading("torch"):
         from drivetl.metrics.truth import from_dataset
         from drivetl.models.checkpoint import load_detector
@@ -123,12 +148,23 @@ def run(args: argparse.Namespace) -> None:
         from drivetl.robustness.real_vs_synthetic import check_pairs
         from drivetl.robustness.run import at_most, run_sweep
 
-    dataset = at_most(dataset, clean, args.images)
     group, wait = join_sweep()
     device = group.device(args.device)
-    detector = load_detector(args.run_dir, device=device)
+    detector: SweptDetector
+    if folder is None:
+        detector = load_detector(args.run_dir, device=device)
+        conditions = choose_conditions(args.conditions, detector.augmentation, severities)
+    else:
+        conditions = choose_conditions(args.conditions, manifest, severities)
+        if "held_out" in args.conditions:  # a folder need not have all of them
+            conditions = conditions_in(folder, conditions, severities)
+        detector = read_results_folder(
+            folder, dataset, conditions, severities, manifest=manifest, iou_type=args.iou_type
+        )
+        if group.leads:
+            _list_missing(detector)
+    dataset = at_most(dataset, clean, args.images)
     baseline = load_detector(args.baseline, device=device) if args.baseline else None
-    conditions = choose_conditions(args.conditions, detector.augmentation, severities)
     check_pairs(pairs, slices_of(from_dataset(dataset), slices, clean), conditions)
     held_out = levels(detector.augmentation, conditions, severities)
     if group.leads:
@@ -161,7 +197,35 @@ def resume_flags(args: argparse.Namespace) -> list[str] | None:
     """Nothing to add: the inferred cells are kept in the run."""
     from drivetl.robustness.detection_cache import CELLS_FOLDER
 
-    return [] if any((args.run_dir / CELLS_FOLDER).glob("*/*.npz")) else None
+    runs = [run for run in (args.run_dir, args.baseline) if run is not None]
+    return [] if any(any((run / CELLS_FOLDER).glob("*/*.npz")) for run in runs) else None
+
+
+def results_folder(args: argparse.Namespace) -> Path | None:
+    """DIR of --detector results:DIR; None for a run. Raises ConfigError for flags that do not go together."""
+    if (args.run_dir is None) == (args.detector is None):
+        raise ConfigError("needs one of --run and --detector", remedy="--run RUN, or --detector results:DIR")
+    if args.detector is None:
+        if args.augmentation is not None:
+            raise ConfigError("--augmentation goes with --detector", remedy="leave it out: a run has its own manifest")
+        return None
+    kind, _, folder = args.detector.partition(":")
+    if kind != "results" or not folder:
+        raise ConfigError(f"--detector {args.detector!r} is not results:DIR", remedy="for example results:detections")
+    if args.out is None:
+        raise ConfigError("--detector needs --out", remedy="name a new folder for the report")
+    return require_directory(Path(folder), remedy="name the folder with clean/0.json, fog/3.json, ...")
+
+
+def _list_missing(detector: ResultsFolder) -> None:
+    """The cells without a file, and in how many images the clean file has detections."""
+    from drivetl.conditions import CLEAN, cell_name
+
+    absent = [cell_name(cell) for cell in sorted(detector.cache.absent)]
+    if absent:
+        console.warn(f"no results in {len(absent)} cells, whose numbers are missing: {', '.join(absent)}")
+    found = detector.cache.of_cell[CLEAN]
+    console.say(f"clean/0.json: {len(found)} detections in {len(set(found.image_id.tolist()))} images")
 
 
 def write_report(
@@ -246,14 +310,14 @@ def _check_numbers(args: argparse.Namespace) -> None:
             raise ConfigError(f"{flag} is {value}", remedy=f"it must be at least {least}")
 
 
-def _announce(detector: Detector, n_images: int, of_condition: Mapping[str, str], severities: list[int]) -> None:
+def _announce(detector: SweptDetector, n_images: int, of_condition: Mapping[str, str], severities: list[int]) -> None:
     from drivetl.robustness.held_out import missing_manifest
 
     counts = Counter(of_condition.values())
     by_level = ", ".join(f"{count} {level}" for level, count in sorted(counts.items()))
     console.say(
         f"{len(of_condition)} conditions ({by_level}) x severities {','.join(map(str, severities))}, "
-        f"{n_images} images, on {detector.device}"
+        f"{n_images} images" + (f", on {detector.device}" if detector.device else "")
     )
     if reason := missing_manifest(detector.run, detector.augmentation):
         console.warn(f"{reason}: what it was trained on is unknown, so every condition is UNVERIFIED")

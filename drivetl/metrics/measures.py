@@ -58,6 +58,22 @@ def measure(store: MatchStore, metric: str, thresholds: Floats, weights: Floats)
     )
 
 
+def unmeasured(clean: Measure) -> Measure:
+    """The measure of a cell without detections of any image: all numbers NaN. clean: of the same objects and draws.
+
+    `detected` has no value for unknown and is False; leave such a cell out where objects are counted.
+    """
+    nan = float("nan")
+    return Measure(
+        numbers=dict.fromkeys(clean.numbers, nan),
+        per_class={name: row | dict.fromkeys(("AP", "AP50", "recall"), nan) for name, row in clean.per_class.items()},
+        draws=np.full_like(clean.draws, nan),
+        detected=np.zeros_like(clean.detected),
+        hits=np.full_like(clean.hits, nan),
+        false_alarms=np.full_like(clean.false_alarms, nan),
+    )
+
+
 def ratio_interval(numerator: Floats, denominator: Floats, weights: Floats) -> Interval:
     """Interval of sum(numerator) / sum(denominator) over images, (I,) each, under (B, I) bootstrap weights."""
     total = denominator.sum()

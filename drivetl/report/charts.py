@@ -246,7 +246,7 @@ def road_rows(results: Document) -> dict[str, Any]:
                 "axis": texts.parameter(row["half_recall"]) if row["half_recall"]["state"] == "reached" else "",
                 "recall": texts.with_span(cell["recall"], 0),
                 "survival": texts.with_span(cell["survival"], 0),
-                "false": f"{cell['false_alarms_per_image']:.2f}",
+                "false": "-" if cell["false_alarms_per_image"] is None else f"{cell['false_alarms_per_image']:.2f}",
                 "missed": [
                     texts.percent(path["missed"].get(f"{row['name']}/{severity}"), 0) for path in road["in_path"]
                 ],

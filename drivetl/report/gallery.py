@@ -136,6 +136,7 @@ def _choose_examples(swept: FinishedSweep, document: Mapping[str, Any], artist: 
     """The conditions that cost most, each on the image that loses most objects among those not shown yet."""
     severity = document["road"]["severity_shown"]
     names = document["headline"]["conditions"] or swept.conditions
+    names = [name for name in names if (name, severity) not in swept.missing]
     value = {row["condition"]: row["value"]["point"] for row in document["cells"] if row["severity"] == severity}
     names = sorted(names, key=lambda name: (value[name] is None, value[name] or 0.0, name))[:ROWS]
     examples: list[_Example] = []

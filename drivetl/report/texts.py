@@ -112,6 +112,14 @@ def unverified_because(results: Document) -> str:
     return str(results["protocol"].get("unverified_because") or "the run has no augmentation manifest")
 
 
+def missing_cells(results: Document) -> str:
+    """Which cells have no results, in one sentence; "" where all have."""
+    cells = results["protocol"].get("missing_cells") or []
+    listed = ", ".join(cells[:10]) + (", ..." if len(cells) > 10 else "")
+    verb = "cell has" if len(cells) == 1 else "cells have"
+    return f"{len(cells)} {verb} no results ({listed}): these conditions have no mean." if cells else ""
+
+
 def _insufficient(results: Document) -> tuple[str, str]:
     """The two sentences where images or drives are too few for a verdict."""
     data = results["data"]
@@ -292,6 +300,7 @@ def summary_md(results: Document) -> str:
     first, second = map(markdown, verdict(results))
     run = markdown(results["run"]["name"])
     lines = [f"### Robustness of {run}", "", first, second, ""]
+    lines += [missing_cells(results), ""] if missing_cells(results) else []
     baseline = results["baseline"]
     lines += [
         f"| | {run} |" + (f" {markdown(baseline['name'])} | difference |" if baseline else ""),

@@ -86,6 +86,9 @@ class _Chunk:
 class DetectionCache:
     """One detector's detections per (image, cell), in memory and, where it has one, in a folder."""
 
+    absent: frozenset[Cell] = frozenset()
+    """Cells that the detector was not run in and will not be: their numbers are NaN."""
+
     def __init__(self, folder: Path | None, identity: Mapping[str, str], masks: bool = False):
         """folder: None keeps the detections in memory only. masks: keep masks. identity: what the detections depend on
         besides the pixels: weights, settings, precision.

@@ -71,8 +71,11 @@ def kitti_cells(swept: FinishedSweep) -> Mapping[Cell, Document] | None:
     if swept.dataset.info.get("source") != "kitti" or not names or swept.iou_type != "bbox":
         return None
     labels = kitti_objects.labels_of(swept.dataset)
-    rows = {}
+    rows: dict[Cell, Document] = {}
     for cell in [CLEAN, *swept.cells]:
+        if cell in swept.missing:
+            rows[cell] = {name: dict.fromkeys(levels, float("nan")) for name, levels in rows[CLEAN].items()}
+            continue
         results = kitti_ap.evaluate(labels, kitti_objects.detections_of(swept.results("run", cell), swept.dataset))
         rows[cell] = {
             name: {level: result.ap40 for level, result in levels.items()}

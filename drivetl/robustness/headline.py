@@ -100,10 +100,10 @@ def _delta(scored: ScoredSweep, point: float, draws: Floats, differences: Floats
 
 def set_rows(scored: ScoredSweep) -> list[Document]:
     """Aggregates of the named sets that were run completely, and of the conditions seen in training."""
-    run = set(scored.swept.conditions)
+    run = set(scored.swept.conditions) - scored.swept.incomplete
     rows = [(name, _SET_MEANING[name], list(members)) for name, members in SETS.items() if set(members) <= run]
     for level in SEEN:
-        names = [name for name in scored.swept.conditions if scored.levels.of_condition[name] == level]
+        names = [name for name in scored.swept.conditions if name in run and scored.levels.of_condition[name] == level]
         if names:
             rows.append((str(level), level.meaning, names))
     return [{"name": name, "meaning": meaning} | _aggregate(scored, members) for name, meaning, members in rows]
@@ -116,6 +116,7 @@ def condition_rows(scored: ScoredSweep) -> list[Document]:
     rows = []
     for name in scored.swept.conditions:
         condition = CATALOG[name]
+        of_whole = float("nan") if name in scored.swept.incomplete else 1.0
         recalls = {
             severity: road.recall_draws(scored.measures["run"][name, severity], scored.swept.truth, scored.weights)
             for severity in scored.swept.severities
@@ -132,9 +133,9 @@ def condition_rows(scored: ScoredSweep) -> list[Document]:
             "level": scored.levels.of_condition[name],
             "why": scored.levels.why[name],
             "images": len(scored.swept.truth.image_ids),
-            "mean": interval(summary.per_condition[name], _mpc_draws(scored, "run", [name])),
-            "rce": summary.rce[name],
-            "auc": summary.auc[name],
+            "mean": interval(of_whole * summary.per_condition[name], _mpc_draws(scored, "run", [name])),
+            "rce": of_whole * summary.rce[name],
+            "auc": of_whole * summary.auc[name],
             "half_recall": road.half_recall(name, clean_recall, recalls),
         }
         if "baseline" in scored.measures:

@@ -112,7 +112,9 @@ class _Agreement:
         real, clean = standardised
         weights = np.vstack([np.ones((1, int(self.clean_images.sum()))), draws[:, self.clean_images]])
         by_severity = {
-            severity: standardised_ap(self._cell((condition, severity)), iou, weights, mix)
+            severity: np.full(len(weights), np.nan)
+            if (condition, severity) in self.scored.swept.missing
+            else standardised_ap(self._cell((condition, severity)), iou, weights, mix)
             for severity in self.scored.swept.severities
         }
         mean = np.mean(list(by_severity.values()), axis=0)

@@ -59,6 +59,7 @@ def report_document(
             "draws": n_draws,
             "seed": seed,
             "levels": MEANING,
+            "missing_cells": [cell_name(cell) for cell in swept.missing],
             "verified": scored.levels.verified,
             "unverified_because": missing_manifest(swept.detectors["run"].run, swept.detectors["run"].augmentation),
         },
@@ -82,13 +83,15 @@ def report_document(
 
 def _worst_cell(scored: ScoredSweep, held_out: Sequence[str]) -> Cell | None:
     """The condition with the lowest mean over severities, at the severity that images are shown at."""
-    severities = scored.swept.severities
+    severities, missing = scored.swept.severities, scored.swept.missing
+    shown = road.severity_shown(severities)
     means = {
         name: _mean([scored.point("run", (name, severity)) for severity in severities])
         for name in held_out or scored.swept.conditions
+        if (name, shown) not in missing
     }
     known = {name: value for name, value in means.items() if not np.isnan(value)}
-    return (min(known, key=lambda name: known[name]), road.severity_shown(severities)) if known else None
+    return (min(known, key=lambda name: known[name]), shown) if known else None
 
 
 def _kitti_rows(scored: ScoredSweep, held_out: Sequence[str]) -> list[Document] | None:
@@ -163,7 +166,9 @@ def _cell_row(scored: ScoredSweep, cell: Cell) -> Document:
             "level": scored.levels.of_cell[cell],
             "parameters": condition.ladder[severity - 1],
             "axis": condition.axis[severity - 1],
-            "survival": road.survival(truth, clean.detected, own.detected, weights),
+            "survival": dict.fromkeys(("point", "low", "high"), float("nan"))
+            if cell in scored.swept.missing
+            else road.survival(truth, clean.detected, own.detected, weights),
         }
     if "baseline" in scored.measures:
         other = scored.measures["baseline"][cell]
@@ -206,18 +211,14 @@ def _operating(scored: ScoredSweep) -> Document:
 
 def _road(scored: ScoredSweep, names: Sequence[str]) -> Document:
     truth, clean = scored.swept.truth, scored.measures["run"][CLEAN].detected
-    cells: Mapping[Cell, Any] = {
-        (name, severity): scored.measures["run"][name, severity].detected
-        for name in names
-        for severity in scored.swept.severities
-    }
+    missing = scored.swept.missing
+    measured = {cell: scored.measures["run"][cell].detected for cell in scored.swept.cells if cell not in missing}
+    cells: Mapping[Cell, Any] = {cell: detected for cell, detected in measured.items() if cell[0] in names}
     shown = road.severity_shown(scored.swept.severities)
     at_shown_severity = {cell: detected for cell, detected in cells.items() if cell[1] == shown}
     return {
         "severity_shown": shown,
-        "in_path": road.in_path(
-            truth, clean, {cell: scored.measures["run"][cell].detected for cell in scored.swept.cells}
-        ),
+        "in_path": road.in_path(truth, clean, measured),
         "fragile_groups": road.fragile_groups(truth, clean, cells),
         "fragile_objects": road.fragile_objects(truth, clean, cells),
         "worst_frames": road.worst_frames(truth, clean, at_shown_severity),

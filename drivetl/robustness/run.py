@@ -28,6 +28,7 @@ from drivetl.metrics.truth import GroundTruth, from_dataset
 from drivetl.robustness.budget import budget_text
 from drivetl.robustness.clean_slice import clean_images
 from drivetl.robustness.detection_cache import CELLS_FOLDER, DetectionCache, complete_images, dataset_hash, image_keys
+from drivetl.robustness.results_folder import ResultsFolder
 from drivetl.robustness.sweep import SweptDetector, Timing, default_workers, stratified_order, sweep
 
 __all__ = ["FinishedSweep", "run_sweep", "summarize"]
@@ -65,6 +66,16 @@ class FinishedSweep:
     def cells(self) -> list[Cell]:
         """Every cell but the clean one."""
         return [(name, severity) for name in self.conditions for severity in self.severities]
+
+    @property
+    def missing(self) -> list[Cell]:
+        """The cells that `run` was not run in; only a folder of results may lack some."""
+        return [cell for cell in self.cells if cell in self.caches["run"].absent]
+
+    @property
+    def incomplete(self) -> set[str]:
+        """The conditions with a missing cell: a mean over their other severities would compare with nothing."""
+        return {name for name, _ in self.missing}
 
     @property
     def data_hash(self) -> str:
@@ -129,8 +140,10 @@ def run_sweep(
     if not dataset.images:
         raise DataError("the dataset has no images", remedy="choose another --data")
     keeps_masks = iou_type == "segm"
-    caches = {
-        name: DetectionCache(
+    caches: dict[str, DetectionCache] = {
+        name: each.cache
+        if isinstance(each, ResultsFolder)
+        else DetectionCache(
             _cache_folder(each, cache), identity(each) | ({"masks": "kept"} if keeps_masks else {}), masks=keeps_masks
         )
         for name, each in detectors.items()

@@ -11,7 +11,7 @@ import numpy as np
 
 from drivetl.conditions import CATALOG, CLEAN, Cell
 from drivetl.console import track
-from drivetl.metrics.measures import METRICS, Measure, measure
+from drivetl.metrics.measures import METRICS, Measure, measure, unmeasured
 from drivetl.metrics.operating import choose_thresholds
 from drivetl.metrics.paired import exchanged_ap
 from drivetl.metrics.statistics import draw_weights, percentile_interval, sign_flips
@@ -46,12 +46,14 @@ class ScoredSweep:
         return self.measures[detector][cell].numbers[self.metric]
 
     def headline_conditions(self) -> list[str]:
-        """The label-safe conditions that are held out; of an unverified run, all label-safe ones."""
+        """The label-safe conditions that are held out and complete; of an unverified run, all label-safe ones."""
         counted = HEADLINE if self.levels.verified else (Level.UNVERIFIED,)
         return [
             name
             for name in self.swept.conditions
-            if self.levels.of_condition[name] in counted and CATALOG[name].label_safe
+            if self.levels.of_condition[name] in counted
+            and CATALOG[name].label_safe
+            and name not in self.swept.incomplete
         ]
 
 
@@ -68,13 +70,19 @@ def score_sweep(swept: FinishedSweep, metric: str = "AP", n_draws: int = 400, se
     flips = np.vstack([np.zeros((1, len(units)), bool), exchanges])
 
     def score_cell(cell: Cell) -> None:
-        stores = {name: swept.matched(name, cell) for name in swept.detectors}
+        stores = {name: swept.matched(name, cell) for name in swept.detectors if cell not in swept.caches[name].absent}
         for name, store in stores.items():
             if cell == CLEAN:
                 scored.thresholds[name] = choose_thresholds(store, OPERATING_RULE)
             scored.measures[name][cell] = measure(store, metric, scored.thresholds[name], weights)
-        if "baseline" in stores:
-            scored.exchanged[cell] = exchanged_ap(stores["run"], stores["baseline"], METRICS[metric])(flips)
+        for name in swept.detectors.keys() - stores.keys():
+            scored.measures[name][cell] = unmeasured(scored.measures[name][CLEAN])
+        if "baseline" in swept.detectors:
+            scored.exchanged[cell] = (
+                exchanged_ap(stores["run"], stores["baseline"], METRICS[metric])(flips)
+                if len(stores) == 2
+                else (np.full(len(flips), np.nan), np.full(len(flips), np.nan))
+            )
 
     score_cell(CLEAN)  # first: the others need its thresholds
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:

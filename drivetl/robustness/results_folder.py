@@ -1,0 +1,138 @@
+"""Detections that were made elsewhere, as a detector of a sweep that has nothing left to infer.
+
+A folder has one COCO results json per cell: `clean/0.json`, `fog/3.json`, ... An image without detections in a file is
+an image in which nothing was found. A cell without a file is absent: its numbers are NaN, never zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drivetl.coco.detections import Detections
+from drivetl.coco.io import load_json
+from drivetl.coco.records import Dataset
+from drivetl.conditions import CLEAN, Cell, cell_name
+from drivetl.console import track
+from drivetl.errors import ConfigError, DataError, DrivetlError
+from drivetl.files.paths import require_directory
+from drivetl.metrics.results import Results, read_coco_results
+from drivetl.metrics.truth import GroundTruth, from_dataset
+from drivetl.robustness.detection_cache import DetectionCache
+from drivetl.robustness.held_out import trained_transforms
+
+
+class ResultsCache(DetectionCache):
+    """The detections of a folder, in place of those that a sweep would infer."""
+
+    def __init__(self, of_cell: Mapping[Cell, Results], absent: Sequence[Cell]):
+        super().__init__(None, {})
+        self.of_cell, self.absent = of_cell, frozenset(absent)
+
+    def has(self, key: str, cell: Cell) -> bool:
+        """True: nothing is inferred, in absent cells either."""
+        return True
+
+    def cells(self) -> list[Cell]:
+        return sorted(self.of_cell)
+
+    def results(self, cell: Cell, images: Mapping[str, int]) -> Results:
+        """Detections of a cell in these images, as they are in the file. Raises KeyError for an absent cell."""
+        found = self.of_cell[cell]
+        return found.where(np.isin(found.image_id, list(images.values())))
+
+
+class ResultsFolder:
+    """A folder of results with what a sweep and its report know of a detector."""
+
+    run = None
+    precision = None
+    device = None
+
+    def __init__(
+        self, name: str, categories: Sequence[str], cache: ResultsCache, digest: str, manifest: dict[str, Any] | None
+    ):
+        self.name, self.categories, self.cache = name, tuple(categories), cache
+        self.weights_hash, self.augmentation = digest, manifest
+
+    def infer(self, images: list[Any]) -> list[Detections]:
+        """Never called: `ResultsCache` has everything."""
+        raise ConfigError("stored results cannot detect in other images", remedy="evaluate them on their own dataset")
+
+
+def read_results_folder(
+    folder: Path,
+    dataset: Dataset,
+    conditions: Sequence[str],
+    severities: Sequence[int],
+    *,
+    manifest: dict[str, Any] | None = None,
+    iou_type: str = "bbox",
+) -> ResultsFolder:
+    """Read the results of the clean cell and of every cell (condition, severity) that has a file.
+
+    manifest: the augmentation that the detector was trained with. Raises DataError when `clean/0.json` is missing, when
+    no other cell has a file, and for detections that do not fit the dataset.
+    """
+    require_directory(folder, remedy="name the folder with clean/0.json, fog/3.json, ...")
+    cells = [CLEAN, *((name, severity) for name in conditions for severity in severities)]
+    files = {cell: path for cell in cells if (path := folder / f"{cell_name(cell)}.json").is_file()}
+    if CLEAN not in files:
+        raise DataError(
+            "no clean/0.json: without results on unmodified images nothing can be compared",
+            remedy="add it as COCO results",
+            file=folder,
+        )
+    if len(files) == 1:
+        raise DataError(
+            f"no results under conditions: no {cell_name(cells[-1])}.json or any other of {len(cells) - 1} cells",
+            remedy="name --conditions and --severities that it has",
+            file=folder,
+        )
+    truth, digest = from_dataset(dataset), hashlib.blake2b(digest_size=8)
+    of_cell = {}
+    for cell, path in track(files.items(), "reading", total=len(files)):
+        of_cell[cell] = _read(path, truth, iou_type)
+        digest.update(cell_name(cell).encode() + hashlib.sha256(path.read_bytes()).digest())
+    cache = ResultsCache(of_cell, [cell for cell in cells if cell not in files])
+    return ResultsFolder(folder.resolve().name, dataset.categories, cache, digest.hexdigest(), manifest)
+
+
+def conditions_in(folder: Path, conditions: Sequence[str], severities: Sequence[int]) -> list[str]:
+    """Those of the conditions that have a file at one severity at least."""
+    return [
+        name
+        for name in conditions
+        if any((folder / f"{cell_name((name, severity))}.json").is_file() for severity in severities)
+    ]
+
+
+def read_augmentation(path: Path) -> dict[str, Any]:
+    """A manifest in the form of a run's `augmentation.json`. Raises DrivetlError for a file of another form."""
+    manifest = load_json(path)
+    if not isinstance(manifest, dict):
+        raise DataError("not an augmentation manifest", remedy="write it like a run's augmentation.json", file=path)
+    try:
+        trained_transforms(manifest)
+    except DrivetlError as error:
+        error.file = path
+        raise
+    return manifest
+
+
+def _read(path: Path, truth: GroundTruth, iou_type: str) -> Results:
+    results = read_coco_results(path, truth)
+    if len(results) and not 0 <= results.scores.min() <= results.scores.max() <= 1:
+        raise DataError(
+            f"scores from {results.scores.min():g} to {results.scores.max():g}",
+            remedy="write 0..1: logits need a sigmoid or a softmax",
+            file=path,
+        )
+    masks = results.segmentations if results.segmentations is not None else [None] * len(results)
+    if iou_type == "segm" and any(mask is None for mask in masks):
+        raise DataError("a detection has no mask", remedy="use --iou-type bbox", file=path)
+    return results
