@@ -67,8 +67,10 @@ def dispatch(arguments: list[str]) -> int:
         parser.print_help()
         return 0
     args, rest = parser.parse_known_args(arguments)
-    if rest and (not args.overrides or args.parser.is_misspelt(rest)):
+    if rest and not args.overrides:
         args.parser.refuse(rest)
+    if rest and args.parser.is_misspelt(rest):
+        raise args.parser.unknown(rest[0].partition("=")[0])
     args.rest = rest
     check_paths(args.parser, args)
     console.be_quiet(args.quiet)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from drivetl import console
-from drivetl.errors import DataError, nearest
+from drivetl.errors import ConfigError, DataError, nearest
 from drivetl.files.paths import meant, require
 from drivetl.files.shipped import shipped
 from drivetl.files.write import check_new
@@ -56,7 +56,11 @@ class Parser(argparse.ArgumentParser):
         name = words[0].partition("=")[0]
         if not name.startswith("-"):
             self.error(f"unexpected argument {name!r}")
-        self.error(f"unknown flag {name} - {nearest(name, self.flags(), f'see `{self.prog} --help`')}")
+        self.error(str(self.unknown(name)))
+
+    def unknown(self, name: str) -> ConfigError:
+        """The error for a flag that this command does not have."""
+        return ConfigError(f"unknown flag {name}", remedy=nearest(name, self.flags(), f"see `{self.prog} --help`"))
 
     def is_misspelt(self, words: list[str]) -> bool:
         """Whether the first word is nearly a flag of this command, and not a key of the config."""
