@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from drivetl import console
 from drivetl.commands.flags import input_path, run_directory, seed
 from drivetl.errors import ConfigError, DataError
-from drivetl.files.paths import require_directory
+from drivetl.files.paths import require, require_directory
 from drivetl.files.write import check_new
 
 if TYPE_CHECKING:
@@ -29,10 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--run", dest="run_dir", type=run_directory, metavar="RUN", help="run directory to evaluate")
     add(
         "--detector",
-        metavar="results:DIR",
+        metavar="results:DIR|python:FILE.py:FACTORY",
         help=(
             "instead of --run: a folder of COCO results, clean/0.json, fog/3.json, ..., of any detector on the images "
-            "that `drivetl conditions --write` wrote"
+            "that `drivetl conditions --write` wrote; or a function of yours, FACTORY(), that returns a detector, an "
+            "object with categories and infer(images)"
         ),
     )
     add(
@@ -120,14 +121,14 @@ def run(args: argparse.Namespace) -> None:
     """Run the sweep and write the report. Raises DataError when the output folder is not empty."""
     budget_s = parse_budget(args.budget)
     _check_numbers(args)
-    folder = results_folder(args)
+    foreign = foreign_detector(args)
     out = args.out or args.run_dir / "robustness" / args.data.stem
     check_new(out, remedy="name another folder with --out (stored detections are reused)")
 
     from drivetl.coco.io import read_dataset
     from drivetl.conditions import parse_severities
     from drivetl.robustness.clean_slice import choose_clean, clean_images, values_as_text
-    from drivetl.robustness.held_out import check_names, choose_conditions, levels
+    from drivetl.robustness.held_out import check_names, levels
 
     severities = parse_severities(args.severities)
     check_names(args.conditions)
@@ -135,34 +136,22 @@ def run(args: argparse.Namespace) -> None:
     slices = _slices(args.slices, dataset)
     clean = choose_clean(dataset.images, slices, parse_assignments(args.clean, "--clean"))
     pairs = parse_pairs(args.pairs)
-    manifest = None
-    if folder is not None:
-        from drivetl.robustness.results_folder import conditions_in, read_augmentation, read_results_folder
-
-        manifest = read_augmentation(args.augmentation) if args.augmentation else None
     with console.loading("torch"):
         from drivetl.metrics.truth import from_dataset
         from drivetl.models.checkpoint import load_detector
         from drivetl.processes import join_sweep
         from drivetl.robustness.condition_slices import slices_of
         from drivetl.robustness.real_vs_synthetic import check_pairs
+        from drivetl.robustness.results_folder import ResultsFolder
         from drivetl.robustness.run import at_most, run_sweep
 
     group, wait = join_sweep()
     device = group.device(args.device)
-    detector: SweptDetector
-    if folder is None:
-        detector = load_detector(args.run_dir, device=device)
-        conditions = choose_conditions(args.conditions, detector.augmentation, severities)
-    else:
-        conditions = choose_conditions(args.conditions, manifest, severities)
-        if "held_out" in args.conditions:  # a folder need not have all of them
-            conditions = conditions_in(folder, conditions, severities)
-        detector = read_results_folder(
-            folder, dataset, conditions, severities, manifest=manifest, iou_type=args.iou_type
-        )
-        if group.leads:
-            _list_missing(detector)
+    detector, conditions = _detector(args, foreign, dataset, severities, device)
+    if foreign is not None and foreign[0] == "python" and group.world > 1:
+        raise ConfigError("--detector python: runs in one process", remedy="start it without torchrun")
+    if isinstance(detector, ResultsFolder) and group.leads:
+        _list_missing(detector)
     dataset = at_most(dataset, clean, args.images)
     baseline = load_detector(args.baseline, device=device) if args.baseline else None
     check_pairs(pairs, slices_of(from_dataset(dataset), slices, clean), conditions)
@@ -201,20 +190,56 @@ def resume_flags(args: argparse.Namespace) -> list[str] | None:
     return [] if any(any((run / CELLS_FOLDER).glob("*/*.npz")) for run in runs) else None
 
 
-def results_folder(args: argparse.Namespace) -> Path | None:
-    """DIR of --detector results:DIR; None for a run. Raises ConfigError for flags that do not go together."""
+def foreign_detector(args: argparse.Namespace) -> tuple[str, str] | None:
+    """(`results` or `python`, the rest) of --detector; None for a run.
+
+    Raises ConfigError for flags that do not go together, DataError for a folder or file that does not exist.
+    """
     if (args.run_dir is None) == (args.detector is None):
         raise ConfigError("needs one of --run and --detector", remedy="--run RUN, or --detector results:DIR")
     if args.detector is None:
         if args.augmentation is not None:
             raise ConfigError("--augmentation goes with --detector", remedy="leave it out: a run has its own manifest")
         return None
-    kind, _, folder = args.detector.partition(":")
-    if kind != "results" or not folder:
-        raise ConfigError(f"--detector {args.detector!r} is not results:DIR", remedy="for example results:detections")
+    kind, _, rest = args.detector.partition(":")
+    where, _, factory = rest.rpartition(":")
+    if kind not in ("results", "python") or not rest or (kind == "python" and not (where and factory)):
+        raise ConfigError(
+            f"--detector {args.detector!r} is neither results:DIR nor python:FILE.py:FACTORY",
+            remedy="for example results:detections",
+        )
     if args.out is None:
         raise ConfigError("--detector needs --out", remedy="name a new folder for the report")
-    return require_directory(Path(folder), remedy="name the folder with clean/0.json, fog/3.json, ...")
+    if kind == "results":
+        require_directory(Path(rest), remedy="name the folder with clean/0.json, fog/3.json, ...")
+    elif where.endswith(".py"):
+        require(Path(where))
+    return kind, rest
+
+
+def _detector(
+    args: argparse.Namespace, foreign: tuple[str, str] | None, dataset: Dataset, severities: list[int], device: str
+) -> tuple[SweptDetector, list[str]]:
+    """The detector and the conditions that it is evaluated in."""
+    from drivetl.models.checkpoint import load_detector
+    from drivetl.robustness.held_out import choose_conditions
+    from drivetl.robustness.python_detector import python_detector
+    from drivetl.robustness.results_folder import conditions_in, read_augmentation, read_results_folder
+
+    manifest = read_augmentation(args.augmentation) if args.augmentation else None
+    if foreign is None or foreign[0] == "python":
+        detector = (
+            load_detector(args.run_dir, device=device) if foreign is None else python_detector(foreign[1], manifest)
+        )
+        return detector, choose_conditions(args.conditions, detector.augmentation, severities)
+    folder = Path(foreign[1])
+    conditions = choose_conditions(args.conditions, manifest, severities)
+    if "held_out" in args.conditions:  # a folder need not have all of them
+        conditions = conditions_in(folder, conditions, severities)
+    return (
+        read_results_folder(folder, dataset, conditions, severities, manifest=manifest, iou_type=args.iou_type),
+        conditions,
+    )
 
 
 def _list_missing(detector: ResultsFolder) -> None:

@@ -183,7 +183,7 @@ def test_results_that_do_not_fit(data, found, tmp_path, capsys, file, content, m
         (["--out", "o"], "needs one of --run and --detector"),
         (["--detector", "results:FOUND", "--run", ".", "--out", "o"], "needs one of --run and --detector"),
         (["--detector", "results:FOUND"], "--detector needs --out"),
-        (["--detector", "yolo:FOUND", "--out", "o"], "--detector 'yolo:found' is not results:DIR"),
+        (["--detector", "yolo:FOUND", "--out", "o"], "--detector 'yolo:found' is neither results:DIR nor python:"),
         (["--detector", "results:nowhere", "--out", "o"], "nowhere: no such folder"),
         (["--run", ".", "--augmentation", "DATA"], "--augmentation goes with --detector"),
         (["--detector", "results:FOUND", "--out", "o", "--augmentation", "DATA"], "val.json: not a manifest"),

@@ -1,0 +1,74 @@
+"""`--detector python:FILE.py:FACTORY`: the user's own code in the command, and its mistakes as one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from planted import PlantedDetector, planted_dataset
+
+import drivetl
+from drivetl.cli import main
+
+QUICK = ["--conditions", "night", "--severities", "1,3", "--draws", "60", "--workers", "0"]
+HELPERS = Path(__file__).parents[1] / "helpers"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return planted_dataset(tmp_path_factory.mktemp("planted"), n_images=10, n_drives=5)
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    """Writes a module; sys.path is restored."""
+    monkeypatch.syspath_prepend(str(HELPERS))
+
+    def write(text):
+        (tmp_path / "mine.py").write_text(text)
+        return f"python:{tmp_path / 'mine.py'}"
+
+    return write
+
+
+def evaluate(spec, data, out, *words):
+    return main(["eval-robustness", "--detector", spec, "--data", str(data), "--out", str(out), *QUICK, *words])
+
+
+def test_the_command_gives_the_numbers_of_the_library(data, code, tmp_path):
+    spec = code("from planted import PlantedDetector\n\n\ndef make():\n    return PlantedDetector()\n")
+    assert evaluate(f"{spec}:make", data, tmp_path / "out") == 0
+    own = drivetl.evaluate_robustness(
+        PlantedDetector(), data, conditions="night", severities=(1, 3), draws=60, workers=0
+    )
+    document = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert document["cells"] == own.document["cells"] and own.clean.point > 0.5
+    assert evaluate("python:planted:PlantedDetector", data, tmp_path / "module") == 0
+    assert json.loads((tmp_path / "module" / "results.json").read_text())["cells"] == document["cells"]
+
+
+@pytest.mark.parametrize(
+    ("text", "factory", "message"),
+    [
+        ("def make():\n    return 3\n", "make", "the detector is"),
+        ("def make():\n    return 3\n", "mkae", "mine.py: no function 'mkae' - did you mean 'make'?"),
+        ("def make():\n    return 1 / 0\n", "make", "mine.py:2: make() raised ZeroDivisionError"),
+        ("import nowhere\n", "make", "mine.py raised ModuleNotFoundError: No module named 'nowhere'"),
+        (
+            "class D:\n    categories = ('car', 'pedestrian')\n\n    def infer(self, x):\n        raise OSError(5)\n",
+            "D",
+            "mine.py:5: D.infer raised OSError: 5",
+        ),
+        ("class D:\n    categories = ('car',)\n    infer = len\n", "D", "the classes of the run are car;"),
+    ],
+)
+def test_mistakes_in_the_code_are_one_line(data, code, tmp_path, capsys, text, factory, message):
+    assert evaluate(f"{code(text)}:{factory}", data, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error and not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_not_there(data, tmp_path, capsys):
+    assert evaluate("python:nowhere.py:make", data, tmp_path / "out") == 2
+    assert "nowhere.py: cannot be read" in capsys.readouterr().err
+    assert evaluate("python:nowhere.py", data, tmp_path / "out") == 2
+    assert "nor python:FILE.py:FACTORY" in capsys.readouterr().err
