@@ -8,6 +8,7 @@ from pathlib import Path
 
 from drivetl import console
 from drivetl.commands.flags import add_config, input_path
+from drivetl.errors import DataError
 from drivetl.files.write import check_new
 
 TAKES_OVERRIDES = True
@@ -17,7 +18,7 @@ HELP_WIDTH = 78
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command; every key of the config is a flag too: --optim.epochs 12."""
-    add_config(parser)
+    add_config(parser, without="; not needed with --resume, a run has its own")
     parser.add_argument(
         "--out",
         type=Path,
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in --out; the result is bit-identical to an uninterrupted run",
+        help="continue the run in --out, no more flags are needed; the result is bit-identical to an uninterrupted run",
     )
     parser.add_argument(
         "--source-data",
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
     """Fine-tune."""
     from drivetl.config import check_files, dump_yaml, load_config
 
+    args.config = args.config or _config_of_the_run(args)
     config = load_config(args.config, args.rest)  # a mistake is reported before torch is loaded
     if args.print_config:
         print(dump_yaml(config), end="")
@@ -74,8 +76,18 @@ def run(args: argparse.Namespace) -> None:
     console.numbers(**best, verdict=outcome.comparison.get("verdict"))
 
 
+def _config_of_the_run(args: argparse.Namespace) -> list[Path]:
+    """The config that a resumed run keeps. Raises DataError where it is missing, exits where --config is needed."""
+    if not args.resume or args.out is None:
+        args.parser.error(f"the following arguments are required: {'--out' if args.resume else '--config'}")
+    path: Path = args.out / "config.yaml"
+    if not path.is_file():
+        raise DataError("nothing to resume (no config.yaml)", remedy="name a run that finetune began", file=args.out)
+    return [path]
+
+
 def _out(args: argparse.Namespace) -> Path:
-    return args.out or Path("runs") / "-".join(path.stem for path in args.config)
+    return args.out or Path("runs") / "-".join(path.stem for path in args.config or ())
 
 
 def resume_flags(args: argparse.Namespace) -> list[str] | None:

@@ -103,15 +103,15 @@ def add_old_name(parser: argparse.ArgumentParser, old: str, action: argparse.Act
     )
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """The flag --config of the commands that take the fine-tuning config."""
+def add_config(parser: argparse.ArgumentParser, without: str = "") -> None:
+    """The flag --config of the commands that take the fine-tuning config; `without`: what may replace it."""
     parser.add_argument(
         "--config",
         type=config_file,
-        required=True,
+        required=not without,
         action="append",
         metavar="FILE.yaml",
-        help="YAML, see configs/finetune; may be repeated: keys of a later file override earlier ones",
+        help=f"YAML, see configs/finetune; may be repeated: keys of a later file override earlier ones{without}",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from drivetl.models.weights import portable_state
 from drivetl.processes import Group, wrap
 from drivetl.training.board import Board
 from drivetl.training.ema import Average, SourceBlend, evaluated_weights
+from drivetl.training.interrupts import Held, held_signals
 from drivetl.training.loop import Means, train_epoch
 from drivetl.training.optimizer import learning_rate, set_trainable, trainable_stages
 from drivetl.training.rundir import MetricsLog
@@ -106,9 +107,15 @@ class Trainer:
             )
         self.step, self.best = int(progress["step"]), progress["best"]
         self.means = Means(dict(progress["sums"]), int(progress["steps"]))
-        self.log = MetricsLog(self.log.path, resumed_step=self.step)
+        # a row of the evaluation that is still to be made was written after this state
+        self.log = MetricsLog(self.log.path, resumed_step=self.step - self._between_epochs)
         if self.group.leads:
             console.say(f"resumed at step {self.step} of {self.total_steps}")
+
+    @property
+    def _between_epochs(self) -> bool:
+        """Whether the last step of an epoch is done, and what follows it is not."""
+        return self.means.steps > 0 and self.step % len(self.batches) == 0
 
     def save(self) -> None:
         """Write everything needed to resume from here, as one atomic file."""
@@ -131,20 +138,25 @@ class Trainer:
                 self.evaluate(0, 0.0)
             self.save()  # from here on a kill loses only the time since the last saved state
         with progress_line(self, "training", self.total_steps, self.step) as advance:
+            if self._between_epochs:
+                self._end_epoch(self.step // per_epoch, 0.0)
             for epoch in range(self.step // per_epoch, epochs):
                 if self._stops_early(epoch):
                     break
                 epoch_start = time.monotonic()
                 self.one_epoch(epoch, advance)
-                seconds = time.monotonic() - epoch_start
-                if (epoch + 1) % self.config.eval.every == 0 or epoch + 1 == epochs:
-                    self.evaluate(epoch + 1, seconds)
-                self.means = Means()
-                self.save()
+                self._end_epoch(epoch + 1, time.monotonic() - epoch_start)
         if self.group.leads:
             with evaluated_weights(self.model, self.average, self.blend):
                 self._save_checkpoint("last")
             self.draw_curves()
+
+    def _end_epoch(self, epochs_done: int, seconds: float) -> None:
+        """Evaluate where it is due, and save."""
+        if epochs_done % self.config.eval.every == 0 or epochs_done == self.config.optim.epochs:
+            self.evaluate(epochs_done, seconds)
+        self.means = Means()
+        self.save()
 
     def _stops_early(self, epochs_done: int) -> bool:
         """Whether the metric has not improved in the last `eval.stop_after` evaluations; says so. It follows from the
@@ -172,7 +184,11 @@ class Trainer:
         training_curves.plot(self.log.rows, (steps, rate), self.run / CURVES)
 
     def one_epoch(self, epoch: int, advance: Advance) -> None:
-        """The rest of one epoch from the current step."""
+        """The rest of one epoch from the current step.
+
+        A signal ends it after the step in progress, whose state is saved. Of several processes each ends at once: they
+        may be in different steps, and none can finish a step alone.
+        """
         n_stages = len(architecture(self.config.model.arch).stages)
         set_trainable(self.model, self.config.model.arch, trainable_stages(epoch, n_stages, self.config.optim))
         self.batches.epoch, self.batches.first = epoch, self.step - epoch * len(self.batches)
@@ -182,23 +198,27 @@ class Trainer:
             if self.board is not None:
                 self.board.step(self.step, losses, learning_rate(step, self.total_steps, self.config.optim))
             advance(f"epoch {epoch + 1}/{self.config.optim.epochs}  loss {losses['loss']:.3f}")
-            if time.monotonic() - self.saved_at > SAVE_EVERY_S and self.step % len(self.batches):
+            if held.number is not None or time.monotonic() - self.saved_at > SAVE_EVERY_S:
                 self.save()
+            if held.number is not None:
+                console.say(f"saved at step {self.step} of {self.total_steps}")
+                held.deliver()
 
-        train_epoch(
-            wrap(self.model, self.group, self.device),
-            self.loader,
-            self.optimizer,
-            self.config.optim,
-            first_step=self.step,
-            total_steps=self.total_steps,
-            device=self.device,
-            precision=self.precision,
-            average=self.average,
-            l2sp_start=self.l2sp_start,
-            means=self.means,
-            after_step=after_step,
-        )
+        with held_signals() if self.group.world == 1 else nullcontext(Held({})) as held:
+            train_epoch(
+                wrap(self.model, self.group, self.device),
+                self.loader,
+                self.optimizer,
+                self.config.optim,
+                first_step=self.step,
+                total_steps=self.total_steps,
+                device=self.device,
+                precision=self.precision,
+                average=self.average,
+                l2sp_start=self.l2sp_start,
+                means=self.means,
+                after_step=after_step,
+            )
 
     def evaluate(self, epoch: int, seconds: float) -> None:
         """Evaluate the (averaged, blended) weights, log the row, and save them when they are the best so far."""

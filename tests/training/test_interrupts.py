@@ -1,0 +1,114 @@
+"""Laws of a training that is stopped by a signal, and of the command that continues it."""
+
+import dataclasses
+import itertools
+import os
+import signal
+import threading
+
+import pytest
+import torch
+
+from drivetl.cli import main
+from drivetl.config import dump_yaml
+from drivetl.models.weights import read_weights
+from drivetl.training import loop
+from drivetl.training.finetune import finetune
+from drivetl.training.interrupts import held_signals
+from drivetl.training.rundir import read_metrics
+
+
+def weights(run):
+    return read_weights(run / "checkpoints" / "last" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(config, run) of a training of four steps in two epochs that nothing stopped."""
+    from training_runs import tiny_training, write_tree
+
+    root = tmp_path_factory.mktemp("whole")
+    config = tiny_training(write_tree(root / "train"), write_tree(root / "val", n_images=4, first_drive=10, seed=1))
+    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, accumulate=2, batch_size=2))
+    finetune(config, root / "run")
+    return config, root / "run"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word", "step"),
+    [
+        (signal.SIGTERM, 143, "terminated", 3),
+        (signal.SIGINT, 130, "interrupted", 2),  # the last step of an epoch, before its evaluation
+    ],
+)
+def test_law_a_signal_ends_after_the_step_and_the_run_continues_without_its_config(
+    whole, tmp_path, monkeypatch, capsys, number, code, word, step
+):
+    config, run = whole[0], tmp_path / "a run"
+    (tmp_path / "c.yaml").write_text(dump_yaml(config))
+    forward, calls = loop.forward_uint8, itertools.count(1)
+
+    def with_signal(*arguments):
+        if next(calls) == 2 * step - 1:  # in the first of the two parts of the step
+            os.kill(os.getpid(), number)
+        return forward(*arguments)
+
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "forward_uint8", with_signal)
+        assert main(["finetune", "--config", str(tmp_path / "c.yaml"), "--out", str(run)]) == code
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
+    said = capsys.readouterr()
+    assert f"saved at step {step} of 4" in said.out
+    last = said.err.splitlines()[-2:]
+    assert last == [word, f"continue with: drivetl finetune --config {tmp_path / 'c.yaml'} --out '{run}' --resume"]
+    (tmp_path / "c.yaml").unlink()
+    assert main(["finetune", "--resume", "--out", str(run)]) == 0
+    assert f"resumed at step {step} of 4" in capsys.readouterr().out
+    one, other = weights(whole[1]), weights(run)
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    rows = [read_metrics(folder / "metrics.jsonl") for folder in (whole[1], run)]
+    assert [row | {"seconds": 0} for row in rows[0]] == [row | {"seconds": 0} for row in rows[1]]
+
+
+def test_a_resumed_run_takes_flags_and_refuses_those_that_would_change_it(whole, capsys):
+    words = ["finetune", "--resume", "--out", str(whole[1])]
+    assert main([*words, "--optim.lr", "0.5"]) == 2
+    assert "optim.lr was 0.001, now 0.5 - resume with the same value" in capsys.readouterr().err
+    assert main([*words, "--eval.batch_size", "3"]) == 0
+
+
+def test_what_is_missing_is_said(tmp_path, capsys):
+    for words, missing in (([], "--config"), (["--out", "x"], "--config"), (["--resume"], "--out")):
+        with pytest.raises(SystemExit) as stop:
+            main(["finetune", *words])
+        assert stop.value.code == 2 and f"drivetl finetune: missing: {missing} - see" in capsys.readouterr().err
+    assert main(["finetune", "--resume", "--out", str(tmp_path)]) == 2
+    assert "nothing to resume (no config.yaml) - name a run that finetune began" in capsys.readouterr().err
+
+
+def test_law_a_second_signal_ends_at_once_and_an_error_gives_way():
+    with pytest.raises(KeyboardInterrupt), held_signals() as held:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert held.number == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the second signal was held")
+    with pytest.raises(KeyboardInterrupt), held_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise RuntimeError("DataLoader worker exited unexpectedly")
+    with pytest.raises(RuntimeError, match="no signal"), held_signals():
+        raise RuntimeError("no signal")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_thread_leaves_the_signals_alone():
+    seen = []
+
+    def work():
+        with held_signals():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
