@@ -55,6 +55,12 @@ def config_tables() -> str:
     return "\n\n".join(parts)
 
 
+def command_index() -> str:
+    """Every command with its summary and a link to its section."""
+    rows = [(f"[{name}](#drivetl-{name})", summary) for name, summary in COMMANDS.items()]
+    return _table(("command", "what it does"), rows)
+
+
 def command_sections() -> str:
     """Every command with its flags."""
     return "\n\n".join(_command(name) for name in COMMANDS)
@@ -129,6 +135,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 GENERATED = {
     "config": config_tables,
+    "index": command_index,
     "commands": command_sections,
     "conditions": condition_table,
     "presets": preset_table,

@@ -114,7 +114,7 @@ _PHYSICAL = [
     _weather(weather.spray, P.SPRAY, "turbulent_plume", "optical depth", optical_depth=(0.4, 0.8, 1.4, 2.2, 3.2)),
     _lighting(
         *(night.night, P.DARKNESS, "headlights_linear_noise", "lx"),
-        lux=(30, 12, 5, 1.5, 0.15),
+        illuminance_lx=(30, 12, 5, 1.5, 0.15),
         lamps_per_km=(40, 25, 15, 6, 0),
     ),
     _lighting(night.dusk, P.DARKNESS, "twilight_decades", "deg", sun_deg=(4, 1, -2, -4, -6)),

@@ -45,8 +45,8 @@ class Exposure:
     """Of the noise reduction (`denoise`); 0: none."""
 
 
-def night(scene: Scene, rng: np.random.Generator, *, lux: float, lamps_per_km: float) -> Rgb:
-    """Night on a road of `lux`: from a lit main street over side streets to an unlit road.
+def night(scene: Scene, rng: np.random.Generator, *, illuminance_lx: float, lamps_per_km: float) -> Rgb:
+    """Night on a road of `illuminance_lx`: from a lit main street over side streets to an unlit road.
 
     There is no sun: most of its pattern (`sunlight`) is taken out. What lights the scene is added up: street lamps, of
     one colour (`lamp_tint`), `lamps_per_km` on each side, whose light falls in pools (`street_light`) and comes back
@@ -61,9 +61,9 @@ def night(scene: Scene, rng: np.random.Generator, *, lux: float, lamps_per_km: f
     answers with the noise of the photons that are left, var = g P / FWC + (g r)^2 (EMVA 1288), and takes it away again
     with the texture that is no stronger (`denoise`).
     """
-    dark = math.log(MAIN_STREET_LUX / lux) / math.log(200)  # 0 on the main street, 1 on the unlit road
-    gain = (lux / MAIN_STREET_LUX) ** -0.3
-    level = 0.7 * lux / MAIN_STREET_LUX * gain
+    dark = math.log(MAIN_STREET_LUX / illuminance_lx) / math.log(200)  # 0 on the main street, 1 on the unlit road
+    gain = (illuminance_lx / MAIN_STREET_LUX) ** -0.3
+    level = 0.7 * illuminance_lx / MAIN_STREET_LUX * gain
     tint = lamp_tint(rng)
     town = tint + np.float32(dark) * (MOON - tint)
     first_m = float(uniform(rng, 1)[0]) * 1000 / max(lamps_per_km, 1)

@@ -213,7 +213,7 @@ def significant(delta: Document) -> bool:
 
 def parameter(half: Document) -> str:
     """`visibility_m` -> `visibility`: the unit is written after the number."""
-    return re.sub(r"_(m|mm_h|permille|px|deg)$", "", str(half["parameter"])).replace("_", " ")
+    return re.sub(r"_(m|mm_h|permille|px|deg|lx)$", "", str(half["parameter"])).replace("_", " ")
 
 
 def axis_name(row: Document) -> str:
