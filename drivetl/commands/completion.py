@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the script, which calls drivetl at every Tab: `complete` answers."""
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
-    print(argcomplete.shellcode(["drivetl"], shell=args.shell))
+    print(shellcode(["drivetl"], shell=args.shell))
 
 
 def complete() -> None:
