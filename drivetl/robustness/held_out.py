@@ -27,7 +27,7 @@ class Level(StrEnum):
     L2 = "L2", "same phenomenon, another model"
     L3 = "L3", "phenomenon never trained"
     L4 = "L4", "real images"
-    UNVERIFIED = "UNVERIFIED", "the run has no augmentation manifest"
+    UNVERIFIED = "UNVERIFIED", "the augmentation of its training is unknown"
 
     meaning: str
 
