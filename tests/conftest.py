@@ -1,5 +1,6 @@
 """Fixtures that several rooms share: a tiny dataset, its training, and a run that found something."""
 
+import signal
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,10 @@ from hypothesis import settings
 settings.register_profile("drivetl", deadline=None)
 settings.load_profile("drivetl")
 pytest.register_assert_rewrite("format_laws")
+
+# A shell starts a background command with SIGINT ignored, which tests of Ctrl-C would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 Many pairs of simulated detectors of the same quality see the same images, clustered in drives of different difficulty.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -80,7 +82,8 @@ class SimulatedSweep(FinishedSweep):
         detectors = {"run": Unverified(), "baseline": Unverified()}
         truth = matched("a", CLEAN).truth
         names = [name for name, _ in CELLS]
-        super().__init__(detectors, None, len(truth.image_ids), names, [1], {}, [], truth, Timing(), None)
+        caches = {name: SimpleNamespace(absent=frozenset()) for name in detectors}
+        super().__init__(detectors, None, len(truth.image_ids), names, [1], caches, [], truth, Timing(), None)
         self._matched = matched
 
     def matched(self, name, cell):

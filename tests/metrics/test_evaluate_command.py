@@ -196,14 +196,14 @@ def test_kittis_rules_on_a_converted_dataset(tmp_path):
         f"Car 0.00 0 0 100 100 200 160 {tail}",
         f"Car 0.00 2 0 300 100 400 160 {tail}",
         f"Van 0.00 0 0 500 100 600 160 {tail}",
-        f"Car 0.40 0 0 1200 100 1300 160 {tail}",
+        f"Car 0.40 0 0 1180 100 1280 160 {tail}",
         "DontCare -1 -1 -10 700 100 800 160 -1 -1 -1 -1000 -1000 -1000 -10",
     ]
     results = [
         ("car", (100, 100, 200, 160)),
         ("car", (500, 100, 600, 160)),
         ("car", (700, 100, 800, 160)),
-        ("car", (1200, 100, 1300, 160)),
+        ("car", (1180, 100, 1280, 160)),
         ("pedestrian", (10, 10, 40, 80)),
     ]
     root, folder = tmp_path / "root", tmp_path / "root" / "training" / "label_2"
