@@ -13,7 +13,7 @@ from pathlib import Path
 
 from studies import city, data
 from studies.runs import Job, Scores, finished, steps_of, worded
-from studies.weather import CAMERA, FOG
+from studies.weather import CAMERA, camera_parts, fog_parts
 
 SEEDS = (0, 1, 2)
 SHORT = {"highway": {"optim.epochs": 3, "eval.every": 3}, "fog": {"optim.epochs": 1}}
@@ -39,13 +39,9 @@ FIRST = ("none", "severe long", "none long", "mixed long")
 def jobs(shared: Path, out: Path) -> list[Job]:
     """The source on clear cities first, then the lines seed by seed."""
     source = city.source(shared, out)
-    frames, whole, photos = out / "data", data.highway(shared, out / "data"), data.fog(shared, out / "data")
-    camera = {
-        name: data.part(whole, frames / f"highway_{name}.json", lambda all_, c=clip, s=cut: data.named(all_, c)[s])
-        for name, (clip, cut) in CAMERA.items()
-    }
-    watched = data.union(whole, frames / "highway_watched.json", [camera[name] for name in CAMERA if name != "train"])
-    fog = {name: data.part(photos, frames / f"{name}.json", lambda all_, s=cut: all_[s]) for name, cut in FOG.items()}
+    camera, fog = camera_parts(shared, out), fog_parts(shared, out)
+    parts = [camera[name] for name in CAMERA if name != "train"]
+    watched = data.union(data.highway(shared, out / "data"), out / "data" / "highway_watched.json", parts)
     fog["clear"] = Path(str(source.flags["data.val"]))
     dry = {"data.train": camera.pop("train"), "data.val": watched, "eval.keep_detections": "true"}
     dry |= {"model.min_size": 360, "model.max_size": 640}

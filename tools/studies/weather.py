@@ -31,12 +31,7 @@ FOG = {"fog_tuned": slice(0, None, 2), "fog_reported": slice(1, None, 2)}
 def jobs(shared: Path, out: Path) -> list[Job]:
     """The source on clear cities first, then the presets seed by seed."""
     source = city.source(shared, out)
-    frames, whole, photos = out / "data", data.highway(shared, out / "data"), data.fog(shared, out / "data")
-    camera = {
-        name: data.part(whole, frames / f"highway_{name}.json", lambda all_, c=clip, s=cut: data.named(all_, c)[s])
-        for name, (clip, cut) in CAMERA.items()
-    }
-    fog = {name: data.part(photos, frames / f"{name}.json", lambda all_, s=cut: all_[s]) for name, cut in FOG.items()}
+    camera, fog = camera_parts(shared, out), fog_parts(shared, out)
     fog["clear"] = Path(str(source.flags["data.val"]))
     dry = {"data.train": camera.pop("train"), "data.val": camera["dry"]}
     dry |= {"model.min_size": 360, "model.max_size": 640, "optim.epochs": 3, "eval.every": 3}
@@ -51,6 +46,25 @@ def jobs(shared: Path, out: Path) -> list[Job]:
                     own |= {"model.start": out / "runs" / source.name}
                     every.append(Job(f"{kind}_{preset}_{seed}", own | flags, measured, needs=(source.name,)))
     return every
+
+
+def camera_parts(shared: Path, out: Path) -> dict[str, Path]:
+    """Part of the motorway camera -> its dataset json."""
+    whole = data.highway(shared, out / "data")
+    return {
+        name: data.part(
+            whole, out / "data" / f"highway_{name}.json", lambda all_, c=clip, s=cut: data.named(all_, c)[s]
+        )
+        for name, (clip, cut) in CAMERA.items()
+    }
+
+
+def fog_parts(shared: Path, out: Path) -> dict[str, Path]:
+    """Half of the photos of real fog -> its dataset json."""
+    photos = data.fog(shared, out / "data")
+    return {
+        name: data.part(photos, out / "data" / f"{name}.json", lambda all_, s=cut: all_[s]) for name, cut in FOG.items()
+    }
 
 
 def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, object]]]]:
