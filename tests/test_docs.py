@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import drivetl
-from drivetl.commands import COMMANDS
+from drivetl.commands import COMMANDS, EXPLAINED_IN
 from drivetl.config import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -135,6 +135,11 @@ def test_the_command_page_has_a_section_for_every_command() -> None:
     assert "(docs/commands.md)" in (ROOT / "README.md").read_text("utf-8")
     text = (ROOT / "docs" / "commands.md").read_text("utf-8")
     assert [name for name in COMMANDS if f"\n## drivetl {name}\n" not in text] == []
+
+
+def test_the_pages_that_help_names_are_there() -> None:
+    assert set(EXPLAINED_IN) <= set(COMMANDS)
+    assert [page for page in EXPLAINED_IN.values() if not (ROOT / "docs" / page).is_file()] == []
 
 
 def test_the_readmes_python_uses_what_exists() -> None:

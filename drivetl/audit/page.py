@@ -15,7 +15,7 @@ from drivetl.audit.findings import Example, Finding
 from drivetl.audit.run import Audit
 from drivetl.audit.thumbnails import Drawer, example_images
 from drivetl.draw.objects import jpeg
-from drivetl.draw.pages import render
+from drivetl.draw.pages import render, style_sheet
 from drivetl.draw.palette import Colour, colours_of, css
 from drivetl.draw.svg_charts import Layer, heat_map, histogram
 from drivetl.files.images import Rgb
@@ -36,6 +36,7 @@ def html_page(result: Audit, seed: int = 0) -> str:
     drawer, colours = Drawer(result.tables), colours_of(result.tables.class_names())
     return render(
         "audit/audit",
+        style=style_sheet(),
         name=result.tables.path.name,
         source=str(result.tables.info.get("source", "")),
         resize=f"short side {result.min_size:g} px, long side at most {result.max_size:g} px",

@@ -50,6 +50,7 @@ def build_parser(command: str | None = None) -> Parser:
             module = importlib.import_module(f"drivetl.commands.{name.replace('-', '_')}")
             module.add_arguments(sub)
             add_common(sub)
+            sub.epilog = "\n\n".join(filter(None, (sub.epilog, f"More: docs/{EXPLAINED_IN.get(name, 'commands.md')}.")))
             sub.set_defaults(run=module.run, overrides=getattr(module, "TAKES_OVERRIDES", False), parser=sub)
             sub.set_defaults(resume_flags=getattr(module, "resume_flags", lambda _: None))
     return parser
@@ -58,6 +59,25 @@ def build_parser(command: str | None = None) -> Parser:
 def command_of(arguments: Sequence[str]) -> str:
     """The command's name among the arguments, or ''."""
     return next((word for word in arguments if not word.startswith("-")), "")
+
+
+EXPLAINED_IN = {
+    "convert-kitti": "first_hour.md",
+    "convert-footage": "footage.md",
+    "labels": "interop.md",
+    "split": "footage.md",
+    "merge": "footage.md",
+    "finetune": "choosing.md",
+    "budget": "choosing.md",
+    "predict": "predict.md",
+    "evaluate": "statistics.md",
+    "compare": "statistics.md",
+    "eval-robustness": "report.md",
+    "conditions": "conditions.md",
+    "export": "onnx.md",
+    "info": "run_directory.md",
+}
+"""Command -> the page of docs/ that explains it."""
 
 
 def dispatch(arguments: list[str]) -> int:

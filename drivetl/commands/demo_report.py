@@ -24,7 +24,8 @@ def write_demo_report(out: Path) -> Path:
         curves,
         title="What pretraining on town A brings in town B",
         lead=(
-            "AP50 on town B's validation drives during training on the same few labelled frames. The line "
+            "AP50 on all of town B's validation drives (day and night, dry and wet) during training on the same few "
+            "labelled frames. The line "
             "'from town A' starts from the detector trained on town A, evaluated before the first step."
         ),
         x_label="optimiser steps",
@@ -48,4 +49,4 @@ def _print_table(rows: dict[str, list[dict[str, Any]]]) -> None:
         before = "-" if start is None else f"{start:.3f}"
         console.numbers(**{name: {"AP50_before": start, "AP50": best["AP50"], "AP": best["AP"]}})
         lines.append([RUNS[name], before, f"{best['AP50']:.3f}", f"{best['AP']:.3f}"])
-    console.table("town B's validation drives, clean", ["", "AP50 before", "AP50", "AP"], lines)
+    console.table("town B's validation drives, by day and night, dry and wet", ["", "AP50 before", "AP50", "AP"], lines)

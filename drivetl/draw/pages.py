@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 
 def style_sheet() -> Markup:
-    """The style sheet of the report and of the label curve page."""
+    """The style sheet of every page: the report, the audit, the label curve."""
     return Markup(_read("draw/style.css"))  # noqa: S704 - a file of this package
 
 

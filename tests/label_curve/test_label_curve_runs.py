@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from browser import BROWSER, WIDTHS, assert_the_page_fits
 from safetensors.torch import load_file, save_file
 from training_runs import write_tree
 
@@ -345,6 +346,8 @@ def test_the_command_from_flags_to_page(small_config, written, tmp_path, capsys)
     assert any("intervals and tests need 8 images and 5 drives" in text for text in results["warnings"])
     page = (out / "report.html").read_text()
     assert "How many labelled frames?" in page and "at least 3" in page and "http" not in page
+    for width in WIDTHS if BROWSER else ():
+        assert_the_page_fits(page, tmp_path, width)
     small, large = (read_dataset(out / "frames" / f"s0-{count}.json") for count in (4, 8))
     assert {image.id for image in small.images} < {image.id for image in large.images}
     assert len(small.images) == 4
