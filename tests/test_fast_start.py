@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from planted import planted_dataset
 
+from drivetl.files.runs import STATE
+
 TORCH = ("torch", "torchvision", "albumentations", "matplotlib", "scipy", "pandas")
 SLOW = (*TORCH, "cv2", "numpy", "pycocotools", "PIL", "jinja2", "rich")
 
@@ -43,6 +45,8 @@ MISTAKES = (
     "finetune --config c.yaml --data.val nowhere.json",
     "finetune --config c.yaml --data.augment wether",
     "finetune --config c.yaml --out taken",
+    "finetune --config c.yaml --out begun",
+    "finetune --config c.yaml --out nowhere --resume",
     "anchors train.json --config nowhere.yaml",
     "anchors nowhere.json --config c.yaml",
     "budget --config c.yaml --data.val nowhere.json",
@@ -99,6 +103,8 @@ def folder(tmp_path):
     (tmp_path / "c.yaml").write_text(CONFIG)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").write_text("")
+    (tmp_path / "begun" / STATE).parent.mkdir(parents=True)
+    (tmp_path / "begun" / STATE).write_text("")
     return tmp_path
 
 

@@ -84,7 +84,7 @@ def test_what_a_kill_left_is_removed_at_the_next_start(tmp_path):
 
 
 def test_the_command_that_continues_is_said(source, tmp_path, monkeypatch, capsys):
-    from drivetl.training.trainer import STATE
+    from drivetl.files.runs import STATE
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from pathlib import Path
 from drivetl import console
 from drivetl.commands.flags import add_config, input_path
 from drivetl.errors import DataError
+from drivetl.files.runs import STATE, check_out
 from drivetl.files.write import check_new
 
 TAKES_OVERRIDES = True
@@ -58,8 +59,8 @@ def run(args: argparse.Namespace) -> None:
         print(dump_yaml(config), end="")
         return
     check_files(config)
-    begun = any((_out(args) / name).exists() for name in ("config.yaml", "checkpoints"))
-    if not args.resume and not begun:  # what is to be done with a run that exists, finetune says
+    check_out(_out(args), args.resume)
+    if not args.resume:
         check_new(_out(args))
 
     from drivetl.data.augment import load_preset
@@ -92,8 +93,6 @@ def _out(args: argparse.Namespace) -> Path:
 
 def resume_flags(args: argparse.Namespace) -> list[str] | None:
     """--resume once the run has a saved state."""
-    from drivetl.training.trainer import STATE
-
     return ([] if args.resume else ["--resume"]) if (_out(args) / STATE).is_file() else None
 
 

@@ -11,6 +11,8 @@ from drivetl.files.yaml_reader import load_yaml
 
 BEST_DETECTIONS = Path("eval", "best.npz")
 """Where a run keeps the detections of its best epoch in its validation images."""
+STATE = "checkpoints/last/state.safetensors"
+"""The file a killed training resumes from."""
 
 
 def checkpoint_folder(run: Path, which: str = "best") -> Path:
@@ -48,3 +50,20 @@ def validation_data(run: Path) -> Path:
     if not isinstance(section, dict) or not section.get("val"):
         raise ConfigError(f"{run} names no validation data", remedy="name the dataset with --data")
     return Path(str(section["val"]))
+
+
+def check_out(out: Path, resume: bool) -> None:
+    """Raises ConfigError unless a new run's folder is free, and a resumed run has a saved state."""
+    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    has_state = (out / STATE).is_file()
+    if (out / "config.yaml").is_file() and not has_state:
+        raise ConfigError(
+            "stopped before its first step, there is no state to resume from",
+            remedy="remove it and start without --resume",
+            file=out,
+        )
+    if taken and not resume:
+        or_resume = ", or continue it with --resume" if has_state else ""
+        raise ConfigError("exists already", remedy=f"choose another --out{or_resume}", file=out)
+    if resume and not has_state:
+        raise ConfigError(f"nothing to resume (no {STATE})", remedy="start it without --resume", file=out)

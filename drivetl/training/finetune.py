@@ -30,6 +30,7 @@ from drivetl.data.dataset import DetectionDataset, decoded_gb, loader_options
 from drivetl.data.sampling import EpochBatches, Parts, Streams
 from drivetl.data.sharing import shared_memory_warning
 from drivetl.errors import ConfigError
+from drivetl.files.runs import STATE, check_out
 from drivetl.files.write import remove_leftovers, write_atomically
 from drivetl.models.build import architecture
 from drivetl.models.precision import choose_precision
@@ -53,7 +54,7 @@ from drivetl.training.rundir import (
     read_provenance,
     write_json,
 )
-from drivetl.training.trainer import STATE, Trainer
+from drivetl.training.trainer import Trainer
 from drivetl.training.validate import validation_loader
 from drivetl.workers import dead_workers_as_errors
 
@@ -88,7 +89,7 @@ def finetune(
     """
     config.check()
     check_packages(config)
-    _check_run(out, resume)
+    check_out(out, resume)
     if resume:
         for folder in ("", "checkpoints/last", "checkpoints/best", "eval"):
             remove_leftovers(out / folder)
@@ -152,23 +153,6 @@ def resumes(run: Path) -> bool:
     if (run / "config.yaml").is_file() and not resume:
         shutil.rmtree(run)
     return resume
-
-
-def _check_run(out: Path, resume: bool) -> None:
-    """Raises ConfigError unless a new run's folder is free, and a resumed run has a saved state."""
-    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    has_state = (out / STATE).is_file()
-    if (out / "config.yaml").is_file() and not has_state:
-        raise ConfigError(
-            "stopped before its first step, there is no state to resume from",
-            remedy="remove it and start without --resume",
-            file=out,
-        )
-    if taken and not resume:
-        or_resume = ", or continue it with --resume" if has_state else ""
-        raise ConfigError("exists already", remedy=f"choose another --out{or_resume}", file=out)
-    if resume and not has_state:
-        raise ConfigError(f"nothing to resume (no {STATE})", remedy="start it without --resume", file=out)
 
 
 def _resumed_config(config: FinetuneConfig, out: Path) -> FinetuneConfig:

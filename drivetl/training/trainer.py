@@ -22,6 +22,7 @@ from drivetl.config import FinetuneConfig
 from drivetl.data.sampling import EpochBatches
 from drivetl.draw import training_curves
 from drivetl.errors import ConfigError
+from drivetl.files.runs import STATE
 from drivetl.metrics.match_store import match
 from drivetl.metrics.results import save_results
 from drivetl.models.build import ModelSpec, architecture
@@ -43,8 +44,6 @@ CURVES_EVERY_S = 60.0
 """curves.png is drawn anew after an evaluation when it is older than this, and at the end."""
 CURVES = "curves.png"
 
-STATE = "checkpoints/last/state.safetensors"
-"""The file a killed training resumes from."""
 SOURCE_DETECTIONS, BEST_DETECTIONS = "eval/source.npz", "eval/best.npz"
 """Detections on the validation images before the first step, and by the weights in checkpoints/best."""
 KEPT_DETECTIONS = "eval/step_{step:07d}.npz"

@@ -19,6 +19,7 @@ from drivetl.coco import hashes
 from drivetl.coco.io import read_dataset
 from drivetl.config import OptimConfig, dump_yaml, load_config
 from drivetl.errors import CheckpointError, ConfigError, DrivetlError
+from drivetl.files.runs import STATE
 from drivetl.models.checkpoint import load_detector, read_manifest
 from drivetl.models.weights import read_weights
 from drivetl.robustness.held_out import levels
@@ -112,7 +113,7 @@ def test_resume_needs_the_same_configuration(small_config, tmp_path):
 
 def test_a_run_killed_before_its_first_state_is_refused_with_the_way_out(small_config, tmp_path):
     finetune(small_config, tmp_path / "run")
-    (tmp_path / "run" / trainer.STATE).unlink()
+    (tmp_path / "run" / STATE).unlink()
     for resume in (False, True):
         with pytest.raises(ConfigError, match=r"stopped before its first step.*remove it and start without"):
             finetune(small_config, tmp_path / "run", resume=resume)
