@@ -95,8 +95,13 @@ def test_the_command_that_continues_is_said(source, tmp_path, monkeypatch, capsy
     words = ["finetune", "--config", str(config), "--out", str(run)]
     assert main(words) == 130
     assert "continue" not in capsys.readouterr().err
-    (run / STATE).parent.mkdir(parents=True)
-    (run / STATE).touch()
+
+    def interrupt_with_a_state(*_, **__):
+        (run / STATE).parent.mkdir(parents=True)
+        (run / STATE).touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("drivetl.training.finetune.finetune", interrupt_with_a_state)
     assert main(words) == 130
     assert f"continue with: drivetl finetune --config {config} --out '{run}' --resume" in capsys.readouterr().err
 
