@@ -23,7 +23,7 @@ from drivetl.errors import ConfigError, DataError
 from drivetl.files.images import image_size
 from drivetl.files.read import read_text
 from drivetl.files.video import VIDEO_SUFFIXES, grabs, n_expected, opened, refuse_other_track, refuse_unknown_codec
-from drivetl.files.write import write_atomically
+from drivetl.files.write import is_taken, write_atomically
 
 JPEG_QUALITY = 95
 
@@ -166,7 +166,7 @@ def extract_drive(
 def _refuse_other_frames(journal: Path) -> None:
     """Raises DataError when the folder of a drive has files but no journal of an extraction."""
     folder = journal.parent
-    if not journal.is_file() and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not journal.is_file() and is_taken(folder):
         raise DataError(
             "exists already without the journal of an extraction and is never overwritten",
             remedy="name another folder with --out",

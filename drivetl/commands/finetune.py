@@ -10,7 +10,6 @@ from drivetl import console
 from drivetl.commands.flags import add_config, input_path
 from drivetl.errors import DataError
 from drivetl.files.runs import STATE, check_out
-from drivetl.files.write import check_new
 
 TAKES_OVERRIDES = True
 HELP_WIDTH = 78
@@ -60,8 +59,6 @@ def run(args: argparse.Namespace) -> None:
         return
     check_files(config)
     check_out(_out(args), args.resume)
-    if not args.resume:
-        check_new(_out(args))
 
     from drivetl.data.augment import load_preset
 

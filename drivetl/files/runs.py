@@ -7,10 +7,11 @@ from pathlib import Path
 
 from drivetl.errors import CheckpointError, ConfigError, DataError
 from drivetl.files.read import read_text
+from drivetl.files.write import is_taken
 from drivetl.files.yaml_reader import load_yaml
 
 BEST_DETECTIONS = Path("eval", "best.npz")
-"""Where a run keeps the detections of its best epoch in its validation images."""
+"""Where a run keeps the detections by the weights in checkpoints/best on its validation images."""
 STATE = "checkpoints/last/state.safetensors"
 """The file a killed training resumes from."""
 
@@ -54,7 +55,6 @@ def validation_data(run: Path) -> Path:
 
 def check_out(out: Path, resume: bool) -> None:
     """Raises ConfigError unless a new run's folder is free, and a resumed run has a saved state."""
-    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     has_state = (out / STATE).is_file()
     if (out / "config.yaml").is_file() and not has_state:
         raise ConfigError(
@@ -62,7 +62,7 @@ def check_out(out: Path, resume: bool) -> None:
             remedy="remove it and start without --resume",
             file=out,
         )
-    if taken and not resume:
+    if not resume and is_taken(out):
         or_resume = ", or continue it with --resume" if has_state else ""
         raise ConfigError("exists already", remedy=f"choose another --out{or_resume}", file=out)
     if resume and not has_state:

@@ -121,10 +121,15 @@ def _umask() -> int:
     return mask
 
 
+def is_taken(path: Path) -> bool:
+    """Whether something other than an empty folder is there."""
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
 def check_new(path: Path, remedy: str = "") -> None:
     """Raises DataError when something other than an empty folder is there: nothing is ever overwritten."""
     try:
-        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        taken = is_taken(path)
     except OSError as error:  # such as a name that is too long
         raise unwritable(path, error) from None
     if taken:
@@ -142,7 +147,7 @@ def new_directory(path: Path, remedy: str = "name another folder with --out") ->
     """
     target = Path(os.path.realpath(path))
     try:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        if is_taken(target):
             raise DataError("exists already and is never overwritten", remedy=remedy, file=path)
         if target == Path.cwd():
             raise DataError("is the working directory, which cannot be replaced", remedy=remedy, file=path)

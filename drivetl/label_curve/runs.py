@@ -21,6 +21,7 @@ from drivetl.coco.io import write_dataset
 from drivetl.coco.records import ImageRecord
 from drivetl.config import load_config
 from drivetl.errors import CheckpointError, DataError
+from drivetl.files.runs import BEST_DETECTIONS
 from drivetl.files.write import write_atomically
 from drivetl.label_curve.fit import class_draws, gain_documents, regime_document, seed_multipliers
 from drivetl.label_curve.plan import ROWS, Cell, Plan, compared, config_hash, label_order, objects
@@ -31,7 +32,6 @@ from drivetl.metrics.results import load_results
 from drivetl.metrics.statistics import allows_intervals, draw_weights, few_drives, no_intervals
 from drivetl.metrics.truth import Floats, GroundTruth, from_dataset
 from drivetl.training.finetune import begin_or_continue
-from drivetl.training.trainer import BEST_DETECTIONS
 
 Row = dict[str, Any]
 

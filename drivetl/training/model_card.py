@@ -12,13 +12,14 @@ from drivetl.coco.drives import Drives, drives_in_words
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig
 from drivetl.console.text import markdown, markdown_code, printable
+from drivetl.files.runs import BEST_DETECTIONS
 from drivetl.metrics.comparison import compare
 from drivetl.metrics.match_store import match
 from drivetl.metrics.results import load_results
 from drivetl.metrics.statistics import FEW_DRIVES
 from drivetl.training import forgetting
 from drivetl.training.replay import Replay
-from drivetl.training.trainer import BEST_DETECTIONS, SOURCE_DETECTIONS
+from drivetl.training.trainer import SOURCE_DETECTIONS
 
 MIN_DRIVES = 6
 """With n drives a paired test cannot give a p below 2^(1 - n): fewer than 6 never reach 5 %."""

@@ -16,7 +16,7 @@ from drivetl import __version__
 from drivetl.coco.hashes import file_hash
 from drivetl.config import FinetuneConfig, dump_yaml
 from drivetl.errors import CheckpointError, ConfigError
-from drivetl.files.write import write_atomically
+from drivetl.files.write import is_taken, write_atomically
 from drivetl.models.source import weights_file
 
 IMAGES = {"train_images_sha256": "data.train", "val_images_sha256": "data.val", "source_images_sha256": "data.source"}
@@ -25,7 +25,7 @@ IMAGES = {"train_images_sha256": "data.train", "val_images_sha256": "data.val", 
 
 def create_run(path: Path, config: FinetuneConfig, taxonomy: dict[str, Any]) -> None:
     """Make the folder and write config and taxonomy. Raises ConfigError when the folder exists and is not empty."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if is_taken(path):
         raise ConfigError("exists already", remedy="choose another --out, or continue it with --resume", file=path)
     path.mkdir(parents=True, exist_ok=True)
     write_atomically(path / "config.yaml", dump_yaml(config))

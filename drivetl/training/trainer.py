@@ -22,7 +22,7 @@ from drivetl.config import FinetuneConfig
 from drivetl.data.sampling import EpochBatches
 from drivetl.draw import training_curves
 from drivetl.errors import ConfigError
-from drivetl.files.runs import STATE
+from drivetl.files.runs import BEST_DETECTIONS, STATE
 from drivetl.metrics.match_store import match
 from drivetl.metrics.results import save_results
 from drivetl.models.build import ModelSpec, architecture
@@ -44,10 +44,10 @@ CURVES_EVERY_S = 60.0
 """curves.png is drawn anew after an evaluation when it is older than this, and at the end."""
 CURVES = "curves.png"
 
-SOURCE_DETECTIONS, BEST_DETECTIONS = "eval/source.npz", "eval/best.npz"
-"""Detections on the validation images before the first step, and by the weights in checkpoints/best."""
+SOURCE_DETECTIONS = "eval/source.npz"
+"""Detections on the validation images before the first step."""
 KEPT_DETECTIONS = "eval/step_{step:07d}.npz"
-"""Detections of the evaluation after so many steps, where `eval.keep_detections` is set."""
+"""Detections of the evaluation after that many steps, where `eval.keep_detections` is set."""
 
 Batches = DataLoader[tuple[Tensor, dict[str, Tensor]]]
 Advance = Callable[[str], None]

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from drivetl.coco.io import read_dataset, write_dataset
+from drivetl.files.runs import BEST_DETECTIONS
 from drivetl.metrics.match_store import match
 from drivetl.metrics.results import load_results
 from drivetl.models.checkpoint import load_detector
 from drivetl.training.finetune import finetune, read_pair
 from drivetl.training.prepare import prepare
-from drivetl.training.trainer import BEST_DETECTIONS
 
 BOXES, MASKS = "fasterrcnn_mobilenet_v2_lite_fpn", "maskrcnn_mobilenet_v2_lite_fpn"
 

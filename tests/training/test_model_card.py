@@ -15,11 +15,12 @@ from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Annotation, Dataset, ImageRecord
 from drivetl.errors import DataError
+from drivetl.files.runs import BEST_DETECTIONS
 from drivetl.metrics.results import Results, load_results, of_image, save_results
 from drivetl.models.weights import read_weights
 from drivetl.training.finetune import finetune
 from drivetl.training.model_card import model_card, outcome, verdict
-from drivetl.training.trainer import BEST_DETECTIONS, KEPT_DETECTIONS, SOURCE_DETECTIONS
+from drivetl.training.trainer import KEPT_DETECTIONS, SOURCE_DETECTIONS
 
 
 def changed(config, section, **values):
