@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,8 @@ from drivetl.data.vehicles import vehicle_boxes
 from drivetl.errors import DataError
 from drivetl.robustness.detection_cache import DetectionCache
 from drivetl.workers import dead_workers_as_errors
+
+T = TypeVar("T")
 
 FLUSH_EVERY_S = 15.0
 """A killed sweep loses at most this much work."""
@@ -139,12 +141,10 @@ class _Variants(IterableDataset[Batch]):
         self.report_unreadable = report_unreadable
 
     def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         items: list[tuple[int, Cell]] = []
         images: list[npt.NDArray[np.uint8]] = []
         began = time.perf_counter()
-        for task in self.tasks[first::step]:
+        for task in tasks_of_worker(self.tasks):
             try:
                 for cell, image in variants(task, self.root):
                     if images and (len(images) == self.batch_size or images[0].shape != image.shape):
@@ -290,19 +290,29 @@ def variant_loader(
 
     report_unreadable: see `_Variants`.
     """
+    return streamed(_Variants(tasks, root, batch_size, report_unreadable), workers)
+
+
+def streamed(items: IterableDataset[T], workers: int) -> DataLoader[T]:
+    """The items as they are, made by worker processes, in no particular order."""
     return DataLoader(
-        _Variants(tasks, root, batch_size, report_unreadable),
+        items,
         batch_size=None,
         num_workers=workers,
         collate_fn=_unchanged,
         worker_init_fn=single_threaded if workers else None,
-        prefetch_factor=2 if workers else None,
         in_order=False,
     )
 
 
-def _unchanged(batch: Any) -> Any:
-    return batch
+def tasks_of_worker(tasks: Sequence[Task]) -> Sequence[Task]:
+    """Those of the worker process that asks: worker w of W takes every W-th; outside of one, all."""
+    worker = get_worker_info()
+    return tasks if worker is None else tasks[worker.id :: worker.num_workers]
+
+
+def _unchanged(item: Any) -> Any:
+    return item
 
 
 def _flush(caches: Mapping[str, DetectionCache]) -> None:

@@ -20,13 +20,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import orjson
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from drivetl.coco.io import load_json
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.conditions import CLEAN, PROTOCOL_VERSION, Cell, cell_name, pixel_seed
 from drivetl.console import say, track
-from drivetl.data.dataset import single_threaded
 from drivetl.draw.objects import jpeg as as_jpeg
 from drivetl.draw.objects import png as as_png
 from drivetl.errors import DataError
@@ -34,7 +33,7 @@ from drivetl.files.images import Rgb, read_rgb
 from drivetl.files.paths import IMAGE_SUFFIXES, safe_relative
 from drivetl.files.write import check_new, unwritable, write_atomically
 from drivetl.robustness.detection_cache import dataset_hash, image_keys
-from drivetl.robustness.sweep import Task, spread_order, variants
+from drivetl.robustness.sweep import Task, spread_order, streamed, tasks_of_worker, variants
 from drivetl.workers import dead_workers_as_errors
 
 FORMAT = "drivetl.conditions/1"
@@ -259,22 +258,10 @@ def _size(n_bytes: float) -> str:
 
 def _written(job: _Job, tasks: Sequence[Task], workers: int) -> Iterator[tuple[Row, bool]]:
     """(row, whether it was rendered now) of each file, in no particular order, written by worker processes."""
-    loader = DataLoader(
-        _Files(job, tasks),
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_unchanged,
-        worker_init_fn=single_threaded if workers else None,
-        in_order=False,
-    )
-    for item in loader:
+    for item in streamed(_Files(job, tasks), workers):
         if isinstance(item, DataError):
             raise item
         yield item
-
-
-def _unchanged(item: Any) -> Any:
-    return item
 
 
 class _Files(IterableDataset[Any]):
@@ -287,9 +274,7 @@ class _Files(IterableDataset[Any]):
         self.job, self.tasks = job, tasks
 
     def __iter__(self) -> Iterator[tuple[Row, bool] | DataError]:
-        worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for task in self.tasks[first::step]:
+        for task in tasks_of_worker(self.tasks):
             try:
                 yield from _files_of(self.job, task)
             except DataError as error:
