@@ -32,6 +32,8 @@ LINES = {
     "mixed long": ("mixed", LONG),
 }
 """Line -> preset and length."""
+SWEPT = 3
+"""Every third dry image is evaluated under conditions."""
 FIRST = ("none", "severe long", "none long")
 """The lines that are trained first, seed by seed."""
 
@@ -44,7 +46,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
     watched = data.union(data.highway(shared, out / "data"), out / "data" / "highway_watched.json", parts)
     fog["clear"] = Path(str(source.flags["data.val"]))
     dry = {"data.train": camera.pop("train"), "data.val": watched, "eval.keep_detections": "true"}
-    dry |= {"model.min_size": 360, "model.max_size": 640, "optim.frozen_stages": 2}
+    dry |= {"model.min_size": 360, "model.max_size": 640, "optim.frozen_stages": 2, "optim.layer_decay": 1.0}
     clear = {"data.train": source.flags["data.train"], "data.val": data.thinned(source.measured["val"], city.GLANCE)}
     clear |= {"data.train_images": 240, "optim.batch_size": 2, "optim.frozen_stages": 2}
     every = [source]
@@ -57,7 +59,9 @@ def jobs(shared: Path, out: Path) -> list[Job]:
                     own |= {"model.start": out / "runs" / source.name}
                     flags_of_line = own | flags | length[kind]
                     watch = kind == "highway"
-                    every.append(Job(name(kind, line, seed), flags_of_line, measured, (source.name,), watch=watch))
+                    job = Job(name(kind, line, seed), flags_of_line, measured, (source.name,), watch=watch)
+                    job.swept = data.thinned(measured["dry"], SWEPT) if watch else None
+                    every.append(job)
     return every
 
 
@@ -80,6 +84,8 @@ def _lines(jobs: list[Job], out: Path) -> list[dict[str, object]]:
     done = {job.name for job in jobs if finished(job, out)}
     for kind in ("highway", "fog"):
         measured = next(job.measured for job in jobs if job.name.startswith(kind))
+        if kind == "highway":
+            measured = measured | {"mPC": data.thinned(measured["dry"], SWEPT)}
         for set_name, path in measured.items():
             scores = Scores(path, out)
             for line in LINES:

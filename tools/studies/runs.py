@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from drivetl import console
 from drivetl.coco.io import read_dataset
+from drivetl.conditions import SETS, Cell
 from drivetl.config import load_config
 from drivetl.label_curve.fit import class_draws, seed_multipliers
 from drivetl.metrics.match_store import match
@@ -24,11 +26,14 @@ from drivetl.metrics.statistics import draw_weights
 from drivetl.metrics.truth import Floats
 from drivetl.models.checkpoint import load_detector
 from drivetl.prediction.images import predict
+from drivetl.robustness.run import run_sweep
 from drivetl.robustness.score_cells import interval
 from drivetl.training.finetune import begin_or_continue
 
 LITE = Path(__file__).parents[2] / "configs" / "finetune" / "mobilenet_v2_lite.yaml"
 DRAWS = 1000
+CELLS = tuple((name, severity) for name in SETS["drive"] for severity in (1, 3, 5))
+"""Conditions that no preset renders as the evaluation does (held-out levels L2 and L3), and severities."""
 FREQUENT = 30
 """Objects of a class from which its AP is more than luck."""
 
@@ -49,6 +54,8 @@ class Job:
     has made less sure of disappears, whatever its ranking."""
     watch: bool = False
     """Also keep what it detects on its way as `SET@STEP`: `data.val` must have the images of all measured sets."""
+    swept: Path | None = None
+    """A dataset json the finished detector is also run on in every cell of CELLS, as `swept@CONDITION_SEVERITY`."""
 
 
 def work(jobs: list[Job], out: Path) -> None:
@@ -96,6 +103,8 @@ def _train_and_measure(job: Job, out: Path) -> None:
     if not (run / "README.md").is_file():  # the model card is written last
         overrides = [word for key, value in job.flags.items() for word in (f"--{key}", str(value))]
         begin_or_continue(load_config(LITE, overrides), run)
+    if job.swept is not None:
+        _sweep(job, run, out)
     if job.watch:
         _split_kept(job, run, out)
         return
@@ -109,6 +118,22 @@ def _train_and_measure(job: Job, out: Path) -> None:
         )
         (out / "found" / job.name).mkdir(parents=True, exist_ok=True)
         save_results(out / "found" / job.name / f"{name}.npz", results)
+
+
+def _sweep(job: Job, run: Path, out: Path) -> None:
+    """Detections of the last weights in every cell; those of a killed sweep are reused."""
+    assert job.swept is not None
+    dataset = read_dataset(job.swept)
+    names, severities = (sorted({cell[part] for cell in CELLS}) for part in (0, 1))
+    detector = load_detector(run, "last")
+    swept = run_sweep(detector, dataset, names, severities, cache=out / "cells" / job.name, workers=0)
+    (out / "found" / job.name).mkdir(parents=True, exist_ok=True)
+    for cell in CELLS:
+        save_results(out / "found" / job.name / f"{_swept(cell)}.npz", swept.results("run", cell))
+
+
+def _swept(cell: Cell) -> str:
+    return f"swept@{cell[0]}_{cell[1]}"
 
 
 def _split_kept(job: Job, run: Path, out: Path) -> None:
@@ -161,16 +186,28 @@ class Scores:
             }
         return self._known[key]
 
+    def mean_of_cells(self, job: str) -> dict[str, Floats]:
+        """As `of`, the mean over CELLS: mPC of a swept job."""
+        if (job, "mPC") not in self._known:
+            each = [self.of(job, _swept(cell)) for cell in CELLS]
+            means = {metric: np.mean([values[metric] for values in each], axis=0) for metric in each[0]}
+            self._known[job, "mPC"] = means
+        return self._known[job, "mPC"]
+
     def frequent(self) -> list[str]:
         """The classes of FREQUENT objects or more: in those below, one object moves the mean over classes by points."""
         counts = Counter(item.category_id for image in self.data.images for item in image.annotations)
         return [name for number, name in enumerate(self.data.categories, 1) if counts[number] >= FREQUENT]
 
     def over_seeds(self, jobs: list[str], name: str, metric: str, minus: list[str] | None = None) -> Floats:
-        """(1 + B, K + 2): the mean over seeds, less that of `minus` (paired by place), and its draws."""
-        each = np.stack([self.of(job, name)[metric] for job in jobs])
+        """(1 + B, K + 2): the mean over seeds, less that of `minus` (paired by place), and its draws.
+
+        name: a measured set, or `mPC` of swept jobs.
+        """
+        of = partial(self.of, name=name) if name != "mPC" else self.mean_of_cells
+        each = np.stack([of(job)[metric] for job in jobs])
         if minus is not None:
-            each = each - np.stack([self.of(job, name)[metric] for job in minus])
+            each = each - np.stack([of(job)[metric] for job in minus])
         points, mean = each[:, 0], each.mean(axis=0)
         spread = seed_multipliers(DRAWS, len(jobs)) @ (points - points.mean(axis=0))
         return np.vstack([mean[:1], mean[1:] + spread])
