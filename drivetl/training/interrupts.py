@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-Handlers = dict[int, Callable[[int, FrameType | None], object]]
+Handler = Callable[[int, FrameType | None], object]
+Handlers = dict[int, Handler]
+
+
+class InterruptedWorkError(Exception):
+    """Ends a piece of work early; the signal that came is delivered at the end of the block that holds it."""
 
 
 class Held:
@@ -37,14 +44,16 @@ class Held:
 def held_signals() -> Iterator[Held]:
     """Hold SIGNALS back inside the block, whose end delivers the one that came; the block may do so before.
 
-    Only those with a handler are held: a signal that ends the process, or is ignored, stays what it is, and so do all
-    in other threads than the main one. An error that follows a signal gives way to it: a signal to the whole process
-    group ends the loader's processes too.
+    One without a handler ends the process then, as it would have done. One that is ignored stays ignored (a shell
+    starts a background command without SIGINT, nohup one without SIGHUP), and in other threads than the main one all
+    stay what they are. An error that follows a signal gives way to it: a signal to the whole process group ends the
+    loader's processes too.
     """
-    handlers: Handlers = {}
+    before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        found = {number: signal.getsignal(number) for number in SIGNALS}
-        handlers = {number: handler for number, handler in found.items() if callable(handler)}
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers: Handlers = {number: handler for number, handler in before.items() if callable(handler)}
+    handlers |= dict.fromkeys((number for number, found in before.items() if found is signal.SIG_DFL), _end_process)
     held = Held(handlers)
     for number in handlers:
         signal.signal(number, held.hold)
@@ -54,6 +63,14 @@ def held_signals() -> Iterator[Held]:
         held.deliver()
         raise
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for number in handlers:
+            signal.signal(number, before[number])
     held.deliver()
+
+
+def _end_process(number: int, _frame: FrameType | None) -> None:
+    """What a signal without a handler does; what was printed is not lost."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)

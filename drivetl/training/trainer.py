@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from drivetl.models.weights import portable_state
 from drivetl.processes import Group, wrap
 from drivetl.training.board import Board
 from drivetl.training.ema import Average, SourceBlend, evaluated_weights
-from drivetl.training.interrupts import Held, held_signals
+from drivetl.training.interrupts import Held, InterruptedWorkError, held_signals
 from drivetl.training.loop import Means, train_epoch
 from drivetl.training.optimizer import learning_rate, set_trainable, trainable_stages
 from drivetl.training.rundir import MetricsLog
@@ -151,11 +151,26 @@ class Trainer:
             self.draw_curves()
 
     def _end_epoch(self, epochs_done: int, seconds: float) -> None:
-        """Evaluate where it is due, and save."""
-        if epochs_done % self.config.eval.every == 0 or epochs_done == self.config.optim.epochs:
-            self.evaluate(epochs_done, seconds)
-        self.means = Means()
-        self.save()
+        """Evaluate where it is due, and save. A signal ends the evaluation; the state from which it is made anew is
+        saved."""
+        with self._signals() as held:
+            try:
+                if epochs_done % self.config.eval.every == 0 or epochs_done == self.config.optim.epochs:
+                    self.evaluate(epochs_done, seconds, held)
+                self.means = Means()
+            except InterruptedWorkError:
+                pass
+            self.save()
+            if held.number is not None:
+                self._say_saved()
+
+    def _signals(self) -> AbstractContextManager[Held]:
+        """Hold signals back. Of several processes each ends at once: they may be in different steps, and none can
+        finish a step alone."""
+        return held_signals() if self.group.world == 1 else nullcontext(Held({}))
+
+    def _say_saved(self) -> None:
+        console.say(f"saved at step {self.step} of {self.total_steps}")
 
     def _stops_early(self, epochs_done: int) -> bool:
         """Whether the metric has not improved in the last `eval.stop_after` evaluations; says so. It follows from the
@@ -183,11 +198,8 @@ class Trainer:
         training_curves.plot(self.log.rows, (steps, rate), self.run / CURVES)
 
     def one_epoch(self, epoch: int, advance: Advance) -> None:
-        """The rest of one epoch from the current step.
-
-        A signal ends it after the step in progress, whose state is saved. Of several processes each ends at once: they
-        may be in different steps, and none can finish a step alone.
-        """
+        """The rest of one epoch from the current step. A signal ends it after the step in progress, whose state is
+        saved."""
         n_stages = len(architecture(self.config.model.arch).stages)
         set_trainable(self.model, self.config.model.arch, trainable_stages(epoch, n_stages, self.config.optim))
         self.batches.epoch, self.batches.first = epoch, self.step - epoch * len(self.batches)
@@ -200,10 +212,10 @@ class Trainer:
             if held.number is not None or time.monotonic() - self.saved_at > SAVE_EVERY_S:
                 self.save()
             if held.number is not None:
-                console.say(f"saved at step {self.step} of {self.total_steps}")
+                self._say_saved()
                 held.deliver()
 
-        with held_signals() if self.group.world == 1 else nullcontext(Held({})) as held:
+        with self._signals() as held:
             train_epoch(
                 wrap(self.model, self.group, self.device),
                 self.loader,
@@ -219,15 +231,22 @@ class Trainer:
                 after_step=after_step,
             )
 
-    def evaluate(self, epoch: int, seconds: float) -> None:
-        """Evaluate the (averaged, blended) weights, log the row, and save them when they are the best so far."""
+    def evaluate(self, epoch: int, seconds: float, held: Held | None = None) -> None:
+        """Evaluate the (averaged, blended) weights, log the row, and save them when they are the best so far.
+
+        Raises InterruptedWorkError after the batch in progress when a signal came; nothing is logged then.
+        """
         with (
             evaluated_weights(self.model, self.average, self.blend),
             progress_line(self, "validating", len(self.val_loader), 0) as advance,
         ):
-            results = validate(
-                self.model, self.val_loader, self.device, self.precision, self.group, lambda: advance("")
-            )
+
+            def after_batch() -> None:
+                advance("")
+                if held is not None and held.number is not None:
+                    raise InterruptedWorkError
+
+            results = validate(self.model, self.val_loader, self.device, self.precision, self.group, after_batch)
             row = {"epoch": epoch, "step": self.step, "seconds": round(seconds, 2)}
             row |= headline(match(self.val, results))
             row |= {f"train_{key}": value for key, value in self.means.means().items()}

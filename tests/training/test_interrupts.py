@@ -4,6 +4,8 @@ import dataclasses
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -12,14 +14,22 @@ import torch
 from drivetl.cli import main
 from drivetl.config import dump_yaml
 from drivetl.models.weights import read_weights
-from drivetl.training import loop
-from drivetl.training.finetune import finetune
+from drivetl.training import loop, validate
+from drivetl.training.finetune import begin_or_continue, finetune
 from drivetl.training.interrupts import held_signals
 from drivetl.training.rundir import read_metrics
 
 
 def weights(run):
     return read_weights(run / "checkpoints" / "last" / "model.safetensors")
+
+
+def assert_same(one, other):
+    """Two runs have the same weights, bit for bit, and the same metrics."""
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    rows = [read_metrics(folder / "metrics.jsonl") for folder in (one, other)]
+    assert [row | {"seconds": 0} for row in rows[0]] == [row | {"seconds": 0} for row in rows[1]]
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +75,66 @@ def test_law_a_signal_ends_after_the_step_and_the_run_continues_without_its_conf
     (tmp_path / "c.yaml").unlink()
     assert main(["finetune", "--resume", "--out", str(run)]) == 0
     assert f"resumed at step {step} of 4" in capsys.readouterr().out
-    one, other = weights(whole[1]), weights(run)
-    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-    rows = [read_metrics(folder / "metrics.jsonl") for folder in (whole[1], run)]
-    assert [row | {"seconds": 0} for row in rows[0]] == [row | {"seconds": 0} for row in rows[1]]
+    assert_same(whole[1], run)
+
+
+def test_law_a_signal_in_an_evaluation_loses_no_step(whole, tmp_path, monkeypatch, capsys):
+    config, run = whole[0], tmp_path / "run"
+    (tmp_path / "c.yaml").write_text(dump_yaml(config))
+    detect, calls = validate.detect, itertools.count(1)
+
+    def with_signal(*arguments):
+        if next(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return detect(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validate, "detect", with_signal)
+        assert main(["finetune", "--config", str(tmp_path / "c.yaml"), "--out", str(run)]) == 143
+    assert next(calls) == 2  # the evaluation ended with the batch in progress
+    assert "saved at step 2 of 4" in capsys.readouterr().out and not (run / "metrics.jsonl").exists()
+    begin_or_continue(config, run)
+    assert "resumed at step 2 of 4" in capsys.readouterr().out
+    assert_same(whole[1], run)
+
+
+WITHOUT_THE_COMMAND = """
+import os, signal, sys
+from pathlib import Path
+from drivetl.config import load_config
+from drivetl.training import loop
+from drivetl.training.finetune import begin_or_continue
+
+forward, calls = loop.forward_uint8, iter(range(1, 100))
+
+def with_signals(*arguments):
+    if next(calls) == 5:
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+    return forward(*arguments)
+
+loop.forward_uint8 = with_signals
+begin_or_continue(load_config(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+def ignore_as_nohup_does():
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def test_law_a_training_outside_of_the_command_ends_after_the_step_too(whole, tmp_path, capsys):
+    config, run = whole[0], tmp_path / "run"
+    (tmp_path / "c.yaml").write_text(dump_yaml(config))
+    command = [sys.executable, "-c", WITHOUT_THE_COMMAND, str(tmp_path / "c.yaml"), str(run)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=300, preexec_fn=ignore_as_nohup_does
+    )
+    assert done.returncode == -signal.SIGTERM, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == "saved at step 3 of 4"
+    begin_or_continue(config, run)
+    assert "resumed at step 3 of 4" in capsys.readouterr().out
+    assert_same(whole[1], run)
 
 
 def test_a_resumed_run_takes_flags_and_refuses_those_that_would_change_it(whole, capsys):
