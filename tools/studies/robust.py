@@ -34,8 +34,8 @@ LINES = {
 """Line -> preset and length."""
 SWEPT = 3
 """Every third dry image is evaluated under conditions."""
-FIRST = ("none", "severe long", "none long")
-"""The lines that are trained first, seed by seed."""
+ORDER = (("none", "severe long"), ("none long", "mixed long"), ("weather long", "severe"))
+"""The lines that are trained first, seed by seed, then the others."""
 
 
 def jobs(shared: Path, out: Path) -> list[Job]:
@@ -50,7 +50,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
     clear = {"data.train": source.flags["data.train"], "data.val": data.thinned(source.measured["val"], city.GLANCE)}
     clear |= {"data.train_images": 240, "optim.batch_size": 2, "optim.frozen_stages": 2}
     every = [source]
-    for lines in (FIRST, [line for line in LINES if line not in FIRST]):
+    for lines in ORDER:
         for kind, flags, measured in (("highway", dry, camera), ("fog", clear, fog)):
             for seed in SEEDS:
                 for line in lines:
