@@ -12,20 +12,21 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass as typed_dataclass
 
-from drivetl.errors import ConfigError, nearest
+from drivetl.errors import ConfigError, DataError, nearest
 from drivetl.files.paths import meant, require
 from drivetl.files.shipped import shipped
-from drivetl.files.typed import AUTO, OrAuto, bounds, first_problem, may_be_auto, type_name
-from drivetl.files.yaml_reader import Document, KeyPath, read_scalar, read_yaml
+from drivetl.files.typed import AUTO, OrAuto, bounds, first_problem, is_pair, may_be_auto, type_name
+from drivetl.files.yaml_reader import Document, KeyPath, parse_yaml, read_scalar, read_yaml
 
 OR_AUTO = OrAuto()
 """In a field's type: `optim.recipe: auto` may choose the value, so that `auto` may be written."""
@@ -38,6 +39,16 @@ CountOrNone = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 ImageSide = Annotated[int, Field(ge=32, le=8192)]
+
+
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"[{pair[0]:g}, {pair[1]:g}] does not rise", "put the smaller number first")
+    return pair
+
+
+ScaleFactor = Annotated[float, Field(strict=True, ge=0.1, le=4)]
+ScaleRange = Annotated[tuple[ScaleFactor, ScaleFactor], Field(strict=False), AfterValidator(_rising)]
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
@@ -60,7 +71,7 @@ class _Checked:
         except ValidationError as error:
             section = next((f"{name}." for name, kind in _sections().items() if kind is cls), "")
             problem = first_problem(cls, error, section)
-        key = section + ".".join(map(str, problem.path))
+        key = section + ".".join(part for part in problem.path if isinstance(part, str))
         raise _KeyError(problem.reason, key=key, remedy=problem.remedy)
 
 
@@ -74,6 +85,9 @@ class DataConfig(_Checked):
     """COCO dataset json to evaluate on; drives must not overlap with train."""
     augment: str = "photometric"
     """A preset of configs/weather (none, photometric, weather, severe, mixed) or a path to a YAML of that form."""
+    scale_jitter: ScaleRange = (1.0, 1.0)
+    """Every training image at a random scale first: below 1 the whole image smaller on a grey border, so that objects are
+    smaller; above 1 a part of it, enlarged by the resize. [0.5, 2] is strong; [1, 1]: off."""
     sampling: Literal["uniform", "repeat_factor"] = "uniform"
     """uniform: every image once an epoch; repeat_factor: images of rare classes more often (Gupta et al. 2019)."""
     rare_below: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -233,7 +247,10 @@ class FinetuneConfig(_Checked):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested dict, ready for YAML or JSON."""
-        return dataclasses.asdict(self)
+        return {
+            name: {key: _plain(value) for key, value in part.items()} if isinstance(part, dict) else part
+            for name, part in dataclasses.asdict(self).items()
+        }
 
     def check(self) -> None:
         """What concerns several keys. Raises ConfigError naming the key to change."""
@@ -294,6 +311,10 @@ def _wrong_key(key: str, reason: str, remedy: str) -> _KeyError:
     return _KeyError(f"{key} {reason}", key=key, remedy=remedy)
 
 
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def values_of(config: FinetuneConfig) -> dict[str, Any]:
     """Dotted key -> value, in the order of the document."""
     flat: dict[str, Any] = {}
@@ -351,7 +372,7 @@ def describe() -> list[Key]:
             type_name(info),
             bounds(info),
             may_be_auto(info),
-            info.default,
+            _plain(info.default),
             " ".join((info.description or "").split()),
         )
         for name, info in _fields().items()
@@ -403,7 +424,7 @@ def load_config(paths: Path | Sequence[Path], overrides: Sequence[str] = ()) -> 
     for path in files:
         written |= _read(path)
     for key, text in parse_overrides(overrides).items():
-        written[key] = _Written(read_scalar(text), text, f"--{key}={text}", None)
+        written[key] = _Written(_flag_value(key, text), text, f"--{key}={text}", None)
     try:
         config = _build(dict(_values(written)))
         config.check()
@@ -411,6 +432,14 @@ def load_config(paths: Path | Sequence[Path], overrides: Sequence[str] = ()) -> 
         place = written.get(error.key)
         raise error.at(place.file if place else " + ".join(map(str, files)), place.line if place else None) from None
     return config
+
+
+def _flag_value(key: str, text: str) -> Any:
+    """The value of a flag: a scalar, or a list like [0.5, 2] where the key takes one."""
+    if is_pair(_fields()[key]):
+        with suppress(DataError):  # what is not a list either is refused with what the key takes
+            return parse_yaml(text).value
+    return read_scalar(text)
 
 
 def _values(written: Mapping[str, _Written]) -> Iterator[tuple[str, Any]]:
@@ -471,12 +500,15 @@ def _leaf(document: Document, place: KeyPath, known: Mapping[str, Any], path: Pa
     key, line = ".".join(map(str, place)), document.line(place)
     if key not in known:
         raise ConfigError(f"unknown key {key!r}", remedy=_hint(key), line=line)
-    if place not in document.texts:
-        raise ConfigError(f"{key} takes one value", remedy=f"write `{place[-1]}: VALUE`", line=line)
-    text = document.texts[place]
     value = document.value
     for part in place:
         value = value[part]
+    if is_pair(known[key]):
+        text = str(value)
+    elif place in document.texts:
+        text = document.texts[place]
+    else:
+        raise ConfigError(f"{key} takes one value", remedy=f"write `{place[-1]}: VALUE`", line=line)
     return {key: _Written(value, text, path, line)}
 
 

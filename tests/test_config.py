@@ -41,6 +41,35 @@ def test_what_is_written_reads_back_the_same(tmp_path):
     assert load(tmp_path, dump_yaml(config)) == config
 
 
+def test_a_range_is_written_as_a_list_in_a_file_and_in_a_flag(tmp_path):
+    config = load(tmp_path, "data: {train: a.json, val: b.json, scale_jitter: [0.5, 2]}\n")
+    assert config.data.scale_jitter == (0.5, 2.0) and load(tmp_path, dump_yaml(config)) == config
+    assert load(tmp_path, MINIMAL, "--data.scale_jitter", "[0.5, 2]") == config
+    assert values_of(config)["data.scale_jitter"] == [0.5, 2.0] and with_values(config, values_of(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("2", r"is 2, it must be \[low, high\]"),
+        ("[1]", r"has too few values, it must be \[low, high\]"),
+        ("[1, 2, 3]", r"is \[1, 2, 3\], it must be \[low, high\]"),
+        ("[2, 1]", r"\[2, 1\] does not rise - put the smaller number first"),
+        ("[0, 1]", r"is 0, it must be a number from 0\.1 to 4"),
+        ("[a, 1]", r"is 'a', it must be a number from 0\.1 to 4"),
+        ("['1', 1]", r"is '1', it must be a number"),
+        ("[0.5, 2", r"is '\[0\.5, 2', it must be \[low, high\]"),
+        ("{a: 1}", r"it must be \[low, high\]"),
+    ],
+)
+def test_a_range_that_is_wrong_names_key_and_place(tmp_path, value, message):
+    with pytest.raises(ConfigError, match=r"^--data\.scale_jitter=.*" + message):
+        load(tmp_path, MINIMAL, "--data.scale_jitter", value)
+    if value != "[0.5, 2":
+        with pytest.raises(ConfigError, match=r"c\.yaml:1: .*" + message):
+            load(tmp_path, f"data: {{train: a.json, val: b.json, scale_jitter: {value}}}\n")
+
+
 def test_flags_win_over_the_file_in_both_spellings(tmp_path):
     config = load(tmp_path, MINIMAL + "optim: {epochs: 3}\n", "--optim.epochs", "9", "--optim.lr=0.5", "--seed", "4")
     assert (config.optim.epochs, config.optim.lr, config.seed) == (9, 0.5, 4)

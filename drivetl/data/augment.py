@@ -145,6 +145,13 @@ def parse_preset(path: Path) -> AugmentConfig:
     return config
 
 
+def with_scale_jitter(config: AugmentConfig, factor: Pair) -> AugmentConfig:
+    """The preset with another first step: every image at a random scale (`data.scale_jitter`); (1, 1) adds none."""
+    if tuple(factor) == (1, 1):
+        return config
+    return replace(config, steps=(Step(1.0, (Choice("scale_jitter", {"factor": factor}),)), *config.steps))
+
+
 def untouched_share(config: AugmentConfig) -> float:
     """The share of images, 0..1, whose look no step changes; they may be flipped, cropped or scaled."""
     return math.prod(1 - _share(step, _changes_look) for step in config.steps)

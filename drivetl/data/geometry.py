@@ -60,6 +60,37 @@ def move(sample: Sample, transform: Compose, min_visibility: float) -> Sample:
     return result
 
 
+def rescale(sample: Sample, factor: float, place: tuple[float, float], *, border: int, min_visibility: float) -> Sample:
+    """The sample at `factor` times the scale for a network that resizes every image to one size.
+
+    Below 1 it is shrunk (`shrink`), above 1 it is the part of the image that has 1 / `factor` of its width and height,
+    at its own resolution, which the resize enlarges. place: 0..1, how much of the free width is on the left and how
+    much of the free height above.
+    """
+    if factor <= 1:
+        return shrink(sample, factor, place, border) if factor < 1 else replace(sample)
+    height, width = sample.image.shape[:2]
+    size = (max(1, round(width / factor)), max(1, round(height / factor)))
+    corner = (round(place[0] * (width - size[0])), round(place[1] * (height - size[1])))
+    return move(sample, _window(corner, size), min_visibility)
+
+
+def _window(corner: tuple[int, int], size: tuple[int, int]) -> Compose:
+    """What cuts the window (x, y), (width, height) out; boxes outside it are left out."""
+    (x, y), (width, height) = corner, size
+
+    def cut(bboxes: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], **arrays: npt.NDArray[Any]) -> dict[str, Any]:
+        boxes = np.clip(bboxes - np.array([x, y, x, y], np.float32), 0, [width, height, width, height])
+        inside = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+        cropped: dict[str, Any] = {"bboxes": boxes[inside], "ids": ids[inside]}
+        for name, array in arrays.items():
+            rows = (slice(y, y + height), slice(x, x + width))
+            cropped[name] = np.ascontiguousarray(array[:, *rows] if name == "masks" else array[rows])
+        return cropped
+
+    return cut
+
+
 def shrink(sample: Sample, factor: float, place: tuple[float, float], border: int) -> Sample:
     """The sample at `factor` <= 1 of its size inside an image of the same size; the rest has the grey value `border`.
 

@@ -7,6 +7,7 @@ as seen.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import numpy as np
 from drivetl.conditions import CATALOG, render, scene_of
 from drivetl.conditions.training import RECIPES
 from drivetl.conditions.vocabulary import Family, Phenomenon
-from drivetl.data.geometry import move, shrink
+from drivetl.data.geometry import move, rescale, shrink
 from drivetl.data.mixing import frequency, object_mix
 from drivetl.data.sample import Sample
 
@@ -116,6 +117,16 @@ def _shrink(ranges: Mapping[str, Range], _: float) -> Apply:
     def apply(sample: Sample, rng: np.random.Generator) -> Sample:
         factor, x, y = rng.uniform(*ranges["factor"]), rng.random(), rng.random()
         return shrink(sample, factor, (x, y), BORDER)
+
+    return apply
+
+
+def _scale_jitter(ranges: Mapping[str, Range], min_visibility: float) -> Apply:
+    low, high = (math.log(bound) for bound in ranges["factor"])
+
+    def apply(sample: Sample, rng: np.random.Generator) -> Sample:
+        factor, x, y = math.exp(rng.uniform(low, high)), rng.random(), rng.random()  # half and double as often
+        return rescale(sample, factor, (x, y), border=BORDER, min_visibility=min_visibility)
 
     return apply
 
@@ -252,7 +263,11 @@ _FREQUENCY_TRAITS = (
     # what JPEG takes away is waves, too, and a wave from top to bottom is rows that are brighter and darker
     *(_sensor(phenomenon, "planar_wave", "amplitude") for phenomenon in (P.NOISE, P.COLOUR, P.COMPRESSION, P.ROW_LOSS)),
 )
+_SCALE: dict[str, Range] = {"factor": (0.5, 2)}
 _MIXES = {
+    "scale_jitter": Transform(
+        {"factor": (0.1, 4)}, _SCALE, (_shape(P.FRAMING, "scale_jitter", "factor"),), _scale_jitter
+    ),
     "shrink": Transform({"factor": (0.1, 1)}, {"factor": (0.5, 1)}, (_shape(P.FRAMING, "shrink", "factor"),), _shrink),
     "object_mix": Transform({"share": (0, 1)}, {"share": (0, 1)}, _MIX_TRAITS, _object_mix, strong=True),
     "frequency": Transform(

@@ -24,6 +24,9 @@ T = TypeVar("T")
 AUTO = "auto"
 """The value of a field that `optim.recipe: auto` chooses."""
 
+PAIR = "[low, high]"
+"""How a range is written."""
+
 
 class OrAuto:
     """Annotation of a field that also accepts `auto`: the recipe chooses the value.
@@ -69,6 +72,8 @@ def first_problem(model: type, error: ValidationError, prefix: str = "") -> Prob
     if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = field_names(_type_at(model, path[:-1]))
         return Problem(path, f"unknown key {name!r}", nearest(name, [prefix + key for key in known]))
+    if detail["type"] == "missing" and isinstance(path[-1], int):
+        return Problem(path, f"{name} has too few values, it must be {expected(_type_at(model, path[:-1]))}", "add one")
     if detail["type"] in ("missing", "missing_argument"):
         return Problem(path, f"{name} is missing", f"write `{path[-1]}: VALUE`")
     if detail["type"] == "value_error":
@@ -159,10 +164,15 @@ def type_name(kind: Any) -> str:
     if get_origin(plain) in (Union, UnionType):
         return _either([type_name(item) for item in get_args(plain) if item is not type(None)])
     if get_origin(plain) is tuple and get_args(plain)[-1] is not Ellipsis:
-        return "[low, high]"
+        return PAIR
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     names |= {list: "a list", tuple: "a list", dict: "a mapping"}
     return names.get(get_origin(plain) or plain, "`key: value` lines")
+
+
+def is_pair(kind: Any) -> bool:
+    """Whether a value of a type is written as [low, high]."""
+    return type_name(kind) == PAIR
 
 
 def _choices(kind: Any) -> list[str]:

@@ -118,7 +118,7 @@ def prepare(
     if decision is not None:
         decision.show()
     notes.append(str(surgery_facts["summary"]))
-    preset = augment.load_preset(config.data.augment)
+    preset = augment.with_scale_jitter(augment.load_preset(config.data.augment), config.data.scale_jitter)
     pipeline = augment.build(preset)
     manifest = pipeline.manifest | {
         # a source without a manifest is listed as null: its augmentation is unknown, so held-out levels are too

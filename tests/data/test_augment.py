@@ -22,6 +22,7 @@ from drivetl.data.augment import (
     strength,
     strong_share,
     untouched_share,
+    with_scale_jitter,
 )
 from drivetl.data.sample import Sample
 from drivetl.data.transforms import TRANSFORMS
@@ -390,6 +391,70 @@ def test_shrinking_makes_tiny_objects_ignore_regions_and_keeps_empty_images() ->
     none = build(single("shrink"))(empty(True), rng(0))
     check(none)
     assert len(none.boxes) == 0 and none.masks.shape[0] == 0
+
+
+def extent(values: np.ndarray) -> tuple[float, float]:
+    """Where a bright bar begins and ends along a profile (0..1), with a part of a pixel where it is partly covered."""
+    bright = np.flatnonzero(values > 0.01)
+    return bright[0] + 1 - values[bright[0]], bright[-1] + values[bright[-1]]
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.37, 0.5, 0.83, 1.0, 1.2, 2.0, 3.7])
+def test_law_no_label_moves_against_its_pixels_at_any_scale(factor: float) -> None:
+    """A white rectangle on black: its edges in the image, measured by their brightness, are the edges of its box, its
+    mask and the ignore region on it, to half a pixel."""
+    for seed in range(8):
+        left, top, right, bottom = box = np.array([61, 34, 113, 75]) + seed * np.array([3, 1, 2, 1])
+        before = boxed(tuple(map(float, box)), height=137, width=211)
+        before.image[:] = 0
+        before.image[top:bottom, left:right] = 255
+        before.ignore_boxes, before.vehicles = before.boxes.copy(), before.boxes.copy()
+        before.depth = np.where(before.image[..., 0] > 0, 5.0, 50.0).astype(np.float32)
+        after = build(single("scale_jitter", 0.0, factor=(factor, factor)))(before, rng(seed))
+        check(after)
+        if not len(after.boxes):
+            assert factor > 2 or factor == 0.1
+            continue
+        values = np.where(np.all(after.image == 114, axis=2), 0, after.image[..., 0] / 255)
+        x1, x2 = extent(values.max(axis=0))
+        y1, y2 = extent(values.max(axis=1))
+        seen = np.array([x1, y1, x2, y2])
+        assert np.abs(after.boxes[0] - seen).max() <= 0.5
+        assert np.abs(after.ignore_boxes[0] - seen).max() <= 0.5 and np.array_equal(after.vehicles[0], after.boxes[0])
+        rows, columns = np.nonzero(after.masks[0])
+        assert np.abs(seen - [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]).max() <= 1.0
+        assert np.array_equal(after.depth == 5, after.masks[0] > 0)
+        wide, high = (after.boxes[0, 2:] - after.boxes[0, :2]) / (after.image.shape[1], after.image.shape[0])
+        whole = (right - left) / 211 * factor, (bottom - top) / 137 * factor
+        cut = 0 in after.boxes[0] or np.any(after.boxes[0, 2:] == (after.image.shape[1], after.image.shape[0]))
+        assert cut or (wide, high) == pytest.approx(whole, rel=0.06)
+
+
+def test_the_key_scale_jitter_is_the_first_step_of_any_preset_and_in_its_manifest() -> None:
+    for name in PRESETS:
+        config = load_preset(name)
+        assert with_scale_jitter(config, (1, 1)) == config
+        jittered = with_scale_jitter(config, (0.5, 1.5))
+        assert jittered.steps[1:] == config.steps and strength(jittered) == strength(config)
+        row, *others = build(jittered).manifest["transforms"]
+        assert row == {
+            "name": "scale_jitter",
+            "phenomenon": "framing",
+            "model": "scale_jitter",
+            "family": "geometric",
+            "range": {"factor": [0.5, 1.5]},
+            "p": 1.0,
+        }
+        assert others == build(config).manifest["transforms"]
+
+
+def test_objects_are_made_smaller_as_often_as_larger() -> None:
+    before = boxed((75.0, 40, 85, 50))
+    augmentation = build(with_scale_jitter(load_preset("none"), (0.5, 2)))
+    after = [augmentation(before, rng(seed)) for seed in range(200)]
+    smaller = [item.image.shape == before.image.shape for item in after]
+    assert 70 <= sum(smaller) <= 130
+    assert min(item.boxes[0, 2] - item.boxes[0, 0] for item in after if len(item.boxes)) < 5.5
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 300), (7, 5)])
