@@ -86,8 +86,8 @@ class DataConfig(_Checked):
     augment: str = "photometric"
     """A preset of configs/weather (none, photometric, weather, severe, mixed) or a path to a YAML of that form."""
     scale_jitter: ScaleRange = (1.0, 1.0)
-    """Every training image at a random scale first: below 1 the whole image smaller on a grey border, so that objects are
-    smaller; above 1 a part of it, enlarged by the resize. [0.5, 2] is strong; [1, 1]: off."""
+    """Every training image at a random scale first. Below 1: all of it, smaller, on a grey border; above 1: a part of
+    it, enlarged by the resize. [0.5, 2] is strong; [1, 1]: off."""
     sampling: Literal["uniform", "repeat_factor"] = "uniform"
     """uniform: every image once an epoch; repeat_factor: images of rare classes more often (Gupta et al. 2019)."""
     rare_below: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -163,7 +163,8 @@ class OptimConfig(_Checked):
     epochs: Annotated[Count, OR_AUTO] = 12
     """Passes over the training images."""
     lr: Annotated[float, Field(gt=0, le=10), OR_AUTO] = 0.0002
-    """Peak learning rate of the heads."""
+    """Peak learning rate of the heads, used as written; auto: the recipe's, which follows the images per optimizer step
+    outside 2 to 8 of them, see drivetl.training.optimizer."""
     batch_size: Count = 4
     """Images per forward pass and device."""
     accumulate: Count = 1

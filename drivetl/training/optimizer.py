@@ -16,6 +16,20 @@ FLOOR = 0.01
 DROPS = ((2, 3), (8, 9))
 """`step`: fractions of all steps after which the rate is a tenth of what it was, as detectron2's 1x schedule has."""
 
+SAME_RATE = (2, 8)
+"""Images per optimizer step between which the recipe's rates are used as they are: those that they were measured at."""
+
+
+def batch_factor(images: int, optimizer: str) -> float:
+    """What the recipe's rate is multiplied with for that many images per optimizer step, over all processes.
+
+    1 within SAME_RATE. Outside it is the ratio to the nearer end for SGD (linear scaling, Goyal et al. 2017, "Accurate,
+    Large Minibatch SGD"), and the square root of that ratio for AdamW (Malladi et al. 2022, "On the SDEs and Scaling
+    Rules for Adaptive Gradient Algorithms").
+    """
+    ratio = images / min(max(images, SAME_RATE[0]), SAME_RATE[1])
+    return ratio if optimizer == "sgd" else math.sqrt(ratio)
+
 
 def build_optimizer(model: nn.Module, arch: str, config: OptimConfig) -> Optimizer:
     """One group per (stage, decayed or not), the learning rate falling by `layer_decay` per backbone stage from the

@@ -13,7 +13,7 @@ from torch import nn
 import drivetl.data.augment as augment
 from drivetl.coco.records import Dataset
 from drivetl.coco.taxonomy import dataset_taxonomy
-from drivetl.config import FinetuneConfig
+from drivetl.config import FinetuneConfig, is_auto
 from drivetl.data.dataset import Augment
 from drivetl.data.repeats import Factors, repeat_factors, sampling_in_words
 from drivetl.data.sampling import EpochBatches, spread_over_drives
@@ -25,6 +25,7 @@ from drivetl.models.build import ModelSpec, architecture, box_architecture, buil
 from drivetl.models.norm import choose_norm
 from drivetl.models.source import Source, read_source
 from drivetl.models.weights import load_backbone
+from drivetl.training.optimizer import batch_factor
 from drivetl.training.recipe import resolve_auto, start_of
 from drivetl.training.replay import Replay
 
@@ -85,11 +86,15 @@ def prepare(
     train = training_subset(config, train)
     taxonomy = dataset_taxonomy(train, config.data.train)
     source = read_source(config.model.start, config.model.arch)
+    rate_is_auto = is_auto(config.optim.lr)
     config, chosen_by_recipe = resolve_auto(
         config, len(train.images), start_of(source), world * config.optim.accumulate
     )
     notes += [chosen_by_recipe] if chosen_by_recipe else []
     notes += effective_batch(config, world)
+    if rate_is_auto:
+        config, note = rate_for_batch(config, world)
+        notes += note
     factors = None
     if config.data.sampling == "repeat_factor":
         factors = repeat_factors(train.images, config.data.rare_below)
@@ -165,6 +170,21 @@ def effective_batch(config: FinetuneConfig, world: int) -> list[str]:
     factors = [f"batch_size {size}"] + [f"accumulate {accumulate}"] * (accumulate > 1)
     factors += [f"{world} processes"] * (world > 1)
     return [f"effective batch: {size * accumulate * world} images per optimizer step ({' x '.join(factors)})"]
+
+
+def rate_for_batch(config: FinetuneConfig, world: int) -> tuple[FinetuneConfig, list[str]]:
+    """The config with the recipe's rate changed for the images of an optimizer step (`batch_factor`), and a note."""
+    optim = config.optim
+    images = optim.batch_size * optim.accumulate * world
+    factor = batch_factor(images, optim.name)
+    if factor == 1:
+        return config, []
+    rate = min(optim.lr * factor, 10.0)  # the most that the key takes
+    rule = "linear" if optim.name == "sgd" else "square root"
+    note = (
+        f"lr {rate:.3g}: the recipe's {optim.lr:g} x {factor:.3g} for {images} images per optimizer step ({rule} rule)"
+    )
+    return dataclasses.replace(config, optim=dataclasses.replace(optim, lr=rate)), [note]
 
 
 def _replay_notes(
