@@ -183,6 +183,9 @@ class OptimConfig(_Checked):
     hundredth from 8/9 on; constant: the peak."""
     clip_norm: NotNegative = 10.0
     """Gradient norm above which gradients are scaled down; 0: never."""
+    rollbacks: CountOrNone = 3
+    """How often a loss that is not finite returns the training to its last saved state, with half the learning rate,
+    before it ends the training; 0: it ends it at once."""
     layer_decay: Annotated[float, Field(gt=0, le=1), OR_AUTO] = 1.0
     """Learning rate factor per backbone stage from the top down; 1: the same everywhere."""
     heads_only_epochs: Annotated[CountOrNone, OR_AUTO] = 0

@@ -85,7 +85,7 @@ def finetune(
     one it began with. accept_changed_images: resume although image files differ from those the run began with, and
     record it in provenance.json.
     Raises ConfigError when `out` exists (unless resuming), DataError / CheckpointError for unusable input,
-    DrivetlError when a loss is not finite.
+    NotFiniteLossError when a loss is not finite once more after `optim.rollbacks` returns to a saved state.
     """
     config.check()
     check_packages(config)
@@ -302,6 +302,7 @@ def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict
         "augmentation": prepared.manifest.get("preset", "none"),
         "outcome": comparison,
         "forgetting": forgotten,
+        "remarks": trainer.remarks(),
         "path": run,
     }
     write_atomically(run / "README.md", model_card(run.name, config, facts))
@@ -311,6 +312,8 @@ def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict
     )
     if forgotten is not None:
         show(forgotten)
+    for remark in trainer.remarks():
+        console.warn(remark)
     if comparison["verdict"]:
         console.say(comparison["verdict"])
     console.wrote(run, console.command("eval-robustness", "--run", run, "--data", config.data.val))

@@ -20,9 +20,27 @@ from drivetl.models.build import forward_uint8
 from drivetl.models.runtime import read_later
 from drivetl.training.ema import Average
 from drivetl.training.optimizer import learning_rate, pull_to_start, set_learning_rate
+from drivetl.training.state import random_states
 
 STREAMS = ("", " of data.source")
 """What is added to an image id of each stream of a training."""
+
+
+class NotFiniteLossError(DrivetlError):
+    """A loss is not finite in a step, which was not made."""
+
+    def __init__(
+        self, reason: str, *, remedy: str, step: int, losses: dict[str, float], batch: Batch, random: dict[str, Tensor]
+    ) -> None:
+        super().__init__(reason, remedy=remedy)
+        self.step, self.losses, self.batch = step, losses, batch
+        self.random = random
+        """Random states before the forward pass."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a loss of this process: its batch has targets then."""
+        return bool(self.batch[1])
 
 
 @dataclass
@@ -61,9 +79,9 @@ def train_epoch(
     """Train on the batches, `config.accumulate` to an optimizer step, which have the numbers `first_step`,
     `first_step` + 1, ... of `total_steps`.
 
-    `after_step(step, losses)` is called when a step is complete, with the means over its batches. Raises DrivetlError
-    at the first loss that is not finite, with the losses and the images of that batch; the weights are then still those
-    before the step. On a GPU the losses are read while it works on the backward pass.
+    `after_step(step, losses)` is called when a step is complete, with the means over its batches. Raises
+    NotFiniteLossError at the first loss that is not finite, with the losses and the images of that batch; the weights
+    are then still those before the step. On a GPU the losses are read while it works on the backward pass.
     """
     inner: nn.Module = model.module if isinstance(model, DistributedDataParallel) else model
     step, values = first_step, dict[str, float]()
@@ -72,6 +90,7 @@ def train_epoch(
             set_learning_rate(optimizer, learning_rate(step, total_steps, config))
             optimizer.zero_grad(set_to_none=True)
         completes = number % config.accumulate == 0
+        random = random_states(cuda=device.type == "cuda")
         with _own_gradients(model, completes):
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
                 losses: dict[str, Tensor] = forward_uint8(model, images, device, targets)
@@ -83,7 +102,8 @@ def train_epoch(
             (total / config.accumulate).backward()  # type: ignore[no-untyped-call]
         *numbers, is_finite, all_finite = read_numbers()
         if not all_finite:
-            raise _not_finite(step, dict(zip(losses, numbers, strict=True)), targets if is_finite == 0 else [])
+            batch = (images, targets) if is_finite == 0 else ([], [])
+            raise _not_finite(step, dict(zip(losses, numbers, strict=True)), batch, random)
         for key, value in zip(losses, numbers, strict=True):
             values[key] = values.get(key, 0.0) + value / config.accumulate
         if not completes:
@@ -117,13 +137,12 @@ def _finite(total: Tensor, model: nn.Module) -> Tensor:
     return torch.cat([here, everywhere])
 
 
-def _not_finite(step: int, losses: dict[str, float], targets: list[dict[str, Tensor]]) -> DrivetlError:
-    """The error; no targets: the loss of another process is not finite."""
-    if not targets:
-        return DrivetlError(f"step {step}: a loss of another process is not finite", remedy="see its error")
-    ids = ", ".join(f"{int(target['image_id'])}{STREAMS[int(target.get('stream', 0))]}" for target in targets)
-    parts = ", ".join(f"{key} {value:.4g}" for key, value in losses.items())
-    return DrivetlError(
-        f"step {step}: a loss is not finite ({parts}) on image ids {ids}",
-        remedy="lower optim.lr, set optim.clip_norm, or audit those images",
-    )
+def _not_finite(step: int, losses: dict[str, float], batch: Batch, random: dict[str, Tensor]) -> NotFiniteLossError:
+    """The error; a batch without targets: the loss of another process is not finite."""
+    reason, remedy = f"step {step}: a loss of another process is not finite", "see its error"
+    if batch[1]:
+        ids = ", ".join(f"{int(target['image_id'])}{STREAMS[int(target.get('stream', 0))]}" for target in batch[1])
+        parts = ", ".join(f"{key} {value:.4g}" for key, value in losses.items())
+        reason = f"step {step}: a loss is not finite ({parts}) on image ids {ids}"
+        remedy = "lower optim.lr, set optim.clip_norm, or audit those images"
+    return NotFiniteLossError(reason, remedy=remedy, step=step, losses=losses, batch=batch, random=random)

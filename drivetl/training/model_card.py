@@ -132,6 +132,7 @@ def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
         *_replay_line(facts.get("replay"), config),
         f"- input: shorter side {config.model.min_size} px, longer side at most {config.model.max_size} px",
         f"- augmentation: {markdown(str(facts['augmentation']))}",
+        *(f"- {markdown(remark)}" for remark in facts.get("remarks", ())),
         "",
         "| | AP | AP50 |",
         "|---|---|---|",

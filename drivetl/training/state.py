@@ -32,13 +32,29 @@ def save_state(
                 scalars[f"{index}.{name}"] = value
     if average is not None:
         tensors |= {f"ema.{key}": value for key, value in average.state.items()}
-    tensors["rng.cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["rng.cuda"] = torch.cuda.get_rng_state()
+    tensors |= random_states(cuda=torch.cuda.is_available())
     meta = {"progress": progress, "scalars": scalars, "ema_steps": average.steps if average is not None else 0}
     # safetensors refuses shared and non-contiguous memory, so every tensor is copied
     plain = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
     write_atomically(path, save(plain, metadata={"drivetl": json.dumps(meta)}))
+
+
+def random_states(*, cuda: bool) -> dict[str, Tensor]:
+    """torch's random states of this process, on the CPU and on the current GPU, as bytes."""
+    return {"rng.cpu": torch.get_rng_state()} | ({"rng.cuda": torch.cuda.get_rng_state()} if cuda else {})
+
+
+def set_random_states(states: dict[str, Tensor]) -> None:
+    """Restore `random_states`; a GPU's are left out where there is none. Raises KeyError, RuntimeError or TypeError."""
+    torch.set_rng_state(states["rng.cpu"])
+    if "rng.cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["rng.cuda"])
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether all weights and statistics are finite."""
+    values = [value for value in model.state_dict().values() if value.is_floating_point()]
+    return bool(torch.stack([value.isfinite().all() for value in values]).all())
 
 
 def load_state(path: Path, model: nn.Module, optimizer: Optimizer, average: Average | None) -> dict[str, Any]:
@@ -73,6 +89,4 @@ def _restore(
         device = next(iter(average.state.values())).device
         average.state = {key: value.to(device) for key, value in part("ema.").items()}
         average.steps = int(meta["ema_steps"])
-    torch.set_rng_state(tensors["rng.cpu"])
-    if "rng.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["rng.cuda"])
+    set_random_states(tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +17,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+import drivetl.training.capture as captures
 from drivetl import console
 from drivetl.coco.records import Dataset
-from drivetl.config import FinetuneConfig
+from drivetl.config import FinetuneConfig, OptimConfig
 from drivetl.data.sampling import EpochBatches
 from drivetl.draw import training_curves
 from drivetl.errors import ConfigError
@@ -32,10 +34,10 @@ from drivetl.processes import Group, wrap
 from drivetl.training.board import Board
 from drivetl.training.ema import Average, SourceBlend, evaluated_weights
 from drivetl.training.interrupts import Held, InterruptedWorkError, held_signals
-from drivetl.training.loop import Means, train_epoch
+from drivetl.training.loop import Means, NotFiniteLossError, train_epoch
 from drivetl.training.optimizer import learning_rate, set_trainable, trainable_stages
 from drivetl.training.rundir import MetricsLog
-from drivetl.training.state import load_state, save_state
+from drivetl.training.state import is_finite, load_state, save_state
 from drivetl.training.validate import headline, validate
 
 SAVE_EVERY_S = 300.0
@@ -78,6 +80,8 @@ class Trainer:
     val_loader: Batches
     val: Dataset
     step: int = 0
+    rollbacks: list[dict[str, int]] = field(default_factory=list)
+    """Of each return to a saved state the step that failed and the step returned to."""
     best: dict[str, Any] | None = None
     means: Means = field(default_factory=Means)
     saved_at: float = field(default_factory=time.monotonic)
@@ -94,7 +98,18 @@ class Trainer:
         """Optimizer steps of the whole training."""
         return self.config.optim.epochs * len(self.batches)
 
+    @property
+    def optim(self) -> OptimConfig:
+        """The config's, with the learning rate of the current step: half of it after every rollback."""
+        return dataclasses.replace(self.config.optim, lr=self.config.optim.lr * 0.5 ** len(self.rollbacks))
+
     def resume(self) -> None:
+        """Continue from the last saved state."""
+        self._return_to_saved()
+        if self.group.leads:
+            console.say(f"resumed at step {self.step} of {self.total_steps}")
+
+    def _return_to_saved(self) -> None:
         """Return to the last saved state; later rows of metrics.jsonl are dropped."""
         progress = load_state(self.state_path, self.model, self.optimizer, self.average)
         world = progress.get("world", self.group.world)
@@ -104,12 +119,10 @@ class Trainer:
                 remedy=f"resume with {world}, or start another --out",
                 file=self.run,
             )
-        self.step, self.best = int(progress["step"]), progress["best"]
+        self.step, self.best, self.rollbacks = int(progress["step"]), progress["best"], progress.get("rollbacks", [])
         self.means = Means(dict(progress["sums"]), int(progress["steps"]))
         # a row of the evaluation that is still to be made was written after this state
         self.log = MetricsLog(self.log.path, resumed_step=self.step - self._between_epochs)
-        if self.group.leads:
-            console.say(f"resumed at step {self.step} of {self.total_steps}")
 
     @property
     def _between_epochs(self) -> bool:
@@ -117,25 +130,42 @@ class Trainer:
         return self.means.steps > 0 and self.step % len(self.batches) == 0
 
     def save(self) -> None:
-        """Write everything needed to resume from here, as one atomic file."""
+        """Write everything needed to resume from here, as one atomic file. Weights that are not finite are not saved:
+        the last good state is what a training returns to."""
         self.saved_at = time.monotonic()
-        if self.group.leads:
+        if self.group.leads and is_finite(self.model):
             progress = {
                 "step": self.step,
                 "world": self.group.world,
                 "best": self.best,
                 "sums": self.means.sums,
                 "steps": self.means.steps,
+                "rollbacks": self.rollbacks,
             }
             save_state(self.state_path, self.model, self.optimizer, self.average, progress)
 
     def train(self, evaluate_start: bool) -> None:
-        """All epochs from the current step on. `evaluate_start`: first evaluate the start, as row 0 of the metrics."""
-        epochs, per_epoch = self.config.optim.epochs, len(self.batches)
+        """All epochs from the current step on. `evaluate_start`: first evaluate the start, as row 0 of the metrics.
+
+        Raises NotFiniteLossError when a loss is not finite once more after `optim.rollbacks` returns to the last state.
+        """
         if self.step == 0 and not self.log.rows:
             if evaluate_start:
                 self.evaluate(0, 0.0)
             self.save()  # from here on a kill loses only the time since the last saved state
+        while True:
+            try:
+                self._remaining_epochs()
+                break
+            except NotFiniteLossError as error:
+                self._roll_back(error)
+        if self.group.leads:
+            with evaluated_weights(self.model, self.average, self.blend):
+                self._save_checkpoint("last")
+            self.draw_curves()
+
+    def _remaining_epochs(self) -> None:
+        epochs, per_epoch = self.config.optim.epochs, len(self.batches)
         with progress_line(self, "training", self.total_steps, self.step) as advance:
             if self._between_epochs:
                 self._end_epoch(self.step // per_epoch, 0.0)
@@ -145,10 +175,51 @@ class Trainer:
                 epoch_start = time.monotonic()
                 self.one_epoch(epoch, advance)
                 self._end_epoch(epoch + 1, time.monotonic() - epoch_start)
+
+    def _roll_back(self, error: NotFiniteLossError) -> None:
+        """Capture the batch, and return to the last saved state with half the learning rate. Raises the error when
+        that was done `optim.rollbacks` times already."""
+        captured = self._capture(error) if error.is_here else None
+        if len(self.rollbacks) >= self.config.optim.rollbacks:
+            if captured is not None:
+                error.remedy += f"; it is captured in {captured}"
+            raise error
+        if captured is not None:
+            console.warn(f"{error.reason}; captured in {captured}")
+        self._return_to_saved()
+        self.rollbacks = [*self.rollbacks, {"failed": error.step, "to": self.step}]
+        self.group.barrier()  # every process has read the state
+        self.save()
         if self.group.leads:
-            with evaluated_weights(self.model, self.average, self.blend):
-                self._save_checkpoint("last")
-            self.draw_curves()
+            number, most = len(self.rollbacks), self.config.optim.rollbacks
+            console.warn(f"back to step {self.step}, learning rate x {0.5**number:g} (rollback {number} of {most})")
+
+    def remarks(self) -> list[str]:
+        """What the user should know about this training at its end."""
+        if not self.rollbacks:
+            return []
+        steps = ", ".join(str(back["failed"]) for back in self.rollbacks)
+        count = f"{len(self.rollbacks)} times" if len(self.rollbacks) > 1 else "once"
+        return [
+            f"rolled back {count}, as a loss was not finite (step {steps}): the learning rate ended at"
+            f" {0.5 ** len(self.rollbacks):g} of its schedule, the batches are in {captures.FOLDER}/"
+        ]
+
+    def _capture(self, error: NotFiniteLossError) -> Path:
+        """Write the batch whose loss is not finite. Returns the folder."""
+        rank = f"_rank_{self.group.rank}" if self.group.world > 1 else ""
+        folder = self.run / captures.FOLDER / f"step_{error.step:07d}_{len(self.rollbacks)}{rank}"
+        targets = error.batch[1]
+        facts = {
+            "step": error.step,
+            "losses": error.losses,
+            "image_ids": [int(target["image_id"]) for target in targets],
+            "streams": [int(target.get("stream", 0)) for target in targets],
+            "weights_are_finite": is_finite(self.model),
+            "rollbacks": len(self.rollbacks),
+        }
+        captures.write_capture(folder, self.model, self.spec, error.batch, error.random, self.precision, facts)
+        return folder
 
     def _end_epoch(self, epochs_done: int, seconds: float) -> None:
         """Evaluate where it is due, and save. A signal ends the evaluation; the state from which it is made anew is
@@ -194,7 +265,11 @@ class Trainer:
         """Write curves.png: losses, learning rate of the heads and AP against steps."""
         self.drawn_at, total = time.monotonic(), self.total_steps
         steps = sorted({round(step) for step in np.linspace(0, total - 1, 400)})
-        rate = [learning_rate(step, total, self.config.optim) for step in steps]
+        halved = [sum(back["to"] <= step for back in self.rollbacks) for step in steps]
+        rate = [
+            0.5**times * learning_rate(step, total, self.config.optim)
+            for step, times in zip(steps, halved, strict=True)
+        ]
         training_curves.plot(self.log.rows, (steps, rate), self.run / CURVES)
 
     def one_epoch(self, epoch: int, advance: Advance) -> None:
@@ -207,7 +282,7 @@ class Trainer:
         def after_step(step: int, losses: dict[str, float]) -> None:
             self.step = step + 1
             if self.board is not None:
-                self.board.step(self.step, losses, learning_rate(step, self.total_steps, self.config.optim))
+                self.board.step(self.step, losses, learning_rate(step, self.total_steps, self.optim))
             advance(f"epoch {epoch + 1}/{self.config.optim.epochs}  loss {losses['loss']:.3f}")
             if held.number is not None or time.monotonic() - self.saved_at > SAVE_EVERY_S:
                 self.save()
@@ -220,7 +295,7 @@ class Trainer:
                 wrap(self.model, self.group, self.device),
                 self.loader,
                 self.optimizer,
-                self.config.optim,
+                self.optim,
                 first_step=self.step,
                 total_steps=self.total_steps,
                 device=self.device,
@@ -250,6 +325,7 @@ class Trainer:
             row = {"epoch": epoch, "step": self.step, "seconds": round(seconds, 2)}
             row |= headline(match(self.val, results))
             row |= {f"train_{key}": value for key, value in self.means.means().items()}
+            row |= {"rollbacks": len(self.rollbacks)} if self.rollbacks else {}
             if not self.group.leads:
                 return
             if epoch == 0:
