@@ -1,8 +1,9 @@
 """Counts the operations of a training step whose result the host needs before it goes on: waits, on a GPU.
 
-Shapes that depend on data (`nonzero`, a boolean index, NMS) and values read on the host (`item`, `bool`, `tolist`) make
-the host wait until the device has done all its work. They are counted on a CPU, where they cost nothing: which
-operations are called does not depend on the device.
+Shapes that depend on data (`nonzero`, a boolean index, NMS), values read on the host (`item`, `bool`, `tolist`) and
+numbers of Python copied to the device make the host wait until the device has done all its work. They are counted on a
+CPU, where they cost nothing, with the code that runs on a GPU: which operations are called does not depend on the
+device.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import boxes
 
+from drivetl.models import waits as drivetl_waits
+
 DATA_DEPENDENT = {
     *("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::_unique2"),
     *("aten::unique_consecutive", "aten::unique_dim", "aten::repeat_interleave", "torchvision::nms"),
@@ -28,6 +31,8 @@ DATA_DEPENDENT = {
 """Operators whose result, or its shape, the host waits for."""
 HOST_READS = {torch.Tensor.tolist, torch.Tensor.cpu, torch.Tensor.numpy, torch.Tensor.__array__}
 """Methods that copy a tensor to the host, which are no operators on a CPU."""
+CONSTANTS = {torch.tensor, torch.as_tensor}
+"""Functions that copy numbers to the device they are given."""
 OWNERS = ("torchvision", "drivetl")
 ON_THE_HOST = ("/torch/optim/", "/detection/transform.py: torch_choice", "/drivetl/models/sparse.py")
 """What is on the host in any training: the optimizer's step numbers, the choice of an image size, and a backward pass
@@ -43,7 +48,8 @@ Waits = Counter[tuple[str, str, str]]
 def counted() -> Iterator[Waits]:
     """Count the waits of everything that is run inside the context, as they would be on a GPU."""
     waits: Waits = Counter()
-    with mock.patch.object(boxes, "_batched_nms_vanilla", _as_on_a_gpu), _Operators(waits), _HostReads(waits):
+    a_gpu = mock.patch.object(drivetl_waits, "waits_for", lambda device: True)
+    with mock.patch.object(boxes, "_batched_nms_vanilla", _as_on_a_gpu), a_gpu, _Operators(waits), _HostReads(waits):
         yield waits
 
 
@@ -71,7 +77,7 @@ class _HostReads(TorchFunctionMode):
         self.waits = waits
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in HOST_READS:
+        if func in HOST_READS or (func in CONSTANTS and (kwargs or {}).get("device") is not None):
             _add(self.waits, func.__name__)
         return func(*args, **(kwargs or {}))
 

@@ -14,14 +14,23 @@ Where there are many such objects, write them as ignore regions.
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, maskrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import boxes as box_ops
+
+from drivetl.models import waits
 
 Target = dict[str, Tensor]
 
@@ -61,15 +70,40 @@ def drop_ignored_background(labels: Tensor, boxes: Tensor, regions: Tensor | Non
     return labels.masked_fill(ignored, NOT_SAMPLED)
 
 
+class IgnoreAwareRCNN(GeneralizedRCNN):  # type: ignore[misc]
+    """In training, boxes on a GPU are not checked for a positive size: that would wait once per image, and the loader
+    leaves such boxes out."""
+
+    def forward(self, images: list[Tensor], targets: list[Target] | None = None) -> Any:
+        if not self.training or not targets or not waits.waits_for(targets[0]["boxes"].device):
+            return super().forward(images, targets)
+        batch, targets = self.transform(images, targets)
+        features = self.backbone(batch.tensors)
+        proposals, losses = self.rpn(batch, features, targets)
+        return self.roi_heads(features, proposals, batch.image_sizes, targets)[1] | losses
+
+
 class IgnoreAwareTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
-    """Resizes `ignore_boxes` together with the boxes."""
+    """Resizes `ignore_boxes` together with the boxes; constants are copied to the device once."""
+
+    def normalize(self, image: Tensor) -> Tensor:
+        if torchvision._is_tracing() or not image.is_floating_point():
+            return super().normalize(image)  # type: ignore[no-any-return]
+        mean, std = (waits.constant(tuple(v), image.dtype, image.device) for v in (self.image_mean, self.image_std))
+        return (image - mean[:, None, None]) / std[:, None, None]
 
     def resize(self, image: Tensor, target: Target | None = None) -> tuple[Tensor, Target | None]:
         before = image.shape[-2:]
-        image, target = super().resize(image, target)
-        if target is not None and "ignore_boxes" in target and image.shape[-2:] != before:
-            target["ignore_boxes"] = _scaled(target["ignore_boxes"], before, image.shape[-2:])
-        return image, target
+        image, _ = super().resize(image, None)
+        if target is None or image.shape[-2:] == before:
+            return image, target
+        resized = dict(target)
+        for key in ("boxes", "ignore_boxes"):
+            if key in target:
+                resized[key] = _scaled(target[key], before, image.shape[-2:])
+        if "masks" in target:
+            resized["masks"] = F.interpolate(target["masks"][:, None].float(), size=image.shape[-2:])[:, 0].byte()
+        return image, resized
 
 
 def _scaled(boxes: Tensor, before_hw: torch.Size, after_hw: torch.Size) -> Tensor:
@@ -98,12 +132,45 @@ class IgnoreAwareRPN(RegionProposalNetwork):  # type: ignore[misc]
     def compute_loss(
         self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """torchvision's losses; 0 where ignore regions cover every anchor of the batch: torchvision's are then NaN, the
-        mean over no anchor, with gradients of 0."""
-        losses = super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
-        sampled = (torch.cat(labels) >= BACKGROUND).any()
-        score_loss, box_loss = (torch.where(sampled, loss, 0) for loss in losses)
+        """torchvision's losses over the same sampled anchors (Ren et al. 2015, "Faster R-CNN", eq. 1); 0 where ignore
+        regions cover every anchor of the batch: torchvision's are then NaN, the mean over no anchor."""
+        starts = accumulate(map(len, labels[:-1]), initial=0)  # of each image among all anchors
+        drawn = list(zip(waits.sample(labels, self.fg_bg_sampler), starts, strict=True))
+        positive = torch.cat([indices + start for (indices, _), start in drawn])
+        sampled = torch.cat([positive] + [indices + start for (_, indices), start in drawn])
+        if not len(sampled):
+            return zero_losses(objectness, pred_bbox_deltas)
+        wanted = torch.cat(regression_targets)[positive]
+        box_loss = F.smooth_l1_loss(pred_bbox_deltas[positive], wanted, beta=1 / 9, reduction="sum") / len(sampled)
+        score_loss = F.binary_cross_entropy_with_logits(objectness.flatten()[sampled], torch.cat(labels)[sampled])
         return score_loss, box_loss
+
+    def filter_proposals(
+        self,
+        proposals: Tensor,
+        objectness: Tensor,
+        image_shapes: list[tuple[int, int]],
+        num_anchors_per_level: list[int],
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """torchvision's proposals; on a GPU those of the whole batch are filtered with a few waits, see
+        `waits.nms_per_image`."""
+        if not waits.waits_for(proposals.device) or torchvision._is_tracing():
+            return super().filter_proposals(  # type: ignore[no-any-return]
+                proposals, objectness, image_shapes, num_anchors_per_level
+            )
+        logits = objectness.detach().reshape(len(proposals), -1)
+        best = self._get_top_n_idx(logits, num_anchors_per_level)  # (N, A)
+        levels = torch.stack([best >= end for end in accumulate(num_anchors_per_level)]).sum(0)
+        scores = torch.sigmoid(logits.gather(1, best))
+        found = proposals.gather(1, best[:, :, None].expand(-1, -1, 4))
+        boxes = torch.stack(
+            [box_ops.clip_boxes_to_image(box, shape) for box, shape in zip(found, image_shapes, strict=True)]
+        )
+        large = (boxes[:, :, 2:] - boxes[:, :, :2] >= self.min_size).all(2)
+        usable = large & (scores >= self.score_thresh)
+        kept = waits.nms_per_image(boxes, scores, levels, usable, self.nms_thresh, self.post_nms_top_n())
+        flat_boxes, flat_scores = boxes.flatten(0, 1), scores.flatten()
+        return [flat_boxes[index] for index in kept], [flat_scores[index] for index in kept]
 
 
 class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
@@ -112,6 +179,8 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
     ignore_threshold: float = 0.5
     """A background proposal with more than this share of its own area inside one region is ignored."""
     _regions: list[Tensor | None] | None = None
+    _n_positive = 0
+    """Positive proposals in the last sample of a batch."""
 
     def check_targets(self, targets: list[Target] | None) -> None:
         """torchvision's check, but masks may be missing."""
@@ -139,6 +208,11 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
         ]
         return matched, labels
 
+    def subsample(self, labels: list[Tensor]) -> list[Tensor]:
+        drawn = waits.sample(labels, self.fg_bg_sampler)
+        self._n_positive = sum(len(positive) for positive, _ in drawn)
+        return [torch.cat(both).sort().values for both in drawn]
+
     def forward(
         self,
         features: dict[str, Tensor],
@@ -155,7 +229,7 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
         pooled = self.box_head(self.box_roi_pool(features, proposals, image_shapes))
         class_logits, box_deltas = self.box_predictor(pooled)
         known = known_classes(targets, labels, class_logits.shape[1])
-        box_losses = roi_loss(class_logits, box_deltas, labels, regression_targets, known)
+        box_losses = roi_loss(class_logits, box_deltas, labels, regression_targets, known, self._n_positive)
         losses = dict(zip(("loss_classifier", "loss_box_reg"), box_losses, strict=True))
         if self.has_mask():
             losses["loss_mask"] = self._mask_loss(features, proposals, image_shapes, targets, labels, matched)
@@ -177,11 +251,8 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
             else torch.zeros_like(label, dtype=torch.bool)
             for label, target, index in zip(labels, targets, matched, strict=True)
         ]
-        counts = torch.stack([item.sum() for item in used]).tolist()  # one wait for the whole batch
-        chosen = [
-            torch.argsort(~item, stable=True)[:count]  # the indices of the proposals that are used, in order
-            for item, count in zip(used, counts, strict=True)
-        ]
+        counts = waits.counts_of(used)  # one wait for the whole batch
+        chosen = [waits.positions(item, count) for item, count in zip(used, counts, strict=True)]
         boxes = [item[index] for item, index in zip(proposals, chosen, strict=True)]
         objects = [item[index] for item, index in zip(matched, chosen, strict=True)]
         pooled = self.mask_head(self.mask_roi_pool(features, boxes, image_shapes))
@@ -224,21 +295,29 @@ def roi_loss(
     labels: list[Tensor],
     regression_targets: list[Tensor],
     known: Tensor | None = None,
+    n_positive: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(classification loss, box loss) of R sampled RoIs.
 
     class_logits (R, K + 1), box_deltas (R, 4 (K + 1)), labels and regression_targets per image (R_i,), (R_i, 4);
     known (R, K + 1) bool as from `known_classes`. A class that is not known is excluded from the RoI's softmax: the
     gradient of its logit is exactly 0, similar to the partial-label losses of Zhao et al. 2020, "Object detection with
-    a unified label space from multiple datasets". With `known` None this is torchvision's `fastrcnn_loss`; without
-    RoIs (ignore regions cover everything) both losses are 0.
+    a unified label space from multiple datasets". With `known` None this is torchvision's `fastrcnn_loss`, to the bit;
+    `n_positive`, where it is known, saves the wait for the number of positive RoIs. Without RoIs (ignore regions cover
+    everything) both losses are 0.
     """
     if not len(class_logits):
         return zero_losses(class_logits, box_deltas)
     if known is not None:
         class_logits = class_logits.masked_fill(~known, float("-inf"))
-    losses: tuple[Tensor, Tensor] = fastrcnn_loss(class_logits, box_deltas, labels, regression_targets)
-    return losses
+    if n_positive is None:
+        losses: tuple[Tensor, Tensor] = fastrcnn_loss(class_logits, box_deltas, labels, regression_targets)
+        return losses
+    classes, wanted = torch.cat(labels), torch.cat(regression_targets)
+    positive = waits.positions(classes > 0, n_positive)
+    deltas = box_deltas.view(len(classes), -1, 4)[positive, classes[positive]]  # (P, 4) those of the own class
+    box_loss = F.smooth_l1_loss(deltas, wanted[positive], beta=1 / 9, reduction="sum") / len(classes)
+    return F.cross_entropy(class_logits, classes), box_loss
 
 
 def zero_losses(scores: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,4 +356,17 @@ def make_ignore_aware(model: nn.Module, threshold: float = 0.5) -> nn.Module:
             part.__class__ = ours
         if name != "transform":
             part.ignore_threshold = threshold
+    model.__class__ = IgnoreAwareRCNN
+    for part in (model.rpn, heads):
+        _replace(part, "proposal_matcher", Matcher, waits.FixedShapeMatcher)
+        _replace(part, "box_coder", BoxCoder, waits.CachedBoxCoder)
+    for name in ("box_roi_pool", "mask_roi_pool"):
+        _replace(heads, name, MultiScaleRoIAlign, waits.CountedRoIAlign)
     return model
+
+
+def _replace(owner: Any, name: str, theirs: type, ours: type) -> None:
+    """Give an attribute of exactly that class ours, which adds no state; anything else is left as it is."""
+    part = getattr(owner, name)
+    if type(part) is theirs:
+        part.__class__ = ours

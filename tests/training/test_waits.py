@@ -1,4 +1,4 @@
-"""Laws of the steps' waits for the device: the counter counts what depends on data, and our code waits once a step."""
+"""Laws of the steps' waits for the device: the counter counts what depends on data, and a step waits a few times."""
 
 import sys
 from pathlib import Path
@@ -32,19 +32,27 @@ def test_what_depends_on_data_is_counted_and_nothing_else(tools):
     assert waits_of(lambda: torch.where(values > 2, values, 0.0)) == {}
 
 
-@pytest.mark.parametrize(
-    ("arch", "ours"),
-    [
-        ("fasterrcnn_tiny_fpn", {"loop.py: train_epoch"}),
-        ("maskrcnn_mobilenet_v2_lite_fpn", {"loop.py: train_epoch", "ignore.py: _mask_loss"}),
-    ],
-)
-def test_law_our_code_waits_once_a_step_and_once_for_masks(tools, arch, ours):
+def test_constants_copied_to_the_device_are_counted(tools):
+    from syncs import counted
+
+    with counted() as waits:
+        torch.tensor(0.5, device="cpu"), torch.as_tensor([1.0, 2.0], dtype=torch.float32, device="cpu")
+        torch.tensor(0.5), torch.zeros(3, device="cpu")
+    assert {operation: count for (_, _, operation), count in waits.items()} == {"tensor": 1, "as_tensor": 1}
+
+
+@pytest.mark.parametrize(("arch", "masks"), [("fasterrcnn_tiny_fpn", 0), ("maskrcnn_mobilenet_v2_lite_fpn", 2)])
+def test_law_a_step_of_four_images_waits_six_times_and_twice_more_for_masks(tools, arch, masks):
+    """Losses; NMS and its counts; a sample of anchors and of proposals; the levels of RoIs. Masks: which, and their
+    levels."""
     from bench.training import STEPS, waits_of_a_step
 
     waits = waits_of_a_step(arch)
-    assert {where: count / STEPS for (code, where, _), count in waits.items() if code == "drivetl"} == dict.fromkeys(
-        ours, 1
-    )
-    assert {code for code, _, _ in waits} == {"drivetl", "torchvision"}
-    assert sum(count for (code, _, _), count in waits.items() if code == "torchvision") > 40 * STEPS
+    assert {(where, operation): count / STEPS for (_, where, operation), count in waits.items()} == {
+        ("loop.py: train_epoch", "tolist"): 1,
+        ("waits.py: counts_of", "tolist"): 4 + masks,
+        ("boxes.py: nms", "nms"): 1,
+    }
+    plain = waits_of_a_step(arch, plain=True)
+    assert sum(plain.values()) > 70 * STEPS
+    assert {code for code, _, _ in plain} == {"drivetl", "torchvision"}

@@ -67,7 +67,8 @@ def run() -> list[dict[str, object]]:
 
 
 def syncs() -> list[dict[str, object]]:
-    """One row per place of a training step that waits for the device on a GPU, and the sums; counted on a CPU."""
+    """One row per place of a training step that waits for the device on a GPU, and the sums; the last row of a model is
+    the sum with torchvision's own modules. Counted on a CPU."""
     rows: list[dict[str, object]] = []
     for arch in ("fasterrcnn_mobilenet_v2_lite_fpn", "maskrcnn_mobilenet_v2_lite_fpn"):
         waits = waits_of_a_step(arch)
@@ -80,15 +81,19 @@ def syncs() -> list[dict[str, object]]:
             ]
             total = sum(own.values()) / STEPS
             rows.append({"model": arch, "code": owner, "where": "all", "operation": "-", "per step": total})
+        plain = sum(waits_of_a_step(arch, plain=True).values()) / STEPS
+        for modules, total in (("drivetl's modules", sum(waits.values()) / STEPS), ("torchvision's modules", plain)):
+            rows.append({"model": arch, "code": modules, "where": "all", "operation": "-", "per step": total})
     return rows
 
 
-def waits_of_a_step(arch: str) -> Counter[tuple[str, str, str]]:
+def waits_of_a_step(arch: str, *, plain: bool = False) -> Counter[tuple[str, str, str]]:
     """The waits of STEPS steps of `train_epoch` on a batch with ignore regions, an image without objects and one that
-    labels some classes only."""
+    labels some classes only. plain: with torchvision's own modules, which do not know of regions and labels."""
     torch.manual_seed(0)
     short, long = 128, 256
-    model = build_model(ModelSpec(arch, ("a", "b", "c"), short, long, 200, 100, 32, 100, 0.05, frozen_norm=True))
+    spec = ModelSpec(arch, ("a", "b", "c"), short, long, 200, 100, 32, 100, 0.05, frozen_norm=True)
+    model = plain_model(spec) if plain else build_model(spec)
     config = OptimConfig(epochs=1, lr=1e-4)
     train = partial(
         train_epoch,
@@ -140,6 +145,18 @@ def batch(height: int, width: int) -> tuple[list[Tensor], list[dict[str, Tensor]
             {"boxes": torch.cat([corner, corner + size], 1), "labels": torch.randint(1, 4, (8,), generator=generator)}
         )
     return images, targets
+
+
+def plain_model(spec: ModelSpec) -> nn.Module:
+    """torchvision's own detector, as its builder makes it."""
+    return architecture(spec.arch).build(
+        num_classes=len(spec.categories) + 1,
+        min_size=spec.min_size,
+        max_size=spec.max_size,
+        rpn_pre_nms_top_n_train=2 * spec.proposals_train,
+        rpn_post_nms_top_n_train=spec.proposals_train,
+        box_batch_size_per_image=spec.rois_per_image,
+    )
 
 
 def unfused(model: nn.Module) -> nn.Module:
