@@ -92,12 +92,14 @@ class Robustness:
 
     def __str__(self) -> str:
         title, columns, rows = texts.condition_table(self.document)
-        return "\n".join([title, text_table(columns, rows), *texts.verdict(self.document)])
+        said = [*texts.verdict(self.document), *texts.class_sentences(self.document)]
+        return "\n".join([title, text_table(columns, rows), *said])
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a table, a figure and the verdict."""
         title, columns, rows = texts.condition_table(self.document)
-        verdict = Markup("").join(Markup("<p>{}</p>").format(sentence) for sentence in texts.verdict(self.document))
+        said = [*texts.verdict(self.document), *texts.class_sentences(self.document)]
+        verdict = Markup("").join(Markup("<p>{}</p>").format(sentence) for sentence in said)
         page = Markup('<div class="drivetl">{}{}{}{}</div>').format(
             _style(), html_table(title, columns, rows), _figure(self.document), verdict
         )
@@ -113,6 +115,7 @@ def evaluate_robustness(
     baseline: str | Path | SweptDetector | SupportsInfer | None = None,
     metric: str = "AP",
     iou_type: str = "bbox",
+    class_map: Mapping[str, str | None] | None = None,
     slices: Sequence[str] = (),
     clean: Mapping[str, str] | None = None,
     images: int | None = None,
@@ -127,11 +130,13 @@ def evaluate_robustness(
 
     detector, baseline: a loaded detector, a run directory, or any object with `categories` and `infer(images)`, see
     `drivetl.robustness.any_detector`. conditions: names, or a set (`held_out`, `all`, `drive`, `common`). metric: AP or
-    AP50. slices, clean: image attributes to slice by, and the values of the clean slice that the conditions are applied
-    to. images: at most that many clean images, spread over the drives. budget_s: stop after that many seconds, with
-    the same images in all cells. cache: folder for the detections
-    (default: in the run, or memory for another detector). workers: processes that render (default: one per core).
-    Raises ConfigError for a wrong argument or other classes than the data's, DataError for what is not a dataset, an
+    AP50. class_map: classes of the detectors -> classes of the data (None: of none), where names and the data's
+    taxonomy do not say it; a class that a detector does not know has no AP and is in no mean. slices, clean: image
+    attributes to slice by, and the values of the clean slice that the conditions are applied to. images: at most that
+    many clean images, spread over the drives. budget_s: stop after that many seconds, with the same images in all
+    cells. cache: folder for the detections (default: in the run, or memory for another detector). workers: processes
+    that render (default: one per core).
+    Raises ConfigError for a wrong argument or no class of the data, DataError for what is not a dataset, an
     unreadable image, or detections of another form.
     """
     if metric not in METRICS:
@@ -161,6 +166,7 @@ def evaluate_robustness(
         workers=workers,
         batch_size=batch_size,
         iou_type=iou_type,
+        class_map=class_map,
     )
     return Robustness(report_document(swept, metric=metric, n_draws=draws, seed=seed, slices=slices), swept)
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl import console
-from drivetl.commands.flags import input_path, run_directory, seed
+from drivetl.commands.flags import add_class_map, input_path, run_directory, seed
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.paths import require, require_directory
 from drivetl.files.write import check_new
 
 if TYPE_CHECKING:
+    from drivetl.coco.class_map import ClassMap
     from drivetl.coco.records import Dataset
     from drivetl.robustness.real_vs_synthetic import Pairs
     from drivetl.robustness.results_folder import ResultsFolder
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --detector: what it was trained on, like a run's augmentation.json (default: unknown, UNVERIFIED)",
     )
     add("--data", type=input_path, required=True, metavar="VAL.json", help="COCO dataset json to evaluate it on")
+    add_class_map(parser)
     add(
         "--conditions",
         default="held_out",
@@ -125,12 +127,13 @@ def run(args: argparse.Namespace) -> None:
     out = args.out or args.run_dir / "robustness" / args.data.stem
     check_new(out, remedy="name another folder with --out (stored detections are reused)")
 
+    from drivetl.coco.class_map import parse_class_map
     from drivetl.coco.io import read_dataset
     from drivetl.conditions import parse_severities
     from drivetl.robustness.clean_slice import choose_clean, clean_images, values_as_text
     from drivetl.robustness.held_out import check_names, levels
 
-    severities = parse_severities(args.severities)
+    severities, given_classes = parse_severities(args.severities), parse_class_map(args.class_map)
     check_names(args.conditions)
     dataset = read_dataset(args.data)
     slices = _slices(args.slices, dataset)
@@ -143,7 +146,7 @@ def run(args: argparse.Namespace) -> None:
         from drivetl.robustness.condition_slices import slices_of
         from drivetl.robustness.real_vs_synthetic import check_pairs
         from drivetl.robustness.results_folder import ResultsFolder
-        from drivetl.robustness.run import at_most, run_sweep
+        from drivetl.robustness.run import at_most, maps_of, run_sweep
 
     group, wait = join_sweep()
     device = group.device(args.device)
@@ -154,6 +157,10 @@ def run(args: argparse.Namespace) -> None:
         _list_missing(detector)
     dataset = at_most(dataset, clean, args.images)
     baseline = load_detector(args.baseline, device=device) if args.baseline else None
+    detectors = {"run": detector} | ({"baseline": baseline} if baseline else {})
+    classes = maps_of(detectors, dataset, given_classes)
+    if group.leads:
+        _show_classes(detectors, classes, dataset)
     check_pairs(pairs, slices_of(from_dataset(dataset), slices, clean), conditions)
     held_out = levels(detector.augmentation, conditions, severities)
     if group.leads:
@@ -175,6 +182,7 @@ def run(args: argparse.Namespace) -> None:
         workers=args.workers,
         batch_size=args.batch_size,
         iou_type=args.iou_type,
+        class_map=given_classes,
         shard=(group.rank, group.world),
         wait=wait,
     )
@@ -240,6 +248,21 @@ def _detector(
         read_results_folder(folder, dataset, conditions, severities, manifest=manifest, iou_type=args.iou_type),
         conditions,
     )
+
+
+def _show_classes(detectors: Mapping[str, SweptDetector], maps: Mapping[str, ClassMap], dataset: Dataset) -> None:
+    """Print which classes are evaluated as which, unless all are the data's own."""
+    from drivetl.report.texts import class_sentences
+    from drivetl.robustness.class_match import class_document
+
+    names = {name: detector.name or name for name, detector in detectors.items()}
+    categories = {name: detector.categories for name, detector in detectors.items()}
+    document = {
+        "class_match": class_document(maps, names, categories, dataset),
+        "data": {"categories": dataset.categories},
+    }
+    for sentence in class_sentences(document | {name: {"name": text} for name, text in names.items()}):
+        console.warn(sentence)
 
 
 def _list_missing(detector: ResultsFolder) -> None:

@@ -115,6 +115,19 @@ def add_config(parser: argparse.ArgumentParser, without: str = "") -> None:
     )
 
 
+def add_class_map(parser: argparse.ArgumentParser) -> None:
+    """The flag --class-map of the commands that run a detector on labelled data."""
+    parser.add_argument(
+        "--class-map",
+        default="",
+        metavar="THEIRS=OURS,...|FILE.yaml",
+        help=(
+            "classes of the detector that are classes of the data under another name, like person=pedestrian; THEIRS= "
+            "leaves one out (default: by name, then by `from` of the data's taxonomy)"
+        ),
+    )
+
+
 def whole_number(text: str) -> int:
     """An int of 64 bits, with or without a sign. Raises ArgumentTypeError, which argparse turns into exit code 2."""
     if not re.fullmatch(r"[-+]?\d{1,19}", text) or abs(int(text)) >= SEED_LIMIT:

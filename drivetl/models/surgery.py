@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from drivetl import console
+from drivetl.coco.class_map import fold
 from drivetl.errors import CheckpointError, ConfigError, nearest
 from drivetl.files.write import write_atomically
 from drivetl.models.state_keys import State, modern_keys, without_counters
@@ -207,11 +208,6 @@ def _check_known(name: str, parents: dict[str, float], vocabulary: set[str]) -> 
                 f"class {name!r} grows out of {parent!r}, which neither the source nor COCO has",
                 remedy=nearest(parent, sorted(vocabulary), "name a class of the source"),
             )
-
-
-def fold(name: str) -> str:
-    """A class name for comparison: `Traffic_Light` and `traffic light` are the same."""
-    return re.sub(r"[\s_-]+", " ", name.strip().casefold())
 
 
 def _coco_names() -> set[str]:

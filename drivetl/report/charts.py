@@ -224,6 +224,7 @@ def class_rows(results: Document) -> list[dict[str, Any]]:
                 "clean": texts.percent(clean),
                 "held_out": texts.percent(held_out),
                 "kept": "-" if not clean or held_out is None else f"{100 * held_out / clean:.0f} %",
+                "unknown": f"not known to {texts.listing(row['unknown_to'])}" if row.get("unknown_to") else "",
                 "clean_width": f"{100 * (clean or 0.0):.1f}%",
                 "held_out_width": f"{100 * (held_out or 0.0):.1f}%",
             }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drivetl.coco.drives import drives_in_words
@@ -14,6 +14,8 @@ from drivetl.robustness.budget import budget_text
 
 Document = Mapping[str, Any]
 DASH = "–"
+SHOWN_CLASSES = 12
+"""Classes of a detector without a counterpart that are named; results.json has all."""
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -118,6 +120,50 @@ def missing_cells(results: Document) -> str:
     listed = ", ".join(cells[:10]) + (", ..." if len(cells) > 10 else "")
     verb = "cell has" if len(cells) == 1 else "cells have"
     return f"{len(cells)} {verb} no results ({listed}): these conditions have no mean." if cells else ""
+
+
+def class_sentences(results: Document) -> list[str]:
+    """How the classes of the detectors met those of the data; none where they are the same."""
+    met, data = results.get("class_match"), results["data"]["categories"]
+    if met is None:
+        return []
+    sentences = [_unknown_classes(met["unknown"], len(data))] if met["unknown"] else []
+    for key in ("run", "baseline"):
+        if met[key] is not None:
+            sentences += _mapped_classes(results[key]["name"], met[key])
+    return sentences
+
+
+def _unknown_classes(unknown: Sequence[Document], n_classes: int) -> str:
+    listed = listing(
+        [f"{row['class']} ({row['objects']:,} object{'' if row['objects'] == 1 else 's'})" for row in unknown]
+    )
+    whose = listing(list(dict.fromkeys(name for row in unknown for name in row["unknown_to"])))
+    found_as = sorted({name for row in unknown for name in row["may_be_found_as"]})
+    ignored = f" What is found on their objects as {listing(found_as, 'or')} is neither right nor wrong." * bool(
+        found_as
+    )
+    verb, they = ("is", "It has") if len(unknown) == 1 else ("are", "They have")
+    return (
+        f"Over {n_classes - len(unknown)} of {n_classes} classes: {listed} {verb} not known to {whose}."
+        f" {they} no AP and no part in any mean.{ignored}"
+    )
+
+
+def _mapped_classes(name: str, met: Document) -> list[str]:
+    renamed = [f"{row['theirs']} is {row['ours']}" for row in met["maps"] if row["theirs"] != row["ours"]]
+    sentences = [f"Classes of {name}: {listing(renamed)}."] if renamed else []
+    left = met["unmapped"]
+    if left:
+        listed = ", ".join(left[:SHOWN_CLASSES]) + (", ..." if len(left) > SHOWN_CLASSES else "")
+        noun = f"class of {name} is not one" if len(left) == 1 else f"classes of {name} are not classes"
+        sentences.append(f"{len(left)} {noun} of the data; such detections are left out: {listed}.")
+    return sentences
+
+
+def listing(names: Sequence[str], word: str = "and") -> str:
+    """`car, van and bus`."""
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _insufficient(results: Document) -> tuple[str, str]:
@@ -301,6 +347,7 @@ def summary_md(results: Document) -> str:
     run = markdown(results["run"]["name"])
     lines = [f"### Robustness of {run}", "", first, second, ""]
     lines += [missing_cells(results), ""] if missing_cells(results) else []
+    lines += [" ".join(map(markdown, class_sentences(results))), ""] if class_sentences(results) else []
     baseline = results["baseline"]
     lines += [
         f"| | {run} |" + (f" {markdown(baseline['name'])} | difference |" if baseline else ""),

@@ -63,11 +63,13 @@ def _recall_at(store: MatchStore, rate: float) -> Document:
 
 
 def kitti_cells(swept: FinishedSweep) -> Mapping[Cell, Document] | None:
-    """KITTI's official AP (R40, 0..1) per cell: class -> {easy, moderate, hard}, of KITTI's classes the detector has.
+    """KITTI's official AP (R40, 0..1) per cell: class -> {easy, moderate, hard}, of the classes every detector knows.
 
     None for data that was not converted from KITTI's label files, and for masks.
     """
-    names = set(swept.truth.categories) & set(kitti_ap.MIN_OVERLAP)
+    unknown = {number for of_one in swept.classes.values() for number in of_one.unknown}
+    known = [name for number, name in enumerate(swept.truth.categories, 1) if number not in unknown]
+    names = set(known) & set(kitti_ap.MIN_OVERLAP)
     if swept.dataset.info.get("source") != "kitti" or not names or swept.iou_type != "bbox":
         return None
     labels = kitti_objects.labels_of(swept.dataset)

@@ -16,6 +16,7 @@ from drivetl.metrics.extra_metrics import plain_values
 from drivetl.metrics.measures import ratio_interval
 from drivetl.metrics.statistics import Interval, few_drives, no_intervals
 from drivetl.robustness import road
+from drivetl.robustness.class_match import class_document
 from drivetl.robustness.clean_slice import values_as_text
 from drivetl.robustness.diagnosis import diagnose, kitti_cells
 from drivetl.robustness.headline import condition_rows, headline_row, set_rows
@@ -50,6 +51,7 @@ def report_document(
         "run": _detector_row(scored, "run"),
         "baseline": _detector_row(scored, "baseline") if "baseline" in swept.detectors else None,
         "data": _data_row(swept),
+        "class_match": (classes := _class_match(swept)),
         "protocol": {
             "version": PROTOCOL_VERSION,
             "conditions": swept.conditions,
@@ -70,7 +72,7 @@ def report_document(
         "cells": [_cell_row(scored, cell) for cell in swept.cells],
         "kitti": _kitti_rows(scored, held_out),
         "diagnosis": diagnose(swept, scored.thresholds["run"], _worst_cell(scored, held_out)),
-        "classes": _class_rows(scored, held_out),
+        "classes": _class_rows(scored, held_out, classes),
         "operating": _operating(scored),
         "road": _road(scored, held_out),
         "slices": slice_rows,
@@ -79,6 +81,16 @@ def report_document(
     }
     plain: Document = plain_values(document)
     return plain
+
+
+def _class_match(swept: FinishedSweep) -> Document | None:
+    """How the classes of the detectors met those of the data; None where they are the same."""
+    return class_document(
+        swept.classes,
+        {name: detector.name or name for name, detector in swept.detectors.items()},
+        {name: detector.categories for name, detector in swept.detectors.items()},
+        swept.dataset,
+    )
 
 
 def _worst_cell(scored: ScoredSweep, held_out: Sequence[str]) -> Cell | None:
@@ -181,14 +193,20 @@ def _interval_row(estimate: Interval) -> Document:
     return {"point": estimate.point, "low": estimate.low, "high": estimate.high}
 
 
-def _class_rows(scored: ScoredSweep, names: Sequence[str]) -> list[Document]:
-    """Per class and per COCO size: clean, and the mean over the headline's cells."""
+def _class_rows(scored: ScoredSweep, names: Sequence[str], classes: Document | None) -> list[Document]:
+    """Per class and per COCO size: clean, and the mean over the headline's cells.
+
+    A class that a detector does not know has no numbers; `n_gt` is then the number of objects that were left out.
+    """
+    unknown = {row["class"]: row for row in (classes or {"unknown": []})["unknown"]}
     cells = [(name, severity) for name in names for severity in scored.swept.severities]
     clean, measures = scored.measures["run"][CLEAN], scored.measures["run"]
     rows: list[Document] = []
     for name, row in clean.per_class.items():
         held = {key: _mean([measures[cell].per_class[name][key] for cell in cells]) for key in ("AP", "AP50", "recall")}
-        rows.append({"by": "class", "group": name, "n_gt": row["n_gt"], "clean": row, "held_out": held})
+        n_gt = unknown[name]["objects"] if name in unknown else row["n_gt"]
+        known = {"unknown_to": unknown[name]["unknown_to"]} if name in unknown else {}
+        rows.append({"by": "class", "group": name, "n_gt": n_gt, "clean": row, "held_out": held} | known)
     for key, label in (("APs", "small"), ("APm", "medium"), ("APl", "large")):
         held = {"AP": _mean([measures[cell].numbers[key] for cell in cells])}
         rows.append({"by": "size", "group": label, "clean": {"AP": clean.numbers[key]}, "held_out": held})

@@ -1,13 +1,15 @@
 """Detections that were made elsewhere, as a detector of a sweep that has nothing left to infer.
 
 A folder has one COCO results json per cell: `clean/0.json`, `fog/3.json`, ... An image without detections in a file is
-an image in which nothing was found. A cell without a file is absent: its numbers are NaN, never zero.
+an image in which nothing was found. A cell without a file is absent: its numbers are NaN, never zero. Category ids are
+those of the dataset; with a `classes.txt` in the folder they are the detector's own, and line 1 is the name of id 1.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ from drivetl.conditions import CLEAN, Cell, cell_name
 from drivetl.console import track
 from drivetl.errors import ConfigError, DataError, DrivetlError
 from drivetl.files.paths import require_directory
+from drivetl.files.read import read_text
 from drivetl.metrics.results import Results, read_coco_results
 from drivetl.metrics.truth import GroundTruth, from_dataset
 from drivetl.robustness.detection_cache import DetectionCache
 from drivetl.robustness.held_out import trained_transforms
+
+CLASSES = "classes.txt"
 
 
 class ResultsCache(DetectionCache):
@@ -93,13 +98,32 @@ def read_results_folder(
             remedy="name --conditions and --severities that it has",
             file=folder,
         )
-    truth, digest = from_dataset(dataset), hashlib.blake2b(digest_size=8)
+    categories = _class_names(folder) or dataset.categories
+    truth, digest = _images_under(categories, dataset), hashlib.blake2b(digest_size=8)
+    digest.update("\n".join(categories).encode())
     of_cell = {}
     for cell, path in track(files.items(), "reading", total=len(files)):
         of_cell[cell] = _read(path, truth, iou_type)
         digest.update(cell_name(cell).encode() + hashlib.sha256(path.read_bytes()).digest())
     cache = ResultsCache(of_cell, [cell for cell in cells if cell not in files])
-    return ResultsFolder(folder.resolve().name, dataset.categories, cache, digest.hexdigest(), manifest)
+    return ResultsFolder(folder.resolve().name, categories, cache, digest.hexdigest(), manifest)
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    """The detector's own classes in id order; none without a classes.txt, whose ids are then the dataset's."""
+    path = folder / CLASSES
+    if not path.is_file():
+        return ()
+    names = tuple(line.strip() for line in read_text(path).splitlines())
+    if not names or not all(names):
+        raise DataError("a line without a name", remedy="write the name of class id N into line N", file=path)
+    return names
+
+
+def _images_under(categories: Sequence[str], dataset: Dataset) -> GroundTruth:
+    """The images of the dataset and these classes: what the ids of a results file are checked against."""
+    images = [replace(image, annotations=[], ignore_regions=[], labelled=None) for image in dataset.images]
+    return from_dataset(replace(dataset, categories=tuple(categories), images=images))
 
 
 def conditions_in(folder: Path, conditions: Sequence[str], severities: Sequence[int]) -> list[str]:

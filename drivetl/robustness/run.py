@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drivetl.coco import masks
+from drivetl.coco.class_map import ClassMap, GivenClasses, with_known_classes
 from drivetl.coco.drives import Drives
 from drivetl.coco.records import Dataset
 from drivetl.conditions import CLEAN, Cell
@@ -22,10 +23,12 @@ from drivetl.errors import ConfigError, DataError
 from drivetl.files.runs import checkpoint_folder
 from drivetl.metrics.aggregates import summarize
 from drivetl.metrics.match_store import MatchStore, match
+from drivetl.metrics.relabel import relabelled
 from drivetl.metrics.results import Results
 from drivetl.metrics.statistics import allows_intervals
 from drivetl.metrics.truth import GroundTruth, from_dataset
 from drivetl.robustness.budget import budget_text
+from drivetl.robustness.class_match import class_maps, is_same
 from drivetl.robustness.clean_slice import clean_images
 from drivetl.robustness.detection_cache import CELLS_FOLDER, DetectionCache, complete_images, dataset_hash, image_keys
 from drivetl.robustness.results_folder import ResultsFolder
@@ -50,6 +53,7 @@ class FinishedSweep:
     keys: list[str]
     """Cache keys of the complete images."""
     truth: GroundTruth
+    """Without the objects of classes that a detector does not know, see `classes`."""
     timing: Timing
     budget_s: float | None
     clean: Mapping[str, str] = field(default_factory=dict)
@@ -61,6 +65,8 @@ class FinishedSweep:
     budget_needed_s: float | None = None
     """The `--budget` that would still add the images a verdict needs; None where they are there or unknown.
     """
+    classes: dict[str, ClassMap] = field(default_factory=dict)
+    """How the classes of each detector meet those of the data; stored detections have the detector's own."""
 
     @property
     def cells(self) -> list[Cell]:
@@ -83,9 +89,13 @@ class FinishedSweep:
         return dataset_hash(self.keys)
 
     def results(self, detector: str, cell: Cell) -> Results:
-        """A detector's detections in a cell."""
+        """A detector's detections in a cell, under the data's classes."""
         ids = {key: image.id for key, image in zip(self.keys, self.dataset.images, strict=True)}
-        return self.caches[detector].results(cell, ids)
+        return self._relabelled(detector, self.caches[detector].results(cell, ids))
+
+    def _relabelled(self, detector: str, results: Results) -> Results:
+        of_one = self.classes[detector]
+        return results if is_same(of_one, len(self.dataset.categories)) else relabelled(results, of_one.objects)
 
     def matched(self, detector: str, cell: Cell) -> MatchStore:
         """A detector's detections in a cell, matched to the objects."""
@@ -95,7 +105,8 @@ class FinishedSweep:
         """A detector's detections in all unmodified images (clean slice and real conditions), matched to objects."""
         if self.real is None:
             return self.matched(detector, CLEAN)
-        return match(self.real.truth, self.caches[detector].results(CLEAN, self.real.ids), self.iou_type)
+        found = self._relabelled(detector, self.caches[detector].results(CLEAN, self.real.ids))
+        return match(self.real.truth, found, self.iou_type)
 
 
 @dataclass
@@ -120,6 +131,7 @@ def run_sweep(
     workers: int | None = None,
     batch_size: int = 8,
     iou_type: str = "bbox",
+    class_map: GivenClasses | None = None,
     shard: tuple[int, int] = (0, 1),
     wait: Callable[[], None] = lambda: None,
 ) -> FinishedSweep:
@@ -127,14 +139,13 @@ def run_sweep(
 
     cache: where detections are kept; default: `robustness/.cells` of each run, or memory for a detector without one.
     clean: see `clean_slice.choose_clean`; conditions are applied to those images alone, the others are used unmodified.
-    iou_type: bbox, or segm to keep and match masks. budget_s, shard: see `sweep`. wait: returns when all shards are
-    done.
-    Raises ConfigError when detector and data have different classes or the budget is too small for one image,
-    DataError for images that cannot be read.
+    iou_type: bbox, or segm to keep and match masks. class_map: classes of the detectors -> classes of the data, where
+    names and taxonomies do not say it. budget_s, shard: see `sweep`. wait: returns when all shards are done.
+    Raises ConfigError when a detector and the data share no class or the budget is too small for one image, DataError
+    for images that cannot be read.
     """
     detectors = {"run": detector} | ({"baseline": baseline} if baseline is not None else {})
-    for name, each in detectors.items():
-        _check_classes(name, each, dataset)
+    classes = maps_of(detectors, dataset, class_map)
     if iou_type == "segm":
         _check_masks(dataset)
     if not dataset.images:
@@ -168,6 +179,7 @@ def run_sweep(
             detection_cache.refresh()
     seen = [part.seen(caches) for part in parts]
     measured, keys = seen[-1]
+    known = with_known_classes(measured, classes.values())
     budget_needed_s = _budget_needed_s(parts, len(measured.images), timing)
     if not measured.images:
         about = "" if budget_needed_s is None else f": a verdict needs about {budget_text(budget_needed_s)}"
@@ -182,13 +194,26 @@ def run_sweep(
         list(severities),
         caches,
         keys,
-        from_dataset(measured),
+        from_dataset(known),
         timing,
         budget_s,
         dict(clean or {}),
-        _real_images(seen) if clean else None,
+        _real_images(seen, classes) if clean else None,
         iou_type,
         budget_needed_s,
+        classes,
+    )
+
+
+def maps_of(
+    detectors: Mapping[str, SweptDetector], dataset: Dataset, given: GivenClasses | None
+) -> dict[str, ClassMap]:
+    """How the classes of each detector meet the data's, see `class_match.class_maps`."""
+    return class_maps(
+        {name: each.categories for name, each in detectors.items()},
+        {name: getattr(each, "relation", {}) for name, each in detectors.items()},
+        dataset,
+        given,
     )
 
 
@@ -284,12 +309,12 @@ def _sweep_part(
         )
 
 
-def _real_images(seen: Sequence[tuple[Dataset, list[str]]]) -> RealImages:
+def _real_images(seen: Sequence[tuple[Dataset, list[str]]], classes: Mapping[str, ClassMap]) -> RealImages:
     images = [image for dataset, _ in seen for image in dataset.images]
     keys = [key for _, keys in seen for key in keys]
     together = seen[-1][0].subset(sorted(images, key=lambda image: image.id))
     ids = {key: image.id for key, image in sorted(zip(keys, images, strict=True), key=lambda row: row[1].id)}
-    return RealImages(ids, from_dataset(together))
+    return RealImages(ids, from_dataset(with_known_classes(together, classes.values())))
 
 
 def identity(detector: SweptDetector) -> dict[str, str]:
@@ -327,14 +352,3 @@ def _check_masks(dataset: Dataset) -> None:
             problem = None if outline is None else masks.problem(outline, image.height, image.width)
             if problem is not None:
                 raise masks.of_image(problem, image, dataset.file)
-
-
-def _check_classes(name: str, detector: SweptDetector, dataset: Dataset) -> None:
-    if tuple(detector.categories) != tuple(dataset.categories):
-        raise ConfigError(
-            f"the classes of the {name} are {', '.join(detector.categories)}; those of the data are"
-            f" {', '.join(dataset.categories)}",
-            remedy="convert the data with the run's taxonomy.yaml"
-            if detector.run is not None
-            else "give both the same classes in the same order",
-        )

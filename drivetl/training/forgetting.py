@@ -7,17 +7,16 @@ no value after adapting, which is not the same as 0.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torchvision.ops import batched_nms
 
 from drivetl import console
+from drivetl.coco.class_map import fold
 from drivetl.coco.drives import drives_in_words
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
@@ -25,13 +24,13 @@ from drivetl.errors import ConfigError, DataError
 from drivetl.metrics import coco_ap
 from drivetl.metrics.extra_metrics import plain_values
 from drivetl.metrics.match_store import match
+from drivetl.metrics.relabel import relabelled
 from drivetl.metrics.results import Results
 from drivetl.metrics.statistics import draw_weights, few_drives, no_intervals, percentile_interval
 from drivetl.metrics.truth import Floats
 from drivetl.models.checkpoint import load_detector
 from drivetl.models.detector import Detector
 from drivetl.models.source import load_source_detector
-from drivetl.models.surgery import fold
 from drivetl.processes import Group
 from drivetl.training.prepare import Prepared
 from drivetl.training.validate import validate, validation_loader
@@ -97,23 +96,6 @@ def old_domain(path: Path, prepared: Prepared) -> OldDomain:
     names = tuple(name for number, name in enumerate(dataset.categories, 1) if number in known)
     left_out = tuple(name for number, name in enumerate(dataset.categories, 1) if number not in known)
     return OldDomain(path, dataset, names, left_out, before, after)
-
-
-def relabelled(results: Results, to: Mapping[int, int]) -> Results:
-    """Detections under the old data's category ids; those of other classes are left out.
-
-    Where several classes continue one old class, a box that overlaps a higher-scored one of another of them (IoU above
-    torchvision's NMS threshold of 0.5) is left out, so that an object does not count twice.
-    """
-    kept = results.where(np.isin(results.category_id, list(to)))
-    labels = np.array([to[int(label)] for label in kept.category_id], np.int64)
-    merged = dataclasses.replace(kept, category_id=labels)
-    if len(set(to.values())) == len(to) or not len(merged):
-        return merged
-    boxes = torch.from_numpy(merged.boxes_xywh.copy())
-    boxes[:, 2:] += boxes[:, :2]
-    group = torch.from_numpy(merged.image_id * (max(to.values()) + 1) + labels)
-    return merged.where(batched_nms(boxes, torch.from_numpy(merged.scores), group, 0.5).numpy())
 
 
 def ledger(old: OldDomain, before: Results, after: Results, classes: Sequence[str]) -> dict[str, Any]:

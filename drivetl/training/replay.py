@@ -8,20 +8,19 @@ region; what the target does not know is background.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from drivetl import console
+from drivetl.coco.class_map import ClassMap, class_map
 from drivetl.coco.drives import Drives, shared_drives
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, IgnoreRegion, ImageRecord
-from drivetl.coco.taxonomy import Taxonomy, dataset_taxonomy
+from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig, is_auto
 from drivetl.console.text import printable
 from drivetl.data.sampling import Extra
 from drivetl.errors import ConfigError
-from drivetl.models.surgery import fold
 
 DEFAULT_SHARE = 0.5
 """The share of data.source where the config leaves it to the recipe (`data.source_share: auto`)."""
@@ -43,20 +42,6 @@ def shares(config: FinetuneConfig) -> tuple[float, ...]:
     """The shares of the datasets that are trained on next to data.train."""
     share = source_share(config)
     return (share,) if share else ()
-
-
-@dataclass(frozen=True)
-class ClassMap:
-    """What becomes of the objects of each class of the source's data, by category ids."""
-
-    objects: dict[int, int]
-    """Class of the source's data -> class of the target: its objects are objects of it."""
-    ignored: dict[int, tuple[int, ...]]
-    """Class of the source's data -> the classes of the target that its objects may belong to: ignore regions."""
-    background: tuple[int, ...]
-    """Classes of the source's data without any relation to the target's."""
-    unknown: tuple[int, ...]
-    """Classes of the target that the source's data does not label."""
 
 
 @dataclass(frozen=True)
@@ -98,70 +83,6 @@ class Replay:
             "not labelled there": [ours[number - 1] for number in self.classes.unknown],
         }
         return printable("; ".join(f"{name}: {', '.join(names)}" for name, names in parts.items() if names))
-
-
-def class_map(source: Dataset, target: Dataset, of_source: Taxonomy, of_target: Taxonomy) -> ClassMap:
-    """Relate the classes of two datasets. The first rule that applies decides about a class of the source:
-
-    1. It has the name of a class of the target, or of one of that class's labels: its objects are objects of it.
-    2. One of the two grows out of the other alone (`from: {person: 1}`), no class of the source has the target's name,
-       and no other class of the target is in the same relation to it: its objects are objects of it.
-    3. It is related to classes of the target in any other way - one is a part of the other, both grow out of a common
-       class, or several would be possible: its objects are ignore regions that hide those classes.
-    4. Otherwise its objects are background.
-
-    Names are compared as in head surgery.
-    """
-    theirs = [_Class.of(name, of_source) for name in source.categories]
-    ours = [_Class.of(name, of_target) for name in target.categories]
-    objects = {number: to for number, item in enumerate(theirs, 1) if (to := _named(item, ours)) is not None}
-    by_name = set(objects.values())
-    ignored: dict[int, tuple[int, ...]] = {}
-    for number, item in enumerate(theirs, 1):
-        if number in objects:
-            continue
-        related = tuple(to for to, other in enumerate(ours, 1) if other.is_related(item))
-        same = [to for to in related if to not in by_name and ours[to - 1].is_of_one_kind(item)]
-        if len(same) == 1:
-            objects[number] = same[0]
-        elif related:
-            ignored[number] = related
-    return ClassMap(
-        dict(sorted(objects.items())),
-        ignored,
-        tuple(number for number in range(1, len(theirs) + 1) if number not in objects and number not in ignored),
-        tuple(number for number in range(1, len(ours) + 1) if number not in objects.values()),
-    )
-
-
-@dataclass(frozen=True)
-class _Class:
-    """A class for comparison: its folded name, labels, and the classes that it grows out of."""
-
-    name: str
-    labels: frozenset[str]
-    parents: frozenset[str]
-
-    @classmethod
-    def of(cls, name: str, taxonomy: Taxonomy) -> _Class:
-        known = next((item for item in taxonomy.classes if item.name == name), None)
-        labels = known.labels if known is not None else ()
-        parents = dict(known.grows_from) if known is not None and known.grows_from else {name: 1.0}
-        return cls(fold(name), frozenset(map(fold, labels)), frozenset(map(fold, parents)))
-
-    def is_of_one_kind(self, other: _Class) -> bool:
-        """Whether one of the two grows out of the other alone."""
-        return self.parents == {other.name} or other.parents == {self.name}
-
-    def is_related(self, other: _Class) -> bool:
-        """Whether one grows out of the other, or both grow out of a common class."""
-        return bool((self.parents | {self.name}) & (other.parents | {other.name}))
-
-
-def _named(item: _Class, ours: Sequence[_Class]) -> int | None:
-    """The class of the target with that name, or with a label of that name."""
-    by_name = next((to for to, other in enumerate(ours, 1) if other.name == item.name), None)
-    return by_name or next((to for to, other in enumerate(ours, 1) if item.name in other.labels), None)
 
 
 def under_classes(source: Dataset, categories: tuple[str, ...], classes: ClassMap) -> Dataset:
@@ -219,7 +140,7 @@ def read_replay(config: FinetuneConfig, train: Dataset, val: Dataset) -> Replay 
     if not source.images:
         raise ConfigError("data.source: no images in it", remedy="convert and split it again", file=path)
     taxonomies = dataset_taxonomy(source, path), dataset_taxonomy(train, config.data.train)
-    classes = class_map(source, train, *taxonomies)
+    classes = class_map(source.categories, train.categories, *taxonomies)
     if not classes.objects:
         raise ConfigError(
             f"data.source has classes {', '.join(source.categories)}, none of which is a class of data.train"

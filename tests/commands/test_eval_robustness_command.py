@@ -168,8 +168,18 @@ def test_the_likeliest_mistakes(run, data, capsys, words, message):
 def test_other_classes_than_the_data(run, data, tmp_path, capsys):
     other = tmp_path / "val.json"
     other.write_text(data.read_text().replace('"pedestrian"', '"walker"').replace('"."', f'"{data.parent}"'))
-    assert evaluate(run, other) == 2
-    assert "the classes of the run are car, pedestrian; those of the data are car, walker" in capsys.readouterr().err
+    quick = ["--conditions", "contrast", "--severities", "3", "--draws", "60"]
+    assert evaluate(run, other, "--out", str(tmp_path / "cars"), *quick) == 0
+    error = capsys.readouterr().err
+    assert "Over 1 of 2 classes: walker (4 objects) is not known to mine. It has no AP" in error
+    assert "1 class of mine is not one of the data; such detections are left out: pedestrian" in error
+    assert evaluate(run, other, "--out", str(tmp_path / "all"), *quick, "--class-map", "pedestrian=walker") == 0
+    assert "Classes of mine: pedestrian is walker" in capsys.readouterr().err
+    assert evaluate(run, data, "--out", str(tmp_path / "own"), *quick) == 0
+    own, mapped = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("own", "all"))
+    assert mapped["clean"]["numbers"] == own["clean"]["numbers"] and own["class_match"] is None
+    assert evaluate(run, other, "--out", str(tmp_path / "no"), *quick, "--class-map", "pedestrian=wolker") == 2
+    assert "names 'wolker', which is not a class of the data - did you mean 'walker'?" in capsys.readouterr().err
     assert main(["predict", "--run", str(run), "--data", str(other), "--out", str(tmp_path / "p")]) == 2
     assert "or use its images: " in capsys.readouterr().err and not (tmp_path / "p").exists()
 

@@ -58,7 +58,12 @@ def test_the_command_gives_the_numbers_of_the_library(data, code, tmp_path):
             "D",
             "mine.py:5: D.infer raised OSError: 5",
         ),
-        ("class D:\n    categories = ('car',)\n    infer = len\n", "D", "the classes of the run are car;"),
+        (
+            "class D:\n    categories = ('boat',)\n    infer = len\n",
+            "D",
+            "no class of the detector is one of the data's: boat; those are car, pedestrian - name the same ones, like "
+            "--class-map boat=car",
+        ),
     ],
 )
 def test_mistakes_in_the_code_are_one_line(data, code, tmp_path, capsys, text, factory, message):

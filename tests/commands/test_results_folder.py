@@ -152,6 +152,25 @@ def test_an_empty_file_is_nothing_found(data, found, tmp_path):
     assert (cell["condition"], cell["severity"], cell["value"]["point"]) == ("night", 3, 0.0)
 
 
+def test_the_detectors_own_classes(data, found, tmp_path):
+    """With classes.txt the ids are the detector's: the report is that of the data's ids."""
+    part, numbers = tmp_path / "part", {1: 4, 2: 2}
+    shutil.copytree(found, part)
+    for path in part.rglob("*.json"):
+        rows = json.loads(path.read_text())
+        rows = [row | {"category_id": numbers[row["category_id"]]} for row in rows]
+        path.write_text(json.dumps([*rows, *([rows[0] | {"category_id": 3}] if rows else [])]))
+    (part / "classes.txt").write_text("bike\nPedestrian\nkite\nCar\n")
+    assert evaluate(found, data, tmp_path / "a", *QUICK) == evaluate(part, data, tmp_path / "b", *QUICK) == 0
+    for key in MEASURED:
+        assert document(tmp_path / "a")[key] == document(tmp_path / "b")[key], key
+    assert document(tmp_path / "b")["class_match"]["run"]["unmapped"] == ["bike", "kite"]
+    (part / "classes.txt").write_text("bike\nPedestrian\nkite\n")
+    assert evaluate(part, data, tmp_path / "c", *QUICK) == 2
+    (part / "classes.txt").write_text("bike\n\nCar\n")
+    assert evaluate(part, data, tmp_path / "c", *QUICK) == 2 and not (tmp_path / "c").exists()
+
+
 def row_of(**changes):
     return {"image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 10], "score": 0.5} | changes
 

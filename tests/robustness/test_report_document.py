@@ -184,9 +184,11 @@ def test_no_images_is_an_error(data, tmp_path):
         run_sweep(PlantedDetector(), data.subset([]), ["night"], [1], cache=tmp_path)
 
 
-def test_other_classes_are_an_error(tmp_path):
+def test_no_common_class_is_an_error(tmp_path):
     data = read_dataset(planted_dataset(tmp_path / "data", n_images=2))
-    with pytest.raises(ConfigError, match="the classes of the run are tram; those of the data are car, pedestrian"):
+    with pytest.raises(
+        ConfigError, match="no class of the detector is one of the data's: tram; those are car, pedestrian"
+    ):
         run_sweep(PlantedDetector(categories=("tram",)), data, ["night"], [1], cache=tmp_path)
 
 

@@ -13,11 +13,12 @@ from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.errors import DrivetlError
 from drivetl.metrics import coco_ap
 from drivetl.metrics.match_store import match
+from drivetl.metrics.relabel import relabelled
 from drivetl.metrics.results import Results
 from drivetl.metrics.statistics import draw_weights
 from drivetl.models.build import ModelSpec, build_model
 from drivetl.training.finetune import finetune
-from drivetl.training.forgetting import DRAWS, OldDomain, ledger, lines, relabelled
+from drivetl.training.forgetting import DRAWS, OldDomain, ledger, lines
 from drivetl.training.rundir import read_metrics
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from training_runs import kill_after, write_tree
 
+from drivetl.coco.class_map import class_map
 from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.coco.taxonomy import parse_taxonomy
@@ -18,7 +19,7 @@ from drivetl.errors import ConfigError
 from drivetl.models.weights import read_weights
 from drivetl.training import loop, trainer
 from drivetl.training.finetune import finetune
-from drivetl.training.replay import DEFAULT_SHARE, Replay, class_map, source_share, under_classes
+from drivetl.training.replay import DEFAULT_SHARE, Replay, source_share, under_classes
 
 
 def taxonomy(classes):
@@ -44,54 +45,9 @@ SOURCE = {
 }
 
 
-def related(source, target):
-    """{source class: (target class, or the classes it may be, or None)}, and the target's classes that are unknown."""
-    found = class_map(with_classes(source), with_classes(target), taxonomy(source), taxonomy(target))
-    ours, theirs = list(target), list(source)
-    fates = {theirs[number - 1]: ours[to - 1] for number, to in found.objects.items()}
-    fates |= {theirs[number - 1]: tuple(ours[to - 1] for to in hides) for number, hides in found.ignored.items()}
-    fates |= {theirs[number - 1]: None for number in found.background}
-    return fates, [ours[number - 1] for number in found.unknown]
-
-
-def test_law_classes_meet_by_name_label_and_relation_and_partial_ones_are_ignored():
-    fates, unknown = related(SOURCE, TARGET)
-    assert fates == {
-        "person": "pedestrian",  # pedestrian grows out of person alone
-        "bicycle": ("cyclist",),  # a part of a cyclist
-        "Automobile": "car",  # a label of car
-        "traffic light": None,
-        "bus": ("tram",),
-    }
-    assert unknown == ["cyclist", "tram"]
-
-
-def grows(**parents):
-    return {name: {"labels": [name], "from": dict.fromkeys(names, 1.0)} for name, names in parents.items()}
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "fates"),
-    [
-        (grows(car=["car"]), grows(car=["car"], van=["car"]), {"car": "car"}),  # a name decides before a relation
-        (grows(car=["car"], van=["car"]), grows(car=["car"]), {"car": "car", "van": ("car",)}),
-        (grows(person=["person"]), grows(walker=["person"], child=["person"]), {"person": ("walker", "child")}),
-        (
-            grows(walker=["person"], rider=["person"]),
-            grows(person=["person"]),
-            dict.fromkeys(("walker", "rider"), "person"),
-        ),
-        (grows(rider=["person"]), grows(pedestrian=["person"]), {"rider": ("pedestrian",)}),  # siblings are not equal
-        (grows(boat=["boat"]), grows(car=["car"]), {"boat": None}),
-    ],
-)
-def test_the_rules_in_their_order(source, target, fates):
-    assert related(source, target)[0] == fates
-
-
 def test_the_fate_of_every_class_is_said_in_words():
-    source, target = with_classes(SOURCE), with_classes(TARGET)
-    classes = class_map(source, target, taxonomy(SOURCE), taxonomy(TARGET))
+    source = with_classes(SOURCE)
+    classes = class_map(tuple(SOURCE), tuple(TARGET), taxonomy(SOURCE), taxonomy(TARGET))
     replay = Replay(Path(), under_classes(source, tuple(TARGET), classes), classes, tuple(SOURCE), 0.5)
     assert replay.classes_in_words() == (
         "objects: person as pedestrian, Automobile as car; ignore regions: bicycle (may be cyclist), bus (may be tram);"
@@ -109,7 +65,7 @@ def test_law_every_object_is_an_object_an_ignore_region_or_of_an_unrelated_class
     ]
     other = ImageRecord(6, "6.png", 100, 50)
     source = with_classes(SOURCE, [image, other])
-    classes = class_map(source, with_classes(TARGET), taxonomy(SOURCE), taxonomy(TARGET))
+    classes = class_map(tuple(SOURCE), tuple(TARGET), taxonomy(SOURCE), taxonomy(TARGET))
     mapped, empty = under_classes(source, tuple(TARGET), classes).images
     assert [(item.category_id, item.bbox_xywh[0]) for item in mapped.annotations] == [(2, 1)]
     regions = [(region.bbox_xywh[0], region.category_ids) for region in mapped.ignore_regions]
