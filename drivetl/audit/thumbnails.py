@@ -66,7 +66,7 @@ class Drawer:
         image = self._read(example.image_row) if example.image_row >= 0 else None
         if image is None or not np.isfinite(box).all():
             return None
-        x, y, w, h = _window(box, image.shape[1], image.shape[0])
+        x, y, w, h = crop_window(box, image.shape[1], image.shape[0])
         crop = np.ascontiguousarray(image[y : y + h, x : x + w])
         rows = self.annotations_of(example.image_row)
         others = rows[(rows != example.annotation_row) & ~self.tables.crowd[rows]]
@@ -122,7 +122,7 @@ def _one_per_region(tables: Tables, rows: Ints) -> Ints:
     return np.array([group[0] for group in boxes.values()], np.int64)
 
 
-def _window(box: Ints, width: int, height: int) -> tuple[int, int, int, int]:
+def crop_window(box: Ints, width: int, height: int) -> tuple[int, int, int, int]:
     """(x, y, w, h) px of the crop around a box: three times its width or more, at least a sixth of the image width."""
     centre = np.clip([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], 0, [width, height])
     sides = np.clip(np.abs([box[2] - box[0], box[3] - box[1]]), 1, [width, height])

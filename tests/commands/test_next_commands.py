@@ -30,6 +30,7 @@ CASES = {
     "split": "{data} --out {out}",
     "merge": "{data} {val} --out {out}",
     "audit": "{data} --out {out}",
+    "doubt": "{val} --run {run} --workers 0 --device cpu --out {out}",
     "view": "{data} --images 2 --out {out}",
     "anchors": "{data} --config {config} --out {out}",
     "finetune": "--config {config} --out {out}",
