@@ -35,6 +35,7 @@ STRONG_SHARE = 0.5
 """The share of strongly changed images from which on a preset is strong."""
 
 
+Strength = Literal["none", "mild", "strong"]
 Pair = tuple[Annotated[float, Field(strict=True)], Annotated[float, Field(strict=True)]]
 _TYPED = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -166,7 +167,7 @@ def strong_share(config: AugmentConfig) -> float:
     return 1 - math.prod(1 - _share(step, _strong) for step in config.steps)
 
 
-def strength(config: AugmentConfig) -> Literal["none", "mild", "strong"]:
+def strength(config: AugmentConfig) -> Strength:
     """How far a preset takes the images from what they are: the training has to be longer with a strong one.
 
     none: no step changes the look; strong: at least half of the images are changed strongly (`strong_share`).

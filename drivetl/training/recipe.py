@@ -1,10 +1,14 @@
-"""A recipe by the number of labels: what `optim.recipe: auto` fills in for values that the config leaves out.
+"""A recipe by the number of labels and the strength of the augmentation: what `optim.recipe: auto` fills in for values
+that the config leaves out.
 
 With few labels and a detector to start from, the weights stay close to the start: the training is shorter the fewer
 labels there are, the lowest stages are frozen, and the evaluated and saved weights keep a share of the start, which is
 larger for classes with few examples (docs/results.md shows the effect of each part). With many labels the training is
 longer and freer. A backbone without detection heads needs a higher learning rate and more steps, and random weights
 need the most.
+
+A strong preset (`drivetl.data.augment.strength`) shows a detector images that it has never seen: it needs more steps
+before that pays, and averaged weights (docs/results.md, "Robust by training").
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from drivetl.config import FinetuneConfig, is_auto
+from drivetl.data.augment import AugmentConfig, Strength, load_preset, strength, untouched_share
 from drivetl.models.source import Source
 from drivetl.training.replay import with_source_share
 
@@ -24,6 +29,8 @@ FEW = 200
 """Up to this many labelled images count as few."""
 MAX_PASSES = 32
 """From a detector no image is seen more often than this, whatever the batch size: the most that was measured."""
+STRONG_STEPS, STRONG_EMA = 400, 0.995
+"""From a detector, with few labels and a strong preset: least number of steps, decay of the average."""
 EVALUATIONS = 10
 """Approximate number of evaluations during a training."""
 
@@ -42,15 +49,18 @@ class Recipe:
     source_share: float
 
 
-def recipe(n_images: int, start: Start, batch_size: int) -> Recipe:
+def recipe(n_images: int, start: Start, batch_size: int, augmented: Strength = "mild") -> Recipe:
     """The recipe for `n_images` labelled training images (empty ones count) at `batch_size` images per step.
+
+    augmented: how strong the preset is.
 
     With few labels the length is set in steps within bounds: 8 (features) or 12 (random weights) per image; from a
     detector n / 25 per image, at most 4, because a small set is overfitted after fewer passes. With many labels the
     length is set in epochs, and never in fewer steps than with few labels. With a large batch a step contains many
-    images: from a detector an image is seen at most MAX_PASSES times.
+    images: from a detector an image is seen at most MAX_PASSES times. With a strong preset few labels get STRONG_STEPS
+    steps at least, and weights are averaged.
     """
-    few = n_images <= FEW
+    few, strong = n_images <= FEW, augmented == "strong"
 
     def epochs(steps_per_image: float, min_steps: int, max_steps: int, if_many: int) -> int:
         steps = min(float(max_steps), max(float(min_steps), steps_per_image * n_images))
@@ -58,7 +68,9 @@ def recipe(n_images: int, start: Start, batch_size: int) -> Recipe:
         return needed if few else max(if_many, needed)
 
     if start == "detector":
-        length = min(MAX_PASSES, epochs(min(4.0, n_images / 25), 90, 800, 12))
+        length = min(MAX_PASSES, epochs(min(4.0, n_images / 25), STRONG_STEPS if strong else 90, 800, 12))
+        if few and strong:
+            return Recipe(length, 5e-4, 1.0, 0, 2, 0.0, STRONG_EMA, 0.0)
         if few:
             return Recipe(length, 3e-4, 1.0, 0, 2, 0.0, 0.0, 0.3)
         return Recipe(length, 2e-4, 0.7, 1, 1, 0.0, 0.999, 0.0)
@@ -78,7 +90,8 @@ def resolve_auto(config: FinetuneConfig, n_images: int, start: Start, world: int
     Values set in the config are kept. Raises ConfigError where such a value is inconsistent with the recipe's.
     """
     config = with_source_share(config)
-    chosen = recipe(n_images, start, config.optim.batch_size * world)
+    preset = load_preset(config.data.augment)
+    chosen = recipe(n_images, start, config.optim.batch_size * world, strength(preset))
     names = [item.name for item in dataclasses.fields(Recipe) if is_auto(getattr(config.optim, item.name))]
     optim = dataclasses.replace(config.optim, **{name: getattr(chosen, name) for name in names})
     if "heads_only_epochs" in names:  # a length set in the config may be shorter
@@ -94,4 +107,12 @@ def resolve_auto(config: FinetuneConfig, n_images: int, start: Start, world: int
     kinds = {"detector": "a detector", "features": "features alone", "none": "random weights"}
     amount = f"{n_images} labelled images ({'few' if n_images <= FEW else 'many'})"
     values = [f"{name} {every if '.' in name else getattr(optim, name):g}" for name in names]
-    return resolved, f"recipe for {amount} from {kinds[start]}: {', '.join(values)}"
+    return resolved, f"recipe for {amount} from {kinds[start]}, {_augmentation(preset)}: {', '.join(values)}"
+
+
+def _augmentation(preset: AugmentConfig) -> str:
+    """`strong augmentation (4 % of images unchanged)`."""
+    kind = strength(preset)
+    if kind == "none":
+        return "no augmentation"
+    return f"{kind} augmentation ({100 * untouched_share(preset):.0f} % of images unchanged)"

@@ -14,7 +14,7 @@ from drivetl.errors import ConfigError
 from drivetl.files.typed import AUTO
 from drivetl.models.weights import read_weights
 from drivetl.training.finetune import Outcome, finetune
-from drivetl.training.recipe import FEW, MAX_PASSES, recipe, resolve_auto
+from drivetl.training.recipe import FEW, MAX_PASSES, STRONG_EMA, STRONG_STEPS, recipe, resolve_auto
 from drivetl.training.rundir import read_metrics
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "finetune"
@@ -28,14 +28,17 @@ def written(tmp_path, text, name="c.yaml"):
     return path
 
 
+@pytest.mark.parametrize("augmented", ["mild", "strong"])
 @pytest.mark.parametrize("start", ["detector", "features", "none"])
 @pytest.mark.parametrize("batch", [1, 4, 16])
-def test_law_few_labels_get_steps_within_bounds(start, batch):
+def test_law_few_labels_get_steps_within_bounds(start, batch, augmented):
     least, most = {"detector": (90, 800), "features": (600, 1600), "none": (1500, 2400)}[start]
+    if start == "detector" and augmented == "strong":
+        least = STRONG_STEPS
     before = 0
     for n in (1, 10, 25, 50, 100, FEW):
         per_epoch = -(-n // batch)
-        epochs = recipe(n, start, batch).epochs
+        epochs = recipe(n, start, batch, augmented).epochs
         steps = epochs * per_epoch
         assert steps < most + per_epoch  # the last epoch is complete
         assert steps >= least or (start == "detector" and epochs == MAX_PASSES)
@@ -43,11 +46,12 @@ def test_law_few_labels_get_steps_within_bounds(start, batch):
         before = steps
 
 
+@pytest.mark.parametrize("augmented", ["mild", "strong"])
 @pytest.mark.parametrize("start", ["detector", "features", "none"])
 @pytest.mark.parametrize("batch", [1, 4, 16, 64])
-def test_law_more_labels_never_mean_fewer_steps(start, batch):
+def test_law_more_labels_never_mean_fewer_steps(start, batch, augmented):
     per_epoch = [-(-n // batch) for n in range(1, 2 * FEW)]
-    epochs = [recipe(n, start, batch).epochs for n in range(1, 2 * FEW)]
+    epochs = [recipe(n, start, batch, augmented).epochs for n in range(1, 2 * FEW)]
     assert start != "detector" or max(epochs) <= MAX_PASSES
     steps = [times * each for times, each in zip(epochs, per_epoch, strict=True)]
     assert all(after > before - each for before, after, each in zip(steps, steps[1:], per_epoch, strict=False))
@@ -62,6 +66,24 @@ def test_few_labels_stay_close_to_a_detector_and_many_train_it_longer():
     assert recipe(50, "features", 4).lr > few.lr
 
 
+@pytest.mark.parametrize("start", ["detector", "features", "none"])
+@pytest.mark.parametrize("n", [1, 25, 50, 100, FEW, FEW + 1, 5000])
+def test_law_a_strong_preset_never_gets_fewer_steps(start, n):
+    mild, strong = (recipe(n, start, 4, augmented) for augmented in ("mild", "strong"))
+    assert strong.epochs >= mild.epochs and strong.ema >= mild.ema
+    assert recipe(n, start, 4, "none") == mild
+
+
+def test_the_recipe_follows_the_preset(tmp_path):
+    path = written(tmp_path, DATA + "optim: {recipe: auto}\n")
+    notes = {}
+    for preset in ("none", "photometric", "severe", "mixed"):
+        config, notes[preset] = resolve_auto(load_config(path, ["--data.augment", preset]), 50, "detector")
+        assert (config.optim.ema == STRONG_EMA) == (preset in ("severe", "mixed")), preset
+    assert "no augmentation" in notes["none"] and "mild augmentation" in notes["photometric"]
+    assert "strong augmentation (4 % of images unchanged)" in notes["severe"]
+
+
 def test_the_recipe_fills_in_auto_values_and_keeps_the_others(tmp_path):
     path = written(tmp_path, DATA + "optim: {recipe: auto, lr: 0.5, epochs: auto}\n")
     config = load_config(path, ["--optim.ema", "0.5"])
@@ -70,7 +92,8 @@ def test_the_recipe_fills_in_auto_values_and_keeps_the_others(tmp_path):
     assert (resolved.optim.lr, resolved.optim.ema) == (0.5, 0.5)
     chosen = recipe(50, "detector", 4)
     assert (resolved.optim.epochs, resolved.optim.frozen_stages) == (chosen.epochs, chosen.frozen_stages)
-    assert note.startswith("recipe for 50 labelled images (few) from a detector: epochs 8, layer_decay 1")
+    assert note.startswith("recipe for 50 labelled images (few) from a detector, mild augmentation (")
+    assert "of images unchanged): epochs 8, layer_decay 1" in note
     assert "lr" not in note and "ema" not in note
     assert all(values_of(resolved)[key] != AUTO for key in recipe_keys())
     again = load_config(written(tmp_path, dump_yaml(resolved), "again.yaml"))

@@ -55,11 +55,13 @@ def jobs(shared: Path, out: Path) -> list[Job]:
             for seed in SEEDS:
                 for line in lines:
                     preset, length = LINES[line]
+                    if kind not in length:
+                        continue
                     own = {"data.augment": preset, "seed": seed, "optim.lr": 5e-4}
                     own |= {"model.start": out / "runs" / source.name}
                     flags_of_line = own | flags | length[kind]
                     watch = kind == "highway"
-                    job = Job(name(kind, line, seed), flags_of_line, measured, (source.name,), watch=watch)
+                    job = Job(name(kind, line, seed), flags_of_line, measured, (source.name,), city.SCORES_FROM, watch)
                     job.swept = data.thinned(measured["dry"], SWEPT) if watch else None
                     every.append(job)
     return every
@@ -89,8 +91,9 @@ def _lines(jobs: list[Job], out: Path) -> list[dict[str, object]]:
         for set_name, path in measured.items():
             scores = Scores(path, out)
             for line in LINES:
-                bases = [base for base in ("none", "none long") if base != line]
-                seeds = [s for s in SEEDS if {name(kind, one, s) for one in (line, *bases)} <= done]
+                seeds = [s for s in SEEDS if {name(kind, one, s) for one in (line, "none")} <= done]
+                plain = ("none", "none long")
+                bases = [one for one in plain if one != line and {name(kind, one, s) for s in seeds} <= done]
                 if not seeds:
                     continue
                 ours = [name(kind, line, s) for s in seeds]
@@ -98,11 +101,10 @@ def _lines(jobs: list[Job], out: Path) -> list[dict[str, object]]:
                 row |= {"trained with": line, "seeds": len(seeds)}
                 for metric in ("AP50", "AP"):
                     row[metric] = worded(scores.over_seeds(ours, set_name, metric))
-                    best = max(bases, key=lambda base: _mean(scores, kind, base, seeds, set_name, metric))
+                    best = max(bases or plain[:1], key=lambda base: _mean(scores, kind, base, seeds, set_name, metric))
                     theirs = [name(kind, best, s) for s in seeds]
                     difference = scores.over_seeds(ours, set_name, metric, theirs)
-                    plain = line.startswith("none")
-                    row[f"{metric} - none"] = "-" if plain else worded(difference, signed=True)
+                    row[f"{metric} - none"] = "-" if line in plain else worded(difference, signed=True)
                 rows.append(row)
     return rows
 
