@@ -39,6 +39,8 @@ CountOrNone = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 ImageSide = Annotated[int, Field(ge=32, le=8192)]
+MOST_EPOCHS = 10_000
+"""More passes than any training needs: a larger number is a mistake."""
 
 
 def _rising(pair: tuple[float, float]) -> tuple[float, float]:
@@ -160,7 +162,7 @@ class OptimConfig(_Checked):
     recipe: Literal["as_written", "auto"] = "as_written"
     """auto: keys that may be `auto` and are not written follow from the number of labelled images and the start; see
     drivetl.training.recipe."""
-    epochs: Annotated[Count, OR_AUTO] = 12
+    epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS), OR_AUTO] = 12
     """Passes over the training images."""
     lr: Annotated[float, Field(gt=0, le=10), OR_AUTO] = 0.0002
     """Peak learning rate of the heads, used as written; auto: the recipe's, which follows the images per optimizer step

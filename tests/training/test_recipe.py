@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from drivetl.commands import dispatch
-from drivetl.config import dump_yaml, load_config, recipe_keys, values_of
+from drivetl.config import MOST_EPOCHS, dump_yaml, load_config, recipe_keys, values_of
 from drivetl.errors import ConfigError
 from drivetl.files.typed import AUTO
 from drivetl.models.weights import read_weights
@@ -98,6 +98,16 @@ def test_the_recipe_fills_in_auto_values_and_keeps_the_others(tmp_path):
     assert all(values_of(resolved)[key] != AUTO for key in recipe_keys())
     again = load_config(written(tmp_path, dump_yaml(resolved), "again.yaml"))
     assert again == resolved and resolve_auto(again, 9000, "none") == (resolved, "")
+
+
+def test_law_a_length_beyond_the_bound_is_refused(tmp_path):
+    assert load_config(written(tmp_path, DATA), [f"--optim.epochs={MOST_EPOCHS}"]).optim.epochs == MOST_EPOCHS
+    with pytest.raises(
+        ConfigError, match=r"optim\.epochs is 10001, it must be a whole number from 1 to 10000, or auto"
+    ):
+        load_config(written(tmp_path, DATA), [f"--optim.epochs={MOST_EPOCHS + 1}"])
+    most = max(recipe(n, start, 1, "strong").epochs for n in (1, 25, 200) for start in ("detector", "features", "none"))
+    assert most <= MOST_EPOCHS
 
 
 @pytest.mark.parametrize("text", ["optim: {lr: -1}", "optim: {recipe: auto, epochs: -1}"])
