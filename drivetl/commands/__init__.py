@@ -19,6 +19,7 @@ COMMANDS = {
     "sample": "write the sample city: two synthetic towns with exact boxes, masks and depth",
     "convert-kitti": "convert KITTI object or tracking data to one COCO dataset, split by drive",
     "convert-footage": "convert custom footage (CVAT, LabelMe, VOC, YOLO, BDD100K, ...) to one COCO dataset",
+    "select": "which unlabelled frames to label next: a list with reasons, pre-labels and a contact sheet",
     "labels": "write a dataset's labels, or detections, as KITTI, YOLO, VOC or CVAT files",
     "split": "split a COCO dataset into train and val; no drive is on both sides",
     "merge": "merge COCO datasets; each image records which classes its source labels",
@@ -65,6 +66,7 @@ def command_of(arguments: Sequence[str]) -> str:
 EXPLAINED_IN = {
     "convert-kitti": "first_hour.md",
     "convert-footage": "footage.md",
+    "select": "label_next.md",
     "labels": "interop.md",
     "split": "footage.md",
     "merge": "footage.md",

@@ -158,17 +158,25 @@ def _compare_images(train: Sequence[ImageRecord], val: Sequence[ImageRecord], ro
     if not left or not right:
         return
     bits = np.array(bits_of_images, np.float32)
-    mirrored = -bits[left].reshape(-1, 16, 16)[:, :, ::-1].reshape(-1, 256)  # brightness falls where it rose
     for start in range(0, len(right), 1024):
         part = right[start : start + 1024]
-        like = np.maximum(bits[part] @ bits[left].T, bits[part] @ mirrored.T)
-        differing = (256 - like) / 2  # (n, N): bits are -1 and 1
+        differing = differing_bits(bits[part], bits[left])
         nearest = differing.argmin(axis=1)
         for row, column in enumerate(nearest):
             distance = int(differing[row, column])
             if distance <= NEAR_BITS:
                 report.near_duplicates.append((names[left[column]], names[part[row]], distance))
     report.near_duplicates.sort(key=lambda pair: (pair[2], pair[1]))
+
+
+def differing_bits(some: npt.ArrayLike, others: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """(n, 256) and (m, 256) fingerprints -> (n, m) bits in which they differ, as they are or one of them mirrored."""
+    import numpy as np
+
+    left, right = (np.asarray(bits, np.float32).reshape(-1, 256) for bits in (some, others))
+    mirrored = -right.reshape(-1, 16, 16)[:, :, ::-1].reshape(-1, 256)  # brightness falls where it rose
+    like = np.maximum(left @ right.T, left @ mirrored.T)
+    return np.asarray((256 - like) / 2, np.float32)  # bits are -1 and 1
 
 
 def fingerprint_of_file(path: Path) -> npt.NDArray[np.int8] | None:

@@ -23,8 +23,9 @@ from drivetl.errors import DataError
 from drivetl.files.arrays import numbers
 from drivetl.files.images import Rgb, check_rgb
 
-_BACKGROUND: Colour = (24, 26, 30)
-_TEXT: Colour = (236, 238, 242)
+BACKGROUND: Colour = (24, 26, 30)
+TEXT: Colour = (236, 238, 242)
+"""Of contact sheets and titles."""
 _IGNORED: Colour = (225, 225, 225)
 _MAX_COORDINATE = 100_000.0
 LEAST_TEXT_PX, MOST_TEXT_PX = 11, 64
@@ -78,7 +79,7 @@ def draw_objects(
         _outline(canvas, boxes[number], paints[number], thickness, dashed)
     if show_labels:
         texts = [name if scores is None else f"{name} {scores[i]:.2f}" for i, name in enumerate(names)]
-        _write_labels(canvas, [(boxes[i], _one_line(texts[i]), paints[i]) for i in usable])
+        _write_labels(canvas, [(boxes[i], one_line(texts[i]), paints[i]) for i in usable])
     return canvas
 
 
@@ -109,11 +110,11 @@ def resize_to_width(image: Rgb, width: int) -> Rgb:
 def titled(image: Rgb, title: str) -> Rgb:
     """The image below a strip with its title; the strip has an even height, and its text is as large as labels are."""
     size = _text_px(image)
-    font = _font(size)
-    strip = Image.new("RGB", (image.shape[1], 2 * (size * 9 // 10)), _BACKGROUND)
+    font = font_of(size)
+    strip = Image.new("RGB", (image.shape[1], 2 * (size * 9 // 10)), BACKGROUND)
     pen = ImageDraw.Draw(strip)
     pen.text(
-        (size // 2, strip.height // 2), _shorten(title, font, strip.width - size), fill=_TEXT, font=font, anchor="lm"
+        (size // 2, strip.height // 2), shorten(title, font, strip.width - size), fill=TEXT, font=font, anchor="lm"
     )
     return np.concatenate([np.asarray(strip, np.uint8), image])
 
@@ -126,7 +127,7 @@ def contact_sheet(tiles: Sequence[tuple[str, Rgb]], columns: int, tile_width: in
     if not tiles:
         raise ValueError("a contact sheet needs at least one tile")
     columns = max(1, min(columns, len(tiles)))
-    gap, font = 8, _font(13)
+    gap, font = 8, font_of(13)
     bar = 20
     for number, (_, image) in enumerate(tiles):
         check_rgb(image, f"tiles[{number}]")
@@ -134,22 +135,24 @@ def contact_sheet(tiles: Sequence[tuple[str, Rgb]], columns: int, tile_width: in
     rows = [range(start, min(start + columns, len(tiles))) for start in range(0, len(tiles), columns)]
     heights = [max(scaled[i].shape[0] for i in row) + bar for row in rows]
     sheet_width = columns * tile_width + (columns + 1) * gap
-    sheet = Image.new("RGB", (sheet_width, sum(heights) + (len(rows) + 1) * gap), _BACKGROUND)
+    sheet = Image.new("RGB", (sheet_width, sum(heights) + (len(rows) + 1) * gap), BACKGROUND)
     pen = ImageDraw.Draw(sheet)
     top = gap
     for row, height in zip(rows, heights, strict=True):
         for column, i in enumerate(row):
             left = gap + column * (tile_width + gap)
-            pen.text((left, top + 1), _shorten(tiles[i][0], font, tile_width), fill=_TEXT, font=font)
+            pen.text((left, top + 1), shorten(tiles[i][0], font, tile_width), fill=TEXT, font=font)
             sheet.paste(Image.fromarray(scaled[i]), (left, top + bar))
         top += height + gap
     return np.asarray(sheet, np.uint8)
 
 
-def legend(names: Sequence[str], width: int) -> Rgb:
-    """A strip of this width in px with the name and colour of each class, and the hatching of ignore regions."""
-    font, line = _font(14), 26
-    entries = [(_one_line(name), colour) for name, colour in colours_of(names).items()] + [("ignored", _IGNORED)]
+def legend(names: Sequence[str], width: int, *, ignored: bool = True) -> Rgb:
+    """A strip of this width in px with the name and colour of each class, and, where there may be any, the hatching of
+    ignore regions."""
+    font, line = font_of(14), 26
+    entries = [(one_line(name), colour) for name, colour in colours_of(names).items()]
+    entries += [("ignored", _IGNORED)] if ignored else []
     positions, left, top = [], 10, 6
     for name, _ in entries:
         needed = int(font.getlength(name)) + 40
@@ -157,7 +160,7 @@ def legend(names: Sequence[str], width: int) -> Rgb:
             left, top = 10, top + line
         positions.append((left, top))
         left += needed
-    strip = Image.new("RGB", (width, top + line), _BACKGROUND)
+    strip = Image.new("RGB", (width, top + line), BACKGROUND)
     pen = ImageDraw.Draw(strip)
     for (name, paint), (x, y) in zip(entries, positions, strict=True):
         if name == "ignored":
@@ -166,7 +169,7 @@ def legend(names: Sequence[str], width: int) -> Rgb:
             strip.paste(Image.fromarray(patch), (x, y + 2))
         else:
             pen.rectangle((x, y + 2, x + 13, y + 15), fill=paint)
-        pen.text((x + 20, y), name, fill=_TEXT, font=font)
+        pen.text((x + 20, y), name, fill=TEXT, font=font)
     return np.asarray(strip, np.uint8)
 
 
@@ -193,7 +196,7 @@ def _name(label: int | str, categories: Sequence[str]) -> str:
     return categories[int(label) - 1] if 1 <= int(label) <= len(categories) else f"class {int(label)}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """The text with spaces for line breaks and other control characters, which Pillow cannot measure."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
@@ -242,7 +245,7 @@ def _hatch(canvas: Rgb, box: npt.NDArray[np.float64], mask: npt.NDArray[np.bool_
     period = 6 * thickness + 2
     inside = np.ones(part.shape[:2], np.bool_) if mask is None else mask[y1:y2, x1:x2]
     phase = (rows + columns) % period
-    for lit, paint, share in ((phase < 1 + thickness, _IGNORED, 0.65), (phase > 1 + thickness, _BACKGROUND, 0.25)):
+    for lit, paint, share in ((phase < 1 + thickness, _IGNORED, 0.65), (phase > 1 + thickness, BACKGROUND, 0.25)):
         chosen = lit & inside
         part[chosen] = (part[chosen] * (1 - share) + np.array(paint) * share).astype(np.uint8)
     if mask is None:
@@ -278,7 +281,7 @@ def _write_labels(canvas: Rgb, entries: list[tuple[npt.NDArray[np.float64], str,
     if not entries:
         return
     height, width = canvas.shape[:2]
-    font = _font(_text_px(canvas))
+    font = font_of(_text_px(canvas))
     ascent, descent = font.getmetrics() if isinstance(font, ImageFont.FreeTypeFont) else (10, 2)
     chip_height = ascent + descent
     labelled = Image.fromarray(canvas)
@@ -306,9 +309,9 @@ def _write_labels(canvas: Rgb, entries: list[tuple[npt.NDArray[np.float64], str,
     canvas[:] = np.asarray(labelled)
 
 
-def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """The text, without its beginning when it is too wide: the end of a file name is the informative part."""
-    text = _one_line(text)
+    text = one_line(text)
     if font.getlength(text) <= width:
         return text
     while text and font.getlength("…" + text) > width:
@@ -317,7 +320,7 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
 
 
 @lru_cache
-def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font_of(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """DejaVu Sans from matplotlib, which has more alphabets than Pillow's own font."""
     spec = importlib.util.find_spec("matplotlib")
     if spec is not None and spec.origin is not None:

@@ -90,12 +90,20 @@ def read_frames(video: Path) -> Iterator[Rgb]:
     Frames that cannot be decoded are left out. Raises DataError when it cannot be opened or its
     frames change their size.
     """
+    return (image for _, image in read_some_frames(video, lambda _: True))
+
+
+def read_some_frames(video: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Rgb]]:
+    """(number, (H, W, 3) uint8 RGB) of each frame whose number is wanted, in order, counted from 0; only those are
+    decoded to pixels. Otherwise as `read_frames`."""
     import cv2
     import numpy as np
 
     shape: tuple[int, ...] | None = None
     with opened(video) as capture:
-        for _ in grabs(capture):
+        for number, _ in enumerate(grabs(capture)):
+            if not wanted(number):
+                continue
             decoded, image = capture.retrieve()
             if not decoded:
                 continue
@@ -103,7 +111,7 @@ def read_frames(video: Path) -> Iterator[Rgb]:
             if image.shape != shape:
                 sizes = f"from {shape[1]} x {shape[0]} to {image.shape[1]} x {image.shape[0]}"
                 raise DataError(f"its frames change their size {sizes}", remedy="re-encode it", file=video)
-            yield np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+            yield number, np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 @contextmanager

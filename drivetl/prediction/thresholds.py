@@ -12,7 +12,7 @@ import numpy as np
 from drivetl.coco.io import read_dataset
 from drivetl.errors import ConfigError, DataError, nearest
 from drivetl.files.runs import BEST_DETECTIONS, validation_data
-from drivetl.metrics.match_store import match
+from drivetl.metrics.match_store import MatchStore, match
 from drivetl.metrics.operating import (
     OperatingPoint,
     ScoreCurve,
@@ -96,6 +96,16 @@ def operating_points_of(run: Path, categories: Sequence[str], rule: str, value: 
     positives of the class per image. Raises DataError when the run has stored no detections, or its validation data
     is missing or has changed; ConfigError when its config names no validation data.
     """
+    store = match_on_validation(run, categories)
+    curves = [score_curve(store, k) for k in range(len(categories))]
+    return [_choose(name, curve, store.n_images, rule, value) for name, curve in zip(categories, curves, strict=True)]
+
+
+def match_on_validation(run: Path, categories: Sequence[str]) -> MatchStore:
+    """The detections that training stored, matched on the run's own validation data.
+
+    Raises as `operating_points_of`.
+    """
     path = run / BEST_DETECTIONS
     if not path.is_file():
         raise DataError("the run has stored no detections", remedy="name scores with --score", file=path)
@@ -104,11 +114,9 @@ def operating_points_of(run: Path, categories: Sequence[str], rule: str, value: 
     if dataset.categories != tuple(categories):
         raise DataError("its classes are not those of the run", remedy="name scores with --score", file=data)
     try:
-        store = match(dataset, load_results(path))
+        return match(dataset, load_results(path))
     except DataError as error:
         raise DataError(f"does not fit {data} ({error.reason})", remedy="it has changed since", file=path) from None
-    curves = [score_curve(store, k) for k in range(len(categories))]
-    return [_choose(name, curve, store.n_images, rule, value) for name, curve in zip(categories, curves, strict=True)]
 
 
 def _choose(name: str, curve: ScoreCurve, n_images: int, rule: str, value: float) -> Chosen:

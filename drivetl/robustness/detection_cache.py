@@ -112,6 +112,10 @@ class DetectionCache:
         """Whether the cache has that image in that cell."""
         return key in self._rows.get(cell, {})
 
+    def of(self, key: str, cell: Cell) -> Detections:
+        """The detections in that image in that cell. Raises KeyError where it has none."""
+        return self._rows[cell][key]
+
     def cells(self) -> list[Cell]:
         """The cells with at least one image, sorted."""
         return sorted(self._rows)

@@ -26,6 +26,7 @@ CASES = {
     "sample": "--frames-a 2 --frames-b 1 --scale 0.2 --processes 1 --out {out}",
     "convert-kitti": "--root {kitti} --out {out}",
     "convert-footage": "--format coco --root {folder} --out {out}",
+    "select": "{data} --run {run} --count 3 --workers 0 --device cpu --out {out}",
     "labels": "{data} --format yolo --out {out}",
     "split": "{data} --out {out}",
     "merge": "{data} {val} --out {out}",

@@ -1,0 +1,1 @@
+"""Which frames to label next: the pool, the detector's doubts and features, the choice, and what is written."""
