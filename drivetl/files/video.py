@@ -114,6 +114,12 @@ def read_some_frames(video: Path, wanted: Callable[[int], bool]) -> Iterator[tup
             yield number, np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def count_frames(video: Path) -> int:
+    """The number of frames that can be read, by reading through the file without decoding it to pixels."""
+    with opened(video) as capture:
+        return sum(1 for _ in grabs(capture))
+
+
 @contextmanager
 def opened(video: Path) -> Iterator[cv2.VideoCapture]:
     """OpenCV's reader of a video. Raises DataError when it cannot be opened."""

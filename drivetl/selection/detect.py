@@ -206,6 +206,8 @@ def look_at_video(
         seen.flush()
     if not keys:
         raise DataError("no frame could be decoded", remedy="re-encode or replace the video", file=video)
+    if len(keys) < len(records) - max(2, len(records) // 100):  # a header is often off by one or two
+        console.warn(f"{video}: breaks off, {len(keys)} of {len(records)} frames could be read")
     return keys, bits
 
 

@@ -19,6 +19,7 @@ from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.convert.leaks import fingerprint_of_file
 from drivetl.errors import DataError
+from drivetl.files.video import count_frames
 from drivetl.prediction.inputs import OnError, VideoInput, find_input
 
 PER_GAP = 4
@@ -83,8 +84,9 @@ def find_pool(
 
 
 def _of_video(source: VideoInput, categories: Sequence[str], gap_s: float) -> Pool:
-    """Every `step`-th frame that the header promises; `detect.look_at_video` leaves out those that do not exist."""
+    """The frames that the header promises, PER_GAP per gap; `look_at_video` leaves out those that are not there."""
     info, drive = source.info, source.path.stem
+    n_frames = info.n_frames or count_frames(source.path)
     step = max(1, int(info.rate_fps * gap_s / PER_GAP))
     frames = [
         Frame(
@@ -92,10 +94,10 @@ def _of_video(source: VideoInput, categories: Sequence[str], gap_s: float) -> Po
             drive,
             number / info.rate_fps,
         )
-        for number in range(0, max(info.n_frames, 1), step)
+        for number in range(0, n_frames, step)
     ]
     dataset = Dataset(tuple(categories), [frame.record for frame in frames], source.path.parent)
-    return Pool(frames, dataset, source.path, skipped=max(info.n_frames, 1) - len(frames))
+    return Pool(frames, dataset, source.path, skipped=n_frames - len(frames))
 
 
 def frames_of(images: Iterable[ImageRecord], fps: float | None) -> list[Frame]:

@@ -113,16 +113,17 @@ def test_law_pre_labels_return_from_cvat_with_drives_and_conditions(source, foot
 
     def facts(dataset):
         return {
-            image.file_name: (
-                image.drive,
-                image.frame_index,
-                image.attributes["timeofday"],
-                [(item.category_id, pytest.approx(item.bbox_xywh, abs=0.02)) for item in image.annotations],
-            )
-            for image in dataset.images
+            image.file_name: (image.drive, image.frame_index, image.attributes["timeofday"]) for image in dataset.images
         }
 
+    def objects(dataset):
+        rows = [(image.file_name, item) for image in dataset.images for item in image.annotations]
+        return sorted((name, item.category_id, *np.round(item.bbox_xywh, 2).tolist()) for name, item in rows)
+
     assert facts(after) == facts(before)
+    assert [row[:2] for row in objects(after)] == [row[:2] for row in objects(before)] != []
+    boxes = [np.array([row[2:] for row in objects(dataset)]) for dataset in (before, after)]
+    assert boxes[0] == pytest.approx(boxes[1], abs=0.02)
 
 
 def test_the_frames_of_a_video_are_extracted(source, tmp_path, capsys):
