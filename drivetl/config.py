@@ -103,6 +103,21 @@ class DataConfig(_Checked):
     """Share of the images of every batch that come from data.source. Exact: in n images of a run they are n times the
     share, rounded down; batches of 4 at 0.25 have one each, at 0.3 one or two. An epoch is still one pass over
     data.train, so it has more steps."""
+    unlabelled: str = ""
+    """Frames without labels that are trained on as well, by what model.start detects in them: a dataset json, a folder
+    of images, or a video; see docs/unlabelled.md."""
+    unlabelled_share: Annotated[float, Field(gt=0, lt=1)] = 0.3333
+    """Share of the images of every batch that come from data.unlabelled; 0.3333: one of three."""
+    unlabelled_weight: NotNegative = 0.5
+    """Factor of the classification losses of data.unlabelled; its box losses are 0."""
+    pseudo: str = ""
+    """The labels for data.unlabelled, instead of model.start's: a COCO results list of any detector on that dataset
+    json, or a pseudo.json that a run wrote and you edited (then data.unlabelled is not needed)."""
+    pseudo_threshold: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Detections in data.unlabelled from this score on are objects."""
+    pseudo_ignore_from: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Detections from this score on, below pseudo_threshold, are ignore regions, neither object nor background; below,
+    all is background. As high as pseudo_threshold: no ignore regions."""
     workers: Annotated[int, Field(ge=-1), SPEED_ONLY] = -1
     """Loader processes; -1: as the machine allows."""
     cache_gb: Annotated[NotNegative, SPEED_ONLY] = 2.0
@@ -271,6 +286,7 @@ class FinetuneConfig(_Checked):
             if not path:
                 raise _wrong_key(key, "is not set", f"set --{key} DATASET.json")
         self._check_source()
+        self._check_unlabelled()
 
     def _check_source(self) -> None:
         """data.source and its share belong together. Raises ConfigError."""
@@ -285,6 +301,28 @@ class FinetuneConfig(_Checked):
             if d.source and Path(d.source).resolve() == Path(path).resolve():
                 remedy = "name a dataset of the source's domain, or leave data.source out"
                 raise _wrong_key("data.source", f"is the same file as {key} ({path})", remedy)
+
+    def _check_unlabelled(self) -> None:
+        """data.unlabelled, its labels and its share fit together. Raises ConfigError."""
+        d = self.data
+        if d.pseudo_ignore_from > d.pseudo_threshold:
+            reason = f"is {d.pseudo_ignore_from:g}, above data.pseudo_threshold ({d.pseudo_threshold:g})"
+            raise _wrong_key("data.pseudo_ignore_from", reason, "set it to at most the threshold")
+        if not d.unlabelled and not d.pseudo:
+            return
+        source = d.source_share if d.source and not is_auto(d.source_share) else 0.0
+        if source + d.unlabelled_share >= 1:
+            reason = f"is {d.unlabelled_share:g}, next to data.source_share {source:g} nothing is left for data.train"
+            raise _wrong_key("data.unlabelled_share", reason, "set smaller shares")
+        if not d.pseudo and self.model.start in ("none", "imagenet"):
+            remedy = "set --model.start RUN, or name labels with --data.pseudo"
+            raise _wrong_key(
+                "data.unlabelled", f"needs a detector to label it, model.start is {self.model.start}", remedy
+            )
+        for key, path in (("data.train", d.train), ("data.val", d.val), ("data.source", d.source)):
+            if d.unlabelled and path and Path(d.unlabelled).resolve() == Path(path).resolve():
+                remedy = "name frames that are not in it, or leave data.unlabelled out"
+                raise _wrong_key("data.unlabelled", f"is the same file as {key} ({path})", remedy)
 
 
 def check_packages(config: FinetuneConfig) -> None:
@@ -301,9 +339,11 @@ def check_files(config: FinetuneConfig) -> None:
     dataset.
     """
     check_packages(config)
-    for path in (config.data.train, config.data.val, config.data.source):
+    for path in (config.data.train, config.data.val, config.data.source, config.data.pseudo):
         if path:
             require(Path(path))
+    if config.data.unlabelled and not os.path.exists(config.data.unlabelled):  # noqa: PTH110
+        raise DataError("no such file or folder", remedy="check data.unlabelled", file=config.data.unlabelled)
     if config.model.start not in STARTS and not os.path.exists(start := Path(config.model.start).expanduser()):  # noqa: PTH110
         remedy = meant(start) or "model.start is coco, imagenet, none, a weights file or a run"
         raise ConfigError("no such file or run", remedy=nearest(config.model.start, STARTS, remedy), file=start)

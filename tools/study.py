@@ -18,7 +18,7 @@ import results
 
 from drivetl import console
 
-STUDIES = ("city", "convergence", "masks", "real", "relation", "replay", "robust", "select", "weather")
+STUDIES = ("city", "convergence", "masks", "real", "relation", "replay", "robust", "select", "unlabelled", "weather")
 
 
 def argument_parser() -> argparse.ArgumentParser:

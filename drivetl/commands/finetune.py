@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drivetl import console
 from drivetl.commands.flags import add_config, input_path
 from drivetl.errors import DataError
 from drivetl.files.runs import STATE, check_out
 
+if TYPE_CHECKING:
+    from drivetl.config import FinetuneConfig
+
 TAKES_OVERRIDES = True
+FRAMES_PER_S = 2.0
+"""Frames taken of a video that is named as data.unlabelled."""
 HELP_WIDTH = 78
 """Columns of the list of keys, as argparse's own lines have them in a terminal of 80 columns."""
 
@@ -66,12 +72,28 @@ def run(args: argparse.Namespace) -> None:
     with console.loading("torch"):
         from drivetl.training.finetune import finetune
 
+    config = _with_frames(config, _out(args))
     accept = args.accept_changed_images
     outcome = finetune(
         config, _out(args), resume=args.resume, source_data=args.source_data, accept_changed_images=accept
     )
     best = {key: outcome.best.get(key) for key in ("AP", "AP50", "epoch", "step")}
     console.numbers(**best, verdict=outcome.comparison.get("verdict"))
+
+
+def _with_frames(config: FinetuneConfig, out: Path) -> FinetuneConfig:
+    """A video as data.unlabelled becomes the list of its frames, next to the run; a resumed run has them already."""
+    from drivetl.config import with_values
+    from drivetl.files.video import VIDEO_SUFFIXES
+
+    video = Path(config.data.unlabelled)
+    if video.suffix.lower() not in VIDEO_SUFFIXES or not video.is_file():
+        return config
+    from drivetl.adapters.video import extract_videos
+
+    frames = out.with_name(f"{out.name}.frames")
+    extract_videos(video, frames, fps=FRAMES_PER_S)
+    return with_values(config, {"data.unlabelled": str(frames / "frames.json")})
 
 
 def _config_of_the_run(args: argparse.Namespace) -> list[Path]:

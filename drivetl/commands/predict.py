@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from drivetl.coco.folders import OnError
     from drivetl.coco.records import Dataset
     from drivetl.metrics.truth import Floats
-    from drivetl.prediction.inputs import OnError, VideoInput
+    from drivetl.prediction.inputs import VideoInput
     from drivetl.prediction.model import Model
     from drivetl.prediction.thresholds import Chosen
 

@@ -39,6 +39,7 @@ class DetectionDataset(TorchSamples):
     """Samples of a COCO dataset by (epoch, index) or (epoch, index, copy); identical for any number of workers.
 
     stream: number of the dataset among those of a training; from 1 on it is also in every target.
+    loss_weights: of classification and box losses, in every target where they are not 1 (`drivetl.models.ignore`).
     """
 
     def __init__(
@@ -50,11 +51,12 @@ class DetectionDataset(TorchSamples):
         seed: int = 0,
         cache_gb: float = 0.0,
         stream: int = 0,
+        loss_weights: tuple[float, float] = (1.0, 1.0),
     ):
         self.images, self.root, self.categories = dataset.images, dataset.images_root, dataset.categories
         self.file = dataset.file
         self.with_masks, self.augment, self.seed = with_masks, augment, seed
-        self.stream = stream
+        self.stream, self.loss_weights = stream, loss_weights
         self._cache: dict[int, Rgb] | None = {} if decoded_gb(self.images) <= cache_gb else None
 
     def __len__(self) -> int:
@@ -68,7 +70,13 @@ class DetectionDataset(TorchSamples):
             sample.vehicles = vehicle_boxes(self.images[index], self.categories)
             sample = self.augment(sample, np.random.default_rng([self.seed, epoch, index, *own]))
         image, target = to_tensors(sample, len(self.categories))
-        return image, target | ({"stream": torch.tensor(self.stream)} if self.stream else {})
+        target |= {"stream": torch.tensor(self.stream)} if self.stream else {}
+        return image, target | ({"loss_weights": torch.tensor(self.loss_weights)} if self.is_weighted else {})
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether its images count otherwise than by 1."""
+        return self.loss_weights != (1.0, 1.0)
 
     def _image(self, index: int) -> Rgb:
         if self._cache is None:

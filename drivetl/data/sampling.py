@@ -36,9 +36,14 @@ Rates = tuple[Fraction, ...]
 """For each extra its share of the positions that later extras leave over."""
 
 
+def exact_share(share: float) -> Fraction:
+    """The nearest fraction with a denominator of at most 1,000: 0.3 is 3 / 10, 0.3333 is 1 / 3."""
+    return Fraction(str(share)).limit_denominator(1000)
+
+
 def rates_of(shares: Sequence[float]) -> Rates:
-    """The rates of extras with these shares of all positions. Decimal shares are exact: 0.3 is 3 / 10."""
-    exact = [Fraction(str(share)) for share in shares]
+    """The rates of extras with these shares of all positions, as `exact_share` reads them."""
+    exact = [exact_share(share) for share in shares]
     assert sum(exact) < 1 and all(share >= 0 for share in exact), shares
     return tuple(share / (1 - sum(exact[number + 1 :])) for number, share in enumerate(exact))
 
@@ -68,7 +73,7 @@ def epoch_steps(n_images: int, images_per_step: int, shares: Sequence[float] = (
         return left
 
     rates = rates_of(shares)
-    steps = math.ceil(n_images / (images_per_step * (1 - sum(map(Fraction, map(str, shares))))))
+    steps = math.ceil(n_images / (images_per_step * (1 - sum(map(exact_share, shares)))))
     while least(steps) < n_images:
         steps += 1
     return steps

@@ -4,7 +4,11 @@ Subclasses of torchvision's modules with the same state dict keys. In addition t
 - `ignore_boxes` (M, 4) xyxy px, M may be 0: regions that are neither object nor background,
 - `labelled` (K + 1,) bool: the classes this image's source labels (index 0, background, counts as labelled); left out
   where all are, as to look into it would wait for the device,
-- `has_mask` (N,) bool: which objects have a mask; a target without `masks` has none.
+- `has_mask` (N,) bool: which objects have a mask; a target without `masks` has none,
+- `loss_weights` (2,): an image whose labels are less certain, such as pseudo-labels. The images of a batch with this
+  key have losses of their own, whose classification part (RPN and RoI heads) counts by the first number and whose box
+  part by the second: L = L(images without it) + weight * L(images with it), as in Liu et al. 2021, "Unbiased Teacher".
+  It is the same in all images of a batch that have it. Masks are not weighted.
 Without these keys, or where they change nothing (no region, every class labelled, every object with a mask), losses
 are torchvision's bit for bit.
 
@@ -83,6 +87,29 @@ class IgnoreAwareRCNN(GeneralizedRCNN):  # type: ignore[misc]
         return self.roi_heads(features, proposals, batch.image_sizes, targets)[1] | losses
 
 
+LossGroup = tuple[list[int], Tensor | None]
+"""The images of a batch whose losses are a mean of their own, and the (2,) weights of their losses; None: 1."""
+
+
+def loss_groups(targets: list[Target]) -> list[LossGroup]:
+    """The images without `loss_weights`, and those with it; a group without images is left out."""
+    weighted = [row for row, target in enumerate(targets) if "loss_weights" in target]
+    plain = [row for row in range(len(targets)) if row not in weighted]
+    groups: list[LossGroup] = [(plain, None)] if plain or not weighted else []
+    return groups + ([(weighted, targets[weighted[0]]["loss_weights"])] if weighted else [])
+
+
+def added(losses: list[tuple[Tensor, Tensor]], groups: list[LossGroup]) -> tuple[Tensor, Tensor]:
+    """The (classification, box) losses of the groups, weighted and added."""
+    weighted = [
+        pair if weights is None else (pair[0] * weights[0], pair[1] * weights[1])
+        for pair, (_, weights) in zip(losses, groups, strict=True)
+    ]
+    if len(weighted) == 1:
+        return weighted[0]
+    return weighted[0][0] + weighted[1][0], weighted[0][1] + weighted[1][1]
+
+
 class IgnoreAwareTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
     """Resizes `ignore_boxes` together with the boxes; constants are copied to the device once."""
 
@@ -118,10 +145,12 @@ class IgnoreAwareRPN(RegionProposalNetwork):  # type: ignore[misc]
 
     ignore_threshold: float = 0.5
     """A background anchor with more than this share of its own area inside one region is ignored."""
+    _groups: list[LossGroup] | None = None
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[Target]
     ) -> tuple[list[Tensor], list[Tensor]]:
+        self._groups = loss_groups(targets)  # compute_loss is called next, without the targets
         labels, matched = super().assign_targets_to_anchors(anchors, targets)
         labels = [
             drop_ignored_background(label, boxes, target.get("ignore_boxes"), self.ignore_threshold)
@@ -133,17 +162,23 @@ class IgnoreAwareRPN(RegionProposalNetwork):  # type: ignore[misc]
         self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """torchvision's losses over the same sampled anchors (Ren et al. 2015, "Faster R-CNN", eq. 1); 0 where ignore
-        regions cover every anchor of the batch: torchvision's are then NaN, the mean over no anchor."""
+        regions cover every anchor of the batch: torchvision's are then NaN, the mean over no anchor. Those of images
+        with `loss_weights` are weighted and added."""
         starts = accumulate(map(len, labels[:-1]), initial=0)  # of each image among all anchors
         drawn = list(zip(waits.sample(labels, self.fg_bg_sampler), starts, strict=True))
-        positive = torch.cat([indices + start for (indices, _), start in drawn])
-        sampled = torch.cat([positive] + [indices + start for (_, indices), start in drawn])
-        if not len(sampled):
-            return zero_losses(objectness, pred_bbox_deltas)
-        wanted = torch.cat(regression_targets)[positive]
-        box_loss = F.smooth_l1_loss(pred_bbox_deltas[positive], wanted, beta=1 / 9, reduction="sum") / len(sampled)
-        score_loss = F.binary_cross_entropy_with_logits(objectness.flatten()[sampled], torch.cat(labels)[sampled])
-        return score_loss, box_loss
+        all_labels, all_targets = torch.cat(labels), torch.cat(regression_targets)
+        groups, losses = self._groups or [(list(range(len(labels))), None)], []
+        for rows, _ in groups:
+            positive = torch.cat([drawn[row][0][0] + drawn[row][1] for row in rows])
+            sampled = torch.cat([positive] + [drawn[row][0][1] + drawn[row][1] for row in rows])
+            if not len(sampled):
+                losses.append(zero_losses(objectness, pred_bbox_deltas))
+                continue
+            wanted = all_targets[positive]
+            box_loss = F.smooth_l1_loss(pred_bbox_deltas[positive], wanted, beta=1 / 9, reduction="sum") / len(sampled)
+            score_loss = F.binary_cross_entropy_with_logits(objectness.flatten()[sampled], all_labels[sampled])
+            losses.append((score_loss, box_loss))
+        return added(losses, groups)
 
     def filter_proposals(
         self,
@@ -179,8 +214,8 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
     ignore_threshold: float = 0.5
     """A background proposal with more than this share of its own area inside one region is ignored."""
     _regions: list[Tensor | None] | None = None
-    _n_positive = 0
-    """Positive proposals in the last sample of a batch."""
+    _n_positive: tuple[int, ...] = ()
+    """Positive proposals of each image in the last sample of a batch."""
 
     def check_targets(self, targets: list[Target] | None) -> None:
         """torchvision's check, but masks may be missing."""
@@ -210,7 +245,7 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
 
     def subsample(self, labels: list[Tensor]) -> list[Tensor]:
         drawn = waits.sample(labels, self.fg_bg_sampler)
-        self._n_positive = sum(len(positive) for positive, _ in drawn)
+        self._n_positive = tuple(len(positive) for positive, _ in drawn)
         return [torch.cat(both).sort().values for both in drawn]
 
     def forward(
@@ -229,7 +264,20 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
         pooled = self.box_head(self.box_roi_pool(features, proposals, image_shapes))
         class_logits, box_deltas = self.box_predictor(pooled)
         known = known_classes(targets, labels, class_logits.shape[1])
-        box_losses = roi_loss(class_logits, box_deltas, labels, regression_targets, known, self._n_positive)
+        groups, counts = loss_groups(targets), list(map(len, labels))
+        box_losses = added(
+            [
+                roi_loss(
+                    *(_rows_of(item, counts, rows) for item in (class_logits, box_deltas)),
+                    [labels[row] for row in rows],
+                    [regression_targets[row] for row in rows],
+                    None if known is None else _rows_of(known, counts, rows),
+                    sum(self._n_positive[row] for row in rows),
+                )
+                for rows, _ in groups
+            ],
+            groups,
+        )
         losses = dict(zip(("loss_classifier", "loss_box_reg"), box_losses, strict=True))
         if self.has_mask():
             losses["loss_mask"] = self._mask_loss(features, proposals, image_shapes, targets, labels, matched)
@@ -260,6 +308,14 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
         masks = [item["masks"] if "masks" in item else logits.new_zeros((len(item["boxes"]), 1, 1)) for item in targets]
         loss: Tensor = maskrcnn_loss(logits, boxes, masks, [item["labels"] for item in targets], objects)
         return loss
+
+
+def _rows_of(rows: Tensor, counts: list[int], images: list[int]) -> Tensor:
+    """Those of (R, ...) rows that belong to some of the images, of which each has `counts` rows in order."""
+    if len(images) == len(counts):
+        return rows
+    parts = torch.split(rows, counts)
+    return torch.cat([parts[image] for image in images])
 
 
 def _has_mask(target: Target) -> Tensor:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 
 from drivetl.coco.detections import Detections
+from drivetl.coco.folders import OnError
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.conditions import CLEAN
-from drivetl.prediction.inputs import OnError
 from drivetl.prediction.tracks import NO_TRACKS, associate
 from drivetl.robustness.sweep import SupportsInfer, Task, variant_loader
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from drivetl.coco.folders import OnError, folder_dataset, images_dataset
 from drivetl.coco.io import read_dataset
-from drivetl.coco.records import Dataset, ImageRecord
+from drivetl.coco.records import Dataset
 from drivetl.errors import ConfigError, DataError
-from drivetl.files.images import image_size, read_rgb
-from drivetl.files.paths import IMAGE_SUFFIXES, list_images, require_directory
+from drivetl.files.paths import IMAGE_SUFFIXES, list_images
 from drivetl.files.video import VIDEO_SUFFIXES, VideoInfo, check_video
-
-OnError = Callable[[str, str], None]
-"""Called with the file name of an image that cannot be read and the reason."""
 
 
 @dataclass(frozen=True)
@@ -68,42 +65,11 @@ def has_labels(dataset: Dataset) -> bool:
     return any(image.annotations for image in dataset.images)
 
 
-def folder_dataset(folder: Path, categories: Sequence[str], on_error: OnError | None = None) -> Dataset:
-    """All images below a folder as a dataset without labels; ids 1..N in the order of their names.
-
-    Raises DataError when the folder has no image, or, without `on_error`, one that cannot be read.
-    """
-    names = list_images(require_directory(folder, "name a folder of images"))
-    if not names:
-        raise DataError("holds no images", remedy=f"known suffixes: {', '.join(IMAGE_SUFFIXES)}", file=folder)
-    return _dataset(folder, names, categories, on_error)
-
-
 def files_dataset(files: Sequence[Path], categories: Sequence[str], on_error: OnError | None = None) -> Dataset:
     """Image files as a dataset without labels, in the order of their names, below the folder that they share."""
     root = Path(os.path.commonpath([os.path.abspath(file.parent) for file in files]))  # noqa: PTH100 - keeps links
     names = {Path(os.path.abspath(file)).relative_to(root).as_posix() for file in files}  # noqa: PTH100
-    return _dataset(root, sorted(names), categories, on_error)
-
-
-def _dataset(root: Path, names: Sequence[str], categories: Sequence[str], on_error: OnError | None) -> Dataset:
-    records = []
-    failure: DataError | None = None
-    for number, name in enumerate(names, 1):
-        try:
-            width, height = image_size(root / name)
-        except DataError as error:
-            if on_error is None:
-                raise
-            failure = failure or error
-            on_error(name, str(error))
-            continue
-        records.append(ImageRecord(number, name, width, height))
-    if len(names) == 1 and records:
-        read_rgb(root / names[0])  # a single image is checked whole, before anything slow is imported
-    if failure is not None and not records:
-        raise failure
-    return Dataset(tuple(categories), records, root)
+    return images_dataset(root, sorted(names), categories, on_error)
 
 
 def _kind(source: str) -> str:

@@ -55,6 +55,7 @@ from drivetl.training.rundir import (
     write_json,
 )
 from drivetl.training.trainer import Trainer
+from drivetl.training.unlabelled import Footage, label, read_pseudo, read_unlabelled, write_pseudo
 from drivetl.training.validate import validation_loader
 from drivetl.workers import dead_workers_as_errors
 
@@ -106,13 +107,15 @@ def finetune(
         precision, reason = choose_precision(config.runtime.precision, device)
         train, val = read_pair(config)
         replay = read_replay(config, train, val)
-        images = _images_hashes(train, val, replay) if group.leads or resume else {}
+        footage = read_unlabelled(config, val)
+        images = _images_hashes(train, val, replay, footage) if group.leads or resume else {}
         if resume:
             updated = changed_images(recorded, images, accept_changed_images)
             if updated is not None and group.leads:
                 console.warn("image files have changed since this run began: the result is not that of either set")
                 write_json(out / "provenance.json", updated)
-        prepared = prepare(config, train, val, device, precision, group.world, replay)
+        n_unlabelled = len(footage.dataset.images) if footage is not None else 0
+        prepared = prepare(config, train, val, device, precision, group.world, replay, n_unlabelled)
         config = prepared.config
         old = old_domain(source_data, prepared) if source_data is not None else None
         if replay is not None and old is not None:
@@ -122,12 +125,16 @@ def finetune(
         prepared.notes.append(f"{str(precision).removeprefix('torch.')} on {device}: {reason}")
         if group.leads:
             console.say(*prepared.notes)
+        if footage is not None:
+            _add_pseudo(prepared, footage, out if resume else None, device, group)
         if group.leads and not resume:
             create_run(out, config, prepared.taxonomy)
             write_json(out / "anchors.json", prepared.anchors)
             write_json(out / "surgery.json", prepared.surgery)
             write_json(out / "augmentation.json", prepared.manifest)
             facts = provenance(config, device, f"{precision}: {reason}", source_data)
+            if prepared.pseudo is not None:
+                images |= write_pseudo(prepared.pseudo, out, config)
             write_json(out / "provenance.json", facts | images)
         group.barrier()
         trainer = assemble(config, prepared, device, precision, group, out)
@@ -170,10 +177,22 @@ def _resumed_config(config: FinetuneConfig, out: Path) -> FinetuneConfig:
     return with_values(config, {key: stored[key] for key in sorted(auto_keys)})
 
 
-def _images_hashes(train: Dataset, val: Dataset, replay: Replay | None) -> dict[str, str]:
+def _images_hashes(train: Dataset, val: Dataset, replay: Replay | None, footage: Footage | None) -> dict[str, str]:
     """Key in provenance.json -> hash of the images of every dataset of a training."""
-    datasets = [train, val] + ([replay.dataset] if replay is not None else [])
-    return dict(zip(IMAGES, map(images_hash, datasets), strict=False))  # the last key belongs to data.source
+    extras = [None if extra is None else extra.dataset for extra in (replay, footage)]
+    datasets = dict(zip(IMAGES, [train, val, *extras], strict=True))
+    return {key: images_hash(dataset) for key, dataset in datasets.items() if dataset is not None}
+
+
+def _add_pseudo(prepared: Prepared, footage: Footage, resumed: Path | None, device: torch.device, group: Group) -> None:
+    """Label the frames of data.unlabelled and say what was found; a resumed run keeps its labels."""
+    if resumed is not None:
+        prepared.pseudo = read_pseudo(resumed, prepared.config)
+        return
+    with torch.random.fork_rng(devices=[]):  # the teacher is built: the training is that of the same labels in a file
+        prepared.pseudo = label(footage, prepared.config, prepared.spec, prepared.train, device, group)
+    if group.leads:
+        console.say(f"{footage.name}: {prepared.pseudo.in_words()}")
 
 
 def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:
@@ -206,9 +225,11 @@ def assemble(
     model = prepared.model.to(device).train()
     if prepared.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    replay, optim = prepared.replay, config.optim
-    datasets = [prepared.train] + ([replay.dataset] if replay is not None else [])
-    images = [image for dataset in datasets for image in dataset.images]
+    replay, pseudo, optim = prepared.replay, prepared.pseudo, config.optim
+    streams = [(0, prepared.train, (1.0, 1.0))]
+    streams += [(1, replay.dataset, (1.0, 1.0))] if replay is not None else []
+    streams += [(2, pseudo.dataset, pseudo.loss_weights)] if pseudo is not None else []
+    images = [image for _, dataset, _ in streams for image in dataset.images]
     workers = _workers(config.data.workers, device)
     warning = shared_memory_warning(images, optim.batch_size, workers) if group.leads else ""
     if warning:
@@ -223,8 +244,9 @@ def assemble(
                 seed=config.seed,
                 cache_gb=config.data.cache_gb if fits else 0.0,
                 stream=stream,
+                loss_weights=weights,
             )
-            for stream, dataset in enumerate(datasets)
+            for stream, dataset, weights in streams
         ]
     )
     batches = EpochBatches(
@@ -232,7 +254,7 @@ def assemble(
         optim.batch_size * optim.accumulate,
         config.seed,
         factors=prepared.factors,
-        extras=[replay.extra] if replay is not None else [],
+        extras=[extra.extra for extra in (replay, pseudo) if extra is not None],
         rank=group.rank,
         world=group.world,
     )
@@ -299,6 +321,7 @@ def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict
         "train_images": len(prepared.train.images),
         "train_drives": Drives.of(prepared.train.images).in_words(),
         "replay": prepared.replay,
+        "pseudo": prepared.pseudo,
         "augmentation": prepared.manifest.get("preset", "none"),
         "outcome": comparison,
         "forgetting": forgotten,

@@ -23,7 +23,7 @@ def first_batch(data: Streams, batches: EpochBatches, categories: tuple[str, ...
     Reads the samples by their items, so that neither the loader nor a random state is touched. `batches` must be at the
     beginning of an epoch. Raises DataError for an image that cannot be read.
     """
-    names = [{image.id: image.file_name for image in part.images} for part in data.parts]
+    names = {part.stream: {image.id: image.file_name for image in part.images} for part in data.parts}
     samples = [data[item] for item in next(iter(batches))[:MOST_TILES]]
     width = min(TILE_PX, max(image.shape[2] for image, _ in samples))
     tiles = []

@@ -22,7 +22,7 @@ from drivetl.training.ema import Average
 from drivetl.training.optimizer import learning_rate, pull_to_start, set_learning_rate
 from drivetl.training.state import random_states
 
-STREAMS = ("", " of data.source")
+STREAMS = ("", " of data.source", " of data.unlabelled")
 """What is added to an image id of each stream of a training."""
 
 

@@ -16,7 +16,7 @@ from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig, is_auto
 from drivetl.data.dataset import Augment
 from drivetl.data.repeats import Factors, repeat_factors, sampling_in_words
-from drivetl.data.sampling import EpochBatches, spread_over_drives
+from drivetl.data.sampling import EpochBatches, Extra, exact_share, spread_over_drives
 from drivetl.errors import CheckpointError, ConfigError
 from drivetl.models import surgery
 from drivetl.models.anchor_fit import Decision, fit
@@ -28,6 +28,7 @@ from drivetl.models.weights import load_backbone
 from drivetl.training.optimizer import batch_factor
 from drivetl.training.recipe import resolve_auto, start_of
 from drivetl.training.replay import Replay
+from drivetl.training.unlabelled import Pseudo
 
 Relation = dict[str, dict[str, float]]
 
@@ -44,7 +45,9 @@ class Prepared:
     factors: Factors | None
     """How often each image of `train` is in an epoch; None: once."""
     replay: Replay | None
-    """What is trained on next to `train`."""
+    """Images of the source's domain that are trained on next to `train`."""
+    pseudo: Pseudo | None
+    """Frames without labels that are trained on as well; None until they are labelled."""
     val: Dataset
     augment: Augment
     taxonomy: dict[str, Any]
@@ -72,10 +75,12 @@ def prepare(
     precision: torch.dtype,
     world: int = 1,
     replay: Replay | None = None,
+    n_unlabelled: int = 0,
 ) -> Prepared:
     """Decide and build. Raises ConfigError, CheckpointError or DataError with the way out.
 
-    replay: what is trained on next to `train`. Anchors and recipe follow from `train` alone.
+    replay: what is trained on next to `train`; n_unlabelled: number of frames without labels that are trained on as
+    well. Anchors and recipe follow from `train` alone.
     """
     notes: list[str] = []
     arch = architecture(config.model.arch)
@@ -105,7 +110,20 @@ def prepare(
     ):
         notes.append(f"no object of data.train has a mask: the mask head of {config.model.arch} is not trained")
     if replay is not None:
-        notes += _replay_notes(replay, len(train.images), factors, config, world)
+        notes += [f"data.source: {replay.in_words()}", f"classes of data.source: {replay.classes_in_words()}"]
+    extras = [replay.extra] if replay is not None else []
+    extras += [Extra(n_unlabelled, config.data.unlabelled_share)] if n_unlabelled else []
+    if extras:
+        batches = EpochBatches(
+            len(train.images),
+            config.optim.batch_size * config.optim.accumulate,
+            config.seed,
+            factors=factors,
+            extras=extras,
+            world=world,
+        )
+        names = (["data.source"] if replay is not None else []) + (["data.unlabelled"] if n_unlabelled else [])
+        notes.append(_epoch_in_words(batches, names))
     frozen, reason = choose_norm(config.model.norm, config.model.start, config.optim.batch_size)
     notes.append(f"BatchNorm {'frozen' if frozen else 'trained'}: {reason}")
     spec = model_spec(config, train.categories, frozen, source)
@@ -139,6 +157,7 @@ def prepare(
         train=train,
         factors=factors,
         replay=replay,
+        pseudo=None,
         val=val,
         augment=pipeline,
         taxonomy=taxonomy.as_dict(),
@@ -187,19 +206,13 @@ def rate_for_batch(config: FinetuneConfig, world: int) -> tuple[FinetuneConfig, 
     return dataclasses.replace(config, optim=dataclasses.replace(optim, lr=rate)), [note]
 
 
-def _replay_notes(
-    replay: Replay, n_images: int, factors: Factors | None, config: FinetuneConfig, world: int
-) -> list[str]:
-    """What of data.source is trained on, and how many images of each dataset an epoch has."""
-    size, extras = config.optim.batch_size * config.optim.accumulate, [replay.extra]
-    steps = len(EpochBatches(n_images, size, config.seed, factors=factors, extras=extras, world=world))
-    shown = steps * size * world
-    of_source = shown * replay.share
-    return [
-        f"data.source: {replay.in_words()}; an epoch is {steps} steps with {shown - of_source:.4g} images of data.train"
-        f" and {of_source:.4g} of data.source",
-        f"classes of data.source: {replay.classes_in_words()}",
-    ]
+def _epoch_in_words(batches: EpochBatches, names: list[str]) -> str:
+    """How many images of data.train and of the named extras an epoch has."""
+    shown = len(batches) * batches.batch_size * batches.world
+    of_extras = [shown * float(exact_share(extra.share)) for extra in batches.extras]
+    added = [f"{count:.4g} of {name}" for name, count in zip(names, of_extras, strict=True)]
+    parts = " and ".join([f"{shown - sum(of_extras):.4g} images of data.train", *added])
+    return f"an epoch is {len(batches)} steps with {parts}"
 
 
 def training_subset(config: FinetuneConfig, train: Dataset) -> Dataset:

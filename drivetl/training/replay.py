@@ -40,8 +40,8 @@ def with_source_share(config: FinetuneConfig) -> FinetuneConfig:
 
 def shares(config: FinetuneConfig) -> tuple[float, ...]:
     """The shares of the datasets that are trained on next to data.train."""
-    share = source_share(config)
-    return (share,) if share else ()
+    source, data = source_share(config), config.data
+    return ((source,) if source else ()) + ((data.unlabelled_share,) if data.unlabelled or data.pseudo else ())
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,12 @@ from drivetl.errors import CheckpointError, ConfigError
 from drivetl.files.write import is_taken, write_atomically
 from drivetl.models.source import weights_file
 
-IMAGES = {"train_images_sha256": "data.train", "val_images_sha256": "data.val", "source_images_sha256": "data.source"}
+IMAGES = {
+    "train_images_sha256": "data.train",
+    "val_images_sha256": "data.val",
+    "source_images_sha256": "data.source",
+    "unlabelled_images_sha256": "data.unlabelled",
+}
 """Key in provenance.json -> key of the config whose images it is the hash of."""
 
 
@@ -72,6 +77,10 @@ def input_hashes(config: FinetuneConfig) -> dict[str, tuple[str, str]]:
     files = {"train_sha256": ("data.train", config.data.train), "val_sha256": ("data.val", config.data.val)}
     if config.data.source:
         files["source_sha256"] = ("data.source", config.data.source)
+    if Path(config.data.unlabelled).is_file():
+        files["unlabelled_sha256"] = ("data.unlabelled", config.data.unlabelled)
+    if config.data.pseudo:
+        files["pseudo_input_sha256"] = ("data.pseudo", config.data.pseudo)
     start = weights_file(config.model.start)
     if start is not None:
         files["start_sha256"] = ("model.start", str(start))

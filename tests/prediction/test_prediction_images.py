@@ -5,12 +5,12 @@ import pytest
 from planted import CLASSES, PlantedDetector, read_planted
 
 from drivetl.coco.detections import Detections
+from drivetl.coco.folders import folder_dataset
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.errors import DataError
 from drivetl.metrics import coco_ap, kitti_objects
 from drivetl.metrics.match_store import match
 from drivetl.prediction.images import predict, track_images, with_min_score
-from drivetl.prediction.inputs import folder_dataset
 from drivetl.prediction.results import check_kitti_names, coco_results, images_document, kitti_lines
 
 

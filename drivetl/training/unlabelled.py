@@ -1,0 +1,362 @@
+"""Footage without labels: its frames, and the pseudo-labels by which it is trained on next to labelled frames.
+
+A teacher detects once in the frames as they are. What it is sure of (a score of at least `data.pseudo_threshold`) is an
+object, what it is unsure of (from `data.pseudo_ignore_from` on) is an ignore region, all else is background. The labels
+are an ordinary dataset, `pseudo.json` in the run, and do not change during the training. Its frames count
+`data.unlabelled_weight` in the classification losses and nothing in the box losses: where a box is exactly, the
+teacher knows no better than its student. docs/unlabelled.md says when that helps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from drivetl import console
+from drivetl.coco.drives import Drives, shared_drives
+from drivetl.coco.folders import folder_dataset
+from drivetl.coco.hashes import file_hash
+from drivetl.coco.io import load_json, read_dataset, write_dataset
+from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
+from drivetl.coco.taxonomy import DrivingClass, Taxonomy, dataset_taxonomy
+from drivetl.config import FinetuneConfig
+from drivetl.data.sampling import Extra
+from drivetl.errors import ConfigError
+from drivetl.files.runs import run_root
+from drivetl.metrics.results import Results, read_coco_results
+from drivetl.models.build import ModelSpec
+from drivetl.models.detector import Detector
+from drivetl.models.source import load_source_detector
+from drivetl.processes import Group
+from drivetl.training.replay import class_map, under_classes
+from drivetl.training.rundir import read_provenance
+from drivetl.training.validate import validate, validation_loader
+
+PSEUDO = "pseudo.json"
+"""The pseudo-labels of a run."""
+BOX_WEIGHT = 0.0
+"""Weight of the box losses of an unlabelled frame."""
+NAMED = 5
+"""Most names in a message."""
+
+
+@dataclass(frozen=True)
+class Footage:
+    """Frames without labels."""
+
+    name: str
+    """What the config calls it."""
+    dataset: Dataset
+    """Its images; annotations are those of the file, which are not used unless `edited`."""
+    edited: bool = False
+    """The file is a dataset of pseudo-labels (`data.pseudo`): its annotations are trained on."""
+
+
+@dataclass(frozen=True)
+class Pseudo:
+    """Frames with pseudo-labels under the target's classes."""
+
+    dataset: Dataset
+    share: float
+    """Share of the images of every batch."""
+    weight: float
+    """Weight of their classification losses next to 1 of the labelled images."""
+
+    @property
+    def extra(self) -> Extra:
+        """The stream of the frames, for `EpochBatches`."""
+        return Extra(len(self.dataset.images), self.share)
+
+    @property
+    def loss_weights(self) -> tuple[float, float]:
+        """Of classification and box losses."""
+        return self.weight, BOX_WEIGHT
+
+    def in_words(self) -> str:
+        """`65 frames of 1 drive, 33.33 % of every batch, losses x 0.5: 210 objects and 340 ignore regions`."""
+        images = self.dataset.images
+        objects, regions = (sum(map(len, column)) for column in _columns(images))
+        frames = f"{len(images)} frames of {Drives.of(images).in_words()}, {100 * self.share:g} % of every batch"
+        return f"{frames}, losses x {self.weight:g}: {objects} objects and {regions} ignore regions"
+
+
+def _columns(images: Sequence[ImageRecord]) -> tuple[list[list[Annotation]], list[list[IgnoreRegion]]]:
+    return [image.annotations for image in images], [image.ignore_regions for image in images]
+
+
+def read_unlabelled(config: FinetuneConfig, val: Dataset) -> Footage | None:
+    """The frames of data.unlabelled, or of an edited pseudo.json in data.pseudo; None where the config has neither.
+
+    Labels in a file of frames are reported and not used. Raises ConfigError without images, or where an image is one of
+    data.val; DataError for a file that cannot be read. Warns of drives that it shares with data.val.
+    """
+    frames, labels = config.data.unlabelled, config.data.pseudo
+    if not frames and not labels:
+        return None
+    if labels and not _is_results(Path(labels)):
+        footage = Footage("data.pseudo", read_dataset(Path(labels)), edited=True)
+        if frames:
+            console.say(f"data.pseudo: {labels} names its own frames, data.unlabelled ({frames}) is not read")
+    elif Path(frames).is_dir():
+        footage = Footage("data.unlabelled", folder_dataset(Path(frames), ()))
+    else:
+        footage = Footage("data.unlabelled", read_dataset(Path(frames)))
+    path = footage.dataset.file or footage.dataset.images_root
+    if not footage.dataset.images:
+        raise ConfigError(f"{footage.name}: no images in it", remedy="name frames, or leave it out", file=path)
+    labelled = sum(bool(image.annotations or image.ignore_regions) for image in footage.dataset.images)
+    if labelled and not footage.edited:
+        console.say(
+            f"data.unlabelled: {path} has labels in {labelled} of {len(footage.dataset.images)} images; they are not"
+            " used - to train on them, name it as data.train or data.source"
+        )
+    _check_separate(footage, val)
+    return footage
+
+
+def _is_results(path: Path) -> bool:
+    """Whether a json is a COCO results list; a dataset otherwise."""
+    return isinstance(load_json(path), list)
+
+
+def _check_separate(footage: Footage, val: Dataset) -> None:
+    """Frames that are evaluated must not be trained on. Raises ConfigError for a file of data.val, or a copy of one;
+    warns of common drives."""
+    ours, theirs = _files(footage.dataset), _files(val)
+    shared = next((file for file in ours if file in theirs), None)
+    if shared is None:
+        shared = _copy(ours, theirs)
+    if shared is not None:
+        raise ConfigError(
+            f"{footage.name} has {shared}, which data.val evaluates on",
+            remedy="leave out the images of either dataset, by drive",
+            file=footage.dataset.file or footage.dataset.images_root,
+        )
+    drives = shared_drives(footage.dataset.images, val.images)
+    if drives:
+        console.warn(
+            f"{len(drives)} drives ({drives[0]}, ...) are in {footage.name} and in data.val: unless only their names"
+            " are equal, the score will be too high - split by drive"
+        )
+
+
+def _files(dataset: Dataset) -> dict[Path, None]:
+    root = dataset.images_root.resolve()
+    return dict.fromkeys(root / image.file_name for image in dataset.images)
+
+
+def _copy(ours: Mapping[Path, None], theirs: Mapping[Path, None]) -> Path | None:
+    """The first of our files with the content of one of theirs; only files of one size are read."""
+    by_size: dict[int, set[str]] = {}
+    sizes = {file.stat().st_size for file in ours if file.is_file()}
+    for file in theirs:
+        if file.is_file() and (size := file.stat().st_size) in sizes:
+            by_size.setdefault(size, set()).add(file_hash(file))
+    return next(
+        (file for file in ours if file.is_file() and file_hash(file) in by_size.get(file.stat().st_size, ())), None
+    )
+
+
+def label(
+    footage: Footage, config: FinetuneConfig, spec: ModelSpec, target: Dataset, device: torch.device, group: Group
+) -> Pseudo:
+    """The frames with pseudo-labels under the classes of `target`: by `model.start`, from a results list, or as an
+    edited file has them. The same on every process of the group.
+
+    spec: of the model to train, for a start that does not describe itself. Raises ConfigError where the labels' classes
+    are none of the target's, or where nothing scores enough to be an object.
+    """
+    path = Path(config.data.pseudo) if config.data.pseudo else None
+    if footage.edited:
+        assert path is not None
+        under = _of_file(footage.dataset, target, config, path)
+    elif path is not None:
+        bands = with_bands(footage.dataset, read_coco_results(path, footage.dataset), _thresholds(config))
+        under = _of_file(bands, target, config, path)
+    else:
+        under = _by_teacher(_teacher(config, spec, device), footage, target, config, group)
+    under = capped(under, most_objects(target))
+    if not any(image.annotations for image in under.images):
+        regions = sum(len(image.ignore_regions) for image in under.images)
+        raise ConfigError(
+            f"no detection in the {len(under.images)} frames of {footage.name} scores at least"
+            f" {config.data.pseudo_threshold:g}, {regions} are ignore regions: there is nothing to train on",
+            remedy="start from a detector that finds objects in this footage (a stronger data.augment for its"
+            " training), or lower data.pseudo_threshold",
+        )
+    return _pseudo(under, config)
+
+
+def _pseudo(dataset: Dataset, config: FinetuneConfig) -> Pseudo:
+    data = config.data
+    return Pseudo(dataset, data.unlabelled_share, data.unlabelled_weight)
+
+
+def write_pseudo(pseudo: Pseudo, run: Path, config: FinetuneConfig) -> dict[str, Any]:
+    """Write pseudo.json into the run; returns what provenance.json says of it."""
+    write_dataset(pseudo.dataset, run / PSEUDO)
+    of_file = {} if config.data.pseudo else {"pseudo_round": round_of(config.model.start)}
+    return {"pseudo_sha256": file_hash(run / PSEUDO)} | of_file
+
+
+def read_pseudo(run: Path, config: FinetuneConfig) -> Pseudo:
+    """The pseudo-labels that a resumed run began with. Raises ConfigError when its pseudo.json is missing or has
+    changed."""
+    path, recorded = run / PSEUDO, read_provenance(run).get("pseudo_sha256")
+    if not path.is_file() or file_hash(path) != recorded:
+        raise ConfigError(
+            "is not the file this run began with",
+            remedy=f"restore it, or train a new run from it with --data.pseudo {path}",
+            file=path,
+        )
+    return _pseudo(read_dataset(path), config)
+
+
+def _teacher(config: FinetuneConfig, spec: ModelSpec, device: torch.device) -> Detector:
+    """`model.start` as a detector that returns all that is an object or an ignore region."""
+    teacher = load_source_detector(config.model.start, spec, str(device), config.runtime.precision)
+    heads: Any = teacher.model.roi_heads
+    heads.score_thresh = min(heads.score_thresh, config.data.pseudo_ignore_from)
+    return teacher
+
+
+def _by_teacher(teacher: Detector, footage: Footage, target: Dataset, config: FinetuneConfig, group: Group) -> Dataset:
+    frames = dataclasses.replace(footage.dataset, categories=teacher.categories, info={})
+    found = detect_all(teacher, frames, config, group, "labelling")
+    labelled = with_bands(frames, found, _thresholds(config))
+    names = [DrivingClass(name, (name,), tuple(teacher.relation.get(name, {}).items())) for name in teacher.categories]
+    classes = class_map(
+        labelled, target, Taxonomy("teacher", tuple(names)), dataset_taxonomy(target, config.data.train)
+    )
+    if not classes.objects:
+        raise ConfigError(
+            f"the teacher ({config.model.start}) has classes {_listed(teacher.categories)}, none of which is a class of"
+            f" data.train: {_listed(target.categories)}",
+            remedy="relate them by `labels` or `from` in a taxonomy, or name the labels with data.pseudo",
+        )
+    return under_classes(labelled, target.categories, classes)
+
+
+def detect_all(teacher: Detector, frames: Dataset, config: FinetuneConfig, group: Group, title: str) -> Results:
+    """Detections in all frames as they are; the same on every process. Raises DataError for an image that cannot be
+    read."""
+    loader = validation_loader(frames, config.eval.batch_size, 0, teacher.device, group, 0.0)
+    with console.progress_bar() as bar:
+        task = bar.add_task(title, total=len(loader), note="", visible=group.leads)
+        return validate(teacher.model, loader, teacher.device, teacher.precision, group, lambda: bar.advance(task))
+
+
+def _thresholds(config: FinetuneConfig) -> tuple[float, float]:
+    """(least score of an object, least score of an ignore region)."""
+    return config.data.pseudo_threshold, config.data.pseudo_ignore_from
+
+
+def with_bands(frames: Dataset, found: Results, thresholds: tuple[float, float]) -> Dataset:
+    """The frames with the detections as labels, best first: objects from thresholds[0] on, ignore regions of their
+    class from thresholds[1] on. Scores are in the attributes. Labels that the frames had are gone."""
+    sure, unsure = thresholds
+    order = np.lexsort((np.arange(len(found)), -found.scores))
+    rows: dict[int, list[int]] = {image.id: [] for image in frames.images}
+    for row in order.tolist():
+        if found.scores[row] >= unsure:
+            rows[int(found.image_id[row])].append(row)
+    images = []
+    for image in frames.images:
+        objects, regions = [], []
+        for row in rows[image.id]:
+            x, y, w, h = (round(float(side), 2) for side in found.boxes_xywh[row])
+            category, score = int(found.category_id[row]), round(float(found.scores[row]), 4)
+            if found.scores[row] >= sure:
+                objects.append(Annotation(category, (x, y, w, h), round(w * h, 2), None, {"score": score}))
+            else:
+                regions.append(IgnoreRegion((x, y, w, h), round(w * h, 2), (category,), None, {"score": score}))
+        images.append(dataclasses.replace(image, annotations=objects, ignore_regions=regions, labelled=None, extra={}))
+    return dataclasses.replace(frames, images=images, info={"source": "pseudo-labels"})
+
+
+def _of_file(dataset: Dataset, target: Dataset, config: FinetuneConfig, path: Path) -> Dataset:
+    """A dataset of pseudo-labels under the target's classes, without masks. Raises ConfigError for classes with labels
+    that are not the target's."""
+    taxonomies = dataset_taxonomy(dataset, path), dataset_taxonomy(target, config.data.train)
+    classes = class_map(dataset, target, *taxonomies)
+    used = {item.category_id for image in dataset.images for item in image.annotations}
+    unknown = [dataset.categories[number - 1] for number in classes.background if number in used]
+    if unknown or not classes.objects:
+        raise ConfigError(
+            f"data.pseudo has labels of {_listed(unknown or dataset.categories)}, not classes of data.train:"
+            f" {_listed(target.categories)}",
+            remedy="rename them, relate them by `labels` or `from` in a taxonomy, or remove them",
+            file=path,
+        )
+    return under_classes(without_masks(dataset), target.categories, classes)
+
+
+def without_masks(dataset: Dataset) -> Dataset:
+    """The boxes alone."""
+    images = [
+        dataclasses.replace(
+            image, annotations=[dataclasses.replace(item, segmentation=None) for item in image.annotations]
+        )
+        for image in dataset.images
+    ]
+    return dataclasses.replace(dataset, images=images)
+
+
+def most_objects(labelled: Dataset) -> int:
+    """The number of objects of the labelled image that has most, at least 1."""
+    return max([1, *(len(image.annotations) for image in labelled.images)])
+
+
+def capped(pseudo: Dataset, most: int) -> Dataset:
+    """At most `most` objects an image: those of the lowest scores beyond it become ignore regions. Warns of it."""
+    images, over = [], []
+    for image in pseudo.images:
+        objects = sorted(image.annotations, key=lambda item: -float(item.attributes.get("score", 1.0)))
+        if len(objects) > most:
+            over.append(len(objects))
+            regions = [
+                IgnoreRegion(item.bbox_xywh, item.area, (item.category_id,), None, item.attributes)
+                for item in objects[most:]
+            ]
+            image = dataclasses.replace(
+                image, annotations=objects[:most], ignore_regions=image.ignore_regions + regions
+            )
+        images.append(image)
+    if over:
+        console.warn(
+            f"{len(over)} of {len(images)} unlabelled frames have more than {most} pseudo-objects (up to {max(over)}),"
+            f" and no labelled image of data.train has more: those of lower scores become ignore regions. Either these"
+            f" scenes are busier, or the teacher invents objects: look at {PSEUDO}, and raise data.pseudo_threshold"
+        )
+    return dataclasses.replace(pseudo, images=images)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f", ... ({len(names)})" if len(names) > NAMED else "")
+
+
+def per_class(dataset: Dataset) -> dict[str, int]:
+    """Class -> number of objects."""
+    counts = Counter(item.category_id for image in dataset.images for item in image.annotations)
+    return {name: counts[number] for number, name in enumerate(dataset.categories, 1)}
+
+
+def round_of(start: str) -> int:
+    """The round of pseudo-labels by a teacher: 1, or one more than that of the run it is.
+
+    A start that is not a run with a provenance.json has no round of its own.
+    """
+    path = run_root(Path(start).expanduser()) / "provenance.json"
+    try:
+        before = json.loads(path.read_text("utf-8")).get("pseudo_round", 0)
+        return 1 + (before if isinstance(before, int) else 0)
+    except (OSError, ValueError, AttributeError):
+        return 1

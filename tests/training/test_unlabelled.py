@@ -1,0 +1,241 @@
+"""Laws of training on footage without labels: what becomes of a detection, exact resume, refusals."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from training_runs import kill_after, write_tree
+
+from drivetl.coco.io import read_dataset, write_dataset
+from drivetl.coco.records import Annotation, Dataset, ImageRecord
+from drivetl.errors import ConfigError, DataError
+from drivetl.metrics.results import Results
+from drivetl.models.weights import read_weights
+from drivetl.training import loop, trainer
+from drivetl.training.finetune import finetune
+from drivetl.training.unlabelled import PSEUDO, capped, most_objects, with_bands
+
+SURE, UNSURE = 0.2, 0.05
+
+
+@pytest.fixture
+def footage(tmp_path):
+    """A folder of six frames of no drive; none is that of a validation set."""
+    folder = write_tree(tmp_path / "night", n_images=7, seed=8).parent
+    for name in ("data.json", "000002.png"):  # the frame without objects looks the same in every tree
+        (folder / name).unlink()
+    return folder
+
+
+@pytest.fixture
+def config(small_config, source, footage):
+    """Two labelled images and one frame a step, from the source's detector."""
+    return dataclasses.replace(
+        small_config,
+        data=dataclasses.replace(
+            small_config.data, unlabelled=str(footage), pseudo_threshold=SURE, pseudo_ignore_from=UNSURE
+        ),
+        model=dataclasses.replace(small_config.model, start=str(source[1])),
+        optim=dataclasses.replace(small_config.optim, batch_size=3),
+    )
+
+
+def with_data(config, **keys):
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **keys))
+
+
+def weights(run):
+    return read_weights(run / "checkpoints/last/model.safetensors")
+
+
+def equal(first, second):
+    a, b = weights(first), weights(second)
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_law_a_sure_detection_is_an_object_an_unsure_one_an_ignore_region_and_the_rest_background():
+    image = ImageRecord(7, "7.png", 100, 60, labelled=(1,))
+    image.annotations = [Annotation(1, (0.0, 0.0, 5.0, 5.0), 25.0)]
+    frames = Dataset(("car", "person"), [image, ImageRecord(8, "8.png", 100, 60)], Path())
+    scores = [0.04, 0.6, 0.59, 0.05, 0.9]
+    found = Results.of([7] * 5, [1, 2, 2, 1, 1], [[number, 0.0, 4.0, 6.0] for number in range(5)], scores)
+    first, second = with_bands(frames, found, (0.6, 0.05)).images
+    assert [(item.category_id, item.bbox_xywh, item.attributes) for item in first.annotations] == [
+        (1, (4.0, 0.0, 4.0, 6.0), {"score": 0.9}),
+        (2, (1.0, 0.0, 4.0, 6.0), {"score": 0.6}),
+    ]
+    assert [(item.category_ids, item.attributes["score"]) for item in first.ignore_regions] == [
+        ((2,), 0.59),
+        ((1,), 0.05),
+    ]
+    assert first.labelled is None and not second.annotations and not second.ignore_regions
+    without_band = with_bands(frames, found, (0.6, 0.6)).images[0]
+    assert len(without_band.annotations) == 2 and not without_band.ignore_regions
+    assert len(image.annotations) == 1 and image.labelled == (1,), "the input is not changed"
+
+
+def test_law_no_frame_has_more_objects_than_any_labelled_image_and_the_rest_is_ignored(capsys):
+    def image(number, count):
+        record = ImageRecord(number, f"{number}.png", 100, 60)
+        boxes = [(float(place), 0.0, 4.0, 6.0) for place in range(count)]
+        record.annotations = [Annotation(1, box, 24.0, None, {"score": 0.5 + box[0] / 100}) for box in boxes]
+        return record
+
+    labelled = Dataset(("car",), [image(1, 3), image(2, 1)], Path())
+    pseudo = Dataset(("car",), [image(1, 5), image(2, 3), image(3, 0)], Path())
+    assert most_objects(labelled) == 3 and most_objects(Dataset(("car",), [], Path())) == 1
+    most, same, empty = capped(pseudo, 3).images
+    assert [item.bbox_xywh[0] for item in most.annotations] == [4.0, 3.0, 2.0], "the best ones"
+    assert [item.bbox_xywh[0] for item in most.ignore_regions] == [1.0, 0.0]
+    assert len(same.annotations) == 3 and not same.ignore_regions and not empty.annotations
+    assert "1 of 3 unlabelled frames have more than 3 pseudo-objects (up to 5)" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_a_run_trains_on_a_folder_and_writes_labels_that_can_be_trained_on_again(
+    config, footage, tmp_path, monkeypatch, capsys
+):
+    steps, forward = [], loop.forward_uint8
+
+    def remember(model, images, device, targets=None):
+        steps.append([(int(item.get("stream", 0)), "loss_weights" in item) for item in targets])
+        return forward(model, images, device, targets)
+
+    monkeypatch.setattr(loop, "forward_uint8", remember)
+    finetune(config, tmp_path / "run")
+    assert len(steps) == 8 and all(sorted(step) == [(0, False), (0, False), (2, True)] for step in steps)
+    pseudo = read_dataset(tmp_path / "run" / PSEUDO)
+    assert pseudo.images_root.resolve() == footage.resolve() and len(pseudo.images) == 6
+    scores = [item.attributes["score"] for image in pseudo.images for item in image.annotations]
+    unsure = [item.attributes["score"] for image in pseudo.images for item in image.ignore_regions]
+    assert scores and min(scores) >= SURE and unsure and min(unsure) >= UNSURE
+    for image in pseudo.images:  # sure detections are ignored only beyond the 3 objects that labelled images have
+        assert len(image.annotations) <= 3
+        over = [item for item in image.ignore_regions if item.attributes["score"] >= SURE]
+        assert not over or len(image.annotations) == 3
+    recorded = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert (
+        recorded["pseudo_round"] == 1
+        and {"pseudo_sha256", "start_sha256", "unlabelled_images_sha256"} <= recorded.keys()
+    )
+    words = " ".join(capsys.readouterr().out.split())
+    assert "an epoch is 4 steps with 8 images of data.train and 4 of data.unlabelled" in words
+    assert f"{len(scores)} objects and {len(unsure)} ignore regions" in words
+    again = with_data(config, unlabelled="", pseudo=str(tmp_path / "run" / PSEUDO))
+    finetune(again, tmp_path / "again")
+    assert equal(tmp_path / "run", tmp_path / "again")
+    second = dataclasses.replace(config, model=dataclasses.replace(config.model, start=str(tmp_path / "run")))
+    finetune(second, tmp_path / "second")
+    assert json.loads((tmp_path / "second" / "provenance.json").read_text())["pseudo_round"] == 2
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_resume_after_a_kill_is_bit_exact_and_labels_nothing_anew(config, tmp_path, monkeypatch, steps):
+    finetune(config, tmp_path / "whole")
+    monkeypatch.setattr(trainer, "SAVE_EVERY_S", -1.0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_after(patch, steps)
+        finetune(config, tmp_path / "killed")
+    monkeypatch.setattr("drivetl.training.finetune.label", None)
+    finetune(config, tmp_path / "killed", resume=True)
+    assert equal(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_resume_is_refused_when_the_frames_or_the_labels_have_changed(config, footage, tmp_path):
+    finetune(config, tmp_path / "run")
+    path = tmp_path / "run" / PSEUDO
+    labels = path.read_bytes()
+    path.write_bytes(labels + b" ")
+    with pytest.raises(ConfigError, match=r"pseudo\.json: is not the file this run began with .*--data\.pseudo"):
+        finetune(config, tmp_path / "run", resume=True)
+    path.write_bytes(labels)
+    image = footage / "000004.png"
+    image.write_bytes(image.read_bytes() + b"\0")
+    with pytest.raises(ConfigError, match=r"images of data\.unlabelled are not those .*--accept-changed-images"):
+        finetune(config, tmp_path / "run", resume=True)
+
+
+def test_a_results_list_of_any_detector_takes_the_place_of_the_teacher(config, tmp_path):
+    frames = write_tree(tmp_path / "dusk", n_images=5, seed=9, categories=("boat", "car"), first_drive=30)
+    (tmp_path / "dusk" / "000002.png").write_bytes((tmp_path / "dusk" / "000001.png").read_bytes())
+    rows = [
+        {"image_id": 1, "category_id": 2, "bbox": [10, 10, 20, 20], "score": 0.9},
+        {"image_id": 4, "category_id": 2, "bbox": [30, 10, 20, 20], "score": 0.1},
+    ]
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(rows))
+    foreign = with_data(config, unlabelled=str(frames), pseudo=str(results))
+    finetune(dataclasses.replace(foreign, model=dataclasses.replace(foreign.model, start="none")), tmp_path / "run")
+    pseudo = read_dataset(tmp_path / "run" / PSEUDO)
+    assert [[item.category_id for item in image.annotations] for image in pseudo.images] == [[1], [], [], [], []]
+    assert [len(image.ignore_regions) for image in pseudo.images] == [0, 0, 0, 1, 0]
+    assert all(image.labelled == (1,) for image in pseudo.images), "pedestrians are not labelled there"
+    results.write_text(json.dumps([*rows, rows[0] | {"category_id": 1}]))
+    with pytest.raises(
+        ConfigError, match=r"data\.pseudo has labels of boat, not classes of data\.train: car, pedestrian"
+    ):
+        finetune(foreign, tmp_path / "boats")
+    results.write_text(json.dumps([*rows, rows[0] | {"category_id": 9}]))
+    with pytest.raises(DataError, match=r"results\.json: \[2\]: category_id 9 is not in .*1 boat, 2 car"):
+        finetune(foreign, tmp_path / "ninth")
+
+
+def test_labels_in_footage_are_not_used_and_reported(config, tmp_path, capsys):
+    frames = write_tree(tmp_path / "dusk", n_images=5, seed=9, first_drive=30)
+    (tmp_path / "dusk" / "000002.png").write_bytes((tmp_path / "dusk" / "000001.png").read_bytes())
+    bare = read_dataset(frames)
+    for image in bare.images:
+        image.annotations, image.ignore_regions = [], []
+    write_dataset(bare, tmp_path / "dusk" / "bare.json")
+    finetune(with_data(config, unlabelled=str(frames)), tmp_path / "labelled")
+    assert "has labels in 4 of 5 images; they are not used" in " ".join(capsys.readouterr().out.split())
+    finetune(with_data(config, unlabelled=str(tmp_path / "dusk" / "bare.json")), tmp_path / "bare")
+    assert "are not used" not in capsys.readouterr().out
+    assert equal(tmp_path / "labelled", tmp_path / "bare")
+
+
+def test_grey_frames_of_another_size_are_trained_on(config, footage, tmp_path):
+    grey = np.random.default_rng(0).integers(0, 255, (40, 70), np.uint8)
+    assert cv2.imwrite(str(footage / "000004.png"), grey)
+    finetune(config, tmp_path / "run")
+    assert {(image.width, image.height) for image in read_dataset(tmp_path / "run" / PSEUDO).images} >= {(70, 40)}
+
+
+@pytest.mark.parametrize(
+    "case", ["val file", "val copy", "corrupt", "empty", "nothing found", "no teacher", "shares", "band"]
+)
+def test_unusable_footage_is_refused_before_anything_is_written(config, footage, tmp_path, case):
+    val = Path(config.data.val).parent
+    error, keys = ConfigError, {}
+    if case == "val file":
+        keys, message = {"unlabelled": str(val)}, r"data\.unlabelled has .*000001\.png, which data\.val evaluates on"
+    elif case == "val copy":
+        (footage / "000009.png").write_bytes((val / "000003.png").read_bytes())
+        message = r"data\.unlabelled has .*000009\.png, which data\.val evaluates on"
+    elif case == "corrupt":
+        whole = (footage / "000004.png").read_bytes()
+        (footage / "000004.png").write_bytes(whole[: len(whole) // 2])
+        error, message = DataError, r"000004\.png"
+    elif case == "empty":
+        (tmp_path / "none").mkdir()
+        keys, error, message = {"unlabelled": str(tmp_path / "none")}, DataError, "none: holds no images"
+    elif case == "nothing found":
+        keys = {"pseudo_threshold": 1.0}
+        message = r"no detection in the 6 frames of data\.unlabelled scores at least 1, \d+ are ignore regions"
+    elif case == "no teacher":
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, start="none"))
+        message = r"data\.unlabelled needs a detector to label it, model\.start is none"
+    elif case == "shares":
+        keys = {"unlabelled_share": 0.6, "source": config.data.train + "x", "source_share": 0.5}
+        message = r"data\.unlabelled_share is 0\.6, next to data\.source_share 0\.5"
+    else:
+        keys = {"pseudo_ignore_from": 0.5}
+        message = r"data\.pseudo_ignore_from is 0\.5, above data\.pseudo_threshold \(0\.2\)"
+    with pytest.raises(error, match=message):
+        finetune(with_data(config, **keys), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
