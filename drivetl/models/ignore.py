@@ -268,7 +268,8 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
         box_losses = added(
             [
                 roi_loss(
-                    *(_rows_of(item, counts, rows) for item in (class_logits, box_deltas)),
+                    _rows_of(class_logits, counts, rows),
+                    _rows_of(box_deltas, counts, rows),
                     [labels[row] for row in rows],
                     [regression_targets[row] for row in rows],
                     None if known is None else _rows_of(known, counts, rows),

@@ -21,12 +21,13 @@ import numpy as np
 import torch
 
 from drivetl import console
+from drivetl.coco.class_map import class_map, taxonomy_of_relation
 from drivetl.coco.drives import Drives, shared_drives
 from drivetl.coco.folders import folder_dataset
 from drivetl.coco.hashes import file_hash
 from drivetl.coco.io import load_json, read_dataset, write_dataset
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
-from drivetl.coco.taxonomy import DrivingClass, Taxonomy, dataset_taxonomy
+from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig
 from drivetl.data.sampling import Extra
 from drivetl.errors import ConfigError
@@ -36,7 +37,7 @@ from drivetl.models.build import ModelSpec
 from drivetl.models.detector import Detector
 from drivetl.models.source import load_source_detector
 from drivetl.processes import Group
-from drivetl.training.replay import class_map, under_classes
+from drivetl.training.replay import under_classes
 from drivetl.training.rundir import read_provenance
 from drivetl.training.validate import validate, validation_loader
 
@@ -232,10 +233,9 @@ def _by_teacher(teacher: Detector, footage: Footage, target: Dataset, config: Fi
     frames = dataclasses.replace(footage.dataset, categories=teacher.categories, info={})
     found = detect_all(teacher, frames, config, group, "labelling")
     labelled = with_bands(frames, found, _thresholds(config))
-    names = [DrivingClass(name, (name,), tuple(teacher.relation.get(name, {}).items())) for name in teacher.categories]
-    classes = class_map(
-        labelled, target, Taxonomy("teacher", tuple(names)), dataset_taxonomy(target, config.data.train)
-    )
+    relation = {name: teacher.relation.get(name, {}) for name in teacher.categories}
+    taxonomies = taxonomy_of_relation(relation), dataset_taxonomy(target, config.data.train)
+    classes = class_map(teacher.categories, target.categories, *taxonomies)
     if not classes.objects:
         raise ConfigError(
             f"the teacher ({config.model.start}) has classes {_listed(teacher.categories)}, none of which is a class of"
@@ -286,7 +286,7 @@ def _of_file(dataset: Dataset, target: Dataset, config: FinetuneConfig, path: Pa
     """A dataset of pseudo-labels under the target's classes, without masks. Raises ConfigError for classes with labels
     that are not the target's."""
     taxonomies = dataset_taxonomy(dataset, path), dataset_taxonomy(target, config.data.train)
-    classes = class_map(dataset, target, *taxonomies)
+    classes = class_map(dataset.categories, target.categories, *taxonomies)
     used = {item.category_id for image in dataset.images for item in image.annotations}
     unknown = [dataset.categories[number - 1] for number in classes.background if number in used]
     if unknown or not classes.objects:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from drivetl.models import ignore
 from drivetl.models.build import architecture
@@ -78,15 +77,6 @@ def test_law_at_box_weight_0_the_box_losses_are_exactly_those_without_the_image(
     assert losses["loss_objectness"] > 0 and losses["loss_classifier"] > 0
     for name in ("rpn.head.bbox_pred.weight", "roi_heads.box_predictor.bbox_pred.weight"):
         assert gradients[name] is not None and not gradients[name].any(), "a gradient exists, and is 0"
-
-
-def test_law_without_weighted_images_losses_are_torchvisions_bit_for_bit(images, monkeypatch):
-    ours, gradients = run(images[:2], LABELLED)
-    monkeypatch.setattr(ignore.IgnoreAwareRPN, "compute_loss", RegionProposalNetwork.compute_loss)
-    monkeypatch.setattr(ignore, "weighted_roi_loss", lambda *arguments: ignore.fastrcnn_loss(*arguments[:4]))
-    plain, expected = run(images[:2], LABELLED)
-    assert all(torch.equal(ours[key], plain[key]) for key in plain)
-    assert all(torch.equal(gradients[name], gradient) for name, gradient in expected.items())
 
 
 def test_an_image_whose_every_anchor_is_ignored_contributes_nothing_and_no_nan(images):
