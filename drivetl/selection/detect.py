@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from drivetl import console
 from drivetl.coco.detections import Detections
+from drivetl.coco.folders import OnError
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.conditions import CLEAN
 from drivetl.convert.leaks import fingerprint
@@ -31,7 +32,6 @@ from drivetl.files.video import read_some_frames
 from drivetl.files.write import remove_leftovers, write_atomically
 from drivetl.models.detector import Detector
 from drivetl.prediction.images import predict, with_min_score
-from drivetl.prediction.inputs import OnError
 from drivetl.robustness.detection_cache import DetectionCache
 from drivetl.robustness.sweep import FLUSH_EVERY_S
 from drivetl.selection.distance import MOST_OBJECTS, Features

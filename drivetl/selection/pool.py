@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from drivetl import console
+from drivetl.coco.folders import OnError
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.convert.leaks import fingerprint_of_file
 from drivetl.errors import DataError
 from drivetl.files.video import count_frames
-from drivetl.prediction.inputs import OnError, VideoInput, find_input
+from drivetl.prediction.inputs import VideoInput, find_input
 
 PER_GAP = 4
 """Frames of a drive that are looked at within the least time between two chosen ones: more hardly differ."""

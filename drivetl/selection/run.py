@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from drivetl.coco.detections import Detections
+from drivetl.coco.folders import OnError
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.errors import ConfigError, DataError
 from drivetl.metrics.truth import Floats
 from drivetl.models.detector import Detector
-from drivetl.prediction.inputs import OnError
 from drivetl.prediction.thresholds import match_on_validation
 from drivetl.selection.choose import Chosen, choose
 from drivetl.selection.detect import Seen, detections_of, look_at_images, look_at_video
