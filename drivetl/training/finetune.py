@@ -19,6 +19,7 @@ from drivetl.coco.records import Dataset
 from drivetl.config import (
     FinetuneConfig,
     check_packages,
+    dump_yaml,
     is_auto,
     load_config,
     recipe_keys,
@@ -33,6 +34,7 @@ from drivetl.errors import ConfigError
 from drivetl.files.runs import STATE, check_out
 from drivetl.files.write import remove_leftovers, write_atomically
 from drivetl.models.build import architecture
+from drivetl.models.norm import choose_norm
 from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device, compile_backbone, keep_memory
 from drivetl.processes import Group, process_group
@@ -40,6 +42,7 @@ from drivetl.training.board import open_board
 from drivetl.training.ema import Average, SourceBlend
 from drivetl.training.first_batch import first_batch
 from drivetl.training.forgetting import OldDomain, measure, old_domain, show
+from drivetl.training.memory import is_out_of_memory, out_of_memory
 from drivetl.training.model_card import model_card, outcome
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.prepare import Prepared, prepare
@@ -58,6 +61,10 @@ from drivetl.training.trainer import Trainer
 from drivetl.training.unlabelled import Footage, label, read_pseudo, read_unlabelled, write_pseudo
 from drivetl.training.validate import validation_loader
 from drivetl.workers import dead_workers_as_errors
+
+SPLIT = ("optim.batch_size", "optim.accumulate")
+"""A resumed run may have other values with the same product, for a machine with less memory."""
+NORM = "model.norm"
 
 
 @dataclass
@@ -140,13 +147,27 @@ def finetune(
         trainer = assemble(config, prepared, device, precision, group, out)
         if resume:
             trainer.resume()
+            if group.leads:
+                _keep_split(out, config)
         with open_board(config.runtime.tensorboard and group.leads, out, trainer.step) as trainer.board:
             if group.leads and not resume:
                 _draw_first_batch(trainer)
-            trainer.train(evaluate_start=prepared.source_maps)
+            _train(trainer, prepared.source_maps)
         assert trainer.best is not None or not group.leads
         comparison = _finish(trainer, prepared, old) if group.leads else {}
         return Outcome(out, trainer.log.rows, trainer.best or {}, comparison)
+
+
+def _train(trainer: Trainer, evaluate_start: bool) -> None:
+    """All epochs. Raises DrivetlError with the command that continues when the memory is too small."""
+    try:
+        trainer.train(evaluate_start)
+        return
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    raise out_of_memory(trainer, reason)  # outside of the block: the exception holds the memory of the step
 
 
 def begin_or_continue(config: FinetuneConfig, run: Path) -> Outcome:
@@ -163,18 +184,37 @@ def resumes(run: Path) -> bool:
 
 
 def _resumed_config(config: FinetuneConfig, out: Path) -> FinetuneConfig:
-    """The config of a resumed run: `auto` values are those the recipe chose at the start, all others must be the
-    same."""
+    """The config of a resumed run: `auto` values are those chosen at the start, all others must be the same.
+
+    A step may be split differently into forward passes: as many images make it, and BatchNorm is treated as before.
+    """
     stored, now = values_of(load_config(out / "config.yaml")), values_of(config)
-    auto_keys, may_change = {key for key in recipe_keys() if is_auto(now[key])}, speed_keys()
+    chosen = {key for key in (*recipe_keys(), NORM) if is_auto(now[key])}
+    may_change = speed_keys() | (set(SPLIT) if _images_per_step(stored) == _images_per_step(now) else set())
     for key, value in now.items():
-        if stored[key] != value and key not in auto_keys and key not in may_change:
+        if stored[key] != value and key not in chosen and key not in may_change:
             raise ConfigError(
                 f"{key} was {stored[key]!r}, now {value!r}",
                 remedy="resume with the same value, or start another --out",
                 file=out,
             )
-    return with_values(config, {key: stored[key] for key in sorted(auto_keys)})
+    values = {key: stored[key] for key in sorted(chosen)}
+    if is_auto(stored[NORM]) and stored[SPLIT[0]] != now[SPLIT[0]]:
+        frozen, _ = choose_norm(stored[NORM], stored["model.start"], stored[SPLIT[0]])
+        values[NORM] = "frozen" if frozen else "train"
+    return with_values(config, values)
+
+
+def _images_per_step(values: dict[str, Any]) -> int:
+    """Images per optimizer step and process."""
+    return int(values[SPLIT[0]] * values[SPLIT[1]])
+
+
+def _keep_split(out: Path, config: FinetuneConfig) -> None:
+    """Write how a step is now split to the config of a resumed run, so that the next resume does the same."""
+    stored, now = load_config(out / "config.yaml"), values_of(config)
+    if any(values_of(stored)[key] != now[key] for key in SPLIT):
+        write_atomically(out / "config.yaml", dump_yaml(with_values(stored, {key: now[key] for key in (*SPLIT, NORM)})))
 
 
 def _images_hashes(train: Dataset, val: Dataset, replay: Replay | None, footage: Footage | None) -> dict[str, str]:

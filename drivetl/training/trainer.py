@@ -86,6 +86,7 @@ class Trainer:
     means: Means = field(default_factory=Means)
     saved_at: float = field(default_factory=time.monotonic)
     board: Board | None = None
+    evaluating: bool = False
     drawn_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -122,7 +123,8 @@ class Trainer:
         self.step, self.best, self.rollbacks = int(progress["step"]), progress["best"], progress.get("rollbacks", [])
         self.means = Means(dict(progress["sums"]), int(progress["steps"]))
         # a row of the evaluation that is still to be made was written after this state
-        self.log = MetricsLog(self.log.path, resumed_step=self.step - self._between_epochs)
+        first = self.best is None
+        self.log = MetricsLog(self.log.path, resumed_step=self.step - (self._between_epochs or first))
 
     @property
     def _between_epochs(self) -> bool:
@@ -150,9 +152,10 @@ class Trainer:
         Raises NotFiniteLossError when a loss is not finite once more after `optim.rollbacks` returns to the last state.
         """
         if self.step == 0 and not self.log.rows:
+            self.save()  # from here on a kill loses only the time since the last saved state
             if evaluate_start:
                 self.evaluate(0, 0.0)
-            self.save()  # from here on a kill loses only the time since the last saved state
+                self.save()
         while True:
             try:
                 self._remaining_epochs()
@@ -311,6 +314,7 @@ class Trainer:
 
         Raises InterruptedWorkError after the batch in progress when a signal came; nothing is logged then.
         """
+        self.evaluating = True
         with (
             evaluated_weights(self.model, self.average, self.blend),
             progress_line(self, "validating", len(self.val_loader), 0) as advance,
@@ -322,6 +326,7 @@ class Trainer:
                     raise InterruptedWorkError
 
             results = validate(self.model, self.val_loader, self.device, self.precision, self.group, after_batch)
+            self.evaluating = False
             row = {"epoch": epoch, "step": self.step, "seconds": round(seconds, 2)}
             row |= headline(match(self.val, results))
             row |= {f"train_{key}": value for key, value in self.means.means().items()}
