@@ -25,11 +25,13 @@ from pydantic.dataclasses import dataclass as typed_dataclass
 from drivetl.errors import ConfigError, DataError, nearest
 from drivetl.files.paths import meant, require
 from drivetl.files.shipped import shipped
-from drivetl.files.typed import AUTO, OrAuto, bounds, first_problem, is_pair, may_be_auto, type_name
+from drivetl.files.typed import AUTO, OrAuto, bounds, first_problem, is_pair, may_be_auto, type_name, words_of
 from drivetl.files.yaml_reader import Document, KeyPath, parse_yaml, read_scalar, read_yaml
 
 OR_AUTO = OrAuto()
 """In a field's type: `optim.recipe: auto` may choose the value, so that `auto` may be written."""
+FIND = "find"
+"""A value of optim.lr."""
 SPEED_ONLY = "speed only"
 """In a field's type: the value changes the speed or what is logged, not the weights; a resumed run may set it anew."""
 STARTS = ("none", "coco", "imagenet")
@@ -118,6 +120,9 @@ class DataConfig(_Checked):
     pseudo_ignore_from: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Detections from this score on, below pseudo_threshold, are ignore regions, neither object nor background; below,
     all is background. As high as pseudo_threshold: no ignore regions."""
+    on_bad_image: Annotated[Literal["stop", "skip"], SPEED_ONLY] = "stop"
+    """What a training image that cannot be read does: it ends the training, or is skipped, so that the next image takes
+    its place, and listed at the end. A resumed run may change this. Validation images must all be readable."""
     workers: Annotated[int, Field(ge=-1), SPEED_ONLY] = -1
     """Loader processes; -1: as the machine allows."""
     cache_gb: Annotated[NotNegative, SPEED_ONLY] = 2.0
@@ -179,9 +184,10 @@ class OptimConfig(_Checked):
     drivetl.training.recipe."""
     epochs: Annotated[int, Field(ge=1, le=MOST_EPOCHS), OR_AUTO] = 12
     """Passes over the training images."""
-    lr: Annotated[float, Field(gt=0, le=10), OR_AUTO] = 0.0002
+    lr: Annotated[float, Field(gt=0, le=10), OrAuto(FIND)] = 0.0002
     """Peak learning rate of the heads, used as written; auto: the recipe's, which follows the images per optimizer step
-    outside 2 to 8 of them, see drivetl.training.optimizer."""
+    outside 2 to 8 of them, see drivetl.training.optimizer; find: where the loss falls most steeply in a test of 100
+    steps before the training (Smith 2017), see drivetl.training.rate_finder."""
     batch_size: Count = 4
     """Images per forward pass and device."""
     accumulate: Count = 1
@@ -252,6 +258,8 @@ class RuntimeConfig(_Checked):
     tensorboard: Annotated[bool, SPEED_ONLY] = False
     """Write losses, learning rate, AP and the first batch for TensorBoard as well, into the run's folder tensorboard/;
     needs pip install 'drivetl[tensorboard]'."""
+    mlflow: Annotated[bool, SPEED_ONLY] = False
+    """The same for MLflow, into the run's folder mlflow/, a SQLite database; needs pip install 'drivetl[mlflow]'."""
 
 
 @typed_dataclass(frozen=True, config=_STRICT)
@@ -327,9 +335,10 @@ class FinetuneConfig(_Checked):
 
 def check_packages(config: FinetuneConfig) -> None:
     """Raises ConfigError for a package that the config needs and that is not installed."""
-    if config.runtime.tensorboard and find_spec("tensorboard") is None:
-        remedy = "pip install 'drivetl[tensorboard]', or leave it out"
-        raise _wrong_key("runtime.tensorboard", "needs the package tensorboard, which is not installed", remedy)
+    wanted = {"tensorboard": config.runtime.tensorboard, "mlflow": config.runtime.mlflow}
+    for name in (name for name, is_wanted in wanted.items() if is_wanted and find_spec(name) is None):
+        remedy = f"pip install 'drivetl[{name}]', or leave it out"
+        raise _wrong_key(f"runtime.{name}", f"needs the package {name}, which is not installed", remedy)
 
 
 def check_files(config: FinetuneConfig) -> None:
@@ -389,6 +398,12 @@ def is_auto(value: object) -> bool:
     return isinstance(value, str) and value == AUTO
 
 
+def finds_rate(config: FinetuneConfig) -> bool:
+    """Whether the learning rate is still to be found (`optim.lr: find`)."""
+    rate: object = config.optim.lr
+    return rate == FIND
+
+
 @dataclass(frozen=True)
 class Key:
     """One key of the document, for errors and documentation."""
@@ -399,15 +414,15 @@ class Key:
     """What a value is, in words: a whole number; fit or keep."""
     bounds: str
     """`from 0 to 1`, `of at least 1`; '' for none."""
-    auto: bool
-    """Whether `optim.recipe: auto` chooses it where it is not written."""
+    words: str
+    """Words that it takes as well, `or auto`, which `optim.recipe: auto` sets where nothing is written; '' for none."""
     default: Any
     help: str
 
     @property
     def takes(self) -> str:
         """All that a value may be: a number above 0 and at most 10, or auto."""
-        return " ".join(part for part in (self.kind, self.bounds) if part) + (f", or {AUTO}" if self.auto else "")
+        return " ".join(filter(None, (self.kind, self.bounds))) + (f", {self.words}" if self.words else "")
 
 
 def describe() -> list[Key]:
@@ -417,7 +432,7 @@ def describe() -> list[Key]:
             name,
             type_name(info),
             bounds(info),
-            may_be_auto(info),
+            words_of(info),
             _plain(info.default),
             " ".join((info.description or "").split()),
         )

@@ -149,7 +149,7 @@ def test_every_number_has_a_bound_and_every_key_its_help():
     assert {name for name, _ in bounded()} == {key.name for key in describe() if "number" in key.kind}
     assert all(key.help for key in describe())
     assert all(type_name(info) for info in _fields().values())
-    assert recipe_keys() == {key.name for key in describe() if key.auto} and "seed" not in recipe_keys()
+    assert recipe_keys() == {key.name for key in describe() if key.words} and "seed" not in recipe_keys()
 
 
 @pytest.mark.parametrize("key", [key.name for key in describe() if "number" in key.kind])
@@ -269,7 +269,9 @@ def test_mistakes_are_reported_without_torch_and_without_a_traceback(tmp_path, m
     )
     assert done.returncode == 2
     expected = {
-        "config": f"{path}:2: optim.lr is 'fast', it must be a number above 0 and at most 10, or auto - fix the value",
+        "config": (
+            f"{path}:2: optim.lr is 'fast', it must be a number above 0 and at most 10, auto or find - fix the value"
+        ),
         "preset": f"{preset}:2: step 1 changes every image, so the model never sees one as it is - set its p below 1",
     }
     assert " ".join(done.stderr.split()) == f"error: {expected[mistake]}"

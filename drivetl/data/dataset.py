@@ -31,6 +31,9 @@ TorchSample = tuple[Tensor, dict[str, Tensor]]
 """((3, H, W) uint8, target)."""
 TorchSamples = TorchDataset[TorchSample]
 
+MOST_IN_A_ROW = 16
+"""More images than this that cannot be read, one after the other, are an error also where they are skipped: a disk or a
+folder is missing."""
 MIN_SIDE_PX = 1.0
 """Thinner boxes cannot be encoded as regression targets; they are treated as ignore regions."""
 
@@ -40,6 +43,8 @@ class DetectionDataset(TorchSamples):
 
     stream: number of the dataset among those of a training; from 1 on it is also in every target.
     loss_weights: of classification and box losses, in every target where they are not 1 (`drivetl.models.ignore`).
+    skip_bad: the next image that can be read, augmented in another way, takes the place of one that cannot, whose index
+    is then `skipped` in the target; else it is a DataError.
     """
 
     def __init__(
@@ -52,31 +57,58 @@ class DetectionDataset(TorchSamples):
         cache_gb: float = 0.0,
         stream: int = 0,
         loss_weights: tuple[float, float] = (1.0, 1.0),
+        skip_bad: bool = False,
     ):
         self.images, self.root, self.categories = dataset.images, dataset.images_root, dataset.categories
         self.file = dataset.file
         self.with_masks, self.augment, self.seed = with_masks, augment, seed
-        self.stream, self.loss_weights = stream, loss_weights
+        self.stream, self.loss_weights, self.skip_bad = stream, loss_weights, skip_bad
         self._cache: dict[int, Rgb] | None = {} if decoded_gb(self.images) <= cache_gb else None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, item: Item) -> TorchSample:
-        epoch, index, *copy = item
-        sample = read_sample(self.images[index], self._image(index), self.with_masks, self.file)
+        epoch, wanted, *copy = item
+        index, pixels = self._readable(wanted)
+        sample = read_sample(self.images[index], pixels, self.with_masks, self.file)
         own = [self.stream, *copy] if self.stream or copy else []
+        own += [wanted] if index != wanted else []
         if self.augment is not None:
             sample.vehicles = vehicle_boxes(self.images[index], self.categories)
             sample = self.augment(sample, np.random.default_rng([self.seed, epoch, index, *own]))
         image, target = to_tensors(sample, len(self.categories))
         target |= {"stream": torch.tensor(self.stream)} if self.stream else {}
-        return image, target | ({"loss_weights": torch.tensor(self.loss_weights)} if self.is_weighted else {})
+        target |= {"loss_weights": torch.tensor(self.loss_weights)} if self.is_weighted else {}
+        return image, target | ({"skipped": torch.tensor(wanted)} if index != wanted else {})
 
     @property
     def is_weighted(self) -> bool:
         """Whether its images count otherwise than by 1."""
         return self.loss_weights != (1.0, 1.0)
+
+    def _readable(self, wanted: int) -> tuple[int, Rgb]:
+        """(index, pixels) of an image, or, where bad ones are skipped, of the next one that can be read."""
+        for index in range(wanted, wanted + min(MOST_IN_A_ROW, len(self))):
+            try:
+                return index % len(self), self._image(index % len(self))
+            except DataError as error:
+                if not self.skip_bad:
+                    raise
+                reason = str(error)
+        raise DataError(
+            f"{index - wanted + 1} images in a row cannot be read, the last: {reason}",
+            remedy="check that the folder of the images is complete",
+            file=self.root,
+        )
+
+    def reason_to_skip(self, index: int) -> str:
+        """Why an image cannot be read, with its path."""
+        try:
+            read_image(self.images[index], self.root)
+        except DataError as error:
+            return str(error)
+        return f"{self.root / self.images[index].file_name}: could be read at another time"
 
     def _image(self, index: int) -> Rgb:
         if self._cache is None:

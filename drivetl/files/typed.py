@@ -29,13 +29,17 @@ PAIR = "[low, high]"
 
 
 class OrAuto:
-    """Annotation of a field that also accepts `auto`: the recipe chooses the value.
+    """Annotation of a field that also accepts `auto`: the recipe chooses the value. others: more words that it accepts.
 
-    Type checkers see the plain number, which the field has after the recipe has chosen it.
+    Type checkers see the plain number, which the field has after the value was chosen.
     """
 
+    def __init__(self, *others: str) -> None:
+        self.words = (AUTO, *others)
+
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
-        return core_schema.union_schema([core_schema.literal_schema([AUTO]), handler(source)], mode="left_to_right")
+        words = core_schema.literal_schema(list(self.words))
+        return core_schema.union_schema([words, handler(source)], mode="left_to_right")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +157,13 @@ def _metadata(kind: Any) -> list[Any]:
 
 def may_be_auto(kind: Any) -> bool:
     """Whether a field accepts `auto`."""
-    return any(isinstance(item, OrAuto) for item in _metadata(kind))
+    return bool(words_of(kind))
+
+
+def words_of(kind: Any) -> str:
+    """The words that a field accepts next to its type: `or auto`, `auto or find`; '' for none."""
+    words = next((item.words for item in _metadata(kind) if isinstance(item, OrAuto)), ())
+    return f"or {words[0]}" if len(words) == 1 else _either(words or ("",))
 
 
 def type_name(kind: Any) -> str:
@@ -195,7 +205,7 @@ def bounds(kind: Any) -> str:
 def expected(kind: Any) -> str:
     """The valid values of a type in words: a number above 0 and at most 10, or auto."""
     words = " ".join(part for part in (type_name(kind), bounds(kind)) if part)
-    return f"{words}, or {AUTO}" if may_be_auto(kind) else words
+    return f"{words}, {words_of(kind)}" if may_be_auto(kind) else words
 
 
 def number(value: float) -> str:

@@ -270,7 +270,7 @@ def stage_parameters(model: nn.Module, arch: str) -> list[list[tuple[str, nn.Par
     return grouped
 
 
-ON_THE_HOST = ("image_id", "stream")
+ON_THE_HOST = ("image_id", "stream", "skipped")
 """Keys of a target that the network does not read."""
 
 

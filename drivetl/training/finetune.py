@@ -17,9 +17,11 @@ from drivetl.coco.hashes import images_hash
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.config import (
+    FIND,
     FinetuneConfig,
     check_packages,
     dump_yaml,
+    finds_rate,
     is_auto,
     load_config,
     recipe_keys,
@@ -38,14 +40,15 @@ from drivetl.models.norm import choose_norm
 from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device, compile_backbone, keep_memory
 from drivetl.processes import Group, process_group
-from drivetl.training.board import open_board
+from drivetl.training.board import open_boards
 from drivetl.training.ema import Average, SourceBlend
 from drivetl.training.first_batch import first_batch
 from drivetl.training.forgetting import OldDomain, measure, old_domain, show
-from drivetl.training.memory import is_out_of_memory, out_of_memory
+from drivetl.training.memory import is_out_of_memory, memory_of_the_test, out_of_memory
 from drivetl.training.model_card import model_card, outcome
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.prepare import Prepared, prepare
+from drivetl.training.rate_finder import LOWEST, find_rate
 from drivetl.training.replay import Replay, check_separate, read_replay
 from drivetl.training.rundir import (
     IMAGES,
@@ -144,18 +147,36 @@ def finetune(
                 images |= write_pseudo(prepared.pseudo, out, config)
             write_json(out / "provenance.json", facts | images)
         group.barrier()
+        if finds_rate(config):
+            config = _with_found_rate(config, prepared, device, precision, group, out)
         trainer = assemble(config, prepared, device, precision, group, out)
         if resume:
             trainer.resume()
             if group.leads:
                 _keep_split(out, config)
-        with open_board(config.runtime.tensorboard and group.leads, out, trainer.step) as trainer.board:
+        with open_boards(config, out, trainer.step, group.leads) as trainer.boards:
+            if not resume:
+                trainer.save()  # from here on a kill loses only the time since the last saved state
             if group.leads and not resume:
                 _draw_first_batch(trainer)
             _train(trainer, prepared.source_maps)
         assert trainer.best is not None or not group.leads
         comparison = _finish(trainer, prepared, old) if group.leads else {}
         return Outcome(out, trainer.log.rows, trainer.best or {}, comparison)
+
+
+def _with_found_rate(
+    config: FinetuneConfig, prepared: Prepared, device: torch.device, precision: torch.dtype, group: Group, out: Path
+) -> FinetuneConfig:
+    """The config with the rate of a range test, which is also in the run's config.yaml: a resumed run has it."""
+    any_rate = with_values(config, {"optim.lr": LOWEST})
+    with memory_of_the_test():
+        rate = find_rate(assemble(any_rate, prepared, device, precision, group, out))
+    found = with_values(config, {"optim.lr": rate})
+    if group.leads:
+        console.say(f"optim.lr find: {found.optim.lr:g}, where the loss falls most steeply ({out / 'lr_find.png'})")
+        write_atomically(out / "config.yaml", dump_yaml(found))
+    return found
 
 
 def _train(trainer: Trainer, evaluate_start: bool) -> None:
@@ -189,7 +210,7 @@ def _resumed_config(config: FinetuneConfig, out: Path) -> FinetuneConfig:
     A step may be split differently into forward passes: as many images make it, and BatchNorm is treated as before.
     """
     stored, now = values_of(load_config(out / "config.yaml")), values_of(config)
-    chosen = {key for key in (*recipe_keys(), NORM) if is_auto(now[key])}
+    chosen = {key for key in (*recipe_keys(), NORM) if is_auto(now[key]) or now[key] == FIND}
     may_change = speed_keys() | (set(SPLIT) if _images_per_step(stored) == _images_per_step(now) else set())
     for key, value in now.items():
         if stored[key] != value and key not in chosen and key not in may_change:
@@ -285,6 +306,7 @@ def assemble(
                 cache_gb=config.data.cache_gb if fits else 0.0,
                 stream=stream,
                 loss_weights=weights,
+                skip_bad=config.data.on_bad_image == "skip",
             )
             for stream, dataset, weights in streams
         ]
@@ -332,8 +354,7 @@ def _draw_first_batch(trainer: Trainer) -> None:
     assert isinstance(data, Streams)
     image = first_batch(data, trainer.batches, trainer.spec.categories)
     write_atomically(path, image)
-    if trainer.board is not None:
-        trainer.board.image("first batch", image)
+    trainer.boards.image("first batch", image)
     console.say(f"{path}: the first batch, augmented, with its labels")
 
 

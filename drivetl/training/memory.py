@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -13,9 +13,7 @@ from drivetl.data.dataset import TorchSample
 from drivetl.data.sampling import Streams
 from drivetl.errors import DrivetlError
 from drivetl.models.build import forward_uint8
-
-if TYPE_CHECKING:
-    from drivetl.training.trainer import Trainer
+from drivetl.training.trainer import Trainer
 
 CPU_ALLOCATOR = ("can't allocate memory", "not enough memory")
 """What torch's allocator of the CPU says, on Linux and on Windows."""
@@ -30,6 +28,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in text and any(s in text for s in CPU_ALLOCATOR)
+
+
+@contextmanager
+def memory_of_the_test() -> Iterator[None]:
+    """Turn a range test that runs out of memory, before the run has a state to resume, into a DrivetlError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DrivetlError(
+            "out of memory in the test of optim.lr find",
+            remedy="lower optim.batch_size, with a larger optim.accumulate, and choose another --out",
+        ) from None
 
 
 def smaller_parts(batch_size: int, accumulate: int) -> list[tuple[int, int]]:
@@ -100,7 +112,7 @@ def _fits(trainer: Trainer, samples: list[TorchSample]) -> bool:
     try:
         with torch.autocast(trainer.device.type, dtype=torch.bfloat16, enabled=bf16):
             losses = forward_uint8(trainer.model, images, trainer.device, targets)
-        torch.stack([value.float() for value in losses.values()]).sum().backward()
+        torch.stack([value.float() for value in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
         trainer.optimizer.step()
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,8 @@ import drivetl.training.capture as captures
 from drivetl import console
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig, OptimConfig
-from drivetl.data.sampling import EpochBatches
+from drivetl.data.sampling import EpochBatches, Streams
+from drivetl.data.sharing import Batch
 from drivetl.draw import training_curves
 from drivetl.errors import ConfigError
 from drivetl.files.runs import BEST_DETECTIONS, STATE
@@ -31,7 +32,8 @@ from drivetl.models.build import ModelSpec, architecture
 from drivetl.models.checkpoint import save_model
 from drivetl.models.weights import portable_state
 from drivetl.processes import Group, wrap
-from drivetl.training.board import Board
+from drivetl.training import skipped
+from drivetl.training.board import Boards
 from drivetl.training.ema import Average, SourceBlend, evaluated_weights
 from drivetl.training.interrupts import Held, InterruptedWorkError, held_signals
 from drivetl.training.loop import Means, NotFiniteLossError, train_epoch
@@ -85,7 +87,8 @@ class Trainer:
     best: dict[str, Any] | None = None
     means: Means = field(default_factory=Means)
     saved_at: float = field(default_factory=time.monotonic)
-    board: Board | None = None
+    boards: Boards = field(default_factory=Boards)
+    skip_reasons: dict[str, str] = field(default_factory=dict)
     evaluating: bool = False
     drawn_at: float = field(default_factory=time.monotonic)
 
@@ -151,11 +154,9 @@ class Trainer:
 
         Raises NotFiniteLossError when a loss is not finite once more after `optim.rollbacks` returns to the last state.
         """
-        if self.step == 0 and not self.log.rows:
-            self.save()  # from here on a kill loses only the time since the last saved state
-            if evaluate_start:
-                self.evaluate(0, 0.0)
-                self.save()
+        if self.step == 0 and not self.log.rows and evaluate_start:
+            self.evaluate(0, 0.0)
+            self.save()
         while True:
             try:
                 self._remaining_epochs()
@@ -166,6 +167,7 @@ class Trainer:
             with evaluated_weights(self.model, self.average, self.blend):
                 self._save_checkpoint("last")
             self.draw_curves()
+            self.boards.image("curves", (self.run / CURVES).read_bytes(), self.step)
 
     def _remaining_epochs(self) -> None:
         epochs, per_epoch = self.config.optim.epochs, len(self.batches)
@@ -199,13 +201,15 @@ class Trainer:
 
     def remarks(self) -> list[str]:
         """What the user should know about this training at its end."""
+        remarks = skipped.in_words(self.run / skipped.FILE)
         if not self.rollbacks:
-            return []
+            return remarks
         steps = ", ".join(str(back["failed"]) for back in self.rollbacks)
         count = f"{len(self.rollbacks)} times" if len(self.rollbacks) > 1 else "once"
         return [
+            *remarks,
             f"rolled back {count}, as a loss was not finite (step {steps}): the learning rate ended at"
-            f" {0.5 ** len(self.rollbacks):g} of its schedule, the batches are in {captures.FOLDER}/"
+            f" {0.5 ** len(self.rollbacks):g} of its schedule, the batches are in {captures.FOLDER}/",
         ]
 
     def _capture(self, error: NotFiniteLossError) -> Path:
@@ -284,8 +288,7 @@ class Trainer:
 
         def after_step(step: int, losses: dict[str, float]) -> None:
             self.step = step + 1
-            if self.board is not None:
-                self.board.step(self.step, losses, learning_rate(step, self.total_steps, self.optim))
+            self.boards.step(self.step, losses, learning_rate(step, self.total_steps, self.optim))
             advance(f"epoch {epoch + 1}/{self.config.optim.epochs}  loss {losses['loss']:.3f}")
             if held.number is not None or time.monotonic() - self.saved_at > SAVE_EVERY_S:
                 self.save()
@@ -296,7 +299,7 @@ class Trainer:
         with self._signals() as held:
             train_epoch(
                 wrap(self.model, self.group, self.device),
-                self.loader,
+                self._batches(epoch),
                 self.optimizer,
                 self.optim,
                 first_step=self.step,
@@ -308,6 +311,12 @@ class Trainer:
                 means=self.means,
                 after_step=after_step,
             )
+
+    def _batches(self, epoch: int) -> Iterable[Batch]:
+        """The loader's; what was skipped in them is logged."""
+        data = self.loader.dataset
+        assert isinstance(data, Streams)
+        return skipped.watched(self.loader, data, epoch, self.run / skipped.FILE, self.skip_reasons)
 
     def evaluate(self, epoch: int, seconds: float, held: Held | None = None) -> None:
         """Evaluate the (averaged, blended) weights, log the row, and save them when they are the best so far.
@@ -343,8 +352,7 @@ class Trainer:
                 self._save_checkpoint("best")
                 save_results(self.run / BEST_DETECTIONS, results)
         self.log.append(row)
-        if self.board is not None:
-            self.board.evaluation(row)
+        self.boards.evaluation(row)
         if time.monotonic() - self.drawn_at > CURVES_EVERY_S:
             self.draw_curves()
         name = "source" if epoch == 0 else f"epoch {epoch}/{self.config.optim.epochs}"

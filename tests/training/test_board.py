@@ -1,24 +1,25 @@
-"""Laws of TensorBoard's event files: they show metrics.jsonl and every step once, also of a resumed run."""
+"""Laws of what TensorBoard and MLflow show: metrics.jsonl, and every step once, also of a resumed run."""
 
 import dataclasses
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from training_runs import kill_after
 
 from drivetl.config import check_files, load_config
 from drivetl.errors import ConfigError
 from drivetl.models.weights import read_weights
-from drivetl.training.board import Board
+from drivetl.training.board import Boards, Mlflow, TensorBoard, open_boards
 from drivetl.training.finetune import finetune
 from drivetl.training.rundir import read_metrics
 
 LAST = "checkpoints/last/model.safetensors"
 
 
-def with_board(config):
-    return dataclasses.replace(config, runtime=dataclasses.replace(config.runtime, tensorboard=True))
+def with_board(config, name="tensorboard"):
+    return dataclasses.replace(config, runtime=dataclasses.replace(config.runtime, **{name: True}))
 
 
 def read(folder):
@@ -31,12 +32,13 @@ def read(folder):
     return scalars, {tag: events.Images(tag) for tag in events.Tags()["images"]}
 
 
-def test_a_missing_package_is_told_before_anything_is_read_or_written(small_config, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    config = with_board(small_config)
-    with pytest.raises(ConfigError, match=r"runtime\.tensorboard") as caught:
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_missing_package_is_told_before_anything_is_read_or_written(small_config, tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    config = with_board(small_config, name)
+    with pytest.raises(ConfigError, match=rf"runtime\.{name}") as caught:
         finetune(config, tmp_path / "run")
-    assert "drivetl[tensorboard]" in caught.value.remedy
+    assert f"drivetl[{name}]" in caught.value.remedy
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="not installed"):
         check_files(config)
@@ -44,9 +46,12 @@ def test_a_missing_package_is_told_before_anything_is_read_or_written(small_conf
 
 
 def test_the_key_is_off_by_default_and_writes_nothing(small_config, tmp_path):
-    assert small_config.runtime.tensorboard is False
-    finetune(small_config, tmp_path / "run")
-    assert not (tmp_path / "run" / "tensorboard").exists()
+    assert small_config.runtime.tensorboard is False and small_config.runtime.mlflow is False
+    with open_boards(small_config, tmp_path / "run", 0, True) as boards:
+        boards.image("first batch", b"")
+    assert not (tmp_path / "run").exists()
+    with open_boards(with_board(small_config), tmp_path / "run", 0, False):
+        assert not (tmp_path / "run").exists()
 
 
 def test_law_the_events_are_the_metrics_and_the_weights_are_those_without(small_config, tmp_path):
@@ -67,7 +72,7 @@ def test_law_the_events_are_the_metrics_and_the_weights_are_those_without(small_
     assert total[:2].mean() == pytest.approx(rows[0]["train_loss"])
     rates = [value for _, value in scalars["learning rate"]]
     assert max(rates) == pytest.approx(small_config.optim.lr) and rates[-1] < rates[0]
-    assert [image.step for image in images["first batch"]] == [0]
+    assert [image.step for image in images["first batch"]] == [0] and [image.step for image in images["curves"]] == [4]
     plain, logged = (read_weights(tmp_path / name / LAST) for name in ("plain", "run"))
     assert all(plain[key].equal(logged[key]) for key in plain)
 
@@ -75,7 +80,7 @@ def test_law_the_events_are_the_metrics_and_the_weights_are_those_without(small_
 def test_law_a_killed_and_resumed_run_shows_every_step_once(small_config, tmp_path, monkeypatch):
     pytest.importorskip("tensorboard", reason="needs the package tensorboard")
     config, run = with_board(small_config), tmp_path / "run"
-    step = Board.step
+    step = Boards.step
 
     def die_in_step_four(self, number, losses, rate):
         step(self, number, losses, rate)
@@ -83,7 +88,7 @@ def test_law_a_killed_and_resumed_run_shows_every_step_once(small_config, tmp_pa
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Board, "step", die_in_step_four)
+        patch.setattr(Boards, "step", die_in_step_four)
         finetune(config, run)
     assert len(read(run / "tensorboard")[0]["loss/total"]) == 4  # two of them after the saved state
     finetune(config, run, resume=True)
@@ -105,8 +110,64 @@ def test_a_resumed_run_may_begin_or_stop_to_write_events(small_config, tmp_path,
 
 def test_scores_that_are_missing_or_not_finite_are_left_out(tmp_path):
     pytest.importorskip("tensorboard", reason="needs the package tensorboard")
-    board = Board(tmp_path, 0)
+    board = Boards([TensorBoard(tmp_path, 0)])
     missing = {"step": 3, "AP": float("nan"), "AP50": 0.5, "AP75": None, "AP50_per_class": {"car": None, "bus": 0.25}}
     board.evaluation(missing)
     board.close()
     assert read(tmp_path)[0] == {"validation/AP50": [(3, 0.5)], "AP50 of a class/bus": [(3, 0.25)]}
+
+
+@pytest.fixture
+def mlflow_client(monkeypatch):
+    """What reads the database of a run. MLflow's imports warn of what they deprecate themselves."""
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    pytest.importorskip("mlflow", reason="needs the package mlflow")
+    from mlflow.tracking import MlflowClient
+
+    def client(run):
+        found = MlflowClient(tracking_uri=f"sqlite:///{run / 'mlflow' / 'mlflow.db'}")
+        (experiment,) = (item for item in found.search_experiments() if item.name == "drivetl")
+        (only,) = found.search_runs([experiment.experiment_id])
+        return found, only
+
+    return client
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_law_mlflow_has_the_metrics_the_config_and_the_images_also_of_a_resumed_run(
+    small_config, tmp_path, monkeypatch, mlflow_client
+):
+    config, run = with_board(small_config, "mlflow"), tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_after(patch, 2)
+        finetune(config, run)
+    finetune(config, run, resume=True)
+    client, only = mlflow_client(run)
+    assert only.info.status == "FINISHED" and only.info.run_name == "run"
+    assert only.data.params["optim.lr"] == "0.001" and only.data.params["model.arch"] == "fasterrcnn_tiny_fpn"
+    rows = read_metrics(run / "metrics.jsonl")
+    for name, key in (("validation/AP", "AP"), ("validation/AP50", "AP50")):
+        points = client.get_metric_history(only.info.run_id, name)
+        assert [(point.step, pytest.approx(point.value)) for point in points] == [
+            (row["step"], row[key]) for row in rows
+        ]
+    losses = client.get_metric_history(only.info.run_id, "loss/total")
+    assert [point.step for point in losses] == [1, 2, 3, 4]
+    assert sum(point.value for point in losses[:2]) / 2 == pytest.approx(rows[0]["train_loss"])
+    assert {item.path for item in client.list_artifacts(only.info.run_id)} == {"first batch.jpeg", "curves.png"}
+    with Image.open(run / "mlflow" / "artifacts" / only.info.run_id / "artifacts" / "curves.png") as image:
+        assert image.size == (1280, 380)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_names_and_values_that_mlflow_refuses(tmp_path, small_config, mlflow_client):
+    boards = Boards([Mlflow(tmp_path / "mlflow", "a run", small_config)])
+    names = {"lorry (7,5 t)": 0.5, "Fußgänger": 0.25, "bus": None}
+    boards.evaluation({"step": 3, "AP": float("nan"), "AP50": 0.5, "AP75": None, "AP50_per_class": names})
+    boards.close()
+    _, only = mlflow_client(tmp_path)
+    assert only.data.metrics == {
+        "validation/AP50": 0.5,
+        "AP50 of a class/lorry _7_5 t_": 0.5,
+        "AP50 of a class/Fu_g_nger": 0.25,
+    }

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from training_runs import kill_after
 
+from drivetl.files.runs import STATE
 from drivetl.models.weights import read_weights
 from drivetl.processes import Group
 from drivetl.training import trainer
@@ -49,6 +51,33 @@ def test_law_a_training_that_does_not_improve_stops_and_a_resumed_one_at_the_sam
     one, other = (read_weights(tmp_path / n / "checkpoints/last/model.safetensors") for n in ("whole", "killed"))
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert "resumed at step 5 of 12" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("killed_after", [1, 3, 4, 7])
+def test_law_resume_is_exact_with_accumulation_an_average_and_early_stopping_together(
+    standing_still, tmp_path, monkeypatch, killed_after
+):
+    """Killed in an epoch, at its end, and after the first evaluation without an improvement: the weights, their
+    average, the evaluations and the place where the training stops are those of a run that nobody killed."""
+    config = changed(standing_still, "optim", accumulate=2, batch_size=1, ema=0.9, lr=1e-9)
+    whole = finetune(config, tmp_path / "whole")
+    assert [row["step"] for row in whole.rows] == [4, 8, 12]  # of two images each; three of six epochs
+    monkeypatch.setattr(trainer, "SAVE_EVERY_S", -1.0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_after(patch, killed_after)
+        finetune(config, tmp_path / "killed")
+    torch.manual_seed(99)
+    assert finetune(config, tmp_path / "killed", resume=True).best == whole.best
+    assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "killed")
+    for which in ("best", "last"):
+        one, other = (
+            read_weights(tmp_path / n / f"checkpoints/{which}/model.safetensors") for n in ("whole", "killed")
+        )
+        assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    states = [load_file(tmp_path / name / STATE) for name in ("whole", "killed")]
+    assert any(key.startswith("ema.") for key in states[0]) and any(key.startswith("optim.") for key in states[0])
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 def stops(scores, stop_after, metric="AP"):

@@ -323,10 +323,12 @@ def test_every_shipped_config_parses_and_says_how_to_run_it(path):
 
 
 def test_two_processes_train_together(small_config, tmp_path):
-    """torchrun with two CPU processes: the same run directory, every image seen, one set of metrics, and a quarter of
-    the images from a second dataset."""
+    """torchrun with two CPU processes: the same run directory, every image seen, one set of metrics, a quarter of the
+    images from a second dataset, and two damaged images, which are skipped whichever process meets them."""
     old = write_tree(tmp_path / "old", n_images=5, first_drive=20)
-    small_config = changed(small_config, "data", source=str(old), source_share=0.25)
+    small_config = changed(small_config, "data", source=str(old), source_share=0.25, on_bad_image="skip")
+    for number in (4, 7):
+        (Path(small_config.data.train).parent / f"{number:06d}.png").write_bytes(b"not an image")
     (tmp_path / "config.yaml").write_text(dump_yaml(small_config))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "drivetl.cli"]
     arguments = ["--config", str(tmp_path / "config.yaml"), "--optim.batch_size", "2", "--out", str(tmp_path / "run")]
@@ -336,6 +338,8 @@ def test_two_processes_train_together(small_config, tmp_path):
     assert completed.returncode == 0, completed.stderr[-2000:]
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [3, 6]
+    words = "skipped 2 training images that cannot be read: 000004.png (2 times), 000007.png (2 times)"
+    assert words in (tmp_path / "run" / "README.md").read_text()
     with pytest.raises(ConfigError, match=r"began with 2 processes, now 1: its steps would differ"):
         finetune(changed(small_config, "optim", batch_size=2), tmp_path / "run", resume=True)
     assert read_metrics(tmp_path / "run" / "metrics.jsonl") == rows

@@ -136,6 +136,13 @@ def test_an_evaluation_without_memory_names_its_own_key(small_config, source, tm
     assert [row["epoch"] for row in read_metrics(run / "metrics.jsonl")] == [0, 1, 2]
 
 
+def test_a_range_test_without_memory_says_what_to_lower(small_config, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        room_for(patch, 2, MemoryError())
+        with pytest.raises(DrivetlError, match=r"memory in the test of optim\.lr find - lower optim\.batch_size"):
+            finetune(changed(small_config, "optim", lr="find"), tmp_path / "run")
+
+
 def test_other_errors_stay_what_they_are(small_config, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="shapes"):
         room_for(patch, 0, RuntimeError("shapes cannot be multiplied"))
