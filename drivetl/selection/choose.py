@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from drivetl import console
 from drivetl.convert.leaks import NEAR_BITS, differing_bits
 from drivetl.metrics.truth import Bools, Floats
 from drivetl.selection.distance import FARTHEST, Objects, distances_to
@@ -81,7 +82,9 @@ def choose(
     rank = _tie_ranks(frames, seed)
     of_drive, of_conditions = Counter[str](), Counter[object]()
     alone = _alone_in_drive(frames)
-    while len(chosen.choices) < count and free.any():
+    for _ in console.track(range(min(count, len(frames))), "choosing", unit="frames"):
+        if not free.any():
+            break
         behind = _fewest(drives, of_drive, free)
         share = np.array([1.0 + of_conditions[frame.conditions] for frame in frames])
         gain = uncertainties * away / share

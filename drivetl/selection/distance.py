@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from drivetl import console
 from drivetl.metrics.truth import Floats
 
 MOST_OBJECTS = 30
@@ -83,6 +84,6 @@ def distances_to(frames: Objects, others: Objects, which: int) -> Floats:
 def nearest_distances(frames: Objects, others: Objects) -> Floats:
     """(F,) distance of every frame to the nearest of the others; FARTHEST without any."""
     nearest = np.full(len(frames), FARTHEST)
-    for which in range(len(others)):
+    for which in console.track(range(len(others)), "comparing with labelled", unit="frames"):
         np.minimum(nearest, distances_to(frames, others, which), out=nearest)
     return nearest
