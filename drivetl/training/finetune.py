@@ -62,6 +62,8 @@ from drivetl.training.rundir import (
 )
 from drivetl.training.trainer import Trainer
 from drivetl.training.unlabelled import Footage, label, read_pseudo, read_unlabelled, write_pseudo
+from drivetl.training.unlabelled_effect import EFFECT, effect
+from drivetl.training.unlabelled_effect import show as show_effect
 from drivetl.training.validate import validation_loader
 from drivetl.workers import dead_workers_as_errors
 
@@ -376,6 +378,9 @@ def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict
     if old is not None:
         forgotten = measure(old, prepared, run, config.eval.batch_size, trainer.device)
         write_json(run / "forgetting.json", forgotten)
+    if prepared.pseudo is not None:
+        seen = effect(prepared.pseudo, run, config, trainer.device)
+        write_json(run / EFFECT, seen)
     facts = {
         "start": prepared.start,
         "categories": trainer.spec.categories,
@@ -398,6 +403,8 @@ def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict
         show(forgotten)
     for remark in trainer.remarks():
         console.warn(remark)
+    if prepared.pseudo is not None:
+        show_effect(seen)
     if comparison["verdict"]:
         console.say(comparison["verdict"])
     console.wrote(run, console.command("eval-robustness", "--run", run, "--data", config.data.val))

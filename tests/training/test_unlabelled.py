@@ -12,12 +12,16 @@ from training_runs import kill_after, write_tree
 
 from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.coco.records import Annotation, Dataset, ImageRecord
+from drivetl.commands.finetune import _with_frames
 from drivetl.errors import ConfigError, DataError
 from drivetl.metrics.results import Results
+from drivetl.models.checkpoint import load_detector
 from drivetl.models.weights import read_weights
+from drivetl.processes import Group
 from drivetl.training import loop, trainer
 from drivetl.training.finetune import finetune
-from drivetl.training.unlabelled import PSEUDO, capped, most_objects, with_bands
+from drivetl.training.unlabelled import PSEUDO, Pseudo, capped, detect_all, most_objects, read_unlabelled, with_bands
+from drivetl.training.unlabelled_effect import effect
 
 SURE, UNSURE = 0.2, 0.05
 
@@ -126,6 +130,11 @@ def test_a_run_trains_on_a_folder_and_writes_labels_that_can_be_trained_on_again
     words = " ".join(capsys.readouterr().out.split())
     assert "an epoch is 4 steps with 8 images of data.train and 4 of data.unlabelled" in words
     assert f"{len(scores)} objects and {len(unsure)} ignore regions" in words
+    seen = json.loads((tmp_path / "run" / "unlabelled.json").read_text())
+    assert seen["frames"] == seen["of_frames"] == 6 and seen["threshold"] == SURE
+    assert [row["n"] for row in seen["classes"]] == [round(6 * row["before"]) for row in seen["classes"]]
+    assert sum(row["n"] for row in seen["classes"]) == len(scores)
+    assert "These counts prove nothing" in words and "found again" in words
     again = with_data(config, unlabelled="", pseudo=str(tmp_path / "run" / PSEUDO))
     finetune(again, tmp_path / "again")
     assert equal(tmp_path / "run", tmp_path / "again")
@@ -204,6 +213,29 @@ def test_grey_frames_of_another_size_are_trained_on(config, footage, tmp_path):
     assert cv2.imwrite(str(footage / "000004.png"), grey)
     finetune(config, tmp_path / "run")
     assert {(image.width, image.height) for image in read_dataset(tmp_path / "run" / PSEUDO).images} >= {(70, 40)}
+
+
+def test_law_a_start_that_is_kept_finds_all_of_its_pseudo_objects_again(config, source):
+    frames = read_dataset(Path(source[0].data.train))
+    detector = load_detector(source[1], "best", "cpu", "fp32")
+    found = detect_all(detector, frames, config, Group(), "once")
+    pseudo = Pseudo(with_bands(frames, found, (SURE, UNSURE)), 0.3333, 0.5)
+    seen = effect(pseudo, source[1], config, torch.device("cpu"))["classes"]
+    assert [row["before"] for row in seen] == [row["after"] for row in seen]
+    assert all(row["found_again"] == 1 for row in seen if row["n"]) and any(row["n"] for row in seen)
+
+
+def test_a_video_becomes_a_list_of_its_frames_next_to_the_run(config, tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "night.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 64))
+    for number in range(20):
+        writer.write(np.random.default_rng(number).integers(0, 255, (8, 12, 3), np.uint8).repeat(8, 0).repeat(8, 1))
+    writer.release()
+    for _ in range(2):  # a second call, as of a resumed run, extracts nothing anew
+        filmed = _with_frames(with_data(config, unlabelled=str(tmp_path / "night.avi")), tmp_path / "run")
+        assert filmed.data.unlabelled == str(tmp_path / "run.frames" / "frames.json")
+    footage = read_unlabelled(filmed, read_dataset(Path(config.data.val)))
+    assert [image.frame_index for image in footage.dataset.images] == [0, 5, 10, 15], "two a second"
+    assert _with_frames(config, tmp_path / "run") == config
 
 
 @pytest.mark.parametrize(
