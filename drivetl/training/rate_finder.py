@@ -33,6 +33,9 @@ DIVERGED = 3.0
 """The test ends when the running mean of the loss is this many times its lowest value."""
 SMOOTHING = 4.0
 """Standard deviation, in steps, of the Gaussian that smooths the losses; centred, so that the pick does not lag."""
+CLIPPED = 1.5
+"""A loss counts as this many times its level at the lowest rates at most: those of a diverging model, which may be a
+thousand times as large, would hide the fall before them."""
 STANDARD_ERRORS = 7.0
 """A loss that falls by less than so many standard errors of the smoothed loss is flat: noise alone, of which the lowest
 of a hundred steps is taken, exceeds it in three of a hundred tests."""
@@ -79,7 +82,8 @@ def curve_of(rates: Sequence[float], losses: Sequence[float]) -> Curve:
     """
     if len(losses) < 10:
         return Curve(list(rates), list(losses), list(losses), None, 0.0, math.nan)
-    smooth = gaussian_filter1d(np.asarray(losses, float), SMOOTHING, mode="nearest")
+    most = CLIPPED * float(np.median(losses[: max(5, len(losses) // 4)]))
+    smooth = gaussian_filter1d(np.minimum(losses, most), SMOOTHING, mode="nearest")
     low = int(np.argmin(smooth))
     before = slice(0, low + 1)
     noise = float(np.median(np.abs(np.diff(losses[before])))) / (0.6745 * math.sqrt(2)) if low > 1 else math.inf

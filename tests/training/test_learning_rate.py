@@ -79,6 +79,15 @@ def test_law_the_steepest_fall_of_a_known_curve_is_found(noise):
             assert picked is not None and abs(math.log10(picked / rate)) < (0.1 if noise == 0 else 0.6)
 
 
+def test_law_losses_of_a_diverged_model_do_not_move_the_pick():
+    """The last losses of a test may be a thousand times as large as the others."""
+    for seed in range(20):
+        losses = falling_at(1e-3, noise=0.1, seed=seed)[:66]  # up to a rate of 8e-3, where the loss is lowest
+        calm = curve_of(RATES[:66].tolist(), losses).picked
+        wild = curve_of(RATES[:69].tolist(), [*losses, 9.0, 80.0, 2000.0]).picked
+        assert calm is not None and wild is not None and abs(math.log10(wild / calm)) < 0.15
+
+
 def test_law_a_flat_curve_has_no_rate():
     """Noise alone, falling off a cliff at the end or not: at most one in twenty is taken for a fall."""
     taken = 0
