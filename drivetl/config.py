@@ -117,6 +117,9 @@ class DataConfig(_Checked):
     json, or a pseudo.json that a run wrote and you edited (then data.unlabelled is not needed)."""
     pseudo_threshold: Annotated[float, Field(gt=0, le=1)] = 0.6
     """Detections in data.unlabelled from this score on are objects."""
+    pseudo_beta: NotNegative = 0.0
+    """Above 0: pseudo_threshold per class, at the best F-beta on the validation data of the run that model.start names,
+    within 0.3 to 0.9; below 1 precision counts more. A class with fewer than 30 objects there is left out."""
     pseudo_ignore_from: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Detections from this score on, below pseudo_threshold, are ignore regions, neither object nor background; below,
     all is background. As high as pseudo_threshold: no ignore regions."""

@@ -58,7 +58,8 @@ def choose_threshold(curve: ScoreCurve, n_images: int, rule: str = "f1", value: 
     """The score threshold of a rule; inf where no threshold fits. Raises ConfigError for an unknown rule.
 
     Rules: `recall` (the highest threshold that reaches `value`), `fp_per_image` (the lowest with at most `value`),
-    `f1` (the best F1), `lrp` (the lowest LRP).
+    `f1` (the best F1), `f_beta` (the best F-beta, beta being `value`: recall counts beta times as much as precision;
+    van Rijsbergen 1979), `lrp` (the lowest LRP).
     """
     if not len(curve.scores) or not curve.n_gt:
         return float("inf")
@@ -69,10 +70,13 @@ def choose_threshold(curve: ScoreCurve, n_images: int, rule: str = "f1", value: 
         return within_false_alarms(curve, n_images, value)
     if rule == "f1":
         return float(curve.scores[np.argmax(2 * curve.tp / (curve.tp + curve.fp + curve.n_gt))])
+    if rule == "f_beta":
+        score = (1 + value**2) * curve.tp / (value**2 * curve.n_gt + curve.tp + curve.fp)
+        return float(curve.scores[np.argmax(score)])
     if rule == "lrp":
         wrong = (curve.tp - curve.overlap) / 0.5 + curve.fp + curve.n_gt - curve.tp
         return float(curve.scores[np.argmin(wrong / (curve.n_gt + curve.fp))])
-    raise ConfigError(f"operating rule {rule!r} is unknown", remedy="choose recall, fp_per_image, f1 or lrp")
+    raise ConfigError(f"operating rule {rule!r} is unknown", remedy="choose recall, fp_per_image, f1, f_beta or lrp")
 
 
 def within_false_alarms(curve: ScoreCurve, n_images: int, rate: float) -> float:

@@ -31,8 +31,10 @@ from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig
 from drivetl.data.sampling import Extra
 from drivetl.errors import ConfigError
-from drivetl.files.runs import run_root
-from drivetl.metrics.results import Results, read_coco_results
+from drivetl.files.runs import BEST_DETECTIONS, run_root, validation_data
+from drivetl.metrics.match_store import match
+from drivetl.metrics.operating import choose_threshold, score_curve
+from drivetl.metrics.results import Results, load_results, read_coco_results
 from drivetl.models.build import ModelSpec
 from drivetl.models.detector import Detector
 from drivetl.models.source import load_source_detector
@@ -43,6 +45,10 @@ from drivetl.training.validate import validate, validation_loader
 
 PSEUDO = "pseudo.json"
 """The pseudo-labels of a run."""
+THRESHOLDS = 0.3, 0.9
+"""Bounds of a class's own threshold."""
+ENOUGH = 30
+"""Objects of a class in the validation data from which its own threshold is more than luck."""
 BOX_WEIGHT = 0.0
 """Weight of the box losses of an unlabelled frame."""
 NAMED = 5
@@ -180,7 +186,7 @@ def label(
         assert path is not None
         under = _of_file(footage.dataset, target, config, path)
     elif path is not None:
-        bands = with_bands(footage.dataset, read_coco_results(path, footage.dataset), _thresholds(config))
+        bands = with_bands(footage.dataset, read_coco_results(path, footage.dataset), _bounds(config))
         under = _of_file(bands, target, config, path)
     else:
         under = _by_teacher(_teacher(config, spec, device), footage, target, config, group)
@@ -232,7 +238,11 @@ def _teacher(config: FinetuneConfig, spec: ModelSpec, device: torch.device) -> D
 def _by_teacher(teacher: Detector, footage: Footage, target: Dataset, config: FinetuneConfig, group: Group) -> Dataset:
     frames = dataclasses.replace(footage.dataset, categories=teacher.categories, info={})
     found = detect_all(teacher, frames, config, group, "labelling")
-    labelled = with_bands(frames, found, _thresholds(config))
+    of_class = thresholds_of(config.model.start, teacher.categories, config)
+    if of_class and group.leads:
+        named = ", ".join(f"{teacher.categories[number - 1]} {score:.2f}" for number, score in of_class.items())
+        console.say(f"least scores of pseudo-objects by F-beta on the teacher's validation data: {named}")
+    labelled = with_bands(frames, found, _bounds(config), of_class)
     relation = {name: teacher.relation.get(name, {}) for name in teacher.categories}
     taxonomies = taxonomy_of_relation(relation), dataset_taxonomy(target, config.data.train)
     classes = class_map(teacher.categories, target.categories, *taxonomies)
@@ -254,14 +264,44 @@ def detect_all(teacher: Detector, frames: Dataset, config: FinetuneConfig, group
         return validate(teacher.model, loader, teacher.device, teacher.precision, group, lambda: bar.advance(task))
 
 
-def _thresholds(config: FinetuneConfig) -> tuple[float, float]:
+def _bounds(config: FinetuneConfig) -> tuple[float, float]:
     """(least score of an object, least score of an ignore region)."""
     return config.data.pseudo_threshold, config.data.pseudo_ignore_from
 
 
-def with_bands(frames: Dataset, found: Results, thresholds: tuple[float, float]) -> Dataset:
-    """The frames with the detections as labels, best first: objects from thresholds[0] on, ignore regions of their
-    class from thresholds[1] on. Scores are in the attributes. Labels that the frames had are gone."""
+def thresholds_of(start: str, categories: Sequence[str], config: FinetuneConfig) -> dict[int, float]:
+    """Category id of the teacher -> least score of an object, by the best F-beta on the teacher's validation data;
+    without the classes that have too few objects there. Empty where data.pseudo_beta is 0.
+
+    Raises ConfigError when the start is not a run, or names weights that its validation detections are not of.
+    """
+    beta, run = config.data.pseudo_beta, run_root(Path(start).expanduser())
+    if not beta:
+        return {}
+    if Path(start).name == "last" or not (run / BEST_DETECTIONS).is_file():
+        raise ConfigError(
+            f"data.pseudo_beta needs the validation detections of a run's best weights, model.start is {start}",
+            remedy="name a run that finetune wrote, or leave data.pseudo_beta out",
+        )
+    val = read_dataset(validation_data(run))
+    if val.categories != tuple(categories):
+        raise ConfigError(f"data.pseudo_beta: the validation data of {run} has other classes", remedy="leave it out")
+    store = match(val, load_results(run / BEST_DETECTIONS))
+    curves = {number: score_curve(store, number - 1) for number in range(1, len(categories) + 1)}
+    least, most = THRESHOLDS
+    return {
+        number: min(most, max(least, choose_threshold(curve, store.n_images, "f_beta", beta)))
+        for number, curve in curves.items()
+        if curve.n_gt >= ENOUGH and len(curve.scores)
+    }
+
+
+def with_bands(
+    frames: Dataset, found: Results, thresholds: tuple[float, float], of_class: Mapping[int, float] | None = None
+) -> Dataset:
+    """The frames with the detections as labels, best first: objects from thresholds[0] on, or from that of their class,
+    ignore regions of their class from thresholds[1] on. Scores are in the attributes. Labels that the frames had are
+    gone."""
     sure, unsure = thresholds
     order = np.lexsort((np.arange(len(found)), -found.scores))
     rows: dict[int, list[int]] = {image.id: [] for image in frames.images}
@@ -274,7 +314,7 @@ def with_bands(frames: Dataset, found: Results, thresholds: tuple[float, float])
         for row in rows[image.id]:
             x, y, w, h = (round(float(side), 2) for side in found.boxes_xywh[row])
             category, score = int(found.category_id[row]), round(float(found.scores[row]), 4)
-            if found.scores[row] >= sure:
+            if found.scores[row] >= (of_class or {}).get(category, sure):
                 objects.append(Annotation(category, (x, y, w, h), round(w * h, 2), None, {"score": score}))
             else:
                 regions.append(IgnoreRegion((x, y, w, h), round(w * h, 2), (category,), None, {"score": score}))

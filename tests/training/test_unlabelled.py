@@ -14,13 +14,25 @@ from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.coco.records import Annotation, Dataset, ImageRecord
 from drivetl.commands.finetune import _with_frames
 from drivetl.errors import ConfigError, DataError
-from drivetl.metrics.results import Results
+from drivetl.files.runs import BEST_DETECTIONS
+from drivetl.metrics.match_store import match
+from drivetl.metrics.operating import at_threshold, score_curve
+from drivetl.metrics.results import Results, load_results
 from drivetl.models.checkpoint import load_detector
 from drivetl.models.weights import read_weights
 from drivetl.processes import Group
-from drivetl.training import loop, trainer
+from drivetl.training import loop, trainer, unlabelled
 from drivetl.training.finetune import finetune
-from drivetl.training.unlabelled import PSEUDO, Pseudo, capped, detect_all, most_objects, read_unlabelled, with_bands
+from drivetl.training.unlabelled import (
+    PSEUDO,
+    Pseudo,
+    capped,
+    detect_all,
+    most_objects,
+    read_unlabelled,
+    thresholds_of,
+    with_bands,
+)
 from drivetl.training.unlabelled_effect import effect
 
 SURE, UNSURE = 0.2, 0.05
@@ -236,6 +248,36 @@ def test_a_video_becomes_a_list_of_its_frames_next_to_the_run(config, tmp_path):
     footage = read_unlabelled(filmed, read_dataset(Path(config.data.val)))
     assert [image.frame_index for image in footage.dataset.images] == [0, 5, 10, 15], "two a second"
     assert _with_frames(config, tmp_path / "run") == config
+
+
+def test_law_a_class_has_the_threshold_of_its_best_f_beta_within_bounds(config, source, monkeypatch):
+    run, categories = source[1], ("car", "pedestrian")
+    beta = with_data(config, pseudo_beta=0.5)
+    assert thresholds_of(str(run), categories, config) == {} == thresholds_of(str(run), categories, beta), "few objects"
+    monkeypatch.setattr(unlabelled, "ENOUGH", 1)
+    store = match(read_dataset(Path(source[0].data.val)), load_results(run / BEST_DETECTIONS))
+    chosen = thresholds_of(str(run), categories, beta)
+    assert set(chosen) == {1, 2}
+    for number, threshold in chosen.items():
+        points = {score: at_threshold(score_curve(store, number - 1), score, 4) for score in store.scores.tolist()}
+
+        def f(point):
+            p, r = point.precision, point.recall
+            return 1.25 * p * r / (0.25 * p + r) if p + r > 0 else 0.0
+
+        best = max(f(point) for point in points.values())
+        ties = [score for score, point in points.items() if f(point) == pytest.approx(best)]
+        assert threshold == min(0.9, max(0.3, threshold))
+        assert any(threshold == min(0.9, max(0.3, score)) for score in ties)
+    with pytest.raises(ConfigError, match=r"data\.pseudo_beta needs the validation detections of a run's best weights"):
+        thresholds_of(str(run / "checkpoints" / "last"), categories, beta)
+    sure = with_bands(
+        Dataset(categories, [ImageRecord(1, "1.png", 9, 9)], Path()),
+        Results.of([1, 1], [1, 2], [[0.0, 0.0, 4.0, 6.0]] * 2, [0.5, 0.5]),
+        (0.6, 0.05),
+        {1: 0.4},
+    ).images[0]
+    assert [item.category_id for item in sure.annotations] == [1] and len(sure.ignore_regions) == 1
 
 
 @pytest.mark.parametrize(
