@@ -33,7 +33,8 @@ OR_AUTO = OrAuto()
 FIND = "find"
 """A value of optim.lr."""
 SPEED_ONLY = "speed only"
-"""In a field's type: the value changes the speed or what is logged, not the weights; a resumed run may set it anew."""
+"""In a field's type: the value changes the speed, what is logged or whether a bad image is an error, not the weights of
+a training that ends; a resumed run may set it anew."""
 STARTS = ("none", "coco", "imagenet")
 """Values of `model.start` that are never read as a path, even if a file or folder has that name."""
 Count = Annotated[int, Field(ge=1)]
@@ -392,7 +393,7 @@ def recipe_keys() -> frozenset[str]:
 
 
 def speed_keys() -> frozenset[str]:
-    """The keys that change the speed or what is logged, not the weights: a resumed run may set them anew."""
+    """The keys that a resumed run may set anew (SPEED_ONLY)."""
     return frozenset(key for key, info in _fields().items() if SPEED_ONLY in info.metadata)
 
 

@@ -76,6 +76,7 @@ class Mlflow:
 
     def __init__(self, folder: Path, name: str, config: FinetuneConfig):
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # else it reports its use over the network
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # else it tells of every table of a new database
         from mlflow.tracking import MlflowClient
 
         folder = folder.absolute()
