@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=seed, default=0, help="random seed of the noise and of the choice of images (default: 0)")
     add("--tile-width", type=int, default=420, metavar="PX", help="width of each image (default: 420)")
     add("--list", action="store_true", help="instead, print every condition with its value at each severity")
+    add(
+        "--augmentation-template",
+        type=new_path,
+        metavar="FILE.yaml",
+        help="instead, write a manifest to fill in: what a detector was trained on, for eval-robustness --augmentation",
+    )
     _add_write_arguments(parser)
 
 
@@ -67,7 +73,10 @@ def _add_write_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the list, write the images, or write the contact sheet."""
+    """Print the list, write the images, the template of a manifest, or the contact sheet."""
+    if args.augmentation_template is not None:
+        _write_template(args)
+        return
     if args.write is not None or args.data is not None:
         _write(args)
         return
@@ -95,6 +104,17 @@ def run(args: argparse.Namespace) -> None:
         tiles = [tile for _, row in rows for tile in row]
         write_atomically(args.out, png(contact_sheet(tiles, len(severities) + 1, args.tile_width)))
     console.wrote(args.out, console.command("conditions", "--list"))
+
+
+def _write_template(args: argparse.Namespace) -> None:
+    """Write the manifest to fill in. Raises ConfigError for flags that do not go with it."""
+    if any((args.source, args.out, args.write, args.data, args.list)):
+        raise ConfigError("--augmentation-template is written alone", remedy="leave the other arguments out")
+    from drivetl.conditions.manifest_template import template
+
+    write_atomically(args.augmentation_template, template())
+    console.wrote(args.augmentation_template)
+    console.say("fill it in, then: drivetl eval-robustness --detector ... --augmentation FILE")
 
 
 def resume_flags(args: argparse.Namespace) -> list[str] | None:

@@ -40,8 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--augmentation",
         type=input_path,
-        metavar="MANIFEST.json",
-        help="with --detector: what it was trained on, like a run's augmentation.json (default: unknown, UNVERIFIED)",
+        action="append",
+        metavar="FILE",
+        help=(
+            "with --detector: what it was trained on, a manifest (template: drivetl conditions --augmentation-template "
+            "FILE.yaml) or a pipeline that albumentations saved (A.save); repeat it for several (default: unknown, "
+            "UNVERIFIED)"
+        ),
     )
     add("--data", type=input_path, required=True, metavar="VAL.json", help="COCO dataset json to evaluate it on")
     add_class_map(parser)
@@ -230,11 +235,12 @@ def _detector(
 ) -> tuple[SweptDetector, list[str]]:
     """The detector and the conditions that it is evaluated in."""
     from drivetl.models.checkpoint import load_detector
+    from drivetl.robustness.augmentation import read_augmentation
     from drivetl.robustness.held_out import choose_conditions
     from drivetl.robustness.python_detector import python_detector
-    from drivetl.robustness.results_folder import conditions_in, read_augmentation, read_results_folder
+    from drivetl.robustness.results_folder import conditions_in, read_results_folder
 
-    manifest = read_augmentation(args.augmentation) if args.augmentation else None
+    manifest = read_augmentation(args.augmentation or [])
     if foreign is None or foreign[0] == "python":
         detector = (
             load_detector(args.run_dir, device=device) if foreign is None else python_detector(foreign[1], manifest)
@@ -368,7 +374,7 @@ def _announce(detector: SweptDetector, n_images: int, of_condition: Mapping[str,
         f"{n_images} images" + (f", on {detector.device}" if detector.device else "")
     )
     if reason := missing_manifest(detector.run, detector.augmentation):
-        console.warn(f"{reason}: what it was trained on is unknown, so every condition is UNVERIFIED")
+        console.warn(f"{reason}: every condition that may have been trained on is UNVERIFIED")
 
 
 def _print(results: dict[str, Any]) -> None:

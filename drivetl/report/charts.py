@@ -282,7 +282,7 @@ def provenance(results: Document) -> list[tuple[str, str]]:
     protocol, timing = results["protocol"], results["timing"]
     over = texts.resampled(results) if data["drives"] is None else drives_in_words(data["drives"])
     facts = [
-        ("run", _detector_fact(run) + (f", {run['precision']} on {run['device']}" if run["device"] else "")),
+        ("detector", _detector_fact(run) + (f", {run['precision']} on {run['device']}" if run["device"] else "")),
         ("augmentation", run["augmentation"] or "unknown: no manifest"),
         ("baseline", _detector_fact(base) if base else "none"),
         ("data", f"{texts.data_line(results)}; images {data['hash']}"),

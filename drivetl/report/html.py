@@ -167,7 +167,7 @@ def _evidence_sections(results: Mapping[str, Any]) -> Iterator[Section]:
         results,
         "heldout",
         "What was held out, and why",
-        "Levels follow from the augmentation manifests of the run and of the runs it started from. The headline "
+        "Levels follow from the augmentation manifests of the training and of those it started from. The headline "
         "(mPC, rPC) is over L2 and L3.",
         meaning=MEANING,
     )

@@ -86,8 +86,8 @@ def verdict(results: Document) -> tuple[str, str]:
     if not n:
         return (
             f"None of the {len(results['conditions'])} conditions measured was held out from the training of {run}.",
-            "The numbers below are for conditions that it was trained on or that move content; they say nothing about "
-            "unseen weather.",
+            f"The numbers below are for conditions that it {_may_have_been(results)}trained on or that move content; "
+            "they say nothing about unseen weather.",
         )
     if not clean:
         return (
@@ -107,6 +107,10 @@ def verdict(results: Document) -> tuple[str, str]:
         f"{with_span(head['mpc'])} instead of {percent(clean)}."
     )
     return first, f"{_weakest(results)}{_comparison(results)}."
+
+
+def _may_have_been(results: Document) -> str:
+    return "was or may have been " if any(row["level"] == "UNVERIFIED" for row in results["conditions"]) else "was "
 
 
 def unverified_because(results: Document) -> str:

@@ -1,7 +1,9 @@
 """Held-out levels: whether a model was trained on a condition, by the augmentation manifests of its run and ancestors.
 
 `Level` gives the meaning of each level; the headline is over L2 and L3. Without a manifest every condition is
-UNVERIFIED. A manifest with an unknown phenomenon is an error: ignoring it could make a trained condition look held out.
+UNVERIFIED. A manifest with a phenomenon that is not in the vocabulary is an error: ignoring it could make a trained
+condition look held out. Where the phenomenon or the model of a transform is `unknown`, what it may have shown is
+UNVERIFIED, never held out.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ class Level(StrEnum):
 
 
 _FILE = "augmentation.json"
+UNKNOWN = "unknown"
+"""The phenomenon or the model of a transform of which nothing more is known."""
 
 SEEN = (Level.L0, Level.L1)
 """Trained on: never in the headline of a run with a manifest."""
@@ -59,13 +63,20 @@ class TrainedTransform:
     model: str
     ranges: Mapping[str, tuple[float, float]]
     """Parameter -> (lowest, highest) trained value, in the unit of the condition's ladder."""
+    shows_anything: bool = False
+    """Its phenomenon is unknown."""
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it may have the model of any condition of its phenomena."""
+        return self.shows_anything or self.model == UNKNOWN
 
 
 @dataclass(frozen=True)
 class Levels:
     """The level of every condition and of every cell, with the reason.
 
-    verified is False for a run without a manifest.
+    verified is False for a run without a manifest, and for one with a transform of unknown phenomenon.
     """
 
     verified: bool
@@ -123,10 +134,11 @@ def _transform(row: Mapping[str, Any]) -> TrainedTransform:
         low, high = (float(bounds), float(bounds)) if isinstance(bounds, int | float) else map(float, bounds)
         ranges[str(parameter)] = (min(low, high), max(low, high))
     name, model = str(row["name"]), _normalised(str(row["model"]))
-    phenomena = _phenomena(str(row["phenomenon"]), name)
+    shows_anything = _normalised(str(row["phenomenon"])) == UNKNOWN
+    phenomena = frozenset(Phenomenon) if shows_anything else _phenomena(str(row["phenomenon"]), name)
     phenomena |= {condition.phenomenon for condition in CATALOG.values() if _normalised(condition.model) == model}
     covered = frozenset(other for phenomenon in phenomena for other in COVERS.get(phenomenon, ()))
-    return TrainedTransform(name, phenomena, covered, model, ranges)
+    return TrainedTransform(name, phenomena, covered, model, ranges, shows_anything)
 
 
 def _phenomena(text: str, transform: str) -> frozenset[Phenomenon]:
@@ -171,7 +183,7 @@ def levels(manifest: Mapping[str, Any] | None, conditions: Sequence[str], severi
             {(name, severity): Level.UNVERIFIED for name in conditions for severity in severities},
             dict.fromkeys(conditions, Level.UNVERIFIED.meaning),
         )
-    result = Levels(True)
+    result = Levels(not any(transform.shows_anything for transform in trained))
     for name in conditions:
         by_severity = {severity: _level(CATALOG[name], severity, trained) for severity in severities}
         for severity, (level, _) in by_severity.items():
@@ -188,6 +200,9 @@ def _level(condition: Condition, severity: int, trained: Sequence[TrainedTransfo
             return Level.L0, f"trained on as {transform.name}, same model and range"
     if same_model:
         return Level.L1, f"trained on as {same_model[0].name}, outside its range"
+    for transform in trained:
+        if transform.unknown and condition.phenomenon in transform.phenomena | transform.covered:
+            return Level.UNVERIFIED, f"may have been trained on as {transform.name}, of which the model is unknown"
     same_phenomenon = [transform for transform in trained if condition.phenomenon in transform.phenomena]
     covering = [transform for transform in trained if condition.phenomenon in transform.covered]
     for transform in same_phenomenon + covering:
@@ -203,20 +218,26 @@ def _inside(step: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]
 
 
 def missing_manifest(run: Path | None, manifest: Mapping[str, Any] | None) -> str:
-    """Which model lacks an augmentation manifest, the run or an ancestor, in words; "" if none does.
+    """Why levels are not verified, in words: which model lacks an augmentation manifest, the run or an ancestor, or
+    which transforms are unknown; "" if they are.
 
-    run: the run's directory, whose config.yaml names its start weights.
+    run: the run's directory, whose config.yaml names its start weights; None for a detector that is not a run.
     """
-    if trained_transforms(manifest) is not None:
-        return ""
+    trained = trained_transforms(manifest)
+    if trained is not None:
+        unknown = list(dict.fromkeys(transform.name for transform in trained if transform.shows_anything))
+        return f"it is unknown what {', '.join(unknown)} of its training changed" if unknown else ""
+    model = "the detector" if run is None else "the run"
     if manifest is None:
-        return "the run has no augmentation manifest"
+        return f"{model} has no augmentation manifest"
     start = _start_weights(run)
     ancestors = manifest.get("ancestors") or []
     deeper = next((ancestor for ancestor in ancestors if isinstance(ancestor, Mapping)), None)
     if None not in ancestors and deeper is not None:
-        return missing_manifest(Path(start), deeper) if start else "an ancestor of the run has no augmentation manifest"
-    return f"the run's start weights{f' {start}' if start else ''} have no augmentation manifest"
+        return (
+            missing_manifest(Path(start), deeper) if start else f"an ancestor of {model} has no augmentation manifest"
+        )
+    return f"{model}'s start weights{f' {start}' if start else ''} have no augmentation manifest"
 
 
 def _start_weights(run: Path | None) -> str:
@@ -258,5 +279,7 @@ def choose_conditions(selection: str, manifest: Mapping[str, Any] | None, severi
             )
     chosen = [name for name in pool if known.of_condition[name] not in SEEN]
     if not chosen:
-        raise ConfigError("no condition is held out from this run", remedy="name conditions, or use --conditions all")
+        raise ConfigError(
+            "no condition is held out from this training", remedy="name conditions, or use --conditions all"
+        )
     return chosen

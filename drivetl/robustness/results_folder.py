@@ -16,17 +16,15 @@ from typing import Any
 import numpy as np
 
 from drivetl.coco.detections import Detections
-from drivetl.coco.io import load_json
 from drivetl.coco.records import Dataset
 from drivetl.conditions import CLEAN, Cell, cell_name
 from drivetl.console import track
-from drivetl.errors import ConfigError, DataError, DrivetlError
+from drivetl.errors import ConfigError, DataError
 from drivetl.files.paths import require_directory
 from drivetl.files.read import read_text
 from drivetl.metrics.results import Results, read_coco_results
 from drivetl.metrics.truth import GroundTruth, from_dataset
 from drivetl.robustness.detection_cache import DetectionCache
-from drivetl.robustness.held_out import trained_transforms
 
 CLASSES = "classes.txt"
 
@@ -133,19 +131,6 @@ def conditions_in(folder: Path, conditions: Sequence[str], severities: Sequence[
         for name in conditions
         if any((folder / f"{cell_name((name, severity))}.json").is_file() for severity in severities)
     ]
-
-
-def read_augmentation(path: Path) -> dict[str, Any]:
-    """A manifest in the form of a run's `augmentation.json`. Raises DrivetlError for a file of another form."""
-    manifest = load_json(path)
-    if not isinstance(manifest, dict):
-        raise DataError("not an augmentation manifest", remedy="write it like a run's augmentation.json", file=path)
-    try:
-        trained_transforms(manifest)
-    except DrivetlError as error:
-        error.file = path
-        raise
-    return manifest
 
 
 def _read(path: Path, truth: GroundTruth, iou_type: str) -> Results:

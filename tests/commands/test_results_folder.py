@@ -205,7 +205,10 @@ def test_results_that_do_not_fit(data, found, tmp_path, capsys, file, content, m
         (["--detector", "yolo:FOUND", "--out", "o"], "--detector 'yolo:found' is neither results:DIR nor python:"),
         (["--detector", "results:nowhere", "--out", "o"], "nowhere: no such folder"),
         (["--run", ".", "--augmentation", "DATA"], "--augmentation goes with --detector"),
-        (["--detector", "results:FOUND", "--out", "o", "--augmentation", "DATA"], "val.json: not a manifest"),
+        (
+            ["--detector", "results:FOUND", "--out", "o", "--augmentation", "DATA"],
+            "val.json: not an augmentation manifest",
+        ),
         (["--detector", "results:FOUND", "--out", "o", "--conditions", "rain"], "no results under conditions"),
         (["--detector", "results:FOUND", "--out", "o", "--severities", "5"], "no results under conditions"),
         (["--detector", "results:FOUND", "--out", "o", *QUICK, "--iou-type", "segm"], "no mask"),

@@ -1,6 +1,7 @@
 """Detectors with other classes than the data: what meets is measured as ever, what is not known has no number."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -150,5 +151,8 @@ def test_every_text_says_what_is_not_known(data, tmp_path):
     for name in ("report.html", "summary.md"):
         text = (tmp_path / "out" / name).read_text()
         assert sentence in text and left_out in text and "c11, ..." in text
+        assert not re.search(r"\bruns?\b", re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)), (
+            "not a run of drivetl"
+        )
     cells = (tmp_path / "out" / "cells.csv").read_text()
     assert "pedestrian" not in cells or ",0.0," not in cells

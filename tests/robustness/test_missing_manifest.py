@@ -17,4 +17,6 @@ def test_law_the_ancestor_without_a_manifest_is_named(tmp_path):
     parent = KNOWN | {"ancestors": [None]}
     assert missing_manifest(source, parent) == "the run's start weights weights/old.pth have no augmentation manifest"
     assert "weights/old.pth" in missing_manifest(run, KNOWN | {"ancestors": [parent]})
-    assert missing_manifest(None, parent) == "the run's start weights have no augmentation manifest"
+    assert missing_manifest(None, parent) == "the detector's start weights have no augmentation manifest"
+    assert missing_manifest(None, None) == "the detector has no augmentation manifest"
+    assert "an ancestor of the detector" in missing_manifest(None, KNOWN | {"ancestors": [parent]})
