@@ -16,8 +16,8 @@ from drivetl.api.prediction import Prediction
 from drivetl.coco import records
 from drivetl.coco.detections import Detections
 from drivetl.console import track
+from drivetl.detectors.exported import OnnxModel
 from drivetl.errors import ConfigError, DataError
-from drivetl.export.model import OnnxModel
 from drivetl.files.images import Rgb, described
 from drivetl.models import detector as models
 from drivetl.models.checkpoint import load_detector

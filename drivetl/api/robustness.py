@@ -14,6 +14,8 @@ from drivetl.api.detector import load
 from drivetl.api.tables import html_table, text_table
 from drivetl.coco import records
 from drivetl.conditions import parse_severities
+from drivetl.detectors.any_detector import as_detector
+from drivetl.detectors.spec import FORMS, open_detector, parse_spec
 from drivetl.draw.palette import BLUE, GREEN, ORANGE, PINK, VERMILLION, VIOLET
 from drivetl.draw.svg_charts import Series, legend, line_chart
 from drivetl.errors import ConfigError
@@ -22,7 +24,6 @@ from drivetl.metrics.measures import METRICS
 from drivetl.metrics.statistics import Interval
 from drivetl.report import texts
 from drivetl.report.document import write_document
-from drivetl.robustness.any_detector import as_detector
 from drivetl.robustness.clean_slice import choose_clean
 from drivetl.robustness.held_out import choose_conditions
 from drivetl.robustness.report_document import report_document
@@ -128,14 +129,14 @@ def evaluate_robustness(
 ) -> Robustness:
     """Detect on clean images and under conditions, and measure, with 95 % intervals over drives.
 
-    detector, baseline: a loaded detector, a run directory, or any object with `categories` and `infer(images)`, see
-    `drivetl.robustness.any_detector`. conditions: names, or a set (`held_out`, `all`, `drive`, `common`). metric: AP or
-    AP50. class_map: classes of the detectors -> classes of the data (None: of none), where names and the data's
-    taxonomy do not say it; a class that a detector does not know has no AP and is in no mean. slices, clean: image
-    attributes to slice by, and the values of the clean slice that the conditions are applied to. images: at most that
-    many clean images, spread over the drives. budget_s: stop after that many seconds, with the same images in all
-    cells. cache: folder for the detections (default: in the run, or memory for another detector). workers: processes
-    that render (default: one per core).
+    detector, baseline: a loaded detector, a run directory, a text like `onnx:FILE.onnx` (`drivetl.detectors.spec`), or
+    any object with `categories` and `infer(images)`, see `drivetl.detectors.any_detector`. conditions: names, or a set
+    (`held_out`, `all`, `drive`, `common`). metric: AP or AP50. class_map: classes of the detectors -> classes of the
+    data (None: of none), where names and the data's taxonomy do not say it; a class that a detector does not know has
+    no AP and is in no mean. slices, clean: image attributes to slice by, and the values of the clean slice that the
+    conditions are applied to. images: at most that many clean images, spread over the drives. budget_s: stop after that
+    many seconds, with the same images in all cells. cache: folder for the detections (default: in the run, or memory
+    for another detector). workers: processes that render (default: one per core).
     Raises ConfigError for a wrong argument or no class of the data, DataError for what is not a dataset, an
     unreadable image, or detections of another form.
     """
@@ -172,6 +173,8 @@ def evaluate_robustness(
 
 
 def _detector(detector: Any) -> SweptDetector:
+    if isinstance(detector, str) and detector.partition(":")[0] in FORMS:
+        return open_detector(parse_spec(detector))
     return as_detector(load(detector) if isinstance(detector, str | Path) else detector)
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from drivetl import console
 from drivetl.commands.flags import add_class_map, input_path, run_directory, seed
+from drivetl.detectors.spec import parse_spec
 from drivetl.errors import ConfigError, DataError
-from drivetl.files.paths import require, require_directory
 from drivetl.files.write import check_new
 
 if TYPE_CHECKING:
     from drivetl.coco.class_map import ClassMap
     from drivetl.coco.records import Dataset
+    from drivetl.detectors.spec import DetectorSpec
     from drivetl.robustness.real_vs_synthetic import Pairs
     from drivetl.robustness.results_folder import ResultsFolder
     from drivetl.robustness.run import FinishedSweep
@@ -30,11 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--run", dest="run_dir", type=run_directory, metavar="RUN", help="run directory to evaluate")
     add(
         "--detector",
-        metavar="results:DIR|python:FILE.py:FACTORY",
+        metavar="KIND:NAME",
         help=(
-            "instead of --run: a folder of COCO results, clean/0.json, fog/3.json, ..., of any detector on the images "
-            "that `drivetl conditions --write` wrote; or a function of yours, FACTORY(), that returns a detector, an "
-            "object with categories and infer(images)"
+            "instead of --run, any detector: results:DIR, a folder of COCO results (clean/0.json, fog/3.json, ...) on "
+            "the images that `drivetl conditions --write` wrote; python:FILE.py:FACTORY or python:MODULE:FACTORY, a "
+            "function of yours that returns an object with categories and infer(images); torchvision:NAME, published "
+            "weights; onnx:FILE.onnx, an export (docs/any_detector.md)"
         ),
     )
     add(
@@ -155,9 +157,9 @@ def run(args: argparse.Namespace) -> None:
 
     group, wait = join_sweep()
     device = group.device(args.device)
+    if foreign is not None and foreign.kind != "results" and group.world > 1:
+        raise ConfigError(f"--detector {foreign.kind}: runs in one process", remedy="start it without torchrun")
     detector, conditions = _detector(args, foreign, dataset, severities, device)
-    if foreign is not None and foreign[0] == "python" and group.world > 1:
-        raise ConfigError("--detector python: runs in one process", remedy="start it without torchrun")
     if isinstance(detector, ResultsFolder) and group.leads:
         _list_missing(detector)
     dataset = at_most(dataset, clean, args.images)
@@ -203,8 +205,8 @@ def resume_flags(args: argparse.Namespace) -> list[str] | None:
     return [] if any(any((run / CELLS_FOLDER).glob("*/*.npz")) for run in runs) else None
 
 
-def foreign_detector(args: argparse.Namespace) -> tuple[str, str] | None:
-    """(`results` or `python`, the rest) of --detector; None for a run.
+def foreign_detector(args: argparse.Namespace) -> DetectorSpec | None:
+    """What --detector names; None for a run.
 
     Raises ConfigError for flags that do not go together, DataError for a folder or file that does not exist.
     """
@@ -214,42 +216,34 @@ def foreign_detector(args: argparse.Namespace) -> tuple[str, str] | None:
         if args.augmentation is not None:
             raise ConfigError("--augmentation goes with --detector", remedy="leave it out: a run has its own manifest")
         return None
-    kind, _, rest = args.detector.partition(":")
-    where, _, factory = rest.rpartition(":")
-    if kind not in ("results", "python") or not rest or (kind == "python" and not (where and factory)):
-        raise ConfigError(
-            f"--detector {args.detector!r} is neither results:DIR nor python:FILE.py:FACTORY",
-            remedy="for example results:detections",
-        )
+    spec = parse_spec(args.detector)
     if args.out is None:
         raise ConfigError("--detector needs --out", remedy="name a new folder for the report")
-    if kind == "results":
-        require_directory(Path(rest), remedy="name the folder with clean/0.json, fog/3.json, ...")
-    elif where.endswith(".py"):
-        require(Path(where))
-    return kind, rest
+    return spec
 
 
 def _detector(
-    args: argparse.Namespace, foreign: tuple[str, str] | None, dataset: Dataset, severities: list[int], device: str
+    args: argparse.Namespace, foreign: DetectorSpec | None, dataset: Dataset, severities: list[int], device: str
 ) -> tuple[SweptDetector, list[str]]:
     """The detector and the conditions that it is evaluated in."""
+    from drivetl.detectors.spec import open_detector
     from drivetl.models.checkpoint import load_detector
     from drivetl.robustness.augmentation import read_augmentation
     from drivetl.robustness.held_out import choose_conditions
-    from drivetl.robustness.python_detector import python_detector
-    from drivetl.robustness.results_folder import conditions_in, read_results_folder
+    from drivetl.robustness.results_folder import read_results_folder
 
     manifest = read_augmentation(args.augmentation or [])
-    if foreign is None or foreign[0] == "python":
+    if foreign is None or foreign.kind != "results":
         detector = (
-            load_detector(args.run_dir, device=device) if foreign is None else python_detector(foreign[1], manifest)
+            load_detector(args.run_dir, device=device)
+            if foreign is None
+            else open_detector(foreign, device=device, manifest=manifest)
         )
         return detector, choose_conditions(args.conditions, detector.augmentation, severities)
-    folder = Path(foreign[1])
+    folder = Path(foreign.name)
     conditions = choose_conditions(args.conditions, manifest, severities)
-    if "held_out" in args.conditions:  # a folder need not have all of them
-        conditions = conditions_in(folder, conditions, severities)
+    if "held_out" in args.conditions:  # the folder need not have all of that set, but those that are named
+        conditions = _of_folder(folder, conditions, args.conditions, severities)
     return (
         read_results_folder(folder, dataset, conditions, severities, manifest=manifest, iou_type=args.iou_type),
         conditions,
@@ -269,6 +263,18 @@ def _show_classes(detectors: Mapping[str, SweptDetector], maps: Mapping[str, Cla
     }
     for sentence in class_sentences(document | {name: {"name": text} for name, text in names.items()}):
         console.warn(sentence)
+
+
+def _of_folder(folder: Path, conditions: Sequence[str], selection: str, severities: Sequence[int]) -> list[str]:
+    """The conditions that the folder has or that the selection names; says which others of held_out it lacks."""
+    from drivetl.conditions import select
+    from drivetl.robustness.results_folder import conditions_in
+
+    extra = ",".join(name for name in selection.split(",") if name.strip() != "held_out")
+    kept = {*conditions_in(folder, conditions, severities), *(select(extra) if extra.strip() else ())}
+    if lacking := [name for name in conditions if name not in kept]:
+        console.say(f"not in the folder, so not in the report: {', '.join(lacking)}")
+    return [name for name in conditions if name in kept]
 
 
 def _list_missing(detector: ResultsFolder) -> None:

@@ -108,7 +108,7 @@ def _classes_of(weights: Path, count: int, arch: str) -> tuple[str, ...]:
     if names_file.is_file():
         return _read_names(names_file, count)
     enum = architecture(arch).coco
-    names = _category_names(enum) if enum is not None else ()
+    names = category_names(enum) if enum is not None else ()
     if len(names) != count:
         console.warn(
             f"{weights}: its {count} classes have no names, so every class starts from the mean of all"
@@ -175,19 +175,33 @@ def _published(start: str, arch: str) -> Source:
             f"model.start: torchvision publishes no {start} weights for {arch}",
             remedy="use none, a weights file or a run",
         )
+    state = published_state(enum, f"{start} weights of {arch}", "use --model.start none")
+    names = category_names(enum) if start == "coco" else None
+    manifest = published_manifest(start)
+    return Source(modern_keys(state), names, augmentation=manifest, description=f"{start} weights")
+
+
+def published_state(enum: Any, description: str, otherwise: str) -> State:
+    """The tensors of one of torchvision's published weights, downloaded where the cache of torch.hub lacks them.
+
+    otherwise: what to do where they cannot be downloaded. Raises CheckpointError.
+    """
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(enum.url).name
     try:
-        state = enum.get_state_dict(progress=False, check_hash=True) if not file.is_file() else read_weights(file)
+        return read_weights(file) if file.is_file() else _download(enum)
     except OSError as error:
         raise CheckpointError(
-            f"{start} weights of {arch} cannot be downloaded ({error})",
-            remedy=f"put {file.name} into {file.parent}, or use --model.start none",
+            f"{description} cannot be downloaded ({error})",
+            remedy=f"put {file.name} into {file.parent}, or {otherwise}",
         ) from None
     except RuntimeError as error:
         raise CheckpointError(f"{error}", remedy="remove the damaged file and download it again", file=file) from None
-    names = _category_names(enum) if start == "coco" else None
-    manifest = published_manifest(start)
-    return Source(modern_keys(state), names, augmentation=manifest, description=f"{start} weights")
+
+
+def _download(enum: Any) -> State:
+    """The tensors of published weights, downloaded and checked against the hash in their name."""
+    state: State = enum.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    return state
 
 
 def published_manifest(start: str) -> dict[str, Any]:
@@ -224,7 +238,7 @@ _PUBLISHED_TRANSFORMS = (
 """(name, phenomenon, model, family)."""
 
 
-def _category_names(enum: Any) -> tuple[str, ...]:
+def category_names(enum: Any) -> tuple[str, ...]:
     """The class names of a weights enum in label order (COCO: 90 slots), without the background."""
     names = list(enum.meta["categories"])
     return tuple(names[1:] if names[0] == "__background__" else names)

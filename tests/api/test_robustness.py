@@ -12,7 +12,7 @@ import drivetl
 from drivetl.cli import main
 from drivetl.coco.detections import Detections
 from drivetl.coco.masks import encode
-from drivetl.robustness.any_detector import AnyDetector, checked
+from drivetl.detectors.any_detector import AnyDetector, checked
 
 QUICK = {"workers": 0, "draws": 60}
 

@@ -76,4 +76,4 @@ def test_a_file_that_is_not_there(data, tmp_path, capsys):
     assert evaluate("python:nowhere.py:make", data, tmp_path / "out") == 2
     assert "nowhere.py: cannot be read" in capsys.readouterr().err
     assert evaluate("python:nowhere.py", data, tmp_path / "out") == 2
-    assert "nor python:FILE.py:FACTORY" in capsys.readouterr().err
+    assert "is not python:FILE.py:FACTORY" in capsys.readouterr().err

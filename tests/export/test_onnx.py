@@ -12,9 +12,9 @@ from planted import read_planted
 
 import drivetl
 from drivetl.cli import main
+from drivetl.detectors.exported import OnnxModel
 from drivetl.errors import ConfigError, DataError
 from drivetl.export import onnx as export_onnx
-from drivetl.export.model import OnnxModel
 from drivetl.files.images import read_rgb
 from drivetl.models.build import ModelSpec, build_model
 from drivetl.models.checkpoint import load_detector, save_model

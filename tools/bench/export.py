@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from drivetl.export.model import OnnxModel
+from drivetl.detectors.exported import OnnxModel
 from drivetl.export.onnx import to_graph
 from drivetl.models.build import ModelSpec, build_model
 from drivetl.models.detector import Detector

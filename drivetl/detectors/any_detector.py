@@ -20,7 +20,6 @@ from drivetl.coco.masks import encode
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.images import described
 from drivetl.models.detector import Detector
-from drivetl.robustness.sweep import SweptDetector
 
 PROTOCOL = "an object with `categories` (class names) and `infer(images)`, see docs/python.md"
 EXPECTED = "boxes (N, 4) xyxy px, scores (N,) 0..1, labels (N,) 1..K"
@@ -74,7 +73,7 @@ class AnyDetector:
         ]
 
 
-def as_detector(detector: Any) -> SweptDetector:
+def as_detector(detector: Any) -> Detector | AnyDetector:
     """A detector of a run as it is; anything else as an `AnyDetector`."""
     return detector if isinstance(detector, Detector | AnyDetector) else AnyDetector(detector)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,8 @@ import torch
 
 from drivetl.coco.detections import Detections
 from drivetl.coco.masks import encode
-from drivetl.errors import ConfigError, DataError
+from drivetl.detectors.onnx_session import inputs_and_outputs, open_session, run_session
+from drivetl.errors import DataError
 from drivetl.models.detector import check_images
 
 
@@ -24,14 +24,12 @@ class OnnxModel:
     device = None
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        """threads: of the CPU; 0: one per core.
+        """threads: of the CPU; 0: as many as torch uses.
 
         Raises ConfigError when onnxruntime is missing, DataError for another file.
         """
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise ConfigError("an ONNX file needs onnxruntime", remedy="pip install 'drivetl[onnx]'", file=path)
         self.path = path
-        self.session = _session(path, threads)
+        self.session = open_session(path, threads)
         about: Mapping[str, str] = self.session.get_modelmeta().custom_metadata_map
         try:
             names = json.loads(about["classes"])[1:]  # without the background
@@ -39,9 +37,9 @@ class OnnxModel:
             self.augmentation: dict[str, Any] | None = json.loads(about.get("augmentation", "null"))
             self.weights_hash = about["weights_hash"]
         except (KeyError, ValueError, TypeError, RecursionError) as error:
-            inputs = ", ".join(f"{item.name} {item.shape} {item.type}" for item in self.session.get_inputs())
             raise DataError(
-                f"not an ONNX file of this version of drivetl (metadata: {error!r}; inputs: {inputs})",
+                f"not an ONNX file of this version of drivetl (metadata: {error!r}; "
+                f"{inputs_and_outputs(self.session)})",
                 remedy="export it again with drivetl export",
                 file=path,
             ) from None
@@ -68,7 +66,7 @@ class OnnxModel:
                 remedy="export it with --any-size, or letterbox the images (docs/onnx.md)",
                 file=self.path,
             )
-        outputs = dict(zip(self.outputs, self.session.run(None, {"image": image.cpu().numpy()}), strict=True))
+        outputs = run_session(self.session, {"image": image.cpu().numpy()}, self.path)
         masks = outputs.get("masks")
         return Detections(
             outputs["boxes"],
@@ -76,27 +74,6 @@ class OnnxModel:
             outputs["labels"],
             None if masks is None else [encode(mask) for mask in masks[:, 0] > 0.5],
         )
-
-    @property
-    def outputs(self) -> list[str]:
-        """The names of the outputs: boxes, labels, scores, and masks where there are any."""
-        return [item.name for item in self.session.get_outputs()]
-
-
-def _session(path: Path, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors only: it warns of every shape that differs from the traced one
-    try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})", remedy="check the path", file=path) from None
-    except Exception as error:  # onnxruntime's own classes, which all derive from Exception
-        raise DataError(
-            f"not an ONNX file ({str(error).splitlines()[0]})", remedy="export it again with drivetl export", file=path
-        ) from None
 
 
 def _size_hw(text: str) -> tuple[int, int] | None:

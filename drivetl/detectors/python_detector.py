@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from drivetl.coco.detections import Detections
+from drivetl.detectors.any_detector import AnyDetector
 from drivetl.errors import ConfigError, DrivetlError, nearest
-from drivetl.robustness.any_detector import AnyDetector
 
 
 class PythonDetector(AnyDetector):
@@ -29,33 +29,37 @@ class PythonDetector(AnyDetector):
         return found
 
 
-def python_detector(spec: str, manifest: dict[str, Any] | None = None) -> PythonDetector:
-    """Import the module, call the factory. manifest: what it was trained on, in place of its own `augmentation`.
+def python_detector(where: str, name: str) -> PythonDetector:
+    """Import the module (a file ending in .py, or a dotted name) and call its factory of that name.
 
-    Raises ConfigError for a module or factory that does not exist or raises, and for what is not a detector.
+    Modules in the current folder are found too. Raises ConfigError for a module or factory that does not exist or
+    raises, and for what is not a detector.
     """
-    where, _, name = spec.rpartition(":")
     module = _told(lambda: _module(where), where)
     factory = getattr(module, name, None)
     if not callable(factory):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise ConfigError(f"no function {name!r}", remedy=nearest(name, known), file=where)
-    detector = PythonDetector(_told(factory, f"{name}()"))
-    if manifest is not None:
-        detector.augmentation = manifest
-    return detector
+    return PythonDetector(_told(factory, f"{name}()"))
 
 
 def _module(where: str) -> ModuleType:
     if not where.endswith(".py"):
+        _findable(Path.cwd())
         return importlib.import_module(where)
     path = Path(where).resolve()
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent))  # as Python does for a script: its neighbours can be imported
+    _findable(path.parent)
     spec.loader.exec_module(module)
     return module
+
+
+def _findable(folder: Path) -> None:
+    """Modules in a folder can be imported, as Python does for those next to a script."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 
 
 def _told(call: Callable[[], Any], what: str) -> Any:
