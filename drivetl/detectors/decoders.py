@@ -1,8 +1,8 @@
 """From the outputs of an exported detector to boxes: one function per layout in use, for one image.
 
-A decoder gets the outputs by name (numbers in float64), the layout, the number C of class outputs and the (height, width) of the network's
-input. It returns boxes (N, 4) xyxy px of that input, scores (N,) and output numbers (N,) from 0. N is every candidate:
-thresholds and NMS come after it. It raises DataError for outputs of another form.
+A decoder gets the outputs by name (numbers in float64), the layout, the number C of class outputs and the (height,
+width) of the network's input. It returns boxes (N, 4) xyxy px of that input, scores (N,) and output numbers (N,) from
+0. N is every candidate: thresholds and NMS come after it. It raises DataError for outputs of another form.
 """
 
 from __future__ import annotations

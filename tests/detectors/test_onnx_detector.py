@@ -1,4 +1,4 @@
-"""Foreign ONNX files: what is put in, where its boxes lie in the image, and what is told of a file that does not fit."""
+"""Foreign ONNX files: what is put in, where their boxes lie in the image, and what is told of one that does not fit."""
 
 import importlib.util
 

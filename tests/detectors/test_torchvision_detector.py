@@ -47,7 +47,9 @@ def test_it_is_torchvisions_own_model(random, image):
     np.testing.assert_allclose(found.boxes, theirs["boxes"].numpy()[known > 0], atol=1e-4)
     np.testing.assert_array_equal(found.labels, known[known > 0])
     numbers = np.array([1, 12, 13, 90])  # person, no class, stop sign, toothbrush
-    found = random._known(Detections(np.eye(4, dtype=np.float32), np.ones(4, np.float32), numbers, ["a", "b", "c", "d"]))
+    found = random._known(
+        Detections(np.eye(4, dtype=np.float32), np.ones(4, np.float32), numbers, ["a", "b", "c", "d"])
+    )
     assert [random.categories[label - 1] for label in found.labels] == ["person", "stop sign", "toothbrush"]
     assert found.masks == ["a", "c", "d"] and found.boxes.shape == (3, 4)
     with pytest.raises(DataError, match="uint8 tensor"):
@@ -93,7 +95,11 @@ def test_a_refused_download_is_one_line(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
-        ("retinanet_resnet50", "", "torchvision has no detector 'retinanet_resnet50' - did you mean 'retinanet_resnet5"),
+        (
+            "retinanet_resnet50",
+            "",
+            "torchvision has no detector 'retinanet_resnet50' - did you mean 'retinanet_resnet5",
+        ),
         ("resnet50", "", "torchvision has no detector 'resnet50'"),
         (NAME, "COCO_V7", "publishes no weights 'COCO_V7' for .* - use COCO_V1 or random"),
     ],
