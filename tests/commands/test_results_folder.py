@@ -136,6 +136,18 @@ def test_held_out_takes_the_conditions_that_the_folder_has(data, found, tmp_path
     assert results["protocol"]["conditions"] == ["night"] and results["protocol"]["verified"]
 
 
+def test_a_condition_named_next_to_held_out_is_never_dropped_silently(data, found, tmp_path, capsys):
+    words = ["--severities", "1,3", "--draws", "60", "--conditions", "held_out,rain"]
+    assert evaluate(found, data, tmp_path / "a", *words) == 0
+    results, told = document(tmp_path / "a"), capsys.readouterr()
+    assert results["protocol"]["missing_cells"] == ["rain/1", "rain/3"]
+    assert set(results["protocol"]["conditions"]) == {"fog", "night", "rain"}
+    assert "no results in 2 cells, whose numbers are missing: rain/1, rain/3" in told.err
+    assert "not in the folder, so not in the report: " in told.out and "snow" in told.out
+    rain = next(row for row in results["conditions"] if row["name"] == "rain")
+    assert rain["mean"]["point"] is None and "rain" not in results["headline"]["conditions"]
+
+
 def test_fewer_images_are_those_of_the_sweep(data, found, tmp_path):
     assert evaluate(found, data, tmp_path / "a", *QUICK, "--images", "8") == 0
     whole = drivetl.evaluate_robustness(
