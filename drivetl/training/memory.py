@@ -15,8 +15,14 @@ from drivetl.errors import DrivetlError
 from drivetl.models.build import forward_uint8
 from drivetl.training.trainer import Trainer
 
-CPU_ALLOCATOR = ("can't allocate memory", "not enough memory")
-"""What torch's allocator of the CPU says, on Linux and on Windows."""
+SAYINGS = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",  # on Windows
+    "CUDA error: out of memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+"""What a RuntimeError says of memory that is not torch.OutOfMemoryError."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -27,7 +33,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return False
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in text and any(s in text for s in CPU_ALLOCATOR)
+    return isinstance(error, RuntimeError) and any(saying in text for saying in SAYINGS)
 
 
 @contextmanager
