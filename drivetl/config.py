@@ -258,7 +258,8 @@ class RuntimeConfig(_Checked):
     channels_last: Literal["auto", "on", "off"] = "auto"
     """Memory layout of convolutions; auto: with bf16, and for depthwise backbones on a CPU."""
     compile: bool = False
-    """torch.compile the backbone; without a compiler, training continues uncompiled and says so."""
+    """torch.compile backbone, pyramid and RPN head for training, with batches padded to at most three shapes; without
+    a compiler, training continues uncompiled and says so. A part that was not compiled ends the training."""
     tensorboard: Annotated[bool, SPEED_ONLY] = False
     """Write losses, learning rate, AP and the first batch for TensorBoard as well, into the run's folder tensorboard/;
     needs pip install 'drivetl[tensorboard]'."""

@@ -34,7 +34,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops import boxes as box_ops
 
-from drivetl.models import waits
+from drivetl.models import gpu, waits
 
 Target = dict[str, Tensor]
 
@@ -112,6 +112,17 @@ def added(losses: list[tuple[Tensor, Tensor]], groups: list[LossGroup]) -> tuple
 
 class IgnoreAwareTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
     """Resizes `ignore_boxes` together with the boxes; constants are copied to the device once."""
+
+    fixed_shapes: tuple[gpu.Shape, ...] = ()
+    """(height, width) that training batches are padded to with zeros, the smallest that holds them; evaluation never
+    is."""
+
+    def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
+        batch: Tensor = super().batch_images(images, size_divisible)
+        shape = gpu.smallest_fit((batch.shape[2], batch.shape[3]), self.fixed_shapes) if self.training else None
+        if shape is None:
+            return batch
+        return F.pad(batch, (0, shape[1] - batch.shape[3], 0, shape[0] - batch.shape[2]))
 
     def normalize(self, image: Tensor) -> Tensor:
         if torchvision._is_tracing() or not image.is_floating_point():

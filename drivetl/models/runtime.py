@@ -1,4 +1,4 @@
-"""Where and how a model runs: the device, compilation of the backbone, and memory kept between steps.
+"""Where and how a model runs: the device, what is read from it, and memory kept between steps.
 
 glibc maps memory for every large tensor and unmaps it when the tensor is freed. In every step of a training on a CPU
 the kernel then clears gigabytes of pages, which takes 10 to 20 % of the step (`tools/benchmark.py training`).
@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from drivetl.errors import ConfigError
 
@@ -67,18 +67,3 @@ def keep_memory() -> bool:
     except (OSError, AttributeError, TypeError):  # not glibc; Windows has no process-wide handle
         return False
     return all([mallopt(MMAP_MAX, 0), mallopt(TRIM_THRESHOLD, -1), mallopt(TOP_PAD, 64 << 20)])
-
-
-def compile_backbone(model: nn.Module) -> str:
-    """Compile the model's backbone in place, at its first use; parameter names are unchanged. Returns what was done, in
-    one line.
-
-    Where this machine cannot compile (no C++ compiler, no Triton), the model is left unchanged.
-    """
-    try:
-        torch.compile(nn.ReLU())(torch.zeros(2))
-    except Exception as error:  # inductor's failures share no base class: a missing compiler, header, or Triton
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"backbone not compiled: {reason} - install a C++ compiler, or leave runtime.compile false"
-    model.get_submodule("backbone.body").compile(dynamic=True)
-    return "backbone compiled by torch.compile at its first use, which takes a minute or more"

@@ -26,7 +26,7 @@ def conv3x3(x: Tensor, layer: nn.Conv2d) -> Tensor:
     fits = layer.kernel_size == (3, 3) and layer.stride == layer.padding == layer.dilation == (1, 1)
     fits = fits and layer.groups == 1 and layer.bias is not None
     on_cpu = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if not (fits and on_cpu and layer.training and torch.is_grad_enabled()):
+    if not (fits and on_cpu and layer.training and torch.is_grad_enabled()) or torch.compiler.is_compiling():
         return layer(x)  # type: ignore[no-any-return]
     return _Conv3x3.apply(x, layer.weight, layer.bias)  # type: ignore[no-any-return]
 

@@ -57,6 +57,7 @@ def write_capture(
         "losses": {key: str(value) for key, value in facts["losses"].items()},  # JSON has no NaN
         "precision": next(name for name, dtype in PRECISIONS.items() if dtype == precision),
         "channels_last": _is_channels_last(model),
+        "fixed_shapes": model.get_submodule("transform").fixed_shapes,
         "modules_in_eval": [name for name, module in model.named_modules() if not module.training],
     }
     write_atomically(folder / "capture.json", json.dumps(document, indent=1, sort_keys=True) + "\n")
@@ -78,11 +79,13 @@ def replay(folder: Path, device: str = "auto") -> tuple[dict[str, float], dict[s
         precision, in_eval = PRECISIONS[document["precision"]], set(document["modules_in_eval"])
         images, targets = _batch_of(tensors)
         layout = torch.channels_last if document["channels_last"] else torch.preserve_format
+        shapes = tuple((int(height), int(width)) for height, width in document["fixed_shapes"])
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).splitlines()[0][:200]
         remedy = "name a folder in captures/ of a run"
         raise CheckpointError(f"not a capture ({reason})", remedy=remedy, file=folder) from None
     model = model.to(where).to(memory_format=layout).train()
+    vars(model.get_submodule("transform"))["fixed_shapes"] = shapes
     for name, module in model.named_modules():
         module.training = name not in in_eval
     with torch.random.fork_rng(), torch.no_grad():

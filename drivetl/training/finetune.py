@@ -36,9 +36,11 @@ from drivetl.errors import ConfigError
 from drivetl.files.runs import STATE, check_out
 from drivetl.files.write import remove_leftovers, write_atomically
 from drivetl.models.build import architecture
+from drivetl.models.compiled import compile_network
+from drivetl.models.gpu import choose_fused
 from drivetl.models.norm import choose_norm
 from drivetl.models.precision import choose_precision
-from drivetl.models.runtime import choose_device, compile_backbone, keep_memory
+from drivetl.models.runtime import choose_device, keep_memory
 from drivetl.processes import Group, process_group
 from drivetl.training.board import open_boards
 from drivetl.training.ema import Average, SourceBlend
@@ -132,8 +134,10 @@ def finetune(
         old = old_domain(source_data, prepared) if source_data is not None else None
         if replay is not None and old is not None:
             check_separate(replay, old.dataset, "--source-data")
+        compiled = None
         if config.runtime.compile:
-            prepared.notes.append(compile_backbone(prepared.model))
+            compiled, note = compile_network(prepared.model, device)
+            prepared.notes.append(note)
         prepared.notes.append(f"{str(precision).removeprefix('torch.')} on {device}: {reason}")
         if group.leads:
             console.say(*prepared.notes)
@@ -152,6 +156,7 @@ def finetune(
         if finds_rate(config):
             config = _with_found_rate(config, prepared, device, precision, group, out)
         trainer = assemble(config, prepared, device, precision, group, out)
+        trainer.compiled = compiled
         if resume:
             trainer.resume()
             if group.leads:
@@ -334,7 +339,7 @@ def assemble(
         spec=prepared.spec,
         relation=prepared.relation,
         model=model,
-        optimizer=build_optimizer(model, config.model.arch, optim),
+        optimizer=build_optimizer(model, config.model.arch, optim, fused=choose_fused(device)[0]),
         average=Average(model, optim.ema) if optim.ema else None,
         l2sp_start=start if optim.l2sp else None,
         blend=SourceBlend.of(start, optim.source_share, prepared.objects) if optim.source_share and start else None,

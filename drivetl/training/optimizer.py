@@ -31,12 +31,13 @@ def batch_factor(images: int, optimizer: str) -> float:
     return ratio if optimizer == "sgd" else math.sqrt(ratio)
 
 
-def build_optimizer(model: nn.Module, arch: str, config: OptimConfig) -> Optimizer:
+def build_optimizer(model: nn.Module, arch: str, config: OptimConfig, *, fused: bool = False) -> Optimizer:
     """One group per (stage, decayed or not), the learning rate falling by `layer_decay` per backbone stage from the
     top.
 
     All parameters are included from the beginning; a frozen one has no gradient and is not updated. Unfreezing
-    therefore never changes the optimizer's layout, and a resumed state fits.
+    therefore never changes the optimizer's layout, and a resumed state fits. fused: one kernel updates all weights, for
+    a model on a GPU.
     """
     stages = stage_parameters(model, arch)
     groups = []
@@ -49,8 +50,8 @@ def build_optimizer(model: nn.Module, arch: str, config: OptimConfig) -> Optimiz
                 decay = config.weight_decay if decays else 0.0
                 groups.append({"params": parameters, "weight_decay": decay, "scale": scale, "lr": config.lr * scale})
     if config.name == "sgd":
-        return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    return AdamW(groups, lr=config.lr)
+        return SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=fused or None)
+    return AdamW(groups, lr=config.lr, fused=fused or None)
 
 
 def learning_rate(step: int, total: int, config: OptimConfig) -> float:

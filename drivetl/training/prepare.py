@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import drivetl.data.augment as augment
-from drivetl.coco.records import Dataset
+from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig, is_auto
 from drivetl.data.dataset import Augment
@@ -22,6 +22,7 @@ from drivetl.models import surgery
 from drivetl.models.anchor_fit import Decision, fit
 from drivetl.models.anchors import expand_rpn, scaled_boxes, spec_of, strides_of
 from drivetl.models.build import ModelSpec, architecture, box_architecture, build_model
+from drivetl.models.gpu import apply_settings, choose_layout, choose_shapes, input_shapes
 from drivetl.models.norm import choose_norm
 from drivetl.models.source import Source, read_source
 from drivetl.models.weights import load_backbone
@@ -148,8 +149,9 @@ def prepare(
         "ancestors": [source.augmentation] if source else []
     }
     counts = Counter(item.category_id for image in train.images for item in image.annotations)
-    layout = config.runtime.channels_last
-    fast = precision == torch.bfloat16 or (device.type == "cpu" and arch.depthwise)
+    channels_last, reason = choose_layout(config.runtime.channels_last, device, precision, arch.depthwise)
+    notes.append(f"channels_last {'on' if channels_last else 'off'}: {reason}")
+    notes += _gpu_settings(config, model, [item for d in trained_on for item in d.images], device, precision)
     return Prepared(
         config=config,
         model=model,
@@ -175,7 +177,7 @@ def prepare(
             for number, name in enumerate(train.categories, 1)
         },
         source_maps=bool(surgery_facts["grounded"]) and not surgery_facts["new_branch"],
-        channels_last=layout == "on" or (layout == "auto" and fast),
+        channels_last=channels_last,
         start=source.description if source else "random weights",
         notes=notes,
     )
@@ -213,6 +215,20 @@ def _epoch_in_words(batches: EpochBatches, names: list[str]) -> str:
     added = [f"{count:.4g} of {name}" for name, count in zip(names, of_extras, strict=True)]
     parts = " and ".join([f"{shown - sum(of_extras):.4g} images of data.train", *added])
     return f"an epoch is {len(batches)} steps with {parts}"
+
+
+def _gpu_settings(
+    config: FinetuneConfig, model: Any, images: list[ImageRecord], device: torch.device, precision: torch.dtype
+) -> list[str]:
+    """Fix the input shapes and set PyTorch's switches where the device is a GPU or the network is compiled; a line for
+    each choice."""
+    compiles = config.runtime.compile
+    if device.type != "cuda" and not compiles:
+        return []
+    sizes = [(image.width, image.height) for image in images]
+    shapes = input_shapes(sizes, config.model.min_size, config.model.max_size)
+    model.transform.fixed_shapes, reason = choose_shapes(shapes, device, compiles)
+    return [f"input shapes: {reason}", *apply_settings(device, precision, model.transform.fixed_shapes)]
 
 
 def training_subset(config: FinetuneConfig, train: Dataset) -> Dataset:

@@ -30,6 +30,7 @@ from drivetl.metrics.match_store import match
 from drivetl.metrics.results import save_results
 from drivetl.models.build import ModelSpec, architecture
 from drivetl.models.checkpoint import save_model
+from drivetl.models.compiled import Compiled
 from drivetl.models.weights import portable_state
 from drivetl.processes import Group, wrap
 from drivetl.training import skipped
@@ -38,8 +39,10 @@ from drivetl.training.ema import Average, SourceBlend, evaluated_weights
 from drivetl.training.interrupts import Held, InterruptedWorkError, held_signals
 from drivetl.training.loop import Means, NotFiniteLossError, train_epoch
 from drivetl.training.optimizer import learning_rate, set_trainable, trainable_stages
+from drivetl.training.pace import Pace
 from drivetl.training.rundir import MetricsLog
 from drivetl.training.state import is_finite, load_state, save_state
+from drivetl.training.transfer import on_device
 from drivetl.training.validate import headline, validate
 
 SAVE_EVERY_S = 300.0
@@ -90,6 +93,9 @@ class Trainer:
     boards: Boards = field(default_factory=Boards)
     skip_reasons: dict[str, str] = field(default_factory=dict)
     evaluating: bool = False
+    compiled: Compiled | None = None
+    pace: Pace = field(default_factory=Pace)
+    """Of the present epoch."""
     drawn_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -171,14 +177,17 @@ class Trainer:
 
     def _remaining_epochs(self) -> None:
         epochs, per_epoch = self.config.optim.epochs, len(self.batches)
+        first_epoch = self.step // per_epoch
         with progress_line(self, "training", self.total_steps, self.step) as advance:
             if self._between_epochs:
                 self._end_epoch(self.step // per_epoch, 0.0)
-            for epoch in range(self.step // per_epoch, epochs):
+            for epoch in range(first_epoch, epochs):
                 if self._stops_early(epoch):
                     break
                 epoch_start = time.monotonic()
                 self.one_epoch(epoch, advance)
+                if self.group.leads and epoch == first_epoch and self.pace.images:
+                    console.say(self.pace.in_words(self.loader.num_workers))
                 self._end_epoch(epoch + 1, time.monotonic() - epoch_start)
 
     def _roll_back(self, error: NotFiniteLossError) -> None:
@@ -288,6 +297,8 @@ class Trainer:
 
         def after_step(step: int, losses: dict[str, float]) -> None:
             self.step = step + 1
+            if self.compiled is not None and (made := self.compiled.check()) and self.group.leads:
+                console.say(made)
             self.boards.step(self.step, losses, learning_rate(step, self.total_steps, self.optim))
             advance(f"epoch {epoch + 1}/{self.config.optim.epochs}  loss {losses['loss']:.3f}")
             if held.number is not None or time.monotonic() - self.saved_at > SAVE_EVERY_S:
@@ -296,10 +307,11 @@ class Trainer:
                 self._say_saved()
                 held.deliver()
 
+        self.pace = Pace()
         with self._signals() as held:
             train_epoch(
                 wrap(self.model, self.group, self.device),
-                self._batches(epoch),
+                on_device(self.pace.timed(self._batches(epoch)), self.device),
                 self.optimizer,
                 self.optim,
                 first_step=self.step,
@@ -339,6 +351,7 @@ class Trainer:
             row = {"epoch": epoch, "step": self.step, "seconds": round(seconds, 2)}
             row |= headline(match(self.val, results))
             row |= {f"train_{key}": value for key, value in self.means.means().items()}
+            row |= self.pace.row()
             row |= {"rollbacks": len(self.rollbacks)} if self.rollbacks else {}
             if not self.group.leads:
                 return

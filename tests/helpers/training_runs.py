@@ -45,6 +45,15 @@ def write_tree(folder, n_images=8, categories=("car", "pedestrian"), first_drive
     return folder / "data.json"
 
 
+TIMES = ("seconds", "images_per_s", "loader_share")
+"""Keys of metrics.jsonl that are measured times: all others are the same in a resumed run."""
+
+
+def without_times(rows):
+    """The rows of a metrics.jsonl without measured times."""
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
 def kill_after(patch, steps):
     """Interrupt training right after the state of step number `steps` is saved."""
     save = trainer.Trainer.save

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import kill_after
+from training_runs import kill_after, without_times
 
 from drivetl.files.runs import STATE
 from drivetl.models.weights import read_weights
@@ -31,7 +31,7 @@ def standing_still(small_config):
 
 
 def rows_of(run):
-    return [row | {"seconds": 0} for row in read_metrics(run / "metrics.jsonl")]
+    return without_times(read_metrics(run / "metrics.jsonl"))
 
 
 def test_law_a_training_that_does_not_improve_stops_and_a_resumed_one_at_the_same_place(

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from training_runs import kill_after
+from training_runs import kill_after, without_times
 
 from drivetl.cli import main
 from drivetl.config import dump_yaml
@@ -34,7 +34,7 @@ def same(a, b):
 
 
 def rows_of(run):
-    return [row | {"seconds": 0} for row in read_metrics(run / "metrics.jsonl")]
+    return without_times(read_metrics(run / "metrics.jsonl"))
 
 
 def not_finite_in(monkeypatch, *calls):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from training_runs import kill_after, tiny_training, write_tree
+from training_runs import kill_after, tiny_training, without_times, write_tree
 
 from drivetl.coco.io import read_dataset
 from drivetl.data.dataset import DetectionDataset
@@ -111,10 +111,7 @@ def test_law_curves_of_a_resumed_run_are_those_of_an_uninterrupted_one(tree, tmp
         finetune(config, tmp_path / "killed")
     finetune(config, tmp_path / "killed", resume=True)
 
-    def without_time(entries):
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in entries]
-
-    assert without_time(shown[-1][0]) == without_time(rows) and shown[-1][1] == rate
+    assert without_times(shown[-1][0]) == without_times(rows) and shown[-1][1] == rate
 
 
 def test_curves_have_gaps_for_what_is_missing(tmp_path):
