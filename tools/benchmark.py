@@ -5,7 +5,8 @@
 
 A benchmark is a module of tools/bench with `TITLE` and `run() -> list[dict]`, one dict per row. What its columns mean
 is written in docs/results.md. A study (a module `study_NAME`) trains for many minutes: `all` leaves it out.
-`training --syncs` counts where the host waits for the device in a training step; it needs no GPU.
+`training --syncs` counts where the host waits for the device in a training step; it needs no GPU. `training --device
+cuda` measures the large models at batch 2 to 16 as well; tools/gpu_check.sh runs all that needs a GPU.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bench", choices=["all", *BENCHES])
     parser.add_argument("--write", action="store_true", help="write docs/results/NAME.csv and renew docs/results.md")
+    parser.add_argument("--device", default="auto", help="training: auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--seconds", type=float, help="training: no row begins that would end later (default: 400)")
     parser.add_argument("--syncs", action="store_true", help="training: count the waits for a GPU; needs none")
     return parser
 
@@ -42,10 +45,13 @@ def main() -> int:
     args = parser.parse_args()
     if args.syncs and (args.bench != "training" or args.write):
         parser.error("--syncs is for training, without --write")
+    if args.bench != "training" and (args.device != "auto" or args.seconds is not None):
+        parser.error("--device and --seconds are for training")
     short = [name for name, module in BENCHES.items() if name == module]
     for name in short if args.bench == "all" else [args.bench]:
         module = importlib.import_module(f"bench.{BENCHES[name]}")
-        rows = module.syncs() if args.syncs else module.run()
+        options = {"device_name": args.device, "budget_s": args.seconds} if name == "training" else {}
+        rows = module.syncs() if args.syncs else module.run(**options)
         columns = list(rows[0])
         title = module.SYNCS if args.syncs else module.TITLE
         console.table(title, columns, [[results.cell(row.get(key)) for key in columns] for row in rows])

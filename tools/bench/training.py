@@ -1,11 +1,17 @@
-"""A training step with torchvision's modules and with drivetl's, on the same images in the same run."""
+"""A training step with torchvision's modules and with drivetl's, on the same images in the same run.
+
+The first columns are forward and backward alone, of both models. `recipe` is torchvision's reference loop
+(references/detection/engine.py: floats from the loader, SGD, the loss read before the backward pass), `ours` is
+`train_epoch` on bytes, both without the loader. `bound` are the images/s at which the device would multiply without a
+pause.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -13,7 +19,9 @@ import torch
 from syncs import counted
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
+from training_loops import in_turns, matmul_rate, plain_model, throughput
 
+from drivetl import console
 from drivetl.config import OptimConfig
 from drivetl.data.dataset import collate, to_tensors
 from drivetl.data.sample import Sample
@@ -31,39 +39,92 @@ SYNCS = "Training step: where the host waits for the device"
 BATCH = 4
 STEPS = 2
 """Steps over which waits are counted."""
+BUDGET_S = 400.0
+"""No row begins that would end later."""
 SPARSE_BELOW = sparse.DENSE_FROM
 
 
-def run() -> list[dict[str, object]]:
-    """One row per model."""
-    device = choose_device("auto")
-    fast, _ = choose_precision("auto", device)
-    rows: list[dict[str, object]] = []
-    for arch, short, long in (
-        ("fasterrcnn_mobilenet_v2_fpn", 400, 800),
-        ("fasterrcnn_mobilenet_v2_lite_fpn", 400, 800),
-        ("fasterrcnn_mobilenet_v3_large_320_fpn", 320, 640),
-    ):
-        spec = ModelSpec(arch, ("a", "b", "c"), short, long, 500, 300, 128, 100, 0.05, frozen_norm=True)
-        images, targets = batch(short, long)
-        theirs = unfused(build_model(spec)).to(device)
-        ours = build_model(spec).to(device).to(memory_format=torch.channels_last)
-        once = partial(step, images=images, targets=targets, device=device)
-        variants = {
-            "torchvision": partial(once, theirs, precision=torch.float32, tricks=False),
-            "without CPU tricks": partial(once, ours, precision=fast, tricks=False),
-            "drivetl": partial(once, ours, precision=fast, tricks=True),
-        }
-        best = {name: seconds / BATCH for name, seconds in in_turns(variants).items()}
-        row: dict[str, object] = {"model": arch, "input": f"{long}x{short}"}
-        rows.append(
-            row
-            | {"precision": str(fast).removeprefix("torch.")}
-            | {f"{name} s/img": seconds for name, seconds in best.items()}
-            | {"torchvision / drivetl": best["torchvision"] / best["drivetl"]}
-            | {"without CPU tricks / drivetl": best["without CPU tricks"] / best["drivetl"]}
-        )
+@dataclass(frozen=True)
+class Case:
+    """What one row measures."""
+
+    arch: str
+    long: int
+    short: int
+    batch: int
+
+    def spec(self) -> ModelSpec:
+        """The detector."""
+        return ModelSpec(self.arch, ("a", "b", "c"), self.short, self.long, 500, 300, 128, 100, 0.05, frozen_norm=True)
+
+
+SMALL = [
+    Case("fasterrcnn_mobilenet_v2_fpn", 800, 400, BATCH),
+    Case("fasterrcnn_mobilenet_v2_lite_fpn", 800, 400, BATCH),
+    Case("fasterrcnn_mobilenet_v3_large_320_fpn", 640, 320, BATCH),
+]
+LARGE = [
+    Case(arch, long, short, size)
+    for arch in ("fasterrcnn_mobilenet_v3_large_320_fpn", "fasterrcnn_resnet50_fpn_v2")
+    for long, short in ((1333, 402), (1280, 720))
+    for size in (2, 4, 8, 16)
+]
+CALLS = 40
+"""Steps that a row takes, nearly, with three runs of every variant: what decides whether there is time for it."""
+
+
+def run(device_name: str = "auto", budget_s: float | None = None) -> list[dict[str, object]]:
+    """One row per model, input and batch, as many as fit into the time: on a CPU those of two images at the end."""
+    device = choose_device(device_name)
+    cases = SMALL + (LARGE if device.type == "cuda" else [case for case in LARGE if case.batch == 2])
+    began, rows = time.perf_counter(), list[dict[str, object]]()
+    rate = matmul_rate(device, choose_precision("auto", device)[0])
+    for case in cases:
+        left = (budget_s or BUDGET_S) - (time.perf_counter() - began)
+        row = row_of(case, device, rate, left)
+        if row is None:
+            console.warn(f"no time for {case.arch} at {case.long}x{case.short}, batch {case.batch}: left out")
+            continue
+        rows.append(row)
     return rows
+
+
+def row_of(case: Case, device: torch.device, rate: float, left_s: float) -> dict[str, object] | None:
+    """The row of a case; None where its first steps say that it takes longer than is left."""
+    fast, _ = choose_precision("auto", device)
+    images, targets = batch(case.short, case.long, case.batch)
+    if left_s <= 0:
+        return None
+    theirs = unfused(build_model(case.spec())).to(device)
+    ours = build_model(case.spec()).to(device).to(memory_format=torch.channels_last)
+    once = partial(step, images=images, targets=targets, device=device)
+    variants = {
+        "torchvision": partial(once, theirs, precision=torch.float32, tricks=False),
+        "without CPU tricks": partial(once, ours, precision=fast, tricks=False),
+        "drivetl": partial(once, ours, precision=fast, tricks=True),
+    }
+    asked = time.perf_counter()
+    variants["torchvision"]()
+    runs = int(3 * left_s / (CALLS * (time.perf_counter() - asked)))
+    if not runs:
+        return None
+    best = {name: seconds / case.batch for name, seconds in in_turns(variants, min(3, runs)).items()}
+    row: dict[str, object] = {"model": case.arch, "input": f"{case.long}x{case.short}"}
+    return (
+        row
+        | {"precision": str(fast).removeprefix("torch.")}
+        | {f"{name} s/img": seconds for name, seconds in best.items()}
+        | {"torchvision / drivetl": best["torchvision"] / best["drivetl"]}
+        | {"without CPU tricks / drivetl": best["without CPU tricks"] / best["drivetl"]}
+        | {"batch": case.batch}
+        | throughput(case.spec(), (images, targets), device, fast, rate, min(3, runs))
+        | {"waits": waits_per_step(case, plain=False), "recipe waits": waits_per_step(case, plain=True)}
+    )
+
+
+def waits_per_step(case: Case, *, plain: bool) -> float:
+    """How often a step waits for a GPU, counted on a CPU at a small input."""
+    return sum(waits_of_a_step(case.arch, plain=plain, size=case.batch).values()) / STEPS
 
 
 def syncs() -> list[dict[str, object]]:
@@ -87,7 +148,7 @@ def syncs() -> list[dict[str, object]]:
     return rows
 
 
-def waits_of_a_step(arch: str, *, plain: bool = False) -> Counter[tuple[str, str, str]]:
+def waits_of_a_step(arch: str, *, plain: bool = False, size: int = BATCH) -> Counter[tuple[str, str, str]]:
     """The waits of STEPS steps of `train_epoch` on a batch with ignore regions, an image without objects and one that
     labels some classes only. plain: with torchvision's own modules, which do not know of regions and labels."""
     torch.manual_seed(0)
@@ -105,16 +166,16 @@ def waits_of_a_step(arch: str, *, plain: bool = False) -> Counter[tuple[str, str
         device=torch.device("cpu"),
         precision=torch.float32,
     )
-    images = [labelled_batch(short, long, masks=architecture(arch).masks)] * STEPS
+    images = [labelled_batch(short, long, masks=architecture(arch).masks, size=size)] * STEPS
     train(batches=images, means=Means())  # what is made once, such as anchors
     with counted() as waits:
         train(batches=images, means=Means())
     return waits
 
 
-def labelled_batch(height: int, width: int, *, masks: bool) -> Batch:
+def labelled_batch(height: int, width: int, *, masks: bool, size: int) -> Batch:
     """A batch as the loader makes it."""
-    images, targets = batch(height, width)
+    images, targets = batch(height, width, size)
     samples = []
     for number, (image, target) in enumerate(zip(images, targets, strict=True)):
         n_objects = 0 if number == 0 else len(target["boxes"])
@@ -133,30 +194,18 @@ def labelled_batch(height: int, width: int, *, masks: bool) -> Batch:
     return collate(samples)
 
 
-def batch(height: int, width: int) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+def batch(height: int, width: int, size: int = BATCH) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     """Random images with eight boxes each."""
     generator = torch.Generator().manual_seed(0)
-    images = [torch.randint(0, 255, (3, height, width), dtype=torch.uint8, generator=generator) for _ in range(BATCH)]
+    images = [torch.randint(0, 255, (3, height, width), dtype=torch.uint8, generator=generator) for _ in range(size)]
     targets = []
-    for _ in range(BATCH):
+    for _ in range(size):
         corner = torch.rand(8, 2, generator=generator) * torch.tensor([width - 100.0, height - 80.0])
-        size = 20 + torch.rand(8, 2, generator=generator) * 60
+        sides = 20 + torch.rand(8, 2, generator=generator) * 60
         targets.append(
-            {"boxes": torch.cat([corner, corner + size], 1), "labels": torch.randint(1, 4, (8,), generator=generator)}
+            {"boxes": torch.cat([corner, corner + sides], 1), "labels": torch.randint(1, 4, (8,), generator=generator)}
         )
     return images, targets
-
-
-def plain_model(spec: ModelSpec) -> nn.Module:
-    """torchvision's own detector, as its builder makes it."""
-    return architecture(spec.arch).build(
-        num_classes=len(spec.categories) + 1,
-        min_size=spec.min_size,
-        max_size=spec.max_size,
-        rpn_pre_nms_top_n_train=2 * spec.proposals_train,
-        rpn_post_nms_top_n_train=spec.proposals_train,
-        box_batch_size_per_image=spec.rois_per_image,
-    )
 
 
 def unfused(model: nn.Module) -> nn.Module:
@@ -196,16 +245,3 @@ def give_back_memory() -> None:
     mallopt = ctypes.CDLL(None).mallopt
     for parameter, value in ((runtime.MMAP_MAX, 65536), (runtime.TRIM_THRESHOLD, 128 << 10), (runtime.TOP_PAD, 0)):
         mallopt(parameter, value)
-
-
-def in_turns(variants: Mapping[str, Callable[[], None]], runs: int = 3) -> dict[str, float]:
-    """Seconds of the fastest run of each after a warm-up, one after the other, so that a busy moment hits all."""
-    times: dict[str, list[float]] = {name: [] for name in variants}
-    for number in range(runs + 1):
-        for name, work in variants.items():
-            work()  # what the variant before left in the caches and in the allocator is not this one's
-            began = time.perf_counter()
-            work()
-            if number:
-                times[name].append(time.perf_counter() - began)
-    return {name: min(found) for name, found in times.items()}

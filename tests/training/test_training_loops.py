@@ -1,0 +1,66 @@
+"""The bench of whole training steps: every column is measured, and what it counts is right."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from drivetl.models.build import ModelSpec
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def loops(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2] / "tools"), *sys.path])
+    import training_loops
+
+    return training_loops
+
+
+def test_law_the_operations_of_a_product_are_counted_and_its_rate_is_positive(loops, monkeypatch):
+    a, b = torch.ones(3, 5, requires_grad=True), torch.ones(5, 7)
+    assert loops.flops_of(lambda: a @ b) == 2 * 3 * 5 * 7
+    assert loops.flops_of(lambda: (a @ b).sum().backward()) == 2 * 2 * 3 * 5 * 7
+    monkeypatch.setitem(loops.MATRIX, "cpu", 32)
+    assert loops.matmul_rate(CPU, torch.float32) > 0
+
+
+def test_every_column_of_a_cpu_is_measured(loops):
+    from bench.training import batch
+
+    spec = ModelSpec("fasterrcnn_tiny_fpn", ("a", "b", "c"), 128, 160, 40, 20, 16, 10, 0.05, frozen_norm=True)
+    row = loops.throughput(spec, batch(128, 160, 1), CPU, torch.float32, 1e9, 1)
+    missing = {key for key, value in row.items() if value is None}
+    assert missing == {"recipe AMP img/s", "recipe peak MB", "recipe AMP peak MB", "ours peak MB"}
+    assert all(value > 0 for key, value in row.items() if key not in missing and key != "transfer s/step")
+    assert row["ours / recipe"] == pytest.approx(row["ours img/s"] / row["recipe img/s"])
+
+
+@pytest.mark.gpu
+def test_a_gpu_has_amp_and_memory(loops):
+    from bench.training import batch
+
+    spec = ModelSpec("fasterrcnn_tiny_fpn", ("a", "b", "c"), 128, 160, 40, 20, 16, 10, 0.05, frozen_norm=True)
+    row = loops.throughput(spec, batch(128, 160, 2), torch.device("cuda"), torch.bfloat16, 1e12, 1)
+    assert all(value is not None and value > 0 for value in row.values())
+
+
+@pytest.mark.gpu
+def test_law_a_step_on_a_gpu_waits_as_often_as_was_counted(loops):
+    """Losses; NMS and its counts; a sample of anchors and of proposals; the levels of RoIs."""
+    from bench.training import batch
+    from profile_training import real_waits
+
+    from drivetl.models.build import build_model
+    from drivetl.training.optimizer import build_optimizer
+
+    device = torch.device("cuda")
+    spec = ModelSpec("fasterrcnn_tiny_fpn", ("a", "b", "c"), 128, 160, 40, 20, 16, 10, 0.05, frozen_norm=True)
+    model = build_model(spec).to(device).train()
+    optimizer = build_optimizer(model, spec.arch, loops.OPTIM, fused=True)
+    images = batch(128, 160, 4)
+    loops.our_step(model, images, optimizer, device, torch.float32)
+    waits = real_waits(lambda: loops.our_step(model, images, optimizer, device, torch.float32))
+    assert waits <= 6
