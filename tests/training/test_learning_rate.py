@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from training_runs import kill_after
+from training_runs import kill_after, without_times
 
 from drivetl.cli import main
 from drivetl.config import dump_yaml, load_config
@@ -122,7 +122,7 @@ def same(a, b):
 
 
 def rows_of(run):
-    return [row | {"seconds": 0} for row in read_metrics(run / "metrics.jsonl")]
+    return without_times(read_metrics(run / "metrics.jsonl"))
 
 
 def test_law_a_training_after_find_is_the_one_with_the_rate_written_and_a_resume_does_not_repeat_it(

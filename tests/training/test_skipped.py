@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from training_runs import kill_after, write_tree
+from training_runs import kill_after, without_times, write_tree
 
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset
@@ -103,7 +103,7 @@ def test_law_a_resumed_run_and_one_with_workers_are_the_same_and_count_every_ima
     finetune(changed(damaged, "data", workers=1), tmp_path / "killed", resume=True)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
     rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "killed")]
-    assert [row | {"seconds": 0} for row in rows[0]] == [row | {"seconds": 0} for row in rows[1]]
+    assert without_times(rows[0]) == without_times(rows[1])
     assert " ".join(capsys.readouterr().err.split()).count(listed) == 1
 
 
