@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl import console
-from drivetl.commands.flags import add_class_map, input_path, run_directory, seed
+from drivetl.commands.flags import add_class_map, input_path, run_directory, run_or_detector, seed
 from drivetl.detectors.spec import parse_spec
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.write import check_new
@@ -62,7 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ),
     )
     add("--severities", default="1,2,3,4,5", metavar="S,S", help="severities from 1 to 5 (default: 1,2,3,4,5)")
-    add("--baseline", type=run_directory, metavar="RUN", help="a second run, evaluated on the same images")
+    add(
+        "--baseline",
+        type=run_or_detector,
+        metavar="RUN|DETECTOR",
+        help="a second run, or another detector as for --detector, evaluated on the same images",
+    )
     add(
         "--images",
         type=int,
@@ -148,7 +153,6 @@ def run(args: argparse.Namespace) -> None:
     pairs = parse_pairs(args.pairs)
     with console.loading("torch"):
         from drivetl.metrics.truth import from_dataset
-        from drivetl.models.checkpoint import load_detector
         from drivetl.processes import join_sweep
         from drivetl.robustness.condition_slices import slices_of
         from drivetl.robustness.real_vs_synthetic import check_pairs
@@ -157,13 +161,15 @@ def run(args: argparse.Namespace) -> None:
 
     group, wait = join_sweep()
     device = group.device(args.device)
-    if foreign is not None and foreign.kind != "results" and group.world > 1:
-        raise ConfigError(f"--detector {foreign.kind}: runs in one process", remedy="start it without torchrun")
+    second = parse_spec(args.baseline) if isinstance(args.baseline, str) else None
+    for spec in (foreign, second):
+        if spec is not None and spec.kind != "results" and group.world > 1:
+            raise ConfigError(f"a detector {spec.kind}: runs in one process", remedy="start it without torchrun")
     detector, conditions = _detector(args, foreign, dataset, severities, device)
     if isinstance(detector, ResultsFolder) and group.leads:
         _list_missing(detector)
     dataset = at_most(dataset, clean, args.images)
-    baseline = load_detector(args.baseline, device=device) if args.baseline else None
+    baseline = _baseline(args, second, dataset, (conditions, severities), device)
     detectors = {"run": detector} | ({"baseline": baseline} if baseline else {})
     classes = maps_of(detectors, dataset, given_classes)
     if group.leads:
@@ -201,7 +207,7 @@ def resume_flags(args: argparse.Namespace) -> list[str] | None:
     """Nothing to add: the inferred cells are kept in the run."""
     from drivetl.robustness.detection_cache import CELLS_FOLDER
 
-    runs = [run for run in (args.run_dir, args.baseline) if run is not None]
+    runs = [run for run in (args.run_dir, args.baseline) if isinstance(run, Path)]
     return [] if any(any((run / CELLS_FOLDER).glob("*/*.npz")) for run in runs) else None
 
 
@@ -248,6 +254,25 @@ def _detector(
         read_results_folder(folder, dataset, conditions, severities, manifest=manifest, iou_type=args.iou_type),
         conditions,
     )
+
+
+def _baseline(
+    args: argparse.Namespace,
+    spec: DetectorSpec | None,
+    dataset: Dataset,
+    cells: tuple[Sequence[str], Sequence[int]],
+    device: str,
+) -> SweptDetector | None:
+    """What --baseline names, a run or another detector; cells: (conditions, severities) to read from a folder."""
+    from drivetl.detectors.spec import open_detector
+    from drivetl.models.checkpoint import load_detector
+    from drivetl.robustness.results_folder import read_results_folder
+
+    if spec is None:
+        return None if args.baseline is None else load_detector(args.baseline, device=device)
+    if spec.kind == "results":
+        return read_results_folder(Path(spec.name), dataset, *cells, iou_type=args.iou_type)
+    return open_detector(spec, device=device)
 
 
 def _show_classes(detectors: Mapping[str, SweptDetector], maps: Mapping[str, ClassMap], dataset: Dataset) -> None:

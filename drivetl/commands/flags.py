@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from drivetl import console
+from drivetl.detectors.spec import FORMS, parse_spec
 from drivetl.errors import ConfigError, DataError, nearest
 from drivetl.files.paths import meant, require
 from drivetl.files.shipped import shipped
@@ -164,6 +165,11 @@ def run_directory(text: str) -> Path:
     return Path(text)
 
 
+def run_or_detector(text: str) -> Path | str:
+    """A folder that exists, with a run; or the text of another detector, which `detectors.spec` reads."""
+    return text if text.partition(":")[0] in FORMS else Path(text)
+
+
 def new_path(text: str) -> Path:
     """A file or folder to be written, which does not exist yet or is an empty folder."""
     return Path(text)
@@ -190,10 +196,15 @@ def _check_run(path: Path) -> None:
         raise DataError(reason, remedy=meant(path) or "name a run directory that finetune wrote", file=path)
 
 
-CHECKS: dict[object, Callable[[Path], None]] = {
+def _check_detector(value: Path | str) -> None:
+    _check_run(value) if isinstance(value, Path) else parse_spec(value)
+
+
+CHECKS: dict[object, Callable[[Any], object]] = {
     input_path: require,
     config_file: _check_config,
     run_directory: _check_run,
+    run_or_detector: _check_detector,
     new_path: check_new,
 }
 """Type of a flag -> the check of its value, which raises DataError."""

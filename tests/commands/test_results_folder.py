@@ -240,3 +240,33 @@ def test_every_number_of_the_folder_is_read_without_rounding(found):
 
     rows = json.loads((found / "clean" / "0.json").read_text())
     assert np.array_equal(from_records(rows).scores, [row["score"] for row in rows])
+
+
+def test_a_baseline_may_be_any_detector(data, found, tmp_path, monkeypatch):
+    """The same detections as a folder and as code: the difference is zero in every cell."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "helpers"))
+    pairs = {
+        "folder": (f"results:{found}", "python:planted:PlantedDetector"),
+        "code": ("python:planted:PlantedDetector", f"results:{found}"),
+    }
+    for name, (detector, baseline) in pairs.items():
+        words = ["--detector", detector, "--baseline", baseline, "--data", str(data), "--out", str(tmp_path / name)]
+        assert main(["eval-robustness", *words, *QUICK]) == 0
+        results = document(tmp_path / name)
+        assert results["baseline"]["name"] and len(results["cells"]) == 4
+        for cell in results["cells"]:
+            assert cell["value"]["point"] == cell["baseline"]["point"] > 0 and cell["delta"]["point"] == 0
+
+
+@pytest.mark.parametrize(
+    ("baseline", "message"),
+    [
+        ("results:nowhere", "nowhere: no such folder"),
+        ("python:nowhere.py:make", "nowhere.py: cannot be read"),
+        ("nowhere", "nowhere: no such folder"),
+    ],
+)
+def test_a_baseline_that_is_not_there(data, found, tmp_path, capsys, baseline, message):
+    assert evaluate(found, data, tmp_path / "o", "--baseline", baseline) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error and not (tmp_path / "o").exists()
