@@ -323,6 +323,9 @@ class FinetuneConfig(_Checked):
             raise _wrong_key("data.pseudo_ignore_from", reason, "set it to at most the threshold")
         if not d.unlabelled and not d.pseudo:
             return
+        if d.pseudo and d.pseudo_beta:
+            reason = "is about scores of model.start, and data.pseudo has labels of its own"
+            raise _wrong_key("data.pseudo_beta", reason, "leave either out")
         source = d.source_share if d.source and not is_auto(d.source_share) else 0.0
         if source + d.unlabelled_share >= 1:
             reason = f"is {d.unlabelled_share:g}, next to data.source_share {source:g} nothing is left for data.train"

@@ -64,7 +64,7 @@ from drivetl.training.rundir import (
 )
 from drivetl.training.trainer import Trainer
 from drivetl.training.unlabelled import Footage, label, read_pseudo, read_unlabelled, write_pseudo
-from drivetl.training.unlabelled_effect import EFFECT, effect
+from drivetl.training.unlabelled_effect import EFFECT, effect, without_footage
 from drivetl.training.unlabelled_effect import show as show_effect
 from drivetl.training.validate import validation_loader
 from drivetl.workers import dead_workers_as_errors
@@ -409,10 +409,11 @@ def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict
     for remark in trainer.remarks():
         console.warn(remark)
     if prepared.pseudo is not None:
-        show_effect(seen)
+        show_effect(seen, bool(comparison["verdict"]))
     if comparison["verdict"]:
         console.say(comparison["verdict"])
-    console.wrote(run, console.command("eval-robustness", "--run", run, "--data", config.data.val))
+    more = without_footage(config, run) if prepared.pseudo is not None else ()
+    console.wrote(run, console.command("eval-robustness", "--run", run, "--data", config.data.val), *more)
     return comparison
 
 

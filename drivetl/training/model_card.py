@@ -20,6 +20,8 @@ from drivetl.metrics.statistics import FEW_DRIVES
 from drivetl.training import forgetting
 from drivetl.training.replay import Replay
 from drivetl.training.trainer import SOURCE_DETECTIONS
+from drivetl.training.unlabelled import Pseudo
+from drivetl.training.unlabelled_effect import without_footage
 
 MIN_DRIVES = 6
 """With n drives a paired test cannot give a p below 2^(1 - n): fewer than 6 never reach 5 %."""
@@ -106,6 +108,15 @@ def _replay_line(replay: Replay | None, config: FinetuneConfig) -> list[str]:
     return [f"- {used} ({markdown(replay.classes_in_words())})"]
 
 
+def _pseudo_line(pseudo: Pseudo | None, config: FinetuneConfig) -> list[str]:
+    """The line about data.unlabelled, if there was one."""
+    if pseudo is None:
+        return []
+    of_file, frames = config.data.pseudo, config.data.unlabelled or config.data.pseudo
+    teacher = f"the file {markdown_code(of_file)}" if of_file else f"the detector {markdown_code(config.model.start)}"
+    return [f"- trained without labels on {markdown_code(frames)}, labelled by {teacher}: {pseudo.in_words()}"]
+
+
 def _word(path: object) -> str:
     """A path as a word of a shell command."""
     return printable(shlex.quote(str(path)))
@@ -130,6 +141,7 @@ def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
             f" {comparison['images']} images of {drives_in_words(comparison['drives'])}"
         ),
         *_replay_line(facts.get("replay"), config),
+        *_pseudo_line(facts.get("pseudo"), config),
         f"- input: shorter side {config.model.min_size} px, longer side at most {config.model.max_size} px",
         f"- augmentation: {markdown(str(facts['augmentation']))}",
         *(f"- {markdown(remark)}" for remark in facts.get("remarks", ())),
@@ -147,6 +159,14 @@ def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
         " other drives.",
         "",
     ]
+    if facts.get("pseudo") is not None:
+        lines += [
+            "The same training without the unlabelled frames was not run: a gain need not come from them. To run it and"
+            " compare:",
+            "",
+            *(f"    {printable(command)}" for command in without_footage(config, facts["path"])),
+            "",
+        ]
     if facts["forgetting"] is not None:
         lines += _forgetting_section(facts["forgetting"])
     lines += [

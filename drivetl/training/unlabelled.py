@@ -77,6 +77,10 @@ class Pseudo:
     weight: float
     """Weight of their classification losses next to 1 of the labelled images."""
 
+    def threshold(self, name: str, default: float) -> float:
+        """Least score of the pseudo-objects of a class, by its name."""
+        return float(self.dataset.info.get("thresholds", {}).get(name, default))
+
     @property
     def extra(self) -> Extra:
         """The stream of the frames, for `EpochBatches`."""
@@ -108,14 +112,14 @@ def read_unlabelled(config: FinetuneConfig, val: Dataset) -> Footage | None:
     frames, labels = config.data.unlabelled, config.data.pseudo
     if not frames and not labels:
         return None
-    if labels and not _is_results(Path(labels)):
+    if labels and _is_results(Path(labels)):
+        footage = Footage("data.unlabelled", _frames_of_results(frames, Path(labels)))
+    elif labels:
         footage = Footage("data.pseudo", read_dataset(Path(labels)), edited=True)
         if frames:
             console.say(f"data.pseudo: {labels} names its own frames, data.unlabelled ({frames}) is not read")
-    elif Path(frames).is_dir():
-        footage = Footage("data.unlabelled", folder_dataset(Path(frames), ()))
     else:
-        footage = Footage("data.unlabelled", read_dataset(Path(frames)))
+        footage = Footage("data.unlabelled", _frames(Path(frames)))
     path = footage.dataset.file or footage.dataset.images_root
     if not footage.dataset.images:
         raise ConfigError(f"{footage.name}: no images in it", remedy="name frames, or leave it out", file=path)
@@ -127,6 +131,22 @@ def read_unlabelled(config: FinetuneConfig, val: Dataset) -> Footage | None:
         )
     _check_separate(footage, val)
     return footage
+
+
+def _frames(path: Path) -> Dataset:
+    return folder_dataset(path, ()) if path.is_dir() else read_dataset(path)
+
+
+def _frames_of_results(frames: str, results: Path) -> Dataset:
+    """The frames that a results list is of. Raises ConfigError unless a dataset json with classes names them."""
+    remedy = "set data.unlabelled to the dataset json whose images and classes the detections are of"
+    if not frames:
+        raise ConfigError("data.pseudo is a results list, which names no images", remedy=remedy, file=results)
+    dataset = _frames(Path(frames))
+    if not dataset.categories:
+        reason = f"data.pseudo is a results list with class ids, and {frames} names no classes"
+        raise ConfigError(reason, remedy=remedy, file=results)
+    return dataset
 
 
 def _is_results(path: Path) -> bool:
@@ -192,14 +212,26 @@ def label(
         under = _by_teacher(_teacher(config, spec, device), footage, target, config, group)
     under = capped(under, most_objects(target))
     if not any(image.annotations for image in under.images):
-        regions = sum(len(image.ignore_regions) for image in under.images)
-        raise ConfigError(
-            f"no detection in the {len(under.images)} frames of {footage.name} scores at least"
-            f" {config.data.pseudo_threshold:g}, {regions} are ignore regions: there is nothing to train on",
-            remedy="start from a detector that finds objects in this footage (a stronger data.augment for its"
-            " training), or lower data.pseudo_threshold",
-        )
+        raise _nothing_found(under, footage, config)
     return _pseudo(under, config)
+
+
+def _nothing_found(labelled: Dataset, footage: Footage, config: FinetuneConfig) -> ConfigError:
+    regions = sum(len(image.ignore_regions) for image in labelled.images)
+    if footage.edited:
+        return ConfigError(
+            f"data.pseudo has no objects in its {len(labelled.images)} images, and {regions} ignore regions: there is"
+            " nothing to train on",
+            remedy="leave it out",
+            file=config.data.pseudo,
+        )
+    better = "start from a detector that finds objects in this footage (a stronger data.augment for its training)"
+    return ConfigError(
+        f"no detection in the {len(labelled.images)} frames of {footage.name} scores at least"
+        f" {config.data.pseudo_threshold:g}, {regions} are ignore regions: there is nothing to train on",
+        remedy=f"{'name other results' if config.data.pseudo else better}, or lower data.pseudo_threshold",
+        file=config.data.pseudo or None,
+    )
 
 
 def _pseudo(dataset: Dataset, config: FinetuneConfig) -> Pseudo:
@@ -231,7 +263,8 @@ def _teacher(config: FinetuneConfig, spec: ModelSpec, device: torch.device) -> D
     """`model.start` as a detector that returns all that is an object or an ignore region."""
     teacher = load_source_detector(config.model.start, spec, str(device), config.runtime.precision)
     heads: Any = teacher.model.roi_heads
-    heads.score_thresh = min(heads.score_thresh, config.data.pseudo_ignore_from)
+    least = min(config.data.pseudo_ignore_from, THRESHOLDS[0] if config.data.pseudo_beta else 1.0)
+    heads.score_thresh = min(heads.score_thresh, least)
     return teacher
 
 
@@ -252,7 +285,21 @@ def _by_teacher(teacher: Detector, footage: Footage, target: Dataset, config: Fi
             f" data.train: {_listed(target.categories)}",
             remedy="relate them by `labels` or `from` in a taxonomy, or name the labels with data.pseudo",
         )
-    return under_classes(labelled, target.categories, classes)
+    under = under_classes(labelled, target.categories, classes)
+    least = _of_targets(of_class, classes.objects, config)
+    return dataclasses.replace(under, info={"thresholds": {target.categories[n - 1]: s for n, s in least.items()}})
+
+
+def _of_targets(of_class: Mapping[int, float], objects: Mapping[int, int], config: FinetuneConfig) -> dict[int, float]:
+    """Category id of the target -> least score of its pseudo-objects; empty without thresholds per class.
+
+    of_class: category id of the teacher -> its threshold. objects: category id of the teacher -> that of the target.
+    """
+    least: dict[int, float] = {}
+    for number, target in objects.items() if of_class else ():
+        score = of_class.get(number, config.data.pseudo_threshold)
+        least[target] = min(score, least.get(target, score))
+    return least
 
 
 def detect_all(teacher: Detector, frames: Dataset, config: FinetuneConfig, group: Group, title: str) -> Results:
@@ -306,8 +353,7 @@ def with_bands(
     order = np.lexsort((np.arange(len(found)), -found.scores))
     rows: dict[int, list[int]] = {image.id: [] for image in frames.images}
     for row in order.tolist():
-        if found.scores[row] >= unsure:
-            rows[int(found.image_id[row])].append(row)
+        rows[int(found.image_id[row])].append(row)
     images = []
     for image in frames.images:
         objects, regions = [], []
@@ -316,7 +362,7 @@ def with_bands(
             category, score = int(found.category_id[row]), round(float(found.scores[row]), 4)
             if found.scores[row] >= (of_class or {}).get(category, sure):
                 objects.append(Annotation(category, (x, y, w, h), round(w * h, 2), None, {"score": score}))
-            else:
+            elif found.scores[row] >= unsure:
                 regions.append(IgnoreRegion((x, y, w, h), round(w * h, 2), (category,), None, {"score": score}))
         images.append(dataclasses.replace(image, annotations=objects, ignore_regions=regions, labelled=None, extra={}))
     return dataclasses.replace(frames, images=images, info={"source": "pseudo-labels"})

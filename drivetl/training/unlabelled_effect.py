@@ -16,6 +16,7 @@ import torch
 from drivetl import console
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig
+from drivetl.data.sampling import exact_share
 from drivetl.metrics.match_store import match
 from drivetl.metrics.operating import at_threshold, score_curve
 from drivetl.models.checkpoint import load_detector
@@ -34,21 +35,23 @@ def effect(pseudo: Pseudo, run: Path, config: FinetuneConfig, device: torch.devi
     frames = pseudo.dataset.subset(images[:: max(1, -(-len(images) // MOST_FRAMES))])
     detector = load_detector(run, "best", str(device), config.runtime.precision)
     found = detect_all(detector, frames, config, Group(), "after, on data.unlabelled")
-    threshold = config.data.pseudo_threshold
-    store = match(_all_labelled(frames), found)
     before, n = per_class(frames), len(frames.images)
-    after = np.bincount(found.category_id[found.scores >= threshold], minlength=len(before) + 1)[1:]
+    least = np.array([pseudo.threshold(name, config.data.pseudo_threshold) for name in before])
+    store = match(_all_labelled(frames), found)
+    sure = found.scores >= least[found.category_id - 1]
+    after = np.bincount(found.category_id[sure], minlength=len(before) + 1)[1:]
     rows = [
         {
             "name": name,
+            "threshold": float(least[number]),
             "before": count / n,
             "after": float(after[number]) / n,
-            "found_again": at_threshold(score_curve(store, number), threshold, n).recall,
+            "found_again": at_threshold(score_curve(store, number), least[number], n).recall,
             "n": count,
         }
         for number, (name, count) in enumerate(before.items())
     ]
-    return {"frames": n, "of_frames": len(images), "threshold": threshold, "classes": rows}
+    return {"frames": n, "of_frames": len(images), "classes": rows}
 
 
 def _all_labelled(frames: Dataset) -> Dataset:
@@ -56,19 +59,35 @@ def _all_labelled(frames: Dataset) -> Dataset:
     return dataclasses.replace(frames, images=[dataclasses.replace(image, labelled=None) for image in frames.images])
 
 
-def show(document: dict[str, Any]) -> None:
-    """Print the numbers, and what they do not say."""
+def without_footage(config: FinetuneConfig, run: Path) -> tuple[str, str]:
+    """The commands for the run without the footage, and for its paired comparison with this one.
+
+    Its steps have the labelled images that the steps of this run have, rounded to a whole number.
+    """
+    data, other = config.data, run.with_name(f"{run.name}_without")
+    rest = 1 - exact_share(data.unlabelled_share)
+    flags: list[object] = ["--data.unlabelled", "", "--data.pseudo", ""]
+    flags += ["--optim.batch_size", max(1, round(config.optim.batch_size * rest))]
+    if data.source:
+        flags += ["--data.source_share", f"{float(exact_share(float(data.source_share)) / rest):.6f}"]
+    train = console.command("finetune", "--config", run / "config.yaml", *flags, "--out", other)
+    return train, console.command("compare", run, other)
+
+
+def show(document: dict[str, Any], has_verdict: bool) -> None:
+    """Print the numbers, and what they do not say. has_verdict: the run was compared with its start."""
     some, every = document["frames"], document["of_frames"]
     frames = f"{some} of {every} frames" if some < every else f"{every} frames"
-    title = f"Detections per frame without labels, at score {document['threshold']:g}, {frames}"
-    rows = [
-        [row["name"], f"{row['before']:.2f}", f"{row['after']:.2f}", f"{100 * row['found_again']:.0f} % of {row['n']}"]
-        if row["n"]
-        else [row["name"], "0.00", f"{row['after']:.2f}", "-"]
-        for row in document["classes"]
-    ]
-    console.table(title, ["class", "pseudo-labels", "after", "found again"], rows)
+    title = f"Detections per frame without labels, {frames}"
+    rows = []
+    for row in document["classes"]:
+        again = f"{100 * row['found_again']:.0f} % of {row['n']}" if row["n"] else "-"
+        rows.append([row["name"], f"{row['threshold']:.2f}", f"{row['before']:.2f}", f"{row['after']:.2f}", again])
+    console.table(title, ["class", "from score", "pseudo-labels", "after", "found again"], rows)
+    compared = "This run is compared with its start" if has_verdict else "This run is compared with nothing; its AP is"
     console.say(
-        "These counts prove nothing: AP above is of data.val, which shows a gain on the unlabelled footage only if it"
-        " has labelled frames of the same kind"
+        f"These counts prove nothing. {compared} on data.val, which shows a gain on the footage only if it has labelled"
+        " frames of the same kind",
+        "The same training without the footage was not run, so what the footage added is not known: the last two"
+        " commands below run it and compare the two, paired",
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,8 @@ from training_runs import kill_after, write_tree
 from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.coco.records import Annotation, Dataset, ImageRecord
 from drivetl.commands.finetune import _with_frames
+from drivetl.config import dump_yaml, load_config
+from drivetl.data.sampling import EpochBatches, Extra
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.runs import BEST_DETECTIONS
 from drivetl.metrics.match_store import match
@@ -26,6 +29,7 @@ from drivetl.training.finetune import finetune
 from drivetl.training.unlabelled import (
     PSEUDO,
     Pseudo,
+    _of_targets,
     capped,
     detect_all,
     most_objects,
@@ -33,7 +37,7 @@ from drivetl.training.unlabelled import (
     thresholds_of,
     with_bands,
 )
-from drivetl.training.unlabelled_effect import effect
+from drivetl.training.unlabelled_effect import effect, without_footage
 
 SURE, UNSURE = 0.2, 0.05
 
@@ -143,10 +147,16 @@ def test_a_run_trains_on_a_folder_and_writes_labels_that_can_be_trained_on_again
     assert "an epoch is 4 steps with 8 images of data.train and 4 of data.unlabelled" in words
     assert f"{len(scores)} objects and {len(unsure)} ignore regions" in words
     seen = json.loads((tmp_path / "run" / "unlabelled.json").read_text())
-    assert seen["frames"] == seen["of_frames"] == 6 and seen["threshold"] == SURE
+    assert seen["frames"] == seen["of_frames"] == 6 and {row["threshold"] for row in seen["classes"]} == {SURE}
     assert [row["n"] for row in seen["classes"]] == [round(6 * row["before"]) for row in seen["classes"]]
     assert sum(row["n"] for row in seen["classes"]) == len(scores)
     assert "These counts prove nothing" in words and "found again" in words
+    assert "The same training without the footage was not run" in words
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert f"labelled by the detector `{config.model.start}`: 6 frames of unknown drives" in card
+    assert f"{len(scores)} objects and {len(unsure)} ignore regions\n" in card
+    train, compared = without_footage(config, tmp_path / "run")
+    assert train in card and compared in card
     again = with_data(config, unlabelled="", pseudo=str(tmp_path / "run" / PSEUDO))
     finetune(again, tmp_path / "again")
     assert equal(tmp_path / "run", tmp_path / "again")
@@ -204,6 +214,14 @@ def test_a_results_list_of_any_detector_takes_the_place_of_the_teacher(config, t
     results.write_text(json.dumps([*rows, rows[0] | {"category_id": 9}]))
     with pytest.raises(DataError, match=r"results\.json: \[2\]: category_id 9 is not in .*1 boat, 2 car"):
         finetune(foreign, tmp_path / "ninth")
+    results.write_text("[]")
+    with pytest.raises(
+        ConfigError, match=r"results\.json: no detection in the 5 frames .* - name other results, or lower"
+    ):
+        finetune(foreign, tmp_path / "nothing")
+    for unlabelled_, message in (("", "which names no images"), (str(frames.parent), "dusk names no classes")):
+        with pytest.raises(ConfigError, match=message + r" - set data\.unlabelled to the dataset json"):
+            read_unlabelled(with_data(foreign, unlabelled=unlabelled_), read_dataset(Path(config.data.val)))
 
 
 def test_labels_in_footage_are_not_used_and_reported(config, tmp_path, capsys):
@@ -269,6 +287,8 @@ def test_law_a_class_has_the_threshold_of_its_best_f_beta_within_bounds(config, 
         ties = [score for score, point in points.items() if f(point) == pytest.approx(best)]
         assert threshold == min(0.9, max(0.3, threshold))
         assert any(threshold == min(0.9, max(0.3, score)) for score in ties)
+    with pytest.raises(ConfigError, match=r"data\.pseudo_beta is about scores of model\.start, and data\.pseudo has"):
+        with_data(beta, pseudo=config.data.train).check()
     with pytest.raises(ConfigError, match=r"data\.pseudo_beta needs the validation detections of a run's best weights"):
         thresholds_of(str(run / "checkpoints" / "last"), categories, beta)
     sure = with_bands(
@@ -278,6 +298,67 @@ def test_law_a_class_has_the_threshold_of_its_best_f_beta_within_bounds(config, 
         {1: 0.4},
     ).images[0]
     assert [item.category_id for item in sure.annotations] == [1] and len(sure.ignore_regions) == 1
+
+
+@pytest.mark.parametrize(("batch_size", "share", "source_share"), [(3, 0.3333, 0.0), (4, 0.25, 0.25), (8, 0.25, 0.5)])
+def test_law_the_run_without_the_footage_has_the_labelled_images_of_every_step(
+    config, tmp_path, batch_size, share, source_share
+):
+    def labelled(of, *more):
+        extras = [Extra(5, of.data.source_share)] if of.data.source else []
+        batches = EpochBatches(8, of.optim.batch_size, 0, extras=extras + list(more))
+        return [[item for item in step if item[1] < 8 + 5 * bool(extras)] for step in batches]
+
+    source = config.data.train + "x" if source_share else ""
+    config = with_data(config, unlabelled_share=share, source=source, source_share=source_share)
+    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=batch_size))
+    (tmp_path / "a run").mkdir()
+    (tmp_path / "a run" / "config.yaml").write_text(dump_yaml(config))
+    train, compared = map(shlex.split, without_footage(config, tmp_path / "a run"))
+    assert train[:3] == ["drivetl", "finetune", "--config"] and train[-2] == "--out"
+    without = load_config([Path(train[3])], train[4:-2])
+    assert not without.data.unlabelled and not without.data.pseudo
+    counts = [sorted(map(len, labelled(of, *more))) for of, *more in ((config, Extra(6, share)), (without,))]
+    assert counts[0] == counts[1] and set(counts[0]) == {without.optim.batch_size}
+    assert compared == ["drivetl", "compare", str(tmp_path / "a run"), train[-1]]
+
+
+def test_law_where_no_epoch_beats_the_start_the_start_is_kept(config, source, tmp_path, capsys):
+    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, lr=0.1))
+    outcome = finetune(config, tmp_path / "run")
+    assert max(row["AP"] for row in outcome.rows[1:]) <= outcome.rows[0]["AP"] and outcome.best["epoch"] == 0
+    kept, began = (read_weights(run / "checkpoints/best/model.safetensors") for run in (tmp_path / "run", source[1]))
+    assert all(torch.equal(kept[key], began[key]) for key in began)
+    assert not equal(tmp_path / "run", source[1])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "adapting did not help" in words and "checkpoints/best is the source before training" in words
+
+
+def test_law_thresholds_of_classes_hold_in_the_labels_in_the_numbers_and_after_reading(config, source, tmp_path):
+    categories = ("car", "pedestrian")
+    labelled = with_bands(
+        Dataset(categories, [ImageRecord(1, "1.png", 9, 9)], Path()),
+        Results.of([1] * 4, [1, 1, 2, 2], [[0.0, 0.0, 4.0, 6.0]] * 4, [0.35, 0.2, 0.55, 0.35]),
+        (0.6, 0.4),
+        {1: 0.3},
+    ).images[0]
+    assert [item.attributes["score"] for item in labelled.annotations] == [0.35], "also below the ignore regions"
+    assert [item.attributes["score"] for item in labelled.ignore_regions] == [0.55]
+    assert _of_targets({1: 0.3, 3: 0.7}, {1: 1, 2: 1, 3: 2}, config) == {1: SURE, 2: 0.7}
+    assert _of_targets({}, {1: 1}, config) == {}
+
+    frames = read_dataset(Path(source[0].data.train))
+    detector = load_detector(source[1], "best", "cpu", "fp32")
+    found = detect_all(detector, frames, config, Group(), "once")
+    own = {1: 0.3, 2: 0.7}
+    dataset = with_bands(frames, found, (SURE, UNSURE), own)
+    dataset = dataclasses.replace(dataset, info={"thresholds": dict(zip(categories, own.values(), strict=True))})
+    write_dataset(dataset, tmp_path / PSEUDO)
+    pseudo = Pseudo(read_dataset(tmp_path / PSEUDO), 0.3333, 0.5)
+    seen = effect(pseudo, source[1], config, torch.device("cpu"))["classes"]
+    assert {row["name"]: row["threshold"] for row in seen} == {"car": 0.3, "pedestrian": 0.7}
+    assert [row["before"] for row in seen] == [row["after"] for row in seen] and any(row["n"] for row in seen)
+    assert pseudo.threshold("bus", SURE) == SURE
 
 
 @pytest.mark.parametrize(
