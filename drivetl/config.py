@@ -124,6 +124,9 @@ class DataConfig(_Checked):
     pseudo_ignore_from: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Detections from this score on, below pseudo_threshold, are ignore regions, neither object nor background; below,
     all is background. As high as pseudo_threshold: no ignore regions."""
+    pseudo_gaps: Literal["off", "ignore"] = "off"
+    """ignore: where the frames before and after have an object and the frame itself has none, an ignore region there;
+    for footage with drives and frame numbers, as videos have."""
     on_bad_image: Annotated[Literal["stop", "skip"], SPEED_ONLY] = "stop"
     """What a training image that cannot be read does: it ends the training, or is skipped, so that the next image takes
     its place, and listed at the end. A resumed run may change this. Validation images must all be readable."""
@@ -504,7 +507,10 @@ def load_config(paths: Path | Sequence[Path], overrides: Sequence[str] = ()) -> 
 
 
 def _flag_value(key: str, text: str) -> Any:
-    """The value of a flag: a scalar, or a list like [0.5, 2] where the key takes one."""
+    """The value of a flag: a scalar, or a list like [0.5, 2] where the key takes one. Empty text unsets a key that is
+    empty by default."""
+    if not text and _fields()[key].default == "":
+        return ""
     if is_pair(_fields()[key]):
         with suppress(DataError):  # what is not a list either is refused with what the key takes
             return parse_yaml(text).value

@@ -75,6 +75,12 @@ def test_flags_win_over_the_file_in_both_spellings(tmp_path):
     assert (config.optim.epochs, config.optim.lr, config.seed) == (9, 0.5, 4)
 
 
+def test_an_empty_flag_unsets_a_key_that_is_empty_by_default(tmp_path):
+    text = "data: {train: a.json, val: b.json, unlabelled: night, pseudo: p.json}\n"
+    config = load(tmp_path, text, "--data.unlabelled", "", "--data.pseudo=")
+    assert (config.data.unlabelled, config.data.pseudo) == ("", "")
+
+
 def test_text_that_looks_like_yaml_stays_text(tmp_path):
     config = load(tmp_path, "data: {train: 'a: b.json', val: b.json}\n", "--model.start", "none")
     assert (config.data.train, config.model.start) == ("a: b.json", "none")
@@ -98,6 +104,8 @@ def test_text_that_looks_like_yaml_stays_text(tmp_path):
         ("- a\n", [], r"c\.yaml:1: expected"),
         (MINIMAL, ["--optim.epchs", "3"], r"unknown flag --optim\.epchs - did you mean"),
         (MINIMAL, ["--optim.epochs"], r"needs a value"),
+        (MINIMAL, ["--data.train", ""], r"^--data\.train=: data\.train is not set"),
+        (MINIMAL, ["--seed", ""], r"seed is empty"),
         (MINIMAL, ["stray"], r"unexpected argument 'stray'"),
         (MINIMAL, ["--optim.epochs", "0"], r"^--optim\.epochs=0: optim\.epochs is 0.*whole number from 1 to 10000"),
         (MINIMAL, ["--model.norm", "often"], r"model\.norm is 'often', it must be auto, frozen or train"),

@@ -1,1 +1,1 @@
-"""Detections of new images and videos: inputs, thresholds, tracks, drawing, output files."""
+"""Detections of new images and videos: inputs, thresholds, drawing, output files."""

@@ -12,8 +12,8 @@ import torch
 from drivetl.coco.detections import Detections
 from drivetl.coco.folders import OnError
 from drivetl.coco.records import Dataset, ImageRecord
+from drivetl.coco.tracks import NO_TRACKS, associate
 from drivetl.conditions import CLEAN
-from drivetl.prediction.tracks import NO_TRACKS, associate
 from drivetl.robustness.sweep import SupportsInfer, Task, variant_loader
 
 

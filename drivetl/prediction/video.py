@@ -17,6 +17,7 @@ import torch
 from drivetl import console
 from drivetl.coco.detections import Detections
 from drivetl.coco.records import ImageRecord
+from drivetl.coco.tracks import NO_TRACKS, PATIENCE_S, associate
 from drivetl.draw.objects import jpeg
 from drivetl.errors import DataError
 from drivetl.files.images import Rgb
@@ -26,7 +27,6 @@ from drivetl.prediction.images import with_min_score
 from drivetl.prediction.inputs import VideoInput
 from drivetl.prediction.model import Model
 from drivetl.prediction.results import Add, Found, images_document, result_files
-from drivetl.prediction.tracks import NO_TRACKS, PATIENCE_S, associate
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from drivetl.models.build import ModelSpec
 from drivetl.models.detector import Detector
 from drivetl.models.source import load_source_detector
 from drivetl.processes import Group
+from drivetl.training.gaps import fill_gaps, n_filled
 from drivetl.training.replay import under_classes
 from drivetl.training.rundir import read_provenance
 from drivetl.training.validate import validate, validation_loader
@@ -95,8 +96,10 @@ class Pseudo:
         """`65 frames of 1 drive, 33.33 % of every batch, losses x 0.5: 210 objects and 340 ignore regions`."""
         images = self.dataset.images
         objects, regions = (sum(map(len, column)) for column in _columns(images))
+        filled = n_filled(self.dataset)
+        gaps = f" ({filled} in gaps of one frame)" if filled else ""
         frames = f"{len(images)} frames of {Drives.of(images).in_words()}, {100 * self.share:g} % of every batch"
-        return f"{frames}, losses x {self.weight:g}: {objects} objects and {regions} ignore regions"
+        return f"{frames}, losses x {self.weight:g}: {objects} objects and {regions} ignore regions{gaps}"
 
 
 def _columns(images: Sequence[ImageRecord]) -> tuple[list[list[Annotation]], list[list[IgnoreRegion]]]:
@@ -211,6 +214,8 @@ def label(
     else:
         under = _by_teacher(_teacher(config, spec, device), footage, target, config, group)
     under = capped(under, most_objects(target))
+    if config.data.pseudo_gaps == "ignore" and not footage.edited:
+        under = fill_gaps(under)
     if not any(image.annotations for image in under.images):
         raise _nothing_found(under, footage, config)
     return _pseudo(under, config)
@@ -243,7 +248,8 @@ def write_pseudo(pseudo: Pseudo, run: Path, config: FinetuneConfig) -> dict[str,
     """Write pseudo.json into the run; returns what provenance.json says of it."""
     write_dataset(pseudo.dataset, run / PSEUDO)
     of_file = {} if config.data.pseudo else {"pseudo_round": round_of(config.model.start)}
-    return {"pseudo_sha256": file_hash(run / PSEUDO)} | of_file
+    gaps = {"pseudo_gaps_filled": n_filled(pseudo.dataset)} if config.data.pseudo_gaps != "off" else {}
+    return {"pseudo_sha256": file_hash(run / PSEUDO)} | of_file | gaps
 
 
 def read_pseudo(run: Path, config: FinetuneConfig) -> Pseudo:

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -14,7 +17,7 @@ from training_runs import kill_after, write_tree
 from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.coco.records import Annotation, Dataset, ImageRecord
 from drivetl.commands.finetune import _with_frames
-from drivetl.config import dump_yaml, load_config
+from drivetl.config import EvalConfig, dump_yaml, load_config
 from drivetl.data.sampling import EpochBatches, Extra
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.runs import BEST_DETECTIONS
@@ -26,16 +29,19 @@ from drivetl.models.weights import read_weights
 from drivetl.processes import Group
 from drivetl.training import loop, trainer, unlabelled
 from drivetl.training.finetune import finetune
+from drivetl.training.rundir import read_metrics
 from drivetl.training.unlabelled import (
     PSEUDO,
     Pseudo,
     _of_targets,
     capped,
     detect_all,
+    label,
     most_objects,
     read_unlabelled,
     thresholds_of,
     with_bands,
+    write_pseudo,
 )
 from drivetl.training.unlabelled_effect import effect, without_footage
 
@@ -222,6 +228,53 @@ def test_a_results_list_of_any_detector_takes_the_place_of_the_teacher(config, t
     for unlabelled_, message in (("", "which names no images"), (str(frames.parent), "dusk names no classes")):
         with pytest.raises(ConfigError, match=message + r" - set data\.unlabelled to the dataset json"):
             read_unlabelled(with_data(foreign, unlabelled=unlabelled_), read_dataset(Path(config.data.val)))
+
+
+def test_gaps_are_filled_when_asked_for_counted_and_never_in_an_edited_file(config, tmp_path):
+    frames = write_tree(tmp_path / "dusk", n_images=7, seed=9, first_drive=30)
+    (tmp_path / "dusk" / "000002.png").write_bytes((tmp_path / "dusk" / "000001.png").read_bytes())
+    row = {"category_id": 1, "bbox": [10, 10, 20, 20], "score": 0.9}
+    (tmp_path / "results.json").write_text(json.dumps([row | {"image_id": 1}, row | {"image_id": 7}]))  # of one drive
+    config = with_data(config, unlabelled=str(frames), pseudo=str(tmp_path / "results.json"))
+    edited = with_data(config, unlabelled="", pseudo=str(tmp_path / PSEUDO), pseudo_gaps="ignore")
+
+    def labelled(of):
+        footage = read_unlabelled(of, read_dataset(Path(of.data.val)))
+        return label(footage, of, None, read_dataset(Path(of.data.train)), torch.device("cpu"), Group())
+
+    assert labelled(config).in_words().endswith("2 objects and 0 ignore regions")
+    assert "pseudo_gaps_filled" not in write_pseudo(labelled(config), tmp_path, config)
+    assert labelled(edited).in_words().endswith("2 objects and 0 ignore regions")
+    filling = with_data(config, pseudo_gaps="ignore")
+    assert labelled(filling).in_words().endswith("2 objects and 1 ignore regions (1 in gaps of one frame)")
+    (tmp_path / "run").mkdir()
+    assert write_pseudo(labelled(filling), tmp_path / "run", filling)["pseudo_gaps_filled"] == 1
+    regions = [image.ignore_regions for image in read_dataset(tmp_path / "run" / PSEUDO).images]
+    assert [len(of_image) for of_image in regions] == [0, 0, 0, 1, 0, 0, 0]
+    assert regions[3][0].bbox_xywh == (10.0, 10.0, 20.0, 20.0)
+
+
+def test_law_two_processes_make_the_labels_of_one_and_train_on_them(config, tmp_path):
+    config = dataclasses.replace(config, eval=EvalConfig(1, 1), optim=dataclasses.replace(config.optim, epochs=1))
+    (tmp_path / "config.yaml").write_text(dump_yaml(config))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "drivetl.cli"]
+    command = [sys.executable, *launcher, "finetune", "--config", str(tmp_path / "config.yaml")]
+    command += ["--out", str(tmp_path / "two")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    completed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    assert completed.returncode == 0, completed.stderr[-2000:]
+    target, val = (read_dataset(Path(path)) for path in (config.data.train, config.data.val))
+    one = label(read_unlabelled(config, val), config, None, target, torch.device("cpu"), Group()).dataset.images
+    two = read_dataset(tmp_path / "two" / PSEUDO).images
+    assert [image.file_name for image in two] == [image.file_name for image in one]
+    for column in ("annotations", "ignore_regions"):
+        ours, theirs = ([item for image in images for item in getattr(image, column)] for images in (one, two))
+        assert len(ours) == len(theirs) > 0
+        for a, b in zip(ours, theirs, strict=True):
+            assert a.bbox_xywh == pytest.approx(b.bbox_xywh, abs=0.02)
+            assert a.attributes["score"] == pytest.approx(b.attributes["score"], abs=2e-4)
+    assert json.loads((tmp_path / "two" / "unlabelled.json").read_text())["frames"] == len(one)
+    assert read_metrics(tmp_path / "two" / "metrics.jsonl")[-1]["step"] == 2, "8 labelled images, 4 a step"
 
 
 def test_labels_in_footage_are_not_used_and_reported(config, tmp_path, capsys):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivetl.prediction.tracks import NO_TRACKS, associate
+from drivetl.coco.tracks import NO_TRACKS, associate
 
 side = st.integers(1, 40)
 boxes = st.lists(st.tuples(st.integers(0, 80), st.integers(0, 80), side, side), max_size=6, unique=True).map(
