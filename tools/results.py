@@ -103,6 +103,21 @@ SHORT = {
     "real_labels": Short(
         {"clip": "clip", "median": "median IoU", "recall at 0.3": "recall, IoU 0.3", "recall at 0.5": "recall, IoU 0.5"}
     ),
+    "doubt": Short(
+        {
+            "kind": "kind",
+            "ranking": "ranked by",
+            "faults": "planted faults",
+            "AP": "AP",
+            "threshold": "threshold",
+            "precision": "precision",
+            "recall": "recall",
+        },
+        lambda row: (
+            (row["recording"], row["objects"]) == ("reported", "all")
+            and row["ranking"] in ("drivetl doubt", "confidence alone")
+        ),
+    ),
     "ignore": Short(
         {
             "labels of town A": "labels",

@@ -18,7 +18,19 @@ import results
 
 from drivetl import console
 
-STUDIES = ("city", "convergence", "masks", "real", "relation", "replay", "robust", "select", "unlabelled", "weather")
+STUDIES = (
+    "city",
+    "convergence",
+    "doubt",
+    "masks",
+    "real",
+    "relation",
+    "replay",
+    "robust",
+    "select",
+    "unlabelled",
+    "weather",
+)
 
 
 def argument_parser() -> argparse.ArgumentParser:

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="DOUBT",
         help=(
-            "doubt from which a label is listed: one number from 0 to 1, or per kind: overlooked=0.6,swapped=0.4"
+            "doubt from which a label is listed: one number from 0 to 1, or per kind: overlooked=0.6,swapped=0.25"
             " (default: measured, see docs/doubt.md)"
         ),
     )

@@ -16,11 +16,10 @@ from drivetl.doubt.kinds import BADLY_LOCATED, KINDS, OVERLOOKED, SWAPPED
 from drivetl.doubt.scores import NO_EVIDENCE, Boxes, Floats, Ints
 from drivetl.metrics.results import Results
 
-LOW, HIGH = 0.5, 0.5
-"""Least confidence of a detection that speaks against a place (LOW), and against a class or for an overlooked object
-(HIGH)."""
-MIN_IOU = 0.1
-"""From here on a detection and a label of its class may be the same object."""
+CONFIDENT = 0.3
+"""Least confidence of a detection that is an overlooked object, or speaks against the place of a label."""
+MIN_IOU, NEAR = 0.1, 0.3
+"""IoU from which a detection and a label of its class may be one object, and from which they are."""
 INSIDE = 0.5
 """Share of a box inside an ignore region from which nothing about it is doubted."""
 
@@ -94,7 +93,7 @@ def find(dataset: Dataset, results: Results, known: Sequence[str] | None = None)
     scored, skipped = Counter[str](), Counter[str]()
     for image in dataset.images:
         first, last = np.searchsorted(sorted_ids, [image.id, image.id + 1])
-        found = _detections(image, results, order[first:last], skipped)
+        found = detections_of(image, results, order[first:last], skipped)
         of_image, qualities = _of_image(image, found, of_detector, skipped)
         doubts += of_image
         for kind, quality in qualities.items():
@@ -106,7 +105,7 @@ def find(dataset: Dataset, results: Results, known: Sequence[str] | None = None)
     return Found(doubts, images, {kind: scored[kind] for kind in KINDS}, dict(skipped))
 
 
-def _detections(image: ImageRecord, results: Results, rows: Ints, skipped: Counter[str]) -> Boxes:
+def detections_of(image: ImageRecord, results: Results, rows: Ints, skipped: Counter[str]) -> Boxes:
     """The detections of an image that may be evidence, in an order that depends on their values alone."""
     boxes = results.boxes_xywh[rows].copy()
     boxes[:, 2:] += boxes[:, :2]
@@ -115,7 +114,7 @@ def _detections(image: ImageRecord, results: Results, rows: Ints, skipped: Count
     if image.labelled is not None:
         kept = np.isin(classes, image.labelled)
         skipped["detections of a class that is not labelled in the image"] += int((~kept).sum())
-    hidden = _hidden(image, boxes, classes)
+    hidden = hidden_in(image, boxes, classes)
     skipped["detections in an ignore region"] += int((hidden & kept).sum())
     kept &= ~hidden
     order = np.lexsort((*boxes.T, classes, -confidence))
@@ -123,14 +122,15 @@ def _detections(image: ImageRecord, results: Results, rows: Ints, skipped: Count
     return Boxes(boxes[order], classes[order], confidence[order])
 
 
-def _labels(image: ImageRecord) -> Boxes:
+def labels_of(image: ImageRecord) -> Boxes:
+    """The labels of an image."""
     boxes = np.array([item.bbox_xywh for item in image.annotations], np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     classes = np.array([item.category_id for item in image.annotations], np.int64)
     return Boxes(boxes, classes, np.ones(len(classes)))
 
 
-def _hidden(image: ImageRecord, boxes: Floats, classes: Ints) -> npt.NDArray[np.bool_]:
+def hidden_in(image: ImageRecord, boxes: Floats, classes: Ints) -> npt.NDArray[np.bool_]:
     """(N,) boxes of which INSIDE or more lies in one ignore region of their class."""
     hidden = np.zeros(len(boxes), bool)
     for region in image.ignore_regions:
@@ -145,16 +145,16 @@ def _of_image(
     image: ImageRecord, detections: Boxes, of_detector: Ints, skipped: Counter[str]
 ) -> tuple[list[Doubt], dict[str, Floats]]:
     """The doubts of an image, and kind -> the quality of its labels (for overlooked: of its detections)."""
-    labels = _labels(image)
-    hidden = _hidden(image, labels.xyxy, labels.classes)
+    labels = labels_of(image)
+    hidden = hidden_in(image, labels.xyxy, labels.classes)
     unknown = ~np.isin(labels.classes, of_detector)
     skipped["labels in an ignore region"] += int(hidden.sum())
     skipped["labels of a class that the detector lacks"] += int((unknown & ~hidden).sum())
     own = scores.assign(labels, detections, MIN_IOU)
     of_kind = {
-        OVERLOOKED: scores.overlooked(labels, detections, own, HIGH),
-        SWAPPED: scores.swapped(labels, detections, HIGH),
-        BADLY_LOCATED: scores.badly_located(labels, detections, own, LOW),
+        OVERLOOKED: scores.overlooked(labels, detections, own, CONFIDENT),
+        SWAPPED: scores.swapped(labels, detections),
+        BADLY_LOCATED: scores.badly_located(labels, detections, own, CONFIDENT, NEAR),
     }
     for kind in (SWAPPED, BADLY_LOCATED):
         of_kind[kind].quality[hidden | unknown] = np.nan

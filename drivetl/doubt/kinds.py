@@ -9,7 +9,7 @@ from drivetl.errors import ConfigError, nearest
 
 OVERLOOKED, SWAPPED, BADLY_LOCATED = "overlooked", "swapped", "badly_located"
 KINDS = (OVERLOOKED, SWAPPED, BADLY_LOCATED)
-THRESHOLDS: Mapping[str, float] = {OVERLOOKED: 0.6, SWAPPED: 0.4, BADLY_LOCATED: 0.4}
+THRESHOLDS: Mapping[str, float] = {OVERLOOKED: 0.6, SWAPPED: 0.25, BADLY_LOCATED: 0.37}
 """Kind -> doubt from which a label is listed, chosen as docs/results.md says in its section on wrong labels."""
 MEANINGS: Mapping[str, str] = {
     OVERLOOKED: "a confident detection without a label",
@@ -19,7 +19,7 @@ MEANINGS: Mapping[str, str] = {
 
 
 def parse_thresholds(text: str) -> dict[str, float]:
-    """`0.5`, or `overlooked=0.6,swapped=0.4`: kind -> threshold, THRESHOLDS for the others. Raises ConfigError."""
+    """`0.5`, or `overlooked=0.6,swapped=0.25`: kind -> threshold, THRESHOLDS for the others. Raises ConfigError."""
     thresholds, named = dict(THRESHOLDS), set[str]()
     for part in filter(None, text.split(",")):
         name, equals, value = (word.strip() for word in part.rpartition("="))

@@ -129,10 +129,14 @@ def _crop(image: Rgb, record: ImageRecord, row: Doubt, label: str, detected: str
         width=_CROP_PX,
         show_labels=False,
     )
-    if row.label_xyxy is not None:
-        crop = draw_objects(crop, [(np.array(row.label_xyxy) - shift) * scale], [label], colours=[LABEL])
+    if row.label_xyxy is not None:  # around the detection, which often has the same place
+        grown = (np.array(row.label_xyxy) - shift) * scale + [-3, -3, 3, 3]
+        crop = draw_objects(crop, [grown], [label], colours=[LABEL], show_labels=False)
+    text = (
+        f"{detected} {row.confidence:.2f}" if label == detected else f"{label} \u2192 {detected} {row.confidence:.2f}"
+    )
     box = (np.array(row.detection_xyxy) - shift) * scale
-    return draw_objects(crop, [box], [f"{detected} {row.confidence:.2f}"], colours=[DETECTION], dashed=True)
+    return draw_objects(crop, [box], [text], colours=[DETECTION], dashed=True)
 
 
 def _xyxy(boxes: Sequence[Sequence[float]]) -> Any:

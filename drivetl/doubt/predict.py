@@ -77,13 +77,10 @@ def folds_of(images: Sequence[ImageRecord], count: int = FOLDS) -> list[list[Ima
 def fold_config(config: FinetuneConfig, train: Path, held_out: Path, epochs: int | None) -> FinetuneConfig:
     """The run's config for the training of one fold: its own start and recipe, evaluated once, at the end."""
     values: dict[str, Any] = {"data.train": str(train), "data.val": str(held_out), "data.train_images": 0}
-    values |= {
-        "eval.stop_after": 0,
-        "eval.keep_detections": False,
-        "runtime.tensorboard": False,
-        "runtime.mlflow": False,
-    }
-    values |= {"data.source": "", "data.source_share": 0.0}  # it may have the images that are held out
+    values |= {"eval.stop_after": 0, "eval.keep_detections": False}
+    values |= {"runtime.tensorboard": False, "runtime.mlflow": False}
+    # these may have the images that are held out
+    values |= {"data.source": "", "data.source_share": 0.0, "data.unlabelled": "", "data.pseudo": ""}
     length = config.optim.epochs if epochs is None else epochs
     values |= {"optim.epochs": length, "eval.every": length}
     heads_only = config.optim.heads_only_epochs

@@ -2,10 +2,11 @@
 arXiv:2309.00832): overlooked, swapped and badly located, each from 0 (certainly wrong) to 1 (nothing speaks against
 it).
 
-The three kinds, the similarity of boxes, the two confidence thresholds, the softmin over an image's boxes and the
-geometric mean over the kinds are ObjectLab's. Different here, because streets are crowded: the distance of two boxes is
-relative to their size; a detection is evidence about the one label that it fits best, not about its neighbours; and a
-detection that fits a label of another class is a swapped class, not an overlooked object as well.
+The three kinds, the similarity of boxes (overlap and distance), the softmin over an image's boxes and the geometric
+mean over the kinds are ObjectLab's. Different here, because streets are crowded and a detector is rarely sure: the
+distance of two boxes is relative to their size; confidence weighs every score instead of two thresholds alone; a
+detection that one label has to itself speaks about no other label's place; a class is doubted by the margin over the
+label's own class; a detection near a label of any class is less of an overlooked object. docs/results.md has both.
 """
 
 from __future__ import annotations
@@ -87,43 +88,42 @@ def assign(labels: Boxes, detections: Boxes, min_iou: float) -> Ints:
     return own
 
 
-def badly_located(labels: Boxes, detections: Boxes, own: Ints, low: float) -> Scores:
-    """The similarity of each label to the detection that it has to itself, where that is confident: `low` or more."""
-    quality = np.ones(len(own))
-    sure = (own != NO_EVIDENCE) & (detections.confidence[own] >= low if len(detections.classes) else False)
-    rows = np.flatnonzero(sure)
-    quality[rows] = similarity(labels.xyxy, detections.xyxy)[rows, own[rows]]
-    return Scores(quality, np.where(sure, own, NO_EVIDENCE))
+def badly_located(labels: Boxes, detections: Boxes, own: Ints, least: float, min_iou: float) -> Scores:
+    """1 - confidence * (1 - similarity) of each label and the detection that it has to itself, where that has a
+    confidence of `least` and an IoU of `min_iou` or more: with less it may be another object."""
+    quality, evidence = np.ones(len(own)), np.full(len(own), NO_EVIDENCE, np.int64)
+    if not len(own) or not len(detections.classes):
+        return Scores(quality, evidence)
+    rows = np.arange(len(own))
+    overlap, fit = (measure(labels.xyxy, detections.xyxy)[rows, own] for measure in (iou, similarity))
+    sure = (own != NO_EVIDENCE) & (detections.confidence[own] >= least) & (overlap >= min_iou)
+    quality[sure] = 1 - detections.confidence[own[sure]] * (1 - fit[sure])
+    evidence[sure] = own[sure]
+    return Scores(quality, evidence)
 
 
-def swapped(labels: Boxes, detections: Boxes, high: float) -> Scores:
-    """1 - the similarity times confidence of the detection of another class that fits a label best, plus that of the
-    best one of the label's own class; at most 1.
-
-    Only detections of a confidence of `high` or more, each against the one label that it fits best, of any class, speak
-    against a class; any detection speaks for it.
-    """
+def swapped(labels: Boxes, detections: Boxes) -> Scores:
+    """1 - the highest confidence * similarity of a detection of another class, plus the highest of one of the label's
+    own class; at most 1. Only detections that overlap the label count."""
     n_labels = len(labels.classes)
     if not n_labels or not len(detections.classes):
         return Scores(np.ones(n_labels), np.full(n_labels, NO_EVIDENCE, np.int64))
-    fit = similarity(labels.xyxy, detections.xyxy)
-    weighted = fit * detections.confidence * (iou(labels.xyxy, detections.xyxy) > 0)
+    overlap = iou(labels.xyxy, detections.xyxy) > 0
+    weighted = np.where(overlap, similarity(labels.xyxy, detections.xyxy) * detections.confidence, 0.0)
     same = labels.classes[:, None] == detections.classes[None]
-    nearest = np.arange(n_labels)[:, None] == np.argmax(fit, axis=0)[None]
-    against = np.where(~same & nearest & (detections.confidence >= high), weighted, 0.0)
+    against = np.where(same, 0.0, weighted)
     best = np.argmax(against, axis=1)
     worst = against[np.arange(n_labels), best]
     support = np.where(same, weighted, 0.0).max(axis=1)
-    quality = np.clip(1 - worst + support, 0.0, 1.0)
-    return Scores(quality, np.where(worst > 0, best, NO_EVIDENCE))
+    return Scores(np.clip(1 - worst + support, 0.0, 1.0), np.where(worst > 0, best, NO_EVIDENCE))
 
 
-def overlooked(labels: Boxes, detections: Boxes, own: Ints, high: float) -> Scores:
-    """1 - confidence * (1 - similarity to the nearest label of any class), of each detection of a confidence of `high`
+def overlooked(labels: Boxes, detections: Boxes, own: Ints, least: float) -> Scores:
+    """1 - confidence * (1 - similarity to the nearest label of any class), of each detection of a confidence of `least`
     or more that no label has to itself; NaN for the others."""
     n_detections = len(detections.classes)
     quality, nearest = np.full(n_detections, np.nan), np.full(n_detections, NO_EVIDENCE, np.int64)
-    free = detections.confidence >= high
+    free = detections.confidence >= least
     free[own[own != NO_EVIDENCE]] = False
     fit = np.zeros(n_detections)
     if len(labels.classes) and n_detections:

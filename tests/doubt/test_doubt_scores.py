@@ -44,28 +44,26 @@ def test_a_label_has_the_detection_of_its_class_that_fits_best_to_itself():
     assert assign(boxes((*SQUARE, 1, 1)), boxes((*RIGHT, 1, 0.9)), 0.4).tolist() == [-1]
 
 
-def test_a_badly_located_label_scores_the_similarity_to_its_confident_detection():
+def test_a_badly_located_label_scores_the_confidence_and_distance_of_its_own_detection():
     labels = boxes((*SQUARE, 1, 1), (100, 0, 110, 10, 1, 1))
-    found = boxes((*RIGHT, 1, 0.5), (100, 0, 110, 10, 1, 0.4))
-    scored = badly_located(labels, found, assign(labels, found, 0.1), 0.5)
-    np.testing.assert_allclose(scored.quality, [SIMILAR, 1])
+    found = boxes((*RIGHT, 1, 0.6), (105, 0, 115, 10, 1, 0.4))
+    own = assign(labels, found, 0.1)
+    scored = badly_located(labels, found, own, 0.5, 0.3)
+    np.testing.assert_allclose(scored.quality, [1 - 0.6 * (1 - SIMILAR), 1])
     assert scored.evidence.tolist() == [0, -1]
-    assert badly_located(labels, NONE, assign(labels, NONE, 0.1), 0.5).quality.tolist() == [1, 1]
+    assert badly_located(labels, found, own, 0.5, 0.4).quality.tolist() == [1, 1]
+    assert badly_located(labels, NONE, assign(labels, NONE, 0.1), 0.5, 0.3).quality.tolist() == [1, 1]
+    assert len(badly_located(NONE, found, assign(NONE, found, 0.1), 0.5, 0.3).quality) == 0
 
 
 def test_a_swapped_label_scores_the_margin_of_its_own_class():
     labels = boxes((*SQUARE, 1, 1), (100, 0, 110, 10, 1, 1))
     found = boxes((*SQUARE, 2, 0.8), (*RIGHT, 1, 0.3), (*RIGHT, 3, 0.4))
-    scored = swapped(labels, found, 0.5)
+    scored = swapped(labels, found)
     np.testing.assert_allclose(scored.quality, [1 - 0.8 + 0.3 * SIMILAR, 1])
     assert scored.evidence.tolist() == [0, -1]
-    assert swapped(labels, boxes((*SQUARE, 1, 0.9), (*SQUARE, 2, 0.6)), 0.5).quality.tolist() == [1, 1]
-    assert swapped(labels, NONE, 0.5).quality.tolist() == [1, 1]
-
-
-def test_a_detection_speaks_against_the_label_it_fits_best_not_against_its_neighbour():
-    rider, bicycle = (0, 0, 10, 10, 1, 1), (0, 5, 10, 15, 2, 1)
-    assert swapped(boxes(rider, bicycle), boxes((0, 5, 10, 15, 2, 0.9)), 0.5).quality.tolist() == [1, 1]
+    assert swapped(labels, boxes((*SQUARE, 1, 0.9), (*SQUARE, 2, 0.6))).quality.tolist() == [1, 1]
+    assert swapped(labels, NONE).quality.tolist() == [1, 1] and len(swapped(NONE, found).quality) == 0
 
 
 def test_an_overlooked_object_scores_its_confidence_and_its_distance_from_every_label():
