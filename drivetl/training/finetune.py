@@ -330,7 +330,8 @@ def assemble(
     # a separate generator: making an iterator must not advance the global random state that resume restores
     generator = torch.Generator().manual_seed(config.seed)
     parts = Parts(batches, optim.accumulate)
-    loader = DataLoader(data, batch_sampler=parts, generator=generator, **loader_options(workers, device))
+    options = loader_options(workers, device) | {"pin_memory": False}  # `on_device` pins a batch as one block
+    loader = DataLoader(data, batch_sampler=parts, generator=generator, **options)
     cache_gb = 0.0 if workers else config.data.cache_gb
     val_loader = validation_loader(prepared.val, config.eval.batch_size, workers, device, group, cache_gb)
     start = {name: value.detach().clone() for name, value in model.named_parameters() if name in prepared.inherited}
