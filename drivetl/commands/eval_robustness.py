@@ -88,6 +88,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="new folder for the report (default: RUN/robustness/<name of the json>; with --detector it is required)",
     )
+    add(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help=(
+            "folder that keeps the detections, so that the same command continues after an interruption (default: in "
+            "the run; nothing is kept of another detector)"
+        ),
+    )
     add("--metric", choices=("AP", "AP50"), default="AP", help="metric of the report (default: AP)")
     add(
         "--iou-type",
@@ -190,6 +199,7 @@ def run(args: argparse.Namespace) -> None:
         conditions,
         severities,
         baseline=baseline,
+        cache=args.cache,
         clean=clean,
         budget_s=budget_s,
         workers=args.workers,
@@ -204,11 +214,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def resume_flags(args: argparse.Namespace) -> list[str] | None:
-    """Nothing to add: the inferred cells are kept in the run."""
+    """Nothing to add: the inferred cells are kept in the run, or in --cache."""
     from drivetl.robustness.detection_cache import CELLS_FOLDER
 
-    runs = [run for run in (args.run_dir, args.baseline) if isinstance(run, Path)]
-    return [] if any(any((run / CELLS_FOLDER).glob("*/*.npz")) for run in runs) else None
+    folders = [run / CELLS_FOLDER for run in (args.run_dir, args.baseline) if isinstance(run, Path)]
+    folders = folders if args.cache is None else [args.cache]
+    return [] if any(any(folder.glob("*/*.npz")) for folder in folders) else None
 
 
 def foreign_detector(args: argparse.Namespace) -> DetectorSpec | None:

@@ -95,7 +95,7 @@ def verdict(results: Document) -> tuple[str, str]:
                 f"{run} {'finds nothing' if clean == 0 else 'could not be measured'} on the clean images ({metric}"
                 f" {percent(clean)})."
             ),
-            "The share kept under a condition is undefined: check that the run was trained for this data.",
+            "The share kept under a condition is undefined: check that the detector was trained for this data.",
         )
     what = (
         f"Under {n} held-out condition{'s' if n > 1 else ''}"

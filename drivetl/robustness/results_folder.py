@@ -28,6 +28,9 @@ from drivetl.robustness.detection_cache import DetectionCache
 
 CLASSES = "classes.txt"
 
+MOST_OUTSIDE = 0.01
+"""Share of the boxes that may lie outside their image."""
+
 
 class ResultsCache(DetectionCache):
     """The detections of a folder, in place of those that a sweep would infer."""
@@ -101,7 +104,7 @@ def read_results_folder(
     digest.update("\n".join(categories).encode())
     of_cell = {}
     for cell, path in track(files.items(), "reading", total=len(files)):
-        of_cell[cell] = _read(path, truth, iou_type)
+        of_cell[cell] = _read(path, truth, dataset, iou_type)
         digest.update(cell_name(cell).encode() + hashlib.sha256(path.read_bytes()).digest())
     cache = ResultsCache(of_cell, [cell for cell in cells if cell not in files])
     return ResultsFolder(folder.resolve().name, categories, cache, digest.hexdigest(), manifest)
@@ -133,7 +136,7 @@ def conditions_in(folder: Path, conditions: Sequence[str], severities: Sequence[
     ]
 
 
-def _read(path: Path, truth: GroundTruth, iou_type: str) -> Results:
+def _read(path: Path, truth: GroundTruth, dataset: Dataset, iou_type: str) -> Results:
     results = read_coco_results(path, truth)
     if len(results) and not 0 <= results.scores.min() <= results.scores.max() <= 1:
         raise DataError(
@@ -141,7 +144,36 @@ def _read(path: Path, truth: GroundTruth, iou_type: str) -> Results:
             remedy="write 0..1: logits need a sigmoid or a softmax",
             file=path,
         )
+    _check_boxes(results, dataset, path)
     masks = results.segmentations if results.segmentations is not None else [None] * len(results)
     if iou_type == "segm" and any(mask is None for mask in masks):
         raise DataError("a detection has no mask", remedy="use --iou-type bbox", file=path)
     return results
+
+
+def _check_boxes(results: Results, dataset: Dataset, path: Path) -> None:
+    """Raises DataError for boxes of images of another size, or in fractions of the size.
+
+    A few boxes outside may be a detector's slips; they match nothing.
+    """
+    if not len(results):
+        return
+    sizes = {image.id: (image.width, image.height) for image in dataset.images}
+    size_wh = np.array([sizes[int(number)] for number in results.image_id])
+    first, last = results.boxes_xywh[:, :2], results.boxes_xywh[:, :2] + results.boxes_xywh[:, 2:]
+    if last.max() <= 1.5 and size_wh.min() > 16:
+        raise DataError(
+            f"no box goes beyond {last.max():g}",
+            remedy="write px of the image (are these 0..1 of its size?)",
+            file=path,
+        )
+    outside = np.flatnonzero(((first >= size_wh) | (last <= 0)).any(axis=1))
+    if len(outside) > MOST_OUTSIDE * len(results):
+        row = outside[0]
+        box, (width, height) = ", ".join(f"{side:g}" for side in results.boxes_xywh[row]), size_wh[row]
+        raise DataError(
+            f"[{row}]: the box ({box}) is outside image {results.image_id[row]} of {width} x {height} px, as are "
+            f"{len(outside)} of {len(results)}",
+            remedy="write px of the dataset's images (are these of resized or padded ones?)",
+            file=path,
+        )

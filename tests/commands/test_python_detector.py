@@ -46,6 +46,18 @@ def test_the_command_gives_the_numbers_of_the_library(data, code, tmp_path):
     assert json.loads((tmp_path / "module" / "results.json").read_text())["cells"] == document["cells"]
 
 
+def test_a_cache_keeps_what_was_detected(data, code, tmp_path):
+    """The second call infers nothing; without a name of the weights nothing is kept."""
+    spec = code("from planted import PlantedDetector\n\n\ndef make():\n    return PlantedDetector()\n")
+    words = ["--cache", str(tmp_path / "cache")]
+    assert evaluate(f"{spec}:make", data, tmp_path / "a", *words) == 0
+    assert evaluate(f"{spec}:make", data, tmp_path / "b", *words) == 0
+    first, second = (json.loads((tmp_path / name / "results.json").read_text()) for name in "ab")
+    assert first["timing"]["inferences"] > 0 == second["timing"]["inferences"] and first["cells"] == second["cells"]
+    spec = code("from planted import PlantedDetector\n\n\ndef make():\n    return PlantedDetector(weights_hash='')\n")
+    assert evaluate(f"{spec}:make", data, tmp_path / "c", *words) == 2 and not (tmp_path / "c").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "factory", "message"),
     [

@@ -183,6 +183,13 @@ def test_the_detectors_own_classes(data, found, tmp_path):
     assert evaluate(part, data, tmp_path / "c", *QUICK) == 2 and not (tmp_path / "c").exists()
 
 
+def test_a_stray_box_outside_is_no_reason_to_stop(data, found, tmp_path):
+    shutil.copytree(found, tmp_path / "part")
+    rows = [row_of()] * 200 + [row_of(bbox=[-50, 10, 20, 20])]
+    (tmp_path / "part" / "night" / "3.json").write_text(json.dumps(rows))
+    assert evaluate(tmp_path / "part", data, tmp_path / "out", *QUICK) == 0
+
+
 def row_of(**changes):
     return {"image_id": 1, "category_id": 1, "bbox": [1, 2, 10, 10], "score": 0.5} | changes
 
@@ -196,6 +203,12 @@ def row_of(**changes):
         ("fog/3.json", [row_of(score=3.5)], "fog/3.json: scores from 3.5 to 3.5 - write 0..1"),
         ("fog/3.json", [row_of(bbox=[1, 2, -3, 4])], "fog/3.json: [0]"),
         ("fog/3.json", {"images": []}, "fog/3.json: not COCO results"),
+        ("fog/3.json", [row_of(bbox=[0.1, 0.2, 0.3, 0.4])], "fog/3.json: no box goes beyond 0.6"),
+        (
+            "fog/3.json",
+            [row_of(bbox=[700, 20, 30, 30])],
+            "[0]: the box (700, 20, 30, 30) is outside image 1 of 256 x 96",
+        ),
     ],
 )
 def test_results_that_do_not_fit(data, found, tmp_path, capsys, file, content, message):

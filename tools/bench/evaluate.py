@@ -3,12 +3,15 @@
     python tools/benchmark.py evaluate                        both tables in one
     python tools/bench/evaluate.py matching [IMAGES DETECTIONS]
     python tools/bench/evaluate.py sweep [FRAMES]
+    python tools/bench/evaluate.py python [FRAMES]            the sweep of a detector in the user's own Python code
 
 Matching: memory is what a side adds to the truth and the results list that both are given. Our time holds everything
 from that list to the numbers; pycocotools' time holds `evaluate` and `accumulate` alone, without its index (`loadRes`).
 Sweep: corruption alone is every variant made by the workers and thrown away, inference alone is the detector on
 variants that lie ready in memory. `ratio` is the wall time over that of the slower half; the row below it divides by
 what the processor time of both halves takes on all cores, which no schedule can beat where the device is the CPU.
+Python: the same network as an object with `infer` that knows nothing of drivetl; its sweep includes the conversion of
+images and the checks of its answers, inference alone does not.
 """
 
 from __future__ import annotations
@@ -36,8 +39,8 @@ HALVES = ("corruption alone", "inference alone", "sweep")
 
 
 def run(n_images: int = 5000, n_detections: int = 500_000, frames: int = 6) -> list[dict[str, Any]]:
-    """Rows of both tables. Raises AssertionError when the two evaluators do not agree."""
-    return [*matching(n_images, n_detections), *sweep(frames)]
+    """Rows of all tables. Raises AssertionError when the two evaluators do not agree."""
+    return [*matching(n_images, n_detections), *sweep(frames), *sweep(frames, "python detector")]
 
 
 def matching(n_images: int = 5000, n_detections: int = 500_000) -> list[dict[str, Any]]:
@@ -56,13 +59,14 @@ def matching(n_images: int = 5000, n_detections: int = 500_000) -> list[dict[str
     ]
 
 
-def sweep(frames: int = 6) -> list[dict[str, Any]]:
-    """The sweep and its two halves, one after the other."""
+def sweep(frames: int = 6, kind: str = "run") -> list[dict[str, Any]]:
+    """The sweep and its two halves, one after the other. kind: `run`, or `python detector` for the user's own code."""
     with tempfile.TemporaryDirectory() as folder:
         data = _sample(Path(folder), frames)
-        found = {side: _in_own_process("sweep", side, str(data)) for side in HALVES}
+        found = {side: _in_own_process("sweep", side, str(data), kind) for side in HALVES}
     pictures = found["sweep"]["pictures"]
-    what = f"sweep, {pictures} images of 1242x375, bound by {found['sweep']['bound_by']}"
+    name = "sweep" if kind == "run" else f"sweep of a {kind}"
+    what = f"{name}, {pictures} images of 1242x375, bound by {found['sweep']['bound_by']}"
     whole = found["sweep"]["wall_s"]
     halves = [found[side] for side in HALVES[:2]]
     busy = sum(one["cpu_s"] for one in halves) / (os.cpu_count() or 1)
@@ -111,12 +115,29 @@ def _sample(folder: Path, frames: int) -> Path:
     return folder / "data" / "all.json"
 
 
-def _sweep_side(side: str, data: str) -> dict[str, Any]:
+class _OwnCode:
+    """What a user writes around a network: arrays in, lists of numbers out, nothing of drivetl."""
+
+    layout = "HWC"
+
+    def __init__(self, model: Any, categories: tuple[str, ...]):
+        self.model, self.categories = model, categories
+
+    def infer(self, images: list[Any]) -> list[Any]:
+        import torch
+
+        with torch.inference_mode():
+            found = self.model([torch.from_numpy(image).permute(2, 0, 1).float() / 255 for image in images])
+        return [{key: output[key] for key in ("boxes", "scores", "labels")} for output in found]
+
+
+def _sweep_side(side: str, data: str, kind: str) -> dict[str, Any]:
     """Measure the sweep or one of its halves: all physical conditions at severity 3 and the clean images."""
     import torch
 
     from drivetl.coco.io import read_dataset
     from drivetl.conditions import CLEAN, SETS
+    from drivetl.detectors.any_detector import AnyDetector
     from drivetl.models.build import ModelSpec, build_model
     from drivetl.models.detector import Detector
     from drivetl.models.precision import choose_precision
@@ -132,7 +153,10 @@ def _sweep_side(side: str, data: str) -> dict[str, Any]:
     spec = ModelSpec(arch, dataset.categories, 375, 1242, 500, 300, 128, 100, 0.05, frozen_norm=True)
     torch.manual_seed(0)
     model = build_model(spec).to(device)
-    detector = Detector(model, dataset.categories, device, choose_precision("auto", device)[0], "bench")
+    own = _OwnCode(model.eval(), dataset.categories)
+    detector: Any = Detector(model, dataset.categories, device, choose_precision("auto", device)[0], "bench")
+    if kind != "run":
+        detector = AnyDetector(own)
     workers, size = default_workers(device.type), 8
     tasks = [Task(place, image, tuple(cells), dataset.categories) for place, image in enumerate(dataset.images)]
 
@@ -142,9 +166,13 @@ def _sweep_side(side: str, data: str) -> dict[str, Any]:
     if side == HALVES[0]:
         return _measured(lambda: sum(len(batch.items) for batch in variants()))[1]
     if side == HALVES[1]:
-        ready = [[torch.from_numpy(one) for one in batch.pixels] for batch in variants()]
-        detector.infer(ready[0])
-        return _measured(lambda: [detector.infer(batch) for batch in ready])[1]
+        batches = [batch.pixels for batch in variants()]
+        if kind == "run":
+            infer, ready = detector.infer, [[torch.from_numpy(one) for one in batch] for batch in batches]
+        else:
+            infer, ready = own.infer, [list(np.ascontiguousarray(batch.transpose(0, 2, 3, 1))) for batch in batches]
+        infer(ready[0])
+        return _measured(lambda: [infer(batch) for batch in ready])[1]
     with tempfile.TemporaryDirectory() as folder:
         store = DetectionCache(Path(folder), {"weights": "bench"})
         detector.infer([torch.from_numpy(one) for one in next(iter(variants())).pixels])
@@ -235,6 +263,9 @@ if __name__ == "__main__":
         print(json.dumps(_sweep_side(*words[2:])))
     else:
         numbers = [int(word) for word in words[1:]]
-        rows = sweep(*numbers) if words[:1] == ["sweep"] else matching(*numbers) if words else run()
+        if words[:1] in (["sweep"], ["python"]):
+            rows = sweep(*(numbers or [6]), "run" if words[0] == "sweep" else "python detector")
+        else:
+            rows = matching(*numbers) if words else run()
         for line in rows:
             print(json.dumps(line))
