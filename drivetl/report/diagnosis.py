@@ -25,6 +25,7 @@ def diagnosis_rows(results: Document) -> dict[str, Any]:
     """Error bars, reliability plot and table of classes; one entry per cell, the clean one first."""
     cells = results["diagnosis"]
     names = [cell_label(cell) for cell in cells]
+    unknown = {row["class"] for row in (results.get("class_match") or {"unknown": []})["unknown"]}
     return {
         "names": names,
         "legend": legend(names),
@@ -42,7 +43,9 @@ def diagnosis_rows(results: Document) -> dict[str, Any]:
         "floor": cells[0]["calibration"]["score_floor"],
         "matching": cells[0]["calibration"]["matching"],
         "classes": [
-            {"name": name, "cells": [_operating(cell, name) for cell in cells]} for name in cells[0]["operating"]
+            {"name": name, "cells": [_operating(cell, name) for cell in cells]}
+            for name in cells[0]["operating"]
+            if name not in unknown
         ],
         "rates": [row["false_per_image"] for row in cells[0]["recall_at"]],
     }

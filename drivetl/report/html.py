@@ -125,7 +125,7 @@ def _detail_sections(results: Mapping[str, Any]) -> Iterator[Section]:
     yield section(
         "classes",
         "By class and by size",
-        f"{results['metric']} on clean images, and its mean over the held-out cells.",
+        f"{results['metric']} on clean images, and its mean over the {texts.headline_word(results)} cells.",
         rows=charts.class_rows(results),
     )
     yield section(
@@ -138,8 +138,8 @@ def _detail_sections(results: Mapping[str, Any]) -> Iterator[Section]:
     yield section(
         "diagnosis",
         "Errors and calibration",
-        "The clean images next to the worst held-out condition. The bar of an error is the AP50 that fixing this "
-        "kind of error alone would gain (TIDE).",
+        f"The clean images next to the worst {texts.headline_word(results)} condition. The bar of an error is the AP50 "
+        "that fixing this kind of error alone would gain (TIDE).",
         diagnosis=diagnosis.diagnosis_rows(results),
     )
     if results.get("kitti"):

@@ -126,6 +126,11 @@ def missing_cells(results: Document) -> str:
     return f"{len(cells)} {verb} no results ({listed}): these conditions have no mean." if cells else ""
 
 
+def headline_word(results: Document) -> str:
+    """What the cells of the headline are: `held-out`, or `unverified` where the training is unknown."""
+    return "held-out" if results["protocol"]["verified"] else "unverified"
+
+
 def class_sentences(results: Document) -> list[str]:
     """How the classes of the detectors met those of the data; none where they are the same."""
     met, data = results.get("class_match"), results["data"]["categories"]
@@ -159,7 +164,8 @@ def _mapped_classes(name: str, met: Document) -> list[str]:
     sentences = [f"Classes of {name}: {listing(renamed)}."] if renamed else []
     left = met["unmapped"]
     if left:
-        listed = ", ".join(left[:SHOWN_CLASSES]) + (", ..." if len(left) > SHOWN_CLASSES else "")
+        hidden = len(left) - SHOWN_CLASSES
+        listed = ", ".join(left[:SHOWN_CLASSES]) + (f" and {hidden} more" if hidden > 0 else "")
         noun = f"class of {name} is not one" if len(left) == 1 else f"classes of {name} are not classes"
         sentences.append(f"{len(left)} {noun} of the data; such detections are left out: {listed}.")
     return sentences
@@ -422,7 +428,8 @@ def _kitti_lines(results: Document) -> list[str]:
     rows = results.get("kitti") or []
     if not rows:
         return []
-    lines = ["", "| KITTI AP40 | difficulty | clean | held out |", "|---|---|---|---|"]
+    held_out = headline_word(results).replace("-", " ")
+    lines = ["", f"| KITTI AP40 | difficulty | clean | {held_out} |", "|---|---|---|---|"]
     return lines + [
         f"| {row['class']} | {row['difficulty']} | {percent(row['clean'])} | {percent(row['held_out'])} |"
         for row in rows

@@ -9,7 +9,7 @@ import pytest
 
 from drivetl.console.text import markdown
 from drivetl.errors import DataError
-from drivetl.report import charts, texts
+from drivetl.report import charts, diagnosis, texts
 from drivetl.report.document import read_results
 from drivetl.report.html import build_report, learning_curves_section
 from drivetl.robustness.held_out import MEANING
@@ -133,8 +133,20 @@ def test_a_missing_number_is_a_dash_not_a_zero(report_folder):
 
 def test_an_unverified_run_is_marked(report_folder):
     results = read_results(report_folder)
+    assert "over the held-out cells" in build_report(results)
     results["protocol"]["verified"] = False
-    assert "UNVERIFIED" in build_report(results).split("<nav")[0]
+    page = build_report(results)
+    assert "UNVERIFIED" in page.split("<nav")[0] and "over the unverified cells" in page
+    assert "held-out cells" not in page and "<th>held out</th>" not in page, "nothing is claimed"
+
+
+def test_a_class_that_the_detector_does_not_know_has_no_row_at_the_operating_point(report_folder):
+    results = read_results(report_folder)
+    name = next(iter(results["diagnosis"][0]["operating"]))
+    row = {"class": name, "objects": 3, "unknown_to": ["x"], "why": "", "may_be_found_as": []}
+    before = [item["name"] for item in diagnosis.diagnosis_rows(results)["classes"]]
+    results["class_match"] = {"run": None, "baseline": None, "unknown": [row]}
+    assert [item["name"] for item in diagnosis.diagnosis_rows(results)["classes"]] == before[1:] != before
 
 
 def test_the_verdict_when_nothing_was_held_out(report_folder):
