@@ -20,9 +20,9 @@ from drivetl.coco.io import read_dataset
 from drivetl.conditions import SETS, Cell
 from drivetl.config import load_config
 from drivetl.label_curve.fit import class_draws, seed_multipliers
-from drivetl.metrics.match_store import match
+from drivetl.metrics.match_store import MatchStore, match
 from drivetl.metrics.results import Results, concatenate, load_results, of_image, save_results
-from drivetl.metrics.statistics import draw_weights
+from drivetl.metrics.statistics import draw_weights, enough
 from drivetl.metrics.truth import Floats
 from drivetl.models.checkpoint import load_detector
 from drivetl.prediction.images import predict
@@ -179,7 +179,7 @@ class Scores:
         if key not in self._known:
             found = load_results(self.out / "found" / job / f"{name}.npz")
             store = match(self.data, found, self.iou_type)
-            draws = class_draws(store, draw_weights(store.units(), DRAWS))
+            draws = class_draws(store, draw_weights(_units(store), DRAWS))
             often = [self.data.categories.index(name) + 1 for name in self.frequent()]
             self._known[key] = {
                 metric: np.column_stack([values, values[:, often].mean(axis=1)]) for metric, values in draws.items()
@@ -211,6 +211,12 @@ class Scores:
         points, mean = each[:, 0], each.mean(axis=0)
         spread = seed_multipliers(DRAWS, len(jobs)) @ (points - points.mean(axis=0))
         return np.vstack([mean[:1], mean[1:] + spread])
+
+
+def _units(store: MatchStore) -> tuple[int, ...]:
+    """What draws resample: drives, or blocks of three consecutive frames of a clip too short for its usual blocks."""
+    units = store.units()
+    return units if enough(units) else tuple(place // 3 for place in range(len(units)))
 
 
 def worded(draws: Floats, column: int = 0, *, signed: bool = False, scale: float = 100.0) -> str:
