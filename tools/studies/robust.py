@@ -32,6 +32,7 @@ LINES = {
     "mixed long": ("mixed", LONG),
 }
 """Line -> preset and length."""
+PLAIN = ("none", "none long")
 SWEPT = 3
 """Every third dry image is evaluated under conditions."""
 ORDER = (("none", "severe long"), ("none long", "mixed long"), ("weather long", "severe"))
@@ -75,37 +76,39 @@ def name(kind: str, line: str, seed: int) -> str:
 def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, object]]]]:
     """AP50 of every line on every set and its difference to no augmentation at its better length, seeds and draws
     paired; and AP50 against steps."""
+    camera = _lines("highway", jobs, out)
     return [
-        ("robust", "Do strong presets and longer training help on real night, wet road and fog?", _lines(jobs, out)),
+        ("robust", "Do strong presets and longer training help on a real night and wet road?", camera),
         ("robust_steps", "AP50 on the motorway camera against training steps", _steps(jobs, out)),
+        ("robust_fog", "Do strong presets and longer training help in real fog?", _lines("fog", jobs, out)),
     ]
 
 
-def _lines(jobs: list[Job], out: Path) -> list[dict[str, object]]:
+def _lines(kind: str, jobs: list[Job], out: Path) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     done = {job.name for job in jobs if finished(job, out)}
-    for kind in ("highway", "fog"):
-        measured = next(job.measured for job in jobs if job.name.startswith(kind))
-        if kind == "highway":
-            measured = measured | {"mPC": data.thinned(measured["dry"], SWEPT)}
-        for set_name, path in measured.items():
-            scores = Scores(path, out)
-            for line in LINES:
-                seeds = [s for s in SEEDS if {name(kind, one, s) for one in (line, "none")} <= done]
-                plain = ("none", "none long")
-                bases = [one for one in plain if one != line and {name(kind, one, s) for s in seeds} <= done]
-                if not seeds:
+    measured = next(job.measured for job in jobs if job.name.startswith(kind))
+    if kind == "highway":
+        measured = measured | {"mPC": data.thinned(measured["dry"], SWEPT)}
+    for set_name, path in measured.items():
+        scores = Scores(path, out)
+        for line in LINES:
+            seeds = [s for s in SEEDS if {name(kind, one, s) for one in (line, "none")} <= done]
+            if not seeds:
+                continue
+            bases = [one for one in PLAIN if one != line and {name(kind, one, s) for s in seeds} <= done]
+            ours = [name(kind, line, s) for s in seeds]
+            row: dict[str, object] = {"measured on": set_name, "images": len(scores.data.images)}
+            row |= {"trained with": line, "seeds": len(seeds)}
+            for metric in ("AP50", "AP"):
+                row[metric] = worded(scores.over_seeds(ours, set_name, metric))
+                if line in PLAIN:
+                    row[f"{metric} - none"] = "-"
                     continue
-                ours = [name(kind, line, s) for s in seeds]
-                row: dict[str, object] = {"measured on": set_name, "images": len(scores.data.images)}
-                row |= {"trained with": line, "seeds": len(seeds)}
-                for metric in ("AP50", "AP"):
-                    row[metric] = worded(scores.over_seeds(ours, set_name, metric))
-                    best = max(bases or plain[:1], key=lambda base: _mean(scores, kind, base, seeds, set_name, metric))
-                    theirs = [name(kind, best, s) for s in seeds]
-                    difference = scores.over_seeds(ours, set_name, metric, theirs)
-                    row[f"{metric} - none"] = "-" if line in plain else worded(difference, signed=True)
-                rows.append(row)
+                best = max(bases, key=lambda base: _mean(scores, kind, base, seeds, set_name, metric))
+                theirs = [name(kind, best, s) for s in seeds]
+                row[f"{metric} - none"] = worded(scores.over_seeds(ours, set_name, metric, theirs), signed=True)
+            rows.append(row)
     return rows
 
 
@@ -114,16 +117,16 @@ def _mean(scores: Scores, kind: str, line: str, seeds: list[int], set_name: str,
 
 
 def _steps(jobs: list[Job], out: Path) -> list[dict[str, object]]:
-    """One row per line, set and step at which the long trainings were evaluated."""
+    """One row per line, set and step at which the trainings were evaluated."""
     by_name = {job.name: job for job in jobs}
     rows: list[dict[str, object]] = []
-    for line in [line for line, (_, length) in LINES.items() if length is LONG]:
+    for line in LINES:
         runs = [by_name[name("highway", line, s)] for s in SEEDS]
         runs = [job for job in runs if finished(job, out)]
         for set_name, path in runs[0].measured.items() if runs else ():
             scores = Scores(path, out)
             for step in steps_of(runs[0], out):
                 found = scores.over_seeds([job.name for job in runs], f"{set_name}@{step}", "AP50")
-                row: dict[str, object] = {"measured on": set_name, "trained with": line.removesuffix(" long")}
+                row: dict[str, object] = {"measured on": set_name, "trained with": line}
                 rows.append(row | {"steps": step, "seeds": len(runs), "AP50": worded(found)})
     return rows
