@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -57,11 +58,27 @@ def process_group() -> Iterator[Group]:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    _join("nccl" if torch.cuda.is_available() else "gloo", world)
     try:
         yield Group(dist.get_rank(), world, local)
     finally:
         dist.destroy_process_group()
+
+
+def _join(backend: str, world: int) -> None:
+    """Meet the other processes.
+
+    torchrun keeps its store when it starts the processes of a machine anew (`--max-restarts`), with the addresses of
+    the dead ones; so those of each start have keys of their own. Over several machines the count of restarts may
+    differ: there TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives each start a new store, see docs/distributed.md.
+    """
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if restarts == "0" or os.environ.get("LOCAL_WORLD_SIZE") != str(world):
+        dist.init_process_group(backend)
+        return
+    store, rank, _ = next(rendezvous("env://"))
+    own = dist.PrefixStore(f"start {restarts}", store)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=own, rank=rank, world_size=world)
 
 
 def wrap(model: nn.Module, group: Group, device: torch.device) -> nn.Module:

@@ -297,6 +297,7 @@ class Trainer:
 
         def after_step(step: int, losses: dict[str, float]) -> None:
             self.step = step + 1
+            self._seed_step()
             if self.compiled is not None and (made := self.compiled.check()) and self.group.leads:
                 console.say(made)
             self.boards.step(self.step, losses, learning_rate(step, self.total_steps, self.optim))
@@ -307,6 +308,7 @@ class Trainer:
                 self._say_saved()
                 held.deliver()
 
+        self._seed_step()
         self.pace = Pace()
         with self._signals() as held:
             train_epoch(
@@ -323,6 +325,13 @@ class Trainer:
                 means=self.means,
                 after_step=after_step,
             )
+
+    def _seed_step(self) -> None:
+        """Of several processes, let each one's random numbers follow from its rank and the step: the saved state has
+        those of the leading process alone, and a resumed training must draw what an undisturbed one draws."""
+        if self.group.world > 1:
+            words = np.random.SeedSequence([self.config.seed, self.group.rank, self.step]).generate_state(1, np.uint64)
+            torch.manual_seed(int(words[0]) >> 1)
 
     def _batches(self, epoch: int) -> Iterable[Batch]:
         """The loader's; what was skipped in them is logged."""
