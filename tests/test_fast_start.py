@@ -1,4 +1,5 @@
-"""Laws of the start: help and mistakes import nothing slow; commands that need no network never import torch.
+"""Laws of the start: help and mistakes import nothing slow; commands that need no network never import torch; others
+say something before they do.
 
 Each test is one subprocess, because what pytest has imported would hide an import.
 """
@@ -138,3 +139,61 @@ def test_evaluate_compare_info_audit_and_view_never_import_torch(folder):
     ]
     results, stderr = run(calls, ("torch", "torchvision"), folder)
     assert [(code, modules) for _, code, modules in results] == [(0, [])] * len(calls), stderr
+
+
+SLOW_STARTS = (
+    "finetune --config c.yaml",
+    "info --config c.yaml",
+    "anchors train.json --config c.yaml",
+    "budget --config c.yaml --out b",
+    "eval-robustness --run run --data train.json",
+    "export --run run --out o.onnx",
+    "predict run/image.png --run run --out p",
+    "tools/finetune.py --config c.yaml",
+    "tools/eval_robustness.py --run run --data train.json",
+)
+
+UNTIL_TORCH = """
+import contextlib, io, json, runpy, sys
+from pathlib import Path
+
+class Stop:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise SystemExit("torch is imported")
+
+sys.meta_path.insert(0, Stop())
+root, *calls = json.loads(sys.argv[1])
+for call in calls:
+    program, *words = call.split()
+    sys.argv = ["drivetl", program, *words]
+    said, code = io.StringIO(), None
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            if program.endswith(".py"):
+                sys.argv = [program, *words]
+                runpy.run_path(str(Path(root) / program), run_name="__main__")
+            else:
+                runpy.run_module("drivetl", run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+    print(json.dumps([call, code, said.getvalue()]))
+"""
+"""Prints for every command what it says before torch is imported, where it ends."""
+
+
+def test_law_something_is_said_before_torch_is_imported(folder):
+    checkpoint = folder / "run" / "checkpoints" / "best"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "model.json").write_text(json.dumps({"spec": {"categories": ["car"]}}))
+    (checkpoint / "model.safetensors").touch()
+    image = next(path for path in (folder / "data").rglob("*") if path.suffix in (".png", ".jpg"))
+    (folder / "run" / "image.png").write_bytes(image.read_bytes())
+    calls = json.dumps([str(Path(__file__).parents[1]), *SLOW_STARTS])
+    done = subprocess.run(
+        [sys.executable, "-c", UNTIL_TORCH, calls], cwd=folder, capture_output=True, text=True, check=True
+    )
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [call for call, _, _ in results] == list(SLOW_STARTS)
+    assert [result for result in results if result[1] != "torch is imported"] == []
+    assert [call for call, _, said in results if not said.strip()] == []

@@ -9,8 +9,10 @@ A module is imported when its command runs, so `drivetl convert-kitti` never loa
 from __future__ import annotations
 
 import importlib
+import re
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from drivetl import __version__, console
 from drivetl.commands.flags import COMMAND, Parser, add_common, check_paths
@@ -35,7 +37,7 @@ COMMANDS = {
     "compare": "compare two runs on the same images, with intervals and a release gate",
     "conditions": "draw conditions on an image, write a dataset under them, or list them",
     "export": "export a run to ONNX and compare it with ONNX Runtime",
-    "info": "show what is in a dataset json or a run directory",
+    "info": "show what is in a dataset json or a run directory, or check a config before training",
     "completion": "print the script that makes bash, zsh or fish complete drivetl's commands and flags",
     "demo": "sample data, training and a robustness report in minutes, on a CPU",
 }
@@ -49,11 +51,11 @@ def build_parser(command: str | None = None) -> Parser:
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=summary)
         if command is None or command == name:
-            module = importlib.import_module(f"drivetl.commands.{name.replace('-', '_')}")
+            module = _module_of(name)
             module.add_arguments(sub)
             add_common(sub)
             sub.epilog = "\n\n".join(filter(None, (sub.epilog, f"More: docs/{EXPLAINED_IN.get(name, 'commands.md')}.")))
-            sub.set_defaults(run=module.run, overrides=getattr(module, "TAKES_OVERRIDES", False), parser=sub)
+            sub.set_defaults(run=module.run, overrides=_takes_overrides(name), parser=sub)
             sub.set_defaults(resume_flags=getattr(module, "resume_flags", lambda _: None))
     return parser
 
@@ -79,9 +81,30 @@ EXPLAINED_IN = {
     "eval-robustness": "report.md",
     "conditions": "conditions.md",
     "export": "onnx.md",
-    "info": "run_directory.md",
+    "info": "choosing.md",
 }
 """Command -> the page of docs/ that explains it."""
+
+
+def _module_of(command: str) -> Any:
+    return importlib.import_module(f"drivetl.commands.{command.replace('-', '_')}")
+
+
+def _takes_overrides(command: str) -> bool:
+    """Whether keys of the config are flags of the command too."""
+    return command in COMMANDS and bool(getattr(_module_of(command), "TAKES_OVERRIDES", False))
+
+
+def _with_values(arguments: list[str]) -> list[str]:
+    """The arguments with every key of the config and its value as one word, `--optim.lr=0.1`: argparse, which does not
+    know the keys, would take the value for a PATH."""
+    words: list[str] = []
+    for word in arguments:
+        if words and re.fullmatch(r"--(\w+\.\w+|seed)", words[-1]) and not word.startswith("--"):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -90,8 +113,10 @@ def dispatch(arguments: list[str]) -> int:
     if not arguments:
         parser.print_help()
         return 0
-    args, rest = parser.parse_known_args(arguments)
-    if rest and not args.overrides:
+    words = _with_values(arguments) if _takes_overrides(command_of(arguments)) else arguments
+    args, rest = parser.parse_known_args(words)
+    rest = [part for word in rest for part in ([word] if word in arguments else word.split("=", 1))]
+    if rest and not (args.overrides and rest[0].startswith("--")):
         args.parser.refuse(rest)
     if rest and args.parser.is_misspelt(rest):
         raise args.parser.unknown(rest[0].partition("=")[0])

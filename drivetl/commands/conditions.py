@@ -7,13 +7,12 @@ from __future__ import annotations
 import argparse
 import base64
 import html
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from drivetl import console
-from drivetl.commands.flags import add_old_name, input_path, new_path, seed
+from drivetl.commands.flags import add_old_name, input_path, new_path, parse_shard, seed
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.images import Rgb, read_rgb
 from drivetl.files.write import write_atomically
@@ -165,10 +164,7 @@ def _check_write(args: argparse.Namespace) -> tuple[int, int]:
         raise ConfigError(f"--jpeg is {args.jpeg}", remedy="it must be from 1 to 100")
     if args.workers is not None and args.workers < 0:
         raise ConfigError(f"--workers is {args.workers}", remedy="it must be at least 0")
-    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", args.shard)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise ConfigError(f"--shard {args.shard!r} is not I/N with I from 1 to N", remedy="for example 1/4")
-    return int(match[1]) - 1, int(match[2])
+    return parse_shard(args.shard)
 
 
 def _check_output(args: argparse.Namespace) -> None:

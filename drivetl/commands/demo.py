@@ -57,10 +57,7 @@ def _resume(argv: list[str]) -> list[str]:
     """--resume for a training that was stopped."""
     if argv[0] != "finetune":
         return []
-    from drivetl import console
-
-    with console.loading("torch"):
-        from drivetl.training.finetune import resumes
+    from drivetl.files.runs import resumes
 
     return ["--resume"] if resumes(Path(argv[argv.index("--out") + 1])) else []
 

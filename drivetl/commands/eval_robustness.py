@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drivetl import console
-from drivetl.commands.flags import add_class_map, input_path, run_directory, run_or_detector, seed
+from drivetl.commands.flags import (
+    add_class_map,
+    given_flags,
+    input_path,
+    parse_shard,
+    run_directory,
+    run_or_detector,
+    seed,
+)
 from drivetl.detectors.spec import parse_spec
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.write import check_new
@@ -28,7 +37,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     add = parser.add_argument
-    add("--run", dest="run_dir", type=run_directory, metavar="RUN", help="run directory to evaluate")
+    add(
+        "--run",
+        "--run-dir",
+        dest="run_dir",
+        type=run_directory,
+        metavar="RUN",
+        help="run directory to evaluate (below torchrun, which has options that begin with --run: --run-dir)",
+    )
     add(
         "--detector",
         metavar="KIND:NAME",
@@ -83,6 +99,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ),
     )
     add(
+        "--shard",
+        metavar="I/N",
+        help=(
+            "only the I-th of N equal parts of the images, without a report: for the tasks of a job array. Detections "
+            "are kept in the run, and the same command without --shard makes the report of all"
+        ),
+    )
+    add(
         "--out",
         type=Path,
         metavar="DIR",
@@ -111,7 +135,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=8, metavar="N", help="images per forward pass (default: 8)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.epilog = (
-        "To share the images among GPUs or machines: torchrun --nproc_per_node 4 -- tools/eval_robustness.py --run ..."
+        "To share the images among GPUs: torchrun --nproc-per-node 4 -m drivetl eval-robustness --run-dir RUN ..., "
+        "among jobs: --shard. See docs/distributed.md."
     )
 
 
@@ -145,6 +170,7 @@ def run(args: argparse.Namespace) -> None:
     budget_s = parse_budget(args.budget)
     _check_numbers(args)
     foreign = foreign_detector(args)
+    shard = _check_shard(args, foreign) if args.shard else None
     out = args.out or args.run_dir / "robustness" / args.data.stem
     check_new(out, remedy="name another folder with --out (stored detections are reused)")
 
@@ -166,7 +192,7 @@ def run(args: argparse.Namespace) -> None:
         from drivetl.robustness.condition_slices import slices_of
         from drivetl.robustness.real_vs_synthetic import check_pairs
         from drivetl.robustness.results_folder import ResultsFolder
-        from drivetl.robustness.run import at_most, maps_of, run_sweep
+        from drivetl.robustness.run import at_most, maps_of, run_shard, run_sweep
 
     group, wait = join_sweep()
     device = group.device(args.device)
@@ -193,6 +219,22 @@ def run(args: argparse.Namespace) -> None:
                 f"clean slice ({values_as_text(clean)}): {n_clean} of {len(dataset.images)} images; conditions are "
                 "applied to these, the other images stay unchanged"
             )
+    if shard is not None:
+        done, total = run_shard(
+            detector,
+            dataset,
+            conditions,
+            severities,
+            shard,
+            baseline=baseline,
+            clean=clean,
+            workers=args.workers,
+            batch_size=args.batch_size,
+            iou_type=args.iou_type,
+            class_map=given_classes,
+        )
+        _say_shard(args, done, total)
+        return
     swept = run_sweep(
         detector,
         dataset,
@@ -220,6 +262,30 @@ def resume_flags(args: argparse.Namespace) -> list[str] | None:
     folders = [run / CELLS_FOLDER for run in (args.run_dir, args.baseline) if isinstance(run, Path)]
     folders = folders if args.cache is None else [args.cache]
     return [] if any(any(folder.glob("*/*.npz")) for folder in folders) else None
+
+
+def _check_shard(args: argparse.Namespace, foreign: DetectorSpec | None) -> tuple[int, int]:
+    """--shard as (rank, world). Raises ConfigError, also for flags that do not go with it."""
+    if foreign is not None or not isinstance(args.baseline, Path | None):
+        raise ConfigError(
+            "--shard with a detector that is not a run", remedy="the detections of shards are kept in runs, use --run"
+        )
+    if args.budget is not None:
+        raise ConfigError("--shard with --budget", remedy="limit the images with --images, which every shard knows")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("--shard below torchrun", remedy="leave it out: the processes share the images")
+    return parse_shard(args.shard)
+
+
+def _say_shard(args: argparse.Namespace, done: int, total: int) -> None:
+    """How much of the sweep is there, and the command that makes the report."""
+    console.say(f"shard {args.shard} is done: {done} of {total} images are complete in every cell")
+    console.numbers(images=total, complete=done)
+    whole = console.command("eval-robustness", *given_flags(args, without=("shard",)))
+    if done == total:
+        console.suggest(whole)
+    else:
+        console.say(f"when the other shards are done too: {whole}")
 
 
 def foreign_detector(args: argparse.Namespace) -> DetectorSpec | None:

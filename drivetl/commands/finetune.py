@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drivetl import console
-from drivetl.commands.flags import add_config, input_path
-from drivetl.errors import DataError
-from drivetl.files.runs import STATE, check_out
+from drivetl.commands.flags import add_config, default_run, input_path
+from drivetl.errors import ConfigError, DataError
+from drivetl.files.runs import STATE, check_out, resumes
 
 if TYPE_CHECKING:
     from drivetl.config import FinetuneConfig
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 TAKES_OVERRIDES = True
 FRAMES_PER_S = 2.0
 """Frames taken of a video that is named as data.unlabelled."""
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
+"""Environment variable in which torchrun --max-restarts says how often it has started this process anew."""
 HELP_WIDTH = 78
 """Columns of the list of keys, as argparse's own lines have them in a terminal of 80 columns."""
 
@@ -35,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         action="store_true",
         help="continue the run in --out, no more flags are needed; the result is bit-identical to an uninterrupted run",
+    )
+    parser.add_argument(
+        "--continue",
+        dest="continues",
+        action="store_true",
+        help="begin the run in --out, or resume it where it has begun: one command for jobs that may be stopped",
     )
     parser.add_argument(
         "--source-data",
@@ -58,13 +67,18 @@ def run(args: argparse.Namespace) -> None:
     """Fine-tune."""
     from drivetl.config import check_files, dump_yaml, load_config
 
+    if args.continues and args.resume:
+        raise ConfigError("--continue and --resume", remedy="leave one of them out")
+    is_restarted = int(os.environ.get(RESTARTS, "0")) > 0
+    args.resume = args.resume or ((args.continues or is_restarted) and resumes(_out(args)))
     args.config = args.config or _config_of_the_run(args)
     config = load_config(args.config, args.rest)  # a mistake is reported before torch is loaded
     if args.print_config:
         print(dump_yaml(config), end="")
         return
     check_files(config)
-    check_out(_out(args), args.resume)
+    if console.is_leader():  # which other processes may have begun to write
+        check_out(_out(args), args.resume)
 
     from drivetl.data.augment import load_preset
 
@@ -107,12 +121,12 @@ def _config_of_the_run(args: argparse.Namespace) -> list[Path]:
 
 
 def _out(args: argparse.Namespace) -> Path:
-    return args.out or Path("runs") / "-".join(path.stem for path in args.config or ())
+    return args.out or default_run(args.config or ())
 
 
 def resume_flags(args: argparse.Namespace) -> list[str] | None:
     """--resume once the run has a saved state."""
-    return ([] if args.resume else ["--resume"]) if (_out(args) / STATE).is_file() else None
+    return ([] if args.resume or args.continues else ["--resume"]) if (_out(args) / STATE).is_file() else None
 
 
 def _every_key() -> str:

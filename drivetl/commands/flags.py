@@ -10,7 +10,7 @@ import argparse
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -129,6 +129,11 @@ def add_class_map(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def default_run(configs: Sequence[Path]) -> Path:
+    """The run directory of a training without --out: named after its configs."""
+    return Path("runs") / "-".join(path.stem for path in configs)
+
+
 def whole_number(text: str) -> int:
     """An int of 64 bits, with or without a sign. Raises ArgumentTypeError, which argparse turns into exit code 2."""
     if not re.fullmatch(r"[-+]?\d{1,19}", text) or abs(int(text)) >= SEED_LIMIT:
@@ -148,6 +153,25 @@ def seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= SEED_LIMIT:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to below 2^63")
     return int(text)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/8` -> (1, 8): this part, counted from 0, and the number of parts. Raises ConfigError."""
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError(f"--shard {text!r} is not I/N with I from 1 to N", remedy="for example 1/4")
+    return int(match[1]) - 1, int(match[2])
+
+
+def given_flags(args: argparse.Namespace, without: Sequence[str]) -> list[str]:
+    """The flags of a parsed command that differ from their defaults, with their values; none of `without`, which are
+    names of attributes."""
+    words = []
+    for action in args.parser.actions():
+        value = getattr(args, action.dest, action.default)
+        if action.option_strings and action.dest not in (*without, "quiet", "json") and value != action.default:
+            words += [action.option_strings[0]] + ([] if action.nargs == 0 else [str(value)])
+    return words
 
 
 def input_path(text: str) -> Path:

@@ -1,4 +1,7 @@
-"""`drivetl info`: the content of a dataset json or a run directory as tables. Missing files of a run are listed."""
+"""`drivetl info`: the content of a dataset json or a run directory as tables, or whether a config is ready to train.
+
+Missing files of a run are listed.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,21 @@ from drivetl import console
 from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
-from drivetl.commands.flags import input_path
-from drivetl.errors import DataError
+from drivetl.commands.flags import config_file, default_run, input_path
+from drivetl.console.text import byte_size
+from drivetl.errors import ConfigError, DataError
 from drivetl.files.read import read_text
 from drivetl.files.yaml_reader import load_yaml
 
 T = TypeVar("T")
 
+TAKES_OVERRIDES = True
+
 _RUN_FILES = (
     *("config.yaml", "taxonomy.yaml", "anchors.json", "surgery.json"),
     *("augmentation.json", "provenance.json", "metrics.jsonl", "README.md"),
 )
+MOST_TIMED_S = 3600
 _MOST_LEVELS = 12
 """Of nested settings that are shown as rows; what lies deeper is one value."""
 _MOST_ROWS = 300
@@ -32,15 +39,63 @@ _MOST_ROWS = 300
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
-    parser.add_argument("path", type=input_path, metavar="PATH", help="a dataset json or a run directory")
+    parser.add_argument("path", type=input_path, nargs="?", metavar="PATH", help="a dataset json or a run directory")
+    group = parser.add_argument_group("pre-flight, instead of PATH")
+    group.add_argument(
+        "--config",
+        type=config_file,
+        action="append",
+        metavar="FILE.yaml",
+        help=(
+            "check a training that `drivetl finetune --config FILE.yaml` would start, without starting it: data, "
+            "classes, scale, rates, memory, speed and disk, each with a fix; exit code 2 where it cannot train. Takes "
+            "finetune's keys too: --optim.batch_size 8"
+        ),
+    )
+    group.add_argument(
+        "--timed",
+        type=float,
+        default=20.0,
+        metavar="SECONDS",
+        help="time for trying the loader and some steps of the model; 0: do not try them (default: 20)",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the tables of a dataset or a run."""
+    """Print the tables of a dataset or a run, or the checks of a training."""
+    if args.config:
+        _check_config(args)
+        return
+    if args.path is None:
+        args.parser.error("needs PATH or --config")
+    if args.rest:
+        args.parser.refuse(args.rest)
     if args.path.is_dir():
         _show_run(args.path)
     else:
         _show_dataset(args.path, read_dataset(args.path))
+
+
+def _check_config(args: argparse.Namespace) -> None:
+    """Pre-flight. Raises ConfigError when the training could not begin."""
+    if args.path is not None:
+        raise ConfigError("PATH and --config", remedy="leave one of them out")
+    if not 0 <= args.timed <= MOST_TIMED_S:
+        raise ConfigError(f"--timed is {args.timed:g}", remedy=f"it must be from 0 to {MOST_TIMED_S}")
+
+    from drivetl.config import check_files, load_config
+    from drivetl.training.pair import read_pair
+
+    config = load_config(args.config, args.rest)
+    check_files(config)
+    console.say(f"checking {' + '.join(map(str, args.config))}")
+    train, val = read_pair(config)
+    with console.loading("torch"):
+        from drivetl.training.preflight import preflight
+
+    preflight(config, train, val, default_run(args.config), args.timed)
+    words = [word for path in args.config for word in ("--config", path)]
+    console.suggest(console.command("finetune", *words, *args.rest))
 
 
 def _show_dataset(path: Path, dataset: Dataset) -> None:
@@ -118,11 +173,13 @@ def _show_run(path: Path) -> None:
     document = _json(path / "provenance.json")
     if document is not None:
         _table("provenance.json", _flat(document))
-    rows = [(file.relative_to(path).as_posix(), _size(file)) for file in checkpoints]
+    rows = [(file.relative_to(path).as_posix(), byte_size(file.stat().st_size)) for file in checkpoints]
     for folder in ("eval", "robustness"):
         count = sum(file.is_file() for file in (path / folder).rglob("*"))
         rows += [(f"{folder}/", f"{count} files")] if count else []
-    console.table("files", ("file", "size"), [*((name, _size(path / name)) for name in present), *rows])
+    console.table(
+        "files", ("file", "size"), [*((name, byte_size((path / name).stat().st_size)) for name in present), *rows]
+    )
     if missing:
         console.say(f"missing: {', '.join(missing)}")
 
@@ -252,12 +309,3 @@ def _cell(value: object) -> str:
     except (RecursionError, ValueError):  # nested too deep, or an integer of too many digits
         text = f"{type(value).__name__} too large to show"
     return text if len(text) <= 90 else text[:87] + "..."
-
-
-def _size(file: Path) -> str:
-    size = float(file.stat().st_size)
-    for unit in ("B", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"

@@ -41,6 +41,7 @@ __all__ = [
     "progress_bar",
     "recording",
     "say",
+    "suggest",
     "table",
     "track",
     "warn",
@@ -286,6 +287,11 @@ def wrote(path: Path, *next_commands: str) -> None:
     """Print the path that was written and, if there are any, the commands to run next: complete, as they run."""
     _record.wrote.append(str(path))
     _print("out", "wrote ", (printable(str(path)), "bold"))
+    suggest(*next_commands)
+
+
+def suggest(*next_commands: str) -> None:
+    """Print the commands to run next: complete, as they run."""
     for line in filter(None, next_commands):
         _record.next.append(line)
         _print("out", "next:  ", (printable(line), "cyan"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,14 @@ def single_threaded(_: int) -> None:
     end_with_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def loader_processes(setting: int, device: torch.device) -> int:
+    """Number of loader processes; a negative setting means up to 8 with a GPU, and none on a CPU, where the network
+    needs the cores itself."""
+    if setting >= 0:
+        return setting
+    return min(8, max(0, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
 
 
 def loader_options(workers: int, device: torch.device) -> dict[str, Any]:

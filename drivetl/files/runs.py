@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+from drivetl.console import is_leader
 from drivetl.errors import CheckpointError, ConfigError, DataError
 from drivetl.files.read import read_text
 from drivetl.files.write import is_taken
@@ -67,3 +69,11 @@ def check_out(out: Path, resume: bool) -> None:
         raise ConfigError("exists already", remedy=f"choose another --out{or_resume}", file=out)
     if resume and not has_state:
         raise ConfigError(f"nothing to resume (no {STATE})", remedy="start it without --resume", file=out)
+
+
+def resumes(run: Path) -> bool:
+    """Whether a run has a saved state to resume. One without is removed by the leading process, to begin again."""
+    resume = (run / STATE).is_file()
+    if (run / "config.yaml").is_file() and not resume and is_leader():
+        shutil.rmtree(run)
+    return resume

@@ -26,7 +26,7 @@ from drivetl.data.sampling import epoch_steps
 from drivetl.errors import ConfigError
 from drivetl.models.source import read_source, weights_file
 from drivetl.robustness.sweep import spread_order
-from drivetl.training.finetune import read_pair
+from drivetl.training.pair import read_pair
 from drivetl.training.recipe import Start, resolve_auto, start_of
 from drivetl.training.replay import read_replay, shares
 

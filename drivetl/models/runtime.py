@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -52,6 +53,27 @@ def read_later(values: Tensor) -> Callable[[], list[float]]:
         return numbers
 
     return read
+
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Limits of the container, version 2 of the kernel's interface."""
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process can still allocate on a device: free memory of the GPU, or available memory of the
+    machine within the container's limit. None where it is unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        text = Path("/proc/meminfo").read_text()
+        available = 1024 * int(next(line for line in text.splitlines() if line.startswith("MemAvailable")).split()[1])
+    except (OSError, StopIteration, ValueError, IndexError):  # not Linux
+        return None
+    try:
+        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no container, or `max`: no limit
+        return available
+    return min(available, max(0, limit - used))
 
 
 def keep_memory() -> bool:

@@ -68,6 +68,22 @@ def read_source(start: str, arch: str) -> Source | None:
     return Source(state, _classes_of(path, len(scores) - 1, arch), description=f"weights {path.name}")
 
 
+def outline_of(start: str, arch: str) -> Source | None:
+    """As `read_source`, without weights (`state` is empty) where the classes are known without them: nothing is
+    downloaded, and of a run only its description is read."""
+    if start == "none":
+        return None
+    if start in STARTS:
+        enum = _enum_of(start, arch)
+        names = category_names(enum) if start == "coco" else None
+        return Source({}, names, description=f"{start} weights")
+    folder = _own_checkpoint(start)
+    if folder is None:
+        return read_source(start, arch)
+    spec, relation = read_spec(folder)
+    return Source({}, spec.categories, relation, spec, description=f"run {run_root(folder.absolute()).name}")
+
+
 def _own_checkpoint(start: str) -> Path | None:
     """The checkpoint folder that `model.start` names: by its run, by itself, or by the weights in it; None for anything
     else.
@@ -168,13 +184,30 @@ def load_source_detector(start: str, target: ModelSpec, device: str, precision: 
     return Detector(model, spec.categories, torch_device, dtype, "")
 
 
-def _published(start: str, arch: str) -> Source:
+def _enum_of(start: str, arch: str) -> Any:
+    """torchvision's enum of published weights. Raises ConfigError where there are none."""
     enum = getattr(architecture(arch), start)
     if enum is None:
         raise ConfigError(
             f"model.start: torchvision publishes no {start} weights for {arch}",
             remedy="use none, a weights file or a run",
         )
+    return enum
+
+
+def published_file(start: str, arch: str) -> Path | None:
+    """Where torch keeps the published weights of a start, once they are downloaded; None for another start."""
+    if start not in STARTS or start == "none":
+        return None
+    return _cached(_enum_of(start, arch))
+
+
+def _cached(enum: Any) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(enum.url).name
+
+
+def _published(start: str, arch: str) -> Source:
+    enum = _enum_of(start, arch)
     state = published_state(enum, f"{start} weights of {arch}", "use --model.start none")
     names = category_names(enum) if start == "coco" else None
     manifest = published_manifest(start)
@@ -186,7 +219,7 @@ def published_state(enum: Any, description: str, otherwise: str) -> State:
 
     otherwise: what to do where they cannot be downloaded. Raises CheckpointError.
     """
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(enum.url).name
+    file = _cached(enum)
     try:
         return read_weights(file) if file.is_file() else _download(enum)
     except OSError as error:

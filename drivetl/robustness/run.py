@@ -146,33 +146,9 @@ def run_sweep(
     """
     detectors = {"run": detector} | ({"baseline": baseline} if baseline is not None else {})
     classes = maps_of(detectors, dataset, class_map)
-    if iou_type == "segm":
-        _check_masks(dataset)
-    if not dataset.images:
-        raise DataError("the dataset has no images", remedy="choose another --data")
-    keeps_masks = iou_type == "segm"
-    caches: dict[str, DetectionCache] = {
-        name: each.cache
-        if isinstance(each, ResultsFolder)
-        else DetectionCache(
-            _cache_folder(each, cache), identity(each) | ({"masks": "kept"} if keeps_masks else {}), masks=keeps_masks
-        )
-        for name, each in detectors.items()
-    }
-    cells = [CLEAN, *((name, severity) for name in conditions for severity in severities)]
-    parts = _parts(dataset, clean or {}, cells)
-    timing = Timing()
-    for part in parts:
-        share = _share(part, parts)
-        timing += _sweep_part(
-            detectors,
-            caches,
-            part,
-            None if budget_s is None else share * budget_s,
-            default_workers(detector.device.type if detector.device else "") if workers is None else workers,
-            batch_size,
-            shard,
-        )
+    caches, parts, timing = _detect(
+        detectors, dataset, conditions, severities, cache, clean, budget_s, workers, batch_size, iou_type, shard
+    )
     wait()
     if shard[1] > 1:
         for detection_cache in caches.values():
@@ -203,6 +179,78 @@ def run_sweep(
         budget_needed_s,
         classes,
     )
+
+
+def run_shard(
+    detector: SweptDetector,
+    dataset: Dataset,
+    conditions: Sequence[str],
+    severities: Sequence[int],
+    shard: tuple[int, int],
+    *,
+    baseline: SweptDetector | None = None,
+    clean: Mapping[str, str] | None = None,
+    workers: int | None = None,
+    batch_size: int = 8,
+    iou_type: str = "bbox",
+    class_map: GivenClasses | None = None,
+) -> tuple[int, int]:
+    """One shard's part of `run_sweep`, cached in the runs; it waits for no other shard.
+
+    Returns (images that every detector has seen in every cell so far, all images). Raises as `run_sweep` does.
+    """
+    detectors = {"run": detector} | ({"baseline": baseline} if baseline is not None else {})
+    maps_of(detectors, dataset, class_map)  # a mistake is told by every shard
+    caches, parts, _ = _detect(
+        detectors, dataset, conditions, severities, None, clean, None, workers, batch_size, iou_type, shard
+    )
+    for detection_cache in caches.values():
+        detection_cache.refresh()
+    return sum(len(part.seen(caches)[1]) for part in parts), sum(len(part.keys) for part in parts)
+
+
+def _detect(
+    detectors: Mapping[str, SweptDetector],
+    dataset: Dataset,
+    conditions: Sequence[str],
+    severities: Sequence[int],
+    cache: Path | None,
+    clean: Mapping[str, str] | None,
+    budget_s: float | None,
+    workers: int | None,
+    batch_size: int,
+    iou_type: str,
+    shard: tuple[int, int],
+) -> tuple[dict[str, DetectionCache], list[_Part], Timing]:
+    """Detect in one shard of the images; what is cached is not detected again."""
+    if iou_type == "segm":
+        _check_masks(dataset)
+    if not dataset.images:
+        raise DataError("the dataset has no images", remedy="choose another --data")
+    keeps_masks = iou_type == "segm"
+    caches: dict[str, DetectionCache] = {
+        name: each.cache
+        if isinstance(each, ResultsFolder)
+        else DetectionCache(
+            _cache_folder(each, cache), identity(each) | ({"masks": "kept"} if keeps_masks else {}), masks=keeps_masks
+        )
+        for name, each in detectors.items()
+    }
+    cells = [CLEAN, *((name, severity) for name in conditions for severity in severities)]
+    parts = _parts(dataset, clean or {}, cells)
+    timing, device = Timing(), detectors["run"].device
+    for part in parts:
+        share = _share(part, parts)
+        timing += _sweep_part(
+            detectors,
+            caches,
+            part,
+            None if budget_s is None else share * budget_s,
+            default_workers(device.type if device else "") if workers is None else workers,
+            batch_size,
+            shard,
+        )
+    return caches, parts, timing
 
 
 def maps_of(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from drivetl import console
-from drivetl.coco.drives import Drives, shared_drives
+from drivetl.coco.drives import Drives
 from drivetl.coco.hashes import images_hash
-from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.config import (
     FIND,
@@ -29,11 +26,10 @@ from drivetl.config import (
     values_of,
     with_values,
 )
-from drivetl.data.dataset import DetectionDataset, decoded_gb, loader_options
+from drivetl.data.dataset import DetectionDataset, decoded_gb, loader_options, loader_processes
 from drivetl.data.sampling import EpochBatches, Parts, Streams
-from drivetl.data.sharing import shared_memory_warning
 from drivetl.errors import ConfigError
-from drivetl.files.runs import STATE, check_out
+from drivetl.files.runs import check_out, resumes
 from drivetl.files.write import remove_leftovers, write_atomically
 from drivetl.models.build import architecture
 from drivetl.models.compiled import compile_network
@@ -49,6 +45,10 @@ from drivetl.training.forgetting import OldDomain, measure, old_domain, show
 from drivetl.training.memory import is_out_of_memory, memory_of_the_test, out_of_memory
 from drivetl.training.model_card import model_card, outcome
 from drivetl.training.optimizer import build_optimizer
+from drivetl.training.pair import read_pair
+from drivetl.training.preflight import check_training, show_notable, stop_at_errors
+from drivetl.training.preflight_checks import check_loader
+from drivetl.training.preflight_plan import planned_as
 from drivetl.training.prepare import Prepared, prepare
 from drivetl.training.rate_finder import LOWEST, find_rate
 from drivetl.training.replay import Replay, check_separate, read_replay
@@ -104,7 +104,8 @@ def finetune(
     """
     config.check()
     check_packages(config)
-    check_out(out, resume)
+    if console.is_leader():  # which others may see to have begun
+        check_out(out, resume)
     if resume:
         for folder in ("", "checkpoints/last", "checkpoints/best", "eval"):
             remove_leftovers(out / folder)
@@ -121,7 +122,7 @@ def finetune(
         precision, reason = choose_precision(config.runtime.precision, device)
         train, val = read_pair(config)
         replay = read_replay(config, train, val)
-        footage = read_unlabelled(config, train, val)
+        footage = read_unlabelled(config, val)
         images = _images_hashes(train, val, replay, footage) if group.leads or resume else {}
         if resume:
             updated = changed_images(recorded, images, accept_changed_images)
@@ -143,6 +144,15 @@ def finetune(
             console.say(*prepared.notes)
         if footage is not None:
             _add_pseudo(prepared, footage, out if resume else None, device, group)
+        workers = loader_processes(config.data.workers, device)
+        planned = planned_as(prepared, group.world)
+        if resume:
+            findings = [check_loader(planned.images, config, workers)]
+        else:
+            findings = check_training(planned, device, workers, out)
+        if group.leads:
+            show_notable(findings)
+        stop_at_errors(findings)
         if group.leads and not resume:
             create_run(out, config, prepared.taxonomy)
             write_json(out / "anchors.json", prepared.anchors)
@@ -203,14 +213,6 @@ def begin_or_continue(config: FinetuneConfig, run: Path) -> Outcome:
     return finetune(config, run, resume=resumes(run))
 
 
-def resumes(run: Path) -> bool:
-    """Whether a run has a saved state to resume. One without is removed, to begin again."""
-    resume = (run / STATE).is_file()
-    if (run / "config.yaml").is_file() and not resume:
-        shutil.rmtree(run)
-    return resume
-
-
 def _resumed_config(config: FinetuneConfig, out: Path) -> FinetuneConfig:
     """The config of a resumed run: `auto` values are those chosen at the start, all others must be the same.
 
@@ -263,29 +265,6 @@ def _add_pseudo(prepared: Prepared, footage: Footage, resumed: Path | None, devi
         console.say(f"{footage.name}: {prepared.pseudo.in_words()}")
 
 
-def read_pair(config: FinetuneConfig) -> tuple[Dataset, Dataset]:
-    """Both datasets, checked against each other. Raises ConfigError for different classes, or without images or
-    classes."""
-    train, val = read_dataset(Path(config.data.train)), read_dataset(Path(config.data.val))
-    if train.categories != val.categories:
-        raise ConfigError(
-            f"data.train has classes {list(train.categories)}, data.val {list(val.categories)}",
-            remedy="convert both with one taxonomy",
-        )
-    for key, dataset in (("data.train", train), ("data.val", val)):
-        if not dataset.images or not dataset.categories:
-            raise ConfigError(
-                f"{key}: no {'classes' if dataset.images else 'images'} in it", remedy="convert and split it again"
-            )
-    shared = shared_drives(train.images, val.images)  # of images of unknown drive the split has warned
-    if shared:
-        console.warn(
-            f"{len(shared)} drives ({shared[0]}, ...) are in train and in val, the score will be too high"
-            " - split by drive"
-        )
-    return train, val
-
-
 def assemble(
     config: FinetuneConfig, prepared: Prepared, device: torch.device, precision: torch.dtype, group: Group, out: Path
 ) -> Trainer:
@@ -298,10 +277,7 @@ def assemble(
     streams += [(1, replay.dataset, (1.0, 1.0))] if replay is not None else []
     streams += [(2, pseudo.dataset, pseudo.loss_weights)] if pseudo is not None else []
     images = [image for _, dataset, _ in streams for image in dataset.images]
-    workers = _workers(config.data.workers, device)
-    warning = shared_memory_warning(images, optim.batch_size, workers) if group.leads else ""
-    if warning:
-        console.warn(warning)
+    workers = loader_processes(config.data.workers, device)
     fits = not workers and decoded_gb(images) <= config.data.cache_gb
     data = Streams(
         [
@@ -364,14 +340,6 @@ def _draw_first_batch(trainer: Trainer) -> None:
     write_atomically(path, image)
     trainer.boards.image("first batch", image)
     console.say(f"{path}: the first batch, augmented, with its labels")
-
-
-def _workers(setting: int, device: torch.device) -> int:
-    """Number of loader processes; a negative setting means up to 8 with a GPU, and none on a CPU, where the network
-    needs the cores itself."""
-    if setting >= 0:
-        return setting
-    return min(8, max(0, (os.cpu_count() or 1) - 1)) if device.type == "cuda" else 0
 
 
 def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict[str, Any]:

@@ -25,9 +25,10 @@ from drivetl.models.build import ModelSpec, architecture, box_architecture, buil
 from drivetl.models.gpu import apply_settings, choose_layout, choose_shapes, input_shapes
 from drivetl.models.norm import choose_norm
 from drivetl.models.source import Source, read_source
+from drivetl.models.surgery import Plan
 from drivetl.models.weights import load_backbone
 from drivetl.training.optimizer import batch_factor
-from drivetl.training.recipe import resolve_auto, start_of
+from drivetl.training.recipe import Start, resolve_auto, start_of
 from drivetl.training.replay import Replay
 from drivetl.training.unlabelled import Pseudo
 
@@ -65,6 +66,10 @@ class Prepared:
     channels_last: bool
     start: str
     """What the weights start from: `run city`, `coco weights`, `random weights`."""
+    outline: Source | None
+    """The start without its weights."""
+    class_plan: Plan | None
+    """Where each class's rows come from; None for a start without heads."""
     notes: list[str]
 
 
@@ -92,15 +97,8 @@ def prepare(
     train = training_subset(config, train)
     taxonomy = dataset_taxonomy(train, config.data.train)
     source = read_source(config.model.start, config.model.arch)
-    rate_is_auto = is_auto(config.optim.lr)
-    config, chosen_by_recipe = resolve_auto(
-        config, len(train.images), start_of(source), world * config.optim.accumulate
-    )
-    notes += [chosen_by_recipe] if chosen_by_recipe else []
-    notes += effective_batch(config, world)
-    if rate_is_auto:
-        config, note = rate_for_batch(config, world)
-        notes += note
+    config, chosen_by_recipe = resolve(config, len(train.images), start_of(source), world)
+    notes += chosen_by_recipe
     factors = None
     if config.data.sampling == "repeat_factor":
         factors = repeat_factors(train.images, config.data.rare_below)
@@ -138,7 +136,8 @@ def prepare(
             model = build_model(spec)
             if source is not None and source.categories is not None:
                 source.state = expand_rpn(source.state, before, chosen)
-        surgery_facts, inherited = _inherit(model, spec, source, taxonomy.relation())
+        class_plan = class_plan_of(spec, source, taxonomy.relation())
+        surgery_facts, inherited = _inherit(model, source, class_plan)
     if decision is not None:
         decision.show()
     notes.append(str(surgery_facts["summary"]))
@@ -179,8 +178,22 @@ def prepare(
         source_maps=bool(surgery_facts["grounded"]) and not surgery_facts["new_branch"],
         channels_last=channels_last,
         start=source.description if source else "random weights",
+        outline=dataclasses.replace(source, state={}) if source else None,
+        class_plan=class_plan,
         notes=notes,
     )
+
+
+def resolve(config: FinetuneConfig, n_images: int, start: Start, world: int) -> tuple[FinetuneConfig, list[str]]:
+    """The config with the recipe's choice for every `auto`, its rate changed for the images of a step; and notes on
+    both and on these images. Raises ConfigError where a value is inconsistent with the recipe's."""
+    rate_is_auto = is_auto(config.optim.lr)
+    config, chosen = resolve_auto(config, n_images, start, world * config.optim.accumulate)
+    notes = ([chosen] if chosen else []) + effective_batch(config, world)
+    if rate_is_auto:
+        config, note = rate_for_batch(config, world)
+        notes += note
+    return config, notes
 
 
 def effective_batch(config: FinetuneConfig, world: int) -> list[str]:
@@ -271,20 +284,24 @@ def _anchors(config: FinetuneConfig, model: nn.Module, train: Dataset) -> Decisi
     return fit(boxes, spec_of(model), strides_of(model), config.seed)
 
 
-def _inherit(
-    model: nn.Module, spec: ModelSpec, source: Source | None, relation: Relation
-) -> tuple[dict[str, Any], frozenset[str]]:
+def class_plan_of(spec: ModelSpec, source: Source | None, relation: Relation) -> Plan | None:
+    """Where each class's rows of the heads come from; None for a start without heads. Raises ConfigError."""
+    if source is None or source.categories is None:
+        return None
+    return surgery.plan(source.categories, spec.categories, relation, source.relation)
+
+
+def _inherit(model: nn.Module, source: Source | None, plan: Plan | None) -> tuple[dict[str, Any], frozenset[str]]:
     """Load the source's weights. Returns (surgery.json: what became of every tensor, names of inherited parameters)."""
     no_heads: dict[str, Any] = {"grounded": [], "new_branch": False}
     if source is None:
         return no_heads | {"start": "none", "summary": "weights: random, everything is trained"}, frozenset()
     names = {name for name, _ in model.named_parameters()}
-    if source.categories is None:
+    if plan is None:
         loaded = load_backbone(model, source.state, source.description)
         kept = frozenset(name for name in names if name.startswith("backbone.body."))
         summary = f"weights: {loaded} tensors of the backbone from {source.description}; neck and heads are new"
         return no_heads | {"start": source.description, "backbone_tensors": loaded, "summary": summary}, kept
-    plan = surgery.plan(source.categories, spec.categories, relation, source.relation)
     try:
         report = surgery.load(model, source.state, plan)
     except CheckpointError as error:

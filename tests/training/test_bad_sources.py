@@ -196,7 +196,7 @@ def test_a_source_whose_anchors_differ_in_number_between_levels(small_config, so
 )
 def test_batch_norm_is_frozen_or_trained_by_rule_with_a_note(small_config, source, norm, start, batch, frozen, note):
     from drivetl.models.norm import FusedFrozenBatchNorm2d
-    from drivetl.training.finetune import read_pair
+    from drivetl.training.pair import read_pair
     from drivetl.training.prepare import prepare
 
     config = dataclasses.replace(

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,10 +11,11 @@ import threading
 
 import pytest
 import torch
-from training_runs import without_times
+from training_runs import kill_after, without_times
 
 from drivetl.cli import main
 from drivetl.config import dump_yaml
+from drivetl.files.runs import STATE
 from drivetl.models.weights import read_weights
 from drivetl.training import loop, validate
 from drivetl.training.finetune import begin_or_continue, finetune
@@ -97,6 +99,25 @@ def test_law_a_signal_in_an_evaluation_loses_no_step(whole, tmp_path, monkeypatc
     begin_or_continue(config, run)
     assert "resumed at step 2 of 4" in capsys.readouterr().out
     assert_same(whole[1], run)
+
+
+def test_law_one_command_begins_resumes_and_repeats_a_run(whole, tmp_path, monkeypatch, capsys):
+    config, run = whole[0], tmp_path / "run"
+    (tmp_path / "c.yaml").write_text(dump_yaml(config))
+    words = ["finetune", "--config", str(tmp_path / "c.yaml"), "--out", str(run), "--continue"]
+    with monkeypatch.context() as patch:
+        kill_after(patch, 2)
+        assert main(words) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == f"continue with: {shlex.join(['drivetl', *words])}"
+    assert main(words) == 0
+    assert "resumed at step 2 of 4" in capsys.readouterr().out
+    assert_same(whole[1], run)
+    assert main(words) == 0  # nothing is left to do
+    (run / STATE).unlink()  # as if it had been killed before its first step
+    assert main(words) == 0
+    assert "resumed" not in capsys.readouterr().out.rpartition("resumed at step 4 of 4")[2]
+    assert_same(whole[1], run)
+    assert main([*words, "--resume"]) == 2 and "--continue and --resume" in capsys.readouterr().err
 
 
 WITHOUT_THE_COMMAND = """

@@ -11,7 +11,8 @@ from drivetl.files.runs import BEST_DETECTIONS
 from drivetl.metrics.match_store import match
 from drivetl.metrics.results import load_results
 from drivetl.models.checkpoint import load_detector
-from drivetl.training.finetune import finetune, read_pair
+from drivetl.training.finetune import finetune
+from drivetl.training.pair import read_pair
 from drivetl.training.prepare import prepare
 
 BOXES, MASKS = "fasterrcnn_mobilenet_v2_lite_fpn", "maskrcnn_mobilenet_v2_lite_fpn"
