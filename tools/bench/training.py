@@ -9,6 +9,7 @@ pause.
 from __future__ import annotations
 
 import ctypes
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def run(device_name: str = "auto", budget_s: float | None = None) -> list[dict[s
     began, rows = time.perf_counter(), list[dict[str, object]]()
     rate = matmul_rate(device, choose_precision("auto", device)[0])
     for case in cases:
-        left = (budget_s or BUDGET_S) - (time.perf_counter() - began)
+        left = (budget_s or BUDGET_S) - (time.perf_counter() - began) if rows else math.inf  # one row in any case
         row = row_of(case, device, rate, left)
         if row is None:
             console.warn(f"no time for {case.arch} at {case.long}x{case.short}, batch {case.batch}: left out")
@@ -105,10 +106,10 @@ def row_of(case: Case, device: torch.device, rate: float, left_s: float) -> dict
     }
     asked = time.perf_counter()
     variants["torchvision"]()
-    runs = int(3 * left_s / (CALLS * (time.perf_counter() - asked)))
+    runs = int(min(3, 3 * left_s / (CALLS * (time.perf_counter() - asked))))
     if not runs:
         return None
-    best = {name: seconds / case.batch for name, seconds in in_turns(variants, min(3, runs)).items()}
+    best = {name: seconds / case.batch for name, seconds in in_turns(variants, runs).items()}
     row: dict[str, object] = {"model": case.arch, "input": f"{case.long}x{case.short}"}
     return (
         row
@@ -117,7 +118,7 @@ def row_of(case: Case, device: torch.device, rate: float, left_s: float) -> dict
         | {"torchvision / drivetl": best["torchvision"] / best["drivetl"]}
         | {"without CPU tricks / drivetl": best["without CPU tricks"] / best["drivetl"]}
         | {"batch": case.batch}
-        | throughput(case.spec(), (images, targets), device, fast, rate, min(3, runs))
+        | throughput(case.spec(), (images, targets), device, fast, rate, runs)
         | {"waits": waits_per_step(case, plain=False), "recipe waits": waits_per_step(case, plain=True)}
     )
 
