@@ -122,7 +122,7 @@ def finetune(
         precision, reason = choose_precision(config.runtime.precision, device)
         train, val = read_pair(config)
         replay = read_replay(config, train, val)
-        footage = read_unlabelled(config, val)
+        footage = read_unlabelled(config, train, val)
         images = _images_hashes(train, val, replay, footage) if group.leads or resume else {}
         if resume:
             updated = changed_images(recorded, images, accept_changed_images)

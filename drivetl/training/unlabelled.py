@@ -106,11 +106,12 @@ def _columns(images: Sequence[ImageRecord]) -> tuple[list[list[Annotation]], lis
     return [image.annotations for image in images], [image.ignore_regions for image in images]
 
 
-def read_unlabelled(config: FinetuneConfig, val: Dataset) -> Footage | None:
+def read_unlabelled(config: FinetuneConfig, train: Dataset, val: Dataset) -> Footage | None:
     """The frames of data.unlabelled, or of an edited pseudo.json in data.pseudo; None where the config has neither.
 
-    Labels in a file of frames are reported and not used. Raises ConfigError without images, or where an image is one of
-    data.val; DataError for a file that cannot be read. Warns of drives that it shares with data.val.
+    Labels in a file of frames are reported and not used; images of data.train are left out, and reported. Raises
+    ConfigError without images, or where an image is one of data.val; DataError for a file that cannot be read. Warns of
+    drives that it shares with data.val.
     """
     frames, labels = config.data.unlabelled, config.data.pseudo
     if not frames and not labels:
@@ -133,7 +134,25 @@ def read_unlabelled(config: FinetuneConfig, val: Dataset) -> Footage | None:
             " used - to train on them, name it as data.train or data.source"
         )
     _check_separate(footage, val)
-    return footage
+    return _without_labelled(footage, train)
+
+
+def _without_labelled(footage: Footage, train: Dataset) -> Footage:
+    """The frames that are not also images of data.train, whose labels are better. Raises ConfigError without any."""
+    ours = _files(footage.dataset)
+    shared = _shared(ours, _files(train))
+    if not shared:
+        return footage
+    if len(shared) == len(ours):
+        raise ConfigError(
+            f"all {len(ours)} frames of {footage.name} are images of data.train",
+            remedy="name frames that have no labels there, or leave it out",
+            file=footage.dataset.file or footage.dataset.images_root,
+        )
+    console.say(f"{footage.name}: {len(shared)} of {len(ours)} frames are images of data.train and are left out")
+    root = footage.dataset.images_root.resolve()
+    images = [image for image in footage.dataset.images if root / image.file_name not in shared]
+    return dataclasses.replace(footage, dataset=footage.dataset.subset(images))
 
 
 def _frames(path: Path) -> Dataset:
@@ -160,13 +179,10 @@ def _is_results(path: Path) -> bool:
 def _check_separate(footage: Footage, val: Dataset) -> None:
     """Frames that are evaluated must not be trained on. Raises ConfigError for a file of data.val, or a copy of one;
     warns of common drives."""
-    ours, theirs = _files(footage.dataset), _files(val)
-    shared = next((file for file in ours if file in theirs), None)
-    if shared is None:
-        shared = _copy(ours, theirs)
-    if shared is not None:
+    shared = _shared(_files(footage.dataset), _files(val))
+    if shared:
         raise ConfigError(
-            f"{footage.name} has {shared}, which data.val evaluates on",
+            f"{footage.name} has {next(iter(shared))}, which data.val evaluates on",
             remedy="leave out the images of either dataset, by drive",
             file=footage.dataset.file or footage.dataset.images_root,
         )
@@ -183,16 +199,18 @@ def _files(dataset: Dataset) -> dict[Path, None]:
     return dict.fromkeys(root / image.file_name for image in dataset.images)
 
 
-def _copy(ours: Mapping[Path, None], theirs: Mapping[Path, None]) -> Path | None:
-    """The first of our files with the content of one of theirs; only files of one size are read."""
+def _shared(ours: Mapping[Path, None], theirs: Mapping[Path, None]) -> dict[Path, None]:
+    """Our files that are also theirs, or copies of theirs; only files of one size are read."""
     by_size: dict[int, set[str]] = {}
     sizes = {file.stat().st_size for file in ours if file.is_file()}
     for file in theirs:
         if file.is_file() and (size := file.stat().st_size) in sizes:
             by_size.setdefault(size, set()).add(file_hash(file))
-    return next(
-        (file for file in ours if file.is_file() and file_hash(file) in by_size.get(file.stat().st_size, ())), None
-    )
+    return {
+        file: None
+        for file in ours
+        if file in theirs or (file.is_file() and file_hash(file) in by_size.get(file.stat().st_size, ()))
+    }
 
 
 def label(
@@ -209,7 +227,9 @@ def label(
         assert path is not None
         under = _of_file(footage.dataset, target, config, path)
     elif path is not None:
-        bands = with_bands(footage.dataset, read_coco_results(path, footage.dataset), _bounds(config))
+        every, used = _frames_of_results(config.data.unlabelled, path), {image.id for image in footage.dataset.images}
+        bands = with_bands(every, read_coco_results(path, every), _bounds(config))
+        bands = bands.subset([image for image in bands.images if image.id in used])
         under = _of_file(bands, target, config, path)
     else:
         under = _by_teacher(_teacher(config, spec, device), footage, target, config, group)

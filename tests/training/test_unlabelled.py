@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from training_runs import kill_after, write_tree
 
+from drivetl.cli import main
 from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.coco.records import Annotation, Dataset, ImageRecord
 from drivetl.commands.finetune import _with_frames
@@ -72,6 +74,10 @@ def config(small_config, source, footage):
 
 def with_data(config, **keys):
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **keys))
+
+
+def footage_of(config):
+    return read_unlabelled(config, *(read_dataset(Path(path)) for path in (config.data.train, config.data.val)))
 
 
 def weights(run):
@@ -163,6 +169,11 @@ def test_a_run_trains_on_a_folder_and_writes_labels_that_can_be_trained_on_again
     assert f"{len(scores)} objects and {len(unsure)} ignore regions\n" in card
     train, compared = without_footage(config, tmp_path / "run")
     assert train in card and compared in card
+    for command in (train, compared):
+        assert main(shlex.split(command)[1:]) == 0
+    capsys.readouterr()
+    without = tmp_path / "run_without"
+    assert not (without / PSEUDO).exists() and "without labels" not in (without / "README.md").read_text()
     again = with_data(config, unlabelled="", pseudo=str(tmp_path / "run" / PSEUDO))
     finetune(again, tmp_path / "again")
     assert equal(tmp_path / "run", tmp_path / "again")
@@ -227,7 +238,7 @@ def test_a_results_list_of_any_detector_takes_the_place_of_the_teacher(config, t
         finetune(foreign, tmp_path / "nothing")
     for unlabelled_, message in (("", "which names no images"), (str(frames.parent), "dusk names no classes")):
         with pytest.raises(ConfigError, match=message + r" - set data\.unlabelled to the dataset json"):
-            read_unlabelled(with_data(foreign, unlabelled=unlabelled_), read_dataset(Path(config.data.val)))
+            footage_of(with_data(foreign, unlabelled=unlabelled_))
 
 
 def test_gaps_are_filled_when_asked_for_counted_and_never_in_an_edited_file(config, tmp_path):
@@ -239,8 +250,7 @@ def test_gaps_are_filled_when_asked_for_counted_and_never_in_an_edited_file(conf
     edited = with_data(config, unlabelled="", pseudo=str(tmp_path / PSEUDO), pseudo_gaps="ignore")
 
     def labelled(of):
-        footage = read_unlabelled(of, read_dataset(Path(of.data.val)))
-        return label(footage, of, None, read_dataset(Path(of.data.train)), torch.device("cpu"), Group())
+        return label(footage_of(of), of, None, read_dataset(Path(of.data.train)), torch.device("cpu"), Group())
 
     assert labelled(config).in_words().endswith("2 objects and 0 ignore regions")
     assert "pseudo_gaps_filled" not in write_pseudo(labelled(config), tmp_path, config)
@@ -263,8 +273,8 @@ def test_law_two_processes_make_the_labels_of_one_and_train_on_them(config, tmp_
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     completed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
     assert completed.returncode == 0, completed.stderr[-2000:]
-    target, val = (read_dataset(Path(path)) for path in (config.data.train, config.data.val))
-    one = label(read_unlabelled(config, val), config, None, target, torch.device("cpu"), Group()).dataset.images
+    target = read_dataset(Path(config.data.train))
+    one = label(footage_of(config), config, None, target, torch.device("cpu"), Group()).dataset.images
     two = read_dataset(tmp_path / "two" / PSEUDO).images
     assert [image.file_name for image in two] == [image.file_name for image in one]
     for column in ("annotations", "ignore_regions"):
@@ -275,6 +285,27 @@ def test_law_two_processes_make_the_labels_of_one_and_train_on_them(config, tmp_
             assert a.attributes["score"] == pytest.approx(b.attributes["score"], abs=2e-4)
     assert json.loads((tmp_path / "two" / "unlabelled.json").read_text())["frames"] == len(one)
     assert read_metrics(tmp_path / "two" / "metrics.jsonl")[-1]["step"] == 2, "8 labelled images, 4 a step"
+
+
+def test_law_frames_of_data_train_are_left_out(config, footage, tmp_path, capsys):
+    train = Path(config.data.train).parent
+    shutil.copy(train / "000001.png", footage / "a_copy.png")
+    assert "a_copy.png" not in {image.file_name for image in footage_of(config).dataset.images}
+    words = " ".join(capsys.readouterr().out.split())
+    assert "data.unlabelled: 1 of 7 frames are images of data.train and are left out" in words
+
+    names = [f"{train.name}/000001.png", f"{footage.name}/000001.png"]
+    images = [ImageRecord(number, name, 96, 64) for number, name in enumerate(names, 1)]
+    write_dataset(Dataset(("car", "pedestrian"), images, tmp_path), tmp_path / "both.json")
+    row = {"category_id": 1, "bbox": [10, 10, 20, 20], "score": 0.9}
+    (tmp_path / "results.json").write_text(json.dumps([row | {"image_id": 1}, row | {"image_id": 2}]))
+    foreign = with_data(config, unlabelled=str(tmp_path / "both.json"), pseudo=str(tmp_path / "results.json"))
+    pseudo = label(footage_of(foreign), foreign, None, read_dataset(train / "data.json"), torch.device("cpu"), Group())
+    assert [(image.id, len(image.annotations)) for image in pseudo.dataset.images] == [(2, 1)]
+
+    write_dataset(Dataset(("car", "pedestrian"), images[:1], tmp_path), tmp_path / "both.json")
+    with pytest.raises(ConfigError, match=r"both\.json: all 1 frames of data\.unlabelled are images of data\.train"):
+        footage_of(foreign)
 
 
 def test_labels_in_footage_are_not_used_and_reported(config, tmp_path, capsys):
@@ -316,7 +347,7 @@ def test_a_video_becomes_a_list_of_its_frames_next_to_the_run(config, tmp_path):
     for _ in range(2):  # a second call, as of a resumed run, extracts nothing anew
         filmed = _with_frames(with_data(config, unlabelled=str(tmp_path / "night.avi")), tmp_path / "run")
         assert filmed.data.unlabelled == str(tmp_path / "run.frames" / "frames.json")
-    footage = read_unlabelled(filmed, read_dataset(Path(config.data.val)))
+    footage = footage_of(filmed)
     assert [image.frame_index for image in footage.dataset.images] == [0, 5, 10, 15], "two a second"
     assert _with_frames(config, tmp_path / "run") == config
 
