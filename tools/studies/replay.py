@@ -19,6 +19,7 @@ MILD = {"optim.epochs": 4, "optim.lr": 3e-4, "optim.ema": 0, "optim.source_share
 LINES: dict[str, tuple[str, str, bool, city.Flags]] = {
     "photometric": ("cities", "photometric", False, {}),
     "severe": ("cities", "severe", False, {}),
+    "severe, blended": ("cities", "severe", False, {"optim.source_share": 0.3}),
     "severe, replay": ("cities", "severe", True, {}),
     "photometric, replay": ("cities", "photometric", True, {}),
     "severe, mild recipe": ("cities", "severe", False, MILD),
