@@ -103,7 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="I/N",
         help=(
             "only the I-th of N equal parts of the images, without a report: for the tasks of a job array. Detections "
-            "are kept in the run, and the same command without --shard makes the report of all"
+            "are kept in the run or in --cache; the same command without --shard makes the report of all"
         ),
     )
     add(
@@ -227,6 +227,7 @@ def run(args: argparse.Namespace) -> None:
             severities,
             shard,
             baseline=baseline,
+            cache=args.cache,
             clean=clean,
             workers=args.workers,
             batch_size=args.batch_size,
@@ -266,9 +267,9 @@ def resume_flags(args: argparse.Namespace) -> list[str] | None:
 
 def _check_shard(args: argparse.Namespace, foreign: DetectorSpec | None) -> tuple[int, int]:
     """--shard as (rank, world). Raises ConfigError, also for flags that do not go with it."""
-    if foreign is not None or not isinstance(args.baseline, Path | None):
+    if args.cache is None and (foreign is not None or not isinstance(args.baseline, Path | None)):
         raise ConfigError(
-            "--shard with a detector that is not a run", remedy="the detections of shards are kept in runs, use --run"
+            "--shard with a detector that is not a run", remedy="name a folder for the detections with --cache"
         )
     if args.budget is not None:
         raise ConfigError("--shard with --budget", remedy="limit the images with --images, which every shard knows")

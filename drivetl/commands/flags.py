@@ -170,7 +170,10 @@ def given_flags(args: argparse.Namespace, without: Sequence[str]) -> list[str]:
     for action in args.parser.actions():
         value = getattr(args, action.dest, action.default)
         if action.option_strings and action.dest not in (*without, "quiet", "json") and value != action.default:
-            words += [action.option_strings[0]] + ([] if action.nargs == 0 else [str(value)])
+            values = (
+                [[]] if action.nargs == 0 else [[str(item)] for item in (value if type(value) is list else [value])]
+            )
+            words += [word for item in values for word in (action.option_strings[0], *item)]
     return words
 
 

@@ -189,20 +189,21 @@ def run_shard(
     shard: tuple[int, int],
     *,
     baseline: SweptDetector | None = None,
+    cache: Path | None = None,
     clean: Mapping[str, str] | None = None,
     workers: int | None = None,
     batch_size: int = 8,
     iou_type: str = "bbox",
     class_map: GivenClasses | None = None,
 ) -> tuple[int, int]:
-    """One shard's part of `run_sweep`, cached in the runs; it waits for no other shard.
+    """One shard's part of `run_sweep`, kept where that keeps detections; it waits for no other shard.
 
     Returns (images that every detector has seen in every cell so far, all images). Raises as `run_sweep` does.
     """
     detectors = {"run": detector} | ({"baseline": baseline} if baseline is not None else {})
     maps_of(detectors, dataset, class_map)  # a mistake is told by every shard
     caches, parts, _ = _detect(
-        detectors, dataset, conditions, severities, None, clean, None, workers, batch_size, iou_type, shard
+        detectors, dataset, conditions, severities, cache, clean, None, workers, batch_size, iou_type, shard
     )
     for detection_cache in caches.values():
         detection_cache.refresh()

@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from robust_run import write_run
 
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset
+from drivetl.commands import build_parser
+from drivetl.commands.flags import given_flags
 from drivetl.robustness.detection_cache import image_keys
 from drivetl.robustness.find_cells import open_cache
 
@@ -105,3 +108,13 @@ def test_mistakes_in_a_shard(alone_and_shared, capsys, words, message):
     data = run.parents[1] / "data" / "val.json"
     assert main(["eval-robustness", "--run", str(run), "--data", str(data), "--out", str(run / "new"), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_law_the_given_flags_are_the_command():
+    words = ["--detector", "onnx:a.onnx", "--data", "v.json", "--augmentation", "a", "--augmentation", "b"]
+    words += ["--severities", "1", "--draws", "50", "--cache", "two words"]
+    args = build_parser("eval-robustness").parse_args(["eval-robustness", "--shard", "1/2", "--quiet", *words])
+    given = given_flags(args, without=("shard",))
+    assert Counter(given) == Counter(words)
+    again = build_parser("eval-robustness").parse_args(["eval-robustness", *given])
+    assert vars(again) | {"parser": 0, "run": 0} == vars(args) | {"parser": 0, "run": 0, "shard": None, "quiet": False}
