@@ -155,7 +155,7 @@ def write_sheet(
     more = "" if len(shown) == len(selected) else f"the first {len(shown)} of {len(selected)}; "
     subheading = f"{more}best first; solid: pre-labels; dashed: detections below their score, possibly objects"
     ratio = float(np.mean([tile.image.shape[0] / tile.image.shape[1] for tile in tiles])) + 0.2
-    columns = max(1, min(6, round(math.sqrt(len(tiles) * ratio))))
+    columns = max(min(2, len(tiles)), min(6, round(math.sqrt(len(tiles) * ratio))))  # wide enough for the heading
     sheet = captioned_sheet(tiles, heading, subheading, categories, columns, TILE_WIDTH)
     path.write_bytes(jpeg(sheet, quality=90))
 
