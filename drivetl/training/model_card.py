@@ -114,7 +114,7 @@ def _pseudo_line(pseudo: Pseudo | None, config: FinetuneConfig) -> list[str]:
         return []
     of_file, frames = config.data.pseudo, config.data.unlabelled or config.data.pseudo
     teacher = f"the file {markdown_code(of_file)}" if of_file else f"the detector {markdown_code(config.model.start)}"
-    return [f"- trained without labels on {markdown_code(frames)}, labelled by {teacher}: {pseudo.in_words()}"]
+    return [f"- footage without labels: {markdown_code(frames)}, with pseudo-labels by {teacher}: {pseudo.in_words()}"]
 
 
 def _word(path: object) -> str:

@@ -82,7 +82,7 @@ def show(document: dict[str, Any], has_verdict: bool) -> None:
     rows = []
     for row in document["classes"]:
         again = f"{100 * row['found_again']:.0f} % of {row['n']}" if row["n"] else "-"
-        rows.append([row["name"], f"{row['threshold']:.2f}", f"{row['before']:.2f}", f"{row['after']:.2f}", again])
+        rows.append([row["name"], f"{row['threshold']:.3g}", f"{row['before']:.2f}", f"{row['after']:.2f}", again])
     console.table(title, ["class", "from score", "pseudo-labels", "after", "found again"], rows)
     compared = "This run is compared with its start" if has_verdict else "This run is compared with nothing; its AP is"
     console.say(

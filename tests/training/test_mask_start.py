@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from training_runs import write_tree
 
 from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.files.runs import BEST_DETECTIONS
@@ -14,6 +15,7 @@ from drivetl.models.checkpoint import load_detector
 from drivetl.training.finetune import finetune
 from drivetl.training.pair import read_pair
 from drivetl.training.prepare import prepare
+from drivetl.training.unlabelled import PSEUDO
 
 BOXES, MASKS = "fasterrcnn_mobilenet_v2_lite_fpn", "maskrcnn_mobilenet_v2_lite_fpn"
 
@@ -72,3 +74,17 @@ def test_a_run_with_boxes_starts_masks_and_the_other_way_round(runs, tree):
     trained = load_detector(masks, device="cpu").model.state_dict()
     kept = prepared.model.state_dict()
     assert all(torch.equal(value, trained[key]) for key, value in kept.items() if "tracked" not in key)
+
+
+def test_footage_is_labelled_with_boxes_alone_and_the_masks_of_labelled_images_are_still_trained(runs, tree, tmp_path):
+    config, _, masks = runs
+    footage = write_tree(tmp_path / "night", n_images=5, seed=8).parent
+    for name in ("data.json", "000002.png"):  # the frame without objects looks the same in every tree
+        (footage / name).unlink()
+    config = changed(config, "model", arch=MASKS, start=str(masks))
+    config = changed(config, "data", unlabelled=str(footage), pseudo_threshold=2e-3, pseudo_ignore_from=1e-3)
+    outcome = finetune(changed(config, "optim", batch_size=3), tmp_path / "run")
+    labels = read_dataset(tmp_path / "run" / PSEUDO)
+    found = [item for image in labels.images for item in [*image.annotations, *image.ignore_regions]]
+    assert found and all(item.segmentation is None for item in found)
+    assert 0 < outcome.rows[-1]["train_loss_mask"] < 10

@@ -165,7 +165,7 @@ def test_a_run_trains_on_a_folder_and_writes_labels_that_can_be_trained_on_again
     assert "These counts prove nothing" in words and "found again" in words
     assert "The same training without the footage was not run" in words
     card = (tmp_path / "run" / "README.md").read_text()
-    assert f"labelled by the detector `{config.model.start}`: 6 frames of unknown drives" in card
+    assert f"with pseudo-labels by the detector `{config.model.start}`: 6 frames of unknown drives" in card
     assert f"{len(scores)} objects and {len(unsure)} ignore regions\n" in card
     train, compared = without_footage(config, tmp_path / "run")
     assert train in card and compared in card
@@ -173,7 +173,7 @@ def test_a_run_trains_on_a_folder_and_writes_labels_that_can_be_trained_on_again
         assert main(shlex.split(command)[1:]) == 0
     capsys.readouterr()
     without = tmp_path / "run_without"
-    assert not (without / PSEUDO).exists() and "without labels" not in (without / "README.md").read_text()
+    assert not (without / PSEUDO).exists() and "pseudo-labels" not in (without / "README.md").read_text()
     again = with_data(config, unlabelled="", pseudo=str(tmp_path / "run" / PSEUDO))
     finetune(again, tmp_path / "again")
     assert equal(tmp_path / "run", tmp_path / "again")
