@@ -1,4 +1,4 @@
-"""A detector by a text, `KIND:REST`, as `--detector` and `drivetl.load` take it.
+"""A detector by a text, `KIND:REST`, as `--detector` and `drivetl.evaluate_robustness` take it.
 
 results:DIR                     COCO results, one file per cell (robustness only)
 python:FILE.py:FACTORY          the user's code; python:package.module:FACTORY

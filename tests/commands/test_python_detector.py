@@ -84,6 +84,37 @@ def test_mistakes_in_the_code_are_one_line(data, code, tmp_path, capsys, text, f
     assert message in error and "Traceback" not in error and not (tmp_path / "out").exists()
 
 
+WRONG = {
+    "nan": ("[[1, 2, 30, 40]], [float('nan')], [1]", "image 0: scores contain NaN or infinity"),
+    "label": ("[[1, 2, 30, 40]], [0.5], [0]", "image 0: labels from 0 to 0, for 2 classes - labels begin at 1"),
+    "xywh": ("[[90, 60, 30, 20]], [0.5], [1]", "the box (90, 60, 30, 20) ends before it begins"),
+    "fraction": ("[[0.1, 0.2, 0.3, 0.4]], [0.5], [1]", "no box goes beyond 0.4, the image is 256 x 96 px"),
+    "resized": ("[[600, 2, 630, 40]], [0.5], [1]", "the box (600, 2, 630, 40) is outside the image of 256 x 96 px"),
+    "shape": ("[[1, 2, 30]], [0.5], [1]", "boxes (1, 3), scores (1,), labels (1,)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_answers_are_one_line_and_nothing_is_written(data, code, tmp_path, capsys, name):
+    answer, message = WRONG[name]
+    text = f"class D:\n    categories = ('car', 'pedestrian')\n    infer = lambda self, x: [({answer})] * len(x)\n"
+    assert evaluate(f"{code(text)}:D", data, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error and not (tmp_path / "out").exists()
+
+
+def test_an_image_of_another_size_is_one_line(code, tmp_path, capsys):
+    data = planted_dataset(tmp_path / "d", n_images=6, n_drives=3)
+    document = json.loads(data.read_text())
+    document["images"][2]["width"] += 8
+    data.write_text(json.dumps(document))
+    spec = code("from planted import PlantedDetector\n\n\ndef make():\n    return PlantedDetector()\n")
+    assert evaluate(f"{spec}:make", data, tmp_path / "out", "--workers", "1") == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(lines) == 1 and "000002.png: is 256 x 96, the json says 264 x 96" in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_that_is_not_there(data, tmp_path, capsys):
     assert evaluate("python:nowhere.py:make", data, tmp_path / "out") == 2
     assert "nowhere.py: cannot be read" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from planted import read_planted
 import drivetl
 from drivetl.cli import main
 from drivetl.detectors.exported import OnnxModel
+from drivetl.detectors.spec import open_detector, parse_spec
 from drivetl.errors import ConfigError, DataError
 from drivetl.export import onnx as export_onnx
 from drivetl.files.images import read_rgb
@@ -219,7 +220,9 @@ def test_another_file_is_no_detector(tmp_path):
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, tmp_path / "foreign.onnx")
-    with pytest.raises(DataError, match=r"not an ONNX file of this version of drivetl .*inputs: x \[1\]"):
+    with pytest.raises(
+        DataError, match=r"not an ONNX file of this version of drivetl .*inputs: x \(1\) float; outputs"
+    ):
         OnnxModel(tmp_path / "foreign.onnx")
 
 
@@ -235,6 +238,16 @@ def test_law_a_file_has_the_robustness_of_its_run(of_any_size, tmp_path):
     for first, second in zip([ours["clean"], *ours["cells"]], [theirs["clean"], *theirs["cells"]], strict=True):
         assert first["value"]["point"] == pytest.approx(second["value"]["point"], abs=1e-3)
         assert first["false_alarms_per_image"] == pytest.approx(second["false_alarms_per_image"], abs=0.2)
+
+
+def test_an_export_is_a_detector_by_name(exported, tmp_path):
+    image = torch.from_numpy(np.random.default_rng(7).integers(0, 255, (3, 90, 160), dtype=np.uint8))
+    detector = open_detector(parse_spec(f"onnx:{exported[1]}"))
+    assert isinstance(detector, OnnxModel) and detector.categories == ("car", "person")
+    same_boxes(load_detector(exported[0], device="cpu", precision="fp32").infer([image])[0], detector.infer([image])[0])
+    (tmp_path / "layout.yaml").write_text("decoder: boxes\n")
+    with pytest.raises(DataError, match="has its layout in itself - leave the layout file out"):
+        open_detector(parse_spec(f"onnx:{exported[1]}:{tmp_path / 'layout.yaml'}"))
 
 
 def test_any_size_excludes_a_size(tmp_path, capsys):
