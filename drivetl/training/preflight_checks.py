@@ -76,7 +76,7 @@ def check_images(key: str, dataset: Dataset, may_lack: bool = False) -> Finding:
         )
     objects = sum(len(image.annotations) for image in images)
     empty = sum(not image.annotations for image in images)
-    value = f"{len(images)} images of {Drives.of(images).in_words()}, {objects} objects, {empty} images without"
+    value = f"{len(images)} images of {Drives.of(images).in_words()}, {empty} without objects; {objects} objects"
     if not objects:
         return Finding(key, "warning", value, "convert with a taxonomy that keeps the labels")
     return Finding(key, "ok", value)
@@ -128,7 +128,7 @@ def check_classes(plan: Plan | None, source: Source | None) -> Finding:
     """What of the start's classes is carried over, what is new and what is lost."""
     if plan is None or source is None:
         start = "random weights" if source is None else source.description
-        return Finding("classes", "ok", f"all are new: {start} have no heads")
+        return Finding("classes", "ok", f"all are new: {start} without heads")
     rows = plan.classes[1:]
     used = {name for row in rows for name in row.sources}
     unused = [name for name in plan.source_classes if name not in used and name != NO_CLASS]
