@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drivetl import console
-from drivetl.commands.flags import add_old_name, input_path, new_path, run_directory
+from drivetl.commands.flags import add_old_name, input_path, new_path, run_directory, run_or_detector
 from drivetl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from drivetl.prediction.inputs import VideoInput
     from drivetl.prediction.model import Model
     from drivetl.prediction.thresholds import Chosen
+    from drivetl.robustness.sweep import SupportsInfer
 
 SHOWN_SKIPPED = 10
 """Skipped images that are named on the console."""
@@ -39,8 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="images, folders or globs; or one video (mp4, avi, mkv, mov, webm, ...); or one dataset json",
     )
-    add("--run", dest="run_dir", type=run_directory, required=True, metavar="RUN", help="run directory")
-    add("--compare", type=run_directory, metavar="RUN", help="a second run, drawn next to the first")
+    add("--run", dest="run_dir", type=run_directory, metavar="RUN", help="run directory")
+    add(
+        "--detector",
+        type=run_or_detector,
+        metavar="DETECTOR",
+        help="instead of --run: python:FILE.py:FACTORY, torchvision:NAME or onnx:FILE.onnx, see eval-robustness",
+    )
+    add("--compare", type=run_or_detector, metavar="RUN|DETECTOR", help="a second one, drawn next to the first")
     add("--data", type=input_path, metavar="DATA.json", help="the images of a COCO dataset json: the same as SOURCE")
     add("--images", metavar="DIR", help="a folder of images, with or without labels: the same as SOURCE")
     add("--out", type=new_path, required=True, metavar="DIR", help="new folder for the results and what is drawn")
@@ -97,9 +104,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run of the command line, before its detector is loaded."""
+    """A run or another detector of the command line; of a run the detector is not loaded yet."""
 
     path: Path
+    detector: SupportsInfer | None
     categories: tuple[str, ...]
     scores: Floats
     """(K,) lowest score of each class."""
@@ -110,7 +118,6 @@ class _Run:
 def run(args: argparse.Namespace) -> None:
     """Check everything that needs no model, detect, write the results, draw."""
     _check_flags(args)
-    from drivetl.files.runs import class_names
     from drivetl.files.video import check_codec, choose_codec, video_suffix
     from drivetl.files.write import new_directory
     from drivetl.prediction.inputs import VideoInput
@@ -119,8 +126,7 @@ def run(args: argparse.Namespace) -> None:
     args.formats = parse_formats(args.format)
     check_codec(args.codec)
     with new_directory(args.out) as folder:
-        names = {path: class_names(path) for path in (args.run_dir, args.compare) if path is not None}
-        runs = _runs(args, names, folder)
+        runs = _runs(args, folder)
         unreadable: dict[str, str] = {}
         on_error = unreadable.__setitem__ if args.on_error == "skip" else None
         source = _find(args, runs[0].categories, on_error)
@@ -151,6 +157,10 @@ def _check_flags(args: argparse.Namespace) -> None:
     ):
         if value is not None and value < least:
             raise ConfigError(f"{flag} is {value}", remedy=f"it must be at least {least}")
+    if (args.run_dir is None) == (args.detector is None):
+        raise ConfigError("needs one of --run and --detector", remedy="--run RUN, or --detector python:FILE.py:FACTORY")
+    if args.run_dir is None and args.at:
+        raise ConfigError("--at needs the validation of a run", remedy="choose scores with --score")
     if sum(map(bool, (args.source, args.data, args.images))) != 1:
         raise ConfigError(
             "name one input", remedy="images, folders, a video or a dataset json; or use --data or --images instead"
@@ -171,22 +181,39 @@ def _sources(args: argparse.Namespace) -> list[str]:
     return [str(args.data or args.images)]
 
 
-def _runs(args: argparse.Namespace, names: Mapping[Path, tuple[str, ...]], folder: Path) -> list[_Run]:
-    """The run, and the one that it is compared with, each with its thresholds."""
+def _runs(args: argparse.Namespace, folder: Path) -> list[_Run]:
+    """The run or detector, and the one that it is compared with, each with its thresholds."""
     from drivetl.prediction.thresholds import check_names, parse_rule, parse_scores, scores_of
 
-    if args.compare is not None and args.compare.resolve() == args.run_dir.resolve():
+    first = args.run_dir or args.detector
+    if args.compare is not None and Path(args.compare).resolve() == Path(first).resolve():
         raise ConfigError("--compare names the same run", remedy="name another one")
     scores = parse_scores(args.score)
     rule = parse_rule(args.at) if args.at else None
     if rule is not None and args.score != "0.3":
         raise ConfigError("--at chooses the scores that --score names", remedy="use one of the two")
-    check_names(scores, list(dict.fromkeys(name for of_run in names.values() for name in of_run)))
+    if rule is not None and isinstance(args.compare, str):
+        raise ConfigError("--at needs the validation of a run", remedy="choose scores with --score")
+    opened = [_open(value, args.device) for value in (first, args.compare) if value is not None]
+    check_names(scores, list(dict.fromkeys(name for _, names, _ in opened for name in names)))
     folders = (folder, folder / COMPARED)
     return [
-        _Run(path, of_run, scores_of(scores, of_run) if rule is None else _at(path, of_run, *rule), place)
-        for (path, of_run), place in zip(names.items(), folders, strict=False)
+        _Run(path, detector, names, scores_of(scores, names) if rule is None else _at(path, names, *rule), place)
+        for (path, names, detector), place in zip(opened, folders, strict=False)
     ]
+
+
+def _open(value: Path | str, device: str) -> tuple[Path, tuple[str, ...], SupportsInfer | None]:
+    """(a path with its name, its classes, the detector) of a run, which is loaded later, or of another detector."""
+    from drivetl.files.runs import class_names
+
+    if isinstance(value, Path):
+        return value, class_names(value), None
+    from drivetl.detectors.spec import open_detector, parse_spec
+
+    with console.loading("torch"):
+        detector = open_detector(parse_spec(value), device=device)
+    return Path(detector.name), tuple(detector.categories), detector
 
 
 def _at(run_dir: Path, categories: Sequence[str], rule: str, value: float) -> Floats:
@@ -299,7 +326,13 @@ def _load(runs: Sequence[_Run], device: str) -> list[Model]:
     from drivetl.prediction.model import Model
 
     return [
-        Model(item.path.name, load_detector(item.path, device=device), item.categories, item.scores, item.folder)
+        Model(
+            item.path.name,
+            item.detector or load_detector(item.path, device=device),
+            item.categories,
+            item.scores,
+            item.folder,
+        )
         for item in runs
     ]
 
@@ -341,7 +374,8 @@ def _next(args: argparse.Namespace, runs: Sequence[_Run]) -> None:
     elif any((item.scores > 0).any() for item in runs):
         console.say("detections below the threshold are left out; AP needs all of them: --score 0")
         form = "kitti" if first == "kitti" else "coco"
-        words = ("--run", args.run_dir, "--data", data, "--format", form, "--score", 0)
+        which = ("--run", args.run_dir) if args.run_dir else ("--detector", args.detector)
+        words = (*which, "--data", data, "--format", form, "--score", 0)
         console.wrote(results, console.command("predict", *words, "--out", f"{args.out}_all"))
     elif first == "coco":
         console.wrote(results, console.command("evaluate", "--gt", data, "--predictions", results))

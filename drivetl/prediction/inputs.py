@@ -52,7 +52,7 @@ def labelled_dataset(path: Path, categories: Sequence[str]) -> Dataset:
     dataset = read_dataset(path)
     if dataset.categories != tuple(categories):
         raise ConfigError(
-            f"{path} has the classes {', '.join(dataset.categories)}, the run {', '.join(categories)}",
+            f"{path} has the classes {', '.join(dataset.categories)}, the detector {', '.join(categories)}",
             remedy=f"convert it with the run's taxonomy.yaml, or use its images: {dataset.images_root}",
         )
     if not dataset.images:

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from planted import PlantedDetector, planted_dataset
 
 import drivetl
 from drivetl.cli import main
+from drivetl.coco.io import read_dataset
+from drivetl.data.dataset import read_image
 
 QUICK = ["--conditions", "night", "--severities", "1,3", "--draws", "60", "--workers", "0"]
 HELPERS = Path(__file__).parents[1] / "helpers"
@@ -120,3 +123,41 @@ def test_a_file_that_is_not_there(data, tmp_path, capsys):
     assert "nowhere.py: cannot be read" in capsys.readouterr().err
     assert evaluate("python:nowhere.py", data, tmp_path / "out") == 2
     assert "is not python:FILE.py:FACTORY" in capsys.readouterr().err
+
+
+def predict(spec, data, out, *words):
+    return main(["predict", "--detector", spec, "--data", str(data), "--out", str(out), "--workers", "0", *words])
+
+
+def test_predict_writes_what_the_detector_finds(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(HELPERS))
+    spec = "python:planted:PlantedDetector"
+    words = ["--score", "0", "--pictures", "1", "--compare", f"{spec}", "--batch-size", "1"]
+    assert predict(spec, data, tmp_path / "out", *words) == 2
+    assert "--compare names the same run" in capsys.readouterr().err
+    assert predict(spec, data, tmp_path / "out", *words[:4], "--batch-size", "1") == 0
+    dataset = read_dataset(data)
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())
+    for record in dataset.images:
+        image = torch.from_numpy(read_image(record, dataset.images_root)).permute(2, 0, 1)
+        found = PlantedDetector().infer([image])[0]
+        written = [row for row in rows if row["image_id"] == record.id]
+        assert sorted(row["category_id"] for row in written) == sorted(found.labels.tolist())
+        assert sorted(row["bbox"][0] for row in written) == sorted(found.boxes[:, 0].tolist())
+    assert len(rows) > 10 and "drivetl evaluate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--detector", "results:."], "a folder of results cannot detect"),
+        (["--detector", "python:nowhere.py:make"], "nowhere.py: cannot be read"),
+        (["--detector", "torchvision:none", "--run", "."], "needs one of --run and --detector"),
+        ([], "needs one of --run and --detector"),
+        (["--detector", "torchvision:none", "--at", "fp=1"], "--at needs the validation of a run"),
+    ],
+)
+def test_predict_refuses_other_detectors(data, tmp_path, capsys, words, message):
+    assert main(["predict", "--data", str(data), "--out", str(tmp_path / "o"), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error and not (tmp_path / "o").exists()

@@ -107,7 +107,7 @@ def test_a_video_or_a_dataset_stands_alone_and_has_the_classes_of_the_run(place)
     for sources in (["drive.webm", "a"], ["a", "planted/val.json"], ["drive.webm", "drive.webm"]):
         with pytest.raises(ConfigError, match="is one of 2 inputs"):
             find_input(sources, CLASSES)
-    with pytest.raises(ConfigError, match=r"has the classes car, pedestrian, the run car"):
+    with pytest.raises(ConfigError, match=r"has the classes car, pedestrian, the detector car"):
         find_input(["planted/val.json"], ("car",))
 
 
