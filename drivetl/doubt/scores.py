@@ -3,7 +3,7 @@ arXiv:2309.00832): overlooked, swapped and badly located, each from 0 (certainly
 it).
 
 The three kinds, the similarity of boxes (overlap and distance), the softmin over an image's boxes and the geometric
-mean over the kinds are ObjectLab's. Different here, because streets are crowded and a detector is rarely sure: the
+mean over the kinds follow ObjectLab. Different here, because streets are crowded and a detector is rarely sure: the
 distance of two boxes is relative to their size; confidence weighs every score instead of two thresholds alone; a
 detection that one label has to itself speaks about no other label's place; a class is doubted by the margin over the
 label's own class; a detection near a label of any class is less of an overlooked object. docs/results.md has both.

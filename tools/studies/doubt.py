@@ -166,8 +166,8 @@ def by_confidence(dataset: Dataset, results: Results) -> list[Doubt]:
 
 
 def objectlab(dataset: Dataset, results: Results) -> list[Doubt]:
-    """ObjectLab's scores without what `drivetl.doubt.scores` changes: a detection of 0.95 or more (0.5 for the place)
-    speaks about every label of its image."""
+    """Our reconstruction of ObjectLab, without what `drivetl.doubt.scores` changes: a detection of 0.95 or more (0.5
+    for the place) speaks about every label of its image."""
 
     def of_image(labels: Boxes, detections: Boxes) -> Scored:
         fit = similarity(labels.xyxy, detections.xyxy)
@@ -193,7 +193,7 @@ def at_random(dataset: Dataset, results: Results) -> list[Doubt]:
 OURS = "drivetl doubt"
 RANKINGS: Mapping[str, Callable[[Dataset, Results], list[Doubt]]] = {
     OURS: ours,
-    "ObjectLab's scores": objectlab,
+    "scores after ObjectLab": objectlab,
     "confidence alone": by_confidence,
     "random": at_random,
 }
