@@ -57,6 +57,8 @@ def main() -> int:
         console.table(title, columns, [[results.cell(row.get(key)) for key in columns] for row in rows])
         if args.write:
             results.save(name, rows)
+    if args.write:
+        results.render()
     return 0
 
 

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 Row = dict[str, str]
 COLOURS = {"full recipe": "#1f77b4", "features alone": "#d95f02", "features alone, own recipe": "#7570b3"}
 PRESETS = {"weather": "#1f77b4", "severe": "#d95f02", "photometric": "#7570b3"}
+STEPS = {
+    "none": ("0.4", "no augmentation, short"),
+    "none long": ("black", "no augmentation"),
+    "weather long": ("#1f77b4", "weather"),
+    "severe long": ("#d95f02", "severe"),
+    "mixed long": ("#1b9e77", "mixed"),
+}
+"""Line -> its colour and name."""
 WEATHER_SETS = {
     "dry": "dry day (the clip of the training)",
     "night_tuned": "real night, first half",
@@ -34,6 +42,7 @@ def draw_all(folder: Path) -> list[Path]:
         "transfer": transfer,
         "parts": parts,
         "weather": weather,
+        "robust": robust,
         "real": real,
         "severity": severity,
         "conditions": conditions,
@@ -101,6 +110,25 @@ def weather(folder: Path) -> Figure:
         _forest(axis, ordered, "AP50 - none", list(WEATHER_SETS.values()), colour, shift=shift, label=preset)
     axis.set_xlabel("AP50 minus that of training without augmentation, points (95 % interval)")
     figure.legend(frameon=False, loc="outside upper center", ncols=3)
+    return figure
+
+
+def robust(folder: Path) -> Figure:
+    """AP50 on the motorway camera's real night and on its dry day against training steps (robust_steps.csv)."""
+    rows = load(folder, "robust_steps")
+    figure = _figure(10, 4)
+    axes = figure.subplots(1, 2)
+    sets = {"night_reported": "Real night, never trained on", "dry": "Dry day, as trained on"}
+    for axis, (name, title) in zip(axes, sets.items(), strict=True):
+        for line, (colour, label) in STEPS.items():
+            chosen = [row for row in rows if (row["measured on"], row["trained with"]) == (name, line)]
+            if chosen:
+                seeds = chosen[0]["seeds"]
+                _band(axis, chosen, "steps", "AP50", colour, f"{label} ({seeds} seed{'s' * (seeds != '1')})")
+        axis.set(xlabel="training steps of four dry-day images", ylabel="AP50, %")
+        axis.set_title(title, loc="left")
+        _plain(axis)
+    axes[0].legend(frameon=False, loc="lower right", title="training preset")
     return figure
 
 

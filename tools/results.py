@@ -90,6 +90,23 @@ SHORT = {
         {"measured on": "measured on", "trained with": "preset", "AP50": "AP50", "AP50 - none": "gain over none"},
         lambda row: row["measured on"] in ("night_reported", "dry") and row["trained with"] != "none",
     ),
+    "robust": Short(
+        {
+            "measured on": "measured on",
+            "trained with": "preset and length",
+            "seeds": "seeds",
+            "AP50": "AP50",
+            "AP50 - none": "gain over none",
+        },
+        lambda row: (
+            row["measured on"] in ("dry", "night_reported", "mPC", "fog_reported")
+            and row["trained with"] in ("none", "severe long")
+        ),
+    ),
+    "robust_steps": Short(
+        {"trained with": "preset", "steps": "steps", "seeds": "seeds", "AP50": "AP50"},
+        lambda row: row["measured on"] == "night_reported" and row["trained with"] in ("none", "severe long"),
+    ),
     "real": Short(
         {
             "trained": "detector",
@@ -175,13 +192,12 @@ SHORT = {
 
 
 def save(name: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write a table's CSV, note when and where it was measured, and renew the page."""
+    """Write a table's CSV, and note when and where it was measured."""
     write_atomically(FOLDER / f"{name}.csv", csv_text([{key: cell(row.get(key)) for key in rows[0]} for row in rows]))
     index = {row["name"]: row for row in load("index")} if INDEX.is_file() else {}
     index[name] = {"name": name, "date": date.today().isoformat(), "machine": machine()}
     write_atomically(INDEX, csv_text([index[key] for key in sorted(index)]))
     console.wrote(FOLDER / f"{name}.csv")
-    render()
 
 
 def render() -> None:

@@ -63,6 +63,8 @@ def main() -> int:
         console.table(title, columns, [[results.cell(row[key]) for key in columns] for row in rows])
         if args.write and rows:
             results.save(name, rows)
+    if args.write:
+        results.render()
     return 0
 
 
