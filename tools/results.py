@@ -107,6 +107,16 @@ SHORT = {
         {"trained with": "preset", "steps": "steps", "seeds": "seeds", "AP50": "AP50"},
         lambda row: row["measured on"] == "night_reported" and row["trained with"] in ("none", "severe long"),
     ),
+    "replay": Short(
+        {
+            "line": "training",
+            "labels": "labelled frames",
+            "seeds": "seeds",
+            "AP50": "AP50",
+            "AP50 of frequent classes": "AP50, frequent classes",
+            "AP50 of frequent classes gain": "gain",
+        }
+    ),
     "real": Short(
         {
             "trained": "detector",

@@ -14,7 +14,7 @@ from drivetl.errors import ConfigError
 from drivetl.files.typed import AUTO
 from drivetl.models.weights import read_weights
 from drivetl.training.finetune import Outcome, finetune
-from drivetl.training.recipe import FEW, MAX_PASSES, STRONG_EMA, STRONG_STEPS, recipe, resolve_auto
+from drivetl.training.recipe import FEW, MAX_PASSES, STRONG_EMA, STRONG_FROM, recipe, resolve_auto
 from drivetl.training.rundir import read_metrics
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "finetune"
@@ -33,8 +33,6 @@ def written(tmp_path, text, name="c.yaml"):
 @pytest.mark.parametrize("batch", [1, 4, 16])
 def test_law_few_labels_get_steps_within_bounds(start, batch, augmented):
     least, most = {"detector": (90, 800), "features": (600, 1600), "none": (1500, 2400)}[start]
-    if start == "detector" and augmented == "strong":
-        least = STRONG_STEPS
     before = 0
     for n in (1, 10, 25, 50, 100, FEW):
         per_epoch = -(-n // batch)
@@ -72,14 +70,16 @@ def test_law_a_strong_preset_never_gets_fewer_steps(start, n):
     mild, strong = (recipe(n, start, 4, augmented) for augmented in ("mild", "strong"))
     assert strong.epochs >= mild.epochs and strong.ema >= mild.ema
     assert recipe(n, start, 4, "none") == mild
+    assert strong == mild or (start == "detector" and STRONG_FROM < n <= FEW)
 
 
 def test_the_recipe_follows_the_preset(tmp_path):
     path = written(tmp_path, DATA + "optim: {recipe: auto}\n")
     notes = {}
     for preset in ("none", "photometric", "severe", "mixed"):
-        config, notes[preset] = resolve_auto(load_config(path, ["--data.augment", preset]), 50, "detector")
+        config, notes[preset] = resolve_auto(load_config(path, ["--data.augment", preset]), 180, "detector")
         assert (config.optim.ema == STRONG_EMA) == (preset in ("severe", "mixed")), preset
+        assert config.optim.source_share == (0.0 if preset in ("severe", "mixed") else 0.3)
     assert "no augmentation" in notes["none"] and "mild augmentation" in notes["photometric"]
     assert "strong augmentation (4 % of images unchanged)" in notes["severe"]
 
@@ -113,7 +113,7 @@ def test_law_a_length_beyond_the_bound_is_refused(tmp_path):
 @pytest.mark.parametrize("text", ["optim: {lr: -1}", "optim: {recipe: auto, epochs: -1}"])
 def test_law_no_number_is_read_as_auto(tmp_path, text):
     key = "lr" if "lr" in text else "epochs"
-    with pytest.raises(ConfigError, match=rf"c\.yaml:2: optim\.{key} is -1, it must be .*, or auto"):
+    with pytest.raises(ConfigError, match=rf"c\.yaml:2: optim\.{key} is -1, it must be .*auto"):
         load_config(written(tmp_path, DATA + text))
 
 

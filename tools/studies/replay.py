@@ -16,15 +16,19 @@ STRONG = "fog_severe-long_0"
 """The source, trained on for 600 steps with strong augmentation and averaged weights: a line of the study `robust`."""
 MILD = {"optim.epochs": 4, "optim.lr": 3e-4, "optim.ema": 0, "optim.source_share": 0.3}
 """The recipe for 50 labels and mild augmentation."""
+STRONG_RECIPE = {"optim.lr": 5e-4, "optim.ema": 0.995, "optim.source_share": 0}
+"""What `recipe: auto` chooses for strong augmentation and more than 100 labels; LONG epochs."""
+LONG = {25: 32, 50: 16, 100: 8, 200: 8}
+"""Labelled frames -> epochs: 400 steps of two at least."""
 LINES: dict[str, tuple[str, str, bool, city.Flags]] = {
     "photometric": ("cities", "photometric", False, {}),
-    "severe": ("cities", "severe", False, {}),
-    "severe, blended": ("cities", "severe", False, {"optim.source_share": 0.3}),
-    "severe, replay": ("cities", "severe", True, {}),
+    "severe": ("cities", "severe", False, STRONG_RECIPE),
+    "severe, blended": ("cities", "severe", False, STRONG_RECIPE | {"optim.source_share": 0.3}),
+    "severe, replay": ("cities", "severe", True, STRONG_RECIPE),
     "photometric, replay": ("cities", "photometric", True, {}),
     "severe, mild recipe": ("cities", "severe", False, MILD),
     "strong source, photometric": (STRONG, "photometric", False, {}),
-    "strong source, severe, replay": (STRONG, "severe", True, {}),
+    "strong source, severe, replay": (STRONG, "severe", True, STRONG_RECIPE),
 }
 """Line -> the source it starts from, preset, whether half of every batch are frames of the source, keys."""
 AT_EVERY_BUDGET = ("photometric", "severe", "severe, replay")
@@ -42,6 +46,7 @@ def jobs(shared: Path, out: Path) -> list[Job]:
                 start, preset, replay, own = LINES[line]
                 flags = city.DEFAULT | {"data.augment": preset, "seed": seed, "eval.every": 99} | own
                 flags |= {"model.start": out / "runs" / start, "data.val": glance}
+                flags |= {"optim.epochs": LONG[labels]} if own.get("optim.ema") else {}
                 flags |= {"data.train": city.labelled(data.cities(shared, out / "data"), out, labels, seed, "regions")}
                 if replay:
                     flags |= {"data.source": plain.flags["data.train"], "data.source_share": 0.5}
