@@ -122,6 +122,7 @@ def condition_curves(results: Document) -> list[dict[str, Any]]:
     cells = {(cell["condition"], cell["severity"]): cell for cell in results["cells"]}
     clean = results["clean"]["value"]["point"] or 0.0
     tops = [100 * (cell["value"]["high"] or cell["value"]["point"] or 0.0) for cell in results["cells"]]
+    tops += [100 * (cell["baseline"]["point"] or 0.0) for cell in results["cells"] if results["baseline"] is not None]
     y_max = max([100 * clean, *tops, 10.0]) * 1.06
     return [
         {

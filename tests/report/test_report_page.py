@@ -140,6 +140,19 @@ def test_an_unverified_run_is_marked(report_folder):
     assert "held-out cells" not in page and "<th>held out</th>" not in page, "nothing is claimed"
 
 
+def test_a_baseline_that_is_better_stays_inside_the_plot(report_folder):
+    results = read_results(report_folder)
+    for cell in results["cells"]:
+        cell["value"] = dict.fromkeys(cell["value"], 0.01)
+        cell["baseline"] = dict.fromkeys(cell["baseline"], 0.9)
+    results["clean"]["value"] = dict.fromkeys(results["clean"]["value"], 0.02)
+    plots = "".join(str(row["plot"]) for row in charts.condition_curves(results))
+    heights = [
+        float(y) for points in re.findall(r'points="([^"]+)"', plots) for y in re.findall(r",(-?[\d.]+)", points)
+    ]
+    assert heights and min(heights) >= 0
+
+
 def test_a_class_that_the_detector_does_not_know_has_no_row_at_the_operating_point(report_folder):
     results = read_results(report_folder)
     name = next(iter(results["diagnosis"][0]["operating"]))
