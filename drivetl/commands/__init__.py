@@ -116,7 +116,8 @@ def dispatch(arguments: list[str]) -> int:
     words = _with_values(arguments) if _takes_overrides(command_of(arguments)) else arguments
     args, rest = parser.parse_known_args(words)
     rest = [part for word in rest for part in ([word] if word in arguments else word.split("=", 1))]
-    if rest and not (args.overrides and rest[0].startswith("--")):
+    takes_keys = args.overrides and getattr(args, "path", None) is None  # `info PATH` has no config
+    if rest and not (takes_keys and rest[0].startswith("--")):
         args.parser.refuse(rest)
     if rest and args.parser.is_misspelt(rest):
         raise args.parser.unknown(rest[0].partition("=")[0])

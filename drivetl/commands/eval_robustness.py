@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from drivetl import console
 from drivetl.commands.flags import (
     add_class_map,
+    add_old_name,
     given_flags,
     input_path,
     parse_shard,
@@ -37,14 +38,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
     add = parser.add_argument
-    add(
+    run = add(
         "--run",
-        "--run-dir",
         dest="run_dir",
         type=run_directory,
         metavar="RUN",
         help="run directory to evaluate (below torchrun, which has options that begin with --run: --run-dir)",
     )
+    add_old_name(parser, "--run-dir", run)
     add(
         "--detector",
         metavar="KIND:NAME",

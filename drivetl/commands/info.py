@@ -68,8 +68,6 @@ def run(args: argparse.Namespace) -> None:
         return
     if args.path is None:
         args.parser.error("needs PATH or --config")
-    if args.rest:
-        args.parser.refuse(args.rest)
     if args.path.is_dir():
         _show_run(args.path)
     else:

@@ -138,6 +138,8 @@ class Boards:
 
     def evaluation(self, row: Mapping[str, Any]) -> None:
         """A row of metrics.jsonl: AP, AP50, AP75, and AP50 of every class that occurs."""
+        if not self._boards:
+            return
         values = {f"validation/{name}": row[name] for name in SCORES}
         values |= {f"AP50 of a class/{printable(name)}": value for name, value in row["AP50_per_class"].items()}
         self._scalars(values, row["step"])

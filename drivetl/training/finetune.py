@@ -174,7 +174,7 @@ def finetune(
         with open_boards(config, out, trainer.step, group.leads) as trainer.boards:
             if not resume:
                 trainer.save()  # from here on a kill loses only the time since the last saved state
-            if group.leads and not resume:
+            if group.leads and trainer.step == 0 and not (out / "batch.jpg").exists():
                 _draw_first_batch(trainer)
             _train(trainer, prepared.source_maps)
         assert trainer.best is not None or not group.leads

@@ -114,7 +114,7 @@ def test_a_resumed_run_uses_its_old_data_and_reports_the_classes_left_out(source
     config = target(source, tmp_path, ("car", "pedestrian"), epochs=1)
     old = write_tree(tmp_path / "old", n_images=4, categories=("car", "boat"), first_drive=10, seed=1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        kill_after(patch, 0)
+        kill_after(patch, 2)
         finetune(config, tmp_path / "run", source_data=old)
     assert read_metrics(tmp_path / "run" / "metrics.jsonl")[0]["epoch"] == 0
     finetune(config, tmp_path / "run", resume=True)

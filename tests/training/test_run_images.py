@@ -85,10 +85,13 @@ def test_law_drawing_touches_no_random_state_and_not_the_batches(tmp_path):
 def test_the_batch_is_there_before_the_first_step_and_the_curves_at_the_end(small_config, tmp_path, monkeypatch):
     run = tmp_path / "run"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        kill_after(patch, 0)
+        kill_after(patch, 0)  # the first state is saved before the batch is drawn
         finetune(small_config, run)
+    assert not (run / "batch.jpg").exists()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_after(patch, 1)
+        finetune(small_config, run, resume=True)
     assert decoded((run / "batch.jpg").read_bytes()).size
-    assert not (run / "curves.png").exists()
     first = (run / "batch.jpg").stat().st_mtime_ns
     monkeypatch.setattr(finetuning, "first_batch", None)  # a resumed run does not draw it again
     finetune(small_config, run, resume=True)
@@ -100,7 +103,9 @@ def test_law_curves_of_a_resumed_run_are_those_of_an_uninterrupted_one(tree, tmp
     config = tiny_training(*tree)
     shown = []
     monkeypatch.setattr(trainer, "CURVES_EVERY_S", -1.0)
-    monkeypatch.setattr(training_curves, "plot", lambda rows, rate, path: shown.append((list(rows), rate)))
+    monkeypatch.setattr(
+        training_curves, "plot", lambda rows, rate, path: shown.append((list(rows), rate)) or path.touch()
+    )
     finetune(config, tmp_path / "whole")
     assert [len(rows) for rows, _ in shown] == [1, 2, 2]  # after each evaluation, and at the end
     rows, rate = shown[-1]
