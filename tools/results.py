@@ -117,6 +117,16 @@ SHORT = {
             "AP50 of frequent classes gain": "gain",
         }
     ),
+    "unlabelled": Short(
+        {
+            "measured on": "measured on",
+            "trained with": "training",
+            "AP50": "AP50",
+            "AP50 - labelled only": "gain over labelled frames alone",
+            "AP50 - teacher": "gain over the teacher",
+        },
+        lambda row: row["measured on"] in ("dry", "night_tuned", "night_reported") and row["trained with"] != "teacher",
+    ),
     "real": Short(
         {
             "trained": "detector",
