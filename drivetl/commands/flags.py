@@ -168,6 +168,8 @@ def given_flags(args: argparse.Namespace, without: Sequence[str]) -> list[str]:
     names of attributes."""
     words = []
     for action in args.parser.actions():
+        if action.help == argparse.SUPPRESS:  # another name of a flag
+            continue
         value = getattr(args, action.dest, action.default)
         if action.option_strings and action.dest not in (*without, "quiet", "json") and value != action.default:
             values = (
