@@ -47,6 +47,13 @@ class DataError(DrivetlError):
     """A dataset, an image, a results file or another input file."""
 
 
+def check_least(*values: tuple[str, float | None, float]) -> None:
+    """Raises ConfigError for the first (name, value, least) whose value is smaller; None is not checked."""
+    for name, value, least in values:
+        if value is not None and value < least:
+            raise ConfigError(f"{name} is {value}", remedy=f"it must be at least {least}")
+
+
 def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """The remedy for an unknown name: "did you mean 'fog'?", else `otherwise`, else the list of the known names."""
     names = list(known)

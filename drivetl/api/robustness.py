@@ -18,7 +18,7 @@ from drivetl.detectors.any_detector import as_detector
 from drivetl.detectors.spec import FORMS, open_detector, parse_spec
 from drivetl.draw.palette import BLUE, GREEN, ORANGE, PINK, VERMILLION, VIOLET
 from drivetl.draw.svg_charts import Series, legend, line_chart
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, check_least
 from drivetl.files.write import new_directory
 from drivetl.metrics.measures import METRICS
 from drivetl.metrics.statistics import Interval
@@ -142,14 +142,7 @@ def evaluate_robustness(
     """
     if metric not in METRICS:
         raise ConfigError(f"metric is {metric!r}", remedy=f"use {' or '.join(METRICS)}")
-    for name, value, least in (
-        ("images", images, 1),
-        ("batch_size", batch_size, 1),
-        ("draws", draws, 50),
-        ("workers", workers, 0),
-    ):
-        if value is not None and value < least:
-            raise ConfigError(f"{name} is {value}", remedy=f"it must be at least {least}")
+    check_least(("images", images, 1), ("batch_size", batch_size, 1), ("draws", draws, 50), ("workers", workers, 0))
     steps = parse_severities(",".join(map(str, severities)))
     data = read_dataset(dataset) if isinstance(dataset, str | Path) else dataset
     clean_values = choose_clean(data.images, slices, clean or {})

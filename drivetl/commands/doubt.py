@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from drivetl import console
 from drivetl.commands.flags import input_path, new_path, run_directory
 from drivetl.doubt.kinds import parse_thresholds
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, check_least
 from drivetl.files.write import check_new, new_directory
 
 if TYPE_CHECKING:  # a mistake in the flags is reported before numpy is loaded
@@ -118,13 +118,7 @@ def _check_flags(args: argparse.Namespace) -> None:
     """Raises ConfigError for values that no input makes valid."""
     if (args.run_dir is None) == (args.predictions is None):
         raise ConfigError("name one source of detections", remedy="--run RUN, or --predictions RESULTS.json")
-    for flag, value, least in (
-        ("--epochs", args.epochs, 1),
-        ("--batch-size", args.batch_size, 1),
-        ("--workers", args.workers, 0),
-    ):
-        if value is not None and value < least:
-            raise ConfigError(f"{flag} is {value}", remedy=f"it must be at least {least}")
+    check_least(("--epochs", args.epochs, 1), ("--batch-size", args.batch_size, 1), ("--workers", args.workers, 0))
     if args.epochs is not None and args.run_dir is None:
         raise ConfigError("--epochs is for --run", remedy="leave it out")
 

@@ -22,7 +22,7 @@ from drivetl.commands.flags import (
     seed,
 )
 from drivetl.detectors.spec import parse_spec
-from drivetl.errors import ConfigError, DataError
+from drivetl.errors import ConfigError, DataError, check_least
 from drivetl.files.write import check_new
 
 if TYPE_CHECKING:
@@ -464,14 +464,12 @@ def parse_pairs(text: str) -> dict[tuple[str, str], list[str]]:
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
-    for flag, value, least in (
+    check_least(
         ("--batch-size", args.batch_size, 1),
         ("--workers", args.workers, 0),
         ("--images", args.images, 1),
         ("--draws", args.draws, 50),
-    ):
-        if value is not None and value < least:
-            raise ConfigError(f"{flag} is {value}", remedy=f"it must be at least {least}")
+    )
 
 
 def _announce(detector: SweptDetector, n_images: int, of_condition: Mapping[str, str], severities: list[int]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from drivetl import console
 from drivetl.commands.flags import add_old_name, input_path, new_path, run_directory, run_or_detector
-from drivetl.errors import ConfigError, DataError
+from drivetl.errors import ConfigError, DataError, check_least
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,13 +150,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_flags(args: argparse.Namespace) -> None:
     """Raises ConfigError for values that no input makes valid."""
-    for flag, value, least in (
-        ("--pictures", args.pictures, 0),
-        ("--batch-size", args.batch_size, 1),
-        ("--workers", args.workers, 0),
-    ):
-        if value is not None and value < least:
-            raise ConfigError(f"{flag} is {value}", remedy=f"it must be at least {least}")
+    check_least(("--pictures", args.pictures, 0), ("--batch-size", args.batch_size, 1), ("--workers", args.workers, 0))
     if (args.run_dir is None) == (args.detector is None):
         raise ConfigError("needs one of --run and --detector", remedy="--run RUN, or --detector python:FILE.py:FACTORY")
     if args.run_dir is None and args.at:

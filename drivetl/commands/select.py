@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from drivetl import console
 from drivetl.commands.flags import input_path, new_path, run_directory, seed
-from drivetl.errors import ConfigError
+from drivetl.errors import ConfigError, check_least
 from drivetl.files.write import new_directory
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
     _check_flags(args)
     from drivetl.files.runs import class_names
     from drivetl.prediction.thresholds import check_names, parse_scores, scores_of
-    from drivetl.selection.pool import drives_in_words, find_pool
+    from drivetl.selection.pool import find_pool, frames_in_words
 
     categories = class_names(args.run_dir)
     scores = parse_scores(args.score)
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
     unreadable: dict[str, str] = {}
     with new_directory(args.out) as work:
         pool = find_pool(args.source, categories, args.fps, args.gap, unreadable.__setitem__)
-        console.say(f"{drives_in_words(pool.frames)} to choose from{_left_out(pool, args)}")
+        console.say(f"{frames_in_words(pool.frames)} to choose from{_left_out(pool, args)}")
         _remark(pool, args)
         with console.loading("torch"):
             import drivetl.models.checkpoint  # noqa: F401 - torch and torchvision
@@ -107,11 +107,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_flags(args: argparse.Namespace) -> None:
     """Raises ConfigError for values that no input makes valid."""
-    for flag, value, least in (("--count", args.count, 1), ("--batch-size", args.batch_size, 1)):
-        if value < least:
-            raise ConfigError(f"{flag} is {value}", remedy=f"it must be at least {least}")
-    if args.workers is not None and args.workers < 0:
-        raise ConfigError(f"--workers is {args.workers}", remedy="it must be at least 0")
+    check_least(("--count", args.count, 1), ("--batch-size", args.batch_size, 1), ("--workers", args.workers, 0))
     if not 0 <= args.gap < math.inf:
         raise ConfigError(f"--gap is {args.gap:g}", remedy="write seconds, for example 2, or 0")
     if args.fps is not None and not 0 < args.fps <= 1000:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 MOST_CHARACTERS = 500
 """Of an error or a warning."""
@@ -64,6 +65,22 @@ def markdown_code(text: str) -> str:
     fence = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
     pad = " " if "`" in shown else ""
     return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def listing(names: Sequence[str], word: str = "and") -> str:
+    """`car, van and bus`."""
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """At most so many: `car, van and 3 more`."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def first_of_all(names: Sequence[str], most: int) -> str:
+    """At most so many, and how many there are: `car, van, ... (5)`."""
+    return ", ".join(names[:most]) + (f", ... ({len(names)})" if len(names) > most else "")
 
 
 def byte_size(count: float) -> str:

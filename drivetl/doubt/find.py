@@ -193,13 +193,6 @@ def _box(row: Floats) -> Box:
     return x1, y1, x2, y2
 
 
-def by_name(results: Results, detector: Sequence[str], dataset: Sequence[str]) -> Results:
-    """A detector's category ids -> a dataset's, by name; detections of classes that the dataset lacks are left out."""
-    number = np.array([0, *(dataset.index(name) + 1 if name in dataset else 0 for name in detector)], np.int64)
-    mapped = number[results.category_id]
-    return Results(results.image_id, mapped, results.boxes_xywh, results.scores).where(mapped > 0)
-
-
 def counts(doubts: Iterable[Doubt]) -> Counter[str]:
     """Kind -> doubts."""
     return Counter(doubt.kind for doubt in doubts)

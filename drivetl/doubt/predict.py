@@ -16,9 +16,9 @@ from drivetl.coco.hashes import file_hash
 from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.config import FinetuneConfig, speed_keys, values_of, with_values
-from drivetl.doubt.find import by_name
 from drivetl.errors import DataError
 from drivetl.files.write import write_atomically
+from drivetl.metrics.relabel import by_name
 from drivetl.metrics.results import Results, concatenate, load_results, of_image, save_results
 from drivetl.models.checkpoint import load_detector
 from drivetl.prediction.images import predict

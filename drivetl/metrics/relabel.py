@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -27,6 +27,12 @@ def relabelled(results: Results, to: Mapping[int, int]) -> Results:
     several = [label for label, count in Counter(to.values()).items() if count > 1]
     relabelled = dataclasses.replace(kept, category_id=labels)
     return relabelled.where(~_repeated(kept, labels, np.isin(labels, several))) if several else relabelled
+
+
+def by_name(results: Results, theirs: Sequence[str], ours: Sequence[str]) -> Results:
+    """Detections under the category ids of other data, whose classes have the same names; those of classes without
+    one are left out."""
+    return relabelled(results, {number: ours.index(name) + 1 for number, name in enumerate(theirs, 1) if name in ours})
 
 
 def _repeated(results: Results, labels: Ints, merged: Bools) -> Bools:

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from drivetl.coco.drives import drives_in_words
 from drivetl.conditions import Family
+from drivetl.console.text import listing
 from drivetl.draw.svg_charts import Series, line_chart
 from drivetl.report import texts
 
@@ -225,7 +226,7 @@ def class_rows(results: Document) -> list[dict[str, Any]]:
                 "clean": texts.percent(clean),
                 "held_out": texts.percent(held_out),
                 "kept": "-" if not clean or held_out is None else f"{100 * held_out / clean:.0f} %",
-                "unknown": f"not known to {texts.listing(row['unknown_to'])}" if row.get("unknown_to") else "",
+                "unknown": f"not known to {listing(row['unknown_to'])}" if row.get("unknown_to") else "",
                 "clean_width": f"{100 * (clean or 0.0):.1f}%",
                 "held_out_width": f"{100 * (held_out or 0.0):.1f}%",
             }

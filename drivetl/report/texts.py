@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drivetl.coco.drives import drives_in_words
-from drivetl.console.text import markdown
+from drivetl.console.text import first_of, listing, markdown
 from drivetl.robustness.budget import budget_text
 
 Document = Mapping[str, Any]
@@ -164,16 +164,11 @@ def _mapped_classes(name: str, met: Document) -> list[str]:
     sentences = [f"Classes of {name}: {listing(renamed)}."] if renamed else []
     left = met["unmapped"]
     if left:
-        hidden = len(left) - SHOWN_CLASSES
-        listed = ", ".join(left[:SHOWN_CLASSES]) + (f" and {hidden} more" if hidden > 0 else "")
         noun = f"class of {name} is not one" if len(left) == 1 else f"classes of {name} are not classes"
-        sentences.append(f"{len(left)} {noun} of the data; such detections are left out: {listed}.")
+        sentences.append(
+            f"{len(left)} {noun} of the data; such detections are left out: {first_of(left, SHOWN_CLASSES)}."
+        )
     return sentences
-
-
-def listing(names: Sequence[str], word: str = "and") -> str:
-    """`car, van and bus`."""
-    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _insufficient(results: Document) -> tuple[str, str]:

@@ -8,7 +8,11 @@ from typing import Any
 from drivetl.coco.class_map import ClassMap, GivenClasses, check_given, class_map, given_for, taxonomy_of_relation
 from drivetl.coco.records import Dataset
 from drivetl.coco.taxonomy import dataset_taxonomy, own_labels
+from drivetl.console.text import first_of_all
 from drivetl.errors import ConfigError
+
+NAMED = 12
+"""Most names in a message."""
 
 
 def class_maps(
@@ -39,7 +43,8 @@ def class_maps(
         if not maps[name].objects:
             which = "baseline" if name == "baseline" else "detector"
             raise ConfigError(
-                f"no class of the {which} is one of the data's: {_few(classes)}; those are {_few(dataset.categories)}",
+                f"no class of the {which} is one of the data's: {first_of_all(classes, NAMED)}; those"
+                f" are {first_of_all(dataset.categories, NAMED)}",
                 remedy=f"name the same ones, like --class-map {classes[0]}={dataset.categories[0]}"
                 if classes
                 else "give its categories",
@@ -47,10 +52,6 @@ def class_maps(
     if not set.intersection(*(set(of_one.objects.values()) for of_one in maps.values())):
         raise ConfigError("no class of the data is known to both detectors", remedy="evaluate them without --baseline")
     return maps
-
-
-def _few(names: Sequence[str], most: int = 12) -> str:
-    return ", ".join(names[:most]) + (f", ... ({len(names)})" if len(names) > most else "")
 
 
 def is_same(of_one: ClassMap, n_classes: int) -> bool:

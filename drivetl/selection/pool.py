@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from drivetl import console
+from drivetl.coco.drives import drives_in_words
 from drivetl.coco.folders import OnError
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, ImageRecord
@@ -175,7 +175,6 @@ def fingerprints_of(dataset: Dataset, on_error: Callable[[str, str], object]) ->
     return found
 
 
-def drives_in_words(frames: Sequence[Frame]) -> str:
+def frames_in_words(frames: Sequence[Frame]) -> str:
     """`221 frames of 3 drives`."""
-    count = Counter(frame.drive for frame in frames)
-    return f"{len(frames)} frames of {len(count)} drive" + ("" if len(count) == 1 else "s")
+    return f"{len(frames)} frames of {drives_in_words(len({frame.drive for frame in frames}))}"

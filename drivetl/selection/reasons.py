@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from drivetl.coco.detections import Detections
+from drivetl.console.text import listing
 from drivetl.metrics.truth import Floats
 from drivetl.selection.choose import Choice
 from drivetl.selection.pool import Frame
@@ -65,7 +66,7 @@ def _of_conditions(choice: Choice, frame: Frame, frames: Sequence[Frame]) -> lis
 
 def _of_classes(new: Sequence[int], categories: Sequence[str]) -> list[str]:
     names = [categories[number - 1] for number in new]
-    return [f"first with {_listed([_article(name) for name in names])}"] if names else []
+    return [f"first with {listing([_article(name) for name in names])}"] if names else []
 
 
 def _of_doubts(found: Detections, categories: Sequence[str], class_weights: Floats) -> list[str]:
@@ -80,7 +81,7 @@ def _of_doubts(found: Detections, categories: Sequence[str], class_weights: Floa
     for label in sorted(worth, key=lambda label: (-worth[label], label))[:MOST_CLASSES]:
         scores = found.scores[unsure & (found.labels == label)]
         parts.append(f"{_counted(len(scores), categories[label - 1])} near {scores.mean():.1f}")
-    return [f"uncertain: {_listed(parts)}"] if parts else []
+    return [f"uncertain: {listing(parts)}"] if parts else []
 
 
 def _counted(count: int, name: str) -> str:
@@ -96,7 +97,3 @@ def _counted(count: int, name: str) -> str:
 
 def _article(name: str) -> str:
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -19,7 +19,7 @@ from drivetl.coco.class_map import fold
 from drivetl.coco.drives import Drives, shared_drives
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.config import FinetuneConfig, finds_rate
-from drivetl.console.text import byte_size
+from drivetl.console.text import byte_size, first_of
 from drivetl.data.sharing import shared_memory_warning
 from drivetl.metrics.statistics import few_drives
 from drivetl.models.anchors import AnchorSpec, resized, scaled_boxes, spec_of, strides_of
@@ -109,12 +109,12 @@ def check_objects(train: Dataset, val: Dataset, sampling: str) -> list[Finding]:
         few = [f"{name} ({count})" for name, count in of_class.items() if 0 < count < FEW_OBJECTS]
         in_train = key == "data.train"
         if none:
-            value = f"no objects in {key}: {_listed(none)}"
+            value = f"no objects in {key}: {first_of(none, MOST_NAMES)}"
             value += " - cannot be trained" if in_train else " - without AP, left out of its mean"
             fix = "label some, or leave the classes out of the taxonomy" if in_train else "add images that show them"
             findings.append(Finding("objects", "warning" if in_train else "note", value, fix))
         if few:
-            value = f"fewer than {FEW_OBJECTS} objects in {key}: {_listed(few)}"
+            value = f"fewer than {FEW_OBJECTS} objects in {key}: {first_of(few, MOST_NAMES)}"
             value += "" if in_train else " - AP mostly by chance"
             repeat = in_train and sampling == "uniform"
             fix = "label more of them" + (", or --data.sampling repeat_factor" if repeat else "")
@@ -142,10 +142,10 @@ def check_classes(plan: Plan | None, source: Source | None) -> Finding:
     value = "; ".join(
         part
         for part in (
-            f"carried over: {_listed(kept)}" * bool(kept),
-            f"by relation: {_listed(mapped)}" * bool(mapped),
-            f"new: {_listed(new)}" * bool(new),
-            f"lost: {_listed(unused)}" * bool(unused and len(unused) <= MOST_NAMES),
+            f"carried over: {first_of(kept, MOST_NAMES)}" * bool(kept),
+            f"by relation: {first_of(mapped, MOST_NAMES)}" * bool(mapped),
+            f"new: {first_of(new, MOST_NAMES)}" * bool(new),
+            f"lost: {first_of(unused, MOST_NAMES)}" * bool(unused and len(unused) <= MOST_NAMES),
             f"{len(unused)} other classes of the start are not used" * (len(unused) > MOST_NAMES),
         )
         if part
@@ -325,8 +325,3 @@ def objects_of_classes(dataset: Dataset) -> dict[str, int]:
 
 def _severity(share: float, limits: tuple[float, float]) -> Severity:
     return "ok" if share < limits[0] else "note" if share < limits[1] else "warning"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

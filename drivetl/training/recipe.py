@@ -91,9 +91,11 @@ def resolve_auto(config: FinetuneConfig, n_images: int, start: Start, world: int
     Values set in the config are kept. Raises ConfigError where such a value is inconsistent with the recipe's.
     """
     config = with_source_share(config)
+    names = [item.name for item in dataclasses.fields(Recipe) if is_auto(getattr(config.optim, item.name))]
+    if not names and not is_auto(config.eval.every):
+        return config, ""
     preset = load_preset(config.data.augment)
     chosen = recipe(n_images, start, config.optim.batch_size * world, strength(preset))
-    names = [item.name for item in dataclasses.fields(Recipe) if is_auto(getattr(config.optim, item.name))]
     optim = dataclasses.replace(config.optim, **{name: getattr(chosen, name) for name in names})
     if "heads_only_epochs" in names:  # a length set in the config may be shorter
         optim = dataclasses.replace(optim, heads_only_epochs=min(optim.heads_only_epochs, max(0, optim.epochs - 1)))
@@ -101,8 +103,6 @@ def resolve_auto(config: FinetuneConfig, n_images: int, start: Start, world: int
     if is_auto(every):
         every = max(1, optim.epochs // EVALUATIONS)
         names.append("eval.every")
-    if not names:
-        return config, ""
     resolved = dataclasses.replace(config, optim=optim, eval=dataclasses.replace(config.eval, every=every))
     resolved.check()
     kinds = {"detector": "a detector", "features": "features alone", "none": "random weights"}

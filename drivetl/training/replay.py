@@ -11,9 +11,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from drivetl import console
 from drivetl.coco.class_map import ClassMap, class_map
-from drivetl.coco.drives import Drives, shared_drives
+from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, IgnoreRegion, ImageRecord
 from drivetl.coco.taxonomy import dataset_taxonomy
@@ -21,6 +20,7 @@ from drivetl.config import FinetuneConfig, is_auto
 from drivetl.console.text import printable
 from drivetl.data.sampling import Extra
 from drivetl.errors import ConfigError
+from drivetl.training.separate import image_files, refuse_shared
 
 DEFAULT_SHARE = 0.5
 """The share of data.source where the config leaves it to the recipe (`data.source_share: auto`)."""
@@ -156,23 +156,6 @@ def read_replay(config: FinetuneConfig, train: Dataset, val: Dataset) -> Replay 
 def check_separate(replay: Replay, other: Dataset, name: str) -> None:
     """Images that are evaluated must not be trained on. Raises ConfigError naming the other dataset; warns of common
     drives."""
-    files = _files(replay.dataset)
-    shared = next((file for file in _files(other) if file in files), None)
-    if shared is not None:
-        raise ConfigError(
-            f"data.source has {shared}, which {name} evaluates on",
-            remedy="leave out the images of either dataset, by drive",
-            file=replay.path,
-        )
-    drives = shared_drives(replay.dataset.images, other.images)
-    if drives:
-        console.warn(
-            f"{len(drives)} drives ({drives[0]}, ...) are in data.source and in {name}: unless only their names are"
-            " equal, the score will be too high - split by drive"
-        )
-
-
-def _files(dataset: Dataset) -> dict[Path, None]:
-    """The image files, in order."""
-    root = dataset.images_root.resolve()
-    return dict.fromkeys(root / image.file_name for image in dataset.images)
+    ours = image_files(replay.dataset)
+    shared = dict.fromkeys(file for file in image_files(other) if file in ours)
+    refuse_shared("data.source", replay.dataset, other, name, shared, replay.path)

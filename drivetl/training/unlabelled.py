@@ -22,13 +22,14 @@ import torch
 
 from drivetl import console
 from drivetl.coco.class_map import class_map, taxonomy_of_relation
-from drivetl.coco.drives import Drives, shared_drives
+from drivetl.coco.drives import Drives
 from drivetl.coco.folders import folder_dataset
 from drivetl.coco.hashes import file_hash
 from drivetl.coco.io import load_json, read_dataset, write_dataset
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig
+from drivetl.console.text import first_of_all
 from drivetl.data.sampling import Extra
 from drivetl.errors import ConfigError
 from drivetl.files.runs import BEST_DETECTIONS, run_root, validation_data
@@ -42,6 +43,7 @@ from drivetl.processes import Group
 from drivetl.training.gaps import fill_gaps, n_filled
 from drivetl.training.replay import under_classes
 from drivetl.training.rundir import read_provenance
+from drivetl.training.separate import copies, image_files, refuse_shared
 from drivetl.training.validate import validate, validation_loader
 
 PSEUDO = "pseudo.json"
@@ -133,14 +135,15 @@ def read_unlabelled(config: FinetuneConfig, train: Dataset, val: Dataset) -> Foo
             f"data.unlabelled: {path} has labels in {labelled} of {len(footage.dataset.images)} images; they are not"
             " used - to train on them, name it as data.train or data.source"
         )
-    _check_separate(footage, val)
+    shared = copies(image_files(footage.dataset), image_files(val))
+    refuse_shared(footage.name, footage.dataset, val, "data.val", shared, path)
     return _without_labelled(footage, train)
 
 
 def _without_labelled(footage: Footage, train: Dataset) -> Footage:
     """The frames that are not also images of data.train, whose labels are better. Raises ConfigError without any."""
-    ours = _files(footage.dataset)
-    shared = _shared(ours, _files(train))
+    ours = image_files(footage.dataset)
+    shared = copies(ours, image_files(train))
     if not shared:
         return footage
     if len(shared) == len(ours):
@@ -174,43 +177,6 @@ def _frames_of_results(frames: str, results: Path) -> Dataset:
 def _is_results(path: Path) -> bool:
     """Whether a json is a COCO results list; a dataset otherwise."""
     return isinstance(load_json(path), list)
-
-
-def _check_separate(footage: Footage, val: Dataset) -> None:
-    """Frames that are evaluated must not be trained on. Raises ConfigError for a file of data.val, or a copy of one;
-    warns of common drives."""
-    shared = _shared(_files(footage.dataset), _files(val))
-    if shared:
-        raise ConfigError(
-            f"{footage.name} has {next(iter(shared))}, which data.val evaluates on",
-            remedy="leave out the images of either dataset, by drive",
-            file=footage.dataset.file or footage.dataset.images_root,
-        )
-    drives = shared_drives(footage.dataset.images, val.images)
-    if drives:
-        console.warn(
-            f"{len(drives)} drives ({drives[0]}, ...) are in {footage.name} and in data.val: unless only their names"
-            " are equal, the score will be too high - split by drive"
-        )
-
-
-def _files(dataset: Dataset) -> dict[Path, None]:
-    root = dataset.images_root.resolve()
-    return dict.fromkeys(root / image.file_name for image in dataset.images)
-
-
-def _shared(ours: Mapping[Path, None], theirs: Mapping[Path, None]) -> dict[Path, None]:
-    """Our files that are also theirs, or copies of theirs; only files of one size are read."""
-    by_size: dict[int, set[str]] = {}
-    sizes = {file.stat().st_size for file in ours if file.is_file()}
-    for file in theirs:
-        if file.is_file() and (size := file.stat().st_size) in sizes:
-            by_size.setdefault(size, set()).add(file_hash(file))
-    return {
-        file: None
-        for file in ours
-        if file in theirs or (file.is_file() and file_hash(file) in by_size.get(file.stat().st_size, ()))
-    }
 
 
 def label(
@@ -307,8 +273,8 @@ def _by_teacher(teacher: Detector, footage: Footage, target: Dataset, config: Fi
     classes = class_map(teacher.categories, target.categories, *taxonomies)
     if not classes.objects:
         raise ConfigError(
-            f"the teacher ({config.model.start}) has classes {_listed(teacher.categories)}, none of which is a class of"
-            f" data.train: {_listed(target.categories)}",
+            f"the teacher ({config.model.start}) has classes {first_of_all(teacher.categories, NAMED)}, none of which"
+            f" is a class of data.train: {first_of_all(target.categories, NAMED)}",
             remedy="relate them by `labels` or `from` in a taxonomy, or name the labels with data.pseudo",
         )
     under = under_classes(labelled, target.categories, classes)
@@ -403,8 +369,8 @@ def _of_file(dataset: Dataset, target: Dataset, config: FinetuneConfig, path: Pa
     unknown = [dataset.categories[number - 1] for number in classes.background if number in used]
     if unknown or not classes.objects:
         raise ConfigError(
-            f"data.pseudo has labels of {_listed(unknown or dataset.categories)}, not classes of data.train:"
-            f" {_listed(target.categories)}",
+            f"data.pseudo has labels of {first_of_all(unknown or dataset.categories, NAMED)}, not classes of"
+            f" data.train: {first_of_all(target.categories, NAMED)}",
             remedy="rename them, relate them by `labels` or `from` in a taxonomy, or remove them",
             file=path,
         )
@@ -449,10 +415,6 @@ def capped(pseudo: Dataset, most: int) -> Dataset:
             f" scenes are busier, or the teacher invents objects: look at {PSEUDO}, and raise data.pseudo_threshold"
         )
     return dataclasses.replace(pseudo, images=images)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f", ... ({len(names)})" if len(names) > NAMED else "")
 
 
 def per_class(dataset: Dataset) -> dict[str, int]:

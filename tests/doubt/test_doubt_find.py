@@ -7,9 +7,10 @@ import pytest
 from doubt_cases import CLASSES, FAULTS, perfect, street, with_labels
 
 from drivetl.coco.records import IgnoreRegion
-from drivetl.doubt.find import by_name, counts, find
+from drivetl.doubt.find import counts, find
 from drivetl.doubt.kinds import KINDS, THRESHOLDS, parse_thresholds
 from drivetl.errors import ConfigError
+from drivetl.metrics.relabel import by_name
 from drivetl.metrics.results import Results
 
 

@@ -21,7 +21,8 @@ from drivetl.conditions import SETS, Cell
 from drivetl.config import load_config
 from drivetl.label_curve.fit import class_draws, seed_multipliers
 from drivetl.metrics.match_store import MatchStore, match
-from drivetl.metrics.results import Results, concatenate, load_results, of_image, save_results
+from drivetl.metrics.relabel import by_name
+from drivetl.metrics.results import concatenate, load_results, of_image, save_results
 from drivetl.metrics.statistics import draw_weights, enough
 from drivetl.metrics.truth import Floats
 from drivetl.models.checkpoint import load_detector
@@ -155,13 +156,6 @@ def steps_of(job: Job, out: Path) -> list[int]:
     name = next(iter(job.measured))
     found = (out / "found" / job.name).glob(f"{name}@*.npz")
     return sorted(int(path.stem.rpartition("@")[2]) for path in found)
-
-
-def by_name(results: Results, detector: tuple[str, ...], dataset: tuple[str, ...]) -> Results:
-    """A detector's class numbers -> a dataset's, by name; classes that the dataset does not have are dropped."""
-    number = np.array([0, *(dataset.index(name) + 1 if name in dataset else 0 for name in detector)])
-    results.category_id = number[results.category_id]
-    return results.where(results.category_id > 0)
 
 
 class Scores:
