@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from class_relations import SOURCE, TARGET
 
 from drivetl.coco.class_map import class_map, parse_class_map, taxonomy_of_relation, with_known_classes
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
@@ -13,21 +14,6 @@ from drivetl.errors import DrivetlError
 
 def taxonomy(classes):
     return parse_taxonomy({"name": "test", "classes": classes})
-
-
-TARGET = {
-    "car": {"labels": ["Car", "automobile"], "from": {"car": 1.0}},
-    "pedestrian": {"labels": ["Pedestrian"], "from": {"person": 1.0}},
-    "cyclist": {"labels": ["Cyclist"], "from": {"person": 0.5, "bicycle": 0.5}},
-    "tram": {"labels": ["Tram"], "from": {"train": 0.6, "bus": 0.4}},
-}
-SOURCE = {
-    "person": {"labels": ["person"], "from": {"person": 1.0}},
-    "bicycle": {"labels": ["bicycle"], "from": {"bicycle": 1.0}},
-    "Automobile": {"labels": ["vehicle"], "from": {"car": 1.0}},
-    "traffic light": {"labels": ["light"], "from": {"traffic light": 1.0}},
-    "bus": {"labels": ["bus"], "from": {"bus": 1.0}},
-}
 
 
 def related(source, target):

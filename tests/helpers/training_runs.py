@@ -1,12 +1,17 @@
 """A tiny dataset on disk: coloured rectangles on grey, three drives, one image without objects, one of odd size."""
 
+import dataclasses
+
 import cv2
 import numpy as np
+import torch
 
 from drivetl.coco.io import write_dataset
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.config import DataConfig, EvalConfig, FinetuneConfig, ModelConfig, OptimConfig, RuntimeConfig
+from drivetl.models.weights import read_weights
 from drivetl.training import trainer
+from drivetl.training.rundir import read_metrics
 
 
 def _image(rng, width, height, n_objects):
@@ -52,6 +57,26 @@ TIMES = ("seconds", "images_per_s", "loader_share")
 def without_times(rows):
     """The rows of a metrics.jsonl without measured times."""
     return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+def rows_of(run):
+    """The rows of a run's metrics.jsonl without measured times."""
+    return without_times(read_metrics(run / "metrics.jsonl"))
+
+
+def weights(run, which="last"):
+    """Name -> tensor of a run's checkpoint."""
+    return read_weights(run / "checkpoints" / which / "model.safetensors")
+
+
+def same(a, b):
+    """Whether two states have the same tensors, bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def changed(config, section, **values):
+    """The config with other values in one section."""
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
 
 
 def kill_after(patch, steps):

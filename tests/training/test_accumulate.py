@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from training_runs import without_times
+from training_runs import changed, without_times
 
 from drivetl.config import OptimConfig
 from drivetl.data.sampling import EpochBatches, Parts
@@ -18,10 +18,6 @@ from drivetl.training.finetune import finetune
 from drivetl.training.optimizer import build_optimizer, learning_rate
 from drivetl.training.prepare import effective_batch, model_spec
 from drivetl.training.rundir import read_metrics
-
-
-def changed(config, section, **values):
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
 
 
 def batch_of(n_images):

@@ -1,6 +1,5 @@
 """Laws of early stopping and of the metric that makes an evaluation the best one."""
 
-import dataclasses
 import json
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -8,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import kill_after, without_times
+from training_runs import changed, kill_after, rows_of
 
 from drivetl.files.runs import STATE
 from drivetl.models.weights import read_weights
@@ -16,11 +15,6 @@ from drivetl.processes import Group
 from drivetl.training import trainer
 from drivetl.training.finetune import finetune
 from drivetl.training.model_card import verdict
-from drivetl.training.rundir import read_metrics
-
-
-def changed(config, section, **values):
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
 
 
 @pytest.fixture
@@ -28,10 +22,6 @@ def standing_still(small_config):
     """A training of six epochs whose AP never changes after the first."""
     config = changed(changed(small_config, "optim", lr=1e-9, epochs=6), "model", norm="frozen")
     return changed(config, "eval", stop_after=2)
-
-
-def rows_of(run):
-    return without_times(read_metrics(run / "metrics.jsonl"))
 
 
 def test_law_a_training_that_does_not_improve_stops_and_a_resumed_one_at_the_same_place(

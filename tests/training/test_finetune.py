@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from training_runs import kill_after, without_times, write_tree
+from training_runs import changed, kill_after, same, weights, without_times, write_tree
 
 from drivetl.coco import hashes
 from drivetl.coco.io import read_dataset
@@ -21,25 +21,12 @@ from drivetl.config import OptimConfig, dump_yaml, load_config
 from drivetl.errors import CheckpointError, ConfigError, DrivetlError
 from drivetl.files.runs import STATE
 from drivetl.models.checkpoint import load_detector, read_manifest
-from drivetl.models.weights import read_weights
 from drivetl.robustness.held_out import levels
 from drivetl.training import loop, trainer
 from drivetl.training.finetune import begin_or_continue, finetune
 from drivetl.training.rundir import read_metrics
 
 ROOT = Path(__file__).parents[2]
-
-
-def weights(run, which="last"):
-    return read_weights(run / "checkpoints" / which / "model.safetensors")
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-def changed(config, section, **values):
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
 
 
 def test_a_run_directory_contains_the_files_of_the_contract(small_config, tmp_path):

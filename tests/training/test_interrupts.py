@@ -11,20 +11,15 @@ import threading
 
 import pytest
 import torch
-from training_runs import kill_after, without_times
+from training_runs import kill_after, weights, without_times
 
 from drivetl.cli import main
 from drivetl.config import dump_yaml
 from drivetl.files.runs import STATE
-from drivetl.models.weights import read_weights
 from drivetl.training import loop, validate
 from drivetl.training.finetune import begin_or_continue, finetune
 from drivetl.training.interrupts import held_signals
 from drivetl.training.rundir import read_metrics
-
-
-def weights(run):
-    return read_weights(run / "checkpoints" / "last" / "model.safetensors")
 
 
 def assert_same(one, other):

@@ -1,29 +1,21 @@
 """Laws of the learning rate: it follows the images per step where the recipe chose it, and can be found by a test."""
 
-import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from training_runs import kill_after, without_times
+from training_runs import changed, kill_after, rows_of, same, weights
 
 from drivetl.cli import main
 from drivetl.config import dump_yaml, load_config
-from drivetl.models.weights import read_weights
 from drivetl.training import rate_finder
 from drivetl.training.finetune import finetune
 from drivetl.training.optimizer import SAME_RATE, batch_factor
 from drivetl.training.prepare import rate_for_batch
 from drivetl.training.rate_finder import HIGHEST, LOWEST, STEPS, curve_of, range_test
 from drivetl.training.recipe import recipe
-from drivetl.training.rundir import read_metrics
-
-
-def changed(config, section, **values):
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
@@ -111,18 +103,6 @@ def test_law_the_test_is_bounded_and_ends_where_the_loss_diverges():
     assert len(rates) == len(losses) == len(seen) and 1e-2 <= rates[-1] < 2e-2
     rates, losses = range_test(lambda rate: 1.0, RATES.tolist())
     assert rates == RATES.tolist() and len(losses) == STEPS
-
-
-def weights(run):
-    return read_weights(run / "checkpoints" / "last" / "model.safetensors")
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-def rows_of(run):
-    return without_times(read_metrics(run / "metrics.jsonl"))
 
 
 def test_law_a_training_after_find_is_the_one_with_the_rate_written_and_a_resume_does_not_repeat_it(

@@ -1,11 +1,10 @@
 """A run without masks can start one with masks, and vice versa; every other architecture is still refused."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
-from training_runs import write_tree
+from training_runs import changed, write_tree
 
 from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.files.runs import BEST_DETECTIONS
@@ -18,10 +17,6 @@ from drivetl.training.prepare import prepare
 from drivetl.training.unlabelled import PSEUDO
 
 BOXES, MASKS = "fasterrcnn_mobilenet_v2_lite_fpn", "maskrcnn_mobilenet_v2_lite_fpn"
-
-
-def changed(config, part, **values):
-    return replace(config, **{part: replace(getattr(config, part), **values)})
 
 
 def with_masks(path, every=1):

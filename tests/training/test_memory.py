@@ -1,11 +1,11 @@
 """Laws of a training without enough memory: its answer is a command that continues, with as many images per step."""
 
-import dataclasses
 import re
 import shlex
 
 import pytest
 import torch
+from training_runs import changed
 
 from drivetl.cli import main
 from drivetl.config import dump_yaml, load_config
@@ -19,10 +19,6 @@ OF_THE_CPU = (
     "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"
     " 40000000000 bytes. Error code 12 (Cannot allocate memory)"
 )
-
-
-def changed(config, section, **values):
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,13 @@
 """Laws of the verdict: a gain is reported with its interval, never with more certainty than the drives allow, and a
 source that training made worse is kept."""
 
-import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from training_runs import write_tree
+from training_runs import changed, write_tree
 
 from drivetl.coco.detections import Detections
 from drivetl.coco.drives import Drives
@@ -21,10 +20,6 @@ from drivetl.models.weights import read_weights
 from drivetl.training.finetune import finetune
 from drivetl.training.model_card import model_card, outcome, verdict
 from drivetl.training.trainer import KEPT_DETECTIONS, SOURCE_DETECTIONS
-
-
-def changed(config, section, **values):
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
 
 
 def rows(*scores):

@@ -1,6 +1,5 @@
 """Laws of pre-flight: every planted mistake is found, estimates are what is taken, and it decides as finetune does."""
 
-import dataclasses
 import json
 import shlex
 import shutil
@@ -9,7 +8,7 @@ from collections import namedtuple
 import pytest
 import torch
 from torchvision.ops import box_iou
-from training_runs import write_tree
+from training_runs import changed, write_tree
 
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset, write_dataset
@@ -27,10 +26,6 @@ from drivetl.training.preflight_speed import Speed, check_speed
 from drivetl.training.prepare import prepare
 
 CPU = torch.device("cpu")
-
-
-def changed(config, section, **values):
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
 
 
 def edited(path, edit):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from class_relations import SOURCE, TARGET
 from training_runs import kill_after, write_tree
 
 from drivetl.coco.class_map import class_map
@@ -28,21 +29,6 @@ def taxonomy(classes):
 
 def with_classes(classes, images=()):
     return Dataset(tuple(classes), list(images), Path(), {})
-
-
-TARGET = {
-    "car": {"labels": ["Car", "automobile"], "from": {"car": 1.0}},
-    "pedestrian": {"labels": ["Pedestrian"], "from": {"person": 1.0}},
-    "cyclist": {"labels": ["Cyclist"], "from": {"person": 0.5, "bicycle": 0.5}},
-    "tram": {"labels": ["Tram"], "from": {"train": 0.6, "bus": 0.4}},
-}
-SOURCE = {
-    "person": {"labels": ["person"], "from": {"person": 1.0}},
-    "bicycle": {"labels": ["bicycle"], "from": {"bicycle": 1.0}},
-    "Automobile": {"labels": ["vehicle"], "from": {"car": 1.0}},
-    "traffic light": {"labels": ["light"], "from": {"traffic light": 1.0}},
-    "bus": {"labels": ["bus"], "from": {"bus": 1.0}},
-}
 
 
 def test_the_fate_of_every_class_is_said_in_words():

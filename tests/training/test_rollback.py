@@ -1,40 +1,21 @@
 """Laws of a loss that is not finite: it is captured, computed again, and survived with half the learning rate."""
 
-import dataclasses
 import itertools
 import json
 import math
 
 import pytest
 import torch
-from training_runs import kill_after, without_times
+from training_runs import changed, kill_after, rows_of, same, weights
 
 from drivetl.cli import main
 from drivetl.config import dump_yaml
 from drivetl.errors import CheckpointError
-from drivetl.models.weights import read_weights
 from drivetl.training import loop, trainer
 from drivetl.training.capture import main as replay_command
 from drivetl.training.capture import replay
 from drivetl.training.finetune import finetune
-from drivetl.training.rundir import read_metrics
 from drivetl.training.state import is_finite
-
-
-def changed(config, section, **values):
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
-
-
-def weights(run):
-    return read_weights(run / "checkpoints" / "last" / "model.safetensors")
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-def rows_of(run):
-    return without_times(read_metrics(run / "metrics.jsonl"))
 
 
 def not_finite_in(monkeypatch, *calls):

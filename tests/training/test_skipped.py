@@ -1,14 +1,13 @@
 """Laws of images that cannot be read: they end the training, or are skipped, counted and listed."""
 
 import contextlib
-import dataclasses
 import io
 import json
 
 import numpy as np
 import pytest
 import torch
-from training_runs import kill_after, without_times, write_tree
+from training_runs import changed, kill_after, same, weights, without_times, write_tree
 
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset
@@ -16,14 +15,9 @@ from drivetl.config import dump_yaml
 from drivetl.data.augment import build, load_preset
 from drivetl.data.dataset import MOST_IN_A_ROW, DetectionDataset
 from drivetl.errors import DataError
-from drivetl.models.weights import read_weights
 from drivetl.training import skipped, trainer
 from drivetl.training.finetune import finetune
 from drivetl.training.rundir import read_metrics
-
-
-def changed(config, section, **values):
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
 
 
 def damage(json_path, *numbers):
@@ -31,14 +25,6 @@ def damage(json_path, *numbers):
     for number in numbers:
         path = json_path.parent / f"{number:06d}.png"
         path.write_bytes(path.read_bytes()[:60])
-
-
-def weights(run):
-    return read_weights(run / "checkpoints" / "last" / "model.safetensors")
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def samples(json_path, skip_bad):

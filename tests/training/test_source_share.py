@@ -8,19 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_runs import write_tree
+from training_runs import weights, write_tree
 
 from drivetl.coco.io import read_dataset
 from drivetl.coco.writing import write_dataset
 from drivetl.config import FinetuneConfig
 from drivetl.errors import ConfigError
-from drivetl.models.weights import read_weights
 from drivetl.training.ema import Average, SourceBlend, evaluated_weights, source_share_of_class
 from drivetl.training.finetune import finetune
-
-
-def weights(run, which="last"):
-    return read_weights(run / "checkpoints" / which / "model.safetensors")
 
 
 def with_share(config: FinetuneConfig, share: float, start) -> FinetuneConfig:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from training_runs import kill_after, write_tree
+from training_runs import kill_after, weights, write_tree
 
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset, write_dataset
@@ -78,10 +78,6 @@ def with_data(config, **keys):
 
 def footage_of(config):
     return read_unlabelled(config, *(read_dataset(Path(path)) for path in (config.data.train, config.data.val)))
-
-
-def weights(run):
-    return read_weights(run / "checkpoints/last/model.safetensors")
 
 
 def equal(first, second):
