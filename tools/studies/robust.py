@@ -23,7 +23,11 @@ LONG = {
     "fog": {"optim.epochs": 5, "optim.ema": 0.995, "eval.every": 5},
 }
 """540 steps of four, 600 steps of two, weights averaged."""
+DEFAULT = {"highway": city.DEFAULT | {"optim.batch_size": 4, "eval.every": 6}}
+"""What a user gets who names only data and start, evaluated on the way also at 540 steps, the length of the long lines;
+at the image size and the batch size of the other lines."""
 LINES = {
+    "default": ("severe", DEFAULT),
     "none": ("none", SHORT),
     "none long": ("none", LONG),
     "weather long": ("weather", LONG),
@@ -35,7 +39,7 @@ LINES = {
 PLAIN = ("none", "none long")
 SWEPT = 3
 """Every third dry image is evaluated under conditions."""
-ORDER = (("none", "severe long"), ("none long", "mixed long"), ("weather long", "severe"))
+ORDER = (("default",), ("none", "severe long"), ("none long", "mixed long"), ("weather long", "severe"))
 """The lines that are trained first, seed by seed, then the others."""
 
 
