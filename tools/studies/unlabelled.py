@@ -44,19 +44,22 @@ LINES: dict[str, Flags] = {
     ROUND_2: {},
 }
 """Line -> how it differs from the default of data.unlabelled."""
+ABLATIONS = tuple(line for line in LINES if line not in ("unlabelled", ROUND_2))
 CAMERA_SETS = ("dry", "night_reported", "night_tuned", "wet_reported", "wet_tuned")
 PARTS = ("night", "wet", "strasbourg_0", "strasbourg_50", "strasbourg_200", "fog")
 """What is not labelled, and for strasbourg how many frames are."""
 
 
 def jobs(shared: Path, out: Path) -> list[Job]:
-    """The camera's night first, then its wet clip, ablations, fog and strasbourg; seed by seed."""
+    """strasbourg with 50 labelled frames first, then fog, the ablations on strasbourg, the camera's night and wet clip
+    with theirs, and strasbourg with other label counts; seed by seed."""
     camera, fog, source = camera_parts(shared, out), fog_parts(shared, out), city.source(shared, out)
-    every = [job for seed in SEEDS for job in _camera(camera, out, "night", seed, (PLAIN, "unlabelled"))]
+    every = [job for seed in SEEDS for job in _strasbourg(shared, source, out, 50, seed)]
+    every += [job for seed in SEEDS for job in _fog(fog, source, out, seed)]
+    every += _strasbourg(shared, source, out, 50, 0, ABLATIONS)
+    every += [job for seed in SEEDS for job in _camera(camera, out, "night", seed, (PLAIN, "unlabelled"))]
     every += [job for seed in SEEDS for job in _camera(camera, out, "night", seed, ("no ignore band",))]
     every += [job for seed in SEEDS for job in _camera(camera, out, "wet", seed, (PLAIN, "unlabelled"))]
-    every += [job for seed in SEEDS for job in _strasbourg(shared, source, out, 50, seed)]
-    every += [job for seed in SEEDS for job in _fog(fog, source, out, seed)]
     rest = tuple(line for line in LINES if line not in ("unlabelled", "no ignore band"))
     every += [job for seed in SEEDS for job in _camera(camera, out, "night", seed, rest)]
     every += [job for labels in (0, 200) for seed in SEEDS for job in _strasbourg(shared, source, out, labels, seed)]
@@ -95,7 +98,9 @@ def _fog(fog: dict[str, Path], source: Job, out: Path, seed: int) -> list[Job]:
     return [_job("fog", line, seed, flags, fog["fog_tuned"], sets, out) for line in (PLAIN, "unlabelled")]
 
 
-def _strasbourg(shared: Path, source: Job, out: Path, labels: int, seed: int) -> list[Job]:
+def _strasbourg(
+    shared: Path, source: Job, out: Path, labels: int, seed: int, lines: tuple[str, ...] = (PLAIN, "unlabelled")
+) -> list[Job]:
     """The default recipe for few labels, with and without the rest of the recording; without labels of strasbourg 100
     steps on 200 frames of the other cities."""
     whole, part = data.cities(shared, out / "data"), f"strasbourg_{labels}"
@@ -106,9 +111,7 @@ def _strasbourg(shared: Path, source: Job, out: Path, labels: int, seed: int) ->
     else:
         flags |= {"data.train": source.flags["data.train"], "data.train_images": 200, "optim.epochs": 1}
     rest = rest_of_pool(whole, out, labels, seed)
-    return [
-        _job(part, line, seed, flags, rest, source.measured, out, city.SCORES_FROM) for line in (PLAIN, "unlabelled")
-    ]
+    return [_job(part, line, seed, flags, rest, source.measured, out, city.SCORES_FROM) for line in lines]
 
 
 def rest_of_pool(whole: Path, out: Path, labels: int, seed: int) -> Path:
