@@ -51,7 +51,7 @@ from drivetl.training.preflight_checks import check_loader
 from drivetl.training.preflight_plan import planned_as
 from drivetl.training.prepare import Prepared, prepare
 from drivetl.training.rate_finder import LOWEST, find_rate
-from drivetl.training.replay import Replay, check_separate, read_replay
+from drivetl.training.replay import Replay, read_replay
 from drivetl.training.rundir import (
     IMAGES,
     MetricsLog,
@@ -62,6 +62,7 @@ from drivetl.training.rundir import (
     read_provenance,
     write_json,
 )
+from drivetl.training.separate import check_separate
 from drivetl.training.trainer import Trainer
 from drivetl.training.unlabelled import Footage, label, read_pseudo, read_unlabelled, write_pseudo
 from drivetl.training.unlabelled_effect import EFFECT, effect, without_footage
@@ -134,7 +135,9 @@ def finetune(
         config = prepared.config
         old = old_domain(source_data, prepared) if source_data is not None else None
         if replay is not None and old is not None:
-            check_separate(replay, old.dataset, "--source-data")
+            check_separate("data.source", replay.dataset, "--source-data", old.dataset, replay.path)
+        if footage is not None and old is not None:
+            check_separate(footage.name, footage.dataset, "--source-data", old.dataset, footage.path)
         compiled = None
         if config.runtime.compile:
             compiled, note = compile_network(prepared.model, device)

@@ -31,6 +31,7 @@ from drivetl.models.surgery import NO_CLASS, Plan
 from drivetl.training.optimizer import batch_factor
 from drivetl.training.preflight_plan import Planned
 from drivetl.training.recipe import Start, recipe
+from drivetl.training.separate import copies, image_files
 
 Severity = Literal["ok", "note", "warning", "error"]
 
@@ -88,10 +89,12 @@ def check_split(train: Dataset, val: Dataset) -> Finding:
     if shared:
         value = f"{len(shared)} drives ({shared[0]}, ...) are in train and in val, the score will be too high"
         return Finding("split", "warning", value, "split by drive")
-    files = {train.images_root / image.file_name for image in train.images}
-    same = sum(val.images_root / image.file_name in files for image in val.images)
+    same = copies(image_files(val), image_files(train))
     if same:
-        value = f"{same} of {len(val.images)} images of data.val are in data.train too, the score will be too high"
+        ours, theirs = next(iter(same.items()))
+        example = f"first {ours}" + (f", a copy of {theirs}" if ours != theirs else "")
+        value = f"{len(same)} of {len(val.images)} images of data.val are in data.train too, the score will be too high"
+        value += f" ({example})"
         return Finding("split", "warning", value, "split again, see `drivetl split`")
     few = few_drives(Drives.of(val.images))
     if few:

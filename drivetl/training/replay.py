@@ -20,7 +20,7 @@ from drivetl.config import FinetuneConfig, is_auto
 from drivetl.console.text import printable
 from drivetl.data.sampling import Extra
 from drivetl.errors import ConfigError
-from drivetl.training.separate import image_files, refuse_shared
+from drivetl.training.separate import check_separate
 
 DEFAULT_SHARE = 0.5
 """The share of data.source where the config leaves it to the recipe (`data.source_share: auto`)."""
@@ -129,8 +129,8 @@ def _hidden(region: IgnoreRegion, classes: ClassMap) -> tuple[int, ...]:
 def read_replay(config: FinetuneConfig, train: Dataset, val: Dataset) -> Replay | None:
     """data.source under the classes of data.train; None where the config has none.
 
-    Raises ConfigError without images, where no class of it is one of the target's, or where it has images of data.val;
-    DataError for a file that cannot be read. Warns of drives that it shares with data.val.
+    Raises ConfigError without images, where no class of it is one of the target's, or where an image is one of data.val
+    or a copy; DataError for a file that cannot be read. Warns of drives that it shares with data.val.
     """
     share = source_share(config)
     if not share:
@@ -149,13 +149,5 @@ def read_replay(config: FinetuneConfig, train: Dataset, val: Dataset) -> Replay 
             file=path,
         )
     replay = Replay(path, under_classes(source, train.categories, classes), classes, source.categories, share)
-    check_separate(replay, val, "data.val")
+    check_separate("data.source", source, "data.val", val, path)
     return replay
-
-
-def check_separate(replay: Replay, other: Dataset, name: str) -> None:
-    """Images that are evaluated must not be trained on. Raises ConfigError naming the other dataset; warns of common
-    drives."""
-    ours = image_files(replay.dataset)
-    shared = dict.fromkeys(file for file in image_files(other) if file in ours)
-    refuse_shared("data.source", replay.dataset, other, name, shared, replay.path)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from drivetl import console
 from drivetl.coco.drives import shared_drives
@@ -11,8 +12,10 @@ from drivetl.coco.hashes import file_hash
 from drivetl.coco.records import Dataset
 from drivetl.errors import ConfigError
 
-Files = Mapping[Path, None]
+Files = Mapping[Path, Any]
 """Image files, in order."""
+END = 4096
+"""Bytes at the end of a file that are compared before all of it is read."""
 
 
 def image_files(dataset: Dataset) -> Files:
@@ -21,29 +24,47 @@ def image_files(dataset: Dataset) -> Files:
     return dict.fromkeys(root / image.file_name for image in dataset.images)
 
 
-def copies(ours: Files, theirs: Files) -> Files:
-    """Our files that are also theirs, or copies of theirs; a file is only read where the other side has its size."""
-    sizes = {file.stat().st_size for file in ours if file.is_file()}
-    by_size: dict[int, set[str]] = {}
-    for file in theirs:
-        if file.is_file() and (size := file.stat().st_size) in sizes:
-            by_size.setdefault(size, set()).add(file_hash(file))
+def copies(ours: Files, theirs: Files) -> dict[Path, Path]:
+    """Our file -> theirs that it is, or whose bytes it has.
 
-    def is_copy(file: Path) -> bool:
-        hashes = by_size.get(file.stat().st_size) if file.is_file() else None
-        return hashes is not None and file_hash(file) in hashes
+    Of a file only the size is read, its end where the other side has a file of that size, and all of it where one has
+    that end too: among thousands of JPEG files most sizes occur on both sides.
+    """
+    left: dict[Path, Any] = dict.fromkeys(file for file in ours if file not in theirs and file.is_file())
+    right: dict[Path, Any] = dict.fromkeys(file for file in theirs if left and file.is_file())
+    for mark in (_size, _end, file_hash):
+        left, right = _alike(left, right, mark)
+    originals = {its: file for file, its in reversed(right.items())}
+    return {file: originals[left[file]] if file in left else file for file in ours if file in theirs or file in left}
 
-    return dict.fromkeys(file for file in ours if file in theirs or is_copy(file))
+
+def _alike(left: Files, right: Files, mark: Callable[[Path], object]) -> list[dict[Path, object]]:
+    """The files of either side whose mark one of the other side has too, with their marks."""
+    marks = [{file: mark(file) for file in files} for files in (left, right)]
+    shared = set(marks[0].values()) & set(marks[1].values())
+    return [{file: its for file, its in of_side.items() if its in shared} for of_side in marks]
 
 
-def refuse_shared(name: str, trained: Dataset, evaluated: Dataset, of: str, shared: Files, file: Path) -> None:
-    """Raises ConfigError for the first of the `shared` image files; warns of common drives.
+def _size(file: Path) -> int:
+    return file.stat().st_size
+
+
+def _end(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        stream.seek(max(0, _size(file) - END))
+        return stream.read()
+
+
+def check_separate(name: str, trained: Dataset, of: str, evaluated: Dataset, file: Path) -> None:
+    """Images that are evaluated, or copies of them, must not be trained on. Raises ConfigError for the first; warns of
+    common drives.
 
     name: the key of the trained dataset, `of`: that of the evaluated one; file: what the error names.
     """
-    if shared:
+    for ours, theirs in copies(image_files(trained), image_files(evaluated)).items():
+        copied = f" (a copy of {theirs})" if ours != theirs else ""
         raise ConfigError(
-            f"{name} has {next(iter(shared))}, which {of} evaluates on",
+            f"{name} has {ours}{copied}, which {of} evaluates on",
             remedy="leave out the images of either dataset, by drive",
             file=file,
         )

@@ -43,7 +43,7 @@ from drivetl.processes import Group
 from drivetl.training.gaps import fill_gaps, n_filled
 from drivetl.training.replay import under_classes
 from drivetl.training.rundir import read_provenance
-from drivetl.training.separate import copies, image_files, refuse_shared
+from drivetl.training.separate import check_separate, copies, image_files
 from drivetl.training.validate import validate, validation_loader
 
 PSEUDO = "pseudo.json"
@@ -68,6 +68,11 @@ class Footage:
     """Its images; annotations are those of the file, which are not used unless `edited`."""
     edited: bool = False
     """The file is a dataset of pseudo-labels (`data.pseudo`): its annotations are trained on."""
+
+    @property
+    def path(self) -> Path:
+        """The file or folder that names the frames."""
+        return self.dataset.file or self.dataset.images_root
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,8 @@ def read_unlabelled(config: FinetuneConfig, train: Dataset, val: Dataset) -> Foo
     """The frames of data.unlabelled, or of an edited pseudo.json in data.pseudo; None where the config has neither.
 
     Labels in a file of frames are reported and not used; images of data.train are left out, and reported. Raises
-    ConfigError without images, or where an image is one of data.val; DataError for a file that cannot be read. Warns of
-    drives that it shares with data.val.
+    ConfigError without images, or where an image is one of data.val or a copy; DataError for a file that cannot be
+    read. Warns of drives that it shares with data.val.
     """
     frames, labels = config.data.unlabelled, config.data.pseudo
     if not frames and not labels:
@@ -126,17 +131,16 @@ def read_unlabelled(config: FinetuneConfig, train: Dataset, val: Dataset) -> Foo
             console.say(f"data.pseudo: {labels} names its own frames, data.unlabelled ({frames}) is not read")
     else:
         footage = Footage("data.unlabelled", _frames(Path(frames)))
-    path = footage.dataset.file or footage.dataset.images_root
     if not footage.dataset.images:
-        raise ConfigError(f"{footage.name}: no images in it", remedy="name frames, or leave it out", file=path)
+        raise ConfigError(f"{footage.name}: no images in it", remedy="name frames, or leave it out", file=footage.path)
     labelled = sum(bool(image.annotations or image.ignore_regions) for image in footage.dataset.images)
     if labelled and not footage.edited:
+        images = f"{labelled} of {len(footage.dataset.images)} images"
         console.say(
-            f"data.unlabelled: {path} has labels in {labelled} of {len(footage.dataset.images)} images; they are not"
-            " used - to train on them, name it as data.train or data.source"
+            f"data.unlabelled: {footage.path} has labels in {images}; they are not used - to train on them, name it as"
+            " data.train or data.source"
         )
-    shared = copies(image_files(footage.dataset), image_files(val))
-    refuse_shared(footage.name, footage.dataset, val, "data.val", shared, path)
+    check_separate(footage.name, footage.dataset, "data.val", val, footage.path)
     return _without_labelled(footage, train)
 
 
@@ -150,7 +154,7 @@ def _without_labelled(footage: Footage, train: Dataset) -> Footage:
         raise ConfigError(
             f"all {len(ours)} frames of {footage.name} are images of data.train",
             remedy="name frames that have no labels there, or leave it out",
-            file=footage.dataset.file or footage.dataset.images_root,
+            file=footage.path,
         )
     console.say(f"{footage.name}: {len(shared)} of {len(ours)} frames are images of data.train and are left out")
     root = footage.dataset.images_root.resolve()

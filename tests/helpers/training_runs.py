@@ -34,6 +34,8 @@ def write_tree(folder, n_images=8, categories=("car", "pedestrian"), first_drive
     for number in range(1, n_images + 1):
         width, height = (96, 64) if number != 3 else (75, 51)
         image, annotations = _image(rng, width, height, 0 if number == 2 else 3)
+        if not annotations:  # a frame of its own in every tree: copies are not trained and evaluated on
+            image[0, 0] = np.random.default_rng([seed, first_drive]).integers(0, 255, 3)
         name = f"{number:06d}.png"
         folder.mkdir(parents=True, exist_ok=True)
         assert cv2.imwrite(str(folder / name), image[..., ::-1])

@@ -114,6 +114,11 @@ def test_train_and_val_are_apart(small_config, tmp_path):
             image.drive = ""
     assert "8 of 8 images of data.val are in data.train too" in check_split(train, train).value
     assert check_split(train, val).severity == "note"
+    copy = val.images_root / "000004.png"
+    copy.write_bytes((train.images_root / "000006.png").read_bytes())
+    found = check_split(train, val)
+    assert found.severity == "warning" and "1 of 4 images of data.val are in data.train too" in found.value
+    assert found.value.endswith(f"(first {copy}, a copy of {train.images_root / '000006.png'})")
 
 
 def test_law_an_error_stops_before_anything_is_written(small_config, tmp_path, monkeypatch, capsys):

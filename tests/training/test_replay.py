@@ -176,7 +176,9 @@ def test_a_loss_that_is_not_finite_names_the_images_of_the_source(small_config, 
         finetune(replaying(small_config, old_city), tmp_path / "run")
 
 
-@pytest.mark.parametrize("case", ["val images", "source data", "other classes", "no images", "val file", "train file"])
+@pytest.mark.parametrize(
+    "case", ["val images", "val copy", "source data", "other classes", "no images", "val file", "train file"]
+)
 def test_an_unusable_source_is_refused_before_anything_is_written(small_config, source, old_city, tmp_path, case):
     train, val = Path(small_config.data.train), Path(small_config.data.val)
     path, config, arguments = old_city, small_config, {}
@@ -184,8 +186,11 @@ def test_an_unusable_source_is_refused_before_anything_is_written(small_config, 
         path = val.with_name("copy.json")
         path.write_bytes(val.read_bytes())
         message = r"copy\.json: data\.source has .*000001\.png, which data\.val evaluates on"
+    elif case == "val copy":
+        (old_city.parent / "000004.png").write_bytes((val.parent / "000001.png").read_bytes())
+        message = r"data\.source has .*old/000004\.png \(a copy of .*val/000001\.png\), which data\.val evaluates on"
     elif case == "source data":
-        path = Path(source[0].data.val)
+        path = write_tree(tmp_path / "unseen", first_drive=30, seed=6)
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, start=str(source[1])))
         arguments, message = {"source_data": path}, r"has .*000001\.png, which --source-data evaluates on"
     elif case == "other classes":

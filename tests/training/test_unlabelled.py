@@ -442,16 +442,20 @@ def test_law_thresholds_of_classes_hold_in_the_labels_in_the_numbers_and_after_r
 
 
 @pytest.mark.parametrize(
-    "case", ["val file", "val copy", "corrupt", "empty", "nothing found", "no teacher", "shares", "band"]
+    "case", ["val file", "val copy", "source data", "corrupt", "empty", "nothing found", "no teacher", "shares", "band"]
 )
 def test_unusable_footage_is_refused_before_anything_is_written(config, footage, tmp_path, case):
-    val = Path(config.data.val).parent
+    val, source_data = Path(config.data.val).parent, None
     error, keys = ConfigError, {}
     if case == "val file":
         keys, message = {"unlabelled": str(val)}, r"data\.unlabelled has .*000001\.png, which data\.val evaluates on"
     elif case == "val copy":
         (footage / "000009.png").write_bytes((val / "000003.png").read_bytes())
-        message = r"data\.unlabelled has .*000009\.png, which data\.val evaluates on"
+        message = r"data\.unlabelled has .*000009\.png \(a copy of .*000003\.png\), which data\.val evaluates on"
+    elif case == "source data":
+        source_data = write_tree(tmp_path / "old", first_drive=30, seed=6)
+        shutil.copy(source_data.with_name("000004.png"), footage / "000009.png")
+        message = r"data\.unlabelled has .*000009\.png \(a copy of .*000004\.png\), which --source-data evaluates on"
     elif case == "corrupt":
         whole = (footage / "000004.png").read_bytes()
         (footage / "000004.png").write_bytes(whole[: len(whole) // 2])
@@ -472,5 +476,5 @@ def test_unusable_footage_is_refused_before_anything_is_written(config, footage,
         keys = {"pseudo_ignore_from": 0.5}
         message = r"data\.pseudo_ignore_from is 0\.5, above data\.pseudo_threshold \(0\.2\)"
     with pytest.raises(error, match=message):
-        finetune(with_data(config, **keys), tmp_path / "run")
+        finetune(with_data(config, **keys), tmp_path / "run", source_data=source_data)
     assert not (tmp_path / "run").exists()
