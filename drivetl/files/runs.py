@@ -14,6 +14,8 @@ from drivetl.files.yaml_reader import load_yaml
 
 BEST_DETECTIONS = Path("eval", "best.npz")
 """Where a run keeps the detections by the weights in checkpoints/best on its validation images."""
+PSEUDO = "pseudo.json"
+"""Where a run keeps the labels of its footage without labels."""
 STATE = "checkpoints/last/state.safetensors"
 """The file a killed training resumes from."""
 

@@ -10,7 +10,6 @@ teacher knows no better than its student. docs/unlabelled.md says when that help
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,8 +30,8 @@ from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig
 from drivetl.console.text import first_of_all
 from drivetl.data.sampling import Extra
-from drivetl.errors import ConfigError
-from drivetl.files.runs import BEST_DETECTIONS, run_root, validation_data
+from drivetl.errors import ConfigError, DataError
+from drivetl.files.runs import BEST_DETECTIONS, PSEUDO, run_root, validation_data
 from drivetl.metrics.match_store import match
 from drivetl.metrics.operating import choose_threshold, score_curve
 from drivetl.metrics.results import Results, load_results, read_coco_results
@@ -42,12 +41,11 @@ from drivetl.models.source import load_source_detector
 from drivetl.processes import Group
 from drivetl.training.gaps import fill_gaps, n_filled
 from drivetl.training.replay import under_classes
+from drivetl.training.rounds import agreement, in_words, round_of
 from drivetl.training.rundir import read_provenance
 from drivetl.training.separate import check_separate, copies, image_files
 from drivetl.training.validate import validate, validation_loader
 
-PSEUDO = "pseudo.json"
-"""The pseudo-labels of a run."""
 THRESHOLDS = 0.3, 0.9
 """Bounds of a class's own threshold."""
 ENOUGH = 30
@@ -235,11 +233,27 @@ def _pseudo(dataset: Dataset, config: FinetuneConfig) -> Pseudo:
 
 
 def write_pseudo(pseudo: Pseudo, run: Path, config: FinetuneConfig) -> dict[str, Any]:
-    """Write pseudo.json into the run; returns what provenance.json says of it."""
+    """Write pseudo.json into the run; returns what provenance.json says of it. The labels of a second round are
+    compared with those of the first, and that is printed."""
     write_dataset(pseudo.dataset, run / PSEUDO)
-    of_file = {} if config.data.pseudo else {"pseudo_round": round_of(config.model.start)}
-    gaps = {"pseudo_gaps_filled": n_filled(pseudo.dataset)} if config.data.pseudo_gaps != "off" else {}
-    return {"pseudo_sha256": file_hash(run / PSEUDO)} | of_file | gaps
+    facts: dict[str, Any] = {"pseudo_sha256": file_hash(run / PSEUDO)}
+    if config.data.pseudo_gaps != "off":
+        facts["pseudo_gaps_filled"] = n_filled(pseudo.dataset)
+    return facts if config.data.pseudo else facts | _of_round(pseudo, config.model.start)
+
+
+def _of_round(pseudo: Pseudo, start: str) -> dict[str, Any]:
+    """Which round labels by a teacher are, and how far they are those it was trained on."""
+    number = round_of(start)
+    try:
+        compared = agreement(start, pseudo.dataset)
+    except DataError as error:
+        console.warn(f"this round of pseudo-labels is not compared with the one before: {error}")
+        compared = None
+    if compared is None:
+        return {"pseudo_round": number}
+    console.say(in_words(compared, number))
+    return {"pseudo_round": number, "pseudo_agreement": compared}
 
 
 def read_pseudo(run: Path, config: FinetuneConfig) -> Pseudo:
@@ -425,16 +439,3 @@ def per_class(dataset: Dataset) -> dict[str, int]:
     """Class -> number of objects."""
     counts = Counter(item.category_id for image in dataset.images for item in image.annotations)
     return {name: counts[number] for number, name in enumerate(dataset.categories, 1)}
-
-
-def round_of(start: str) -> int:
-    """The round of pseudo-labels by a teacher: 1, or one more than that of the run it is.
-
-    A start that is not a run with a provenance.json has no round of its own.
-    """
-    path = run_root(Path(start).expanduser()) / "provenance.json"
-    try:
-        before = json.loads(path.read_text("utf-8")).get("pseudo_round", 0)
-        return 1 + (before if isinstance(before, int) else 0)
-    except (OSError, ValueError, AttributeError):
-        return 1

@@ -175,7 +175,9 @@ def test_a_run_trains_on_a_folder_and_writes_labels_that_can_be_trained_on_again
     assert equal(tmp_path / "run", tmp_path / "again")
     second = dataclasses.replace(config, model=dataclasses.replace(config.model, start=str(tmp_path / "run")))
     finetune(second, tmp_path / "second")
-    assert json.loads((tmp_path / "second" / "provenance.json").read_text())["pseudo_round"] == 2
+    recorded = json.loads((tmp_path / "second" / "provenance.json").read_text())
+    assert recorded["pseudo_round"] == 2 and recorded["pseudo_agreement"]["before"] == len(scores)
+    assert "round 2: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("steps", [1, 5])
@@ -219,6 +221,8 @@ def test_a_results_list_of_any_detector_takes_the_place_of_the_teacher(config, t
     assert [[item.category_id for item in image.annotations] for image in pseudo.images] == [[1], [], [], [], []]
     assert [len(image.ignore_regions) for image in pseudo.images] == [0, 0, 0, 1, 0]
     assert all(image.labelled == (1,) for image in pseudo.images), "pedestrians are not labelled there"
+    recorded = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert "pseudo_sha256" in recorded and not {"pseudo_round", "pseudo_agreement"} & recorded.keys()
     results.write_text(json.dumps([*rows, rows[0] | {"category_id": 1}]))
     with pytest.raises(
         ConfigError, match=r"data\.pseudo has labels of boat, not classes of data\.train: car, pedestrian"
