@@ -88,8 +88,9 @@ class DataConfig(_Checked):
     """COCO dataset json to train on."""
     val: str = ""
     """COCO dataset json to evaluate on; drives must not overlap with train."""
-    augment: str = "photometric"
-    """A preset of configs/weather (none, photometric, weather, severe, mixed) or a path to a YAML of that form."""
+    augment: Annotated[str, OR_AUTO] = AUTO
+    """A preset of configs/weather (none, photometric, weather, severe, mixed) or a path to a YAML of that form; auto:
+    chosen by the start and the number of labelled images, see docs/presets.md."""
     scale_jitter: ScaleRange = (1.0, 1.0)
     """Every training image at a random scale first. Below 1: all of it, smaller, on a grey border; above 1: a part of
     it, enlarged by the resize. [0.5, 2] is strong; [1, 1]: off."""
@@ -368,9 +369,10 @@ def check_files(config: FinetuneConfig) -> None:
         remedy = meant(start) or "model.start is coco, imagenet, none, a weights file or a run"
         raise ConfigError("no such file or run", remedy=nearest(config.model.start, STARTS, remedy), file=start)
     presets = sorted(path.stem for path in shipped("configs/weather").glob("*.yaml"))
-    if config.data.augment not in presets and not os.path.isfile(config.data.augment):  # noqa: PTH113
-        hint = nearest(config.data.augment, presets, f"use {', '.join(presets)} or the path of a YAML file")
-        raise ConfigError(f"no augmentation preset or file {config.data.augment!r}", remedy=hint)
+    preset, words = config.data.augment, (AUTO, *presets)
+    if preset not in words and not os.path.isfile(preset):  # noqa: PTH113
+        hint = nearest(preset, words, f"use {', '.join(words)} or the path of a YAML file")
+        raise ConfigError(f"no augmentation preset or file {preset!r}", remedy=hint)
 
 
 def _wrong_key(key: str, reason: str, remedy: str) -> _KeyError:

@@ -45,6 +45,7 @@ MISTAKES = (
     "finetune --config c.yaml --model.start nowhere.pth",
     "finetune --config c.yaml --data.val nowhere.json",
     "finetune --config c.yaml --data.augment wether",
+    "finetune --config c.yaml --data.augment atuo",
     "finetune --config c.yaml --out taken",
     "finetune --config c.yaml --out begun",
     "finetune --config c.yaml --out nowhere --resume",

@@ -100,12 +100,14 @@ SHORT = {
         },
         lambda row: (
             row["measured on"] in ("dry", "night_reported", "mPC", "fog_reported")
-            and row["trained with"] in ("none", "severe long")
+            and row["trained with"] in ("default", "none", "severe long")
         ),
     ),
     "robust_steps": Short(
         {"trained with": "preset", "steps": "steps", "seeds": "seeds", "AP50": "AP50"},
-        lambda row: row["measured on"] == "night_reported" and row["trained with"] in ("none", "severe long"),
+        lambda row: (
+            row["measured on"] == "night_reported" and row["trained with"] in ("default", "none", "severe long")
+        ),
     ),
     "replay": Short(
         {

@@ -31,7 +31,7 @@ class Dataset(records.Dataset):
 
         augment: a preset (none, photometric, weather, severe, mixed), a YAML file of that form, or a function of
         (sample, numpy generator). Random numbers come from torch's generator: torch.manual_seed repeats them. Raises
-        ConfigError for an unknown or invalid preset.
+        ConfigError for an unknown or invalid preset, and for `auto`, which only a training can choose for.
         """
         from drivetl.data import augment as presets
         from drivetl.data.dataset import IndexedDataset

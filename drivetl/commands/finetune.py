@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fine-tune."""
-    from drivetl.config import check_files, dump_yaml, load_config
+    from drivetl.config import check_files, dump_yaml, is_auto, load_config
 
     if args.continues and args.resume:
         raise ConfigError("--continue and --resume", remedy="leave one of them out")
@@ -82,7 +82,8 @@ def run(args: argparse.Namespace) -> None:
 
     from drivetl.data.augment import load_preset
 
-    load_preset(config.data.augment)
+    if not is_auto(config.data.augment):
+        load_preset(config.data.augment)
     with console.loading("torch"):
         from drivetl.training.finetune import finetune
 

@@ -26,7 +26,7 @@ from drivetl.data.sample import Sample
 from drivetl.data.transforms import TRANSFORMS, Apply, manifest_range
 from drivetl.errors import ConfigError, nearest
 from drivetl.files.shipped import shipped
-from drivetl.files.typed import typed
+from drivetl.files.typed import AUTO, typed
 from drivetl.files.yaml_reader import Document, read_yaml
 
 PRESETS = ("none", "photometric", "weather", "severe", "mixed")
@@ -110,7 +110,13 @@ class AugmentConfig:
 
 
 def load_preset(name_or_path: str) -> AugmentConfig:
-    """A shipped preset (none, photometric, weather, severe, mixed) or a YAML file of that form. Raises ConfigError."""
+    """A shipped preset (none, photometric, weather, severe, mixed) or a YAML file of that form. Raises ConfigError,
+    also for `auto`: `drivetl.training.recipe` chooses for it."""
+    if name_or_path == AUTO:
+        raise ConfigError(
+            "'auto' is chosen by a training, from its start and its number of labelled images",
+            remedy=f"name one: {', '.join(PRESETS)} or the path of a YAML file",
+        )
     if name_or_path in PRESETS:
         return parse_preset(shipped(f"configs/weather/{name_or_path}.yaml"))
     path = Path(name_or_path)

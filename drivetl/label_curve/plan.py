@@ -27,7 +27,7 @@ from drivetl.errors import ConfigError
 from drivetl.models.source import read_source, weights_file
 from drivetl.robustness.sweep import spread_order
 from drivetl.training.pair import read_pair
-from drivetl.training.recipe import Start, resolve_auto, start_of
+from drivetl.training.recipe import Start, resolve_auto, start_of, with_preset
 from drivetl.training.replay import read_replay, shares
 
 ROWS = "rows.jsonl"
@@ -53,7 +53,7 @@ class Plan:
     starts: Mapping[str, Start]
     """Kind of start weights of each regime; `optim.recipe: auto` depends on it."""
     inputs: Mapping[str, Mapping[str, str]]
-    """Regime -> config key -> hash of the content of the file that the key names, where it decides the weights."""
+    """Regime -> config key -> hash as in `inputs_of`, for the keys that are the same in all its runs."""
     steps: Mapping[str, tuple[int, ...]]
     """Optimiser steps that a regime's runs make at each label count: whole epochs."""
     target_steps: Mapping[str, int | None]
@@ -76,9 +76,17 @@ class Plan:
     def config(self, cell: Cell) -> FinetuneConfig:
         """The configuration of one run; its data.train is the json of its frames."""
         name, count, seed = cell
-        frames = self.out / "frames" / f"s{seed}-{count}.json"
-        chosen, _ = resolve_auto(self.regimes[name], count, self.starts[name])
-        return run_config(chosen, self.steps[name][self.counts.index(count)], count, seed, frames)
+        frames, regime = self.out / "frames" / f"s{seed}-{count}.json", self.regimes[name]
+        steps = self.steps[name][self.counts.index(count)]
+        epochs = None if self.target_steps[name] is None else steps // _epoch_steps(regime, count)
+        regime, _ = with_preset(regime, count, self.starts[name], epochs)
+        chosen, _ = resolve_auto(regime, count, self.starts[name])
+        return run_config(chosen, steps, count, seed, frames)
+
+    def inputs_of(self, cell: Cell) -> dict[str, str]:
+        """Config key -> hash of the content of the file that the key names, where it decides the weights."""
+        preset = dataclasses.asdict(load_preset(self.config(cell).data.augment))
+        return {**self.inputs[cell[0]], "data.augment": _digest(preset)}
 
 
 def make_plan(
@@ -136,8 +144,7 @@ def _start_and_inputs(config: FinetuneConfig) -> tuple[Start, dict[str, str]]:
     file = weights_file(config.model.start)
     weights = file_hash(file) if file is not None else ""
     classes = [source.categories, source.relation] if source else None
-    preset = dataclasses.asdict(load_preset(config.data.augment))
-    inputs = {"model.start": _digest([weights, classes]), "data.augment": _digest(preset)}
+    inputs = {"model.start": _digest([weights, classes])}
     if config.data.source:
         inputs["data.source"] = file_hash(Path(config.data.source))
     return start_of(source), inputs
@@ -152,6 +159,7 @@ def _check_runs(plan: Plan) -> None:
             try:
                 config = plan.config((name, count, plan.seeds[0]))
                 config.check()
+                load_preset(config.data.augment)
             except ConfigError as error:
                 raise ConfigError(f"{name} with {count} frames: {error}") from None
             configs.append(_effective(config))

@@ -68,7 +68,7 @@ class Rows:
                 f"{name} with {count} frames, seed {seed}, had another configuration: {'; '.join(keys) or 'unknown'}",
                 remedy="name another --out, or restore it (--steps sets the steps of a run)",
             )
-        for key, hashed in self.plan.inputs[name].items():
+        for key, hashed in self.plan.inputs_of(cell).items():
             if row.get("inputs", {}).get(key, hashed) != hashed:
                 raise DataError(
                     f"{name} with {count} frames, seed {seed}, was trained with another content of {key}",
@@ -143,7 +143,7 @@ def _train(plan: Plan, cell: Cell) -> Row:
         "seed": seed,
         "data": plan.data_hash,
         "config": config_hash(config),
-        "inputs": dict(plan.inputs[name]),
+        "inputs": plan.inputs_of(cell),
         "run": run.relative_to(plan.out).as_posix(),
         "drives": Drives.of(chosen).n_drives,
         "objects": _by_class(plan.train.categories, chosen),

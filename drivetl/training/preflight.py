@@ -52,6 +52,8 @@ def preflight(config: FinetuneConfig, train: Dataset, val: Dataset, out: Path, s
     """
     device = choose_device(config.runtime.device)
     planned = plan_training(config, train, val)
+    for line in planned.choices:
+        console.say(*textwrap.wrap(line, LINE_WIDTH, subsequent_indent="  ", **_WHOLE_WORDS))
     findings = check_training(planned, device, loader_processes(config.data.workers, device), out)
     if seconds and not any(item.severity == "error" for item in findings):
         console.say(f"trying the loader and the model for {seconds:g} s ...")

@@ -40,6 +40,8 @@ class Planned:
     """Number of processes."""
     others: tuple[Dataset, ...] = ()
     """What is trained on next to `train`."""
+    choices: tuple[str, ...] = ()
+    """What the recipe and `data.augment: auto` chose, in words."""
 
     @property
     def images(self) -> list[ImageRecord]:
@@ -81,11 +83,11 @@ def plan_training(config: FinetuneConfig, train: Dataset, val: Dataset, world: i
     train = training_subset(config, train)
     taxonomy = dataset_taxonomy(train, config.data.train)
     source = outline_of(config.model.start, config.model.arch)
-    config, _ = resolve(config, len(train.images), start_of(source), world)
+    config, choices = resolve(config, len(train.images), start_of(source), world)
     frozen, _ = choose_norm(config.model.norm, config.model.start, config.optim.batch_size)
     spec = model_spec(config, train.categories, frozen, source)
     plan = class_plan_of(spec, source, taxonomy.relation())
-    return Planned(config, train, val, source, plan, spec, _shapes_of(spec), world)
+    return Planned(config, train, val, source, plan, spec, _shapes_of(spec), world, choices=tuple(choices))
 
 
 def planned_as(prepared: Prepared, world: int) -> Planned:

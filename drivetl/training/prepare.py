@@ -189,7 +189,7 @@ def resolve(config: FinetuneConfig, n_images: int, start: Start, world: int) -> 
     both and on these images. Raises ConfigError where a value is inconsistent with the recipe's."""
     rate_is_auto = is_auto(config.optim.lr)
     config, chosen = resolve_auto(config, n_images, start, world * config.optim.accumulate)
-    notes = ([chosen] if chosen else []) + effective_batch(config, world)
+    notes = chosen + effective_batch(config, world)
     if rate_is_auto:
         config, note = rate_for_batch(config, world)
         notes += note

@@ -73,7 +73,14 @@ def test_masks_are_given_on_request(data):
     assert target["masks"].shape == (3, 64, 96) and not target["has_mask"].any()
 
 
-@pytest.mark.parametrize(("augment", "message"), [("weathr", "did you mean 'weather'"), (3, "augment is a int")])
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        ("weathr", "did you mean 'weather'"),
+        (3, "augment is a int"),
+        ("auto", "'auto' is chosen by a training.* - name one: none, photometric"),
+    ],
+)
 def test_an_unknown_augmentation_is_named(data, augment, message):
     with pytest.raises(drivetl.DrivetlError, match=message):
         data.torch(augment)

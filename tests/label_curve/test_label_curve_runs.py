@@ -172,6 +172,20 @@ def test_steps_and_frames_that_contradict_are_refused(small_config, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_preset_of_a_run_follows_its_labels_and_its_length(source, small_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("drivetl.training.recipe.STRONG_FROM", 4)
+    config = dataclasses.replace(
+        small_config,
+        data=dataclasses.replace(small_config.data, augment=AUTO),
+        model=dataclasses.replace(small_config.model, start=str(source[1])),
+    )
+    for steps, with_8 in ((None, "severe"), (30, "severe"), (8, "photometric")):  # 8 frames: 2 steps an epoch
+        made = make_plan(tmp_path / "out", {"transfer": config}, "4,8", [0], steps)
+        assert [made.config(cell).data.augment for cell in made.cells()] == ["photometric", with_8]
+    inputs = [made.inputs_of(cell)["data.augment"] for cell in made.cells()]
+    assert inputs[0] == inputs[1] == plan(small_config, tmp_path / "out").inputs_of(("scratch", 4, 0))["data.augment"]
+
+
 def test_the_steps_given_are_the_steps_made(small_config, tmp_path):
     odd = plan(small_config, tmp_path / "out", steps=5)  # an epoch of 8 frames has two steps
     assert odd.steps == {"scratch": (5, 4)} and odd.target_steps == {"scratch": 5}

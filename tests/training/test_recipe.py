@@ -77,7 +77,7 @@ def test_the_recipe_follows_the_preset(tmp_path):
     path = written(tmp_path, DATA + "optim: {recipe: auto}\n")
     notes = {}
     for preset in ("none", "photometric", "severe", "mixed"):
-        config, notes[preset] = resolve_auto(load_config(path, ["--data.augment", preset]), 180, "detector")
+        config, (notes[preset],) = resolve_auto(load_config(path, ["--data.augment", preset]), 180, "detector")
         assert (config.optim.ema == STRONG_EMA) == (preset in ("severe", "mixed")), preset
         assert config.optim.source_share == (0.0 if preset in ("severe", "mixed") else 0.3)
     assert "no augmentation" in notes["none"] and "mild augmentation" in notes["photometric"]
@@ -88,7 +88,7 @@ def test_the_recipe_fills_in_auto_values_and_keeps_the_others(tmp_path):
     path = written(tmp_path, DATA + "optim: {recipe: auto, lr: 0.5, epochs: auto}\n")
     config = load_config(path, ["--optim.ema", "0.5"])
     assert (config.optim.lr, config.optim.ema, config.optim.epochs, config.eval.every) == (0.5, 0.5, AUTO, AUTO)
-    resolved, note = resolve_auto(config, 50, "detector")
+    resolved, (_, note) = resolve_auto(config, 50, "detector")
     assert (resolved.optim.lr, resolved.optim.ema) == (0.5, 0.5)
     chosen = recipe(50, "detector", 4)
     assert (resolved.optim.epochs, resolved.optim.frozen_stages) == (chosen.epochs, chosen.frozen_stages)
@@ -97,7 +97,7 @@ def test_the_recipe_fills_in_auto_values_and_keeps_the_others(tmp_path):
     assert "lr" not in note and "ema" not in note
     assert all(values_of(resolved)[key] != AUTO for key in recipe_keys())
     again = load_config(written(tmp_path, dump_yaml(resolved), "again.yaml"))
-    assert again == resolved and resolve_auto(again, 9000, "none") == (resolved, "")
+    assert again == resolved and resolve_auto(again, 9000, "none") == (resolved, [])
 
 
 def test_law_a_length_beyond_the_bound_is_refused(tmp_path):
@@ -129,9 +129,9 @@ def test_the_error_about_a_wrong_value_names_its_file_or_flag(tmp_path):
 
 
 def test_without_auto_the_recipe_changes_nothing(tmp_path):
-    config = load_config(written(tmp_path, DATA + "optim: {lr: 0.5}\n"))
+    config = load_config(written(tmp_path, DATA + "optim: {lr: 0.5}\n"), ["--data.augment", "none"])
     assert (config.optim.epochs, config.optim.frozen_stages, config.eval.every) == (12, 0, 1)
-    assert resolve_auto(config, 50, "detector") == (config, "")
+    assert resolve_auto(config, 50, "detector") == (config, [])
 
 
 def test_a_short_training_limits_the_recipes_heads_only_epochs(tmp_path):

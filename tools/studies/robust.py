@@ -27,7 +27,7 @@ DEFAULT = {"highway": city.DEFAULT | {"optim.batch_size": 4, "eval.every": 6}}
 """What a user gets who names only data and start, evaluated on the way also at 540 steps, the length of the long lines;
 at the image size and the batch size of the other lines."""
 LINES = {
-    "default": ("severe", DEFAULT),
+    "default": ("auto", DEFAULT),
     "none": ("none", SHORT),
     "none long": ("none", LONG),
     "weather long": ("weather", LONG),
