@@ -375,6 +375,13 @@ def check_files(config: FinetuneConfig) -> None:
         raise ConfigError(f"no augmentation preset or file {preset!r}", remedy=hint)
 
 
+def check_footage(config: FinetuneConfig) -> None:
+    """Raises ConfigError where there is no footage to compare a training without."""
+    if not config.data.unlabelled and not config.data.pseudo:
+        reason = "--compare-without-unlabelled: the config has no footage without labels"
+        raise ConfigError(reason, remedy="set data.unlabelled, or leave the flag out")
+
+
 def _wrong_key(key: str, reason: str, remedy: str) -> _KeyError:
     return _KeyError(f"{key} {reason}", key=key, remedy=remedy)
 

@@ -50,12 +50,16 @@ class Group:
 
 @contextmanager
 def process_group() -> Iterator[Group]:
-    """The group that torchrun started (WORLD_SIZE in the environment), or a group of one."""
+    """The group that torchrun started (WORLD_SIZE in the environment), or a group of one; within another such block the
+    group of that."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Group()
         return
     local = int(os.environ.get("LOCAL_RANK", "0"))
+    if dist.is_initialized():
+        yield Group(dist.get_rank(), world, local)
+        return
     if torch.cuda.is_available():
         torch.cuda.set_device(local)
     _join("nccl" if torch.cuda.is_available() else "gloo", world)

@@ -52,6 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="validation data of the domain that --model.start was trained on: forgetting is measured there",
     )
     parser.add_argument(
+        "--compare-without-unlabelled",
+        dest="compare_without",
+        action="store_true",
+        help="afterwards train the same without data.unlabelled into RUN_without, and compare both on data.val",
+    )
+    parser.add_argument(
         "--print-config", action="store_true", help="print the effective config as YAML and stop; nothing is trained"
     )
     parser.add_argument(
@@ -65,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fine-tune."""
-    from drivetl.config import check_files, dump_yaml, is_auto, load_config
+    from drivetl.config import check_files, check_footage, dump_yaml, is_auto, load_config
 
     if args.continues and args.resume:
         raise ConfigError("--continue and --resume", remedy="leave one of them out")
@@ -77,6 +83,8 @@ def run(args: argparse.Namespace) -> None:
         print(dump_yaml(config), end="")
         return
     check_files(config)
+    if args.compare_without:
+        check_footage(config)
     if console.is_leader():  # which other processes may have begun to write
         check_out(_out(args), args.resume)
 
@@ -90,10 +98,18 @@ def run(args: argparse.Namespace) -> None:
     config = _with_frames(config, _out(args))
     accept = args.accept_changed_images
     outcome = finetune(
-        config, _out(args), resume=args.resume, source_data=args.source_data, accept_changed_images=accept
+        config,
+        _out(args),
+        resume=args.resume,
+        source_data=args.source_data,
+        accept_changed_images=accept,
+        compare_without=args.compare_without,
     )
     best = {key: outcome.best.get(key) for key in ("AP", "AP50", "epoch", "step")}
     console.numbers(**best, verdict=outcome.comparison.get("verdict"))
+    if outcome.gain:
+        delta = {key: outcome.gain["delta"][key] for key in ("point", "low", "high", "p")}
+        console.numbers(unlabelled_gain=delta, use=outcome.gain["use"])
 
 
 def _with_frames(config: FinetuneConfig, out: Path) -> FinetuneConfig:

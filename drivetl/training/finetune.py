@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ from torch.utils.data import DataLoader
 from drivetl import console
 from drivetl.coco.drives import Drives
 from drivetl.coco.hashes import images_hash
+from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
 from drivetl.config import (
     FIND,
     FinetuneConfig,
+    check_footage,
     check_packages,
     dump_yaml,
     finds_rate,
@@ -29,8 +31,8 @@ from drivetl.config import (
 from drivetl.data.dataset import DetectionDataset, decoded_gb, loader_options, loader_processes
 from drivetl.data.sampling import EpochBatches, Parts, Streams
 from drivetl.errors import ConfigError
-from drivetl.files.runs import check_out, resumes
-from drivetl.files.write import remove_leftovers, write_atomically
+from drivetl.files.runs import STATE, check_out, resumes
+from drivetl.files.write import is_taken, remove_leftovers, write_atomically
 from drivetl.models.build import architecture
 from drivetl.models.compiled import compile_network
 from drivetl.models.gpu import choose_fused
@@ -41,6 +43,14 @@ from drivetl.processes import Group, process_group
 from drivetl.training.board import open_boards
 from drivetl.training.ema import Average, SourceBlend
 from drivetl.training.first_batch import first_batch
+from drivetl.training.footage_gain import (
+    COMPARES,
+    commands_without,
+    is_compared,
+    run_without,
+    values_without,
+    write_gain,
+)
 from drivetl.training.forgetting import OldDomain, measure, old_domain, show
 from drivetl.training.memory import is_out_of_memory, memory_of_the_test, out_of_memory
 from drivetl.training.model_card import model_card, outcome
@@ -65,7 +75,7 @@ from drivetl.training.rundir import (
 from drivetl.training.separate import check_separate
 from drivetl.training.trainer import Trainer
 from drivetl.training.unlabelled import Footage, label, read_pseudo, read_unlabelled, write_pseudo
-from drivetl.training.unlabelled_effect import EFFECT, effect, without_footage
+from drivetl.training.unlabelled_effect import EFFECT, effect
 from drivetl.training.unlabelled_effect import show as show_effect
 from drivetl.training.validate import validation_loader
 from drivetl.workers import dead_workers_as_errors
@@ -85,6 +95,8 @@ class Outcome:
     best: dict[str, Any]
     comparison: dict[str, Any]
     """outcome.json: best against row 0, with interval and verdict; empty on processes that do not lead."""
+    gain: dict[str, Any] = field(default_factory=dict)
+    """unlabelled_gain.json, where the same training without the footage was run; as `comparison` else."""
 
 
 def finetune(
@@ -94,25 +106,59 @@ def finetune(
     resume: bool = False,
     source_data: Path | None = None,
     accept_changed_images: bool = False,
+    compare_without: bool = False,
 ) -> Outcome:
     """Fine-tune as the config says into the run directory `out`.
 
     source_data: a COCO json of the source's own domain, on which forgetting is then measured. A resumed run uses the
     one it began with. accept_changed_images: resume although image files differ from those the run began with, and
-    record it in provenance.json.
+    record it in provenance.json. compare_without: afterwards train the same without the footage into `out` with
+    `_without` at its end, or resume that run, and compare both on data.val; a resumed run does what it began with.
     Raises ConfigError when `out` exists (unless resuming), DataError / CheckpointError for unusable input,
     NotFiniteLossError when a loss is not finite once more after `optim.rollbacks` returns to a saved state.
     """
+    if not compare_without and not (resume and is_compared(out)):
+        return _finetune(config, out, resume, source_data, accept_changed_images)
+    check_footage(config)
+    with process_group() as group:
+        outcome = _finetune(config, out, resume, source_data, accept_changed_images, compare_without=True)
+        effective, other = load_config(out / "config.yaml"), run_without(out)
+        without = with_values(effective, values_without(effective))
+        recorded = read_provenance(out).get("source_data")
+        if group.leads:
+            console.say(f"now the same training without the footage: {other}")
+        source_data = source_data or (Path(recorded) if recorded else None)
+        _finetune(without, other, resumes(other), source_data, accept_changed_images)
+        if group.leads:
+            outcome.gain = write_gain(out, read_dataset(Path(config.data.val)), effective)
+        group.barrier()
+        return outcome
+
+
+def _finetune(
+    config: FinetuneConfig,
+    out: Path,
+    resume: bool,
+    source_data: Path | None,
+    accept_changed_images: bool,
+    compare_without: bool = False,
+) -> Outcome:
+    """One training of `finetune`. compare_without: the one without the footage will follow."""
     config.check()
     check_packages(config)
     if console.is_leader():  # which others may see to have begun
         check_out(out, resume)
+    if compare_without:
+        _check_without(config, out)
     if resume:
         for folder in ("", "checkpoints/last", "checkpoints/best", "eval"):
             remove_leftovers(out / folder)
         config = _resumed_config(config, out)
         recorded = read_provenance(out)
         check_inputs(recorded, config)
+        if compare_without and console.is_leader():
+            recorded |= COMPARES
+            write_json(out / "provenance.json", recorded)
         if source_data is None and recorded.get("source_data"):
             source_data = Path(recorded["source_data"])
     with process_group() as group, dead_workers_as_errors("--data.workers"):
@@ -162,6 +208,7 @@ def finetune(
             write_json(out / "surgery.json", prepared.surgery)
             write_json(out / "augmentation.json", prepared.manifest)
             facts = provenance(config, device, f"{precision}: {reason}", source_data)
+            facts |= COMPARES if compare_without else {}
             if prepared.pseudo is not None:
                 images |= write_pseudo(prepared.pseudo, out, config)
             write_json(out / "provenance.json", facts | images)
@@ -181,8 +228,21 @@ def finetune(
                 _draw_first_batch(trainer)
             _train(trainer, prepared.source_maps)
         assert trainer.best is not None or not group.leads
-        comparison = _finish(trainer, prepared, old) if group.leads else {}
+        comparison = _finish(trainer, prepared, old, compare_without) if group.leads else {}
         return Outcome(out, trainer.log.rows, trainer.best or {}, comparison)
+
+
+def _check_without(config: FinetuneConfig, run: Path) -> None:
+    """Raises ConfigError where the run without the footage has begun as another training."""
+    other = run_without(run)
+    if not is_taken(other) or ((other / "config.yaml").is_file() and not (other / STATE).is_file()):
+        return
+    try:
+        check_out(other, resume=True)
+        _resumed_config(with_values(config, values_without(config)), other)
+    except ConfigError as error:
+        reason = f"is not the same training as {run} without the footage: {error.reason}"
+        raise ConfigError(reason, remedy="remove or rename it, or choose another --out", file=other) from None
 
 
 def _with_found_rate(
@@ -345,8 +405,9 @@ def _draw_first_batch(trainer: Trainer) -> None:
     console.say(f"{path}: the first batch, augmented, with its labels")
 
 
-def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict[str, Any]:
-    """Write outcome.json, forgetting.json and the model card; print the closing tables and the next command."""
+def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None, compares: bool) -> dict[str, Any]:
+    """Write outcome.json, forgetting.json and the model card; print the closing tables and the next command. compares:
+    the same training without the footage follows."""
     rows, best, config, run, val = trainer.log.rows, trainer.best, trainer.config, trainer.run, trainer.val
     assert best is not None
     comparison = outcome(run, rows, best, val, config.eval.metric)
@@ -381,10 +442,10 @@ def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None) -> dict
     for remark in trainer.remarks():
         console.warn(remark)
     if prepared.pseudo is not None:
-        show_effect(seen, bool(comparison["verdict"]))
+        show_effect(seen, bool(comparison["verdict"]), compares)
     if comparison["verdict"]:
         console.say(comparison["verdict"])
-    more = without_footage(config, run) if prepared.pseudo is not None else ()
+    more = commands_without(config, run) if prepared.pseudo is not None and not compares else ()
     console.wrote(run, console.command("eval-robustness", "--run", run, "--data", config.data.val), *more)
     return comparison
 

@@ -13,18 +13,13 @@ from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig
 from drivetl.console.text import markdown, markdown_code, printable
 from drivetl.files.runs import BEST_DETECTIONS
-from drivetl.metrics.comparison import compare
-from drivetl.metrics.match_store import match
-from drivetl.metrics.results import load_results
 from drivetl.metrics.statistics import FEW_DRIVES
 from drivetl.training import forgetting
+from drivetl.training.footage_gain import card_section
+from drivetl.training.paired import difference, interval_in_words, is_better, too_few
 from drivetl.training.replay import Replay
 from drivetl.training.trainer import SOURCE_DETECTIONS
 from drivetl.training.unlabelled import Pseudo
-from drivetl.training.unlabelled_effect import without_footage
-
-MIN_DRIVES = 6
-"""With n drives a paired test cannot give a p below 2^(1 - n): fewer than 6 never reach 5 %."""
 
 
 def outcome(
@@ -41,14 +36,8 @@ def outcome(
     document: dict[str, Any] = {"metric": metric, "before": before, "best": best, "delta": None}
     document |= {"drives": drives.n_drives, "images": len(val.images)}
     if before is not None and best["epoch"] > 0:
-        stores = {
-            "a": match(val, load_results(run / BEST_DETECTIONS)),
-            "b": match(val, load_results(run / SOURCE_DETECTIONS)),
-        }
-        compared = compare(lambda detector, _: stores[detector], [], metric).as_dict()
-        keys = ("delta", "low", "high", "p", "minimum_detectable")
-        document["delta"] = {"point" if key == "delta" else key: compared["rows"][0][key] for key in keys}
-        document |= {"draws": compared["draws"], "warning": compared["warning"]}
+        compared = difference(run / BEST_DETECTIONS, run / SOURCE_DETECTIONS, val, metric)
+        document |= {key: compared[key] for key in ("delta", "draws", "warning")}
     return document | {"verdict": verdict(document, rows, drives)}
 
 
@@ -73,22 +62,16 @@ def verdict(comparison: dict[str, Any], rows: list[dict[str, Any]], drives: Driv
             "checkpoints/best is the source before training"
         )
     change = f"{metric} {_number(before[metric])} -> {_number(best[metric])}"
-    count, over, unit = drives.n_independent, drives.independent_in_words(), "images" if drives.n_unknown else "drives"
-    unknown = drives.unknown_in_words()
-    note = f"; {unknown}" if unknown else ""
-    if count < MIN_DRIVES or delta["p"] is None:
-        return (
-            f"adapting gained {delta['point']:+.3f} ({change}), but {over} {'is' if count == 1 else 'are'} too few for"
-            f" a significance test - validate on at least {MIN_DRIVES}{note}"
-        )
-    interval = f"95 % interval {delta['low']:+.3f} to {delta['high']:+.3f} over {over}{note}"
-    if delta["low"] > 0 and delta["p"] < 0.05:
+    if why := too_few(delta, drives):
+        return f"adapting gained {delta['point']:+.3f} ({change}), but {why}"
+    if is_better(delta, drives):
         result = "adapting helped"
-    elif count < FEW_DRIVES:
+    elif drives.n_independent < FEW_DRIVES:
+        unit = "images" if drives.n_unknown else "drives"
         result = f"adapting may have helped, but there are too few {unit} to establish it"
     else:
         result = "adapting made no statistically significant difference"
-    return f"{result}: {change} ({delta['point']:+.3f}, {interval}, p {delta['p']:.3f})"
+    return f"{result}: {change} ({interval_in_words(delta, drives)})"
 
 
 def _forgetting_section(ledger: dict[str, Any]) -> list[str]:
@@ -160,13 +143,7 @@ def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
         "",
     ]
     if facts.get("pseudo") is not None:
-        lines += [
-            "The same training without the unlabelled frames was not run: a gain need not come from them. To run it and"
-            " compare:",
-            "",
-            *(f"    {printable(command)}" for command in without_footage(config, facts["path"])),
-            "",
-        ]
+        lines += [*card_section(config, facts["path"], None), ""]
     if facts["forgetting"] is not None:
         lines += _forgetting_section(facts["forgetting"])
     lines += [

@@ -16,7 +16,6 @@ import torch
 from drivetl import console
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig
-from drivetl.data.sampling import exact_share
 from drivetl.metrics.match_store import match
 from drivetl.metrics.operating import at_threshold, score_curve
 from drivetl.models.checkpoint import load_detector
@@ -59,23 +58,9 @@ def _all_labelled(frames: Dataset) -> Dataset:
     return dataclasses.replace(frames, images=[dataclasses.replace(image, labelled=None) for image in frames.images])
 
 
-def without_footage(config: FinetuneConfig, run: Path) -> tuple[str, str]:
-    """The commands for the run without the footage, and for its paired comparison with this one.
-
-    Its steps have the labelled images that the steps of this run have, rounded to a whole number.
-    """
-    data, other = config.data, run.with_name(f"{run.name}_without")
-    rest = 1 - exact_share(data.unlabelled_share)
-    flags: list[object] = ["--data.unlabelled", "", "--data.pseudo", ""]
-    flags += ["--optim.batch_size", max(1, round(config.optim.batch_size * rest))]
-    if data.source:
-        flags += ["--data.source_share", f"{float(exact_share(float(data.source_share)) / rest):.6f}"]
-    train = console.command("finetune", "--config", run / "config.yaml", *flags, "--out", other)
-    return train, console.command("compare", run, other)
-
-
-def show(document: dict[str, Any], has_verdict: bool) -> None:
-    """Print the numbers, and what they do not say. has_verdict: the run was compared with its start."""
+def show(document: dict[str, Any], has_verdict: bool, compares: bool) -> None:
+    """Print the numbers, and what they do not say. has_verdict: the run was compared with its start; compares: the same
+    training without the footage follows."""
     some, every = document["frames"], document["of_frames"]
     frames = f"{some} of {every} frames" if some < every else f"{every} frames"
     title = f"Detections per frame without labels, {frames}"
@@ -88,6 +73,8 @@ def show(document: dict[str, Any], has_verdict: bool) -> None:
     console.say(
         f"These counts prove nothing. {compared} on data.val, which shows a gain on the footage only if it has labelled"
         " frames of the same kind",
-        "The same training without the footage was not run, so what the footage added is not known: the last two"
+        "What the footage added is not known yet: the same training without it follows, and the comparison of the two"
+        if compares
+        else "The same training without the footage was not run, so what the footage added is not known: the last two"
         " commands below run it and compare the two, paired",
     )

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 from training_runs import changed, write_tree
+from two_cars import detections, world
 
 from drivetl.coco.detections import Detections
 from drivetl.coco.drives import Drives
 from drivetl.coco.io import read_dataset
-from drivetl.coco.records import Annotation, Dataset, ImageRecord
 from drivetl.errors import DataError
 from drivetl.files.runs import BEST_DETECTIONS
-from drivetl.metrics.results import Results, load_results, of_image, save_results
+from drivetl.metrics.results import load_results, of_image, save_results
 from drivetl.models.weights import read_weights
 from drivetl.training.finetune import finetune
 from drivetl.training.model_card import model_card, outcome, verdict
@@ -24,25 +24,6 @@ from drivetl.training.trainer import KEPT_DETECTIONS, SOURCE_DETECTIONS
 
 def rows(*scores):
     return [{"epoch": epoch, "step": epoch, "AP": score, "AP50": score} for epoch, score in enumerate(scores)]
-
-
-def world(n_drives, per_drive=4):
-    """Images with two cars each."""
-    images = []
-    for number in range(1, n_drives * per_drive + 1):
-        record = ImageRecord(number, f"{number}.png", 100, 100, f"drive {(number - 1) // per_drive}", number, {})
-        record.annotations = [Annotation(1, (x, 10.0, 20.0, 20.0), 400.0) for x in (5.0, 60.0)]
-        images.append(record)
-    return Dataset(("car",), images, Path())
-
-
-def detections(dataset, n_detected):
-    """`n_detected(image id)` of the two cars of each image, with exact boxes."""
-    detected = [
-        (image.id, item.bbox_xywh) for image in dataset.images for item in image.annotations[: n_detected(image.id)]
-    ]
-    ids, boxes = zip(*detected, strict=True)
-    return Results.of(ids, np.ones(len(ids)), boxes, np.full(len(ids), 0.9))
 
 
 def outcome_of(tmp_path, n_drives, best=lambda _: 2, source=lambda number: 1 + number % 2):

@@ -31,6 +31,7 @@ from drivetl.models.weights import read_weights
 from drivetl.processes import Group
 from drivetl.training import loop, trainer, unlabelled
 from drivetl.training.finetune import finetune
+from drivetl.training.footage_gain import GAIN, commands_without
 from drivetl.training.rundir import read_metrics
 from drivetl.training.unlabelled import (
     PSEUDO,
@@ -45,7 +46,7 @@ from drivetl.training.unlabelled import (
     with_bands,
     write_pseudo,
 )
-from drivetl.training.unlabelled_effect import effect, without_footage
+from drivetl.training.unlabelled_effect import effect
 
 SURE, UNSURE = 0.2, 0.05
 
@@ -163,7 +164,7 @@ def test_a_run_trains_on_a_folder_and_writes_labels_that_can_be_trained_on_again
     card = (tmp_path / "run" / "README.md").read_text()
     assert f"with pseudo-labels by the detector `{config.model.start}`: 6 frames of unknown drives" in card
     assert f"{len(scores)} objects and {len(unsure)} ignore regions\n" in card
-    train, compared = without_footage(config, tmp_path / "run")
+    train, compared = commands_without(config, tmp_path / "run")
     assert train in card and compared in card
     for command in (train, compared):
         assert main(shlex.split(command)[1:]) == 0
@@ -269,7 +270,7 @@ def test_law_two_processes_make_the_labels_of_one_and_train_on_them(config, tmp_
     (tmp_path / "config.yaml").write_text(dump_yaml(config))
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "drivetl.cli"]
     command = [sys.executable, *launcher, "finetune", "--config", str(tmp_path / "config.yaml")]
-    command += ["--out", str(tmp_path / "two")]
+    command += ["--out", str(tmp_path / "two"), "--compare-without-unlabelled"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     completed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
     assert completed.returncode == 0, completed.stderr[-2000:]
@@ -284,7 +285,9 @@ def test_law_two_processes_make_the_labels_of_one_and_train_on_them(config, tmp_
             assert a.bbox_xywh == pytest.approx(b.bbox_xywh, abs=0.02)
             assert a.attributes["score"] == pytest.approx(b.attributes["score"], abs=2e-4)
     assert json.loads((tmp_path / "two" / "unlabelled.json").read_text())["frames"] == len(one)
-    assert read_metrics(tmp_path / "two" / "metrics.jsonl")[-1]["step"] == 2, "8 labelled images, 4 a step"
+    for run in ("two", "two_without"):
+        assert read_metrics(tmp_path / run / "metrics.jsonl")[-1]["step"] == 2, "8 labelled images, 4 a step"
+    assert json.loads((tmp_path / "two" / GAIN).read_text())["run_without"] == str(tmp_path / "two_without")
 
 
 def test_law_frames_of_data_train_are_left_out(config, footage, tmp_path, capsys):
@@ -398,7 +401,7 @@ def test_law_the_run_without_the_footage_has_the_labelled_images_of_every_step(
     config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch_size=batch_size))
     (tmp_path / "a run").mkdir()
     (tmp_path / "a run" / "config.yaml").write_text(dump_yaml(config))
-    train, compared = map(shlex.split, without_footage(config, tmp_path / "a run"))
+    train, compared = map(shlex.split, commands_without(config, tmp_path / "a run"))
     assert train[:3] == ["drivetl", "finetune", "--config"] and train[-2] == "--out"
     without = load_config([Path(train[3])], train[4:-2])
     assert not without.data.unlabelled and not without.data.pseudo
