@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from drivetl.coco.records import ImageRecord
+from drivetl.console.text import counted
 
 UNKNOWN_DRIVES = "drives unknown: intervals are too narrow"
 """The warning of every output when drives are unknown: frames are then treated as independent."""
@@ -100,10 +101,10 @@ class Drives:
 
     def independent_in_words(self) -> str:
         """`12 drives`, `100 images`, `3 drives and 40 images of unknown drive`."""
-        alone = _counted(self.n_unknown, "image")
+        alone = counted(self.n_unknown, "image")
         if self.n_drives is None:
             return alone
-        return _counted(self.n_drives, "drive") + (f" and {alone} of unknown drive" if self.n_unknown else "")
+        return counted(self.n_drives, "drive") + (f" and {alone} of unknown drive" if self.n_unknown else "")
 
     def unknown_in_words(self) -> str | None:
         """UNKNOWN_DRIVES, with the number of images when some drives are known; None when all are known."""
@@ -113,8 +114,8 @@ class Drives:
             return UNKNOWN_DRIVES
         verb = "has" if self.n_unknown == 1 else "have"
         return (
-            f"{UNKNOWN_DRIVES} ({self.n_unknown} of {_counted(len(self.names), 'image')} {verb} no drive; the others "
-            f"are of {_counted(len(self.known), 'drive')})"
+            f"{UNKNOWN_DRIVES} ({self.n_unknown} of {counted(len(self.names), 'image')} {verb} no drive; the others "
+            f"are of {counted(len(self.known), 'drive')})"
         )
 
 
@@ -122,8 +123,8 @@ def drives_in_words(n_drives: int | None, n_unknown: int = 0) -> str:
     """A number of drives for a sentence, as in "100 images of ...": `3 drives`, or `unknown drives` for None."""
     if n_drives is None:
         return "unknown drives"
-    more = f" ({_counted(n_unknown, 'image')} of unknown drive)" if n_unknown else ""
-    return _counted(n_drives, "drive") + more
+    more = f" ({counted(n_unknown, 'image')} of unknown drive)" if n_unknown else ""
+    return counted(n_drives, "drive") + more
 
 
 def shared_drives(left: Iterable[ImageRecord], right: Iterable[ImageRecord]) -> list[str]:
@@ -137,7 +138,3 @@ def even_blocks(indices: Sequence[int]) -> list[Sequence[int]]:
     size, longer = divmod(len(indices), count)  # the first `longer` blocks have one more image
     starts = [number * size + min(number, longer) for number in range(count + 1)]
     return [indices[start:end] for start, end in pairwise(starts)]
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -72,6 +72,12 @@ def listing(names: Sequence[str], word: str = "and") -> str:
     return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `3 images`, `2 classes`."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count} {noun}{ending}"
+
+
 def first_of(names: Sequence[str], most: int) -> str:
     """At most so many: `car, van and 3 more`."""
     more = len(names) - most

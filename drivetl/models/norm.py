@@ -10,6 +10,8 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from drivetl.console.text import counted
+
 SMALL_BATCH = 16
 """Below this many images per device, batch statistics are too noisy to fine-tune with (torchvision issue 6543)."""
 
@@ -99,6 +101,7 @@ def choose_norm(setting: str, start: str, batch_size: int) -> tuple[bool, str]:
         return setting == "frozen", "as configured"
     if start == "none":
         return False, "a random start has no statistics to keep"
+    images = f"{counted(batch_size, 'image')} per device {'is' if batch_size == 1 else 'are'}"
     if batch_size < SMALL_BATCH:
-        return True, f"{batch_size} images per device are too few for batch statistics"
-    return False, f"{batch_size} images per device are enough for batch statistics"
+        return True, f"{images} too few for batch statistics"
+    return False, f"{images} enough for batch statistics"

@@ -20,6 +20,7 @@ from drivetl.coco.class_map import fold
 from drivetl.coco.drives import drives_in_words
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset
+from drivetl.console.text import counted
 from drivetl.errors import ConfigError, DataError
 from drivetl.metrics import coco_ap
 from drivetl.metrics.extra_metrics import plain_values
@@ -160,9 +161,8 @@ def _detect(detector: Detector, old: OldDomain, batch_size: int, title: str) -> 
 
 def show(document: dict[str, Any]) -> None:
     """Print the ledger."""
-    title = (
-        f"Forgetting: AP on {document['data']}, {document['images']} images of {drives_in_words(document['drives'])}"
-    )
+    images = f"{counted(document['images'], 'image')} of {drives_in_words(document['drives'])}"
+    title = f"Forgetting: AP on {document['data']}, {images}"
     console.table(title, ["class", "n", "now", "before", "after", "change (95 %)"], lines(document))
     for remark in remarks(document):
         console.say(remark)

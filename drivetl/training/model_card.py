@@ -11,7 +11,7 @@ from drivetl import __version__
 from drivetl.coco.drives import Drives, drives_in_words
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig
-from drivetl.console.text import markdown, markdown_code, printable
+from drivetl.console.text import counted, markdown, markdown_code, printable
 from drivetl.files.runs import BEST_DETECTIONS
 from drivetl.metrics.statistics import FEW_DRIVES
 from drivetl.training import forgetting
@@ -77,7 +77,7 @@ def verdict(comparison: dict[str, Any], rows: list[dict[str, Any]], drives: Driv
 def _forgetting_section(ledger: dict[str, Any]) -> list[str]:
     table = ["| source's class | objects | now | before | after | change (95 %) |", "|---|---|---|---|---|---|"]
     table += [f"| {' | '.join(map(markdown, row))} |" for row in forgetting.lines(ledger)]
-    images = f"{ledger['images']} images of {drives_in_words(ledger['drives'])}"
+    images = f"{counted(ledger['images'], 'image')} of {drives_in_words(ledger['drives'])}"
     title = f"Forgetting: AP on the source's own domain, {markdown_code(str(ledger['data']))}, {images}."
     remarks = [f"{markdown(remark[:1].upper() + remark[1:])}.\n" for remark in forgetting.remarks(ledger)]
     return [title, "", *table, "", *remarks]
@@ -120,8 +120,8 @@ def model_card(name: str, config: FinetuneConfig, facts: dict[str, Any]) -> str:
         "",
         f"- classes: {markdown(', '.join(facts['categories']))}",
         (
-            f"- trained on {facts['train_images']} images of {facts['train_drives']}, evaluated on"
-            f" {comparison['images']} images of {drives_in_words(comparison['drives'])}"
+            f"- trained on {counted(facts['train_images'], 'image')} of {facts['train_drives']}, evaluated on"
+            f" {counted(comparison['images'], 'image')} of {drives_in_words(comparison['drives'])}"
         ),
         *_replay_line(facts.get("replay"), config),
         *_pseudo_line(facts.get("pseudo"), config),

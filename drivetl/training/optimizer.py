@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from drivetl.config import OptimConfig
+from drivetl.console.text import counted
 from drivetl.models.build import stage_parameters
 
 FLOOR = 0.01
@@ -81,6 +82,21 @@ def trainable_stages(epoch: int, n_stages: int, config: OptimConfig) -> int:
     if config.unfreeze_every == 0:
         return most
     return min(most, 1 + (epoch - config.heads_only_epochs) // config.unfreeze_every)
+
+
+def trained_in_words(n_stages: int, config: OptimConfig) -> str:
+    """Which of the `n_stages` backbone stages train next to neck and heads, and when; '' for all in every step."""
+    most = max(0, n_stages - config.frozen_stages)
+    if most == 0:
+        return "neck and heads; the backbone stays as it is"
+    if not config.heads_only_epochs and not config.unfreeze_every and most == n_stages:
+        return ""
+    alone = f"{counted(config.heads_only_epochs, 'epoch')} without the backbone, then " * bool(config.heads_only_epochs)
+    upper = "the whole backbone" if most == n_stages else f"the upper {most} of {n_stages} backbone stages"
+    if config.unfreeze_every:
+        last, every = trainable_stages(config.epochs - 1, n_stages, config), counted(config.unfreeze_every, "epoch")
+        upper = f"one more backbone stage from the top every {every}, {last} of {n_stages} in the last epoch"
+    return f"neck and heads, {alone}{upper}"
 
 
 def set_trainable(model: nn.Module, arch: str, backbone_stages: int) -> None:

@@ -38,6 +38,7 @@ from drivetl.training.preflight_checks import (
     check_split,
     check_start,
     check_steps,
+    check_trained,
     objects_of_classes,
 )
 from drivetl.training.preflight_plan import Planned, plan_training
@@ -86,6 +87,7 @@ def check_training(planned: Planned, device: torch.device, workers: int, out: Pa
         check_rate(config, planned.start, planned.step_images),
         check_steps(config, planned.steps, planned.step_images),
         check_norm(config, planned.start, planned.model),
+        check_trained(config, planned.start),
         check_start(config),
         check_crowd(planned, device),
         check_loader(planned.images, config, workers),

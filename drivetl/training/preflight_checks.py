@@ -19,7 +19,7 @@ from drivetl.coco.class_map import fold
 from drivetl.coco.drives import Drives, shared_drives
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.config import FinetuneConfig, finds_rate
-from drivetl.console.text import byte_size, first_of
+from drivetl.console.text import byte_size, counted, first_of, listing
 from drivetl.data.sharing import shared_memory_warning
 from drivetl.metrics.statistics import few_drives
 from drivetl.models.anchors import AnchorSpec, resized, scaled_boxes, spec_of, strides_of
@@ -28,7 +28,7 @@ from drivetl.models.norm import SMALL_BATCH, choose_norm
 from drivetl.models.runtime import free_memory
 from drivetl.models.source import Source, published_file
 from drivetl.models.surgery import NO_CLASS, Plan
-from drivetl.training.optimizer import batch_factor
+from drivetl.training.optimizer import batch_factor, trainable_stages, trained_in_words
 from drivetl.training.preflight_plan import Planned
 from drivetl.training.recipe import Start, recipe
 from drivetl.training.separate import copies, image_files
@@ -77,7 +77,8 @@ def check_images(key: str, dataset: Dataset, may_lack: bool = False) -> Finding:
         )
     objects = sum(len(image.annotations) for image in images)
     empty = sum(not image.annotations for image in images)
-    value = f"{len(images)} images of {Drives.of(images).in_words()}, {empty} without objects; {objects} objects"
+    size = f"{counted(len(images), 'image')} of {Drives.of(images).in_words()}"
+    value = f"{size}, {empty} without objects; {counted(objects, 'object')}"
     if not objects:
         return Finding(key, "warning", value, "convert with a taxonomy that keeps the labels")
     return Finding(key, "ok", value)
@@ -87,7 +88,8 @@ def check_split(train: Dataset, val: Dataset) -> Finding:
     """Whether training and validation are apart, and enough drives to evaluate on."""
     shared = shared_drives(train.images, val.images)
     if shared:
-        value = f"{len(shared)} drives ({shared[0]}, ...) are in train and in val, the score will be too high"
+        names = f"{counted(len(shared), 'drive')} ({first_of(shared, 1)})"
+        value = f"in train and in val: {names}, the score will be too high"
         return Finding("split", "warning", value, "split by drive")
     same = copies(image_files(val), image_files(train))
     if same:
@@ -208,7 +210,7 @@ def check_rate(config: FinetuneConfig, start: Start, step_images: int) -> Findin
     if optim.name == "adamw":
         usual = recipe(1000, start, step_images).lr * batch_factor(step_images, optim.name)
     low, high = (factor * usual for factor in PLAUSIBLE_RATE)
-    value = f"{optim.lr:.2g} ({optim.name}) for {step_images} images per step, usual is {usual:.2g}"
+    value = f"{optim.lr:.2g} ({optim.name}) for {counted(step_images, 'image')} per step, usual is {usual:.2g}"
     fix = f"--optim.lr {usual:.2g}"
     if optim.lr > high:
         return Finding("learning rate", "warning", f"{value}: it may diverge", fix)
@@ -219,7 +221,7 @@ def check_rate(config: FinetuneConfig, start: Start, step_images: int) -> Findin
 
 def check_steps(config: FinetuneConfig, steps: int, step_images: int) -> Finding:
     """How long the training is."""
-    value = f"{steps} ({config.optim.epochs} epochs) of {step_images} images"
+    value = f"{steps} ({counted(config.optim.epochs, 'epoch')}) of {counted(step_images, 'image')}"
     if steps < FEW_STEPS:
         return Finding("steps", "note", f"{value}: few", "more --optim.epochs, or --optim.recipe auto without epochs")
     return Finding("steps", "ok", value)
@@ -235,7 +237,7 @@ def check_norm(config: FinetuneConfig, start: Start, model: nn.Module) -> Findin
         return Finding("BatchNorm", "warning", value, "--model.norm auto")
     trains = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     if trains and size < SMALL_BATCH:
-        value = f"trained with statistics of {size} images, which are noisy below {SMALL_BATCH}"
+        value = f"trained with statistics of {counted(size, 'image')}, which are noisy below {SMALL_BATCH}"
         fix = f"--optim.batch_size {SMALL_BATCH} (accumulate does not help)"
         if start == "none":
             return Finding("BatchNorm", "note", value, f"{fix}, or start from weights")
@@ -243,9 +245,32 @@ def check_norm(config: FinetuneConfig, start: Start, model: nn.Module) -> Findin
     return Finding("BatchNorm", "ok", value)
 
 
+def check_trained(config: FinetuneConfig, start: Start) -> Finding:
+    """Which parts of the network train. Random weights that never do are a warning, stages that the epochs end too
+    early to unfreeze a note."""
+    optim, n_stages = config.optim, len(architecture(config.model.arch).stages)
+    most, last = max(0, n_stages - optim.frozen_stages), trainable_stages(optim.epochs - 1, n_stages, optim)
+    value = trained_in_words(n_stages, optim) or "all layers"
+    wanted = n_stages if start == "none" else most
+    longer = f"--optim.epochs {optim.heads_only_epochs + (wanted - 1) * optim.unfreeze_every + 1} or more"
+    if start == "none" and last < n_stages:
+        fixes = ["--optim.frozen_stages 0"] * (most < n_stages) + [longer] * (last < most)
+        value = f"random weights are never trained in the lowest {n_stages - last} of {n_stages} backbone stages"
+        return Finding("trained", "warning", value, " and ".join(fixes))
+    if last < most:
+        value = f"{counted(optim.epochs, 'epoch')} unfreeze the upper {last} of {n_stages} backbone stages only"
+        return Finding("trained", "note", value, longer)
+    return Finding("trained", "ok", value)
+
+
 def check_start(config: FinetuneConfig) -> Finding:
-    """Whether published weights are on this machine."""
-    m = config.model
+    """Whether published weights are on this machine, and whether random ones are pulled to or blended with."""
+    m, optim = config.model, config.optim
+    unused = [key for key in ("l2sp", "source_share") if getattr(optim, key)]
+    if m.start == "none" and unused:
+        keys = listing([f"optim.{key}" for key in unused])
+        value, fix = f"random weights: no effect of {keys}", "start from weights, or set 0"
+        return Finding("start", "warning", value, fix)
     file = published_file(m.start, m.arch)
     if file is not None and not file.is_file():
         value = f"{m.start} weights will be downloaded to {file}"
@@ -259,7 +284,7 @@ def check_crowd(planned: Planned, device: torch.device) -> Finding:
     crowded = max(images, key=lambda image: len(image.annotations))
     needed = crowd_bytes(planned, crowded)
     free = free_memory(device)
-    value = f"the most crowded image, {crowded.file_name} with {len(crowded.annotations)} objects, takes"
+    value = f"the most crowded image, {crowded.file_name} with {counted(len(crowded.annotations), 'object')}, takes"
     value += f" {byte_size(needed)} more than an empty one"
     if free is None:
         return Finding("memory", "ok", value)
@@ -287,7 +312,7 @@ def check_loader(images: Sequence[ImageRecord], config: FinetuneConfig, workers:
     if warning:
         value, _, fix = warning.partition(" - ")
         return Finding("loader", "warning", value, fix)
-    return Finding("loader", "ok", f"{workers} processes" if workers else "in the training process")
+    return Finding("loader", "ok", counted(workers, "process") if workers else "in the training process")
 
 
 def check_disk(planned: Planned, out: Path) -> Finding:

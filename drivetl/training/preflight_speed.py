@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from drivetl.console.text import byte_size
+from drivetl.console.text import byte_size, counted
 from drivetl.data import augment
 from drivetl.data.dataset import DetectionDataset, TorchSample, collate, loader_processes
 from drivetl.errors import DrivetlError
@@ -59,7 +59,8 @@ def try_training(planned: Planned, device: torch.device, precision: torch.dtype,
         if not is_out_of_memory(error):
             raise
         half = max(1, planned.config.optim.batch_size // 2)
-        value = f"{planned.config.optim.batch_size} images do not fit into the memory of {device}"
+        images = counted(planned.config.optim.batch_size, "image")
+        value = f"a batch of {images} is too large for the memory of {device}"
         fix = f"--optim.batch_size {half} --optim.accumulate {2 * planned.config.optim.accumulate}, or smaller images"
         return [Finding("step", "error", value, fix)]
     except DrivetlError as error:
@@ -155,7 +156,7 @@ def check_speed(planned: Planned, speed: Speed, device: torch.device, workers: i
     loading_s = size * speed.load_s / max(1, min(workers, cores))
     waiting_s = loading_s if not workers else max(0.0, loading_s - speed.step_s)
     share = waiting_s / (speed.step_s + waiting_s)
-    processes = f"{workers} processes" if workers else "the training process"
+    processes = counted(workers, "process") if workers else "the training process"
     value = f"the model takes {_rate(model_rate)}, the loader gives {_rate(size / loading_s)} from {processes}"
     fix = ""
     if share >= WAITING_SHARE:
@@ -164,7 +165,8 @@ def check_speed(planned: Planned, speed: Speed, device: torch.device, workers: i
         fix = f"--data.workers {needed}" if needed <= cores else "smaller image files, or a cheaper --data.augment"
     total_s = planned.steps * config.optim.accumulate * (speed.step_s + waiting_s)
     about = "" if speed.whole else ", from the time of one image"
-    length = f"about {_duration(total_s)} on {device} for {planned.steps} steps{about}; evaluations come on top"
+    steps = counted(planned.steps, "step")
+    length = f"about {_duration(total_s)} on {device} for {steps}{about}; evaluations come on top"
     where = "the process" if device.type == "cpu" else str(device)
     step = f"{byte_size(speed.peak_bytes)} of memory in {where} at most, with the most crowded images"
     return [

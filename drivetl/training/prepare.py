@@ -14,6 +14,7 @@ import drivetl.data.augment as augment
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig, is_auto
+from drivetl.console.text import counted
 from drivetl.data.dataset import Augment
 from drivetl.data.repeats import Factors, repeat_factors, sampling_in_words
 from drivetl.data.sampling import EpochBatches, Extra, exact_share, spread_over_drives
@@ -27,7 +28,7 @@ from drivetl.models.norm import choose_norm
 from drivetl.models.source import Source, read_source
 from drivetl.models.surgery import Plan
 from drivetl.models.weights import load_backbone
-from drivetl.training.optimizer import batch_factor
+from drivetl.training.optimizer import batch_factor, trained_in_words
 from drivetl.training.recipe import Start, resolve_auto, start_of
 from drivetl.training.replay import Replay
 from drivetl.training.unlabelled import Pseudo
@@ -125,6 +126,8 @@ def prepare(
         notes.append(_epoch_in_words(batches, names))
     frozen, reason = choose_norm(config.model.norm, config.model.start, config.optim.batch_size)
     notes.append(f"BatchNorm {'frozen' if frozen else 'trained'}: {reason}")
+    trained = trained_in_words(len(arch.stages), config.optim)
+    notes += [f"trained: {trained}"] if trained else []
     spec = model_spec(config, train.categories, frozen, source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # new layers are the same on every process of a group
@@ -227,7 +230,7 @@ def _epoch_in_words(batches: EpochBatches, names: list[str]) -> str:
     of_extras = [shown * float(exact_share(extra.share)) for extra in batches.extras]
     added = [f"{count:.4g} of {name}" for name, count in zip(names, of_extras, strict=True)]
     parts = " and ".join([f"{shown - sum(of_extras):.4g} images of data.train", *added])
-    return f"an epoch is {len(batches)} steps with {parts}"
+    return f"an epoch is {counted(len(batches), 'step')} with {parts}"
 
 
 def _gpu_settings(

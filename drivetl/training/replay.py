@@ -17,7 +17,7 @@ from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, IgnoreRegion, ImageRecord
 from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig, is_auto
-from drivetl.console.text import printable
+from drivetl.console.text import counted, printable
 from drivetl.data.sampling import Extra
 from drivetl.errors import ConfigError
 from drivetl.training.separate import check_separate
@@ -63,7 +63,7 @@ class Replay:
 
     def in_words(self) -> str:
         """`120 images of 4 drives, 25 % of every batch`."""
-        images = f"{len(self.dataset.images)} images of {Drives.of(self.dataset.images).in_words()}"
+        images = f"{counted(len(self.dataset.images), 'image')} of {Drives.of(self.dataset.images).in_words()}"
         return f"{images}, {100 * self.share:g} % of every batch"
 
     def classes_in_words(self) -> str:

@@ -10,6 +10,7 @@ from drivetl import console
 from drivetl.coco.drives import shared_drives
 from drivetl.coco.hashes import file_hash
 from drivetl.coco.records import Dataset
+from drivetl.console.text import counted, first_of
 from drivetl.errors import ConfigError
 
 Files = Mapping[Path, Any]
@@ -70,7 +71,8 @@ def check_separate(name: str, trained: Dataset, of: str, evaluated: Dataset, fil
         )
     drives = shared_drives(trained.images, evaluated.images)
     if drives:
+        listed = f"{counted(len(drives), 'drive')} ({first_of(drives, 1)})"
         console.warn(
-            f"{len(drives)} drives ({drives[0]}, ...) are in {name} and in {of}: unless only their names are equal, the"
-            " score will be too high - split by drive"
+            f"in {name} and in {of}: {listed}. Unless only their names are equal, the score will be too high - split by"
+            " drive"
         )

@@ -21,6 +21,7 @@ import drivetl.training.capture as captures
 from drivetl import console
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig, OptimConfig
+from drivetl.console.text import counted
 from drivetl.data.sampling import EpochBatches, Streams
 from drivetl.data.sharing import Batch
 from drivetl.draw import training_curves
@@ -270,7 +271,7 @@ class Trainer:
         if stops and best is not None:
             console.say(
                 f"stopped early, after epoch {epochs_done} of {self.config.optim.epochs}: {metric} has not improved in"
-                f" {without} evaluations, best {best[metric]:.3f} at epoch {best['epoch']}"
+                f" {counted(without, 'evaluation')}, best {best[metric]:.3f} at epoch {best['epoch']}"
             )
         return any(self.group.gather([stops]))
 

@@ -28,7 +28,7 @@ from drivetl.coco.io import load_json, read_dataset, write_dataset
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig
-from drivetl.console.text import first_of_all
+from drivetl.console.text import counted, first_of_all
 from drivetl.data.sampling import Extra
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.runs import BEST_DETECTIONS, PSEUDO, run_root, validation_data
@@ -103,8 +103,9 @@ class Pseudo:
         objects, regions = (sum(map(len, column)) for column in _columns(images))
         filled = n_filled(self.dataset)
         gaps = f" ({filled} in gaps of one frame)" if filled else ""
-        frames = f"{len(images)} frames of {Drives.of(images).in_words()}, {100 * self.share:g} % of every batch"
-        return f"{frames}, losses x {self.weight:g}: {objects} objects and {regions} ignore regions{gaps}"
+        frames = f"{counted(len(images), 'frame')} of {Drives.of(images).in_words()}"
+        found = f"{counted(objects, 'object')} and {counted(regions, 'ignore region')}{gaps}"
+        return f"{frames}, {100 * self.share:g} % of every batch, losses x {self.weight:g}: {found}"
 
 
 def _columns(images: Sequence[ImageRecord]) -> tuple[list[list[Annotation]], list[list[IgnoreRegion]]]:

@@ -16,6 +16,7 @@ import torch
 from drivetl import console
 from drivetl.coco.records import Dataset
 from drivetl.config import FinetuneConfig
+from drivetl.console.text import counted
 from drivetl.metrics.match_store import match
 from drivetl.metrics.operating import at_threshold, score_curve
 from drivetl.models.checkpoint import load_detector
@@ -62,7 +63,7 @@ def show(document: dict[str, Any], has_verdict: bool, compares: bool) -> None:
     """Print the numbers, and what they do not say. has_verdict: the run was compared with its start; compares: the same
     training without the footage follows."""
     some, every = document["frames"], document["of_frames"]
-    frames = f"{some} of {every} frames" if some < every else f"{every} frames"
+    frames = f"{some} of {every} frames" if some < every else counted(every, "frame")
     title = f"Detections per frame without labels, {frames}"
     rows = []
     for row in document["classes"]:

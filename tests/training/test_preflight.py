@@ -12,7 +12,7 @@ from training_runs import changed, write_tree
 
 from drivetl.cli import main
 from drivetl.coco.io import read_dataset, write_dataset
-from drivetl.config import FinetuneConfig, dump_yaml
+from drivetl.config import FinetuneConfig, dump_yaml, with_values
 from drivetl.data import sharing
 from drivetl.errors import ConfigError
 from drivetl.models.anchors import resized
@@ -149,6 +149,43 @@ def test_a_small_dev_shm_is_a_warning(small_config, tmp_path, monkeypatch):
     monkeypatch.setattr(preflight_checks, "shutil", shutil)
     found = findings(small_config, tmp_path / "run", workers=2)
     assert found["loader"][0].severity == "warning" and "--shm-size" in found["loader"][0].fix
+
+
+GRADUAL = {"heads_only_epochs": 2, "unfreeze_every": 2}
+
+
+@pytest.mark.parametrize(
+    ("start", "optim", "severity", "said"),
+    [
+        ("none", {}, "ok", "all layers"),
+        ("none", {"frozen_stages": 2}, "warning", "never trained in the lowest 2 of 5 backbone stages"),
+        ("none", {"frozen_stages": 99}, "warning", "never trained in the lowest 5 of 5 backbone stages"),
+        ("none", {"heads_only_epochs": 1}, "ok", "1 epoch without the backbone, then the whole backbone"),
+        ("none", {**GRADUAL, "epochs": 3}, "warning", "never trained in the lowest 4 of 5 backbone stages"),
+        ("run", {"frozen_stages": 2}, "ok", "neck and heads, the upper 3 of 5 backbone stages"),
+        ("run", {"frozen_stages": 99}, "ok", "neck and heads; the backbone stays as it is"),
+        ("run", {**GRADUAL, "epochs": 6}, "note", "6 epochs unfreeze the upper 2 of 5 backbone stages only"),
+        ("run", {**GRADUAL, "epochs": 11}, "ok", "every 2 epochs, 5 of 5 in the last epoch"),
+    ],
+)
+def test_law_frozen_weights_are_said_and_the_fix_trains_them(
+    source, small_config, tmp_path, start, optim, severity, said
+):
+    config = changed(source[0] if start == "run" else small_config, "optim", **optim)
+    config = changed(config, "model", start=str(source[1]) if start == "run" else "none")
+    (item,) = findings(config, tmp_path)["trained"]
+    assert item.severity == severity and said in item.value
+    words = [word for word in item.fix.split() if word not in ("and", "or", "more")]
+    fixed = with_values(config, {key[2:]: int(value) for key, value in zip(words[::2], words[1::2], strict=True)})
+    assert worst(findings(fixed, tmp_path))["trained"] == "ok"
+
+
+def test_pulling_and_blending_without_a_start_are_said_to_be_without_effect(source, small_config, tmp_path):
+    config = changed(small_config, "optim", l2sp=0.1, source_share=0.3)
+    (item,) = findings(config, tmp_path)["start"]
+    assert item.severity == "warning" and "no effect of optim.l2sp and optim.source_share" in item.value
+    config = changed(changed(source[0], "optim", l2sp=0.1), "model", start=str(source[1]))
+    assert worst(findings(config, tmp_path))["start"] == "ok"
 
 
 # ---- Estimates against what is really taken

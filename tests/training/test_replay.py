@@ -213,4 +213,4 @@ def test_drives_in_the_source_and_in_validation_are_a_warning(small_config, tmp_
     path = write_tree(tmp_path / "old", first_drive=10)
     finetune(replaying(small_config, path, epochs=1), tmp_path / "run")
     output = " ".join(capsys.readouterr().err.split())
-    assert "3 drives (drive 10, ...) are in data.source and in data.val" in output
+    assert "in data.source and in data.val: 3 drives (drive 10 and 2 more)" in output
