@@ -6,16 +6,28 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drivetl.files.write import write_atomically
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Series = tuple[list[int], list[float]]
 """(steps, values)."""
+LEAST_AP = 0.05
+"""The AP axis reaches at least this far, so that noise next to zero looks like zero."""
 
 
 def plot(rows: Sequence[Mapping[str, Any]], rate: Series, path: Path) -> None:
-    """Write a PNG with three panels: losses, learning rate, and AP with AP50.
+    """Write `figure_of` as a PNG."""
+    buffer = io.BytesIO()
+    figure_of(rows, rate).savefig(buffer, format="png", dpi=100, metadata={"Software": None})
+    write_atomically(path, buffer.getvalue())
+
+
+def figure_of(rows: Sequence[Mapping[str, Any]], rate: Series) -> Figure:
+    """Three panels: losses, learning rate, and AP with AP50.
 
     rows: those of metrics.jsonl in order, may be empty. A loss is the mean over the epoch before its evaluation; row 0,
     the start before the first step, is a dashed line. A missing or null value is a gap. rate: learning rate at steps.
@@ -29,23 +41,23 @@ def plot(rows: Sequence[Mapping[str, Any]], rate: Series, path: Path) -> None:
     losses, rates, scores = figure.subplots(1, 3, gridspec_kw=margins)
     for name, (steps, values) in losses_of(rows).items():
         style = {"color": "black", "linewidth": 2.0} if name == "loss" else {"linewidth": 1.0}
-        losses.plot(steps, values, marker="o", markersize=3, label=name.removeprefix("loss_"), **style)
+        losses.plot(steps, values, marker="o", markersize=3, clip_on=False, label=name.removeprefix("loss_"), **style)
     rates.plot(*rate, color="black")
     rates.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     for name, color in (("AP", "C0"), ("AP50", "C1")):
-        scores.plot(*series(rows, name), marker="o", markersize=3, color=color, label=name)
+        scores.plot(*series(rows, name), marker="o", markersize=3, clip_on=False, color=color, label=name)
         start = next((row[name] for row in rows if row["epoch"] == 0 and row.get(name) is not None), None)
         if start is not None:
             scores.axhline(start, color=color, linestyle="--", linewidth=1, label=f"{name} of the start")
+    last = max([1, *(step + 1 for step in rate[0]), *(row["step"] for row in rows)])
     for axis, title in ((losses, "training loss, mean of an epoch"), (rates, "learning rate"), (scores, "validation")):
-        axis.set(title=title, xlabel="step", xlim=(0, max(1, *rate[0])))
-        axis.set_ylim(bottom=0)
+        axis.set(title=title, xlabel="step", xlim=(0, last))
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_ylim(bottom=0, top=max(LEAST_AP, axis.get_ylim()[1]) if axis is scores else None)
         axis.grid(alpha=0.25)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
-    write_atomically(path, buffer.getvalue())
+    return figure
 
 
 def losses_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:

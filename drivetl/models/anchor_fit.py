@@ -177,10 +177,10 @@ def fit(boxes: ScaledBoxes, before: AnchorSpec, strides: Sequence[int], seed: in
     fit_boxes = boxes.take(np.sort(sample))
     same = anchor_search.search(fit_boxes, strides, anchor_search.starts(fit_boxes, before), before)
     proposals = [_evaluate("same count", same, held_out, strides, now, now, MIN_GAIN)]
-    best_of_same = proposals[0].held_out if proposals[0].accepted else now
+    rival, over = (proposals[0].held_out, " over 1") if proposals[0].accepted else (now, "")
     for start in anchor_search.more(same, before):
         larger = anchor_search.search(fit_boxes, strides, [start], before)
-        proposals.append(_evaluate("more", larger, held_out, strides, now, best_of_same, MIN_GAIN_OF_MORE))
+        proposals.append(_evaluate("more", larger, held_out, strides, now, rival, MIN_GAIN_OF_MORE, over))
     accepted = [item for item in proposals if item.accepted]
     if not accepted:
         return Decision(before, now, held_out, how, tuple(proposals), before, "kept: nothing better on held-out boxes")
@@ -200,9 +200,10 @@ def _evaluate(
     now: Coverage,
     rival: Coverage,
     min_gain: float,
+    over: str = "",
 ) -> Proposal:
     """Accept a proposal that covers no less than `now` at either IoU, loses no more than MAX_LOSS in any class or size
-    range, and gains at least `min_gain` over `rival`."""
+    range, and gains at least `min_gain` over `rival`, which `over` names where it is not `now`."""
     cover = coverage(held_out, spec, strides)
     gain = _score(cover) - _score(rival)
     lower = [str(iou) for iou in (0.5, 0.7) if cover.share(iou) < now.share(iou)]
@@ -213,5 +214,5 @@ def _evaluate(
         if mask.sum() >= MIN_HELD_OUT and loss > MAX_LOSS:
             return Proposal(kind, spec, cover, False, f"refused: {name} loses {loss:.1%} at IoU 0.5")
     if gain < min_gain:
-        return Proposal(kind, spec, cover, False, f"refused: gains {gain:+.3f}, less than {min_gain}")
-    return Proposal(kind, spec, cover, True, f"gains {gain:+.3f}")
+        return Proposal(kind, spec, cover, False, f"refused: gains {gain:+.3f}{over}, less than {min_gain}")
+    return Proposal(kind, spec, cover, True, f"gains {gain:+.3f}{over}")

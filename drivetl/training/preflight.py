@@ -83,7 +83,7 @@ def check_training(planned: Planned, device: torch.device, workers: int, out: Pa
         *check_objects(train, val, config.data.sampling),
         check_classes(planned.class_plan, planned.source),
         check_size(train, config),
-        check_anchors(train, config, spec_of(planned.model)),
+        check_anchors(train, config, spec_of(planned.model), planned.anchors_final),
         check_rate(config, planned.start, planned.step_images),
         check_steps(config, planned.steps, planned.step_images),
         check_norm(config, planned.start, planned.model),

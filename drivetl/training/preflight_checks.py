@@ -182,8 +182,11 @@ def check_size(train: Dataset, config: FinetuneConfig) -> Finding:
     return Finding("size", "ok", value)
 
 
-def check_anchors(train: Dataset, config: FinetuneConfig, anchors: AnchorSpec) -> Finding:
-    """The share of the objects that are smaller at network input than the smallest anchor, as square roots of areas."""
+def check_anchors(train: Dataset, config: FinetuneConfig, anchors: AnchorSpec, final: bool) -> Finding:
+    """The share of the objects that are smaller at network input than the smallest anchor, as square roots of areas.
+
+    final: the anchors are fitted already, if they are to be.
+    """
     m = config.model
     boxes = scaled_boxes(train, m.min_size, m.max_size).boxes
     if not len(boxes):
@@ -196,8 +199,14 @@ def check_anchors(train: Dataset, config: FinetuneConfig, anchors: AnchorSpec) -
     severity = _severity(share, SMALL_SHARES)
     if severity == "ok":
         return Finding("anchors", severity, value)
-    fitted = "--model.anchors fit" if m.anchors == "keep" else "model.anchors fit may choose smaller ones"
-    return Finding("anchors", severity, value, ", or ".join(filter(None, (_larger_size(train, config), fitted))))
+    fitted = "" if final else "model.anchors fit may choose smaller ones"
+    fixes = (_larger_size(train, config), "--model.anchors fit" if m.anchors == "keep" else fitted)
+    return Finding(
+        "anchors",
+        severity,
+        value,
+        ", or ".join(filter(None, fixes)) or "min_height_px in the taxonomy, so that they are ignored",
+    )
 
 
 def check_rate(config: FinetuneConfig, start: Start, step_images: int) -> Finding:
@@ -221,7 +230,7 @@ def check_rate(config: FinetuneConfig, start: Start, step_images: int) -> Findin
 
 def check_steps(config: FinetuneConfig, steps: int, step_images: int) -> Finding:
     """How long the training is."""
-    value = f"{steps} ({counted(config.optim.epochs, 'epoch')}) of {counted(step_images, 'image')}"
+    value = f"{steps} of {counted(step_images, 'image')} ({counted(config.optim.epochs, 'epoch')})"
     if steps < FEW_STEPS:
         return Finding("steps", "note", f"{value}: few", "more --optim.epochs, or --optim.recipe auto without epochs")
     return Finding("steps", "ok", value)

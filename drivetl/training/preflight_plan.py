@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +43,8 @@ class Planned:
     """What is trained on next to `train`."""
     choices: tuple[str, ...] = ()
     """What the recipe and `data.augment: auto` chose, in words."""
+    anchors_final: bool = False
+    """The model's anchors are those of the training: fitted already, if they are to be."""
 
     @property
     def images(self) -> list[ImageRecord]:
@@ -94,7 +97,9 @@ def planned_as(prepared: Prepared, world: int) -> Planned:
     """What was decided for a training that is about to begin."""
     p = prepared
     others = tuple(part.dataset for part in (p.replay, p.pseudo) if part is not None)
-    return Planned(p.config, p.train, p.val, p.outline, p.class_plan, p.spec, _shapes_of(p.spec), world, others)
+    shapes = _shapes_of(p.spec)
+    planned = Planned(p.config, p.train, p.val, p.outline, p.class_plan, p.spec, shapes, world, others)
+    return dataclasses.replace(planned, anchors_final=True)
 
 
 def _shapes_of(spec: ModelSpec) -> nn.Module:

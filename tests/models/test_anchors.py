@@ -126,6 +126,11 @@ def test_law_held_out_coverage_is_never_lower(seed):
     after = anchors.coverage(decision.held_out, decision.chosen, STRIDES)
     for iou in (0.5, 0.7):
         assert after.share(iou) >= decision.held_out_before.share(iou)
+    for item in (item for item in decision.proposals if "gains" in item.reason):
+        rival = decision.proposals[0].held_out if "over 1" in item.reason else decision.held_out_before
+        gain = np.mean([item.held_out.share(iou) - rival.share(iou) for iou in (0.5, 0.7)])
+        assert f"gains {gain:+.3f}" in item.reason
+    assert all(("over 1" in item.reason) <= decision.proposals[0].accepted for item in decision.proposals[1:])
 
 
 def test_anchors_that_cannot_be_improved_are_kept():

@@ -21,7 +21,7 @@ from drivetl.training.finetune import finetune
 from drivetl.training.pair import read_pair
 from drivetl.training.preflight import check_training
 from drivetl.training.preflight_checks import PAIR_BYTES, check_split, checkpoint_bytes, crowd_bytes
-from drivetl.training.preflight_plan import plan_training
+from drivetl.training.preflight_plan import plan_training, planned_as
 from drivetl.training.preflight_speed import Speed, check_speed
 from drivetl.training.prepare import prepare
 
@@ -102,6 +102,12 @@ def test_law_the_share_below_the_smallest_anchor(small_config, tmp_path):
     (item,) = findings(small_config, tmp_path)["anchors"]
     assert item.severity == "warning" and item.value.startswith("100% of 21 objects") and "(12 px)" in item.value
     assert "--model.min_size 256 --model.max_size 384" in item.fix
+    assert "--model.anchors fit" in item.fix  # they are kept as they are
+    fits = changed(small_config, "model", anchors="fit")
+    assert "model.anchors fit may choose" in findings(fits, tmp_path)["anchors"][0].fix
+    prepared = prepare(fits, *read_pair(fits), CPU, torch.float32)  # too few boxes to fit to
+    (item,) = [f for f in check_training(planned_as(prepared, 1), CPU, 0, tmp_path) if f.check == "anchors"]
+    assert item.severity == "warning" and "fit" not in item.fix
     own = changed(small_config, "model", min_size=256, max_size=384)
     assert findings(own, tmp_path)["anchors"][0].value.startswith("0% of 21 objects")
 
@@ -250,7 +256,7 @@ def test_law_it_plans_what_finetune_prepares(source, tmp_path, start):
 def test_finetune_prints_what_is_not_ok(small_config, tmp_path, capsys):
     finetune(changed(small_config, "optim", lr=1e-6), tmp_path / "run")
     said = capsys.readouterr()
-    assert "note: steps: 4 (2 epochs) of 4 images: few - more --optim.epochs" in said.out
+    assert "note: steps: 4 of 4 images (2 epochs): few - more --optim.epochs" in said.out
     assert "warning: learning rate: 1e-06 (adamw) for 4 images per step, usual is 0.001" in said.err
     heads = [line.split(": ")[1] for line in (said.out + said.err).splitlines() if line.startswith(("note", "warning"))]
     assert sorted(heads) == ["BatchNorm", "learning rate", "objects", "objects", "split", "steps"]

@@ -135,6 +135,21 @@ def test_curves_have_gaps_for_what_is_missing(tmp_path):
         assert decoded(path.read_bytes()).shape == (380, 1280, 3)
 
 
+@pytest.mark.parametrize("total", [1, 2, 30, 1000])
+def test_law_every_point_of_the_curves_is_inside_and_noise_next_to_zero_looks_like_zero(total):
+    row = {"epoch": 1, "step": total, "AP": 0.0001, "AP50": 0.0006, "train_loss": 2.0, "train_loss_classifier": 1.5}
+    rows = [{"epoch": 0, "step": 0, "AP": 0.0, "AP50": 0.0002}, row]
+    for some in (rows, rows[1:], rows[:1]):
+        figure = training_curves.figure_of(some, (list(range(total)), [1e-3] * total))
+        for axis in figure.axes:
+            for line in axis.lines[:2]:
+                x, y = np.array(line.get_xydata()).T
+                assert axis.get_xlim()[0] <= x.min() and x.max() <= axis.get_xlim()[1]
+                assert axis.get_ylim()[0] <= y.min() and y.max() <= axis.get_ylim()[1]
+            assert all(tick == round(tick) for tick in axis.get_xticks())
+        assert figure.axes[2].get_ylim()[1] >= 0.05
+
+
 def test_an_image_that_cannot_be_read_stops_before_the_first_step(small_config, tmp_path):
     folder = tmp_path / "train"
     for path in folder.glob("*.png"):
