@@ -300,6 +300,14 @@ def test_the_error_about_weights_that_cannot_be_downloaded_names_the_file_and_it
         finetune(config, tmp_path / "run")
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_law_every_shipped_yaml_opens_with_what_it_is_for_and_what_to_expect(path):
+    lines = path.read_text().splitlines()
+    opening = lines[: next(number for number, line in enumerate(lines) if not line.startswith("#"))]
+    assert len(opening) > 2 and any(line.startswith("# Expect: ") for line in opening)
+    assert any(line.startswith("#   ") for line in opening)  # a command
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "finetune").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_config_parses_and_says_how_to_run_it(path):
     config = load_config(path)
