@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from drivetl.config import (
     values_of,
     with_values,
 )
+from drivetl.console.text import counted
 from drivetl.data.dataset import DetectionDataset, decoded_gb, loader_options, loader_processes
 from drivetl.data.sampling import EpochBatches, Parts, Streams
 from drivetl.errors import ConfigError
@@ -73,7 +75,7 @@ from drivetl.training.rundir import (
     write_json,
 )
 from drivetl.training.separate import check_separate
-from drivetl.training.trainer import Trainer
+from drivetl.training.trainer import CURVES, Trainer
 from drivetl.training.unlabelled import Footage, label, read_pseudo, read_unlabelled, write_pseudo
 from drivetl.training.unlabelled_effect import EFFECT, effect
 from drivetl.training.unlabelled_effect import show as show_effect
@@ -83,6 +85,8 @@ from drivetl.workers import dead_workers_as_errors
 SPLIT = ("optim.batch_size", "optim.accumulate")
 """A resumed run may have other values with the same product, for a machine with less memory."""
 NORM = "model.norm"
+NEXT_TO_NOTHING = 0.01
+"""AP50 below which a detector has not begun to work: its robustness is not worth measuring."""
 
 
 @dataclass
@@ -446,8 +450,21 @@ def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None, compare
     if comparison["verdict"]:
         console.say(comparison["verdict"])
     more = commands_without(config, run) if prepared.pseudo is not None and not compares else ()
-    console.wrote(run, console.command("eval-robustness", "--run", run, "--data", config.data.val), *more)
+    console.wrote(run, _next_command(trainer), *more)
     return comparison
+
+
+def _next_command(trainer: Trainer) -> str:
+    """The command after a training: its robustness, or, where it detects next to nothing, a look at that; says so."""
+    run, val = trainer.run, trainer.config.data.val
+    highest = max((row["AP50"] for row in trainer.log.rows if row["AP50"] is not None), default=math.inf)
+    if highest >= NEXT_TO_NOTHING:
+        return console.command("eval-robustness", "--run", run, "--data", val)
+    console.say(
+        f"AP50 {highest:.3f} is next to nothing: look for wrong boxes in {run / 'batch.jpg'}, for a falling loss in"
+        f" {run / CURVES}, and at its detections; {counted(trainer.step, 'step')} may be too few"
+    )
+    return console.command("predict", val, "--run", run, "--score", "0.05", "--out", run.with_name(f"{run.name}_seen"))
 
 
 def _metrics_row(row: dict[str, Any]) -> list[str]:

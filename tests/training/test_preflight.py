@@ -260,6 +260,8 @@ def test_finetune_prints_what_is_not_ok(small_config, tmp_path, capsys):
     assert "warning: learning rate: 1e-06 (adamw) for 4 images per step, usual is 0.001" in said.err
     heads = [line.split(": ")[1] for line in (said.out + said.err).splitlines() if line.startswith(("note", "warning"))]
     assert sorted(heads) == ["BatchNorm", "learning rate", "objects", "objects", "split", "steps"]
+    assert "AP50 0.000 is next to nothing" in said.out and "4 steps may be too few" in said.out
+    assert f"next:  drivetl predict {small_config.data.val} --run {tmp_path / 'run'} --score 0.05" in said.out
 
 
 # ---- Speed, and the command
