@@ -298,7 +298,7 @@ def _inherit(model: nn.Module, source: Source | None, plan: Plan | None) -> tupl
     """Load the source's weights. Returns (surgery.json: what became of every tensor, names of inherited parameters)."""
     no_heads: dict[str, Any] = {"grounded": [], "new_branch": False}
     if source is None:
-        return no_heads | {"start": "none", "summary": "weights: random, everything is trained"}, frozenset()
+        return no_heads | {"start": "none", "summary": "weights: random"}, frozenset()
     names = {name for name, _ in model.named_parameters()}
     if plan is None:
         loaded = load_backbone(model, source.state, source.description)

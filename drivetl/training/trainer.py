@@ -380,7 +380,11 @@ class Trainer:
             self.draw_curves()
         name = "source" if epoch == 0 else f"epoch {epoch}/{self.config.optim.epochs}"
         loss = f"  loss {row['train_loss']:.3f}" if "train_loss" in row else ""
-        console.say(f"{name}: AP {row['AP']:.3f}  AP50 {row['AP50']:.3f}{loss}  {seconds:.0f} s")
+        trained = f"  {seconds:.0f} s" if seconds else ""
+        scores = "  ".join(
+            f"{key} {'-' if math.isnan(row[key]) else format(row[key], '.3f')}" for key in ("AP", "AP50")
+        )
+        console.say(f"{name}: {scores}{loss}{trained}")
 
 
 def better(score: float, than: float) -> bool:

@@ -260,8 +260,16 @@ def test_finetune_prints_what_is_not_ok(small_config, tmp_path, capsys):
     assert "warning: learning rate: 1e-06 (adamw) for 4 images per step, usual is 0.001" in said.err
     heads = [line.split(": ")[1] for line in (said.out + said.err).splitlines() if line.startswith(("note", "warning"))]
     assert sorted(heads) == ["BatchNorm", "learning rate", "objects", "objects", "split", "steps"]
-    assert "AP50 0.000 is next to nothing" in said.out and "4 steps may be too few" in said.out
-    assert f"next:  drivetl predict {small_config.data.val} --run {tmp_path / 'run'} --score 0.05" in said.out
+    assert f"next:  drivetl eval-robustness --run {tmp_path / 'run'}" in said.out
+
+
+def test_a_detector_that_finds_nothing_leads_to_a_look_at_its_detections(small_config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("drivetl.training.finetune.NEXT_TO_NOTHING", 1.01)
+    finetune(changed(small_config, "optim", epochs=1), tmp_path / "run")
+    said = capsys.readouterr().out
+    assert "is next to nothing" in said and "2 steps may be too few" in said
+    assert f"next:  drivetl predict {small_config.data.val} --run {tmp_path / 'run'} --score 0.05 --out" in said
+    assert "eval-robustness" not in said
 
 
 # ---- Speed, and the command
