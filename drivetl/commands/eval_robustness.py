@@ -37,6 +37,19 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of the command."""
+    _add_detector(parser)
+    _add_cells(parser)
+    _add_output(parser)
+    _add_real_arguments(parser)
+    _add_cost(parser)
+    parser.epilog = (
+        "To share the images among GPUs: torchrun --nproc-per-node 4 -m drivetl eval-robustness --run-dir RUN ..., "
+        "among jobs: --shard. See docs/distributed.md."
+    )
+
+
+def _add_detector(parser: argparse.ArgumentParser) -> None:
+    """What is evaluated, and on which data."""
     add = parser.add_argument
     run = add(
         "--run",
@@ -69,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--data", type=input_path, required=True, metavar="VAL.json", help="COCO dataset json to evaluate it on")
     add_class_map(parser)
+
+
+def _add_cells(parser: argparse.ArgumentParser) -> None:
+    """Under which conditions, on how many images, next to which baseline."""
+    add = parser.add_argument
     add(
         "--conditions",
         default="held_out",
@@ -107,6 +125,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "are kept in the run or in --cache; the same command without --shard makes the report of all"
         ),
     )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    """Where to, and which metric."""
+    add = parser.add_argument
     add(
         "--out",
         type=Path,
@@ -129,16 +152,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="bbox",
         help="evaluate boxes, or the masks of a Mask R-CNN (default: bbox)",
     )
-    _add_real_arguments(parser)
+
+
+def _add_cost(parser: argparse.ArgumentParser) -> None:
+    """Draws, and how the work is done."""
+    add = parser.add_argument
     add("--draws", type=int, default=400, metavar="N", help="bootstrap draws for the intervals (default: 400)")
     add("--seed", type=seed, default=0, help="random seed of the draws (default: 0)")
     add("--workers", type=int, metavar="N", help="processes that apply the conditions (default: one per core)")
     add("--batch-size", type=int, default=8, metavar="N", help="images per forward pass (default: 8)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.epilog = (
-        "To share the images among GPUs: torchrun --nproc-per-node 4 -m drivetl eval-robustness --run-dir RUN ..., "
-        "among jobs: --shard. See docs/distributed.md."
-    )
 
 
 def _add_real_arguments(parser: argparse.ArgumentParser) -> None:

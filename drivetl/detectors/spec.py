@@ -48,9 +48,8 @@ def parse_spec(text: str) -> DetectorSpec:
     """
     kind, _, rest = text.partition(":")
     if kind not in FORMS or not rest:
-        raise ConfigError(
-            f"--detector {text!r} is none of {', '.join(FORMS.values())}", remedy="for example results:detections"
-        )
+        forms = f"write {', '.join(FORMS.values())}"
+        raise ConfigError(f"--detector {text!r} is not a detector", remedy=f"{forms}, for example results:detections")
     if kind == "results":
         require_directory(Path(rest), remedy="name the folder with clean/0.json, fog/3.json, ...")
         return DetectorSpec(kind, rest)

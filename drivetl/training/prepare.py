@@ -89,8 +89,7 @@ def prepare(
     replay: what is trained on next to `train`; n_unlabelled: number of frames without labels that are trained on as
     well. Anchors and recipe follow from `train` alone.
     """
-    notes: list[str] = []
-    arch = architecture(config.model.arch)
+    arch, notes = architecture(config.model.arch), list[str]()
     if config.data.train_images > len(train.images):
         notes.append(
             f"data.train_images is {config.data.train_images}, data.train has {len(train.images)}: all are used"
@@ -104,45 +103,17 @@ def prepare(
     if config.data.sampling == "repeat_factor":
         factors = repeat_factors(train.images, config.data.rare_below)
         notes.append(sampling_in_words(train.images, train.categories, config.data.rare_below))
-    trained_on = [train, replay.dataset] if replay is not None else [train]
-    if arch.masks and not any(
-        item.segmentation for d in trained_on for image in d.images for item in image.annotations
-    ):
+    images = train.images + (replay.dataset.images if replay is not None else [])
+    if arch.masks and not any(item.segmentation for image in images for item in image.annotations):
         notes.append(f"no object of data.train has a mask: the mask head of {config.model.arch} is not trained")
-    if replay is not None:
-        notes += [f"data.source: {replay.in_words()}", f"classes of data.source: {replay.classes_in_words()}"]
-    extras = [replay.extra] if replay is not None else []
-    extras += [Extra(n_unlabelled, config.data.unlabelled_share)] if n_unlabelled else []
-    if extras:
-        batches = EpochBatches(
-            len(train.images),
-            config.optim.batch_size * config.optim.accumulate,
-            config.seed,
-            factors=factors,
-            extras=extras,
-            world=world,
-        )
-        names = (["data.source"] if replay is not None else []) + (["data.unlabelled"] if n_unlabelled else [])
-        notes.append(_epoch_in_words(batches, names))
+    notes += _extras_in_words(config, train, factors, replay, n_unlabelled, world)
     frozen, reason = choose_norm(config.model.norm, config.model.start, config.optim.batch_size)
     notes.append(f"BatchNorm {'frozen' if frozen else 'trained'}: {reason}")
     trained = trained_in_words(len(arch.stages), config.optim)
     notes += [f"trained: {trained}"] if trained else []
     spec = model_spec(config, train.categories, frozen, source)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)  # new layers are the same on every process of a group
-        model = build_model(spec)
-        before, decision = spec_of(model), _anchors(config, model, train)
-        if decision is not None and decision.changed:
-            chosen = decision.chosen
-            spec = dataclasses.replace(spec, anchor_sizes=chosen.sizes, anchor_ratios=chosen.ratios)
-            model = build_model(spec)
-            if source is not None and source.categories is not None:
-                source.state = expand_rpn(source.state, before, chosen)
-        class_plan = class_plan_of(spec, source, taxonomy.relation())
-        surgery_facts, inherited = _inherit(model, source, class_plan)
-    if decision is not None:
-        decision.show()
+    built = _build(config, spec, train, source, taxonomy.relation())
+    surgery_facts = built.surgery
     notes.append(str(surgery_facts["summary"]))
     preset = augment.with_scale_jitter(augment.load_preset(config.data.augment), config.data.scale_jitter)
     pipeline = augment.build(preset)
@@ -153,11 +124,11 @@ def prepare(
     counts = Counter(item.category_id for image in train.images for item in image.annotations)
     channels_last, reason = choose_layout(config.runtime.channels_last, device, precision, arch.depthwise)
     notes.append(f"channels_last {'on' if channels_last else 'off'}: {reason}")
-    notes += _gpu_settings(config, model, [item for d in trained_on for item in d.images], device, precision)
+    notes += _gpu_settings(config, built.model, images, device, precision)
     return Prepared(
         config=config,
-        model=model,
-        spec=spec,
+        model=built.model,
+        spec=built.spec,
         train=train,
         factors=factors,
         replay=replay,
@@ -166,14 +137,10 @@ def prepare(
         augment=pipeline,
         taxonomy=taxonomy.as_dict(),
         relation=taxonomy.relation(),
-        anchors=(
-            decision.as_dict()
-            if decision
-            else {"before": before.as_dict(), "changed": False, "reason": "kept: as configured"}
-        ),
+        anchors=built.anchors,
         surgery=surgery_facts,
         manifest=manifest,
-        inherited=inherited,
+        inherited=built.inherited,
         objects={
             number: counts[number] if name in surgery_facts["grounded"] else None
             for number, name in enumerate(train.categories, 1)
@@ -182,9 +149,74 @@ def prepare(
         channels_last=channels_last,
         start=source.description if source else "random weights",
         outline=dataclasses.replace(source, state={}) if source else None,
-        class_plan=class_plan,
+        class_plan=built.class_plan,
         notes=notes,
     )
+
+
+@dataclass(frozen=True)
+class _Built:
+    """The model with the weights of its start."""
+
+    model: nn.Module
+    spec: ModelSpec
+    """With fitted anchors, where they were chosen."""
+    anchors: dict[str, Any]
+    class_plan: Plan | None
+    surgery: dict[str, Any]
+    inherited: frozenset[str]
+
+
+def _build(
+    config: FinetuneConfig, spec: ModelSpec, train: Dataset, source: Source | None, relation: Relation
+) -> _Built:
+    """Build the model, fit its anchors and load the source's weights; print what was decided on both. The random state
+    is that of before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)  # new layers are the same on every process of a group
+        model = build_model(spec)
+        before, decision = spec_of(model), _anchors(config, model, train)
+        if decision is not None and decision.changed:
+            chosen = decision.chosen
+            spec = dataclasses.replace(spec, anchor_sizes=chosen.sizes, anchor_ratios=chosen.ratios)
+            model = build_model(spec)
+            if source is not None and source.categories is not None:
+                source.state = expand_rpn(source.state, before, chosen)
+        class_plan = class_plan_of(spec, source, relation)
+        surgery_facts, inherited = _inherit(model, source, class_plan)
+    anchors: dict[str, Any] = {"before": before.as_dict(), "changed": False, "reason": "kept: as configured"}
+    if decision is not None:
+        decision.show()
+        anchors = decision.as_dict()
+    return _Built(model, spec, anchors, class_plan, surgery_facts, inherited)
+
+
+def _extras_in_words(
+    config: FinetuneConfig,
+    train: Dataset,
+    factors: Factors | None,
+    replay: Replay | None,
+    n_unlabelled: int,
+    world: int,
+) -> list[str]:
+    """Notes on what is trained on next to `train`: images and classes of data.source, and what makes an epoch."""
+    notes, extras = list[str](), dict[str, Extra]()
+    if replay is not None:
+        notes += [f"data.source: {replay.in_words()}", f"classes of data.source: {replay.classes_in_words()}"]
+        extras["data.source"] = replay.extra
+    if n_unlabelled:
+        extras["data.unlabelled"] = Extra(n_unlabelled, config.data.unlabelled_share)
+    if not extras:
+        return notes
+    batches = EpochBatches(
+        len(train.images),
+        config.optim.batch_size * config.optim.accumulate,
+        config.seed,
+        factors=factors,
+        extras=list(extras.values()),
+        world=world,
+    )
+    return [*notes, _epoch_in_words(batches, list(extras))]
 
 
 def resolve(config: FinetuneConfig, n_images: int, start: Start, world: int) -> tuple[FinetuneConfig, list[str]]:

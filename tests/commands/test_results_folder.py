@@ -227,7 +227,10 @@ def test_results_that_do_not_fit(data, found, tmp_path, capsys, file, content, m
         (["--out", "o"], "needs one of --run and --detector"),
         (["--detector", "results:FOUND", "--run", ".", "--out", "o"], "needs one of --run and --detector"),
         (["--detector", "results:FOUND"], "--detector needs --out"),
-        (["--detector", "yolo:FOUND", "--out", "o"], "--detector 'yolo:found' is none of results:DIR, python:"),
+        (
+            ["--detector", "yolo:FOUND", "--out", "o"],
+            "--detector 'yolo:found' is not a detector - write results:DIR, python:",
+        ),
         (["--detector", "results:nowhere", "--out", "o"], "nowhere: no such folder"),
         (["--run", ".", "--augmentation", "DATA"], "--augmentation goes with --detector"),
         (

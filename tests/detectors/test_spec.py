@@ -33,8 +33,8 @@ def test_a_text_names_a_detector(here, text, parts):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("found", "is none of results:DIR, python:FILE.py:FACTORY, torchvision:NAME, onnx:FILE.onnx"),
-        ("onnx:", "is none of"),
+        ("found", "is not a detector - write results:DIR, python:FILE.py:FACTORY, torchvision:NAME, onnx:FILE.onnx"),
+        ("onnx:", "is not a detector"),
         ("onnx:n.onnx", r"n.onnx: cannot be read .* did you mean 'm.onnx'"),
         ("onnx:m.onnx:n.yaml", "n.yaml: cannot be read"),
         ("python:mine.py", "is not python:FILE.py:FACTORY"),
