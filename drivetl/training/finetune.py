@@ -45,6 +45,7 @@ from drivetl.processes import Group, process_group
 from drivetl.training.board import open_boards
 from drivetl.training.ema import Average, SourceBlend
 from drivetl.training.first_batch import first_batch
+from drivetl.training.footage import Footage, read_unlabelled
 from drivetl.training.footage_gain import (
     COMPARES,
     commands_without,
@@ -76,7 +77,7 @@ from drivetl.training.rundir import (
 )
 from drivetl.training.separate import check_separate
 from drivetl.training.trainer import CURVES, Trainer
-from drivetl.training.unlabelled import Footage, label, read_pseudo, read_unlabelled, write_pseudo
+from drivetl.training.unlabelled import label, read_pseudo, write_pseudo
 from drivetl.training.unlabelled_effect import EFFECT, effect
 from drivetl.training.unlabelled_effect import show as show_effect
 from drivetl.training.validate import validation_loader

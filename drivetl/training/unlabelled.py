@@ -1,4 +1,4 @@
-"""Footage without labels: its frames, and the pseudo-labels by which it is trained on next to labelled frames.
+"""Pseudo-labels, by which footage without labels is trained on next to labelled frames.
 
 A teacher detects once in the frames as they are. What it is sure of (a score of at least `data.pseudo_threshold`) is an
 object, what it is unsure of (from `data.pseudo_ignore_from` on) is an ignore region, all else is background. The labels
@@ -10,21 +10,18 @@ teacher knows no better than its student. docs/unlabelled.md says when that help
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from drivetl import console
 from drivetl.coco.class_map import class_map, taxonomy_of_relation
 from drivetl.coco.drives import Drives
-from drivetl.coco.folders import folder_dataset
 from drivetl.coco.hashes import file_hash
-from drivetl.coco.io import load_json, read_dataset, write_dataset
+from drivetl.coco.io import read_dataset, write_dataset
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig
@@ -39,11 +36,12 @@ from drivetl.models.build import ModelSpec
 from drivetl.models.detector import Detector
 from drivetl.models.source import load_source_detector
 from drivetl.processes import Group
+from drivetl.training.bands import capped, most_objects, with_bands, without_masks
+from drivetl.training.footage import Footage, frames_of_results
 from drivetl.training.gaps import fill_gaps, n_filled
 from drivetl.training.replay import under_classes
 from drivetl.training.rounds import agreement, in_words, round_of
 from drivetl.training.rundir import read_provenance
-from drivetl.training.separate import check_separate, copies, image_files
 from drivetl.training.validate import validate, validation_loader
 
 THRESHOLDS = 0.3, 0.9
@@ -54,23 +52,6 @@ BOX_WEIGHT = 0.0
 """Weight of the box losses of an unlabelled frame."""
 NAMED = 5
 """Most names in a message."""
-
-
-@dataclass(frozen=True)
-class Footage:
-    """Frames without labels."""
-
-    name: str
-    """What the config calls it."""
-    dataset: Dataset
-    """Its images; annotations are those of the file, which are not used unless `edited`."""
-    edited: bool = False
-    """The file is a dataset of pseudo-labels (`data.pseudo`): its annotations are trained on."""
-
-    @property
-    def path(self) -> Path:
-        """The file or folder that names the frames."""
-        return self.dataset.file or self.dataset.images_root
 
 
 @dataclass(frozen=True)
@@ -112,76 +93,6 @@ def _columns(images: Sequence[ImageRecord]) -> tuple[list[list[Annotation]], lis
     return [image.annotations for image in images], [image.ignore_regions for image in images]
 
 
-def read_unlabelled(config: FinetuneConfig, train: Dataset, val: Dataset) -> Footage | None:
-    """The frames of data.unlabelled, or of an edited pseudo.json in data.pseudo; None where the config has neither.
-
-    Labels in a file of frames are reported and not used; images of data.train are left out, and reported. Raises
-    ConfigError without images, or where an image is one of data.val or a copy; DataError for a file that cannot be
-    read. Warns of drives that it shares with data.val.
-    """
-    frames, labels = config.data.unlabelled, config.data.pseudo
-    if not frames and not labels:
-        return None
-    if labels and _is_results(Path(labels)):
-        footage = Footage("data.unlabelled", _frames_of_results(frames, Path(labels)))
-    elif labels:
-        footage = Footage("data.pseudo", read_dataset(Path(labels)), edited=True)
-        if frames:
-            console.say(f"data.pseudo: {labels} names its own frames, data.unlabelled ({frames}) is not read")
-    else:
-        footage = Footage("data.unlabelled", _frames(Path(frames)))
-    if not footage.dataset.images:
-        raise ConfigError(f"{footage.name}: no images in it", remedy="name frames, or leave it out", file=footage.path)
-    labelled = sum(bool(image.annotations or image.ignore_regions) for image in footage.dataset.images)
-    if labelled and not footage.edited:
-        images = f"{labelled} of {len(footage.dataset.images)} images"
-        console.say(
-            f"data.unlabelled: {footage.path} has labels in {images}; they are not used - to train on them, name it as"
-            " data.train or data.source"
-        )
-    check_separate(footage.name, footage.dataset, "data.val", val, footage.path)
-    return _without_labelled(footage, train)
-
-
-def _without_labelled(footage: Footage, train: Dataset) -> Footage:
-    """The frames that are not also images of data.train, whose labels are better. Raises ConfigError without any."""
-    ours = image_files(footage.dataset)
-    shared = copies(ours, image_files(train))
-    if not shared:
-        return footage
-    if len(shared) == len(ours):
-        raise ConfigError(
-            f"all {len(ours)} frames of {footage.name} are images of data.train",
-            remedy="name frames that have no labels there, or leave it out",
-            file=footage.path,
-        )
-    console.say(f"{footage.name}: {len(shared)} of {len(ours)} frames are images of data.train and are left out")
-    root = footage.dataset.images_root.resolve()
-    images = [image for image in footage.dataset.images if root / image.file_name not in shared]
-    return dataclasses.replace(footage, dataset=footage.dataset.subset(images))
-
-
-def _frames(path: Path) -> Dataset:
-    return folder_dataset(path, ()) if path.is_dir() else read_dataset(path)
-
-
-def _frames_of_results(frames: str, results: Path) -> Dataset:
-    """The frames that a results list is of. Raises ConfigError unless a dataset json with classes names them."""
-    remedy = "set data.unlabelled to the dataset json whose images and classes the detections are of"
-    if not frames:
-        raise ConfigError("data.pseudo is a results list, which names no images", remedy=remedy, file=results)
-    dataset = _frames(Path(frames))
-    if not dataset.categories:
-        reason = f"data.pseudo is a results list with class ids, and {frames} names no classes"
-        raise ConfigError(reason, remedy=remedy, file=results)
-    return dataset
-
-
-def _is_results(path: Path) -> bool:
-    """Whether a json is a COCO results list; a dataset otherwise."""
-    return isinstance(load_json(path), list)
-
-
 def label(
     footage: Footage, config: FinetuneConfig, spec: ModelSpec, target: Dataset, device: torch.device, group: Group
 ) -> Pseudo:
@@ -196,7 +107,7 @@ def label(
         assert path is not None
         under = _of_file(footage.dataset, target, config, path)
     elif path is not None:
-        every, used = _frames_of_results(config.data.unlabelled, path), {image.id for image in footage.dataset.images}
+        every, used = frames_of_results(config.data.unlabelled, path), {image.id for image in footage.dataset.images}
         bands = with_bands(every, read_coco_results(path, every), _bounds(config))
         bands = bands.subset([image for image in bands.images if image.id in used])
         under = _of_file(bands, target, config, path)
@@ -354,31 +265,6 @@ def thresholds_of(start: str, categories: Sequence[str], config: FinetuneConfig)
     }
 
 
-def with_bands(
-    frames: Dataset, found: Results, thresholds: tuple[float, float], of_class: Mapping[int, float] | None = None
-) -> Dataset:
-    """The frames with the detections as labels, best first: objects from thresholds[0] on, or from that of their class,
-    ignore regions of their class from thresholds[1] on. Scores are in the attributes. Labels that the frames had are
-    gone."""
-    sure, unsure = thresholds
-    order = np.lexsort((np.arange(len(found)), -found.scores))
-    rows: dict[int, list[int]] = {image.id: [] for image in frames.images}
-    for row in order.tolist():
-        rows[int(found.image_id[row])].append(row)
-    images = []
-    for image in frames.images:
-        objects, regions = [], []
-        for row in rows[image.id]:
-            x, y, w, h = (round(float(side), 2) for side in found.boxes_xywh[row])
-            category, score = int(found.category_id[row]), round(float(found.scores[row]), 4)
-            if found.scores[row] >= (of_class or {}).get(category, sure):
-                objects.append(Annotation(category, (x, y, w, h), round(w * h, 2), None, {"score": score}))
-            elif found.scores[row] >= unsure:
-                regions.append(IgnoreRegion((x, y, w, h), round(w * h, 2), (category,), None, {"score": score}))
-        images.append(dataclasses.replace(image, annotations=objects, ignore_regions=regions, labelled=None, extra={}))
-    return dataclasses.replace(frames, images=images, info={"source": "pseudo-labels"})
-
-
 def _of_file(dataset: Dataset, target: Dataset, config: FinetuneConfig, path: Path) -> Dataset:
     """A dataset of pseudo-labels under the target's classes, without masks. Raises ConfigError for classes with labels
     that are not the target's."""
@@ -394,49 +280,3 @@ def _of_file(dataset: Dataset, target: Dataset, config: FinetuneConfig, path: Pa
             file=path,
         )
     return under_classes(without_masks(dataset), target.categories, classes)
-
-
-def without_masks(dataset: Dataset) -> Dataset:
-    """The boxes alone."""
-    images = [
-        dataclasses.replace(
-            image, annotations=[dataclasses.replace(item, segmentation=None) for item in image.annotations]
-        )
-        for image in dataset.images
-    ]
-    return dataclasses.replace(dataset, images=images)
-
-
-def most_objects(labelled: Dataset) -> int:
-    """The number of objects of the labelled image that has most, at least 1."""
-    return max([1, *(len(image.annotations) for image in labelled.images)])
-
-
-def capped(pseudo: Dataset, most: int) -> Dataset:
-    """At most `most` objects an image: those of the lowest scores beyond it become ignore regions. Warns of it."""
-    images, over = [], []
-    for image in pseudo.images:
-        objects = sorted(image.annotations, key=lambda item: -float(item.attributes.get("score", 1.0)))
-        if len(objects) > most:
-            over.append(len(objects))
-            regions = [
-                IgnoreRegion(item.bbox_xywh, item.area, (item.category_id,), None, item.attributes)
-                for item in objects[most:]
-            ]
-            image = dataclasses.replace(
-                image, annotations=objects[:most], ignore_regions=image.ignore_regions + regions
-            )
-        images.append(image)
-    if over:
-        console.warn(
-            f"{len(over)} of {len(images)} unlabelled frames have more than {most} pseudo-objects (up to {max(over)}),"
-            f" and no labelled image of data.train has more: those of lower scores become ignore regions. Either these"
-            f" scenes are busier, or the teacher invents objects: look at {PSEUDO}, and raise data.pseudo_threshold"
-        )
-    return dataclasses.replace(pseudo, images=images)
-
-
-def per_class(dataset: Dataset) -> dict[str, int]:
-    """Class -> number of objects."""
-    counts = Counter(item.category_id for image in dataset.images for item in image.annotations)
-    return {name: counts[number] for number, name in enumerate(dataset.categories, 1)}

@@ -21,7 +21,8 @@ from drivetl.metrics.match_store import match
 from drivetl.metrics.operating import at_threshold, score_curve
 from drivetl.models.checkpoint import load_detector
 from drivetl.processes import Group
-from drivetl.training.unlabelled import Pseudo, detect_all, per_class
+from drivetl.training.bands import per_class
+from drivetl.training.unlabelled import Pseudo, detect_all
 
 EFFECT = "unlabelled.json"
 """The numbers, in the run."""

@@ -7,14 +7,13 @@ import torch
 from training_runs import changed, write_tree
 
 from drivetl.coco.io import read_dataset, write_dataset
-from drivetl.files.runs import BEST_DETECTIONS
+from drivetl.files.runs import BEST_DETECTIONS, PSEUDO
 from drivetl.metrics.match_store import match
 from drivetl.metrics.results import load_results
 from drivetl.models.checkpoint import load_detector
 from drivetl.training.finetune import finetune
 from drivetl.training.pair import read_pair
 from drivetl.training.prepare import prepare
-from drivetl.training.unlabelled import PSEUDO
 
 BOXES, MASKS = "fasterrcnn_mobilenet_v2_lite_fpn", "maskrcnn_mobilenet_v2_lite_fpn"
 

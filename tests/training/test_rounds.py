@@ -13,17 +13,11 @@ from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
 from drivetl.files.runs import PSEUDO
 from drivetl.models.checkpoint import load_detector
 from drivetl.processes import Group
+from drivetl.training.bands import capped, most_objects, with_bands
 from drivetl.training.finetune import finetune
+from drivetl.training.footage import read_unlabelled
 from drivetl.training.rounds import agreement, in_words, round_of
-from drivetl.training.unlabelled import (
-    capped,
-    detect_all,
-    label,
-    most_objects,
-    read_unlabelled,
-    with_bands,
-    write_pseudo,
-)
+from drivetl.training.unlabelled import detect_all, label, write_pseudo
 
 
 @pytest.fixture

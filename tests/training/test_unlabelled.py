@@ -22,7 +22,7 @@ from drivetl.commands.finetune import _with_frames
 from drivetl.config import EvalConfig, dump_yaml, load_config
 from drivetl.data.sampling import EpochBatches, Extra
 from drivetl.errors import ConfigError, DataError
-from drivetl.files.runs import BEST_DETECTIONS
+from drivetl.files.runs import BEST_DETECTIONS, PSEUDO
 from drivetl.metrics.match_store import match
 from drivetl.metrics.operating import at_threshold, score_curve
 from drivetl.metrics.results import Results, load_results
@@ -30,22 +30,12 @@ from drivetl.models.checkpoint import load_detector
 from drivetl.models.weights import read_weights
 from drivetl.processes import Group
 from drivetl.training import loop, trainer, unlabelled
+from drivetl.training.bands import capped, most_objects, with_bands
 from drivetl.training.finetune import finetune
+from drivetl.training.footage import read_unlabelled
 from drivetl.training.footage_gain import GAIN, commands_without
 from drivetl.training.rundir import read_metrics
-from drivetl.training.unlabelled import (
-    PSEUDO,
-    Pseudo,
-    _of_targets,
-    capped,
-    detect_all,
-    label,
-    most_objects,
-    read_unlabelled,
-    thresholds_of,
-    with_bands,
-    write_pseudo,
-)
+from drivetl.training.unlabelled import Pseudo, _of_targets, detect_all, label, thresholds_of, write_pseudo
 from drivetl.training.unlabelled_effect import effect
 
 SURE, UNSURE = 0.2, 0.05
