@@ -60,7 +60,7 @@ def agreement(start: str, pseudo: Dataset) -> dict[str, int] | None:
     return {"frames": len(shared), "before": objects, "again": again, "new": len(rows) - again}
 
 
-def in_words(compared: dict[str, int], number: int) -> str:
+def agreement_in_words(compared: dict[str, int], number: int) -> str:
     """What `agreement` found, for the labels of round `number`."""
     before, again = compared["before"], compared["again"]
     share = f"{again} of {before}" + (f" ({100 * again / before:.0f} %)" if before else "")

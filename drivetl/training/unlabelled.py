@@ -40,7 +40,7 @@ from drivetl.training.bands import capped, most_objects, with_bands, without_mas
 from drivetl.training.footage import Footage, frames_of_results
 from drivetl.training.gaps import fill_gaps, n_filled
 from drivetl.training.replay import under_classes
-from drivetl.training.rounds import agreement, in_words, round_of
+from drivetl.training.rounds import agreement, agreement_in_words, round_of
 from drivetl.training.rundir import read_provenance
 from drivetl.training.validate import validate, validation_loader
 
@@ -164,7 +164,7 @@ def _of_round(pseudo: Pseudo, start: str) -> dict[str, Any]:
         compared = None
     if compared is None:
         return {"pseudo_round": number}
-    console.say(in_words(compared, number))
+    console.say(agreement_in_words(compared, number))
     return {"pseudo_round": number, "pseudo_agreement": compared}
 
 

@@ -16,7 +16,7 @@ from drivetl.processes import Group
 from drivetl.training.bands import capped, most_objects, with_bands
 from drivetl.training.finetune import finetune
 from drivetl.training.footage import read_unlabelled
-from drivetl.training.rounds import agreement, in_words, round_of
+from drivetl.training.rounds import agreement, agreement_in_words, round_of
 from drivetl.training.unlabelled import detect_all, label, write_pseudo
 
 
@@ -51,13 +51,13 @@ def test_law_an_object_is_labelled_again_in_its_class_at_iou_one_half_in_frames_
     assert agreement(str(start / "checkpoints" / "best"), before) == {"frames": 3, "before": 4, "again": 4, "new": 0}
     assert agreement(str(start), labelled(tmp_path, ("car",), other=[(1, 0)])) is None
     assert agreement("coco", after) is None
-    assert in_words({"frames": 1, "before": 4, "again": 3, "new": 2}, 2) == (
+    assert agreement_in_words({"frames": 1, "before": 4, "again": 3, "new": 2}, 2) == (
         "round 2: 3 of 4 (75 %) pseudo-objects that the start was trained on are labelled again (same class, IoU 0.5),"
         " 2 are new (frames of both rounds: 1)"
     )
     nothing = {"frames": 3, "before": 0, "again": 0, "new": 0}
     assert agreement(str(start), labelled(tmp_path, ("car",), empty=[])) == nothing | {"frames": 1}
-    assert "0 of 0 pseudo-objects" in in_words(nothing, 2)
+    assert "0 of 0 pseudo-objects" in agreement_in_words(nothing, 2)
 
 
 def test_law_the_round_of_a_start_is_one_more_however_it_is_named(start, capsys):

@@ -247,7 +247,7 @@ def test_gaps_are_filled_when_asked_for_counted_and_never_in_an_edited_file(conf
     assert "pseudo_gaps_filled" not in write_pseudo(labelled(config), tmp_path, config)
     assert labelled(edited).in_words().endswith("2 objects and 0 ignore regions")
     filling = with_data(config, pseudo_gaps="ignore")
-    assert labelled(filling).in_words().endswith("2 objects and 1 ignore regions (1 in gaps of one frame)")
+    assert labelled(filling).in_words().endswith("2 objects and 1 ignore region (1 in gaps of one frame)")
     (tmp_path / "run").mkdir()
     assert write_pseudo(labelled(filling), tmp_path / "run", filling)["pseudo_gaps_filled"] == 1
     regions = [image.ignore_regions for image in read_dataset(tmp_path / "run" / PSEUDO).images]
