@@ -69,7 +69,8 @@ def sampling_in_words(images: Sequence[ImageRecord], categories: Sequence[str], 
     if not rare:
         return f"data.sampling: no class is in fewer than {threshold:.0%} of the images, so all are seen equally often"
     return (
-        f"data.sampling: {len(images)} images make {length} an epoch; images of rare classes repeat: {', '.join(rare)}"
+        f"data.sampling: an epoch has {length} images instead of {len(images)}: those of rare classes repeat,"
+        f" {', '.join(rare)}"
     )
 
 

@@ -15,6 +15,9 @@ from drivetl.coco.records import Box, Dataset, ImageRecord, Segmentation
 from drivetl.draw.objects import contact_sheet, draw_objects, legend
 from drivetl.files.images import Rgb
 
+SHEET_SHAPE = 1.3
+"""Width / height of a contact sheet: what a screen shows best."""
+
 
 @dataclass
 class Detections:
@@ -87,9 +90,17 @@ def choose(dataset: Dataset, count: int, seed: int) -> list[ImageRecord]:
     return [image for image in dataset.images if image.id in chosen]
 
 
+def columns_of(count: int, ratio: float) -> int:
+    """The columns of a sheet of that many tiles of a height / width whose own shape is nearest to SHEET_SHAPE."""
+
+    def distance(columns: int) -> float:
+        return abs(math.log(columns / (math.ceil(count / columns) * ratio) / SHEET_SHAPE))
+
+    return min(range(1, count + 1), key=distance, default=1)
+
+
 def sheet_of(tiles: Sequence[tuple[str, Rgb]], categories: Sequence[str], tile_width: int) -> Rgb:
     """A contact sheet under a legend of the classes. Raises ValueError without tiles."""
     ratio = float(np.mean([image.shape[0] / image.shape[1] for _, image in tiles])) if tiles else 1.0
-    columns = max(1, min(len(tiles), round(math.sqrt(len(tiles) * ratio * 1.3))))  # slightly wider than high
-    sheet = contact_sheet(tiles, columns, tile_width)
+    sheet = contact_sheet(tiles, columns_of(len(tiles), ratio), tile_width)
     return np.concatenate([legend(categories, sheet.shape[1]), sheet])

@@ -269,9 +269,10 @@ class Trainer:
             without = sum(row["step"] > best["step"] and row[metric] is not None for row in self.log.rows)
         stops = 0 < patience <= without
         if stops and best is not None:
+            at = f"at epoch {best['epoch']}" if best["epoch"] else "before training"
             console.say(
                 f"stopped early, after epoch {epochs_done} of {self.config.optim.epochs}: {metric} has not improved in"
-                f" {counted(without, 'evaluation')}, best {best[metric]:.3f} at epoch {best['epoch']}"
+                f" {counted(without, 'evaluation')}, best {best[metric]:.3f} {at}"
             )
         return any(self.group.gather([stops]))
 

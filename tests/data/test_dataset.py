@@ -152,7 +152,7 @@ def test_repeat_factors_follow_the_formula():
     assert factors == pytest.approx(expected) and factors[8] == 1, "image 9 is empty"
     assert images_per_epoch(factors) == 12  # 7 + 2 * 1.581 + 1.414 = 11.58, rounded up
     text = sampling_in_words(images, ("car", "pedestrian", "train"), 0.5)
-    assert text.endswith("10 images make 12 an epoch; images of rare classes repeat: pedestrian x1.6, train x1.4")
+    assert text.endswith("12 images instead of 10: those of rare classes repeat, pedestrian x1.6, train x1.4")
     assert "no class is in fewer than 10%" in sampling_in_words(images, ("car", "pedestrian", "train"), 0.1)
     assert np.array_equal(repeat_factors(images, 0.1), np.ones(10))
     assert len(repeat_factors([], 0.1)) == 0 and repeat_factors([record(1)], 0.1).tolist() == [1.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivetl.coco.records import Annotation, Dataset, IgnoreRegion, ImageRecord
-from drivetl.draw.gallery import Detections, choose, draw_record, sheet_of
+from drivetl.draw.gallery import Detections, choose, columns_of, draw_record, sheet_of
 from drivetl.draw.objects import contact_sheet, draw_objects, jpeg, legend, png, resize_to_width
 from drivetl.draw.palette import colour_of
 from drivetl.files.images import decode_rgb
@@ -105,6 +106,15 @@ def test_colours_are_stable_and_distinguish_the_common_classes() -> None:
     assert colour_of("Car ") == colour_of("car")
     assert colour_of("forklift") == FORKLIFT  # the same in every drawing, on every machine, in every version
     assert len({colour_of(f"class {number}") for number in range(40)}) > 30
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.4, 0.75, 1.6])
+def test_law_a_sheet_is_nearly_as_wide_as_a_screen(ratio: float) -> None:
+    for count in range(2, 40):
+        columns = columns_of(count, ratio)
+        assert 1 <= columns <= count
+        assert 0.6 < columns / (math.ceil(count / columns) * ratio) <= 2.5  # width / height
+    assert columns_of(4, 0.4) == 2 and columns_of(2, 0.4) == 1 and columns_of(16, 0.3) == 3
 
 
 def test_a_contact_sheet_shows_every_tile_in_its_cell() -> None:
