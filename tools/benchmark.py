@@ -5,8 +5,9 @@
 
 A benchmark is a module of tools/bench with `TITLE` and `run() -> list[dict]`, one dict per row. What its columns mean
 is written in docs/results.md. A study (a module `study_NAME`) trains for many minutes: `all` leaves it out.
-`training --syncs` counts where the host waits for the device in a training step; it needs no GPU. `training --device
-cuda` measures the large models at batch 2 to 16 as well; tools/gpu_check.sh runs all that needs a GPU.
+`training --syncs` counts where the host waits for the device in a training step and in inference; it needs no GPU.
+`training --device cuda` measures the large models at batch 2 to 16 as well; tools/gpu_check.sh runs all that needs a
+GPU.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Counts the operations of a training step whose result the host needs before it goes on: waits, on a GPU.
+"""Counts the operations of a training step, or of inference, whose result the host needs before it goes on: waits.
 
 Shapes that depend on data (`nonzero`, a boolean index, NMS), values read on the host (`item`, `bool`, `tolist`) and
 numbers of Python copied to the device make the host wait until the device has done all its work. They are counted on a
@@ -29,8 +29,9 @@ DATA_DEPENDENT = {
     *("aten::unique_consecutive", "aten::unique_dim", "aten::repeat_interleave", "torchvision::nms"),
 }
 """Operators whose result, or its shape, the host waits for."""
-HOST_READS = {torch.Tensor.tolist, torch.Tensor.cpu, torch.Tensor.numpy, torch.Tensor.__array__}
-"""Methods that copy a tensor to the host, which are no operators on a CPU."""
+HOST_READS = {torch.Tensor.tolist, torch.Tensor.cpu}
+"""Methods that copy a tensor to the host, which are no operators on a CPU. `numpy` is not one: a GPU's tensor has to be
+copied before."""
 CONSTANTS = {torch.tensor, torch.as_tensor}
 """Functions that copy numbers to the device they are given."""
 OWNERS = ("torchvision", "drivetl")

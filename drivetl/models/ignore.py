@@ -18,6 +18,7 @@ Where there are many such objects, write them as ignore regions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -28,13 +29,21 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
-from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss, maskrcnn_loss
+from torchvision.models.detection.roi_heads import (
+    RoIHeads,
+    expand_boxes,
+    expand_masks,
+    fastrcnn_loss,
+    maskrcnn_loss,
+    paste_mask_in_image,
+)
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops import boxes as box_ops
 
 from drivetl.models import gpu, waits
+from drivetl.models.gpu import Shape
 
 Target = dict[str, Tensor]
 
@@ -113,7 +122,7 @@ def added(losses: list[tuple[Tensor, Tensor]], groups: list[LossGroup]) -> tuple
 class IgnoreAwareTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
     """Resizes `ignore_boxes` together with the boxes; constants are copied to the device once."""
 
-    fixed_shapes: tuple[gpu.Shape, ...] = ()
+    fixed_shapes: tuple[Shape, ...] = ()
     """(height, width) that training batches are padded to with zeros, the smallest that holds them; evaluation never
     is."""
 
@@ -143,8 +152,36 @@ class IgnoreAwareTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
             resized["masks"] = F.interpolate(target["masks"][:, None].float(), size=image.shape[-2:])[:, 0].byte()
         return image, resized
 
+    def postprocess(
+        self, result: list[dict[str, Tensor]], image_shapes: list[Shape], original_image_sizes: list[Shape]
+    ) -> list[dict[str, Tensor]]:
+        """torchvision's; on a GPU it waits once for the corners of a batch's masks, and not at all without masks."""
+        if self.training or not result or not waits.waits_for(result[0]["boxes"].device) or torchvision._is_tracing():
+            return super().postprocess(result, image_shapes, original_image_sizes)  # type: ignore[no-any-return]
+        for found, before, after in zip(result, image_shapes, original_image_sizes, strict=True):
+            found["boxes"] = _scaled(found["boxes"], before, after)
+        if "masks" in result[0]:
+            masks = _pasted(
+                [found["masks"] for found in result], [found["boxes"] for found in result], original_image_sizes
+            )
+            for found, mask in zip(result, masks, strict=True):
+                found["masks"] = mask
+        return result
 
-def _scaled(boxes: Tensor, before_hw: torch.Size, after_hw: torch.Size) -> Tensor:
+
+def _pasted(masks: list[Tensor], boxes: list[Tensor], sizes_hw: list[Shape]) -> list[Tensor]:
+    """torchvision's `paste_masks_in_image` of every image, (N, 1, M, M) and (N, 4) -> (N, 1, H, W), whose corners are
+    read by the host at once."""
+    padded, scale = zip(*(expand_masks(item, padding=1) for item in masks), strict=True)
+    corners = iter(expand_boxes(torch.cat(boxes), scale[0]).to(torch.int64).tolist())
+    images = []
+    for crops, (height, width) in zip(padded, sizes_hw, strict=True):
+        pasted = [paste_mask_in_image(crop[0], next(corners), height, width) for crop in crops]
+        images.append(torch.stack(pasted)[:, None] if pasted else crops.new_empty((0, 1, height, width)))
+    return images
+
+
+def _scaled(boxes: Tensor, before_hw: Sequence[int], after_hw: Sequence[int]) -> Tensor:
     """torchvision's `resize_boxes` to the bit, without copying the ratios to the device."""
     y, x = (np.float32(after) / np.float32(before) for before, after in zip(before_hw, after_hw, strict=True))
     left, top, right, bottom = boxes.unbind(1)
@@ -294,6 +331,26 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
         if self.has_mask():
             losses["loss_mask"] = self._mask_loss(features, proposals, image_shapes, targets, labels, matched)
         return [], losses
+
+    def postprocess_detections(
+        self, class_logits: Tensor, box_regression: Tensor, proposals: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> waits.Found:
+        """torchvision's detections; on a GPU those of the whole batch are found with a few waits."""
+        if waits.waits_for(class_logits.device) and not torchvision._is_tracing():
+            counts = [len(boxes) for boxes in proposals]
+            decoded = self.box_coder.decode(box_regression, proposals).reshape(*class_logits.shape, 4)
+            boxes = [
+                box_ops.clip_boxes_to_image(part, shape)
+                for part, shape in zip(decoded.split(counts), image_shapes, strict=True)
+            ]
+            scores = list(F.softmax(class_logits, -1).split(counts))
+            limits = {"above": self.score_thresh, "threshold": self.nms_thresh, "most": self.detections_per_img}
+            found = waits.detections_per_image(boxes, scores, **limits)
+            if found is not None:
+                return found
+        return super().postprocess_detections(  # type: ignore[no-any-return]
+            class_logits, box_regression, proposals, image_shapes
+        )
 
     def _mask_loss(
         self,

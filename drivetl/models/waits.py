@@ -1,4 +1,4 @@
-"""Parts of torchvision's training step that wait seldom for the device; results are torchvision's to the bit.
+"""Parts of torchvision's training step and inference that seldom wait for the device; results are its own to the bit.
 
 A host that launches work on a GPU waits for it wherever a shape depends on data, or where a constant of the host is
 copied: the GPU is then without work until the host has launched more. The subclasses here have no state of their own;
@@ -12,10 +12,16 @@ from functools import lru_cache
 import torch
 import torchvision
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher, encode_boxes
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops import boxes as box_ops
 
+TRICK_BELOW = 20_000
+"""Coordinates of one image's boxes up to which every version of torchvision's `batched_nms` uses the coordinate trick
+on a GPU."""
+SMALLEST_PX = 1e-2
+"""Side below which torchvision leaves a detection out."""
 NMS_AT_ONCE = 1 << 14
 """Boxes in one call of NMS: its work grows with their square, a wait costs as much as a few million comparisons."""
 
@@ -149,3 +155,39 @@ def nms_per_image(
     image_of, is_usable = order // n_boxes, usable.flatten()[order]
     masks = [(image_of == image) & is_usable for image in range(n_images)]
     return [order[positions(mask, min(count, most))] for mask, count in zip(masks, counts_of(masks), strict=True)]
+
+
+Found = tuple[list[Tensor], list[Tensor], list[Tensor]]
+"""Boxes, scores and labels of each image."""
+
+
+def detections_per_image(
+    boxes: list[Tensor], scores: list[Tensor], *, above: float, threshold: float, most: int
+) -> Found | None:
+    """What torchvision's `postprocess_detections` returns, to the bit, for images with (N, K + 1, 4) clipped xyxy boxes
+    and (N, K + 1) scores each; None where an image has too many boxes for one NMS over its classes.
+
+    above: the score that a detection has to exceed; threshold: of NMS within a class; most: detections of an image. One
+    wait for the batch, and two for four of its images.
+    """
+    flat_boxes = [box[:, 1:].reshape(-1, 4) for box in boxes]
+    flat_scores = [score[:, 1:].reshape(-1) for score in scores]
+    masks = [
+        (score > above) & (box[:, 2:] - box[:, :2] >= SMALLEST_PX).all(1)
+        for box, score in zip(flat_boxes, flat_scores, strict=True)
+    ]
+    counts = counts_of(masks)
+    if 4 * max(counts) > TRICK_BELOW:
+        return None
+    chosen = [positions(mask, count) for mask, count in zip(masks, counts, strict=True)]
+    found_boxes = [box[index] for box, index in zip(flat_boxes, chosen, strict=True)]
+    found_scores = [score[index] for score, index in zip(flat_scores, chosen, strict=True)]
+    found_labels = [index % (score.shape[1] - 1) + 1 for score, index in zip(scores, chosen, strict=True)]
+    if not max(counts):
+        return found_boxes, found_scores, found_labels
+    usable = pad_sequence([torch.ones_like(index, dtype=torch.bool) for index in chosen], batch_first=True)
+    padded = [pad_sequence(items, batch_first=True) for items in (found_boxes, found_scores, found_labels)]
+    kept = nms_per_image(*padded, usable, threshold, most)
+    flat = [item.flatten(0, 1) for item in padded]
+    best_boxes, best_scores, best_labels = ([item[index] for index in kept] for item in flat)
+    return best_boxes, best_scores, best_labels

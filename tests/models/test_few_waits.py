@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder, Matcher
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign, box_iou
@@ -97,6 +98,67 @@ def test_law_proposals_of_a_batch_are_torchvisions_to_the_bit(n_images, score_th
         for a, b in zip(ours, theirs, strict=True)
     )
     assert (score_thresh > 1) == (not len(found[0][0]))
+
+
+@settings(max_examples=40)
+@given(
+    seed=seeds,
+    counts=st.lists(st.integers(0, 25), min_size=1, max_size=6),
+    classes=st.integers(1, 4),
+    above=st.sampled_from([0.0, 0.3, 1.0]),
+    most=st.sampled_from([1, 7, 100]),
+)
+def test_law_detections_of_a_batch_are_torchvisions_to_the_bit(seed, counts, classes, above, most):
+    """Also with proposals without area, scores that are equal or not finite, and images without a detection."""
+    generator = torch.Generator().manual_seed(seed)
+    heads = ignore.make_ignore_aware(architecture("fasterrcnn_tiny_fpn").build(num_classes=classes + 1)).roi_heads
+    heads.score_thresh, heads.detections_per_img = above, most
+    proposals = [random_boxes(count, generator, 90.0) for count in counts]
+    for boxes in proposals:
+        boxes[::5, 2] = boxes[::5, 0]
+    logits = torch.randn(sum(counts), classes + 1, generator=generator).mul(2).round()
+    logits[3:4, 0] = float("nan")
+    deltas = torch.randn(sum(counts), 4 * (classes + 1), generator=generator)
+    arguments = (logits, deltas, proposals, [(60 + 20 * number, 100) for number in range(len(counts))])
+    with coordinate_trick():
+        expected = RoIHeads.postprocess_detections(heads, *arguments)
+        with as_on(True):
+            found = heads.postprocess_detections(*arguments)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert len(ours) == len(counts) and all(a.dtype == b.dtype for a, b in zip(ours, theirs, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_more_boxes_than_torchvision_gives_to_one_nms_are_left_to_it():
+    generator = torch.Generator().manual_seed(0)
+    boxes = [torch.stack([random_boxes(40, generator)] * 3, 1)]
+    arguments = {"above": 0.1, "threshold": 0.5, "most": 10}
+    with as_on(True), mock.patch.object(waits, "TRICK_BELOW", 2 * 40 * 4):
+        assert waits.detections_per_image(boxes, [torch.full((40, 3), 0.3)], **arguments) is not None
+    with as_on(True), mock.patch.object(waits, "TRICK_BELOW", 2 * 40 * 4 - 1):
+        assert waits.detections_per_image(boxes, [torch.full((40, 3), 0.3)], **arguments) is None
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("arch", ["fasterrcnn_tiny_fpn", "maskrcnn_mobilenet_v2_lite_fpn"])
+@pytest.mark.parametrize("score_threshold", [0.05, 0.9])
+def test_law_what_a_model_detects_in_a_batch_is_torchvisions_to_the_bit(on_gpu, arch, score_threshold):
+    generator = torch.Generator().manual_seed(1)
+    images = [torch.rand(3, 64 + 8 * n, 120 - 8 * n, generator=generator) for n in range(5)]
+    torch.manual_seed(0)
+    model = architecture(arch).build(
+        num_classes=4, min_size=96, max_size=160, rpn_pre_nms_top_n_test=100, rpn_post_nms_top_n_test=30,
+        box_score_thresh=score_threshold,
+    ).eval()  # fmt: skip
+    with torch.inference_mode(), coordinate_trick() if on_gpu else as_on(False):
+        model(images)  # torchvision's pooling sets its scales at the first call
+        expected = model(images)
+        ours = ignore.make_ignore_aware(model)
+        with as_on(on_gpu):
+            found = ours(images)
+    assert [item.keys() for item in found] == [item.keys() for item in expected]
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(found, expected, strict=True) for key in b)
+    assert any(len(item["boxes"]) for item in expected) == (score_threshold < 0.5)
 
 
 @settings(max_examples=40)

@@ -1,4 +1,5 @@
-"""Laws of the steps' waits for the device: the counter counts what depends on data, and a step waits a few times."""
+"""Laws of the waits for the device: the counter counts what depends on data, and a step or inference waits a few
+times."""
 
 import sys
 from pathlib import Path
@@ -56,3 +57,22 @@ def test_law_a_step_of_four_images_waits_six_times_and_twice_more_for_masks(tool
     plain = waits_of_a_step(arch, plain=True)
     assert sum(plain.values()) > 70 * STEPS
     assert {code for code, _, _ in plain} == {"drivetl", "torchvision"}
+
+
+@pytest.mark.parametrize(("arch", "masks"), [("fasterrcnn_tiny_fpn", False), ("maskrcnn_mobilenet_v2_lite_fpn", True)])
+def test_law_inference_on_four_images_waits_seven_times_and_a_few_times_more_for_masks(tools, arch, masks):
+    """Proposals: NMS and its counts; the levels of RoIs; detections: how many, NMS and its counts; the copy of the
+    result. Masks: their levels, their corners, and those of every image."""
+    from bench.training import BATCH, STEPS, waits_of_inference
+
+    waits = waits_of_inference(arch)
+    expected = {
+        ("boxes.py: nms", "nms"): 2,
+        ("waits.py: counts_of", "tolist"): 4 + masks,
+        ("detector.py: _to_detections", "cpu"): 1,
+        ("detector.py: _encoded", "cpu"): BATCH * masks,
+        ("ignore.py: _pasted", "tolist"): masks,
+    }
+    found = {(where, operation): count / STEPS for (_, where, operation), count in waits.items()}
+    assert found == {place: count for place, count in expected.items() if count}
+    assert sum(waits_of_inference(arch, plain=True).values()) > 50 * STEPS

@@ -29,6 +29,7 @@ from drivetl.data.sample import Sample
 from drivetl.data.sharing import Batch
 from drivetl.models import runtime, sparse
 from drivetl.models.build import ModelSpec, architecture, build_model, forward_uint8
+from drivetl.models.detector import detect
 from drivetl.models.norm import FoldedConv2d, FusedFrozenBatchNorm2d
 from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device, keep_memory
@@ -36,7 +37,7 @@ from drivetl.training.loop import Means, train_epoch
 from drivetl.training.optimizer import build_optimizer
 
 TITLE = "Training step: torchvision's modules against drivetl's"
-SYNCS = "Training step: where the host waits for the device"
+SYNCS = "Training step and inference: where the host waits for the device"
 BATCH = 4
 STEPS = 2
 """Steps over which waits are counted."""
@@ -129,23 +130,25 @@ def waits_per_step(case: Case, *, plain: bool) -> float:
 
 
 def syncs() -> list[dict[str, object]]:
-    """One row per place of a training step that waits for the device on a GPU, and the sums; the last row of a model is
-    the sum with torchvision's own modules. Counted on a CPU."""
+    """One row per place of a training step, and of inference on a batch, that waits for the device on a GPU, and the
+    sums; the last row of a model is the sum with torchvision's own modules. Counted on a CPU."""
     rows: list[dict[str, object]] = []
     for arch in ("fasterrcnn_mobilenet_v2_lite_fpn", "maskrcnn_mobilenet_v2_lite_fpn"):
-        waits = waits_of_a_step(arch)
-        owners = sorted({owner for owner, _, _ in waits} | {"drivetl", "torchvision"})
-        for owner in owners:
-            own = {key: count for key, count in waits.items() if key[0] == owner}
+        for work, waits_of in (("training step", waits_of_a_step), ("inference", waits_of_inference)):
+            waits, plain = waits_of(arch), waits_of(arch, plain=True)
+            owners = sorted({owner for owner, _, _ in waits} | {"drivetl", "torchvision"})
+            places = []
+            for owner in owners:
+                own = {key: count for key, count in waits.items() if key[0] == owner}
+                places += [(owner, where, operation, count) for (_, where, operation), count in sorted(own.items())]
+                places.append((owner, "all", "-", sum(own.values())))
+            places.append(("drivetl's modules", "all", "-", sum(waits.values())))
+            places.append(("torchvision's modules", "all", "-", sum(plain.values())))
             rows += [
-                {"model": arch, "code": owner, "where": where, "operation": operation, "per step": count / STEPS}
-                for (_, where, operation), count in sorted(own.items())
+                {"model": arch, "work": work, "code": code, "where": where, "operation": operation}
+                | {"per batch": count / STEPS}
+                for code, where, operation, count in places
             ]
-            total = sum(own.values()) / STEPS
-            rows.append({"model": arch, "code": owner, "where": "all", "operation": "-", "per step": total})
-        plain = sum(waits_of_a_step(arch, plain=True).values()) / STEPS
-        for modules, total in (("drivetl's modules", sum(waits.values()) / STEPS), ("torchvision's modules", plain)):
-            rows.append({"model": arch, "code": modules, "where": "all", "operation": "-", "per step": total})
     return rows
 
 
@@ -171,6 +174,30 @@ def waits_of_a_step(arch: str, *, plain: bool = False, size: int = BATCH) -> Cou
     train(batches=images, means=Means())  # what is made once, such as anchors
     with counted() as waits:
         train(batches=images, means=Means())
+    return waits
+
+
+def waits_of_inference(arch: str, *, plain: bool = False, size: int = BATCH) -> Counter[tuple[str, str, str]]:
+    """The waits of detecting in STEPS batches. plain: with torchvision's own modules and the copies to the host of its
+    references/detection/engine.py."""
+    torch.manual_seed(0)
+    short, long = 128, 256
+    spec = ModelSpec(arch, ("a", "b", "c"), short, long, 200, 100, 32, 100, 0.05, frozen_norm=True)
+    model = (plain_model(spec) if plain else build_model(spec)).eval()
+    images, _ = batch(short, long, size)
+
+    @torch.no_grad()  # in inference mode the counter does not see the parts of an operator
+    def infer() -> None:
+        if not plain:
+            detect.__wrapped__(model, images, torch.device("cpu"), torch.float32)
+            return
+        for output in model([image.float() / 255 for image in images]):
+            {key: value.cpu() for key, value in output.items()}
+
+    infer()
+    with counted() as waits:
+        for _ in range(STEPS):
+            infer()
     return waits
 
 
