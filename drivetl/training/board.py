@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from drivetl.config import FinetuneConfig, values_of
-from drivetl.console.text import printable
+from drivetl.console.text import markdown, printable
 
 TENSORBOARD, MLFLOW = "tensorboard", "mlflow"
 """Folders in the run directory."""
@@ -38,6 +38,9 @@ class Board(Protocol):
 
     def image(self, name: str, data: bytes, step: int) -> None:
         """A JPEG or PNG file, as it is after that many steps."""
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """A sentence, as it is after that many steps."""
 
     def close(self) -> None:
         """Write what is still in memory."""
@@ -61,6 +64,10 @@ class TensorBoard:
         """The decoded image."""
         pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
         self._writer.add_image(name, pixels, step, dataformats="HWC")
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """The sentence as Markdown."""
+        self._writer.add_text(name, markdown(text), step)
 
     def close(self) -> None:
         """Write what is still in memory."""
@@ -111,6 +118,10 @@ class Mlflow:
         kind = str(Image.open(io.BytesIO(data)).format).lower()
         self._client.log_image(self._run, Image.open(io.BytesIO(data)), artifact_file=f"{name}.{kind}")
 
+    def text(self, name: str, text: str, step: int) -> None:
+        """The sentence as a tag of the run; it has no step."""
+        self._client.set_tag(self._run, name, text[:5000])
+
     def close(self) -> None:
         """Write what is still in memory, and mark the run as finished."""
         self._flush()
@@ -143,6 +154,18 @@ class Boards:
         values = {f"validation/{name}": row[name] for name in SCORES}
         values |= {f"AP50 of a class/{printable(name)}": value for name, value in row["AP50_per_class"].items()}
         self._scalars(values, row["step"])
+
+    def outcome(self, comparison: Mapping[str, Any], step: int) -> None:
+        """outcome.json: the metric before the first step and of the best checkpoint, the gain with its 95 % interval
+        and p, and the verdict in words."""
+        metric, before, delta = comparison["metric"], comparison["before"] or {}, comparison["delta"] or {}
+        values = {f"{metric} before": before.get(metric), f"{metric} best": comparison["best"][metric]}
+        values |= {"gain": delta.get("point"), "gain low": delta.get("low"), "gain high": delta.get("high")}
+        values |= {"p": delta.get("p")}
+        self._scalars({f"outcome/{name}": value for name, value in values.items()}, step)
+        for board in self._boards:
+            if comparison["verdict"]:
+                board.text("verdict", comparison["verdict"], step)
 
     def image(self, name: str, data: bytes, step: int = 0) -> None:
         """A JPEG or PNG file: the first batch, the curves."""

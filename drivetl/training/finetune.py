@@ -232,8 +232,10 @@ def _finetune(
             if group.leads and trainer.step == 0 and not (out / "batch.jpg").exists():
                 _draw_first_batch(trainer)
             _train(trainer, prepared.source_maps)
-        assert trainer.best is not None or not group.leads
-        comparison = _finish(trainer, prepared, old, compare_without) if group.leads else {}
+            assert trainer.best is not None or not group.leads
+            comparison = _finish(trainer, prepared, old, compare_without) if group.leads else {}
+            if comparison:
+                trainer.boards.outcome(comparison, trainer.step)
         return Outcome(out, trainer.log.rows, trainer.best or {}, comparison)
 
 
@@ -248,6 +250,15 @@ def _check_without(config: FinetuneConfig, run: Path) -> None:
     except ConfigError as error:
         reason = f"is not the same training as {run} without the footage: {error.reason}"
         raise ConfigError(reason, remedy="remove or rename it, or choose another --out", file=other) from None
+
+
+def _choose_part(
+    prepared: Prepared, parts: list[Part], device: torch.device, precision: torch.dtype, group: Group, out: Path
+) -> None:
+    """Set the part that fits. It is tried without frames of data.unlabelled, which are not labelled yet."""
+    any_rate = with_values(prepared.config, {"optim.lr": LOWEST})
+    part = part_that_fits(assemble(any_rate, prepared, device, precision, group, out), parts)
+    prepared.config = with_part(prepared.config, part)
 
 
 def _with_found_rate(

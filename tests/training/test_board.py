@@ -1,14 +1,16 @@
 """Laws of what TensorBoard and MLflow show: metrics.jsonl, and every step once, also of a resumed run."""
 
 import dataclasses
+import json
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-from training_runs import kill_after
+from training_runs import changed, kill_after
 
 from drivetl.config import check_files, load_config
+from drivetl.console.text import markdown
 from drivetl.errors import ConfigError
 from drivetl.models.weights import read_weights
 from drivetl.training.board import Boards, Mlflow, TensorBoard, open_boards
@@ -75,6 +77,43 @@ def test_law_the_events_are_the_metrics_and_the_weights_are_those_without(small_
     assert [image.step for image in images["first batch"]] == [0] and [image.step for image in images["curves"]] == [4]
     plain, logged = (read_weights(tmp_path / name / LAST) for name in ("plain", "run"))
     assert all(plain[key].equal(logged[key]) for key in plain)
+
+
+def outcome_of(run):
+    """(the figures of outcome.json by their tags, the verdict)."""
+    document = json.loads((run / "outcome.json").read_text())
+    delta = document["delta"] or {}
+    figures = {"AP before": document["before"]["AP"], "AP best": document["best"]["AP"], "gain": delta.get("point")}
+    figures |= {"gain low": delta.get("low"), "gain high": delta.get("high"), "p": delta.get("p")}
+    return {f"outcome/{name}": value for name, value in figures.items() if value is not None}, document["verdict"]
+
+
+def test_law_the_events_end_with_the_outcome(small_config, source, tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the package tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    finetune(with_board(changed(small_config, "model", start=str(source[1]))), run)
+    scalars, _ = read(run / "tensorboard")
+    figures, verdict = outcome_of(run)
+    found = {tag: points for tag, points in scalars.items() if tag.startswith("outcome/")}
+    assert found.keys() == figures.keys() and "outcome/AP before" in figures
+    assert all(found[tag] == [(4, pytest.approx(value))] for tag, value in figures.items())
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    (text,) = events.Tensors("verdict/text_summary")
+    assert text.step == 4 and text.tensor_proto.string_val[0].decode() == markdown(verdict) != ""
+
+
+def test_the_outcome_of_a_gain_has_its_interval_and_missing_numbers_are_left_out(tmp_path):
+    pytest.importorskip("tensorboard", reason="needs the package tensorboard")
+    delta = {"point": 0.1, "low": -0.2, "high": 0.4, "p": None}
+    comparison = {"metric": "AP50", "best": {"AP50": 0.5}, "before": {"AP50": 0.4}, "delta": delta, "verdict": ""}
+    boards = Boards([TensorBoard(tmp_path, 0)])
+    boards.outcome(comparison, 7)
+    boards.close()
+    names = {"AP50 before": 0.4, "AP50 best": 0.5, "gain": 0.1, "gain low": -0.2, "gain high": 0.4}
+    expected = {f"outcome/{name}": [(7, pytest.approx(value))] for name, value in names.items()}
+    assert read(tmp_path)[0] == expected
 
 
 def test_law_a_killed_and_resumed_run_shows_every_step_once(small_config, tmp_path, monkeypatch):
@@ -157,6 +196,16 @@ def test_law_mlflow_has_the_metrics_the_config_and_the_images_also_of_a_resumed_
     assert {item.path for item in client.list_artifacts(only.info.run_id)} == {"first batch.jpeg", "curves.png"}
     with Image.open(run / "mlflow" / "artifacts" / only.info.run_id / "artifacts" / "curves.png") as image:
         assert image.size == (1280, 380)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_law_mlflow_ends_with_the_outcome(small_config, source, tmp_path, mlflow_client):
+    run = tmp_path / "run"
+    finetune(with_board(changed(small_config, "model", start=str(source[1])), "mlflow"), run)
+    _, only = mlflow_client(run)
+    figures, verdict = outcome_of(run)
+    assert {tag: only.data.metrics.get(tag) for tag in figures} == pytest.approx(figures)
+    assert only.data.tags["verdict"] == verdict
 
 
 @pytest.mark.filterwarnings("ignore")
