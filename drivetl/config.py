@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass as typed_dataclass
 from drivetl.errors import ConfigError, DataError, nearest
 from drivetl.files.paths import meant, require
 from drivetl.files.shipped import shipped
-from drivetl.files.typed import AUTO, OrAuto, bounds, first_problem, is_pair, may_be_auto, type_name, words_of
+from drivetl.files.typed import AUTO, OrAuto, bounds, first_problem, is_of_recipe, is_pair, type_name, words_of
 from drivetl.files.yaml_reader import Document, KeyPath, parse_yaml, read_scalar, read_yaml
 
 OR_AUTO = OrAuto()
@@ -196,8 +196,10 @@ class OptimConfig(_Checked):
     """Peak learning rate of the heads, used as written; auto: the recipe's, which follows the images per optimizer step
     outside 2 to 8 of them, see drivetl.training.optimizer; find: where the loss falls most steeply in a test of 100
     steps before the training (Smith 2017), see drivetl.training.rate_finder."""
-    batch_size: Count = 4
-    """Images per forward pass and device."""
+    batch_size: Annotated[Count, OrAuto(by_recipe=False)] = 4
+    """Images per forward pass and device; auto: as many as the GPU's memory holds, tried before the first step with the
+    largest and the most crowded images, or 4 on a CPU. optim.accumulate is multiplied so that a step has 8 images over
+    all processes, on any machine; see drivetl.training.batch_size."""
     accumulate: Count = 1
     """Forward passes whose gradients are averaged into one optimizer step: accumulate 4 at batch_size 2 updates as
     batch_size 8 does, in the memory of 2. Learning rate and warm-up count optimizer steps."""
@@ -265,8 +267,8 @@ class RuntimeConfig(_Checked):
     """torch.compile backbone, pyramid and RPN head for training, with batches padded to at most three shapes; without
     a compiler, training continues uncompiled and says so. A part that was not compiled ends the training."""
     tensorboard: Annotated[bool, SPEED_ONLY] = False
-    """Write losses, learning rate, AP and the first batch for TensorBoard as well, into the run's folder tensorboard/;
-    needs pip install 'drivetl[tensorboard]'."""
+    """Write losses, learning rate, AP, the first batch, the curves and the outcome for TensorBoard as well, into the
+    run's folder tensorboard/; needs pip install 'drivetl[tensorboard]'."""
     mlflow: Annotated[bool, SPEED_ONLY] = False
     """The same for MLflow, into the run's folder mlflow/, a SQLite database; needs pip install 'drivetl[mlflow]'."""
 
@@ -405,7 +407,7 @@ def with_values(config: FinetuneConfig, values: Mapping[str, Any]) -> FinetuneCo
 
 def recipe_keys() -> frozenset[str]:
     """The keys that `optim.recipe: auto` chooses where they are not written."""
-    return frozenset(key for key, info in _fields().items() if may_be_auto(info))
+    return frozenset(key for key, info in _fields().items() if is_of_recipe(info))
 
 
 def speed_keys() -> frozenset[str]:
@@ -414,7 +416,7 @@ def speed_keys() -> frozenset[str]:
 
 
 def is_auto(value: object) -> bool:
-    """Whether a value is still left to the recipe."""
+    """Whether a value is still to be chosen."""
     return isinstance(value, str) and value == AUTO
 
 
@@ -435,7 +437,7 @@ class Key:
     bounds: str
     """`from 0 to 1`, `of at least 1`; '' for none."""
     words: str
-    """Words that it takes as well, `or auto`, which `optim.recipe: auto` sets where nothing is written; '' for none."""
+    """Words that it takes as well: `or auto`; '' for none."""
     default: Any
     help: str
 
@@ -535,7 +537,7 @@ def _values(written: Mapping[str, _Written]) -> Iterator[tuple[str, Any]]:
             if (not item.text and item.value != "") or (item.value is None and not is_text):
                 raise ConfigError(f"{key} is empty", remedy="write one, or remove it", file=item.file, line=item.line)
             yield key, item.text if is_text else item.value
-        elif by_recipe and may_be_auto(info):
+        elif by_recipe and is_of_recipe(info):
             yield key, AUTO
 
 

@@ -22,20 +22,21 @@ from drivetl.files.yaml_reader import Document, KeyPath
 T = TypeVar("T")
 
 AUTO = "auto"
-"""The value of a field that `optim.recipe: auto` chooses."""
+"""The value of a field whose number is chosen."""
 
 PAIR = "[low, high]"
 """How a range is written."""
 
 
 class OrAuto:
-    """Annotation of a field that also accepts `auto`: the recipe chooses the value. others: more words that it accepts.
+    """Annotation of a field that also accepts `auto`: the value is chosen. others: more words that it accepts.
 
-    Type checkers see the plain number, which the field has after the value was chosen.
+    by_recipe: `optim.recipe: auto` chooses it also where nothing is written. Type checkers see the plain number, which
+    the field has after the value was chosen.
     """
 
-    def __init__(self, *others: str) -> None:
-        self.words = (AUTO, *others)
+    def __init__(self, *others: str, by_recipe: bool = True) -> None:
+        self.words, self.by_recipe = (AUTO, *others), by_recipe
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         words = core_schema.literal_schema(list(self.words))
@@ -158,6 +159,11 @@ def _metadata(kind: Any) -> list[Any]:
 def may_be_auto(kind: Any) -> bool:
     """Whether a field accepts `auto`."""
     return bool(words_of(kind))
+
+
+def is_of_recipe(kind: Any) -> bool:
+    """Whether `optim.recipe: auto` chooses the value of a field that is not written."""
+    return any(isinstance(item, OrAuto) and item.by_recipe for item in _metadata(kind))
 
 
 def words_of(kind: Any) -> str:

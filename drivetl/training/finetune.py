@@ -42,6 +42,7 @@ from drivetl.models.norm import choose_norm
 from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device, keep_memory
 from drivetl.processes import Group, process_group
+from drivetl.training.batch_size import candidates, in_words, part_that_fits, with_part
 from drivetl.training.board import open_boards
 from drivetl.training.ema import Average, SourceBlend
 from drivetl.training.first_batch import first_batch
@@ -55,14 +56,14 @@ from drivetl.training.footage_gain import (
     write_gain,
 )
 from drivetl.training.forgetting import OldDomain, measure, old_domain, show
-from drivetl.training.memory import is_out_of_memory, memory_of_the_test, out_of_memory
+from drivetl.training.memory import Part, is_out_of_memory, memory_of_the_test, out_of_memory
 from drivetl.training.model_card import model_card, outcome
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.pair import read_pair
 from drivetl.training.preflight import check_training, show_notable, stop_at_errors
 from drivetl.training.preflight_checks import check_loader
 from drivetl.training.preflight_plan import planned_as
-from drivetl.training.prepare import Prepared, prepare
+from drivetl.training.prepare import Prepared, effective_batch, prepare
 from drivetl.training.rate_finder import LOWEST, find_rate
 from drivetl.training.replay import Replay, read_replay
 from drivetl.training.rundir import (
@@ -182,8 +183,14 @@ def _finetune(
                 console.warn("image files have changed since this run began: the result is not that of either set")
                 write_json(out / "provenance.json", updated)
         n_unlabelled = len(footage.dataset.images) if footage is not None else 0
+        parts = candidates(config, device, group.world) if is_auto(config.optim.batch_size) else []
+        if parts:
+            config = with_part(config, parts[0])
         prepared = prepare(config, train, val, device, precision, group.world, replay, n_unlabelled)
+        if len(parts) > 1:
+            _choose_part(prepared, parts, device, precision, group, out)
         config = prepared.config
+        prepared.notes += [in_words(config, parts, device)] * bool(parts) + effective_batch(config, group.world)
         old = old_domain(source_data, prepared) if source_data is not None else None
         if replay is not None and old is not None:
             check_separate("data.source", replay.dataset, "--source-data", old.dataset, replay.path)
@@ -299,6 +306,9 @@ def _resumed_config(config: FinetuneConfig, out: Path) -> FinetuneConfig:
     """
     stored, now = values_of(load_config(out / "config.yaml")), values_of(config)
     chosen = {key for key in (*recipe_keys(), NORM) if is_auto(now[key]) or now[key] == FIND}
+    if is_auto(now[SPLIT[0]]):
+        now |= {key: stored[key] for key in SPLIT}
+        chosen |= set(SPLIT)
     may_change = speed_keys() | (set(SPLIT) if _images_per_step(stored) == _images_per_step(now) else set())
     for key, value in now.items():
         if stored[key] != value and key not in chosen and key not in may_change:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from drivetl import console
+from drivetl.config import FinetuneConfig
 from drivetl.data.dataset import TorchSample
 from drivetl.data.sampling import Streams
 from drivetl.errors import DrivetlError
@@ -50,13 +51,17 @@ def memory_of_the_test() -> Iterator[None]:
         ) from None
 
 
-def smaller_parts(batch_size: int, accumulate: int) -> list[tuple[int, int]]:
-    """(batch_size, accumulate) with as many images per optimizer step and fewer at once, the most at once first."""
+Part = tuple[int, int]
+"""(batch_size, accumulate)."""
+
+
+def smaller_parts(batch_size: int, accumulate: int) -> list[Part]:
+    """The parts with as many images per optimizer step and fewer at once, the most at once first."""
     images = batch_size * accumulate
     return [(size, images // size) for size in range(batch_size - 1, 0, -1) if images % size == 0]
 
 
-def largest_that_fits(parts: Sequence[tuple[int, int]], fits: Callable[[int], bool]) -> tuple[int, int] | None:
+def largest_that_fits(parts: Sequence[Part], fits: Callable[[int], bool]) -> Part | None:
     """The first of the parts whose batch size fits; None: none does."""
     return next((part for part in parts if fits(part[0])), None)
 
@@ -70,23 +75,24 @@ def out_of_memory(trainer: Trainer, reason: str) -> DrivetlError:
     config, step = trainer.config, f"step {trainer.step}"
     if trainer.evaluating:
         size = config.eval.batch_size
-        remedy = _lower(trainer) if size == 1 else _continue(trainer, {"eval.batch_size": max(1, size // 2)})
+        remedy = smaller_images(config) if size == 1 else _continue(trainer, {"eval.batch_size": max(1, size // 2)})
         return DrivetlError(
             f"{step}: out of memory in the evaluation, eval.batch_size {size} ({reason})", remedy=remedy
         )
     size, accumulate = config.optim.batch_size, config.optim.accumulate
     samples = _samples_of_the_step(trainer)
-    part = largest_that_fits(smaller_parts(size, accumulate), lambda count: _fits(trainer, samples[:count]))
-    remedy = _lower(trainer)
+    part = largest_that_fits(smaller_parts(size, accumulate), lambda count: fits(trainer, samples[:count]))
+    remedy = smaller_images(config)
     if part is not None:
         flags = {"optim.batch_size": part[0], "optim.accumulate": part[1]}
         remedy = f"{part[0]} at once fit, {part[0] * part[1]} per step as before: {_continue(trainer, flags)}"
     return DrivetlError(f"{step}: out of memory with {size} images at once ({reason})", remedy=remedy)
 
 
-def _lower(trainer: Trainer) -> str:
-    m = trainer.config.model
-    return f"one image at once does not fit: lower model.max_size ({m.max_size}), or choose a smaller model.arch"
+def smaller_images(config: FinetuneConfig) -> str:
+    """The remedy where no batch is small enough."""
+    size = config.model.max_size
+    return f"one image at once does not fit: lower model.max_size ({size}), or choose a smaller model.arch"
 
 
 def _continue(trainer: Trainer, flags: dict[str, int]) -> str:
@@ -107,8 +113,8 @@ def _samples_of_the_step(trainer: Trainer) -> list[TorchSample]:
     return sorted(samples, key=lambda sample: (-sample[0].numel(), -len(sample[1]["boxes"])))
 
 
-def _fits(trainer: Trainer, samples: list[TorchSample]) -> bool:
-    """Whether a whole step on these images has enough memory."""
+def fits(trainer: Trainer, samples: Sequence[TorchSample]) -> bool:
+    """Whether a whole step on these images at once has enough memory; it changes weights and optimizer."""
     trainer.optimizer.zero_grad(set_to_none=True)
     gc.collect()
     if trainer.device.type == "cuda":

@@ -17,12 +17,13 @@ import torch
 
 from drivetl import console
 from drivetl.coco.records import Dataset
-from drivetl.config import FinetuneConfig
+from drivetl.config import FinetuneConfig, is_auto
 from drivetl.data.dataset import loader_processes
 from drivetl.errors import ConfigError
 from drivetl.models.anchors import spec_of
 from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device
+from drivetl.training.batch_size import candidates, with_part
 from drivetl.training.preflight_checks import (
     Finding,
     check_anchors,
@@ -52,13 +53,15 @@ def preflight(config: FinetuneConfig, train: Dataset, val: Dataset, out: Path, s
     ConfigError, CheckpointError or DataError where the training could not even be planned.
     """
     device = choose_device(config.runtime.device)
-    planned = plan_training(config, train, val)
+    parts = candidates(config, device, 1) if is_auto(config.optim.batch_size) else []
+    planned = plan_training(with_part(config, parts[0]) if parts else config, train, val)
     for line in planned.choices:
         console.say(*textwrap.wrap(line, LINE_WIDTH, subsequent_indent="  ", **_WHOLE_WORDS))
     findings = check_training(planned, device, loader_processes(config.data.workers, device), out)
     if seconds and not any(item.severity == "error" for item in findings):
         console.say(f"trying the loader and the model for {seconds:g} s ...")
-        findings += try_training(planned, device, choose_precision(config.runtime.precision, device)[0], seconds)
+        precision, _ = choose_precision(config.runtime.precision, device)
+        findings += try_training(planned, device, precision, seconds, parts[1:])
     console.table("classes", ("class", "train", "val", "from"), class_table(planned))
     console.say("")
     show(findings)

@@ -10,6 +10,7 @@ import math
 import os
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,9 @@ from drivetl.data.dataset import DetectionDataset, TorchSample, collate, loader_
 from drivetl.errors import DrivetlError
 from drivetl.models.build import architecture, build_model
 from drivetl.models.gpu import choose_layout
+from drivetl.training.batch_size import with_part
 from drivetl.training.loop import Means, train_epoch
-from drivetl.training.memory import is_out_of_memory
+from drivetl.training.memory import Part, is_out_of_memory, smaller_images
 from drivetl.training.optimizer import build_optimizer, set_trainable, trainable_stages
 from drivetl.training.preflight_checks import Finding
 from drivetl.training.preflight_plan import Planned
@@ -48,24 +50,34 @@ class Speed:
     """Whether whole steps were timed; else one image was, and its time multiplied."""
 
 
-def try_training(planned: Planned, device: torch.device, precision: torch.dtype, seconds: float) -> list[Finding]:
+def try_training(
+    planned: Planned, device: torch.device, precision: torch.dtype, seconds: float, smaller: Sequence[Part] = ()
+) -> list[Finding]:
     """Time loader and model; as soon as `seconds` are over, no further step is begun.
 
-    Raises DataError for an image that cannot be read.
+    smaller: what `optim.batch_size: auto` chooses among where the memory is too small for the plan; each has `seconds`
+    of its own. Raises DataError for an image that cannot be read.
     """
-    try:
-        speed = measure(planned, device, precision, seconds)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        half = max(1, planned.config.optim.batch_size // 2)
-        images = counted(planned.config.optim.batch_size, "image")
-        value = f"a batch of {images} is too large for the memory of {device}"
-        fix = f"--optim.batch_size {half} --optim.accumulate {2 * planned.config.optim.accumulate}, or smaller images"
-        return [Finding("step", "error", value, fix)]
-    except DrivetlError as error:
-        return [Finding("step", "note", f"not measured: {error.reason}", error.remedy)]
-    return check_speed(planned, speed, device, loader_processes(planned.config.data.workers, device))
+    size = planned.config.optim.batch_size
+    for part in ((size, planned.config.optim.accumulate), *smaller):
+        planned = dataclasses.replace(planned, config=with_part(planned.config, part))
+        try:
+            speed = measure(planned, device, precision, seconds)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            continue
+        except DrivetlError as error:
+            return [Finding("step", "note", f"not measured: {error.reason}", error.remedy)]
+        findings = check_speed(planned, speed, device, loader_processes(planned.config.data.workers, device))
+        chosen = Finding("batch_size", "ok", f"auto: {part[0]} at once, {part[1]} times per step on {device}")
+        return [chosen, *findings] if smaller else findings
+    images = counted(planned.config.optim.batch_size, "image")
+    value = f"a batch of {images} is too large for the memory of {device}"
+    if size == 1 or smaller:
+        return [Finding("step", "error", value, smaller_images(planned.config))]
+    fix = f"--optim.batch_size {size // 2} --optim.accumulate {2 * planned.config.optim.accumulate}, or smaller images"
+    return [Finding("step", "error", value, fix)]
 
 
 def measure(planned: Planned, device: torch.device, precision: torch.dtype, seconds: float) -> Speed:

@@ -221,10 +221,10 @@ def _extras_in_words(
 
 def resolve(config: FinetuneConfig, n_images: int, start: Start, world: int) -> tuple[FinetuneConfig, list[str]]:
     """The config with the recipe's choice for every `auto`, its rate changed for the images of a step; and notes on
-    both and on these images. Raises ConfigError where a value is inconsistent with the recipe's."""
+    both. Raises ConfigError where a value is inconsistent with the recipe's."""
     rate_is_auto = is_auto(config.optim.lr)
     config, chosen = resolve_auto(config, n_images, start, world * config.optim.accumulate)
-    notes = chosen + effective_batch(config, world)
+    notes = chosen
     if rate_is_auto:
         config, note = rate_for_batch(config, world)
         notes += note

@@ -24,7 +24,7 @@ from drivetl.processes import wrap
 from drivetl.training.loop import Means, NotFiniteLossError, train_epoch
 from drivetl.training.optimizer import set_trainable, trainable_stages
 from drivetl.training.rundir import write_json
-from drivetl.training.state import random_states, set_random_states
+from drivetl.training.state import as_before
 from drivetl.training.trainer import Trainer, progress_line
 
 LOWEST, HIGHEST, STEPS = 1e-6, 1.0, 100
@@ -102,15 +102,12 @@ def find_rate(trainer: Trainer) -> float:
     trainer: before its first step, with any rate. Its weights and the random states are restored; its optimizer is
     not, so it is to be made anew. Raises DrivetlError when the loss does not fall.
     """
-    random = random_states(cuda=trainer.device.type == "cuda")
-    start = {key: value.detach().clone() for key, value in trainer.model.state_dict().items()}
     rates = np.geomspace(LOWEST, HIGHEST, STEPS).tolist()
-    try:
-        with progress_line(trainer, "learning rate range test", STEPS, 0) as advance:
-            curve = curve_of(*range_test(_step_of(trainer, advance), rates))
-    finally:
-        trainer.model.load_state_dict(start)
-        set_random_states(random)
+    with (
+        as_before(trainer.model, cuda=trainer.device.type == "cuda"),
+        progress_line(trainer, "learning rate range test", STEPS, 0) as advance,
+    ):
+        curve = curve_of(*range_test(_step_of(trainer, advance), rates))
     if trainer.group.leads:
         rate_curve.plot(curve.rates, curve.losses, curve.smooth, curve.picked, trainer.run / "lr_find.png")
         write_json(trainer.run / "lr_find.json", dataclasses.asdict(curve))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,19 @@ def set_random_states(states: dict[str, Tensor]) -> None:
     torch.set_rng_state(states["rng.cpu"])
     if "rng.cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["rng.cuda"])
+
+
+@contextmanager
+def as_before(model: nn.Module, *, cuda: bool) -> Iterator[None]:
+    """Restore the weights and this process's random states at the end, also after an error. The copy is kept in the
+    CPU's memory."""
+    random = random_states(cuda=cuda)
+    start = {key: value.detach().to("cpu", copy=True) for key, value in model.state_dict().items()}
+    try:
+        yield
+    finally:
+        model.load_state_dict(start)
+        set_random_states(random)
 
 
 def is_finite(model: nn.Module) -> bool:
