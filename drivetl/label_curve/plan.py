@@ -103,6 +103,11 @@ def make_plan(
     first = next(iter(regimes.values()))
     if any(config.data.train_images for config in regimes.values()):
         raise ConfigError("data.train_images is set, but --label-counts says how many frames", remedy="leave it at 0")
+    if any(is_auto(config.optim.batch_size) for config in regimes.values()):
+        raise ConfigError(
+            "optim.batch_size is auto, but the steps of a label curve are planned before it is chosen",
+            remedy="set a number, --optim.batch_size 4",
+        )
     train, val = read_pair(first)
     counts = (
         default_counts(len(train.images)) if label_counts is None else parse_counts(label_counts, len(train.images))

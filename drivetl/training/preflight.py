@@ -23,7 +23,7 @@ from drivetl.errors import ConfigError
 from drivetl.models.anchors import spec_of
 from drivetl.models.precision import choose_precision
 from drivetl.models.runtime import choose_device
-from drivetl.training.batch_size import candidates, with_part
+from drivetl.training.batch_size import candidates, in_words, with_part
 from drivetl.training.preflight_checks import (
     Finding,
     check_anchors,
@@ -44,6 +44,7 @@ from drivetl.training.preflight_checks import (
 )
 from drivetl.training.preflight_plan import Planned, plan_training
 from drivetl.training.preflight_speed import try_training
+from drivetl.training.prepare import effective_batch
 
 
 def preflight(config: FinetuneConfig, train: Dataset, val: Dataset, out: Path, seconds: float) -> list[Finding]:
@@ -55,7 +56,8 @@ def preflight(config: FinetuneConfig, train: Dataset, val: Dataset, out: Path, s
     device = choose_device(config.runtime.device)
     parts = candidates(config, device, 1) if is_auto(config.optim.batch_size) else []
     planned = plan_training(with_part(config, parts[0]) if parts else config, train, val)
-    for line in planned.choices:
+    how_many = [in_words(planned.config, parts, device)] if len(parts) == 1 else []
+    for line in (*planned.choices, *how_many, *effective_batch(planned.config, 1)):
         console.say(*textwrap.wrap(line, LINE_WIDTH, subsequent_indent="  ", **_WHOLE_WORDS))
     findings = check_training(planned, device, loader_processes(config.data.workers, device), out)
     if seconds and not any(item.severity == "error" for item in findings):

@@ -159,6 +159,9 @@ def test_steps_and_frames_that_contradict_are_refused(small_config, tmp_path):
     some = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, train_images=4))
     with pytest.raises(ConfigError, match="train_images"):
         plan(some, tmp_path / "out")
+    unknown = dataclasses.replace(small_config, optim=dataclasses.replace(small_config.optim, batch_size=AUTO))
+    with pytest.raises(ConfigError, match=r"optim\.batch_size is auto, .*--optim\.batch_size 4"):
+        plan(unknown, tmp_path / "out")
     repeated = dataclasses.replace(small_config, data=dataclasses.replace(small_config.data, sampling="repeat_factor"))
     with pytest.raises(ConfigError, match=r"set data\.sampling: uniform"):
         plan(repeated, tmp_path / "out")
