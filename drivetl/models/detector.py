@@ -81,7 +81,7 @@ def _to_detections(outputs: list[dict[str, torch.Tensor]]) -> list[Detections]:
         torch.cat([output["boxes"].float(), output["scores"].float()[:, None], output["labels"].float()[:, None]], 1)
         for output in outputs
     ]
-    rows = torch.cat(columns).cpu().split([len(part) for part in columns])  # labels are exact below 2^24
+    rows = torch.split(torch.cat(columns).cpu(), [len(part) for part in columns])  # labels are exact below 2^24
     return [
         Detections(
             found[:, :4].numpy().copy(),

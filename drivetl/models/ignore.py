@@ -341,9 +341,9 @@ class IgnoreAwareRoIHeads(RoIHeads):  # type: ignore[misc]
             decoded = self.box_coder.decode(box_regression, proposals).reshape(*class_logits.shape, 4)
             boxes = [
                 box_ops.clip_boxes_to_image(part, shape)
-                for part, shape in zip(decoded.split(counts), image_shapes, strict=True)
+                for part, shape in zip(torch.split(decoded, counts), image_shapes, strict=True)
             ]
-            scores = list(F.softmax(class_logits, -1).split(counts))
+            scores = list(torch.split(F.softmax(class_logits, -1), counts))
             limits = {"above": self.score_thresh, "threshold": self.nms_thresh, "most": self.detections_per_img}
             found = waits.detections_per_image(boxes, scores, **limits)
             if found is not None:

@@ -187,7 +187,7 @@ def detections_per_image(
         return found_boxes, found_scores, found_labels
     usable = pad_sequence([torch.ones_like(index, dtype=torch.bool) for index in chosen], batch_first=True)
     padded = [pad_sequence(items, batch_first=True) for items in (found_boxes, found_scores, found_labels)]
-    kept = nms_per_image(*padded, usable, threshold, most)
+    kept = nms_per_image(padded[0], padded[1], padded[2], usable, threshold, most)
     flat = [item.flatten(0, 1) for item in padded]
     best_boxes, best_scores, best_labels = ([item[index] for index in kept] for item in flat)
     return best_boxes, best_scores, best_labels
