@@ -33,13 +33,16 @@ def run_without(run: Path) -> Path:
 
 
 def values_without(config: FinetuneConfig) -> dict[str, Any]:
-    """Key -> value of the training without the footage, where they differ: its steps have the labelled images that the
-    steps with it have, rounded to a whole number."""
+    """Key -> value of the training without the footage, where they differ: its forward passes and its steps have the
+    labelled images that those with it have, rounded to a whole number."""
     data, optim = config.data, config.optim
     rest = 1 - exact_share(data.unlabelled_share)
     values: dict[str, Any] = {"data.unlabelled": "", "data.pseudo": ""}
     if not is_auto(optim.batch_size):
-        values["optim.batch_size"] = max(1, round(optim.batch_size * rest))
+        batch_size = max(1, round(optim.batch_size * rest))
+        accumulate = max(1, round(optim.batch_size * optim.accumulate * rest / batch_size))
+        values["optim.batch_size"] = batch_size
+        values |= {"optim.accumulate": accumulate} if accumulate != optim.accumulate else {}
     if data.source and not is_auto(data.source_share):
         values["data.source_share"] = round(float(exact_share(data.source_share) / rest), 6)
     return values
