@@ -11,14 +11,15 @@ from torch import nn
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.coco.taxonomy import dataset_taxonomy
 from drivetl.config import FinetuneConfig
-from drivetl.data.repeats import repeat_factors
-from drivetl.data.sampling import EpochBatches
+from drivetl.data.repeats import images_per_epoch, repeat_factors
+from drivetl.data.sampling import epoch_steps
 from drivetl.models.build import ModelSpec, build_model
 from drivetl.models.norm import choose_norm
 from drivetl.models.source import Source, outline_of
 from drivetl.models.surgery import Plan
 from drivetl.training.prepare import Prepared, class_plan_of, model_spec, resolve, training_subset
 from drivetl.training.recipe import Start, start_of
+from drivetl.training.replay import shares
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,11 @@ class Planned:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of the whole training, without images of data.source."""
-        data, optim = self.config.data, self.config.optim
-        factors = None
+        """Optimizer steps of the whole training, with those that data.source and data.unlabelled add."""
+        data, count = self.config.data, len(self.train.images)
         if data.sampling == "repeat_factor":
-            factors = repeat_factors(self.train.images, data.rare_below)
-        batches = EpochBatches(
-            len(self.train.images),
-            optim.batch_size * optim.accumulate,
-            self.config.seed,
-            factors=factors,
-            world=self.world,
-        )
-        return optim.epochs * len(batches)
+            count = images_per_epoch(repeat_factors(self.train.images, data.rare_below))
+        return self.config.optim.epochs * epoch_steps(count, self.step_images, shares(self.config))
 
 
 def plan_training(config: FinetuneConfig, train: Dataset, val: Dataset, world: int = 1) -> Planned:

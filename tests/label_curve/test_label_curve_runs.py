@@ -205,6 +205,8 @@ def test_steps_are_whole_epochs_and_never_half_an_epoch_off(small_config, count,
     an_epoch = -(-count // small_config.optim.batch_size)
     (made,) = _steps(small_config, "none", [count], wanted)
     assert made % an_epoch == 0 and abs(made - wanted) <= an_epoch / 2
+    parts = dataclasses.replace(small_config.optim, batch_size=small_config.optim.batch_size // 2, accumulate=2)
+    assert _steps(dataclasses.replace(small_config, optim=parts), "none", [count], wanted) == (made,)
 
 
 def test_a_replayed_source_takes_its_share_of_the_steps_of_every_run(small_config, tmp_path):

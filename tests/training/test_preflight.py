@@ -253,6 +253,23 @@ def test_law_it_plans_what_finetune_prepares(source, tmp_path, start):
     assert {name: value.shape for name, value in planned.model.state_dict().items()} == shapes
 
 
+EXTRAS = [
+    {"source_share": 0.5},
+    {"source_share": "auto"},
+    {"source_share": 0.3, "sampling": "repeat_factor", "rare_below": 1.0},
+    {"sampling": "repeat_factor", "rare_below": 1.0},
+]
+
+
+@pytest.mark.parametrize("values", EXTRAS, ids=str)
+def test_law_the_planned_steps_are_made(small_config, tmp_path, values):
+    old = write_tree(tmp_path / "old", 5, first_drive=20) if "source_share" in values else ""
+    config = changed(small_config, "data", source=str(old), **values)
+    config = changed(config, "optim", epochs=3, batch_size=2, accumulate=2)
+    planned = plan_training(config, *read_pair(config))
+    assert finetune(config, tmp_path / "run").rows[-1]["step"] == planned.steps
+
+
 def test_finetune_prints_what_is_not_ok(small_config, tmp_path, capsys):
     finetune(changed(small_config, "optim", lr=1e-6), tmp_path / "run")
     said = capsys.readouterr()
