@@ -428,7 +428,8 @@ def _draw_first_batch(trainer: Trainer) -> None:
     image = first_batch(data, trainer.batches, trainer.spec.categories)
     write_atomically(path, image)
     trainer.boards.image("first batch", image)
-    console.say(f"{path}: the first batch, augmented, with its labels")
+    same = trainer.config.data.augment == "none" and trainer.config.data.scale_jitter == (1.0, 1.0)
+    console.say(f"{path}: the first batch{'' if same else ', augmented,'} with its labels")
 
 
 def _finish(trainer: Trainer, prepared: Prepared, old: OldDomain | None, compares: bool) -> dict[str, Any]:

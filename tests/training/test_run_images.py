@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from training_runs import kill_after, tiny_training, without_times, write_tree
+from training_runs import changed, kill_after, tiny_training, without_times, write_tree
 
 from drivetl.coco.io import read_dataset
 from drivetl.data.dataset import DetectionDataset
@@ -80,6 +80,12 @@ def test_law_drawing_touches_no_random_state_and_not_the_batches(tmp_path):
     for (image, number), item in zip(expected, next(iter(batches)), strict=True):
         now, target = data[item]
         assert torch.equal(image, now) and number == int(target["image_id"])
+
+
+@pytest.mark.parametrize(("augment", "said"), [("none", "the first batch with"), ("weather", "batch, augmented, with")])
+def test_the_batch_is_said_to_be_augmented_where_it_is(small_config, tmp_path, capsys, augment, said):
+    finetune(changed(changed(small_config, "data", augment=augment), "optim", epochs=1), tmp_path / "run")
+    assert f"{said} its labels" in capsys.readouterr().out
 
 
 def test_the_batch_is_there_before_the_first_step_and_the_curves_at_the_end(small_config, tmp_path, monkeypatch):
