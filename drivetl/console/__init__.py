@@ -119,32 +119,46 @@ def _plain(value: Any) -> Any:
 
 
 def error(message: str) -> None:
-    """One line on stderr, at most 500 characters."""
+    """One line on stderr, at most 500 characters; it may end with a command, so it stays whole."""
     _record.errors.append(message)
     _print("err", ("error:", "red"), " ", one_line(message))
 
 
 def warn(message: str) -> None:
-    """One line on stderr, at most 500 characters. Warnings never go to stdout, which scripts read."""
-    _print("err", ("warning:", "yellow"), " ", one_line(message))
+    """One line on stderr, at most 500 characters; `_for_terminal`. Warnings never go to stdout, which scripts read."""
+    _print("err", ("warning:", "yellow"), " ", _for_terminal(one_line(message), sys.stderr, len("warning: ")))
 
 
 def note(message: str) -> None:
-    """One line on stderr that is neither a warning nor an error."""
+    """One line on stderr that is neither a warning nor an error; it may be a command, so it stays whole."""
     _print("err", printable(message))
 
 
 def say(*messages: str) -> None:
-    """Lines for a person, on stdout. A terminal shows a long one on several lines, broken between words."""
+    """Lines for a person, on stdout; `_for_terminal`."""
     for message in messages:
-        text = printable(message)
-        if _is_terminal(sys.stdout):
-            indent = text[: len(text) - len(text.lstrip())]
-            width = shutil.get_terminal_size().columns
-            text = textwrap.fill(
-                text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, tabsize=1
-            )
-        _print("out", text)
+        _print("out", _for_terminal(printable(message), sys.stdout))
+
+
+def _for_terminal(text: str, stream: TextIO, after: int = 0) -> str:
+    """A line as a terminal shows it: on several lines if it is long, broken between words. Elsewhere it stays whole.
+
+    after: characters before the text on its line.
+    """
+    if not _is_terminal(stream):
+        return text
+    indent = text[: len(text) - len(text.lstrip())]
+    width = shutil.get_terminal_size().columns
+    filled = textwrap.fill(
+        text,
+        width,
+        initial_indent=" " * after,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        tabsize=1,
+    )
+    return filled[after:]
 
 
 def _print(name: str, *parts: str | tuple[str, str]) -> None:

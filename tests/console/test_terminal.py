@@ -55,10 +55,20 @@ def test_no_colour_and_no_box_where_they_are_not_wanted(environment):
 
 
 def test_a_long_line_breaks_between_words_and_a_command_stays_whole():
-    code = HEAD + "console.say('word ' * 30)\nconsole.wrote('p', 'drivetl ' + 'long/' * 30)\n"
-    shown, _ = in_terminal(code)
-    assert all(len(line) <= 80 for line in shown.splitlines() if line.startswith("word"))
-    assert shown.count("word") == 30 and "long/" * 30 in shown
+    code = (
+        HEAD + "console.say('word ' * 30)\nconsole.warn('word ' * 30)\nconsole.wrote('p', 'drivetl ' + 'long/' * 30)\n"
+    )
+    shown, _ = in_terminal(code, NO_COLOR="1")
+    lines = [line for line in shown.splitlines() if line.startswith(("word", "warning: word"))]
+    assert all(len(line) <= 80 and line.endswith("word") for line in lines) and len(lines) == 4
+    assert shown.count("word") == 60 and "long/" * 30 in shown
+
+
+def test_a_warning_that_goes_to_a_file_is_one_line():
+    run = subprocess.run(
+        [sys.executable, "-c", HEAD + "console.warn('word ' * 30 + 'end')"], capture_output=True, check=True
+    )
+    assert run.stderr.decode().splitlines() == ["warning: " + "word " * 30 + "end"]
 
 
 PROGRESS = HEAD + (
