@@ -34,6 +34,7 @@ from drivetl.models.detector import Detector
 from drivetl.models.source import load_source_detector
 from drivetl.processes import Group
 from drivetl.training.prepare import Prepared
+from drivetl.training.separate import copies, image_files
 from drivetl.training.validate import validate, validation_loader
 
 DRAWS = 1000
@@ -59,7 +60,7 @@ def old_domain(path: Path, prepared: Prepared) -> OldDomain:
     """Relate the old data to source and target by class names and the surgery's plan, before training.
 
     Raises ConfigError when the source is not a detector or shares no class with the data, CheckpointError when it
-    cannot be rebuilt, DataError when the data has no images or a file is missing.
+    cannot be rebuilt, DataError when the data has no images or a file is missing. Warns of images that are trained on.
     """
     dataset = read_dataset(path)
     if not dataset.images:
@@ -67,6 +68,12 @@ def old_domain(path: Path, prepared: Prepared) -> OldDomain:
     missing = next((image for image in dataset.images if not (dataset.images_root / image.file_name).is_file()), None)
     if missing is not None:
         raise DataError(f"{missing.file_name} is missing", remedy="restore it, or remove it from the json", file=path)
+    shared = copies(image_files(dataset), image_files(prepared.train))
+    if shared:
+        console.warn(
+            f"--source-data has images of data.train: {len(shared)} of {len(dataset.images)}, first"
+            f" {next(iter(shared))}. More is forgotten than AP on them shows - leave them out of either"
+        )
     plan = prepared.surgery.get("classes")
     if not plan:
         raise ConfigError(

@@ -52,13 +52,16 @@ def test_law_reordered_classes_without_training_forget_nothing(source, tmp_path)
 
 
 def test_a_class_without_a_counterpart_has_no_value_instead_of_zero(source, tmp_path, capsys):
-    config = target(source, tmp_path, ("car", "bird"), epochs=1)
-    finetune(config, tmp_path / "run", source_data=Path(source[0].data.val))
+    config, old = target(source, tmp_path, ("car", "bird"), epochs=1), Path(source[0].data.val)
+    (tmp_path / "train" / "000004.png").write_bytes(old.with_name("000001.png").read_bytes())
+    finetune(config, tmp_path / "run", source_data=old)
+    printed = capsys.readouterr()
+    assert "--source-data has images of data.train: 1 of 4, first " in " ".join(printed.err.split())
     car, pedestrian = json.loads((tmp_path / "run" / "forgetting.json").read_text())["classes"]
     assert pedestrian["counterpart"] == [] and pedestrian["n"] > 0
     assert pedestrian["before"]["point"] is not None and pedestrian["after"]["point"] is None
     assert car["after"]["point"] is not None
-    assert "gone" in capsys.readouterr().out
+    assert "gone" in printed.out
     assert "| gone |" in (tmp_path / "run" / "README.md").read_text()
 
 
