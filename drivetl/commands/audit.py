@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drivetl import console
 from drivetl.commands.flags import input_path, new_path, seed
 from drivetl.errors import ConfigError, DataError
-from drivetl.files.write import new_directory
+from drivetl.files.write import free_path, new_directory
 
 if TYPE_CHECKING:  # a mistake in the flags is reported before numpy is loaded
     from drivetl.audit.run import Audit
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     from drivetl.audit.page import html_page
     from drivetl.audit.run import audit
 
-    out = args.out or _free_folder(args.data)
+    out = args.out or free_path(args.data.with_name(f"{args.data.stem}_audit"))
     with new_directory(out) as folder:
         result = audit(args.data, args.images, min_size=args.min_size, max_size=args.max_size, quick=args.quick)
         (folder / "audit.json").write_bytes(
@@ -76,17 +75,7 @@ def _next(args: argparse.Namespace, result: Audit) -> str:
         return ""
     if not dataset.images or not all((dataset.images_root / image.file_name).is_file() for image in dataset.images):
         return ""
-    return console.command("view", args.data, "--out", _free_folder(args.data, "view"))
-
-
-def _free_folder(data: Path, what: str = "audit") -> Path:
-    """DATASET_audit, or the first of DATASET_audit_2, _3, ... that is free: an audit is repeated after fixes."""
-    number = 1
-    while True:
-        folder = data.parent / (f"{data.stem}_{what}" if number == 1 else f"{data.stem}_{what}_{number}")
-        if not folder.exists():
-            return folder
-        number += 1
+    return console.command("view", args.data, "--out", free_path(args.data.with_name(f"{args.data.stem}_view")))
 
 
 def _print(result: Audit) -> None:

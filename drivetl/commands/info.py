@@ -20,6 +20,7 @@ from drivetl.commands.flags import config_file, default_run, input_path
 from drivetl.console.text import byte_size
 from drivetl.errors import ConfigError, DataError
 from drivetl.files.read import read_text
+from drivetl.files.write import free_path
 from drivetl.files.yaml_reader import load_yaml
 
 T = TypeVar("T")
@@ -91,9 +92,12 @@ def _check_config(args: argparse.Namespace) -> None:
     with console.loading("torch"):
         from drivetl.training.preflight import preflight
 
-    preflight(config, train, val, default_run(args.config), args.timed)
+    run = default_run(args.config)
+    preflight(config, train, val, run, args.timed)
     words = [word for path in args.config for word in ("--config", path)]
-    console.suggest(console.command("finetune", *words, *args.rest))
+    free = free_path(run)
+    out = ["--out", free] if free != run else []
+    console.suggest(console.command("finetune", *words, *args.rest, *out))
 
 
 def _show_dataset(path: Path, dataset: Dataset) -> None:

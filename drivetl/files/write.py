@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import chain, count
 from pathlib import Path
 
 from drivetl.errors import DataError
@@ -124,6 +125,12 @@ def _umask() -> int:
 def is_taken(path: Path) -> bool:
     """Whether something other than an empty folder is there."""
     return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
+def free_path(path: Path) -> Path:
+    """The path, or the first of NAME_2, NAME_3, ... next to it that is free."""
+    numbered = (path.with_name(f"{path.name}_{number}") for number in count(2))
+    return next(item for item in chain([path], numbered) if not item.exists())
 
 
 def check_new(path: Path, remedy: str = "") -> None:

@@ -34,7 +34,7 @@ from drivetl.data.dataset import DetectionDataset, decoded_gb, loader_options, l
 from drivetl.data.sampling import EpochBatches, Parts, Streams
 from drivetl.errors import ConfigError
 from drivetl.files.runs import STATE, check_out, resumes
-from drivetl.files.write import is_taken, remove_leftovers, write_atomically
+from drivetl.files.write import free_path, is_taken, remove_leftovers, write_atomically
 from drivetl.models.build import architecture
 from drivetl.models.compiled import compile_network
 from drivetl.models.gpu import choose_fused
@@ -487,7 +487,9 @@ def _next_command(trainer: Trainer) -> str:
         f"AP50 {highest:.3f} is next to nothing: look for wrong boxes in {run / 'batch.jpg'}, for a falling loss in"
         f" {run / CURVES}, and at its detections; {counted(trainer.step, 'step')} may be too few"
     )
-    return console.command("predict", val, "--run", run, "--score", "0.05", "--out", run.with_name(f"{run.name}_seen"))
+    return console.command(
+        "predict", val, "--run", run, "--score", "0.05", "--out", free_path(run.with_name(f"{run.name}_seen"))
+    )
 
 
 def _metrics_row(row: dict[str, Any]) -> list[str]:

@@ -132,8 +132,8 @@ def check_objects(train: Dataset, val: Dataset, sampling: str) -> list[Finding]:
 def check_classes(plan: Plan | None, source: Source | None) -> Finding:
     """What of the start's classes is carried over, what is new and what is lost."""
     if plan is None or source is None:
-        start = "random weights" if source is None else source.description
-        return Finding("classes", "ok", f"all are new: {start} without heads")
+        start = "the weights are random" if source is None else f"{source.description} has no heads"
+        return Finding("classes", "ok", f"all are new: {start}")
     rows = plan.classes[1:]
     used = {name for row in rows for name in row.sources}
     unused = [name for name in plan.source_classes if name not in used and name != NO_CLASS]

@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 import torch
@@ -324,6 +325,9 @@ def test_law_info_checks_a_config_writes_nothing_and_leads_to_the_training(small
     (following,) = result["next"]
     assert following == "drivetl finetune --config c.yaml --optim.epochs 3 --seed 1" and f"next:  {following}" in lines
     assert main([*shlex.split(following)[1:], "--print-config"]) == 0
+    (tmp_path / "runs" / "c").mkdir(parents=True)  # the run's folder is taken: the command names another
+    assert main(["info", "--config", "c.yaml", "--timed", "0"]) == 0
+    assert f"next:  drivetl finetune --config c.yaml --out {Path('runs', 'c_2')}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
