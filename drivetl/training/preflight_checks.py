@@ -283,7 +283,7 @@ def check_start(config: FinetuneConfig) -> Finding:
     file = published_file(m.start, m.arch)
     if file is not None and not file.is_file():
         value = f"{m.start} weights will be downloaded to {file}"
-        return Finding("start", "note", value, f"nothing with internet; without, copy {file.name} there")
+        return Finding("start", "note", value, f"nothing, if there is internet; else copy {file.name} there")
     return Finding("start", "ok", "random weights" if m.start == "none" else m.start)
 
 
