@@ -6,6 +6,7 @@
 A benchmark is a module of tools/bench with `TITLE` and `run() -> list[dict]`, one dict per row. What its columns mean
 is written in docs/results.md. A study (a module `study_NAME`) trains for many minutes: `all` leaves it out.
 `training --syncs` counts where the host waits for the device in a training step and in inference; it needs no GPU.
+`training --curves OUT.png` lays the loss of a training over that of torchvision's reference loop.
 `training --device cuda` measures the large models at batch 2 to 16 as well; tools/gpu_check.sh runs all that needs a
 GPU.
 """
@@ -36,6 +37,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--write", action="store_true", help="write docs/results/NAME.csv and renew docs/results.md")
     parser.add_argument("--device", default="auto", help="training: auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--seconds", type=float, help="training: no row begins that would end later (default: 400)")
+    parser.add_argument("--curves", type=Path, metavar="PNG", help="training: draw loss curves over torchvision's")
     parser.add_argument("--syncs", action="store_true", help="training: count the waits for a GPU; needs none")
     return parser
 
@@ -44,18 +46,24 @@ def main() -> int:
     """Run one benchmark, or all of them."""
     parser = argument_parser()
     args = parser.parse_args()
-    if args.syncs and (args.bench != "training" or args.write):
-        parser.error("--syncs is for training, without --write")
+    if (args.syncs or args.curves) and (args.bench != "training" or args.write or (args.syncs and args.curves)):
+        parser.error("--syncs and --curves are for training, one at a time and without --write")
     if args.bench != "training" and (args.device != "auto" or args.seconds is not None):
         parser.error("--device and --seconds are for training")
     short = [name for name, module in BENCHES.items() if name == module]
     for name in short if args.bench == "all" else [args.bench]:
         module = importlib.import_module(f"bench.{BENCHES[name]}")
         options = {"device_name": args.device, "budget_s": args.seconds} if name == "training" else {}
-        rows = module.syncs() if args.syncs else module.run(**options)
+        if args.syncs:
+            title, rows = module.SYNCS, module.syncs()
+        elif args.curves:
+            title, rows = module.CURVES_TITLE, module.curves(args.device, args.curves)
+        else:
+            title, rows = module.TITLE, module.run(**options)
         columns = list(rows[0])
-        title = module.SYNCS if args.syncs else module.TITLE
         console.table(title, columns, [[results.cell(row.get(key)) for key in columns] for row in rows])
+        if args.curves:
+            console.wrote(args.curves)
         if args.write:
             results.save(name, rows)
     if args.write:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from training_loops import plain_model, reference_step
+from training_loops import on, plain_model, reference_step
 
 from drivetl.config import OptimConfig
 from drivetl.data.sharing import Batch
@@ -60,17 +60,17 @@ def scenes(count: int, size: int, height: int, width: int) -> list[Batch]:
     return batches
 
 
-def start_model(spec: ModelSpec, batches: Sequence[Batch]) -> nn.Module:
+def start_model(spec: ModelSpec, batches: Sequence[Batch], device: torch.device) -> nn.Module:
     """torchvision's detector with random weights and a frozen BatchNorm, whose statistics are those of the batches."""
     torch.manual_seed(0)
-    model = plain_model(spec).train()
+    model = plain_model(spec).to(device).train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
             module.momentum = None  # the mean over the batches
     with torch.no_grad():
         for images, targets in batches:
-            model([image.float() / 255 for image in images], targets)
+            model([image.to(device).float() / 255 for image in images], on(targets, device))
     return freeze_norm(model)
 
 
@@ -79,9 +79,9 @@ def loss_curves(spec: ModelSpec, size: int, device: torch.device, fast: torch.dt
     from bench.training import unfused
 
     batches = scenes(BATCHES, size, spec.min_size, spec.max_size)
-    theirs = unfused(start_model(spec, batches))  # torchvision's own FrozenBatchNorm2d
+    theirs = unfused(start_model(spec, batches, device))  # torchvision's own FrozenBatchNorm2d
     start = {key: value.clone() for key, value in theirs.state_dict().items()}
-    curves = {RECIPE: _recipe(theirs.to(device), spec, batches, device, steps)}
+    curves = {RECIPE: _recipe(theirs, spec, batches, device, steps)}
     for precision in dict.fromkeys([torch.float32, fast]):
         ours = build_model(spec)
         ours.load_state_dict(start)

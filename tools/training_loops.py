@@ -60,13 +60,13 @@ def throughput(
     floats = [image.float() / 255 for image in images]
     sgd = SGD([p for p in theirs.parameters() if p.requires_grad], lr=1e-5, momentum=0.9, weight_decay=1e-4)
     recipe = partial(reference_step, theirs, floats, targets, sgd, device)
-    loops: dict[str, Callable[[], None]] = {"recipe": partial(recipe, None)}
+    loops: dict[str, Callable[[], object]] = {"recipe": partial(recipe, None)}
     if on_gpu:
         loops["recipe AMP"] = partial(recipe, torch.amp.GradScaler("cuda"))
     loops["ours"] = partial(our_step, ours, batch, optimizer, device, precision)
     rates = {name: size / seconds for name, seconds in in_turns(loops, runs).items()}
     reference = max(rate for name, rate in rates.items() if name != "ours")
-    flops = flops_of(lambda: sum(theirs([f.to(device) for f in floats], _on(targets, device)).values()).backward())
+    flops = flops_of(lambda: sum(theirs([f.to(device) for f in floats], on(targets, device)).values()).backward())
     return (
         {f"{name} img/s": rates.get(name) for name in ("recipe", "recipe AMP", "ours")}
         | {"ours / recipe": rates["ours"] / reference, "bound img/s": size * rate / flops}
@@ -85,12 +85,13 @@ def reference_step(
     optimizer: Optimizer,
     device: torch.device,
     scaler: torch.amp.GradScaler | None,
-) -> None:
-    """A step of torchvision's references/detection/engine.py on one process."""
+) -> float:
+    """A step of torchvision's references/detection/engine.py on one process; returns its loss."""
     moved = [image.to(device) for image in floats]
     with torch.autocast(device.type, dtype=torch.float16, enabled=scaler is not None):
-        losses = sum(model(moved, _on(targets, device)).values())
-    if not np.isfinite(losses.item()):
+        losses = sum(model(moved, on(targets, device)).values())
+    loss = losses.item()
+    if not np.isfinite(loss):
         raise RuntimeError("the reference's loss is not finite")
     optimizer.zero_grad()
     if scaler is not None:
@@ -101,6 +102,7 @@ def reference_step(
         losses.backward()
         optimizer.step()
     wait(device)
+    return loss
 
 
 def our_step(
@@ -121,7 +123,8 @@ def our_step(
     wait(device)
 
 
-def _on(targets: list[dict[str, Tensor]], device: torch.device) -> list[dict[str, Tensor]]:
+def on(targets: list[dict[str, Tensor]], device: torch.device) -> list[dict[str, Tensor]]:
+    """The targets on a device."""
     return [{key: value.to(device) for key, value in target.items()} for target in targets]
 
 
@@ -198,7 +201,7 @@ def flops_of(work: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def peak_mb(work: Callable[[], None] | None) -> float | None:
+def peak_mb(work: Callable[[], object] | None) -> float | None:
     """The most memory that a GPU's allocator holds during it."""
     if work is None:
         return None
@@ -214,7 +217,7 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def in_turns(variants: Mapping[str, Callable[[], None]], runs: int = 3) -> dict[str, float]:
+def in_turns(variants: Mapping[str, Callable[[], object]], runs: int = 3) -> dict[str, float]:
     """Seconds of the fastest run of each after a warm-up, one after the other, so that a busy moment hits all."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(runs + 1):

@@ -64,3 +64,40 @@ def test_law_a_step_on_a_gpu_waits_as_often_as_was_counted(loops):
     loops.our_step(model, images, optimizer, device, torch.float32)
     waits = real_waits(lambda: loops.our_step(model, images, optimizer, device, torch.float32))
     assert waits <= 6
+
+
+def test_law_the_losses_are_those_of_torchvisions_loop(loops, tmp_path):
+    """The same weights, batches and random numbers: in fp32 the first losses agree to rounding."""
+    from loss_curves import BATCHES, CURVE_DIFFERENCE, FIRST_DIFFERENCE, RECIPE, differences, loss_curves, plot
+
+    spec = ModelSpec("fasterrcnn_tiny_fpn", ("a", "b", "c"), 64, 96, 60, 40, 16, 10, 0.05, frozen_norm=True)
+    curves = loss_curves(spec, 1, CPU, torch.float32, steps=2 * BATCHES)
+    (row,) = differences(curves)
+    assert list(curves) == [RECIPE, "drivetl, fp32"] and row["steps"] == 2 * BATCHES
+    assert row["first step differs by"] < FIRST_DIFFERENCE
+    assert row[f"largest of {BATCHES} steps"] < CURVE_DIFFERENCE
+    assert len({round(loss, 3) for loss in curves[RECIPE]}) > BATCHES  # it trains, on different batches
+    assert row["reference's last loss"] < sum(curves[RECIPE][:BATCHES]) / BATCHES
+    plot({"a": curves, "b": curves}, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_law_a_difference_is_a_share_of_the_references_loss(loops):
+    from loss_curves import BATCHES, RECIPE, differences
+
+    theirs = [2.0] * (BATCHES + 2)
+    ours = [2.0, *theirs[1:-1], 2.4]
+    (row,) = differences({RECIPE: theirs, "drivetl, fp32": ours})
+    assert row["first step differs by"] == 0 and row["largest of one step"] == pytest.approx(0.2)
+    assert row[f"largest of {BATCHES} steps"] == pytest.approx(0.2 / BATCHES)
+    assert row["last loss"] == pytest.approx(2 + 0.4 / BATCHES) and row["reference's last loss"] == 2
+
+
+@pytest.mark.parametrize("words", [["conditions", "--curves", "x.png"], ["training", "--curves", "x.png", "--syncs"]])
+def test_curves_are_of_the_training_alone(loops, words, monkeypatch, capsys):
+    import benchmark
+
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *words])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "--curves are for training" in capsys.readouterr().err

@@ -14,9 +14,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
+from loss_curves import differences, loss_curves, plot
 from syncs import counted
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
@@ -37,6 +39,7 @@ from drivetl.training.loop import Means, train_epoch
 from drivetl.training.optimizer import build_optimizer
 
 TITLE = "Training step: torchvision's modules against drivetl's"
+CURVES_TITLE = "Loss of a training: torchvision's reference loop against drivetl's, same weights and batches"
 SYNCS = "Training step and inference: where the host waits for the device"
 BATCH = 4
 STEPS = 2
@@ -71,6 +74,12 @@ LARGE = [
     for long, short in ((1333, 402), (1280, 720))
     for size in (2, 4, 8, 16)
 ]
+CURVES = [
+    Case("fasterrcnn_mobilenet_v2_lite_fpn", 320, 160, 2),
+    Case("fasterrcnn_mobilenet_v3_large_320_fpn", 1280, 720, 4),
+    Case("fasterrcnn_resnet50_fpn_v2", 1280, 720, 4),
+]
+"""Trainings whose loss curves are drawn; on a CPU the first."""
 CALLS = 40
 """Steps that a row takes, nearly, with three runs of every variant: what decides whether there is time for it."""
 
@@ -122,6 +131,20 @@ def row_of(case: Case, device: torch.device, rate: float, left_s: float) -> dict
         | throughput(case.spec(), (images, targets), device, fast, rate, runs)
         | {"waits": waits_per_step(case, plain=False), "recipe waits": waits_per_step(case, plain=True)}
     )
+
+
+def curves(device_name: str, path: Path) -> list[dict[str, object]]:
+    """Draw the loss curves of a training with torchvision's loop and with drivetl's into `path`; a row for each of
+    drivetl's. A small model on a CPU, and two large ones as well on a GPU."""
+    device = choose_device(device_name)
+    fast = choose_precision("auto", device)[0] if device.type == "cuda" else torch.float32
+    panels, rows = {}, []
+    for case in CURVES if device.type == "cuda" else CURVES[:1]:
+        title = f"{case.arch}, {case.long}x{case.short}"
+        panels[title] = loss_curves(case.spec(), case.batch, device, fast)
+        rows += [{"model": case.arch, "input": f"{case.long}x{case.short}"} | row for row in differences(panels[title])]
+    plot(panels, path)
+    return rows
 
 
 def waits_per_step(case: Case, *, plain: bool) -> float:
