@@ -75,7 +75,7 @@ LARGE = [
     for size in (2, 4, 8, 16)
 ]
 CURVES = [
-    Case("fasterrcnn_mobilenet_v2_lite_fpn", 320, 160, 2),
+    Case("fasterrcnn_tiny_fpn", 160, 96, 2),
     Case("fasterrcnn_mobilenet_v3_large_320_fpn", 1280, 720, 4),
     Case("fasterrcnn_resnet50_fpn_v2", 1280, 720, 4),
 ]
