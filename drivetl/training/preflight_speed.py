@@ -36,6 +36,10 @@ TIMED_STEPS = 3
 WAITING_SHARE = 0.3
 """Share of a training's time in which the model waits for images from which on it is a warning."""
 
+LONG_S = 24 * 3600
+"""A training of more seconds is a warning."""
+FASTER = "a GPU or a faster one, a smaller --model.max_size, a smaller model.arch, or fewer --optim.epochs"
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -183,7 +187,7 @@ def check_speed(planned: Planned, speed: Speed, device: torch.device, workers: i
     step = f"{byte_size(speed.peak_bytes)} of memory in {where} at most, with the most crowded images"
     return [
         Finding("speed", "warning" if fix else "ok", value, fix),
-        Finding("time", "ok", length),
+        Finding("time", "warning", length, FASTER) if total_s > LONG_S else Finding("time", "ok", length),
         Finding("step", "ok", step if speed.whole else f"{step.partition(' at most')[0]} with one image"),
     ]
 

@@ -303,6 +303,8 @@ def test_law_the_side_that_waits_is_named(small_config):
     assert fast[0].value == "the model takes 1 images/s, the loader gives 100 images/s from the training process"
     assert [item.severity for item in fast] == ["ok"] * 3
     assert fast[1].value.startswith("about 16 s on cpu for 4 steps;")
+    days = speed(load_s=0.01, step_s=1e5, workers=0)[1]
+    assert days.severity == "warning" and "days on cpu" in days.value and "max_size" in days.fix
     slow = speed(load_s=0.5, step_s=0.2, workers=1)[0]
     assert slow.severity == "warning" and "the model waits 90% of the time" in slow.value and slow.fix
     assert speed(load_s=0.05, step_s=0.2, workers=1)[0].severity == "ok"  # while the model works
