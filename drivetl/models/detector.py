@@ -77,6 +77,8 @@ def detect(
 
 def _to_detections(outputs: list[dict[str, torch.Tensor]]) -> list[Detections]:
     """What a model found in the images of a batch; boxes, scores and labels are copied to the host at once."""
+    if not outputs:
+        return []
     columns = [
         torch.cat([output["boxes"].float(), output["scores"].float()[:, None], output["labels"].float()[:, None]], 1)
         for output in outputs

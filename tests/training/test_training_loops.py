@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from drivetl.models.build import ModelSpec
+from drivetl.models.build import ModelSpec, build_model
 
 CPU = torch.device("cpu")
 
@@ -25,6 +25,34 @@ def test_law_the_operations_of_a_product_are_counted_and_its_rate_is_positive(lo
     assert loops.flops_of(lambda: (a @ b).sum().backward()) == 2 * 2 * 3 * 5 * 7
     monkeypatch.setitem(loops.MATRIX, "cpu", 32)
     assert loops.matmul_rate(CPU, torch.float32) > 0
+
+
+@pytest.mark.parametrize("arch", ["fasterrcnn_mobilenet_v2_lite_fpn", "fasterrcnn_tiny_fpn"])
+def test_law_the_gradients_of_backbone_and_rpn_are_torchvisions(loops, arch):
+    """In double precision, where no unit is clamped in one model and not in the other."""
+    from bench.training import unfused
+    from loss_curves import scenes, start_model
+
+    spec = ModelSpec(arch, ("a", "b", "c"), 96, 128, 40, 20, 16, 10, 0.05, frozen_norm=True)
+    theirs = unfused(start_model(spec, scenes(2, 2, 96, 128), CPU))
+    ours = build_model(spec)
+    ours.load_state_dict(theirs.state_dict())
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 96, 128, dtype=torch.float64)
+    gradients = []
+    for model in (theirs.double().train(), ours.double().train()):
+        levels = list(model.backbone(images).values())
+        objectness, deltas = model.rpn.head(levels)
+        torch.manual_seed(1)
+        sum(
+            (item * torch.randn(item.shape, dtype=torch.float64)).sum() for item in (*levels, *objectness, *deltas)
+        ).backward()
+        gradients.append({name: item.grad for name, item in model.named_parameters() if item.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 10
+    for name, expected in gradients[0].items():
+        assert torch.linalg.vector_norm(gradients[1][name] - expected) <= 1e-6 * torch.linalg.vector_norm(expected), (
+            name
+        )
 
 
 def test_every_column_of_a_cpu_is_measured(loops):
