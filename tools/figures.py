@@ -17,7 +17,6 @@ Row = dict[str, str]
 COLOURS = {"full recipe": "#1f77b4", "features alone": "#d95f02", "features alone, own recipe": "#7570b3"}
 PRESETS = {"weather": "#1f77b4", "severe": "#d95f02", "photometric": "#7570b3"}
 STEPS = {
-    "default": ("#7570b3", "auto, the default recipe"),
     "none": ("0.4", "no augmentation, short"),
     "none long": ("black", "no augmentation"),
     "weather long": ("#1f77b4", "weather"),

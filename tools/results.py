@@ -100,14 +100,26 @@ SHORT = {
         },
         lambda row: (
             row["measured on"] in ("dry", "night_reported", "mPC", "fog_reported")
-            and row["trained with"] in ("default", "none", "severe long")
+            and row["trained with"] in ("none", "severe long")
         ),
     ),
     "robust_steps": Short(
         {"trained with": "preset", "steps": "steps", "seeds": "seeds", "AP50": "AP50"},
-        lambda row: (
-            row["measured on"] == "night_reported" and row["trained with"] in ("default", "none", "severe long")
-        ),
+        lambda row: row["measured on"] == "night_reported" and row["trained with"] in ("none", "severe long"),
+    ),
+    "robust_default": Short(
+        {"measured on": "measured on", "images": "images", "AP50": "AP50", "AP50 - none": "gain over none"},
+        _one_of("trained with", "default"),
+    ),
+    "robust_fog": Short(
+        {
+            "measured on": "measured on",
+            "trained with": "preset and length",
+            "seeds": "seeds",
+            "AP50": "AP50",
+            "AP50 - none": "gain over none",
+        },
+        _one_of("measured on", "fog_reported", "clear"),
     ),
     "replay": Short(
         {
@@ -118,6 +130,37 @@ SHORT = {
             "AP50 of frequent classes": "AP50, frequent classes",
             "AP50 of frequent classes gain": "gain",
         }
+    ),
+    "replay_source": Short(
+        {
+            "line": "training",
+            "labels": "labelled frames",
+            "seeds": "seeds",
+            "AP50": "AP50",
+            "AP50 of frequent classes": "AP50, frequent classes",
+            "AP50 of frequent classes gain": "gain",
+        }
+    ),
+    "select": Short(
+        {
+            "frames": "frames",
+            "chosen": "chosen",
+            "seeds": "seeds",
+            "objects": "objects",
+            "AP50 of frequent classes": "AP50, frequent classes",
+            "AP50 of frequent classes gain": "gain over the source",
+        }
+    ),
+    "unlabelled_city": Short(
+        {
+            "without labels": "frames with labels",
+            "trained with": "training",
+            "seeds": "seeds",
+            "AP50 of frequent classes": "AP50, frequent classes",
+            "AP50 of frequent classes - labelled only": "gain over labelled frames alone",
+            "AP50 of frequent classes - teacher": "gain over the teacher",
+        },
+        lambda row: row["trained with"] != "teacher",
     ),
     "unlabelled": Short(
         {
@@ -181,6 +224,16 @@ SHORT = {
             "drivetl s/img": "drivetl, s/image",
             "torchvision / drivetl": "ratio",
         }
+    ),
+    "augmentation": Short(
+        {
+            "what": "what",
+            "ms 1242x375": "1242x375, ms",
+            "ms 800x400": "800x400, ms",
+            "images/s of a worker, 800x400": "images/s of a loader process",
+            "% of a step, 800x400": "% of a training step",
+        },
+        lambda row: row["what"].startswith(("read", "preset", "training step")),
     ),
     "export": Short(
         {

@@ -2,6 +2,7 @@
 
     python tools/study.py weather --shared DIR --out runs/study            train and measure; continues after a kill
     python tools/study.py weather --shared DIR --out runs/study --write    write the tables of what is finished so far
+    python tools/study.py robust --shared DIR --out runs/study --write robust_fog    only this one
 
 Several processes may work on one study: each takes the next training that no other process holds.
 """
@@ -41,7 +42,10 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("runs/study"), help="datasets, runs and detections")
     parser.add_argument("--only", default="", metavar="TEXT", help="trainings whose name contains this")
     parser.add_argument(
-        "--write", action="store_true", help="train nothing; write docs/results/*.csv and renew docs/results.md"
+        "--write",
+        nargs="*",
+        metavar="TABLE",
+        help="train nothing; write docs/results/TABLE.csv (default: all of the study) and renew docs/results.md",
     )
     return parser
 
@@ -53,17 +57,23 @@ def main() -> int:
 
     study = importlib.import_module(f"studies.{args.study}")
     jobs = study.jobs(args.shared.resolve(), args.out.resolve())
-    if not args.write:
+    if args.write is None:
         chosen = [job for job in jobs if args.only in job.name]
         runs.work(chosen, args.out.resolve())
         if hasattr(study, "finish"):
             study.finish(chosen, args.out.resolve())
-    for name, title, rows in study.tables(jobs, args.out.resolve()):
+    tables = study.tables(jobs, args.out.resolve())
+    names = [name for name, _, _ in tables]
+    for name in args.write or ():
+        if name not in names:
+            console.error(f"--write {name}: not a table of {args.study}; its tables: {', '.join(names)}")
+            return 2
+    for name, title, rows in tables:
         columns = list(rows[0]) if rows else ["nothing finished yet"]
         console.table(title, columns, [[results.cell(row[key]) for key in columns] for row in rows])
-        if args.write and rows:
+        if args.write is not None and rows and name in (args.write or names):
             results.save(name, rows)
-    if args.write:
+    if args.write is not None:
         results.render()
     return 0
 

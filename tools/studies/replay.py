@@ -26,6 +26,7 @@ LINES: dict[str, tuple[str, str, bool, city.Flags]] = {
     "severe, blended": ("cities", "severe", False, STRONG_RECIPE | {"optim.source_share": 0.3}),
     "severe, replay": ("cities", "severe", True, STRONG_RECIPE),
     "photometric, replay": ("cities", "photometric", True, {}),
+    "photometric, replay, long": ("cities", "photometric", True, STRONG_RECIPE),
     "severe, mild recipe": ("cities", "severe", False, MILD),
     "strong source, photometric": (STRONG, "photometric", False, {}),
     "strong source, severe, replay": (STRONG, "severe", True, STRONG_RECIPE),
@@ -60,7 +61,18 @@ def name(line: str, labels: int, seed: int) -> str:
 
 
 def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, object]]]]:
-    """Both sources before adaptation, then every line: AP50 and what it gained over the plain source."""
+    """Presets; then replay and another source."""
+    others = [line for line in LINES if "replay" in line or "source" in line]
+    presets = [line for line in LINES if line not in others]
+    title = "with few labels: strasbourg from five other cities"
+    return [
+        ("replay", f"Strong augmentation {title}", _rows(presets, jobs, out)),
+        ("replay_source", f"Replay and another source {title}", _rows([presets[0], *others], jobs, out)),
+    ]
+
+
+def _rows(lines: list[str], jobs: list[Job], out: Path) -> list[dict[str, object]]:
+    """Both sources before adaptation, then the lines: AP50 and what it gained over the plain source."""
     plain, strong = jobs[:2]
     done = {job.name for job in jobs if finished(job, out)}
     if plain.name not in done:
@@ -69,12 +81,12 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, ob
     rows = [_row(scores, "the source, before adaptation", 0, [plain.name], plain.name)]
     if strong.name in done:
         rows.append(_row(scores, "the strong source, before adaptation", 0, [strong.name], plain.name, "clear"))
-    for line in LINES:
+    for line in lines:
         for labels in city.EPOCHS:
             ours = [one for one in (name(line, labels, seed) for seed in city.SEEDS) if one in done]
             if ours:
                 rows.append(_row(scores, line, labels, ours, plain.name))
-    return [("replay", "Strong augmentation and replay with few labels: strasbourg from five other cities", rows)]
+    return rows
 
 
 def _row(scores: Scores, line: str, labels: int, ours: list[str], source: str, name: str = "val") -> dict[str, object]:

@@ -36,6 +36,8 @@ LINES = {
     "mixed long": ("mixed", LONG),
 }
 """Line -> preset and length."""
+CHOSEN = tuple(line for line in LINES if line != "default")
+"""Those that the config chooses by hand."""
 PLAIN = ("none", "none long")
 SWEPT = 3
 """Every third dry image is evaluated under conditions."""
@@ -80,15 +82,17 @@ def name(kind: str, line: str, seed: int) -> str:
 def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, object]]]]:
     """AP50 of every line on every set and its difference to no augmentation at its better length, seeds and draws
     paired; and AP50 against steps."""
-    camera = _lines("highway", jobs, out)
+    camera = _lines("highway", CHOSEN, jobs, out)
+    default = _lines("highway", ("none", "default"), jobs, out)
     return [
         ("robust", "Do strong presets and longer training help on a real night and wet road?", camera),
         ("robust_steps", "AP50 on the motorway camera against training steps", _steps(jobs, out)),
-        ("robust_fog", "Do strong presets and longer training help in real fog?", _lines("fog", jobs, out)),
+        ("robust_fog", "Do strong presets and longer training help in real fog?", _lines("fog", CHOSEN, jobs, out)),
+        ("robust_default", "What does the default gain on a real night and wet road?", default),
     ]
 
 
-def _lines(kind: str, jobs: list[Job], out: Path) -> list[dict[str, object]]:
+def _lines(kind: str, lines: tuple[str, ...], jobs: list[Job], out: Path) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     done = {job.name for job in jobs if finished(job, out)}
     measured = next(job.measured for job in jobs if job.name.startswith(kind))
@@ -96,7 +100,7 @@ def _lines(kind: str, jobs: list[Job], out: Path) -> list[dict[str, object]]:
         measured = measured | {"mPC": data.thinned(measured["dry"], SWEPT)}
     for set_name, path in measured.items():
         scores = Scores(path, out)
-        for line in LINES:
+        for line in lines:
             seeds = [s for s in SEEDS if {name(kind, one, s) for one in (line, "none")} <= done]
             if not seeds:
                 continue
@@ -124,7 +128,7 @@ def _steps(jobs: list[Job], out: Path) -> list[dict[str, object]]:
     """One row per line, set and step at which the trainings were evaluated."""
     by_name = {job.name: job for job in jobs}
     rows: list[dict[str, object]] = []
-    for line in LINES:
+    for line in CHOSEN:
         runs = [by_name[name("highway", line, s)] for s in SEEDS]
         runs = [job for job in runs if finished(job, out)]
         for set_name, path in runs[0].measured.items() if runs else ():

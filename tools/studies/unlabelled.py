@@ -46,8 +46,8 @@ LINES: dict[str, Flags] = {
 """Line -> how it differs from the default of data.unlabelled."""
 ABLATIONS = tuple(line for line in LINES if line not in ("unlabelled", ROUND_2))
 CAMERA_SETS = ("dry", "night_reported", "night_tuned", "wet_reported", "wet_tuned")
-PARTS = ("night", "wet", "strasbourg_0", "strasbourg_50", "strasbourg_200", "fog")
-"""What is not labelled, and for strasbourg how many frames are."""
+CITY_PARTS = ("strasbourg_0", "strasbourg_50", "strasbourg_200")
+"""How many frames of strasbourg are labelled."""
 
 
 def jobs(shared: Path, out: Path) -> list[Job]:
@@ -140,12 +140,20 @@ def _job(
 
 
 def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, object]]]]:
-    """Every line on every set: AP50 and AP, less those of `labelled only` and of the teacher, seeds and draws
-    paired."""
+    """Camera, city and fog: every line on every set, less `labelled only` and the teacher, seeds and draws paired."""
     done = {job.name: job for job in jobs if finished(job, out)}
+    question = "Does footage without labels help"
+    return [
+        ("unlabelled", f"{question} on a motorway camera?", _rows(("night", "wet"), done, out)),
+        ("unlabelled_city", f"{question} in a new city?", _rows(CITY_PARTS, done, out)),
+        ("unlabelled_fog", f"{question} in real fog?", _rows(("fog",), done, out)),
+    ]
+
+
+def _rows(parts: tuple[str, ...], done: dict[str, Job], out: Path) -> list[dict[str, object]]:
     scores: dict[Path, Scores] = {}
     rows: list[dict[str, object]] = []
-    for part in PARTS:
+    for part in parts:
         first = next((job for job in done.values() if job.name.startswith(f"unlabelled_{part}_")), None)
         for set_name, path in first.measured.items() if first is not None else ():
             of_set = scores.setdefault(path, Scores(path, out))
@@ -155,7 +163,7 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, ob
                     row: dict[str, object] = {"without labels": part, "measured on": set_name}
                     row |= {"images": len(of_set.data.images), "trained with": line, "seeds": len(seeds)}
                     rows.append(row | _cells(of_set, part, line, seeds, set_name, out))
-    return [("unlabelled", "Does footage without labels help?", rows)]
+    return rows
 
 
 def _run(part: str, line: str, seed: int) -> str:
@@ -171,13 +179,17 @@ def _is_known(part: str, line: str, seed: int, set_name: str, out: Path) -> bool
 
 def _cells(scores: Scores, part: str, line: str, seeds: list[int], set_name: str, out: Path) -> dict[str, object]:
     cells: dict[str, object] = {}
-    for metric in ("AP50", "AP"):
-        cells[metric] = worded(scores.over_seeds([_run(part, line, s) for s in seeds], set_name, metric))
+    columns = {"AP50": ("AP50", 0), "AP": ("AP", 0)}
+    if part in CITY_PARTS:
+        columns["AP50 of frequent classes"] = ("AP50", -1)
+    for title, (metric, column) in columns.items():
+        found = scores.over_seeds([_run(part, line, s) for s in seeds], set_name, metric)
+        cells[title] = worded(found, column)
         for base in (PLAIN, TEACHER):
             both = [s for s in seeds if line not in (base, TEACHER) and _is_known(part, base, s, set_name, out)]
             difference = "-"
             if both:
                 ours, theirs = ([_run(part, one, s) for s in both] for one in (line, base))
-                difference = worded(scores.over_seeds(ours, set_name, metric, theirs), signed=True)
-            cells[f"{metric} - {base}"] = difference
+                difference = worded(scores.over_seeds(ours, set_name, metric, theirs), column, signed=True)
+            cells[f"{title} - {base}"] = difference
     return cells
