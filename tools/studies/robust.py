@@ -83,7 +83,7 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, ob
     """AP50 of every line on every set and its difference to no augmentation at its better length, seeds and draws
     paired; and AP50 against steps."""
     camera = _lines("highway", CHOSEN, jobs, out)
-    default = _lines("highway", ("none", "default"), jobs, out)
+    default = _lines("highway", ("none", "default", "mixed long"), jobs, out)
     return [
         ("robust", "Do strong presets and longer training help on a real night and wet road?", camera),
         ("robust_steps", "AP50 on the motorway camera against training steps", _steps(jobs, out)),
