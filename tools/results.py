@@ -53,6 +53,23 @@ EMPTY_ROADS = [
 ]
 """Rows of realism that the page shows."""
 
+ROBUST = {
+    "measured on": "measured on",
+    "trained with": "preset and length",
+    "seeds": "seeds",
+    "AP50": "AP50",
+    "AP50 - none": "gain over none",
+}
+REPLAY = {
+    "line": "training",
+    "labels": "labelled frames",
+    "seeds": "seeds",
+    "AP50": "AP50",
+    "AP50 of frequent classes": "AP50, frequent classes",
+    "AP50 of frequent classes gain": "gain",
+}
+"""Columns of two tables each."""
+
 SHORT = {
     "city": Short(
         {
@@ -91,13 +108,7 @@ SHORT = {
         lambda row: row["measured on"] in ("night_reported", "dry") and row["trained with"] != "none",
     ),
     "robust": Short(
-        {
-            "measured on": "measured on",
-            "trained with": "preset and length",
-            "seeds": "seeds",
-            "AP50": "AP50",
-            "AP50 - none": "gain over none",
-        },
+        ROBUST,
         lambda row: (
             row["measured on"] in ("dry", "night_reported", "mPC", "fog_reported")
             and row["trained with"] in ("none", "severe long")
@@ -111,36 +122,9 @@ SHORT = {
         {"measured on": "measured on", "images": "images", "AP50": "AP50", "AP50 - none": "gain over none"},
         _one_of("trained with", "default"),
     ),
-    "robust_fog": Short(
-        {
-            "measured on": "measured on",
-            "trained with": "preset and length",
-            "seeds": "seeds",
-            "AP50": "AP50",
-            "AP50 - none": "gain over none",
-        },
-        _one_of("measured on", "fog_reported", "clear"),
-    ),
-    "replay": Short(
-        {
-            "line": "training",
-            "labels": "labelled frames",
-            "seeds": "seeds",
-            "AP50": "AP50",
-            "AP50 of frequent classes": "AP50, frequent classes",
-            "AP50 of frequent classes gain": "gain",
-        }
-    ),
-    "replay_source": Short(
-        {
-            "line": "training",
-            "labels": "labelled frames",
-            "seeds": "seeds",
-            "AP50": "AP50",
-            "AP50 of frequent classes": "AP50, frequent classes",
-            "AP50 of frequent classes gain": "gain",
-        }
-    ),
+    "robust_fog": Short(ROBUST, _one_of("measured on", "fog_reported", "clear")),
+    "replay": Short(REPLAY),
+    "replay_source": Short(REPLAY),
     "select": Short(
         {
             "frames": "frames",
