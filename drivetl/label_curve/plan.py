@@ -244,7 +244,7 @@ def _steps(config: FinetuneConfig, start: Start, counts: Sequence[int], target: 
     for count in counts:
         steps_per_epoch = _epoch_steps(config, count)
         if target is None:
-            epochs = resolve_auto(config, count, start, config.optim.accumulate)[0].optim.epochs
+            epochs = resolve_auto(config, count, start)[0].optim.epochs
         else:
             epochs = round(target / steps_per_epoch)
         steps.append(epochs * steps_per_epoch)

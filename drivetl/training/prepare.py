@@ -223,7 +223,7 @@ def resolve(config: FinetuneConfig, n_images: int, start: Start, world: int) -> 
     """The config with the recipe's choice for every `auto`, its rate changed for the images of a step; and notes on
     both. Raises ConfigError where a value is inconsistent with the recipe's."""
     rate_is_auto = is_auto(config.optim.lr)
-    config, notes = resolve_auto(config, n_images, start, world * config.optim.accumulate)
+    config, notes = resolve_auto(config, n_images, start, world)
     if rate_is_auto:
         config, note = rate_for_batch(config, world)
         notes += note

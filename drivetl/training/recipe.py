@@ -126,14 +126,16 @@ def resolve_auto(
 ) -> tuple[FinetuneConfig, list[str]]:
     """The config with a choice for every `auto` value, and lines that list them.
 
-    Values set in the config are kept. Raises ConfigError where such a value is inconsistent with the recipe's.
+    world: number of processes. Values set in the config are kept. Raises ConfigError where such a value is inconsistent
+    with the recipe's.
     """
     config, lines = with_preset(with_source_share(config), n_images, start)
     names = [item.name for item in dataclasses.fields(Recipe) if is_auto(getattr(config.optim, item.name))]
     if not names and not is_auto(config.eval.every):
         return config, lines
     preset = load_preset(config.data.augment)
-    chosen = recipe(n_images, start, config.optim.batch_size * world, strength(preset))
+    step_images = config.optim.batch_size * config.optim.accumulate * world
+    chosen = recipe(n_images, start, step_images, strength(preset))
     optim = dataclasses.replace(config.optim, **{name: getattr(chosen, name) for name in names})
     if "heads_only_epochs" in names:  # a length set in the config may be shorter
         optim = dataclasses.replace(optim, heads_only_epochs=min(optim.heads_only_epochs, max(0, optim.epochs - 1)))
