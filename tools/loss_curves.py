@@ -25,6 +25,7 @@ from drivetl.files.write import write_atomically
 from drivetl.models.build import ModelSpec, architecture, build_model
 from drivetl.models.gpu import choose_fused, choose_layout
 from drivetl.models.norm import freeze_norm
+from drivetl.training.capture import PRECISIONS
 from drivetl.training.loop import Means, train_epoch
 from drivetl.training.optimizer import build_optimizer
 from drivetl.training.transfer import on_device
@@ -90,10 +91,8 @@ def loss_curves(spec: ModelSpec, size: int, device: torch.device, fast: torch.dt
     for precision in dict.fromkeys([torch.float32, fast]):
         ours = build_model(spec)
         ours.load_state_dict(start)
-        name = (
-            f"drivetl, {str(precision).removeprefix('torch.').replace('float32', 'fp32').replace('bfloat16', 'bf16')}"
-        )
-        curves[name] = _ours(ours.to(device), spec, batches, device, precision, steps)
+        word = next(word for word, dtype in PRECISIONS.items() if dtype == precision)
+        curves[f"drivetl, {word}"] = _ours(ours.to(device), spec, batches, device, precision, steps)
     return curves
 
 
@@ -150,7 +149,7 @@ def differences(curves: Mapping[str, Sequence[float]]) -> list[dict[str, object]
 
 
 def _means(losses: Sequence[float]) -> list[float]:
-    """The means over the last BATCHES steps, from the first that has so many on: over every batch once."""
+    """The means over the last BATCHES steps, from the first step with that many on: over every batch once."""
     count = min(BATCHES, len(losses))
     return [sum(losses[end - count : end]) / count for end in range(count, len(losses) + 1)]
 

@@ -38,8 +38,6 @@ OWNERS = ("torchvision", "drivetl")
 ON_THE_HOST = ("/torch/optim/", "/detection/transform.py: torch_choice", "/drivetl/models/sparse.py")
 """What is on the host in any training: the optimizer's step numbers, the choice of an image size, and a backward pass
 for CPUs only."""
-CUDA_TRICK_BELOW = 20_000
-"""torchvision's `batched_nms` uses one NMS for all classes below this many numbers on a GPU; on a CPU below 4,000."""
 
 Waits = Counter[tuple[str, str, str]]
 """(whose code, where, operation) -> number of calls."""
@@ -55,7 +53,10 @@ def counted() -> Iterator[Waits]:
 
 
 def _as_on_a_gpu(boxes_xyxy: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, threshold: float) -> torch.Tensor:
-    assert boxes_xyxy.numel() <= CUDA_TRICK_BELOW, "too many proposals: a GPU would not use the coordinate trick either"
+    """On a GPU torchvision uses one NMS for all classes below TRICK_BELOW numbers; on a CPU below 4,000."""
+    assert boxes_xyxy.numel() <= drivetl_waits.TRICK_BELOW, (
+        "too many proposals: a GPU would not use the coordinate trick either"
+    )
     kept: torch.Tensor = boxes._batched_nms_coordinate_trick(boxes_xyxy, scores, idxs, threshold)
     return kept
 

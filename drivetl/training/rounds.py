@@ -14,6 +14,7 @@ from drivetl.files.runs import PSEUDO, run_root
 from drivetl.metrics.match_store import match
 from drivetl.metrics.results import Results
 from drivetl.models.source import weights_file
+from drivetl.training.separate import image_files
 
 
 def round_of(start: str) -> int:
@@ -41,7 +42,7 @@ def agreement(start: str, pseudo: Dataset) -> dict[str, int] | None:
     if run is None or not (run / PSEUDO).is_file():
         return None
     before = read_dataset(run / PSEUDO)
-    ours, theirs = _by_file(pseudo), _by_file(before)
+    ours, theirs = image_files(pseudo), image_files(before)
     shared = [file for file in ours if file in theirs]
     if not shared:
         return None
@@ -74,11 +75,6 @@ def _run_of(start: str) -> Path | None:
     """The folder of the run whose weights a start is; None for published weights."""
     weights = weights_file(start)
     return run_root(weights.parent) if weights is not None else None
-
-
-def _by_file(dataset: Dataset) -> dict[Path, ImageRecord]:
-    root = dataset.images_root.resolve()
-    return {root / image.file_name: image for image in dataset.images}
 
 
 def _under(labelled: ImageRecord, image: ImageRecord, numbers: dict[int, int]) -> ImageRecord:

@@ -9,7 +9,7 @@ from typing import Any
 from drivetl import console
 from drivetl.coco.drives import shared_drives
 from drivetl.coco.hashes import file_hash
-from drivetl.coco.records import Dataset
+from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.console.text import counted, first_of
 from drivetl.errors import ConfigError
 
@@ -19,10 +19,10 @@ END = 4096
 """Bytes at the end of a file that are compared before all of it is read."""
 
 
-def image_files(dataset: Dataset) -> Files:
-    """The image files of a dataset."""
+def image_files(dataset: Dataset) -> dict[Path, ImageRecord]:
+    """The image files of a dataset, with their records."""
     root = dataset.images_root.resolve()
-    return dict.fromkeys(root / image.file_name for image in dataset.images)
+    return {root / image.file_name: image for image in dataset.images}
 
 
 def copies(ours: Files, theirs: Files) -> dict[Path, Path]:
