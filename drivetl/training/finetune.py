@@ -215,15 +215,8 @@ def _finetune(
             show_notable(findings)
         stop_at_errors(findings)
         if group.leads and not resume:
-            create_run(out, config, prepared.taxonomy)
-            write_json(out / "anchors.json", prepared.anchors)
-            write_json(out / "surgery.json", prepared.surgery)
-            write_json(out / "augmentation.json", prepared.manifest)
             facts = provenance(config, device, f"{precision}: {reason}", source_data)
-            facts |= COMPARES if compare_without else {}
-            if prepared.pseudo is not None:
-                images |= write_pseudo(prepared.pseudo, out, config)
-            write_json(out / "provenance.json", facts | images)
+            _begin_run(out, prepared, facts | (COMPARES if compare_without else {}) | images)
         group.barrier()
         if finds_rate(config):
             config = _with_found_rate(config, prepared, device, precision, group, out)
@@ -244,6 +237,16 @@ def _finetune(
             if comparison:
                 trainer.boards.outcome(comparison, trainer.step)
         return Outcome(out, trainer.log.rows, trainer.best or {}, comparison)
+
+
+def _begin_run(out: Path, prepared: Prepared, facts: dict[str, Any]) -> None:
+    """Make the run directory, with all that was decided. facts: what provenance.json says, but for pseudo-labels."""
+    create_run(out, prepared.config, prepared.taxonomy)
+    write_json(out / "anchors.json", prepared.anchors)
+    write_json(out / "surgery.json", prepared.surgery)
+    write_json(out / "augmentation.json", prepared.manifest)
+    labels = write_pseudo(prepared.pseudo, out, prepared.config) if prepared.pseudo is not None else {}
+    write_json(out / "provenance.json", facts | labels)
 
 
 def _check_without(config: FinetuneConfig, run: Path) -> None:
