@@ -47,7 +47,7 @@ def random_states(*, cuda: bool) -> dict[str, Tensor]:
 
 
 def set_random_states(states: dict[str, Tensor]) -> None:
-    """Restore `random_states`; a GPU's are left out where there is none. Raises KeyError, RuntimeError or TypeError."""
+    """Restore `random_states`; a GPU's are left out without a GPU. Raises KeyError, RuntimeError or TypeError."""
     torch.set_rng_state(states["rng.cpu"])
     if "rng.cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["rng.cuda"])

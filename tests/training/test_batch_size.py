@@ -53,7 +53,7 @@ def test_law_a_tenth_of_the_memory_is_left():
 
 
 def limited_to(monkeypatch, images_at_once, tried):
-    """A machine with room for so many images in one forward pass of the test."""
+    """A machine with room for `images_at_once` images in one forward pass of the test."""
     forward = memory.forward_uint8
 
     def limited(model, images, device, targets=None):

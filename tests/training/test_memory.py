@@ -54,7 +54,7 @@ def test_law_the_parts_have_as_many_images_per_step(accumulate):
 
 
 def room_for(monkeypatch, images_at_once, error):
-    """A machine on which a forward pass of the training has room for so many images."""
+    """A machine on which a forward pass of the training has room for `images_at_once` images."""
     for module in (loop, memory):
         forward = module.forward_uint8
 

@@ -24,8 +24,8 @@ LONG = {
 }
 """540 steps of four, 600 steps of two, weights averaged."""
 DEFAULT = {"highway": city.DEFAULT | {"optim.batch_size": 4, "eval.every": 6}}
-"""What a user gets who names only data and start, evaluated on the way also at 540 steps, the length of the long lines;
-at the image size and the batch size of the other lines."""
+"""What a config gets that names only data and start, at the image size and the batch size of the other lines; evaluated
+on the way also at 540 steps, the length of the long lines."""
 LINES = {
     "default": ("auto", DEFAULT),
     "none": ("none", SHORT),
@@ -37,7 +37,7 @@ LINES = {
 }
 """Line -> preset and length."""
 CHOSEN = tuple(line for line in LINES if line != "default")
-"""Those that the config chooses by hand."""
+"""Those whose preset and length are written."""
 PLAIN = ("none", "none long")
 SWEPT = 3
 """Every third dry image is evaluated under conditions."""
