@@ -29,7 +29,7 @@ def plot(rows: Sequence[Mapping[str, Any]], rate: Series, path: Path) -> None:
 def figure_of(rows: Sequence[Mapping[str, Any]], rate: Series) -> Figure:
     """Three panels: losses, learning rate, and AP with AP50.
 
-    rows: those of metrics.jsonl in order, may be empty. A loss is the mean over the epoch before its evaluation; row 0,
+    rows: those of metrics.jsonl in order, may be empty. A loss is the mean over the steps since the row before; row 0,
     the start before the first step, is a dashed line. A missing or null value is a gap. rate: learning rate at steps.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -90,6 +90,7 @@ class Trainer:
     """Of each return to a saved state the step that failed and the step returned to."""
     best: dict[str, Any] | None = None
     means: Means = field(default_factory=Means)
+    """Of the losses since the last row of the metrics."""
     saved_at: float = field(default_factory=time.monotonic)
     boards: Boards = field(default_factory=Boards)
     skip_reasons: dict[str, str] = field(default_factory=dict)
@@ -138,7 +139,7 @@ class Trainer:
 
     @property
     def _between_epochs(self) -> bool:
-        """Whether the last step of an epoch is done, and what follows it is not."""
+        """Whether the last step of an epoch is done, and the evaluation that may follow it is not."""
         return self.means.steps > 0 and self.step % len(self.batches) == 0
 
     def save(self) -> None:
@@ -245,7 +246,7 @@ class Trainer:
             try:
                 if epochs_done % self.config.eval.every == 0 or epochs_done == self.config.optim.epochs:
                     self.evaluate(epochs_done, seconds, held)
-                self.means = Means()
+                    self.means = Means()
             except InterruptedWorkError:
                 pass
             self.save()

@@ -1,4 +1,5 @@
-"""Laws of early stopping and of the metric that makes an evaluation the best one."""
+"""Laws of early stopping, of evaluations that are not made after every epoch, and of the metric that makes one the
+best."""
 
 import json
 from contextlib import contextmanager
@@ -114,3 +115,22 @@ def test_the_verdict_is_about_the_metric():
     assert verdict(document, rows, None).startswith(
         "adapting did not help: no epoch (best 0.800, epoch 1) beats the source, AP50 0.900"
     )
+
+
+def test_law_a_row_has_the_losses_of_all_steps_since_the_row_before(small_config, tmp_path, monkeypatch):
+    """Also in a run that was killed in an epoch whose evaluation is left out, and at its end."""
+    config = changed(small_config, "optim", epochs=4)
+    every, second = finetune(config, tmp_path / "every"), changed(config, "eval", every=2)
+    whole = finetune(second, tmp_path / "whole")
+    assert [row["epoch"] for row in whole.rows] == [2, 4]
+    for key in (key for key in whole.rows[0] if key.startswith("train_loss")):
+        losses = [row[key] for row in every.rows]
+        expected = [sum(losses[:2]) / 2, sum(losses[2:]) / 2]
+        assert [row[key] for row in whole.rows] == pytest.approx(expected)
+    monkeypatch.setattr(trainer, "SAVE_EVERY_S", -1.0)
+    for steps in (1, 2, 3, 6):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            kill_after(patch, steps)
+            finetune(second, tmp_path / f"killed{steps}")
+        finetune(second, tmp_path / f"killed{steps}", resume=True)
+        assert rows_of(tmp_path / "whole") == rows_of(tmp_path / f"killed{steps}")
