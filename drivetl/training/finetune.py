@@ -210,7 +210,7 @@ def _finetune(
         if resume:
             findings = [check_loader(planned.images, config, workers)]
         else:
-            findings = check_training(planned, device, workers, out)
+            findings = check_training(planned, device, workers, out, runs=2 if compare_without else 1)
         if group.leads:
             show_notable(findings)
         stop_at_errors(findings)

@@ -78,8 +78,11 @@ def preflight(config: FinetuneConfig, train: Dataset, val: Dataset, out: Path, s
     return findings
 
 
-def check_training(planned: Planned, device: torch.device, workers: int, out: Path) -> list[Finding]:
-    """Every check that needs no step of the model, in the order of the run: data, classes, scale, recipe, machine."""
+def check_training(planned: Planned, device: torch.device, workers: int, out: Path, runs: int = 1) -> list[Finding]:
+    """Every check that needs no step of the model, in the order of the run: data, classes, scale, recipe, machine.
+
+    runs: trainings of this size that are written to `out`.
+    """
     config, train, val = planned.config, planned.train, planned.val
     return [
         check_images("data.train", train, config.data.on_bad_image == "skip"),
@@ -96,7 +99,7 @@ def check_training(planned: Planned, device: torch.device, workers: int, out: Pa
         check_start(config),
         check_crowd(planned, device),
         check_loader(planned.images, config, workers),
-        check_disk(planned, out),
+        check_disk(planned, out, runs),
     ]
 
 

@@ -324,10 +324,11 @@ def check_loader(images: Sequence[ImageRecord], config: FinetuneConfig, workers:
     return Finding("loader", "ok", counted(workers, "process") if workers else "in the training process")
 
 
-def check_disk(planned: Planned, out: Path) -> Finding:
-    """Free space where the run is written, against its checkpoints and the largest of their temporary copies."""
+def check_disk(planned: Planned, out: Path, runs: int = 1) -> Finding:
+    """Free space where the run is written, against the checkpoints of all its trainings and the largest of their
+    temporary copies."""
     folder = next(path for path in (out.absolute(), *out.absolute().parents) if path.is_dir())
-    free, needed = shutil.disk_usage(folder).free, checkpoint_bytes(planned.model, planned.config)
+    free, needed = shutil.disk_usage(folder).free, runs * checkpoint_bytes(planned.model, planned.config)
     value = f"checkpoints need {byte_size(needed)}, {folder} has {byte_size(free)} free"
     if needed > free:
         return Finding("disk", "error", value, "free space, or write to another disk with --out")

@@ -147,6 +147,15 @@ def test_law_an_error_stops_before_anything_is_written(small_config, tmp_path, m
     assert not (tmp_path / "run").exists()
 
 
+def test_the_disk_holds_the_checkpoints_of_both_trainings_where_two_are_compared(small_config, tmp_path, monkeypatch):
+    planned = plan_training(small_config, *read_pair(small_config))
+    of_one = preflight_checks.checkpoint_bytes(planned.model, planned.config)
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(preflight_checks.shutil, "disk_usage", lambda _: usage(3 * of_one))
+    severities = [preflight_checks.check_disk(planned, tmp_path, runs).severity for runs in (1, 2, 4)]
+    assert severities == ["ok", "warning", "error"]
+
+
 def test_a_small_dev_shm_is_a_warning(small_config, tmp_path, monkeypatch):
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(sharing.shutil, "disk_usage", lambda _: usage(10**12))
