@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from drivetl.coco.records import Annotation, Dataset, ImageRecord
 from drivetl.config import OptimConfig
 from drivetl.data.dataset import DetectionDataset, collate
 from drivetl.data.sharing import Batch
+from drivetl.models import runtime
 from drivetl.models.build import ModelSpec, architecture, build_model, forward_uint8
 from drivetl.models.gpu import choose_fused
 from drivetl.training.loop import Means, train_epoch
@@ -87,6 +89,7 @@ def reference_step(
     scaler: torch.amp.GradScaler | None,
 ) -> float:
     """A step of torchvision's references/detection/engine.py on one process; returns its loss."""
+    switch_memory(device, kept=False)
     moved = [image.to(device) for image in floats]
     with torch.autocast(device.type, dtype=torch.float16, enabled=scaler is not None):
         losses = sum(model(moved, on(targets, device)).values())
@@ -109,6 +112,7 @@ def our_step(
     model: nn.Module, batch: Batch, optimizer: Optimizer, device: torch.device, precision: torch.dtype
 ) -> None:
     """A step of `train_epoch`."""
+    switch_memory(device, kept=True)
     train_epoch(
         model,
         on_device([batch], device),
@@ -121,6 +125,18 @@ def our_step(
         means=Means(),
     )
     wait(device)
+
+
+def switch_memory(device: torch.device, *, kept: bool) -> None:
+    """On a CPU, for the whole process: keep freed memory, as drivetl's trainings do, or use glibc's own settings."""
+    if device.type != "cpu":
+        return
+    if kept:
+        runtime.keep_memory()
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    for parameter, value in ((runtime.MMAP_MAX, 65536), (runtime.TRIM_THRESHOLD, 128 << 10), (runtime.TOP_PAD, 0)):
+        mallopt(parameter, value)
 
 
 def on(targets: list[dict[str, Tensor]], device: torch.device) -> list[dict[str, Tensor]]:

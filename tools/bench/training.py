@@ -1,14 +1,13 @@
 """A training step with torchvision's modules and with drivetl's, on the same images in the same run.
 
 The first columns are forward and backward alone, of both models. `recipe` is torchvision's reference loop
-(references/detection/engine.py: floats from the loader, SGD, the loss read before the backward pass), `ours` is
-`train_epoch` on bytes, both without the loader. `bound` are the images/s at which the device would multiply without a
-pause.
+(references/detection/engine.py: floats from the loader, SGD, the loss read before the backward pass) with glibc's own
+memory, `ours` is `train_epoch` on bytes, both without the loader. `bound` are the images/s at which the device would
+multiply without a pause.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
 import time
 from collections import Counter
@@ -22,19 +21,19 @@ from loss_curves import differences, loss_curves, plot
 from syncs import counted
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
-from training_loops import in_turns, matmul_rate, plain_model, throughput
+from training_loops import in_turns, matmul_rate, plain_model, switch_memory, throughput
 
 from drivetl import console
 from drivetl.config import OptimConfig
 from drivetl.data.dataset import collate, to_tensors
 from drivetl.data.sample import Sample
 from drivetl.data.sharing import Batch
-from drivetl.models import runtime, sparse
+from drivetl.models import sparse
 from drivetl.models.build import ModelSpec, architecture, build_model, forward_uint8
 from drivetl.models.detector import detect
 from drivetl.models.norm import FoldedConv2d, FusedFrozenBatchNorm2d
 from drivetl.models.precision import choose_precision
-from drivetl.models.runtime import choose_device, keep_memory
+from drivetl.models.runtime import choose_device
 from drivetl.training.loop import Means, train_epoch
 from drivetl.training.optimizer import build_optimizer
 
@@ -280,8 +279,7 @@ def step(
 ) -> None:
     """Forward and backward once; tricks: the sparse backward and kept memory, which are switched for the process."""
     sparse.DENSE_FROM = SPARSE_BELOW if tricks else 0.0
-    if device.type == "cpu":
-        (keep_memory if tricks else give_back_memory)()
+    switch_memory(device, kept=tricks)
     model.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
         losses = forward_uint8(model, images, device, targets)
@@ -289,10 +287,3 @@ def step(
     model.zero_grad(set_to_none=True)
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def give_back_memory() -> None:
-    """glibc's own settings again."""
-    mallopt = ctypes.CDLL(None).mallopt
-    for parameter, value in ((runtime.MMAP_MAX, 65536), (runtime.TRIM_THRESHOLD, 128 << 10), (runtime.TOP_PAD, 0)):
-        mallopt(parameter, value)
