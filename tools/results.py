@@ -125,6 +125,16 @@ SHORT = {
     "robust_fog": Short(ROBUST, _one_of("measured on", "fog_reported", "clear")),
     "replay": Short(REPLAY),
     "replay_source": Short(REPLAY),
+    "keys": Short(
+        {
+            "line": "changed key",
+            "seeds": "seeds",
+            "AP50": "AP50",
+            "AP50 gain": "gain",
+            "AP50 of frequent classes": "AP50, frequent classes",
+            "AP50 of frequent classes gain": "gain, frequent classes",
+        }
+    ),
     "select": Short(
         {
             "frames": "frames",

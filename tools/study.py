@@ -23,6 +23,7 @@ STUDIES = (
     "city",
     "convergence",
     "doubt",
+    "keys",
     "masks",
     "real",
     "relation",
