@@ -10,6 +10,10 @@ need the most.
 A strong preset (`drivetl.data.augment.strength`) shows a detector images that it has never seen. With enough labels the
 training is freer, at a higher rate and with weights averaged over steps (docs/results.md, "Robust by training").
 There, and only in a long training, `data.augment: auto` is a strong preset.
+
+With footage without labels (`data.unlabelled`) the start is also the teacher, usually a detector that was trained on
+the labelled images already. The training is short, and the weights stay closest to the start (docs/results.md, "Footage
+without labels").
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from typing import Literal
 from drivetl.config import FinetuneConfig, is_auto
 from drivetl.data.augment import AugmentConfig, Strength, load_preset, strength, untouched_share
 from drivetl.models.source import Source
-from drivetl.training.replay import with_source_share
+from drivetl.training.replay import shares, with_source_share
 
 Start = Literal["detector", "features", "none"]
 
@@ -36,6 +40,8 @@ its average. With 50 labels of a city like the source's it lost 3.0 AP50, with 1
 STRONG_EPOCHS = 12
 """Length from which on `data.augment: auto` is a strong preset where optim.epochs is set: with 180 labels, 12 epochs
 with `severe` gained 1.8 AP50 by day, 3 epochs lost 1.6."""
+FOOTAGE_STEPS = 180
+"""Length, in optimizer steps, of a training that adds footage without labels to a detector."""
 EVALUATIONS = 10
 """Approximate number of evaluations during a training."""
 
@@ -54,10 +60,13 @@ class Recipe:
     source_share: float
 
 
-def recipe(n_images: int, start: Start, batch_size: int, augmented: Strength = "mild") -> Recipe:
+def recipe(
+    n_images: int, start: Start, batch_size: float, augmented: Strength = "mild", *, footage: bool = False
+) -> Recipe:
     """The recipe for `n_images` labelled training images (empty ones count) at `batch_size` images per step.
 
-    augmented: how strong the preset is.
+    augmented: how strong the preset is. footage: the start labels footage without labels, of which batch_size counts
+    nothing.
 
     With few labels the length is set in steps within bounds: 8 (features) or 12 (random weights) per image; from a
     detector n / 25 per image, at most 4, because a small set is overfitted after fewer passes. With many labels the
@@ -72,6 +81,8 @@ def recipe(n_images: int, start: Start, batch_size: int, augmented: Strength = "
         needed = math.ceil(steps / math.ceil(max(1, n_images) / batch_size))
         return needed if few else max(if_many, needed)
 
+    if start == "detector" and footage:
+        return Recipe(min(MAX_PASSES, epochs(0, FOOTAGE_STEPS, FOOTAGE_STEPS, 1)), 1e-4, 1.0, 0, 2, 0.0, 0.99, 0.5)
     if start == "detector":
         length = min(MAX_PASSES, epochs(min(4.0, n_images / 25), 90, 800, 12))
         if few and strong:
@@ -89,11 +100,17 @@ def start_of(source: Source | None) -> Start:
     return "none" if source is None else "features" if source.categories is None else "detector"
 
 
+def labels_footage(config: FinetuneConfig, start: Start) -> bool:
+    """Whether the start labels footage without labels, rather than another detector or a person."""
+    return start == "detector" and bool(config.data.unlabelled) and not config.data.pseudo
+
+
 def preset_for(n_images: int, start: Start, epochs: int | None = None) -> tuple[str, str]:
     """The preset that `data.augment: auto` stands for, and the reason in words.
 
-    epochs: the length of the training; None where the recipe chooses it, which then follows the preset. Frames without
-    labels (`data.unlabelled`) change nothing: with few labels a strong preset lost, and it was not measured with both.
+    epochs: the length of the training; None where it does not matter: the recipe chooses it, and follows the preset, or
+    a teacher that was trained before is trained on. Frames without labels (`data.unlabelled`) do not count: with few
+    labels a strong preset lost.
     """
     detector = start == "detector"
     n_few, many = (STRONG_FROM, "severe") if detector else (FEW, "weather")
@@ -114,7 +131,9 @@ def with_preset(
     """
     if not is_auto(config.data.augment):
         return config, []
-    if epochs is None and not is_auto(config.optim.epochs):
+    if labels_footage(config, start):
+        epochs = None
+    elif epochs is None and not is_auto(config.optim.epochs):
         epochs = config.optim.epochs
     preset, reason = preset_for(n_images, start, epochs)
     data = dataclasses.replace(config.data, augment=preset)
@@ -134,8 +153,11 @@ def resolve_auto(
     if not names and not is_auto(config.eval.every):
         return config, lines
     preset = load_preset(config.data.augment)
-    step_images = config.optim.batch_size * config.optim.accumulate * world
-    chosen = recipe(n_images, start, step_images, strength(preset))
+    step_images: float = config.optim.batch_size * config.optim.accumulate * world
+    footage = labels_footage(config, start)
+    if footage:
+        step_images *= 1 - sum(shares(config))
+    chosen = recipe(n_images, start, step_images, strength(preset), footage=footage)
     optim = dataclasses.replace(config.optim, **{name: getattr(chosen, name) for name in names})
     if "heads_only_epochs" in names:  # a length set in the config may be shorter
         optim = dataclasses.replace(optim, heads_only_epochs=min(optim.heads_only_epochs, max(0, optim.epochs - 1)))
@@ -148,7 +170,8 @@ def resolve_auto(
     kinds = {"detector": "a detector", "features": "features alone", "none": "random weights"}
     amount = f"{n_images} labelled images ({'few' if n_images <= FEW else 'many'})"
     values = [f"{name} {every if '.' in name else getattr(optim, name):g}" for name in names]
-    lines.append(f"recipe for {amount} from {kinds[start]}, {_augmentation(preset)}: {', '.join(values)}")
+    source = kinds[start] + (", which labels footage" if footage else "")
+    lines.append(f"recipe for {amount} from {source}, {_augmentation(preset)}: {', '.join(values)}")
     return resolved, lines
 
 

@@ -50,7 +50,7 @@ def test_the_preset_of_a_start_and_a_number_of_labels(start, n_images, preset):
     for world in (2, 8):  # the same on every process, however many there are
         assert resolve_auto(config, n_images, start, world)[0].data == resolved.data
     footage = with_values(config, {"data.unlabelled": "frames"})
-    assert resolve_auto(footage, n_images, start)[0].data.augment == preset
+    assert resolve_auto(footage, n_images, start)[0].data.augment == preset  # frames without labels do not count
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from drivetl.errors import ConfigError
 from drivetl.files.typed import AUTO
 from drivetl.models.weights import read_weights
 from drivetl.training.finetune import Outcome, finetune
-from drivetl.training.recipe import FEW, MAX_PASSES, STRONG_EMA, STRONG_FROM, recipe, resolve_auto
+from drivetl.training.recipe import FEW, FOOTAGE_STEPS, MAX_PASSES, STRONG_EMA, STRONG_FROM, recipe, resolve_auto
 from drivetl.training.rundir import read_metrics
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "finetune"
@@ -82,6 +82,40 @@ def test_the_recipe_follows_the_preset(tmp_path):
         assert config.optim.source_share == (0.0 if preset in ("severe", "mixed") else 0.3)
     assert "no augmentation" in notes["none"] and "mild augmentation" in notes["photometric"]
     assert "strong augmentation (4 % of images unchanged)" in notes["severe"]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8, 64])
+def test_law_footage_that_the_start_labels_has_its_length_and_stays_closest_to_it(batch):
+    for n in (1, 25, 50, 180, FEW, FEW + 1, 5000):
+        per_epoch = -(-n // batch)
+        chosen = recipe(n, "detector", batch, footage=True)
+        steps = chosen.epochs * per_epoch
+        assert steps < max(FOOTAGE_STEPS, per_epoch) + per_epoch
+        assert steps >= FOOTAGE_STEPS or chosen.epochs == MAX_PASSES
+        for augmented in ("none", "mild", "strong"):
+            others = recipe(n, "detector", batch, augmented)
+            assert chosen.lr < others.lr and chosen.source_share > others.source_share
+            assert recipe(n, "detector", batch, augmented, footage=True) == chosen
+    assert recipe(50, "features", batch, footage=True) == recipe(50, "features", batch)
+
+
+def test_the_recipe_for_footage_is_for_a_start_that_labels_it(tmp_path):
+    path = written(tmp_path, DATA + "optim: {recipe: auto, batch_size: 3}\n")
+    without, frames = load_config(path), load_config(path, ["--data.unlabelled", "frames"])
+    resolved, lines = resolve_auto(frames, 180, "detector")
+    assert (resolved.optim.epochs, resolved.optim.lr, resolved.optim.source_share) == (2, 1e-4, 0.5)  # 2 x 90 steps
+    assert resolved.data.augment == "severe" and "from a detector, which labels footage, strong" in lines[-1]
+    half = load_config(
+        path, ["--data.unlabelled", "frames", "--data.source", "s.json", "--data.source_share", "0.3333"]
+    )
+    assert resolve_auto(half, 180, "detector")[0].optim.epochs == 1  # one labelled image of the target in a step
+    short = load_config(path, ["--data.unlabelled", "frames", "--optim.epochs", "1"])
+    assert resolve_auto(short, 180, "detector")[0].data.augment == "severe"  # the teacher was trained before
+    foreign = load_config(path, ["--data.unlabelled", "frames", "--data.pseudo", "results.json"])
+    edited = load_config(path, ["--data.pseudo", "edited.json"])
+    plain = resolve_auto(without, 180, "detector")[0].optim
+    assert all(resolve_auto(config, 180, "detector")[0].optim == plain for config in (foreign, edited))
+    assert resolve_auto(frames, 180, "none")[0].optim == resolve_auto(without, 180, "none")[0].optim
 
 
 def test_the_recipe_fills_in_auto_values_and_keeps_the_others(tmp_path):
