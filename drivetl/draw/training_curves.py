@@ -50,7 +50,11 @@ def figure_of(rows: Sequence[Mapping[str, Any]], rate: Series) -> Figure:
         if start is not None:
             scores.axhline(start, color=color, linestyle="--", linewidth=1, label=f"{name} of the start")
     last = max([1, *(step + 1 for step in rate[0]), *(row["step"] for row in rows)])
-    for axis, title in ((losses, "training loss, mean of an epoch"), (rates, "learning rate"), (scores, "validation")):
+    for axis, title in (
+        (losses, "training loss, mean since the last point"),
+        (rates, "learning rate"),
+        (scores, "validation"),
+    ):
         axis.set(title=title, xlabel="step", xlim=(0, last))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_ylim(bottom=0, top=max(LEAST_AP, axis.get_ylim()[1]) if axis is scores else None)

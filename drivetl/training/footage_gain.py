@@ -22,7 +22,7 @@ GAIN = "unlabelled_gain.json"
 COMPARES = {"compare_without": True}
 """What provenance.json says of a run that is to be compared."""
 CAVEAT = (
-    "data.val shows a gain on the footage only if it has labelled frames of the same kind; with none, this says only"
+    "a gain on the footage shows in data.val only if that has labelled frames of the same kind; with none, this says only"
     " whether the old domain suffered"
 )
 
