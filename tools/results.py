@@ -60,6 +60,13 @@ ROBUST = {
     "AP50": "AP50",
     "AP50 - none": "gain over none",
 }
+FOOTAGE = {
+    "without labels": "footage",
+    "measured on": "measured on",
+    "AP50": "AP50",
+    "AP50 - labelled only": "gain over labelled frames alone",
+    "AP50 - teacher": "gain over the teacher",
+}
 REPLAY = {
     "line": "training",
     "labels": "labelled frames",
@@ -157,14 +164,21 @@ SHORT = {
         lambda row: row["trained with"] != "teacher",
     ),
     "unlabelled": Short(
+        FOOTAGE,
+        lambda row: (
+            row["trained with"] == "unlabelled" and "tuned" not in row["measured on"].replace(row["without labels"], "")
+        ),
+    ),
+    "unlabelled_fog": Short(FOOTAGE, _one_of("trained with", "unlabelled")),
+    "unlabelled_lines": Short(
         {
-            "measured on": "measured on",
-            "trained with": "training",
+            "line": "training",
+            "seeds": "seeds",
             "AP50": "AP50",
-            "AP50 - labelled only": "gain over labelled frames alone",
+            "AP50 - default": "difference to the default",
             "AP50 - teacher": "gain over the teacher",
         },
-        lambda row: row["measured on"] in ("dry", "night_tuned", "night_reported") and row["trained with"] != "teacher",
+        lambda row: row["without labels"] == "night" and row["measured on"] == "night_reported",
     ),
     "real": Short(
         {

@@ -4,7 +4,7 @@ A motorway camera: dry-day frames are labelled, the first half of the night or o
 other half. The teacher is the detector of the study `robust` that saw the preset `severe` for long; every line trains
 it further for 180 steps of two labelled frames (and one without labels). A city: strasbourg's recording without labels
 next to 0, 50 or 200 labelled frames of it. Fog: five clear cities, and half of the photos of real fog without labels.
-Lines change one thing of the default: no ignore band, another weight or threshold, a second round.
+Lines change the default: another rate, no blending, no ignore band, another weight or threshold, a second round.
 """
 
 from __future__ import annotations
@@ -20,22 +20,27 @@ from drivetl.coco.io import read_dataset
 SEEDS = (0, 1, 2)
 TEACHER = "teacher"
 PLAIN = "labelled only"
+PLAIN_FREE = "labelled only, rate 3e-4, not blended"
 ROUND_2 = "a second round"
 Flags = dict[str, object]
 RECIPE: Flags = {
-    "data.augment": "severe",
-    "optim.lr": 3e-4,
+    "optim.lr": 1e-4,
     "optim.ema": 0.99,
+    "optim.source_share": 0.5,
     "optim.frozen_stages": 2,
     "optim.layer_decay": 1.0,
     "optim.batch_size": 2,
-    "model.anchors": "keep",
 }
-"""What every line of camera and fog trains with."""
+"""What `recipe: auto` chooses with footage that the start labels, two labelled frames a step."""
 WITH: Flags = {"optim.batch_size": 3, "data.unlabelled_share": 0.3333}
 """One frame without labels next to the two labelled ones."""
+FREE: Flags = {"optim.lr": 3e-4, "optim.source_share": 0.0}
 LINES: dict[str, Flags] = {
     "unlabelled": {},
+    "rate 3e-4, not blended": FREE,
+    "rate 3e-4": {"optim.lr": 3e-4},
+    "not blended": {"optim.source_share": 0.0},
+    PLAIN_FREE: FREE,
     "no ignore band": {"data.pseudo_ignore_from": 0.6},
     "weight 1": {"data.unlabelled_weight": 1.0},
     "weight 0.25": {"data.unlabelled_weight": 0.25},
@@ -43,32 +48,39 @@ LINES: dict[str, Flags] = {
     "threshold 0.4": {"data.pseudo_threshold": 0.4},
     ROUND_2: {},
 }
-"""Line -> how it differs from the default of data.unlabelled."""
-ABLATIONS = tuple(line for line in LINES if line not in ("unlabelled", ROUND_2))
+"""Line -> how it differs from the default of data.unlabelled, in which half of the result is the teacher's weights."""
+HEADLINES = (PLAIN, "unlabelled")
+OTHERS = tuple(line for line in LINES if line not in HEADLINES)
 CAMERA_SETS = ("dry", "night_reported", "night_tuned", "wet_reported", "wet_tuned")
 CITY_PARTS = ("strasbourg_0", "strasbourg_50", "strasbourg_200")
 """How many frames of strasbourg are labelled."""
+COMPARED = {
+    "night": ("night_tuned", "night_reported", "dry", "wet_reported"),
+    "wet": ("wet_tuned", "wet_reported", "dry", "night_reported"),
+    "fog": ("fog_tuned", "fog_reported", "clear"),
+}
+"""Part -> the sets on which its lines are compared."""
 
 
 def jobs(shared: Path, out: Path) -> list[Job]:
-    """strasbourg with 50 labelled frames first, then fog, the ablations on strasbourg, the camera's night and wet clip
-    with theirs, and strasbourg with other label counts; seed by seed."""
+    """The headlines, seed by seed: the camera's night and wet clip, fog, strasbourg; then the other lines of the night,
+    and of wet clip and fog."""
     camera, fog, source = camera_parts(shared, out), fog_parts(shared, out), city.source(shared, out)
-    every = [job for seed in SEEDS for job in _strasbourg(shared, source, out, 50, seed)]
-    every += [job for seed in SEEDS for job in _fog(fog, source, out, seed)]
-    every += _strasbourg(shared, source, out, 50, 0, ABLATIONS)
-    every += [job for seed in SEEDS for job in _camera(camera, out, "night", seed, (PLAIN, "unlabelled"))]
-    every += [job for seed in SEEDS for job in _camera(camera, out, "night", seed, ("no ignore band",))]
-    every += [job for seed in SEEDS for job in _camera(camera, out, "wet", seed, (PLAIN, "unlabelled"))]
-    rest = tuple(line for line in LINES if line not in ("unlabelled", "no ignore band"))
-    every += [job for seed in SEEDS for job in _camera(camera, out, "night", seed, rest)]
-    every += [job for labels in (0, 200) for seed in SEEDS for job in _strasbourg(shared, source, out, labels, seed)]
+    every: list[Job] = []
+    for seed in SEEDS:
+        every += [job for part in ("night", "wet") for job in _camera(camera, out, part, seed, HEADLINES)]
+        every += _fog(fog, source, out, seed, HEADLINES)
+        every += [job for labels in (50, 0, 200) for job in _strasbourg(shared, source, out, labels, seed)]
+    for seed in SEEDS:
+        every += _camera(camera, out, "night", seed, OTHERS)
+        every += _camera(camera, out, "wet", seed, tuple(line for line in OTHERS if line != PLAIN_FREE))
+        every += _fog(fog, source, out, seed, OTHERS)
     return every
 
 
 def name(part: str, line: str, seed: int) -> str:
     """A job's name: `unlabelled_night_no-ignore-band_0`."""
-    return f"unlabelled_{part}_{line.replace(' ', '-')}_{seed}"
+    return f"unlabelled_{part}_{line.replace(', ', ' ').replace(' ', '-')}_{seed}"
 
 
 def teacher(part: str, seed: int) -> str:
@@ -81,37 +93,38 @@ def teacher(part: str, seed: int) -> str:
 def _camera(camera: dict[str, Path], out: Path, part: str, seed: int, lines: tuple[str, ...]) -> list[Job]:
     """Two passes over 180 labelled frames, two a step. `labelled only` is the same whatever part is not labelled."""
     flags = RECIPE | {"data.train": camera["train"], "data.val": data.thinned(camera["dry"], 5), "seed": seed}
+    flags |= {"data.augment": "severe", "model.anchors": "keep"}
     flags |= {"model.min_size": 360, "model.max_size": 640, "optim.epochs": 2, "eval.every": 2}
     sets = {name: camera[name] for name in CAMERA_SETS}
     return [
         _job(part, line, seed, flags, camera[f"{part}_tuned"], sets, out)
         for line in lines
-        if (part, line) != ("wet", PLAIN)
+        if part != "wet" or not line.startswith(PLAIN)
     ]
 
 
-def _fog(fog: dict[str, Path], source: Job, out: Path, seed: int) -> list[Job]:
+def _fog(fog: dict[str, Path], source: Job, out: Path, seed: int, lines: tuple[str, ...]) -> list[Job]:
     """One pass over 240 frames of the clear cities, two a step."""
     flags = RECIPE | {"data.train": source.flags["data.train"], "data.train_images": 240, "seed": seed}
+    flags |= {"data.augment": "severe", "model.anchors": "keep"}
     flags |= {"data.val": data.thinned(source.measured["val"], city.GLANCE), "optim.epochs": 1}
     sets = fog | {"clear": source.measured["val"]}
-    return [_job("fog", line, seed, flags, fog["fog_tuned"], sets, out) for line in (PLAIN, "unlabelled")]
+    return [_job("fog", line, seed, flags, fog["fog_tuned"], sets, out) for line in lines]
 
 
-def _strasbourg(
-    shared: Path, source: Job, out: Path, labels: int, seed: int, lines: tuple[str, ...] = (PLAIN, "unlabelled")
-) -> list[Job]:
-    """The default recipe for few labels, with and without the rest of the recording; without labels of strasbourg 100
-    steps on 200 frames of the other cities."""
+def _strasbourg(shared: Path, source: Job, out: Path, labels: int, seed: int) -> list[Job]:
+    """180 steps of two labelled frames or a few more, with and without the rest of the recording; without labels of
+    strasbourg, on 200 frames of the other cities."""
     whole, part = data.cities(shared, out / "data"), f"strasbourg_{labels}"
-    flags: Flags = city.DEFAULT | {"seed": seed, "data.augment": "photometric"}
+    flags = RECIPE | {"seed": seed, "data.augment": "photometric"}
     flags |= {"data.val": data.thinned(source.measured["val"], city.GLANCE), "eval.every": 99}
     if labels:
-        flags |= {"data.train": city.labelled(whole, out, labels, seed, "regions"), "optim.epochs": city.EPOCHS[labels]}
+        flags |= {"data.train": city.labelled(whole, out, labels, seed, "regions")}
     else:
-        flags |= {"data.train": source.flags["data.train"], "data.train_images": 200, "optim.epochs": 1}
+        flags |= {"data.train": source.flags["data.train"], "data.train_images": 200}
+    flags |= {"optim.epochs": -(-180 // ((labels or 200) // 2))}
     rest = rest_of_pool(whole, out, labels, seed)
-    return [_job(part, line, seed, flags, rest, source.measured, out, city.SCORES_FROM) for line in lines]
+    return [_job(part, line, seed, flags, rest, source.measured, out, city.SCORES_FROM) for line in HEADLINES]
 
 
 def rest_of_pool(whole: Path, out: Path, labels: int, seed: int) -> Path:
@@ -134,19 +147,22 @@ def _job(
 ) -> Job:
     before = name(part, "unlabelled", seed) if line == ROUND_2 else teacher(part, seed)
     own = flags | {"model.start": out / "runs" / before / "checkpoints" / "last"}
-    if line != PLAIN:
-        own |= WITH | {"data.unlabelled": unlabelled} | LINES[line]
+    if not line.startswith(PLAIN):
+        own |= WITH | {"data.unlabelled": unlabelled}
+    own |= LINES.get(line, {})
     return Job(name(part, line, seed), own, sets, (before,), score_threshold)
 
 
 def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, object]]]]:
-    """Camera, city and fog: every line on every set, less `labelled only` and the teacher, seeds and draws paired."""
+    """Camera, city and fog: the default on every set, less `labelled only` and the teacher; then the other lines, less
+    the default. Seeds and draws are paired."""
     done = {job.name: job for job in jobs if finished(job, out)}
     question = "Does footage without labels help"
     return [
         ("unlabelled", f"{question} on a motorway camera?", _rows(("night", "wet"), done, out)),
         ("unlabelled_city", f"{question} in a new city?", _rows(CITY_PARTS, done, out)),
         ("unlabelled_fog", f"{question} in real fog?", _rows(("fog",), done, out)),
+        ("unlabelled_lines", "Which part of the default of data.unlabelled matters?", _lines(done, out)),
     ]
 
 
@@ -157,7 +173,7 @@ def _rows(parts: tuple[str, ...], done: dict[str, Job], out: Path) -> list[dict[
         first = next((job for job in done.values() if job.name.startswith(f"unlabelled_{part}_")), None)
         for set_name, path in first.measured.items() if first is not None else ():
             of_set = scores.setdefault(path, Scores(path, out))
-            for line in (TEACHER, PLAIN, *LINES):
+            for line in (TEACHER, PLAIN, "unlabelled"):
                 seeds = [s for s in SEEDS if _is_known(part, line, s, set_name, out)]
                 if seeds:
                     row: dict[str, object] = {"without labels": part, "measured on": set_name}
@@ -166,11 +182,33 @@ def _rows(parts: tuple[str, ...], done: dict[str, Job], out: Path) -> list[dict[
     return rows
 
 
+def _lines(done: dict[str, Job], out: Path) -> list[dict[str, object]]:
+    """Every line with the default's seeds."""
+    rows: list[dict[str, object]] = []
+    for part, sets in COMPARED.items():
+        seeds = [s for s in SEEDS if name(part, "unlabelled", s) in done]
+        for set_name in sets if seeds else ():
+            scores = Scores(done[name(part, "unlabelled", seeds[0])].measured[set_name], out)
+            for line in LINES:
+                both = [s for s in seeds if _run(part, line, s) in done]
+                if not both:
+                    continue
+                ours = [_run(part, line, s) for s in both]
+                row: dict[str, object] = {"without labels": part, "measured on": set_name, "line": line}
+                row |= {"seeds": len(both), "AP50": worded(scores.over_seeds(ours, set_name, "AP50"))}
+                for title, base in (("default", "unlabelled"), (TEACHER, TEACHER)):
+                    theirs = [_run(part, base, s) for s in both]
+                    gained = scores.over_seeds(ours, set_name, "AP50", theirs)
+                    row[f"AP50 - {title}"] = "-" if ours == theirs else worded(gained, signed=True)
+                rows.append(row)
+    return rows
+
+
 def _run(part: str, line: str, seed: int) -> str:
-    """The job of a line; that of `labelled only` is the night's also for the wet clip."""
+    """The job of a line; those of labelled frames only are the night's also for the wet clip."""
     if line == TEACHER:
         return teacher(part, seed)
-    return name("night" if (part, line) == ("wet", PLAIN) else part, line, seed)
+    return name("night" if part == "wet" and line.startswith(PLAIN) else part, line, seed)
 
 
 def _is_known(part: str, line: str, seed: int, set_name: str, out: Path) -> bool:
