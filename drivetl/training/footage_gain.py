@@ -22,8 +22,8 @@ GAIN = "unlabelled_gain.json"
 COMPARES = {"compare_without": True}
 """What provenance.json says of a run that is to be compared."""
 CAVEAT = (
-    "a gain on the footage shows in data.val only if that has labelled frames of the same kind; with none, this says only"
-    " whether the old domain suffered"
+    "a gain on the footage shows in data.val only if that has labelled frames of the same kind; with none, this says"
+    " only whether the old domain suffered"
 )
 
 
