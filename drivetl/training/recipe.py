@@ -11,9 +11,9 @@ A strong preset (`drivetl.data.augment.strength`) shows a detector images that i
 training is freer, at a higher rate and with weights averaged over steps (docs/results.md, "Robust by training").
 There, and only in a long training, `data.augment: auto` is a strong preset.
 
-With footage without labels (`data.unlabelled`) the start is also the teacher, usually a detector that was trained on
-the labelled images already. The training is short, and the weights stay closest to the start (docs/results.md, "Footage
-without labels").
+With footage without labels (`data.unlabelled`) the start is also the teacher. Where it was trained on the labelled
+images already, the training is short, and the weights stay closest to it (docs/results.md, "Footage without labels").
+Where it was not, it is to learn from them, and the recipe is that of the labels.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from drivetl.config import FinetuneConfig, is_auto
 from drivetl.data.augment import AugmentConfig, Strength, load_preset, strength, untouched_share
 from drivetl.models.source import Source
 from drivetl.training.replay import shares, with_source_share
+from drivetl.training.rounds import was_trained_on
 
 Start = Literal["detector", "features", "none"]
 
@@ -65,8 +66,8 @@ def recipe(
 ) -> Recipe:
     """The recipe for `n_images` labelled training images (empty ones count) at `batch_size` images per step.
 
-    augmented: how strong the preset is. footage: the start labels footage without labels, of which batch_size counts
-    nothing.
+    augmented: how strong the preset is. footage: the start, trained on these images already, labels footage, of which
+    batch_size counts nothing.
 
     With few labels the length is set in steps within bounds: 8 (features) or 12 (random weights) per image; from a
     detector n / 25 per image, at most 4, because a small set is overfitted after fewer passes. With many labels the
@@ -101,8 +102,11 @@ def start_of(source: Source | None) -> Start:
 
 
 def labels_footage(config: FinetuneConfig, start: Start) -> bool:
-    """Whether the start labels footage without labels, rather than another detector or a person."""
-    return start == "detector" and bool(config.data.unlabelled) and not config.data.pseudo
+    """Whether the start labels footage without labels, rather than another detector or a person, and was trained on
+    data.train already."""
+    if start != "detector" or not config.data.unlabelled or config.data.pseudo:
+        return False
+    return was_trained_on(config.model.start, config.data.train)
 
 
 def preset_for(n_images: int, start: Start, epochs: int | None = None) -> tuple[str, str]:
@@ -170,8 +174,13 @@ def resolve_auto(
     kinds = {"detector": "a detector", "features": "features alone", "none": "random weights"}
     amount = f"{n_images} labelled images ({'few' if n_images <= FEW else 'many'})"
     values = [f"{name} {every if '.' in name else getattr(optim, name):g}" for name in names]
-    source = kinds[start] + (", which labels footage" if footage else "")
+    source = kinds[start] + (" trained on them, which labels footage" if footage else "")
     lines.append(f"recipe for {amount} from {source}, {_augmentation(preset)}: {', '.join(values)}")
+    if start == "detector" and config.data.unlabelled and not config.data.pseudo and not footage:
+        lines.append(
+            "data.unlabelled: model.start was not trained on data.train, so the recipe is that of the labels - train on"
+            " them first and start from that run, and the student stays close to it"
+        )
     return resolved, lines
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from drivetl.coco.hashes import file_hash
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, ImageRecord
 from drivetl.files.runs import PSEUDO, run_root
@@ -22,13 +24,24 @@ def round_of(start: str) -> int:
 
     A start that is not a run with a provenance.json has no round of its own.
     """
+    before = _recorded(start).get("pseudo_round", 0)
+    return 1 + (before if isinstance(before, int) else 0)
+
+
+def was_trained_on(start: str, train: str) -> bool:
+    """Whether `model.start` is a run, or a checkpoint of one, that was trained on the dataset json `train`."""
+    recorded = _recorded(start).get("train_sha256")
+    return recorded is not None and recorded == file_hash(Path(train))
+
+
+def _recorded(start: str) -> dict[str, Any]:
+    """provenance.json of the run that a start is; empty where there is none."""
     run = _run_of(start)
     try:
-        recorded = json.loads((run / "provenance.json").read_text("utf-8")) if run is not None else {}
-        before = recorded.get("pseudo_round", 0)
-        return 1 + (before if isinstance(before, int) else 0)
-    except (OSError, ValueError, AttributeError):
-        return 1
+        document = json.loads((run / "provenance.json").read_text("utf-8")) if run is not None else {}
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def agreement(start: str, pseudo: Dataset) -> dict[str, int] | None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from drivetl.coco.hashes import file_hash
 from drivetl.commands import dispatch
 from drivetl.config import MOST_EPOCHS, dump_yaml, load_config, recipe_keys, values_of
 from drivetl.errors import ConfigError
@@ -99,23 +100,41 @@ def test_law_footage_that_the_start_labels_has_its_length_and_stays_closest_to_i
     assert recipe(50, "features", batch, footage=True) == recipe(50, "features", batch)
 
 
-def test_the_recipe_for_footage_is_for_a_start_that_labels_it(tmp_path):
-    path = written(tmp_path, DATA + "optim: {recipe: auto, batch_size: 3}\n")
-    without, frames = load_config(path), load_config(path, ["--data.unlabelled", "frames"])
-    resolved, lines = resolve_auto(frames, 180, "detector")
+def test_the_recipe_for_footage_is_for_a_start_that_labels_it_and_knows_the_labels(tmp_path):
+    train, run = written(tmp_path, "{}", "a.json"), tmp_path / "run"
+    (run / "checkpoints" / "best").mkdir(parents=True)
+    for name in ("model.json", "model.safetensors"):
+        written(run / "checkpoints" / "best", "", name)
+    text = f"data: {{train: {train}, val: b.json}}\nmodel: {{start: {run}}}\noptim: {{recipe: auto, batch_size: 3}}\n"
+    path = written(tmp_path, text)
+
+    def chosen(*flags, start="detector"):
+        return resolve_auto(load_config(path, [*flags]), 180, start)
+
+    frames = ("--data.unlabelled", "frames")
+    plain = chosen()[0].optim
+    for provenance in (
+        None,
+        "",
+        "[]",
+        "{}",
+        '{"train_sha256": "0"}',
+    ):  # trained on other labels, or on nobody knows what
+        if provenance is not None:
+            written(run, provenance, "provenance.json")
+        resolved, lines = chosen(*frames)
+        assert resolved.optim == plain and "model.start was not trained on data.train" in lines[-1]
+    written(run, json.dumps({"train_sha256": file_hash(train)}), "provenance.json")
+    assert chosen()[0].optim == plain  # no footage
+    resolved, lines = chosen(*frames)
     assert (resolved.optim.epochs, resolved.optim.lr, resolved.optim.source_share) == (2, 1e-4, 0.5)  # 2 x 90 steps
-    assert resolved.data.augment == "severe" and "from a detector, which labels footage, strong" in lines[-1]
-    half = load_config(
-        path, ["--data.unlabelled", "frames", "--data.source", "s.json", "--data.source_share", "0.3333"]
-    )
-    assert resolve_auto(half, 180, "detector")[0].optim.epochs == 1  # one labelled image of the target in a step
-    short = load_config(path, ["--data.unlabelled", "frames", "--optim.epochs", "1"])
-    assert resolve_auto(short, 180, "detector")[0].data.augment == "severe"  # the teacher was trained before
-    foreign = load_config(path, ["--data.unlabelled", "frames", "--data.pseudo", "results.json"])
-    edited = load_config(path, ["--data.pseudo", "edited.json"])
-    plain = resolve_auto(without, 180, "detector")[0].optim
-    assert all(resolve_auto(config, 180, "detector")[0].optim == plain for config in (foreign, edited))
-    assert resolve_auto(frames, 180, "none")[0].optim == resolve_auto(without, 180, "none")[0].optim
+    assert resolved.data.augment == "severe" and "from a detector trained on them, which labels footage" in lines[-1]
+    part = chosen(*frames, "--data.source", "s.json", "--data.source_share", "0.3333")[0]
+    assert part.optim.epochs == 1  # one labelled image of the target in a step
+    assert chosen(*frames, "--optim.epochs", "1")[0].data.augment == "severe"  # the teacher was trained before
+    assert chosen(*frames, "--data.pseudo", "results.json")[0].optim == plain  # of another detector
+    assert chosen("--data.pseudo", "edited.json")[0].optim == plain
+    assert chosen(*frames, start="none")[0].optim == chosen(start="none")[0].optim
 
 
 def test_the_recipe_fills_in_auto_values_and_keeps_the_others(tmp_path):
