@@ -52,6 +52,8 @@ EMPTY_ROADS = [
     *(("wet_road: road without traffic", name) for name in ("real wet_road", "wet_road 5 from day")),
 ]
 """Rows of realism that the page shows."""
+NIGHT = [("night", name) for name in ("dry", "night_tuned", "night_reported", "wet_reported")]
+"""Rows of unlabelled that the page shows, besides those of the wet clip."""
 
 ROBUST = {
     "measured on": "measured on",
@@ -166,7 +168,8 @@ SHORT = {
     "unlabelled": Short(
         FOOTAGE,
         lambda row: (
-            row["trained with"] == "unlabelled" and "tuned" not in row["measured on"].replace(row["without labels"], "")
+            row["trained with"] == "unlabelled"
+            and (row["without labels"], row["measured on"]) in (*NIGHT, ("wet", "wet_tuned"), ("wet", "wet_reported"))
         ),
     ),
     "unlabelled_fog": Short(FOOTAGE, _one_of("trained with", "unlabelled")),
@@ -178,7 +181,12 @@ SHORT = {
             "AP50 - default": "difference to the default",
             "AP50 - teacher": "gain over the teacher",
         },
-        lambda row: row["without labels"] == "night" and row["measured on"] == "night_reported",
+        lambda row: (
+            row["measured on"] == "night_tuned"
+            and row["without labels"] == "night"
+            and row["line"]
+            in ("unlabelled", "rate 3e-4, not blended", "no ignore band", "weight 0.25", "threshold 0.4")
+        ),
     ),
     "real": Short(
         {
