@@ -52,8 +52,13 @@ EMPTY_ROADS = [
     *(("wet_road: road without traffic", name) for name in ("real wet_road", "wet_road 5 from day")),
 ]
 """Rows of realism that the page shows."""
-NIGHT = [("night", name) for name in ("dry", "night_tuned", "night_reported", "wet_reported")]
-"""Rows of unlabelled that the page shows, besides those of the wet clip."""
+FOOTAGE_ROWS = [
+    *(("night", name) for name in ("dry", "night_tuned", "night_reported", "wet_reported")),
+    *(("wet", name) for name in ("wet_tuned", "wet_reported")),
+]
+"""Rows of unlabelled that the page shows."""
+FOOTAGE_LINES = ("unlabelled", "rate 3e-4, not blended", "no ignore band", "weight 0.25", "threshold 0.4")
+"""Lines of unlabelled_lines that the page shows."""
 
 ROBUST = {
     "measured on": "measured on",
@@ -167,25 +172,21 @@ SHORT = {
     ),
     "unlabelled": Short(
         FOOTAGE,
-        lambda row: (
-            row["trained with"] == "unlabelled"
-            and (row["without labels"], row["measured on"]) in (*NIGHT, ("wet", "wet_tuned"), ("wet", "wet_reported"))
-        ),
+        lambda row: row["trained with"] == "unlabelled" and (row["without labels"], row["measured on"]) in FOOTAGE_ROWS,
     ),
     "unlabelled_fog": Short(FOOTAGE, _one_of("trained with", "unlabelled")),
     "unlabelled_lines": Short(
         {
-            "line": "training",
+            "trained with": "training",
             "seeds": "seeds",
             "AP50": "AP50",
-            "AP50 - default": "difference to the default",
+            "AP50 - unlabelled": "difference to the default",
             "AP50 - teacher": "gain over the teacher",
         },
         lambda row: (
             row["measured on"] == "night_tuned"
             and row["without labels"] == "night"
-            and row["line"]
-            in ("unlabelled", "rate 3e-4, not blended", "no ignore band", "weight 0.25", "threshold 0.4")
+            and row["trained with"] in FOOTAGE_LINES
         ),
     ),
     "real": Short(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from studies import data
-from studies.runs import Job, Scores, finished, worded
+from studies.runs import Job, Scores, cells, finished, worded
 
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import ImageRecord
@@ -172,19 +172,9 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, ob
     if not finished(first, out):
         return []
     scores, done = Scores(first.measured["val"], out), {job.name for job in jobs if finished(job, out)}
-    columns = {"AP50": ("AP50", 0), "AP": ("AP", 0), "AP50 of frequent classes": ("AP50", -1)}
-
-    def cells(ours: list[str]) -> dict[str, object]:
-        row: dict[str, object] = {}
-        for title, (metric, column) in columns.items():
-            row[title] = worded(scores.over_seeds(ours, "val", metric), column)
-            gained = scores.over_seeds(ours, "val", metric, [first.name] * len(ours))
-            row[f"{title} gain"] = "-" if ours == [first.name] else worded(gained, column, signed=True)
-        return row
-
     rows: list[dict[str, object]] = [
         {"line": "the source, before adaptation", "labels": 0, "seeds": 1}
-        | cells([first.name])
+        | cells(scores, [first.name], [first.name])
         | {"base": "-", "AP50 gain over base": "-"}
     ]
     for line in LINES:
@@ -192,7 +182,8 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, ob
             ours = [name(line, labels, seed) for seed in SEEDS if name(line, labels, seed) in done]
             if not ours:
                 continue
-            row: dict[str, object] = {"line": line, "labels": labels, "seeds": len(ours)} | cells(ours)
+            row: dict[str, object] = {"line": line, "labels": labels, "seeds": len(ours)}
+            row |= cells(scores, ours, [first.name] * len(ours))
             base = BASE.get(line, "")
             pairs = [(name(line, labels, s), name(base, labels, s)) for s in SEEDS]
             pairs = [pair for pair in pairs if base and done.issuperset(pair)]

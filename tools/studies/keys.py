@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from studies import city, data
-from studies.runs import Job, Scores, finished, worded
+from studies.runs import Job, Scores, cells, finished
 
 LABELS = 100
 DEFAULT = "default"
@@ -51,17 +51,11 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, ob
     if first.name not in done:
         return []
     scores = Scores(first.measured["val"], out)
-    columns = {"AP50": ("AP50", 0), "AP": ("AP", 0), "AP50 of frequent classes": ("AP50", -1)}
     rows: list[dict[str, object]] = []
     for line in LINES:
         seeds = [seed for seed in city.SEEDS if {name(line, seed), name(DEFAULT, seed)} <= done]
         if not seeds:
             continue
         ours, theirs = ([name(one, seed) for seed in seeds] for one in (line, DEFAULT))
-        row: dict[str, object] = {"line": line, "labels": LABELS, "seeds": len(seeds)}
-        for title, (metric, column) in columns.items():
-            row[title] = worded(scores.over_seeds(ours, "val", metric), column)
-            gained = scores.over_seeds(ours, "val", metric, theirs)
-            row[f"{title} gain"] = "-" if line == DEFAULT else worded(gained, column, signed=True)
-        rows.append(row)
+        rows.append({"line": line, "labels": LABELS, "seeds": len(seeds)} | cells(scores, ours, theirs))
     return [("keys", "Keys that are off by default: strasbourg from five other cities", rows)]

@@ -207,6 +207,17 @@ class Scores:
         return np.vstack([mean[:1], mean[1:] + spread])
 
 
+def cells(scores: Scores, ours: list[str], theirs: list[str]) -> dict[str, object]:
+    """AP50, AP, and AP50 of the frequent classes on `val`: the mean over jobs, and its gain over others, paired by
+    place; a dash where they are the same."""
+    row: dict[str, object] = {}
+    for title, metric, column in (("AP50", "AP50", 0), ("AP", "AP", 0), ("AP50 of frequent classes", "AP50", -1)):
+        row[title] = worded(scores.over_seeds(ours, "val", metric), column)
+        gained = scores.over_seeds(ours, "val", metric, theirs)
+        row[f"{title} gain"] = "-" if ours == theirs else worded(gained, column, signed=True)
+    return row
+
+
 def _units(store: MatchStore) -> tuple[int, ...]:
     """What draws resample: drives, or blocks of three consecutive frames of a clip too short for its usual blocks."""
     units = store.units()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from studies import city, data
-from studies.runs import Job, Scores, finished, worded
+from studies.runs import Job, Scores, cells, finished, worded
 
 from drivetl import console
 from drivetl.cli import main
@@ -109,7 +109,6 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, ob
     if first.name not in done:
         return []
     scores = Scores(first.measured["val"], out)
-    columns = {"AP50": ("AP50", 0), "AP": ("AP", 0), "AP50 of frequent classes": ("AP50", -1)}
     rows: list[dict[str, object]] = []
     for count in COUNTS:
         for way in WAYS:
@@ -119,10 +118,7 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, ob
             ours = [name(way, count, seed) for seed in seeds]
             row: dict[str, object] = {"frames": count, "chosen": way, "seeds": len(seeds)}
             row["objects"] = round(float(np.mean([_objects(done[job]) for job in ours])))
-            for title, (metric, column) in columns.items():
-                row[title] = worded(scores.over_seeds(ours, "val", metric), column)
-                gained = scores.over_seeds(ours, "val", metric, [first.name] * len(ours))
-                row[f"{title} gain"] = worded(gained, column, signed=True)
+            row |= cells(scores, ours, [first.name] * len(ours))
             both = [seed for seed in seeds if name("select", count, seed) in done]
             row["AP50 of select - this"] = "-"
             if way != "select" and both:

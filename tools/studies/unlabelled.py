@@ -9,6 +9,7 @@ Lines change the default: another rate, no blending, no ignore band, another wei
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from studies import city, data, robust
@@ -16,6 +17,7 @@ from studies.runs import Job, Scores, finished, measured, worded
 from studies.weather import camera_parts, fog_parts
 
 from drivetl.coco.io import read_dataset
+from drivetl.training.recipe import recipe
 
 SEEDS = (0, 1, 2)
 TEACHER = "teacher"
@@ -23,15 +25,6 @@ PLAIN = "labelled only"
 PLAIN_FREE = "labelled only, rate 3e-4, not blended"
 ROUND_2 = "a second round"
 Flags = dict[str, object]
-RECIPE: Flags = {
-    "optim.lr": 1e-4,
-    "optim.ema": 0.99,
-    "optim.source_share": 0.5,
-    "optim.frozen_stages": 2,
-    "optim.layer_decay": 1.0,
-    "optim.batch_size": 2,
-}
-"""What `recipe: auto` chooses with footage that the start labels, two labelled frames a step."""
 WITH: Flags = {"optim.batch_size": 3, "data.unlabelled_share": 0.3333}
 """One frame without labels next to the two labelled ones."""
 FREE: Flags = {"optim.lr": 3e-4, "optim.source_share": 0.0}
@@ -52,14 +45,9 @@ LINES: dict[str, Flags] = {
 HEADLINES = (PLAIN, "unlabelled")
 OTHERS = tuple(line for line in LINES if line not in HEADLINES)
 CAMERA_SETS = ("dry", "night_reported", "night_tuned", "wet_reported", "wet_tuned")
+CAMERA_PARTS = ("night", "wet")
 CITY_PARTS = ("strasbourg_0", "strasbourg_50", "strasbourg_200")
 """How many frames of strasbourg are labelled."""
-COMPARED = {
-    "night": ("night_tuned", "night_reported", "dry", "wet_reported"),
-    "wet": ("wet_tuned", "wet_reported", "dry", "night_reported"),
-    "fog": ("fog_tuned", "fog_reported", "clear"),
-}
-"""Part -> the sets on which its lines are compared."""
 
 
 def jobs(shared: Path, out: Path) -> list[Job]:
@@ -68,12 +56,11 @@ def jobs(shared: Path, out: Path) -> list[Job]:
     camera, fog, source = camera_parts(shared, out), fog_parts(shared, out), city.source(shared, out)
     every: list[Job] = []
     for seed in SEEDS:
-        every += [job for part in ("night", "wet") for job in _camera(camera, out, part, seed, HEADLINES)]
+        every += [job for part in CAMERA_PARTS for job in _camera(camera, out, part, seed, HEADLINES)]
         every += _fog(fog, source, out, seed, HEADLINES)
         every += [job for labels in (50, 0, 200) for job in _strasbourg(shared, source, out, labels, seed)]
     for seed in SEEDS:
-        every += _camera(camera, out, "night", seed, OTHERS)
-        every += _camera(camera, out, "wet", seed, tuple(line for line in OTHERS if line != PLAIN_FREE))
+        every += [job for part in CAMERA_PARTS for job in _camera(camera, out, part, seed, OTHERS)]
         every += _fog(fog, source, out, seed, OTHERS)
     return every
 
@@ -90,11 +77,17 @@ def teacher(part: str, seed: int) -> str:
     return robust.name("fog" if part == "fog" else "highway", "severe long", seed)
 
 
+def _recipe(n_images: int) -> Flags:
+    """What `recipe: auto` chooses with footage that the start labels, two labelled frames a step."""
+    chosen = dataclasses.asdict(recipe(n_images, "detector", 2, footage=True))
+    return {f"optim.{key}": value for key, value in chosen.items()} | {"optim.batch_size": 2}
+
+
 def _camera(camera: dict[str, Path], out: Path, part: str, seed: int, lines: tuple[str, ...]) -> list[Job]:
     """Two passes over 180 labelled frames, two a step. `labelled only` is the same whatever part is not labelled."""
-    flags = RECIPE | {"data.train": camera["train"], "data.val": data.thinned(camera["dry"], 5), "seed": seed}
+    flags = _recipe(180) | {"data.train": camera["train"], "data.val": data.thinned(camera["dry"], 5), "seed": seed}
     flags |= {"data.augment": "severe", "model.anchors": "keep"}
-    flags |= {"model.min_size": 360, "model.max_size": 640, "optim.epochs": 2, "eval.every": 2}
+    flags |= {"model.min_size": 360, "model.max_size": 640, "eval.every": 2}
     sets = {name: camera[name] for name in CAMERA_SETS}
     return [
         _job(part, line, seed, flags, camera[f"{part}_tuned"], sets, out)
@@ -105,7 +98,7 @@ def _camera(camera: dict[str, Path], out: Path, part: str, seed: int, lines: tup
 
 def _fog(fog: dict[str, Path], source: Job, out: Path, seed: int, lines: tuple[str, ...]) -> list[Job]:
     """One pass over 240 frames of the clear cities, two a step."""
-    flags = RECIPE | {"data.train": source.flags["data.train"], "data.train_images": 240, "seed": seed}
+    flags = _recipe(240) | {"data.train": source.flags["data.train"], "data.train_images": 240, "seed": seed}
     flags |= {"data.augment": "severe", "model.anchors": "keep"}
     flags |= {"data.val": data.thinned(source.measured["val"], city.GLANCE), "optim.epochs": 1}
     sets = fog | {"clear": source.measured["val"]}
@@ -116,13 +109,12 @@ def _strasbourg(shared: Path, source: Job, out: Path, labels: int, seed: int) ->
     """180 steps of two labelled frames or a few more, with and without the rest of the recording; without labels of
     strasbourg, on 200 frames of the other cities."""
     whole, part = data.cities(shared, out / "data"), f"strasbourg_{labels}"
-    flags = RECIPE | {"seed": seed, "data.augment": "photometric"}
+    flags = _recipe(labels or 200) | {"seed": seed, "data.augment": "photometric"}
     flags |= {"data.val": data.thinned(source.measured["val"], city.GLANCE), "eval.every": 99}
     if labels:
         flags |= {"data.train": city.labelled(whole, out, labels, seed, "regions")}
     else:
         flags |= {"data.train": source.flags["data.train"], "data.train_images": 200}
-    flags |= {"optim.epochs": -(-180 // ((labels or 200) // 2))}
     rest = rest_of_pool(whole, out, labels, seed)
     return [_job(part, line, seed, flags, rest, source.measured, out, city.SCORES_FROM) for line in HEADLINES]
 
@@ -159,48 +151,37 @@ def tables(jobs: list[Job], out: Path) -> list[tuple[str, str, list[dict[str, ob
     done = {job.name: job for job in jobs if finished(job, out)}
     question = "Does footage without labels help"
     return [
-        ("unlabelled", f"{question} on a motorway camera?", _rows(("night", "wet"), done, out)),
+        ("unlabelled", f"{question} on a motorway camera?", _rows(CAMERA_PARTS, done, out)),
         ("unlabelled_city", f"{question} in a new city?", _rows(CITY_PARTS, done, out)),
         ("unlabelled_fog", f"{question} in real fog?", _rows(("fog",), done, out)),
-        ("unlabelled_lines", "Which part of the default of data.unlabelled matters?", _lines(done, out)),
+        (
+            "unlabelled_lines",
+            "Which part of the default of data.unlabelled matters?",
+            _rows((*CAMERA_PARTS, "fog"), done, out, tuple(LINES), ("unlabelled", TEACHER)),
+        ),
     ]
 
 
-def _rows(parts: tuple[str, ...], done: dict[str, Job], out: Path) -> list[dict[str, object]]:
+def _rows(
+    parts: tuple[str, ...],
+    done: dict[str, Job],
+    out: Path,
+    lines: tuple[str, ...] = (TEACHER, *HEADLINES),
+    bases: tuple[str, ...] = (PLAIN, TEACHER),
+) -> list[dict[str, object]]:
+    """Every line on every set of the parts, less the bases."""
     scores: dict[Path, Scores] = {}
     rows: list[dict[str, object]] = []
     for part in parts:
         first = next((job for job in done.values() if job.name.startswith(f"unlabelled_{part}_")), None)
         for set_name, path in first.measured.items() if first is not None else ():
             of_set = scores.setdefault(path, Scores(path, out))
-            for line in (TEACHER, PLAIN, "unlabelled"):
+            for line in lines:
                 seeds = [s for s in SEEDS if _is_known(part, line, s, set_name, out)]
                 if seeds:
                     row: dict[str, object] = {"without labels": part, "measured on": set_name}
                     row |= {"images": len(of_set.data.images), "trained with": line, "seeds": len(seeds)}
-                    rows.append(row | _cells(of_set, part, line, seeds, set_name, out))
-    return rows
-
-
-def _lines(done: dict[str, Job], out: Path) -> list[dict[str, object]]:
-    """Every line with the default's seeds."""
-    rows: list[dict[str, object]] = []
-    for part, sets in COMPARED.items():
-        seeds = [s for s in SEEDS if name(part, "unlabelled", s) in done]
-        for set_name in sets if seeds else ():
-            scores = Scores(done[name(part, "unlabelled", seeds[0])].measured[set_name], out)
-            for line in LINES:
-                both = [s for s in seeds if _run(part, line, s) in done]
-                if not both:
-                    continue
-                ours = [_run(part, line, s) for s in both]
-                row: dict[str, object] = {"without labels": part, "measured on": set_name, "line": line}
-                row |= {"seeds": len(both), "AP50": worded(scores.over_seeds(ours, set_name, "AP50"))}
-                for title, base in (("default", "unlabelled"), (TEACHER, TEACHER)):
-                    theirs = [_run(part, base, s) for s in both]
-                    gained = scores.over_seeds(ours, set_name, "AP50", theirs)
-                    row[f"AP50 - {title}"] = "-" if ours == theirs else worded(gained, signed=True)
-                rows.append(row)
+                    rows.append(row | _cells(of_set, part, line, bases, seeds, set_name, out))
     return rows
 
 
@@ -215,7 +196,9 @@ def _is_known(part: str, line: str, seed: int, set_name: str, out: Path) -> bool
     return measured(out, _run(part, line, seed), set_name)
 
 
-def _cells(scores: Scores, part: str, line: str, seeds: list[int], set_name: str, out: Path) -> dict[str, object]:
+def _cells(
+    scores: Scores, part: str, line: str, bases: tuple[str, ...], seeds: list[int], set_name: str, out: Path
+) -> dict[str, object]:
     cells: dict[str, object] = {}
     columns = {"AP50": ("AP50", 0), "AP": ("AP", 0)}
     if part in CITY_PARTS:
@@ -223,7 +206,7 @@ def _cells(scores: Scores, part: str, line: str, seeds: list[int], set_name: str
     for title, (metric, column) in columns.items():
         found = scores.over_seeds([_run(part, line, s) for s in seeds], set_name, metric)
         cells[title] = worded(found, column)
-        for base in (PLAIN, TEACHER):
+        for base in bases:
             both = [s for s in seeds if line not in (base, TEACHER) and _is_known(part, base, s, set_name, out)]
             difference = "-"
             if both:
