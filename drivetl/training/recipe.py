@@ -101,12 +101,14 @@ def start_of(source: Source | None) -> Start:
     return "none" if source is None else "features" if source.categories is None else "detector"
 
 
-def labels_footage(config: FinetuneConfig, start: Start) -> bool:
-    """Whether the start labels footage without labels, rather than another detector or a person, and was trained on
-    data.train already."""
-    if start != "detector" or not config.data.unlabelled or config.data.pseudo:
-        return False
-    return was_trained_on(config.model.start, config.data.train)
+def teaches(config: FinetuneConfig, start: Start) -> bool:
+    """Whether the start labels footage without labels, rather than another detector or a person."""
+    return start == "detector" and bool(config.data.unlabelled) and not config.data.pseudo
+
+
+def knows_labels(config: FinetuneConfig, start: Start) -> bool:
+    """Whether the start labels footage, and was trained on data.train already."""
+    return teaches(config, start) and was_trained_on(config.model.start, config.data.train)
 
 
 def preset_for(n_images: int, start: Start, epochs: int | None = None) -> tuple[str, str]:
@@ -135,10 +137,10 @@ def with_preset(
     """
     if not is_auto(config.data.augment):
         return config, []
-    if labels_footage(config, start):
-        epochs = None
-    elif epochs is None and not is_auto(config.optim.epochs):
+    if epochs is None and not is_auto(config.optim.epochs):
         epochs = config.optim.epochs
+    if epochs is not None and knows_labels(config, start):
+        epochs = None
     preset, reason = preset_for(n_images, start, epochs)
     data = dataclasses.replace(config.data, augment=preset)
     return dataclasses.replace(config, data=data), [f"data.augment {preset}: {reason}"]
@@ -158,7 +160,7 @@ def resolve_auto(
         return config, lines
     preset = load_preset(config.data.augment)
     step_images: float = config.optim.batch_size * config.optim.accumulate * world
-    footage = labels_footage(config, start)
+    footage = knows_labels(config, start)
     if footage:
         step_images *= 1 - sum(shares(config))
     chosen = recipe(n_images, start, step_images, strength(preset), footage=footage)
@@ -176,7 +178,7 @@ def resolve_auto(
     values = [f"{name} {every if '.' in name else getattr(optim, name):g}" for name in names]
     source = kinds[start] + (" trained on them, which labels footage" if footage else "")
     lines.append(f"recipe for {amount} from {source}, {_augmentation(preset)}: {', '.join(values)}")
-    if start == "detector" and config.data.unlabelled and not config.data.pseudo and not footage:
+    if teaches(config, start) and not footage:
         lines.append(
             "data.unlabelled: model.start was not trained on data.train, so the recipe is that of the labels - train on"
             " them first and start from that run, and the student stays close to it"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,12 @@ import numpy as np
 from drivetl.coco.hashes import file_hash
 from drivetl.coco.io import read_dataset
 from drivetl.coco.records import Dataset, ImageRecord
+from drivetl.errors import CheckpointError
 from drivetl.files.runs import PSEUDO, run_root
 from drivetl.metrics.match_store import match
 from drivetl.metrics.results import Results
 from drivetl.models.source import weights_file
+from drivetl.training.rundir import read_provenance
 from drivetl.training.separate import image_files
 
 
@@ -35,13 +36,12 @@ def was_trained_on(start: str, train: str) -> bool:
 
 
 def _recorded(start: str) -> dict[str, Any]:
-    """provenance.json of the run that a start is; empty where there is none."""
+    """provenance.json of the run that a start is; empty without a readable one."""
     run = _run_of(start)
     try:
-        document = json.loads((run / "provenance.json").read_text("utf-8")) if run is not None else {}
-    except (OSError, ValueError):
+        return read_provenance(run) if run is not None else {}
+    except CheckpointError:
         return {}
-    return document if isinstance(document, dict) else {}
 
 
 def agreement(start: str, pseudo: Dataset) -> dict[str, int] | None:
